@@ -1,0 +1,201 @@
+// Package config reads the settings of the two commands: defaults that work, then a
+// TOML file, then environment variables, then flags; the later wins.
+//
+// A setting is declared once, as a struct field with a toml tag (its name), a comment
+// tag (its documentation, printed by `syncgate config`) and its default in Default….
+// The environment variable follows from the name: SYNCGATE_ and the name in capitals,
+// with _ between a table and its keys (legacy.token_key is SYNCGATE_LEGACY_TOKEN_KEY).
+package config
+
+import (
+	"bytes"
+	"encoding"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Error is a setting that cannot be used. Place is file:line:column or the name of an
+// environment variable or flag, so that whoever set it finds it again.
+type Error struct {
+	Place, Problem string
+}
+
+func (e *Error) Error() string { return e.Place + ": " + e.Problem }
+
+// Load fills cfg, a pointer to a struct that holds the defaults, from the file at path
+// (empty: none) and then from the environment. Every error is an *Error.
+func Load(cfg any, path, envPrefix string, getenv func(string) (string, bool)) error {
+	if path != "" {
+		if err := loadFile(cfg, path); err != nil {
+			return err
+		}
+	}
+	return loadEnv(reflect.ValueOf(cfg).Elem(), envPrefix, getenv)
+}
+
+func loadFile(cfg any, path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return &Error{path, err.Error()}
+	}
+	d := toml.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err = d.Decode(cfg)
+	var missing *toml.StrictMissingError
+	var decode *toml.DecodeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &missing):
+		row, col := missing.Errors[0].Position()
+		key := strings.Join(missing.Errors[0].Key(), ".")
+		problem := fmt.Sprintf("unknown setting %q", key)
+		if near := nearest(key, Names(cfg)); near != "" {
+			problem += fmt.Sprintf("; did you mean %q?", near)
+		}
+		return &Error{fmt.Sprintf("%s:%d:%d", path, row, col), problem}
+	case errors.As(err, &decode):
+		row, col := decode.Position()
+		problem := strings.TrimPrefix(decode.Error(), "toml: ")
+		if key := strings.Join(decode.Key(), "."); key != "" {
+			problem = key + ": " + problem
+		}
+		return &Error{fmt.Sprintf("%s:%d:%d", path, row, col), problem}
+	default:
+		return &Error{path, err.Error()}
+	}
+}
+
+func loadEnv(v reflect.Value, prefix string, getenv func(string) (string, bool)) error {
+	return walk(v, "", func(name string, field reflect.Value) error {
+		variable := prefix + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
+		text, ok := getenv(variable)
+		if !ok {
+			return nil
+		}
+		if err := setText(field, text); err != nil {
+			return &Error{variable, err.Error()}
+		}
+		return nil
+	})
+}
+
+// Names lists the settings of cfg, dotted, in the order of declaration.
+func Names(cfg any) []string {
+	var names []string
+	_ = walk(reflect.ValueOf(cfg).Elem(), "", func(name string, _ reflect.Value) error {
+		names = append(names, name)
+		return nil
+	})
+	return names
+}
+
+// Example renders cfg as a commented TOML file.
+func Example(cfg any) ([]byte, error) {
+	var out bytes.Buffer
+	err := toml.NewEncoder(&out).Encode(cfg)
+	return out.Bytes(), err
+}
+
+// walk visits the leaves of a settings struct.
+func walk(v reflect.Value, path string, visit func(string, reflect.Value) error) error {
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("toml"), ",")
+		field := v.Field(i)
+		_, text := field.Addr().Interface().(encoding.TextUnmarshaler)
+		var err error
+		if field.Kind() == reflect.Struct && !text {
+			err = walk(field, path+name+".", visit)
+		} else {
+			err = visit(path+name, field)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setText gives field the value that text stands for.
+func setText(field reflect.Value, text string) error {
+	if u, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(text))
+	}
+	switch field.Kind() {
+	case reflect.String:
+		field.SetString(text)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		field.SetBool(b)
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		field.SetInt(n)
+	case reflect.Uint32:
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number from 0 to 4294967295", text)
+		}
+		field.SetUint(n)
+	case reflect.Slice:
+		var items []string
+		for item := range strings.SplitSeq(text, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				items = append(items, item)
+			}
+		}
+		field.Set(reflect.ValueOf(items))
+	case reflect.Map:
+		return errors.New("this setting can be given only in the file")
+	default:
+		return fmt.Errorf("a setting of kind %s cannot be read from text", field.Kind())
+	}
+	return nil
+}
+
+// nearest finds the known name that differs from name in at most three edits.
+func nearest(name string, known []string) string {
+	best, at := "", 4
+	for _, k := range known {
+		if d := distance(name, k); d < at {
+			best, at = k, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of two short names.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,73 @@
+package config
+
+import "time"
+
+// Server holds the settings of `syncgate`.
+type Server struct {
+	Listen       string `toml:"listen" comment:"Address agents connect to. 11366 is the port this kind of server has always had."`
+	ListenLegacy string `toml:"listen_legacy" comment:"Address for agents of the seed era; empty: not served. Needs [legacy]."`
+	DSN          string `toml:"dsn" comment:"The central database, as go-sql-driver writes it: user:password@tcp(host:3306)/database\nor user@unix(/run/mysqld/mysqld.sock)/database. Empty: a private MariaDB under data_dir."`
+	DataDir      string `toml:"data_dir" comment:"Where the master key, the private database and received files are kept."`
+	MasterKey    string `toml:"master_key_file" comment:"File of the key that wraps the points' keys; made (mode 0600) when missing. Empty: data_dir/master.key."`
+	FileDir      string `toml:"file_dir" comment:"Where rules with the operation file may write. Empty: data_dir/files."`
+	AcceptUnsafe bool   `toml:"accept_unsafe_database" comment:"Start although the database may lose what was acknowledged (not durable, not InnoDB)."`
+
+	ServerID    string   `toml:"server_id" comment:"Name told to agents. Empty: the host's name."`
+	AdminListen string   `toml:"admin_listen" comment:"Address of the status page, /metrics and /healthz; empty: off. It has no password: keep it on loopback."`
+	LogLevel    string   `toml:"log_level" comment:"trace, debug, info, warn or error."`
+	LogFormat   string   `toml:"log_format" comment:"json, console, or auto: console on a terminal, json elsewhere."`
+	Drain       Duration `toml:"drain_timeout" comment:"How long a stop waits for requests in hand."`
+
+	Loops             int      `toml:"loops" comment:"Event loops; 0: one a processor, four at most."`
+	Workers           int      `toml:"workers" comment:"Requests run at once; 0: eight a processor."`
+	Queue             int      `toml:"queue" comment:"Requests that may wait; over it agents are told BUSY."`
+	MaxConnections    int      `toml:"max_connections" comment:"Connections in all."`
+	MaxPerAddress     int      `toml:"max_connections_per_address" comment:"Connections from one address; 0: no limit of its own."`
+	MaxFrame          Size     `toml:"max_frame" comment:"Largest frame an agent may send, 16MiB at most."`
+	MaxInFlight       int      `toml:"max_in_flight" comment:"Requests of one connection in hand at once."`
+	Keepalive         Duration `toml:"keepalive" comment:"A connection that is silent for so long is pinged, and closed when silent for twice as long."`
+	MaxBufferedInAll  Size     `toml:"max_buffered" comment:"Bytes buffered for all connections together; over it reading pauses."`
+	MaxOutPerConn     Size     `toml:"max_outbound" comment:"Bytes waiting for one connection; over it its requests wait."`
+	HandshakesPerSec  int      `toml:"handshakes_per_second" comment:"Handshakes begun a second in all; one address may use a tenth."`
+	DatabaseConns     int      `toml:"database_connections" comment:"Connections to the database; 0: as many as workers, and four."`
+	DownloadBatchRows int      `toml:"download_rows" comment:"Rows of one download; an agent asks again for more."`
+
+	Legacy Legacy `toml:"legacy" comment:"The seed-era wire."`
+}
+
+// Legacy holds the settings of the seed-era listener.
+type Legacy struct {
+	Key      string            `toml:"key" comment:"AES key: hex:… or text: and 16, 24 or 32 bytes."`
+	IV       string            `toml:"iv" comment:"AES initialisation vector, 16 bytes, written as the key is. Empty: the first 16 bytes of the key."`
+	TokenKey string            `toml:"token_key" comment:"Text that ends what a Security_Token is the MD5 of."`
+	Window   Duration          `toml:"window" comment:"How far a request's Time may be from ours."`
+	Zone     string            `toml:"time_zone" comment:"Zone of the Time that agents write, as in Asia/Shanghai; Local: this host's."`
+	Networks []string          `toml:"networks" comment:"Source networks that may connect, as in 10.1.0.0/16. Empty: none."`
+	Dialect  string            `toml:"dialect" comment:"python2, python3, or auto: as seen from each point's requests."`
+	Names    map[string]string `toml:"names" comment:"Other names for the packet's dict keys, constants and error words, as in Security_Token = \"token\"."`
+}
+
+// DefaultServer is a configuration that works without a file.
+func DefaultServer() *Server {
+	return &Server{
+		Listen:            "127.0.0.1:11366",
+		DataDir:           "./syncgate-data",
+		LogLevel:          "info",
+		LogFormat:         "auto",
+		Drain:             Duration(20 * time.Second),
+		Queue:             1024,
+		MaxConnections:    10000,
+		MaxFrame:          1 << 20,
+		MaxInFlight:       16,
+		Keepalive:         Duration(60 * time.Second),
+		MaxBufferedInAll:  512 << 20,
+		MaxOutPerConn:     4 << 20,
+		HandshakesPerSec:  2000,
+		DownloadBatchRows: 50000,
+		Legacy: Legacy{
+			Window:  Duration(300 * time.Second),
+			Zone:    "Local",
+			Dialect: "auto",
+		},
+	}
+}
