@@ -1,0 +1,79 @@
+package crypto
+
+import (
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"sync/atomic"
+)
+
+const (
+	gcmNonceSize = 12
+	gcmTagSize   = 16
+)
+
+// Overhead is what Seal adds to a plaintext, in bytes: the GCM tag. The nonce is not sent.
+const Overhead = gcmTagSize
+
+// Errors of Cipher.
+var (
+	ErrOpen      = errors.New("crypto: record does not open: changed, replayed, dropped or out of order")
+	ErrExhausted = errors.New("crypto: the key has sealed or opened all the records it may")
+)
+
+// Cipher is one direction of a session: AES-256-GCM whose nonce is four zero bytes and a big-endian count of the
+// records so far. Seal and Open must not be called at the same time; Count may be called at any time. After a failed
+// Open the cipher opens nothing more, since the peer's count is unknown.
+type Cipher struct {
+	aead   cipher.AEAD
+	nonce  [gcmNonceSize]byte
+	limit  uint64
+	broken bool
+	count  atomic.Uint64
+}
+
+// NewCipher makes a cipher that will seal or open at most limit records under key.
+func NewCipher(key [KeySize]byte, limit uint64) (*Cipher, error) {
+	aead, err := newGCM(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return &Cipher{aead: aead, limit: limit}, nil
+}
+
+// Count is the number of records sealed or opened so far.
+func (c *Cipher) Count() uint64 { return c.count.Load() }
+
+// Seal appends the sealed plaintext to dst. plaintext may be dst[len(dst):len(dst)+n] exactly, and is then sealed in
+// place; any other overlap is a bug of the caller. aad is authenticated and not sent. It allocates only when dst lacks
+// room for len(plaintext)+Overhead bytes.
+func (c *Cipher) Seal(dst, aad, plaintext []byte) ([]byte, error) {
+	n := c.count.Load()
+	if n >= c.limit {
+		return nil, ErrExhausted
+	}
+	binary.BigEndian.PutUint64(c.nonce[4:], n)
+	out := c.aead.Seal(dst, c.nonce[:], plaintext, aad)
+	c.count.Store(n + 1)
+	return out, nil
+}
+
+// Open appends the opened box to dst, or returns ErrOpen and nothing. box may be dst[len(dst):] exactly, and is then
+// opened in place.
+func (c *Cipher) Open(dst, aad, box []byte) ([]byte, error) {
+	n := c.count.Load()
+	if n >= c.limit {
+		return nil, ErrExhausted
+	}
+	if c.broken {
+		return nil, ErrOpen
+	}
+	binary.BigEndian.PutUint64(c.nonce[4:], n)
+	out, err := c.aead.Open(dst, c.nonce[:], box, aad)
+	if err != nil {
+		c.broken = true
+		return nil, ErrOpen
+	}
+	c.count.Store(n + 1)
+	return out, nil
+}

@@ -1,0 +1,49 @@
+package crypto
+
+import "sync/atomic"
+
+// KeySize is the length of every symmetric key here, in bytes.
+const KeySize = 32
+
+// Key is the secret one detection point shares with the centre.
+type Key struct {
+	Point  string // point_no, 1..64 bytes of UTF-8
+	ID     uint32 // key id; a point may have several live ones
+	Secret [KeySize]byte
+}
+
+// Keyring finds live keys by point and id. Any number of goroutines may call Lookup while another replaces the whole
+// set; a lookup sees the old set or the new one.
+type Keyring struct {
+	keys atomic.Pointer[map[keyName]Key]
+}
+
+type keyName struct {
+	point string
+	id    uint32
+}
+
+// NewKeyring makes an empty ring.
+func NewKeyring() *Keyring {
+	r := &Keyring{}
+	r.Replace(nil)
+	return r
+}
+
+// Lookup returns the point's key with that id, without locking or allocating. A revoked key is one that is not there.
+func (r *Keyring) Lookup(point string, id uint32) (Key, bool) {
+	k, ok := (*r.keys.Load())[keyName{point, id}]
+	return k, ok
+}
+
+// Replace puts keys in the place of all that were there. Of two with the same point and id the later one holds.
+func (r *Keyring) Replace(keys []Key) {
+	m := make(map[keyName]Key, len(keys))
+	for _, k := range keys {
+		m[keyName{k.Point, k.ID}] = k
+	}
+	r.keys.Store(&m)
+}
+
+// Len is the number of live keys.
+func (r *Keyring) Len() int { return len(*r.keys.Load()) }
