@@ -1,0 +1,90 @@
+package rule
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// DefaultLimit is the rows of a page when Env.Limit is not positive.
+const DefaultLimit = 1000
+
+// ErrRowShape means that a row in hand has not as many values as the plan has fields.
+var ErrRowShape = errors.New("rule: the row does not have the rule's fields")
+
+// Env is everything a statement may be bound to besides the row in hand.
+//
+// The three times are written as text in their own location, because that is how
+// MySQL compares a DATETIME: give them in the location of the session's time_zone.
+type Env struct {
+	State             []StateItem
+	Since, Until, Now time.Time
+	Point             string
+	Limit             int // rows a page; DefaultLimit when not positive
+}
+
+// StateItem is one named value of the state that is carried between runs.
+type StateItem struct {
+	Name  string
+	Value any
+}
+
+// Bind appends the statement's values to dst in the order of its ? marks.
+// row holds the values of Plan.Fields and may be nil when PerRow is false.
+func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
+	for i := range s.Args {
+		a := &s.Args[i]
+		switch a.Source {
+		case Field:
+			if a.Field >= len(row) {
+				return dst, fmt.Errorf("%w: %d values, %s is number %d", ErrRowShape, len(row), a.Name, a.Field+1)
+			}
+			dst = append(dst, row[a.Field])
+		case Fixed:
+			dst = append(dst, a.Value)
+		default:
+			dst = append(dst, e.value(a))
+		}
+	}
+	return dst, nil
+}
+
+func (e *Env) value(a *Arg) any {
+	switch a.Source {
+	case State:
+		return e.state(a)
+	case Since:
+		return DateTime(e.Since)
+	case Until:
+		return DateTime(e.Until)
+	case Now:
+		return DateTime(e.Now)
+	case PointNo:
+		return e.Point
+	case Limit:
+		if e.Limit > 0 {
+			return int64(e.Limit)
+		}
+		return int64(DefaultLimit)
+	}
+	return nil
+}
+
+func (e *Env) state(a *Arg) any {
+	if a.Name == "" {
+		if a.Field < len(e.State) {
+			return e.State[a.Field].Value
+		}
+		return a.Value
+	}
+	for i := range e.State {
+		if sameName(e.State[i].Name, a.Name) {
+			return e.State[i].Value
+		}
+	}
+	return a.Value
+}
+
+// DateTime is t as MySQL writes a DATETIME(6) in t's own location, without the
+// zeros at the end of the fraction.
+func DateTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999") }

@@ -1,0 +1,139 @@
+package rule
+
+import "time"
+
+// Form is how the row was written. All forms compile to the same kind of Plan.
+type Form uint8
+
+// The forms of sync_sql.
+const (
+	Generated Form = iota // sync_sql is empty: the statements are written from the table's facts
+	Named                 // plain SQL in sections with :named parameters
+	JSON                  // a JSON object of phases
+	Literal               // the seed-era Python literal
+)
+
+func (f Form) String() string {
+	return [...]string{"generated", "plain", "json", "literal"}[f]
+}
+
+// Op is what a statement does.
+type Op uint8
+
+// The operations of sync_operation_type.
+const (
+	Select Op = iota
+	Insert
+	Update
+	Delete
+	Replace
+	OpFile // the seed's `file`: rows become a file, no SQL is run
+)
+
+func (o Op) String() string {
+	return [...]string{"select", "insert", "update", "delete", "replace", "file"}[o]
+}
+
+// Plan is a compiled rule. It is immutable.
+type Plan struct {
+	Row    Row
+	Form   Form
+	Fields []string // the names of the values of a row in hand, in wire order
+
+	Upside      []Statement // each makes a part of what is sent
+	Downside    []Statement // a chain: the next is tried when one cannot take the row
+	UpdateState []Statement // all are run after success, in order
+
+	AllOrNothing bool          // the first row that no operation takes fails the batch
+	Period       time.Duration // reach of :since back from :until; 0 is no period
+	Cursor       []string      // columns of the last row that become the state of the next page; empty is not paged
+	Lag          time.Duration // how far a generated upside stays behind the database's clock; 0 elsewhere
+}
+
+// Statement is one SQL statement with every value bound, or one file to write.
+type Statement struct {
+	Op   Op
+	SQL  string // has ? where values go and nowhere else; empty for OpFile
+	Args []Arg  // one for each ?
+
+	Insert *InsertParts // when consecutive rows may be joined to one multi-row statement
+	Start  *Statement   // the upside before there is any state; nil: run this one with the initial values
+	File   *File        // only for OpFile
+
+	Line, Col int // where it begins in sync_sql; 0 when generated
+
+	marks []int   // offset of each ? in SQL
+	text  *source // where SQL was cut from; nil when generated
+	start int     // offset of SQL in text
+}
+
+// InsertParts cut an insert so that SQL == Head + Tuple + Tail and
+// Head + Tuple + ", " + Tuple + Tail inserts two rows with the same outcome as two
+// statements. All of the statement's Args are those of Tuple.
+type InsertParts struct {
+	Head, Tuple, Tail string
+}
+
+// File says what a OpFile operation writes.
+type File struct {
+	Name   string // slash-separated, relative, stays inside the directory
+	Format FileFormat
+	Fields []int // indexes in Plan.Fields, in the order they are written; never empty for lines
+}
+
+// FileFormat is how rows become text.
+type FileFormat string
+
+// The formats: a header line is written for CSV and TSV; Lines is one value a line.
+const (
+	CSV   FileFormat = "csv"
+	TSV   FileFormat = "tsv"
+	JSONL FileFormat = "jsonl"
+	Lines FileFormat = "lines"
+)
+
+// Source is where an argument's value comes from.
+type Source uint8
+
+// The sources of values.
+const (
+	Field   Source = iota // the row in hand: Arg.Field
+	State                 // carried state: by Arg.Name, or by position Arg.Field when Name is empty
+	Since                 // start of the period
+	Until                 // end of the period, or now without one
+	PointNo               // the point's number
+	Now                   // when the batch is run
+	Limit                 // rows a page
+	Fixed                 // Arg.Value
+)
+
+func (s Source) String() string {
+	return [...]string{"field", "state", "since", "until", "point_no", "now", "limit", "fixed"}[s]
+}
+
+// Arg is the value of one ?.
+type Arg struct {
+	Source Source
+	Name   string // the field's or the state's name
+	Field  int    // Field: index in Plan.Fields; State without a name: position in Env.State
+	Value  any    // Fixed: the value; State: the value when nothing is carried
+}
+
+// PerRow reports whether the statement uses the row in hand, so that it runs once
+// a row; an update_state statement that does not is run once a batch.
+func (s *Statement) PerRow() bool {
+	for i := range s.Args {
+		if s.Args[i].Source == Field {
+			return true
+		}
+	}
+	return s.File != nil
+}
+
+// Paged reports whether the upside is asked again until a page is short.
+func (p *Plan) Paged() bool { return len(p.Cursor) > 0 }
+
+// Window is the period that ends at now; both are now for a plan without one.
+func (p *Plan) Window(now time.Time) (since, until time.Time) {
+	return now.Add(-p.Period), now
+}

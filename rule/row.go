@@ -1,0 +1,126 @@
+package rule
+
+import "strings"
+
+// Row is a row of sync_control as the DBA wrote it. NULL reads as "".
+type Row struct {
+	ID              uint64
+	Table           string // sync_table
+	Type            string // sync_type: upload or download
+	User            string // sync_user: server or client
+	PointNo         string // sync_point_no; "*" is every point without a row of its own
+	Field           string // sync_field; empty is every column in ordinal order
+	Range           string // sync_range: empty or "period"
+	RangeValue      string // sync_range_value, e.g. "hour:6"
+	OperationType   string // sync_operation_type
+	SQL             string // sync_sql
+	PatchField      string // sync_patch_field
+	PatchFieldValue string // sync_patch_field_value
+
+	CarryState      bool // sync_is_carry_state
+	UseCarriedState bool // sync_is_use_state_carry_data
+	UpdateState     bool // sync_is_update_state
+	UpdateTime      bool // sync_is_update_time
+	Enabled         bool
+
+	Note, UpdatedAt, UpdatedBy string
+}
+
+// The words of sync_type, sync_user, sync_range, and the point that stands for all.
+const (
+	Upload   = "upload"
+	Download = "download"
+	Server   = "server"
+	Client   = "client"
+	Period   = "period"
+	AnyPoint = "*"
+)
+
+// Rows are values in row-major order: len(Values) is a multiple of len(Columns).
+// A value is nil, int64, uint64, float64, string or []byte.
+type Rows struct {
+	Columns []string
+	Values  []any
+}
+
+// Len is the number of rows; rows without columns are none.
+func (r Rows) Len() int {
+	if len(r.Columns) == 0 {
+		return 0
+	}
+	return len(r.Values) / len(r.Columns)
+}
+
+// Row is the i'th row, sharing memory with r.
+func (r Rows) Row(i int) []any {
+	n := len(r.Columns)
+	return r.Values[i*n : (i+1)*n : (i+1)*n]
+}
+
+// Table is what the database says about a table: information_schema's facts.
+type Table struct {
+	Name    string   `json:"name"`
+	Engine  string   `json:"engine"`
+	Columns []Column `json:"columns"` // in ordinal order
+	Keys    []Key    `json:"keys"`
+}
+
+// Column is one column of a Table.
+type Column struct {
+	Name       string `json:"name"`
+	Type       string `json:"type"`        // data_type in lower case: varchar, datetime
+	ColumnType string `json:"column_type"` // column_type: varchar(64), decimal(12,2)
+	Nullable   bool   `json:"nullable,omitempty"`
+	Auto       bool   `json:"auto,omitempty"`      // auto_increment
+	Generated  bool   `json:"generated,omitempty"` // computed by the database, cannot be written
+	HasDefault bool   `json:"has_default,omitempty"`
+	Unsigned   bool   `json:"unsigned,omitempty"`
+	Binary     bool   `json:"binary,omitempty"` // values are bytes, not text
+}
+
+// Key is one index of a Table with its columns in index order.
+type Key struct {
+	Name    string   `json:"name"`
+	Columns []string `json:"columns"`
+	Unique  bool     `json:"unique,omitempty"`
+	Primary bool     `json:"primary,omitempty"`
+}
+
+// Column finds a column by name; names compare as MySQL compares them, without case.
+func (t *Table) Column(name string) *Column {
+	if t == nil {
+		return nil
+	}
+	for i := range t.Columns {
+		if sameName(t.Columns[i].Name, name) {
+			return &t.Columns[i]
+		}
+	}
+	return nil
+}
+
+// PrimaryKey is the names of the primary key's columns in key order, or nil.
+func (t *Table) PrimaryKey() []string {
+	if t == nil {
+		return nil
+	}
+	for _, k := range t.Keys {
+		if k.Primary {
+			return k.Columns
+		}
+	}
+	return nil
+}
+
+// hasKeyOn reports whether some index begins with the column.
+func (t *Table) hasKeyOn(column string) bool {
+	for _, k := range t.Keys {
+		if len(k.Columns) > 0 && sameName(k.Columns[0], column) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameName compares names of columns and parameters as MySQL does.
+func sameName(a, b string) bool { return strings.EqualFold(a, b) }
