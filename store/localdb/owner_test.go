@@ -1,0 +1,127 @@
+package localdb_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	osexec "os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"syncgate/store/localdb"
+)
+
+// helperDir names the environment variable that turns TestOwnerProcess from
+// nothing into a process that owns a database.
+const helperDir = "SYNCGATE_TEST_OWNER_DIR"
+
+// TestOwnerProcess is not a test of its own: TestOwnerKilled runs it as another process.
+func TestOwnerProcess(t *testing.T) {
+	dir := os.Getenv(helperDir)
+	if dir == "" {
+		t.Skip("run by TestOwnerKilled")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	s, err := localdb.New(localdb.Options{Dir: dir, Durable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	go func() { result <- s.Run(ctx) }()
+	if err := s.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateDatabase(ctx, "d"); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, open(t, s.DSN("d")), "CREATE TABLE t AS SELECT 'acknowledged' AS v")
+	if _, err := os.Stdout.WriteString("owner is ready\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A killed owner's database ends with it, and the next owner waits for that and finds every row.
+func TestOwnerKilled(t *testing.T) {
+	dir := t.TempDir()
+	cmd := osexec.Command(os.Args[0], "-test.run=^TestOwnerProcess$", "-test.v")
+	cmd.Env = append(os.Environ(), helperDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitLine(t, out, "owner is ready")
+
+	if err := run(t, localdb.Options{Dir: dir}).wait(t); !errors.Is(err, localdb.ErrInUse) {
+		t.Errorf("a second owner while the first lives: %v", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, out) // ends when the killed process is gone
+	_ = cmd.Wait()                  // killed: an error by design
+
+	r := run(t, localdb.Options{Dir: dir, Durable: true})
+	r.mustAnswer(t)
+	if got := query(t, open(t, r.DSN("d")), "SELECT v FROM t"); got != "acknowledged" {
+		t.Errorf("after the kill: %q", got)
+	}
+}
+
+// An ordinary user needs nothing that root has. Where the tests already run as one TestLife shows it.
+func TestOrdinaryUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("this is an ordinary user already")
+	}
+	home, err := os.MkdirTemp("", "syncgate-nobody-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	if err := os.Chown(home, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	// The test binary lies in a folder that only root may enter.
+	program, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(home, "localdb.test")
+	if err := os.WriteFile(path, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := osexec.Command(path, "-test.run=^(TestLife|TestLongDirectory|TestRefusedDirectories)$", "-test.v")
+	cmd.Dir = home
+	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "XDG_CACHE_HOME="+home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "--- PASS: TestLife/durable") {
+		t.Fatalf("it ran nothing:\n%s", out)
+	}
+}
+
+func waitLine(t *testing.T, r io.Reader, want string) {
+	t.Helper()
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if lines.Text() == want {
+			return
+		}
+	}
+	t.Fatalf("no %q: %v", want, lines.Err())
+}
