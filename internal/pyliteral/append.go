@@ -1,0 +1,301 @@
+package pyliteral
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"strconv"
+	"unicode"
+)
+
+// Append appends exactly what the dialect's repr prints for v. A dict is
+// printed in the order it was written; Python 2 prints its own in the order of
+// their hashes, so a text that Python 2 must print again holds no dict of more
+// than one pair. The error wraps ErrValue.
+//
+// Which characters Python 3 prints as themselves depends on the Unicode version
+// it was built with; this is the one of Go's tables (unicode.Version).
+func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
+	switch x := v.(type) {
+	case Tuple:
+		return appendItems(dst, x, d, '(', ')')
+	case List:
+		return appendItems(dst, x, d, '[', ']')
+	case *Dict:
+		return appendDict(dst, x, d)
+	case Unicode:
+		if d == Python2 {
+			return appendText(append(dst, 'u'), string(x), d)
+		}
+		return appendText(dst, string(x), d)
+	case Str:
+		if d == Python2 {
+			return appendBytes(dst, string(x)), nil
+		}
+		return appendText(dst, string(x), d)
+	case Bytes:
+		if d != Python2 {
+			dst = append(dst, 'b')
+		}
+		return appendBytes(dst, string(x)), nil
+	case Long:
+		dst = strconv.AppendInt(dst, int64(x), 10)
+		if d == Python2 {
+			dst = append(dst, 'L')
+		}
+		return dst, nil
+	case *big.Int:
+		dst = x.Append(dst, 10)
+		if d == Python2 && !x.IsInt64() {
+			dst = append(dst, 'L')
+		}
+		return dst, nil
+	}
+	return appendScalar(dst, v, d)
+}
+
+// appendScalar appends the values that both Pythons print alike, and timedelta.
+func appendScalar(dst []byte, v Value, d Dialect) ([]byte, error) {
+	switch x := v.(type) {
+	case nil:
+		return append(dst, "None"...), nil
+	case bool:
+		if x {
+			return append(dst, "True"...), nil
+		}
+		return append(dst, "False"...), nil
+	case int64:
+		return strconv.AppendInt(dst, x, 10), nil
+	case float64:
+		if math.IsInf(x, 0) || math.IsNaN(x) {
+			return dst, fmt.Errorf("%w: a float that is not finite", ErrValue)
+		}
+		return appendFloat(dst, x, -1), nil
+	case Decimal:
+		s, ok := canonicalDecimal(string(x))
+		if !ok {
+			return dst, fmt.Errorf("%w: no decimal number", ErrValue)
+		}
+		return append(append(append(dst, "Decimal('"...), s...), "')"...), nil
+	case DateTime:
+		if !x.valid() {
+			return dst, fmt.Errorf("%w: no such date or time", ErrValue)
+		}
+		return appendCall(dst, "datetime", 5, x.Year, x.Month, x.Day, x.Hour, x.Minute, x.Second, x.Microsecond), nil
+	case Date:
+		if !x.valid() {
+			return dst, fmt.Errorf("%w: no such date", ErrValue)
+		}
+		return appendCall(dst, "date", 3, x.Year, x.Month, x.Day), nil
+	case Time:
+		if !x.valid() {
+			return dst, fmt.Errorf("%w: no such time", ErrValue)
+		}
+		return appendCall(dst, "time", 2, x.Hour, x.Minute, x.Second, x.Microsecond), nil
+	case TimeDelta:
+		if !x.valid() {
+			return dst, fmt.Errorf("%w: a timedelta out of its normal form", ErrValue)
+		}
+		return appendTimeDelta(dst, x, d), nil
+	}
+	return dst, fmt.Errorf("%w: Go type %T", ErrValue, v)
+}
+
+func appendItems(dst []byte, items []Value, d Dialect, open, close byte) ([]byte, error) {
+	dst = append(dst, open)
+	var err error
+	for i, e := range items {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		if dst, err = Append(dst, e, d); err != nil {
+			return dst, err
+		}
+	}
+	if open == '(' && len(items) == 1 {
+		dst = append(dst, ',')
+	}
+	return append(dst, close), nil
+}
+
+func appendDict(dst []byte, x *Dict, d Dialect) ([]byte, error) {
+	dst = append(dst, '{')
+	var err error
+	for i := range x.Len() {
+		k, v := x.At(i)
+		if !hashable(k) {
+			return dst, fmt.Errorf("%w: a key that Python can't hash", ErrValue)
+		}
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		if dst, err = Append(dst, k, d); err != nil {
+			return dst, err
+		}
+		if dst, err = Append(append(dst, ": "...), v, d); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+// appendCall appends datetime.kind(…) without the parts that are 0 at the end,
+// of which datetime and time drop seconds and microseconds only: the first keep
+// parts always stand.
+func appendCall(dst []byte, kind string, keep int, parts ...int) []byte {
+	for len(parts) > keep && parts[len(parts)-1] == 0 {
+		parts = parts[:len(parts)-1]
+	}
+	dst = append(append(append(dst, "datetime."...), kind...), '(')
+	for i, n := range parts {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		dst = strconv.AppendInt(dst, int64(n), 10)
+	}
+	return append(dst, ')')
+}
+
+func appendTimeDelta(dst []byte, x TimeDelta, d Dialect) []byte {
+	if d != Python3 {
+		return appendCall(dst, "timedelta", 1, x.Days, x.Seconds, x.Microseconds)
+	}
+	dst = append(dst, "datetime.timedelta("...)
+	first := true
+	for i, n := range [...]int{x.Days, x.Seconds, x.Microseconds} {
+		if n == 0 {
+			continue
+		}
+		if !first {
+			dst = append(dst, ", "...)
+		}
+		first = false
+		dst = append(dst, [...]string{"days=", "seconds=", "microseconds="}[i]...)
+		dst = strconv.AppendInt(dst, int64(n), 10)
+	}
+	if first {
+		dst = append(dst, '0')
+	}
+	return append(dst, ')')
+}
+
+// appendFloat appends the shortest digits that read back as f when digits is
+// -1, as repr does; otherwise so many, less zeros at the end, as Python 2's str
+// does with 12.
+func appendFloat(dst []byte, f float64, digits int) []byte {
+	var buf [32]byte
+	most := 16 // the exponent from which digits are written with one
+	if digits > 0 {
+		most, digits = digits-1, digits-1
+	}
+	s := strconv.AppendFloat(buf[:0], f, 'e', digits, 64)
+	if s[0] == '-' {
+		dst, s = append(dst, '-'), s[1:]
+	}
+	e := len(s) - 1
+	for s[e] != 'e' {
+		e--
+	}
+	exp, _ := strconv.Atoi(string(s[e+1:]))
+	mant := append([]byte{s[0]}, s[min(2, e):e]...)
+	for len(mant) > 1 && mant[len(mant)-1] == '0' {
+		mant = mant[:len(mant)-1]
+	}
+	if exp < -4 || exp >= most {
+		dst = append(dst, mant[0])
+		if len(mant) > 1 {
+			dst = append(append(dst, '.'), mant[1:]...)
+		}
+		return append(dst, s[e:]...)
+	}
+	for i := min(exp, 0); i < max(len(mant), exp+2); i++ {
+		switch {
+		case i < 0 || i >= len(mant):
+			dst = append(dst, '0')
+		default:
+			dst = append(dst, mant[i])
+		}
+		if i-min(exp, 0) == max(exp, 0) {
+			dst = append(dst, '.')
+		}
+	}
+	return dst
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendQuote appends the quote that Python chooses and returns it: the double
+// one when there is a single one inside and no double one.
+func appendQuote(dst []byte, s string) ([]byte, byte) {
+	quote := byte('\'')
+	for i := range len(s) {
+		if s[i] == '"' {
+			quote = '\''
+			break
+		}
+		if s[i] == '\'' {
+			quote = '"'
+		}
+	}
+	return append(dst, quote), quote
+}
+
+// appendASCII appends a character below 0x80, escaped where it must be.
+func appendASCII(dst []byte, c, quote byte) []byte {
+	switch {
+	case c == quote || c == '\\':
+		return append(dst, '\\', c)
+	case c == '\t':
+		return append(dst, `\t`...)
+	case c == '\n':
+		return append(dst, `\n`...)
+	case c == '\r':
+		return append(dst, `\r`...)
+	case c < ' ' || c == 0x7f:
+		return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+	}
+	return append(dst, c)
+}
+
+func appendBytes(dst []byte, s string) []byte {
+	dst, quote := appendQuote(dst, s)
+	for i := range len(s) {
+		if c := s[i]; c < 0x80 {
+			dst = appendASCII(dst, c, quote)
+		} else {
+			dst = append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return append(dst, quote)
+}
+
+func appendText(dst []byte, s string, d Dialect) ([]byte, error) {
+	dst, quote := appendQuote(dst, s)
+	for len(s) > 0 {
+		r, n, ok := decodeRune(s)
+		if !ok {
+			return dst, fmt.Errorf("%w: text that is not UTF-8", ErrValue)
+		}
+		switch {
+		case r < 0x80:
+			dst = appendASCII(dst, byte(r), quote)
+		case d != Python2 && unicode.IsPrint(r):
+			dst = append(dst, s[:n]...)
+		case r <= 0xff:
+			dst = append(dst, '\\', 'x', hexDigits[r>>4], hexDigits[r&15])
+		case r <= 0xffff:
+			dst = appendHex(append(dst, `\u`...), r, 12)
+		default:
+			dst = appendHex(append(dst, `\U`...), r, 28)
+		}
+		s = s[n:]
+	}
+	return append(dst, quote), nil
+}
+
+func appendHex(dst []byte, r rune, shift int) []byte {
+	for ; shift >= 0; shift -= 4 {
+		dst = append(dst, hexDigits[r>>shift&15])
+	}
+	return dst
+}

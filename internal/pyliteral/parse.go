@@ -1,0 +1,360 @@
+package pyliteral
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Limits says what Parse accepts. The zero value reads Python 2 with the
+// default bounds and keeps the span of every value.
+type Limits struct {
+	Dialect  Dialect
+	Depth    int // containers within each other; 0 = DefaultDepth
+	Elements int // values in all; 0 = DefaultElements
+	Spans    int // containers deeper than this get no Node.Items; 0 = all get them
+}
+
+// The bounds taken for a zero in Limits.
+const (
+	DefaultDepth    = 32
+	DefaultElements = 1 << 20
+)
+
+// Node is a parsed value and where it stood: src[Start:End].
+type Node struct {
+	Value      Value
+	Start, End int
+	// Items are the elements of a tuple or list, and keys and values in turn
+	// of a dict. Nil below Limits.Spans.
+	Items []Node
+}
+
+// Get returns the value under a text key of a dict, nil when there is none.
+func (n *Node) Get(key string) *Node {
+	if _, ok := n.Value.(*Dict); !ok {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Items); i += 2 {
+		if k, ok := Text(n.Items[i].Value); ok && k == key {
+			return &n.Items[i+1]
+		}
+	}
+	return nil
+}
+
+// SyntaxError says what is wrong and where. Line and Col count from 1, Col in
+// characters; Offset counts bytes from 0.
+type SyntaxError struct {
+	Offset, Line, Col int
+	Msg               string
+}
+
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Col, e.Msg)
+}
+
+// Parse reads one literal that fills src, apart from space and comments around
+// it. Values share no memory with src. Without spans (Limits.Spans = 1) it
+// allocates at most 16 bytes a byte of src and a constant. The error is a
+// *SyntaxError.
+func Parse(src []byte, lim Limits) (*Node, error) {
+	if lim.Depth <= 0 {
+		lim.Depth = DefaultDepth
+	}
+	if lim.Elements <= 0 {
+		lim.Elements = DefaultElements
+	}
+	if lim.Spans <= 0 {
+		lim.Spans = lim.Depth
+	}
+	p := &parser{src: src, lim: lim}
+	s := survey(src)
+	if s.elements > lim.Elements {
+		return nil, p.fail(0, "more than %d values", lim.Elements)
+	}
+	p.arena = make([]Value, s.elements)
+	p.right = len(p.arena)
+	var n Node
+	if err := p.top(&n); err != nil {
+		return nil, err
+	}
+	return &n, nil
+}
+
+// parser is a recursive descent over src.
+//
+// The elements of unfinished containers stand at the left of one arena, those
+// of finished ones at its right. survey has counted them all, and each is at
+// one of the two ends, so the ends never meet and the arena never grows.
+type parser struct {
+	src         []byte
+	pos         int
+	depth       int
+	lim         Limits
+	arena       []Value
+	left, right int
+}
+
+func (p *parser) push(v Value) {
+	p.arena[p.left] = v
+	p.left++
+}
+
+// take moves the elements pushed since base to the right of the arena.
+func (p *parser) take(base int) []Value {
+	n := p.left - base
+	p.right -= n
+	copy(p.arena[p.right:], p.arena[base:p.left])
+	p.left = base
+	return p.arena[p.right : p.right+n : p.right+n]
+}
+
+func (p *parser) fail(at int, format string, args ...any) error {
+	at = min(at, len(p.src))
+	before := p.src[:at]
+	line := bytes.LastIndexByte(before, '\n') + 1
+	return &SyntaxError{
+		Offset: at,
+		Line:   bytes.Count(before, []byte{'\n'}) + 1,
+		Col:    utf8.RuneCount(before[line:]) + 1,
+		Msg:    fmt.Sprintf(format, args...),
+	}
+}
+
+// space skips blanks, line ends, joined lines and comments.
+func (p *parser) space() {
+	for p.pos < len(p.src) {
+		switch c := p.src[p.pos]; {
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f':
+			p.pos++
+		case c == '#':
+			p.pos += lineEnd(p.src[p.pos:])
+		case c == '\\' && p.pos+1 < len(p.src) && (p.src[p.pos+1] == '\n' || p.src[p.pos+1] == '\r'):
+			p.pos += 2
+		default:
+			return
+		}
+	}
+}
+
+func lineEnd(b []byte) int {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		return i
+	}
+	return len(b)
+}
+
+// peek returns the next byte that means something, 0 at the end.
+func (p *parser) peek() byte {
+	p.space()
+	if p.pos == len(p.src) {
+		return 0
+	}
+	return p.src[p.pos]
+}
+
+// top reads the whole source: a value, or values with commas between them,
+// which Python reads as a tuple.
+func (p *parser) top(n *Node) error {
+	if p.peek() == 0 && p.pos == len(p.src) {
+		return p.fail(p.pos, "nothing here")
+	}
+	if err := p.value(n); err != nil {
+		return err
+	}
+	if p.peek() == ',' {
+		p.pos++
+		first := *n
+		*n = Node{Start: first.Start, Items: []Node{first}}
+		p.push(first.Value)
+		if err := p.elements(n, true, 0, 0); err != nil {
+			return err
+		}
+		n.Value, n.End = Tuple(p.take(0)), p.pos
+	}
+	if p.peek() != 0 || p.pos < len(p.src) {
+		return p.stray()
+	}
+	return nil
+}
+
+// value reads one value into n.
+func (p *parser) value(n *Node) error {
+	c := p.peek()
+	n.Start = p.pos
+	var err error
+	switch {
+	case c == '(' || c == '[' || c == '{':
+		return p.container(n, c)
+	case c == '\'' || c == '"':
+		n.Value, err = p.text()
+	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
+		n.Value, err = p.number()
+	case isName(c):
+		if p.prefix() > 0 {
+			n.Value, err = p.text()
+			break
+		}
+		n.Value, err = p.name()
+	case c == 0 && p.pos == len(p.src):
+		return p.fail(p.pos, "a value is missing at the end")
+	default:
+		return p.fail(p.pos, "%s can't begin a value", p.show())
+	}
+	n.End = p.pos
+	return err
+}
+
+// container reads what c opens. A value in parentheses alone is itself.
+func (p *parser) container(n *Node, c byte) error {
+	if p.depth++; p.depth > p.lim.Depth {
+		return p.fail(p.pos, "nested deeper than %d", p.lim.Depth)
+	}
+	defer func() { p.depth-- }()
+	base := p.left
+	p.pos++
+	switch c {
+	case '{':
+		return p.pairs(n, base)
+	case '(':
+		return p.paren(n, base)
+	}
+	if err := p.elements(n, p.depth <= p.lim.Spans, ']', 0); err != nil {
+		return err
+	}
+	n.Value, n.End = List(p.take(base)), p.pos
+	return nil
+}
+
+func (p *parser) paren(n *Node, base int) error {
+	if p.peek() == ')' {
+		p.pos++
+		n.Value, n.End = Tuple{}, p.pos
+		return nil
+	}
+	var first Node
+	if err := p.value(&first); err != nil {
+		return err
+	}
+	switch p.peek() {
+	case ')':
+		p.pos++
+		*n = first
+		return nil
+	case ',':
+		p.pos++
+	default:
+		return p.stray()
+	}
+	spans := p.depth <= p.lim.Spans
+	if spans {
+		n.Items = []Node{first}
+	}
+	p.push(first.Value)
+	if err := p.elements(n, spans, ')', 0); err != nil {
+		return err
+	}
+	n.Value, n.End = Tuple(p.take(base)), p.pos
+	return nil
+}
+
+// elements reads values up to the closing byte and pushes them; close 0 is the
+// end of the source. colon is ':' where each second value follows a colon.
+func (p *parser) elements(n *Node, spans bool, close, colon byte) error {
+	for i := 0; ; i++ {
+		if c := p.peek(); c == close && (c != 0 || p.pos == len(p.src)) && (colon == 0 || i%2 == 0) {
+			if c != 0 {
+				p.pos++
+			}
+			return nil
+		}
+		var e Node
+		if err := p.value(&e); err != nil {
+			return err
+		}
+		if spans {
+			n.Items = append(n.Items, e)
+		}
+		if colon != 0 && i%2 == 0 {
+			if err := p.key(e); err != nil {
+				return err
+			}
+		}
+		p.push(e.Value)
+		switch c := p.peek(); {
+		case colon != 0 && i%2 == 0:
+			if c != colon {
+				if c == ',' || c == close {
+					return p.fail(p.pos, "a set is not accepted, and this key of a dict has no value")
+				}
+				return p.stray()
+			}
+			p.pos++
+		case c == ',':
+			p.pos++
+		case c != close:
+			return p.stray()
+		}
+	}
+}
+
+func (p *parser) key(e Node) error {
+	if !hashable(e.Value) {
+		return p.fail(e.Start, "a list or dict can't be a key")
+	}
+	return nil
+}
+
+func (p *parser) pairs(n *Node, base int) error {
+	start := p.pos - 1
+	if err := p.elements(n, p.depth <= p.lim.Spans, '}', ':'); err != nil {
+		return err
+	}
+	kv := p.take(base)
+	if len(kv) > 2*MaxDict {
+		return p.fail(start, "a dict of more than %d pairs", MaxDict)
+	}
+	for i := 2; i < len(kv); i += 2 {
+		for j := 0; j < i; j += 2 {
+			if sameKey(kv[i], kv[j]) {
+				return p.fail(start, "this dict has a key twice")
+			}
+		}
+	}
+	n.Value, n.End = &Dict{kv: kv}, p.pos
+	return nil
+}
+
+// stray reports what stands where a comma or closing bracket should.
+func (p *parser) stray() error {
+	c := p.peek()
+	switch {
+	case c == 0 && p.pos == len(p.src):
+		return p.fail(p.pos, "a closing bracket is missing at the end")
+	case bytes.IndexByte([]byte("*+-/%|&^<>=@~"), c) >= 0:
+		return p.fail(p.pos, "%s makes an expression, not a literal: write the value out", p.show())
+	case c == '(' || c == '[' || c == '.':
+		return p.fail(p.pos, "%s after a value is a call, index or attribute, not a literal; is a comma missing?", p.show())
+	case c == ')' || c == ']' || c == '}':
+		return p.fail(p.pos, "%s closes nothing that is open here", p.show())
+	}
+	return p.fail(p.pos, "%s where a comma or closing bracket should stand", p.show())
+}
+
+// show quotes the character or the word at pos for an error.
+func (p *parser) show() string {
+	end := p.pos
+	for end < len(p.src) && end-p.pos < 32 && isName(p.src[end]) {
+		end++
+	}
+	if end == p.pos {
+		_, n := utf8.DecodeRune(p.src[p.pos:])
+		end += n
+	}
+	return fmt.Sprintf("%q", p.src[p.pos:end])
+}
+
+func isName(c byte) bool {
+	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}

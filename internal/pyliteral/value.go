@@ -1,0 +1,188 @@
+package pyliteral
+
+import (
+	"errors"
+	"math/big"
+)
+
+// Dialect says whose literals are meant.
+type Dialect int
+
+const (
+	// Python2 is CPython 2.7: '…' holds bytes, u'…' text, 1L a long.
+	Python2 Dialect = iota
+	// Python3 is CPython 3.7 and later: '…' holds text, b'…' bytes.
+	Python3
+	// Python36 is CPython 3.3 to 3.6. It differs from Python3 in printing
+	// datetime.timedelta(1, 2, 3) without the names of its parts.
+	Python36
+)
+
+// String returns the name used in configuration and documents.
+func (d Dialect) String() string {
+	switch d {
+	case Python2:
+		return "python2"
+	case Python3:
+		return "python3"
+	case Python36:
+		return "python3.6"
+	}
+	return "unknown dialect"
+}
+
+// Value is one literal: nil (None), bool, int64, *big.Int (an int beyond 64
+// bits), Long, float64 (finite), Str, Unicode, Bytes, Tuple, List, *Dict,
+// DateTime, Date, Time, TimeDelta or Decimal.
+type Value = any
+
+// Long is Python 2's 1L that fits 64 bits. A larger one is a *big.Int, which
+// Python 2 prints with its L and Python 3 without.
+type Long int64
+
+// Str is '…': any bytes under Python 2, text in UTF-8 under Python 3.
+type Str string
+
+// Unicode is u'…': text in UTF-8. Python 3 prints it as '…'.
+type Unicode string
+
+// Bytes is b'…'. Python 2 prints it as '…'.
+type Bytes string
+
+// Tuple is (…).
+type Tuple []Value
+
+// List is […].
+type List []Value
+
+// Dict is {…} in the order it was written. The zero value is empty.
+type Dict struct {
+	kv []Value // key, value, key, value, …
+}
+
+// NewDict returns a dict of the given keys and values, in turn. It panics when
+// a value is missing; keys are checked when the dict is printed and parsed.
+func NewDict(kv ...Value) *Dict {
+	if len(kv)%2 != 0 {
+		panic("pyliteral: NewDict needs a value for each key")
+	}
+	return &Dict{kv: kv}
+}
+
+// Len returns the number of pairs.
+func (d *Dict) Len() int { return len(d.kv) / 2 }
+
+// At returns the i-th pair in written order.
+func (d *Dict) At(i int) (key, value Value) { return d.kv[2*i], d.kv[2*i+1] }
+
+// Get returns the value under a text key, written with or without the u.
+func (d *Dict) Get(key string) (Value, bool) {
+	for i := 0; i < len(d.kv); i += 2 {
+		if k, ok := Text(d.kv[i]); ok && k == key {
+			return d.kv[i+1], true
+		}
+	}
+	return nil, false
+}
+
+// DateTime is datetime.datetime, without a time zone.
+type DateTime struct {
+	Year, Month, Day, Hour, Minute, Second, Microsecond int
+}
+
+// Date is datetime.date.
+type Date struct{ Year, Month, Day int }
+
+// Time is datetime.time, without a time zone.
+type Time struct{ Hour, Minute, Second, Microsecond int }
+
+// TimeDelta is datetime.timedelta in Python's normal form: only Days may be
+// negative, 0 ≤ Seconds < 86400, 0 ≤ Microseconds < 1000000.
+type TimeDelta struct{ Days, Seconds, Microseconds int }
+
+// Decimal is decimal.Decimal as Python prints it: "1.50", "0E-10". Append
+// accepts any finite number and prints that form.
+type Decimal string
+
+// Text returns the value of a Str or Unicode.
+func Text(v Value) (string, bool) {
+	switch s := v.(type) {
+	case Str:
+		return string(s), true
+	case Unicode:
+		return string(s), true
+	}
+	return "", false
+}
+
+// ErrValue reports a value that has no literal in the dialect: an infinite
+// float, a date that is none, text that is not UTF-8, a foreign Go type.
+var ErrValue = errors.New("pyliteral: value has no literal")
+
+// MaxDict is the number of pairs that one dict may have.
+const MaxDict = 128
+
+// hashable reports whether Python accepts v as a key.
+func hashable(v Value) bool {
+	switch t := v.(type) {
+	case List, *Dict:
+		return false
+	case Tuple:
+		for _, e := range t {
+			if !hashable(e) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sameKey reports whether Python takes two keys for one: 1, 1L, 1.0 and True
+// are the same key, and so are 'a' and u'a'.
+func sameKey(a, b Value) bool {
+	if s, ok := Text(a); ok {
+		t, ok := Text(b)
+		return ok && s == t
+	}
+	switch x := a.(type) {
+	case Tuple:
+		y, ok := b.(Tuple)
+		if !ok || len(x) != len(y) {
+			return false
+		}
+		for i := range x {
+			if !sameKey(x[i], y[i]) {
+				return false
+			}
+		}
+		return true
+	case List, *Dict:
+		return false
+	case *big.Int:
+		y, ok := b.(*big.Int)
+		return ok && x.Cmp(y) == 0
+	}
+	switch b.(type) {
+	case Tuple, List, *Dict:
+		return false
+	}
+	return plainKey(a) == plainKey(b)
+}
+
+// plainKey maps the numbers that Python holds equal to one Go value.
+func plainKey(v Value) Value {
+	switch n := v.(type) {
+	case bool:
+		if n {
+			return int64(1)
+		}
+		return int64(0)
+	case Long:
+		return int64(n)
+	case float64:
+		if i := int64(n); n > -1<<53 && n < 1<<53 && float64(i) == n {
+			return i
+		}
+	}
+	return v
+}
