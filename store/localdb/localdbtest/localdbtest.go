@@ -44,9 +44,9 @@ type binary struct {
 
 // Main runs the tests, stops the shared server, and fails the binary when a
 // goroutine is left. It exits and does not return.
-func Main(m *testing.M, leaks ...goleak.Option) { goleak.VerifyTestMain(runner{m}, leaks...) }
+func Main(m goleak.TestingM, leaks ...goleak.Option) { goleak.VerifyTestMain(runner{m}, leaks...) }
 
-type runner struct{ m *testing.M }
+type runner struct{ m goleak.TestingM }
 
 func (r runner) Run() int {
 	shared.mu.Lock()
