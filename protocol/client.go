@@ -1,0 +1,188 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/flynn/noise"
+
+	"syncgate/crypto"
+)
+
+// ClientOptions set up a Client. Clock and Rand are required.
+type ClientOptions struct {
+	Point    string // 1..64 bytes of UTF-8
+	KeyID    uint32
+	Key      [crypto.KeySize]byte
+	Software string // at most 64 bytes; default "syncgate-agent"
+	Clock    func() time.Time
+	Rand     io.Reader // cryptographic
+}
+
+// Client is the client's side of one connection; it does no I/O. Write what Hello returns; give each whole frame that
+// comes to Receive; after the WELCOME write what Seal returns, in that order. A new connection needs a new Client.
+//
+// Receive may run beside Seal, each in one goroutine at a time.
+type Client struct {
+	opts    ClientOptions
+	state   *noise.HandshakeState
+	records *records
+	welcome Welcome
+
+	// The server counts the session as established at the first record, and until then takes only small ones. So the
+	// first record is a PING of the client's own, whose answer Receive takes in.
+	first     RequestID
+	confirmed bool
+	epoch     uint64
+	seq       atomic.Uint64
+}
+
+// NewClient checks the options and makes a Client.
+func NewClient(o ClientOptions) (*Client, error) {
+	setDefault(&o.Software, "syncgate-agent")
+	if !validPoint(o.Point) || len(o.Software) > maxSoftware || !utf8.ValidString(o.Software) || o.Clock == nil || o.Rand == nil {
+		return nil, errors.New("protocol: client: point of 1 to 64 bytes, software of at most 64, Clock and Rand are required")
+	}
+	return &Client{opts: o}, nil
+}
+
+// Hello is the first frame of a connection.
+func (c *Client) Hello() ([]byte, error) {
+	if c.state != nil {
+		return nil, ErrUnexpected
+	}
+	key := crypto.Key{Point: c.opts.Point, ID: c.opts.KeyID, Secret: c.opts.Key}
+	state, err := noise.NewHandshakeState(noiseConfig(noise.DH25519, c.opts.Rand, true, key))
+	if err != nil {
+		return nil, fmt.Errorf("protocol: client: %w", err)
+	}
+	h := hello{Version, Version, c.opts.Software, c.opts.Clock()}
+	payload, _ := h.appendCBOR(nil)
+	body, _, _, err := state.WriteMessage(appendName64(nil, key.Point, key.ID), payload)
+	if err != nil {
+		return nil, fmt.Errorf("protocol: client: %w", err)
+	}
+	var epoch [8]byte
+	if _, err := io.ReadFull(c.opts.Rand, epoch[:]); err != nil {
+		return nil, fmt.Errorf("protocol: client: %w", err)
+	}
+	c.epoch = max(binary.BigEndian.Uint64(epoch[:]), 1)
+	c.state = state
+	return plainFrame(frameHello, body), nil
+}
+
+// RequestID makes the next id of this connection, for requests that have no id in an outbox. Its epoch is random. Any
+// goroutine may call it after Hello.
+func (c *Client) RequestID() RequestID {
+	return MakeRequestID(c.epoch, c.seq.Add(1))
+}
+
+// Receive takes one whole frame, in the order of arrival. The message is nil when the frame was the client's own
+// business: the WELCOME, after which Welcome says what was granted, or the answer to its first PING. A REJECT gives a
+// *RejectError. After any error the connection is to be closed.
+//
+// A PING whose id has epoch 0 is the server's question: answer with Seal of a PING with that id.
+func (c *Client) Receive(frame []byte) (*Message, error) {
+	typ, body, err := parseFrame(frame)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case c.state == nil:
+		return nil, ErrUnexpected
+	case c.records == nil && typ == frameReject:
+		return nil, parseReject(body)
+	case c.records == nil && typ == frameWelcome:
+		return nil, c.receiveWelcome(body)
+	case c.records == nil || typ != frameData:
+		return nil, ErrUnexpected
+	}
+	m, err := c.records.message(frame, body)
+	if err != nil {
+		return nil, err
+	}
+	if m.Op == OpPing && m.RequestID == c.first {
+		return nil, nil
+	}
+	return m, nil
+}
+
+func (c *Client) receiveWelcome(body []byte) error {
+	if len(body) < welcomeMin {
+		return ErrWelcome
+	}
+	payload, toServer, toClient, err := c.state.ReadMessage(nil, body)
+	if err != nil {
+		return ErrAuth
+	}
+	var w Welcome
+	if err := w.parse(payload); err != nil {
+		return err
+	}
+	r, err := newRecords(toServer.UnsafeKey(), toClient.UnsafeKey(), w.MaxFrame, c.opts.Clock())
+	if err != nil {
+		return err
+	}
+	c.first = c.RequestID()
+	c.welcome, c.records = w, r
+	return nil
+}
+
+// Welcome is what the server granted; zero before the WELCOME came.
+func (c *Client) Welcome() Welcome { return c.welcome }
+
+// MaxFrame is the largest body the server may send now, for Split.
+func (c *Client) MaxFrame() int {
+	if c.records == nil {
+		return HandshakeMax
+	}
+	return c.welcome.MaxFrame
+}
+
+// MaxPayload is the longest payload a message may have on this connection; 0 before the WELCOME came.
+func (c *Client) MaxPayload() int { return max(0, c.welcome.MaxFrame-RecordOverhead) }
+
+// Seal makes the frame of m; the first call puts the client's own PING before it.
+func (c *Client) Seal(m *Message) ([]byte, error) { return c.AppendSeal(nil, m) }
+
+// AppendSeal is Seal appended to dst, without an allocation when dst has room.
+func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
+	if c.records == nil {
+		return nil, ErrState
+	}
+	if m.RequestID.Epoch() == 0 && m.Op != OpPing {
+		return nil, ErrRequestID
+	}
+	var err error
+	if !c.confirmed {
+		if dst, err = c.appendRecord(dst, &Message{Op: OpPing, RequestID: c.first}); err != nil {
+			return nil, err
+		}
+		c.confirmed = true
+	}
+	return c.appendRecord(dst, m)
+}
+
+func (c *Client) appendRecord(dst []byte, m *Message) ([]byte, error) {
+	buf, own, err := m.plaintext(dst)
+	if err != nil {
+		return nil, err
+	}
+	if !own {
+		return c.records.seal(buf, len(dst), m)
+	}
+	frame, err := c.records.seal(buf, 0, m)
+	if err != nil {
+		return nil, err
+	}
+	return append(dst, frame...), nil
+}
+
+// Expired reports that the session has had its records or its hour: open another connection, send new requests there,
+// and close this one when its last reply has come.
+func (c *Client) Expired(now time.Time) bool { return c.records != nil && c.records.expired(now) }

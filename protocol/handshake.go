@@ -1,0 +1,183 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/flynn/noise"
+
+	"syncgate/crypto"
+)
+
+// The handshake is Noise_NNpsk0_25519_AESGCM_SHA256 (The Noise Protocol Framework, revision 34).
+
+const (
+	maxPoint    = 64 // bytes of point_no
+	maxSoftware = 64 // bytes of software and server id
+
+	noisePublic = 32                                       // an ephemeral public key
+	helloMin    = 1 + 1 + 4 + noisePublic + cryptoOverhead // the shortest HELLO body
+	welcomeMin  = noisePublic + cryptoOverhead
+)
+
+// rejectBody is status u16 and retry-after u32 in ms.
+const rejectSize = 6
+
+// noiseConfig is one side's set-up. The prologue binds what travels in the clear: a changed point or key id opens
+// nowhere.
+func noiseConfig(dh noise.DHFunc, rand io.Reader, initiator bool, k crypto.Key) noise.Config {
+	return noise.Config{
+		CipherSuite:           noise.NewCipherSuite(dh, noise.CipherAESGCM, noise.HashSHA256),
+		Random:                rand,
+		Pattern:               noise.HandshakeNN,
+		Initiator:             initiator,
+		Prologue:              appendName64([]byte("syncgate/2"), k.Point, k.ID),
+		PresharedKey:          k.Secret[:],
+		PresharedKeyPlacement: 0,
+	}
+}
+
+// appendName64 writes idlen u8, point_no, key_id u32: the head of a HELLO and the tail of the prologue.
+func appendName64(dst []byte, point string, id uint32) []byte {
+	dst = append(append(dst, byte(len(point))), point...)
+	return binary.BigEndian.AppendUint32(dst, id)
+}
+
+func validPoint(point string) bool {
+	return len(point) >= 1 && len(point) <= maxPoint && utf8.ValidString(point)
+}
+
+// parseHello takes a HELLO body apart.
+func parseHello(body []byte) (point string, id uint32, message []byte, err error) {
+	if len(body) < helloMin || len(body) > HandshakeMax {
+		return "", 0, nil, ErrHello
+	}
+	n := 1 + int(body[0])
+	if len(body) < n+helloMin-2 {
+		return "", 0, nil, ErrHello
+	}
+	if point = string(body[1:n]); !validPoint(point) {
+		return "", 0, nil, ErrHello
+	}
+	return point, binary.BigEndian.Uint32(body[n:]), body[n+4:], nil
+}
+
+// hello is the payload of noise message 1.
+type hello struct {
+	minVersion, maxVersion uint64
+	software               string
+	clock                  time.Time
+}
+
+func (h hello) appendCBOR(dst []byte) ([]byte, error) {
+	dst = appendUint(appendKey(appendHead(dst, majorMap, 4), 1), h.minVersion)
+	dst = appendUint(appendKey(dst, 2), h.maxVersion)
+	dst = appendText(appendKey(dst, 3), h.software)
+	return appendUint(appendKey(dst, 4), unixMs(h.clock)), nil
+}
+
+func (h *hello) parse(payload []byte) error {
+	d := decoder{buf: payload}
+	d.fields(func(key uint64) {
+		switch key {
+		case 1:
+			h.minVersion = d.uint()
+		case 2:
+			h.maxVersion = d.uint()
+		case 3:
+			h.software = d.textMax(maxSoftware)
+		case 4:
+			h.clock = time.UnixMilli(int64(d.uintMax(math.MaxInt64)))
+		default:
+			d.skip(0)
+		}
+	})
+	return d.err
+}
+
+// Welcome is what the server grants a session: the payload of noise message 2.
+type Welcome struct {
+	Version      uint64
+	MaxFrame     int           // largest body either side sends, in bytes; MinMaxFrame..HardMaxFrame
+	MaxInFlight  int           // requests a client may have unanswered; the server reads no more above it
+	Keepalive    time.Duration // whole seconds; a client that sent nothing for so long sends PING
+	Clock        time.Time     // the server's
+	ServerID     string
+	RulesVersion uint64
+}
+
+func (w Welcome) appendCBOR(dst []byte) ([]byte, error) {
+	dst = appendUint(appendKey(appendHead(dst, majorMap, 7), 1), w.Version)
+	dst = appendUint(appendKey(dst, 2), uint64(w.MaxFrame))
+	dst = appendUint(appendKey(dst, 3), uint64(w.MaxInFlight))
+	dst = appendUint(appendKey(dst, 4), uint64(w.Keepalive/time.Second))
+	dst = appendUint(appendKey(dst, 5), unixMs(w.Clock))
+	dst = appendText(appendKey(dst, 6), w.ServerID)
+	return appendUint(appendKey(dst, 7), w.RulesVersion), nil
+}
+
+func (w *Welcome) parse(payload []byte) error {
+	d := decoder{buf: payload}
+	d.fields(func(key uint64) {
+		switch key {
+		case 1:
+			w.Version = d.uint()
+		case 2:
+			w.MaxFrame = int(d.uintMax(HardMaxFrame))
+		case 3:
+			w.MaxInFlight = int(d.uintMax(math.MaxUint16))
+		case 4:
+			w.Keepalive = time.Duration(d.uintMax(math.MaxUint16)) * time.Second
+		case 5:
+			w.Clock = time.UnixMilli(int64(d.uintMax(math.MaxInt64)))
+		case 6:
+			w.ServerID = d.textMax(maxSoftware)
+		case 7:
+			w.RulesVersion = d.uint()
+		default:
+			d.skip(0)
+		}
+	})
+	if d.err != nil {
+		return d.err
+	}
+	if w.Version != Version || w.MaxFrame < MinMaxFrame || w.MaxInFlight < 1 || w.Keepalive <= 0 {
+		return ErrWelcome
+	}
+	return nil
+}
+
+func unixMs(t time.Time) uint64 { return uint64(max(t.UnixMilli(), 0)) }
+
+// RejectError is a server's REJECT. It is not authenticated: whoever sits on the path can make one, so it may delay a
+// client but must never make it give up for good or throw anything away.
+type RejectError struct {
+	Status     Status
+	RetryAfter time.Duration // 0: no hint
+}
+
+func (e *RejectError) Error() string {
+	return fmt.Sprintf("protocol: rejected: %s %s, retry after %s", e.Status, e.Status.Info().Name, e.RetryAfter)
+}
+
+func rejectFrame(s Status, retryAfter time.Duration) []byte {
+	var body [rejectSize]byte
+	binary.BigEndian.PutUint16(body[:], uint16(s))
+	ms := min(max((retryAfter+time.Millisecond-1)/time.Millisecond, 0), math.MaxUint32)
+	binary.BigEndian.PutUint32(body[2:], uint32(ms))
+	return plainFrame(frameReject, body[:])
+}
+
+func parseReject(body []byte) error {
+	if len(body) != rejectSize {
+		return ErrFrame
+	}
+	return &RejectError{
+		Status:     Status(binary.BigEndian.Uint16(body)),
+		RetryAfter: time.Duration(binary.BigEndian.Uint32(body[2:])) * time.Millisecond,
+	}
+}

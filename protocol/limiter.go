@@ -1,0 +1,57 @@
+package protocol
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// sourceBuckets bounds the memory of the limiter: sources share buckets by a hash nobody outside can know, so a source
+// may at worst be counted with another one.
+const sourceBuckets = 4096
+
+// limiter says how many handshakes are taken up, by source address and in total. Any goroutine may ask.
+type limiter struct {
+	seed    maphash.Seed
+	total   *rate.Limiter
+	sources []*rate.Limiter
+}
+
+func newLimiter(totalRate float64, totalBurst int, sourceRate float64, sourceBurst int) *limiter {
+	l := &limiter{
+		seed:    maphash.MakeSeed(),
+		total:   rate.NewLimiter(rate.Limit(totalRate), totalBurst),
+		sources: make([]*rate.Limiter, sourceBuckets),
+	}
+	for i := range l.sources {
+		l.sources[i] = rate.NewLimiter(rate.Limit(sourceRate), sourceBurst)
+	}
+	return l
+}
+
+// wait is 0 when a handshake from that address may be taken up now, and then counts it; else how long to stay away.
+func (l *limiter) wait(source netip.Addr, now time.Time) time.Duration {
+	key := source.Unmap()
+	if key.Is6() {
+		// One site has a /64 at least, and so has one attacker.
+		if p, err := key.Prefix(64); err == nil {
+			key = p.Addr()
+		}
+	}
+	bucket := maphash.Comparable(l.seed, key) % sourceBuckets
+	if d := take(l.sources[bucket], now); d > 0 {
+		return d
+	}
+	return take(l.total, now)
+}
+
+func take(l *rate.Limiter, now time.Time) time.Duration {
+	r := l.ReserveN(now, 1)
+	d := r.DelayFrom(now)
+	if d > 0 {
+		r.CancelAt(now)
+	}
+	return d
+}

@@ -1,0 +1,126 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"syncgate/crypto"
+)
+
+// A session is over after so many records in either direction, or so long after its handshake. Then both sides begin
+// nothing new on it and the client opens another; a sixteenth more records is kept for what is in flight.
+const (
+	SessionRecords  = 1 << 20
+	SessionLifetime = time.Hour
+
+	recordLimit = SessionRecords + SessionRecords/16
+)
+
+const (
+	envelopeSize   = 20
+	cryptoOverhead = crypto.Overhead
+
+	// RecordOverhead is what envelope and tag take of a frame's body: a payload may have max frame minus this.
+	RecordOverhead = envelopeSize + cryptoOverhead
+)
+
+// records turns messages into DATA frames and back, one cipher a direction. Sealing and opening may happen at the same
+// time, each in one goroutine at a time.
+type records struct {
+	send, recv *crypto.Cipher
+	max        int
+	expires    time.Time
+}
+
+func newRecords(sendKey, recvKey [crypto.KeySize]byte, max int, now time.Time) (*records, error) {
+	send, err := crypto.NewCipher(sendKey, recordLimit)
+	if err != nil {
+		return nil, err
+	}
+	recv, err := crypto.NewCipher(recvKey, recordLimit)
+	if err != nil {
+		return nil, err
+	}
+	return &records{send: send, recv: recv, max: max, expires: now.Add(SessionLifetime)}, nil
+}
+
+func (r *records) expired(now time.Time) bool {
+	return !now.Before(r.expires) || r.send.Count() >= SessionRecords || r.recv.Count() >= SessionRecords
+}
+
+// plaintext appends to dst room for header and envelope and the message's payload, and sees to capacity for tag and
+// trailer. A message that brings its own room is returned where it stands, and used up; own then says so.
+func (m *Message) plaintext(dst []byte) (buf []byte, own bool, err error) {
+	if n := len(m.Payload); m.Body == nil && n > 0 && len(m.room) == recordHead+n && &m.room[recordHead] == &m.Payload[0] {
+		buf, m.room, m.Payload = m.room, nil, nil
+		return slices.Grow(buf, recordTail), true, nil
+	}
+	var head [recordHead]byte
+	if m.Body == nil {
+		buf = append(slices.Grow(dst, recordHead+len(m.Payload)+recordTail), head[:]...)
+		return append(buf, m.Payload...), false, nil
+	}
+	buf, err = AppendPayload(append(dst, head[:]...), m.Body)
+	return slices.Grow(buf, recordTail), false, err
+}
+
+// seal makes the frame of m out of buf[at:], which is what plaintext made, in place. Nothing was counted or changed for
+// good when it fails.
+func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
+	b := buf[at:]
+	length := len(b) - headerSize + cryptoOverhead
+	if length > r.max {
+		return nil, ErrTooLarge
+	}
+	putHeader(b, frameData, length)
+	b[12], b[13] = byte(m.Op), m.Flags
+	binary.BigEndian.PutUint16(b[14:], uint16(m.Status))
+	copy(b[16:recordHead], m.RequestID[:])
+	b, err := r.send.Seal(b[:headerSize], b[:headerSize], b[headerSize:])
+	if err != nil {
+		return nil, ErrExpired
+	}
+	b = appendTrailer(b)
+	return buf[:at+len(b)], nil
+}
+
+// open appends the plaintext of a DATA frame's body to dst. header is authenticated with it.
+func (r *records) open(dst, header, body []byte) ([]byte, error) {
+	if len(body) < RecordOverhead {
+		return nil, ErrEnvelope
+	}
+	if len(body) > r.max {
+		return nil, ErrTooLarge
+	}
+	plain, err := r.recv.Open(dst, header[:headerSize], body)
+	switch err {
+	case nil:
+		return plain, nil
+	case crypto.ErrExhausted:
+		return nil, ErrExpired
+	}
+	return nil, ErrRecord
+}
+
+// message opens a DATA frame into a fresh buffer, which the message's payload aliases.
+func (r *records) message(frame, body []byte) (*Message, error) {
+	plain, err := r.open(make([]byte, 0, max(0, len(body)-cryptoOverhead)), frame, body)
+	if err != nil {
+		return nil, err
+	}
+	m := new(Message)
+	return m, m.parseEnvelope(plain)
+}
+
+// parseEnvelope reads a record's plaintext; Payload aliases it.
+func (m *Message) parseEnvelope(plain []byte) error {
+	if len(plain) < envelopeSize || plain[1]&^FlagMore != 0 {
+		return ErrEnvelope
+	}
+	m.Op, m.Flags = Op(plain[0]), plain[1]
+	m.Status = Status(binary.BigEndian.Uint16(plain[2:]))
+	m.RequestID = RequestID(plain[4:envelopeSize])
+	m.Payload = plain[envelopeSize:]
+	return nil
+}

@@ -1,0 +1,156 @@
+package protocol
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Column describes one column of a download.
+type Column struct {
+	Name   string
+	Type   string // MySQL's type name
+	Binary bool   // []byte of the column are bytes, not text
+}
+
+// RowEncoder writes rows of driver values straight into the plaintext of the record that will carry them, so a download
+// costs one copy and no allocation a row. One goroutine uses it; it is reused from part to part:
+//
+//	e.Begin(0, columns)
+//	for rows {
+//		e.Append(row)
+//		if e.Len() >= partSize { reply(e.Part(id)) }
+//	}
+//	reply(e.Last(id, state, more))
+//
+// The values stand at a fixed place in the buffer; what comes before them (frame header, envelope, keys 1 to 4, whose
+// length is known only at the end) is put right before them when the part is finished:
+//
+//	| unused | header 12 | envelope 20 | map head, keys 1..3 | key 4, array head | values | keys 5..7 | tag, MD5 |
+//	                     room          Payload                                    start
+type RowEncoder struct {
+	buf     []byte
+	head    []byte // keys 1 to 3, encoded at Begin
+	asText  []bool
+	start   int // where values begin in buf
+	values  int
+	total   uint64
+	started bool
+}
+
+const (
+	recordHead = headerSize + envelopeSize    // before a payload
+	recordTail = cryptoOverhead + trailerSize // after it
+	maxKey4    = 1 + 1 + 5                    // map head, key 4, array head at its longest
+)
+
+// Begin starts a statement's rows. Rows of the statement before must have been taken by Part. Columns may be none only
+// when no row follows.
+func (e *RowEncoder) Begin(statement uint32, columns []Column) error {
+	if e.values != 0 {
+		return fmt.Errorf("%w: rows of the statement before are left", ErrState)
+	}
+	if len(columns) > MaxColumns {
+		return ErrLimit
+	}
+	head := appendUint(appendKey(e.head[:0], 1), uint64(statement))
+	head = appendHead(appendKey(head, 2), majorArray, uint64(len(columns)))
+	e.asText = e.asText[:0]
+	var err error
+	for _, c := range columns {
+		e.asText = append(e.asText, !c.Binary)
+		if head, err = appendName(head, c.Name); err != nil {
+			return err
+		}
+	}
+	head = appendHead(appendKey(head, 3), majorArray, uint64(len(columns)))
+	for _, c := range columns {
+		if head, err = appendName(head, c.Type); err != nil {
+			return err
+		}
+	}
+	e.head, e.started = head, true
+	e.start = recordHead + maxKey4 + len(head)
+	e.buf = slices.Grow(e.buf[:0], e.start)[:e.start]
+	return nil
+}
+
+// Append adds a row: one value a column, each nil, int64, uint64, float32, float64, string or []byte. Values are copied.
+// A row with another value is refused whole.
+func (e *RowEncoder) Append(row []any) error {
+	if len(row) != len(e.asText) || len(row) == 0 {
+		return fmt.Errorf("%w: %d values for %d columns", ErrValue, len(row), len(e.asText))
+	}
+	if e.values+len(row) > MaxValues {
+		return ErrLimit
+	}
+	buf := e.buf
+	var err error
+	for i, v := range row {
+		if buf, err = appendValue(buf, v, e.asText[i]); err != nil {
+			return fmt.Errorf("column %d: %w", i, err)
+		}
+	}
+	e.buf = buf
+	e.values += len(row)
+	e.total++
+	return nil
+}
+
+// Len is the length in bytes that Part's payload would have now, or a few bytes more.
+func (e *RowEncoder) Len() int { return len(e.buf) - recordHead }
+
+// Rows is the number of rows since the last part.
+func (e *RowEncoder) Rows() int {
+	if e.values == 0 {
+		return 0
+	}
+	return e.values / len(e.asText)
+}
+
+// Total is the number of rows since the encoder was made or Last was called.
+func (e *RowEncoder) Total() uint64 { return e.total }
+
+// Part finishes a part of the reply to request id, with FlagMore. The message stands in the encoder's buffer: it is to
+// be sent before the encoder is used again, and once.
+func (e *RowEncoder) Part(id RequestID) (*Message, error) {
+	m, err := e.finish(id, 4)
+	if err != nil {
+		return nil, err
+	}
+	m.Flags = FlagMore
+	return m, nil
+}
+
+// Last finishes the last part, which may hold no rows; without a Begin it answers a download of nothing. Then the
+// encoder is as new, but for its memory.
+func (e *RowEncoder) Last(id RequestID, state []StateItem, more bool) (*Message, error) {
+	if !e.started {
+		if err := e.Begin(0, nil); err != nil {
+			return nil, err
+		}
+	}
+	buf, err := appendEnd(e.buf, state, more, e.total)
+	if err != nil {
+		return nil, err
+	}
+	e.buf = buf
+	m, err := e.finish(id, 7)
+	e.total, e.started = 0, false
+	return m, err
+}
+
+func (e *RowEncoder) finish(id RequestID, keys uint64) (*Message, error) {
+	if !e.started {
+		return nil, fmt.Errorf("%w: no statement was begun", ErrState)
+	}
+	e.buf = slices.Grow(e.buf, recordTail)
+	var key4 [maxKey4]byte
+	tail := appendHead(appendKey(key4[:0], 4), majorArray, uint64(e.values))
+	at := e.start - len(tail) - len(e.head) - 1
+	appendHead(e.buf[:at], majorMap, keys)
+	copy(e.buf[at+1:], e.head)
+	copy(e.buf[e.start-len(tail):], tail)
+	room := e.buf[at-recordHead:]
+	e.buf, e.values = e.buf[:e.start], 0
+	return &Message{Op: OpDownload, RequestID: id, Payload: room[recordHead:], room: room}, nil
+}

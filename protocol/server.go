@@ -1,0 +1,275 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/flynn/noise"
+
+	"syncgate/crypto"
+)
+
+// ServerOptions set up a Server. Keys, RulesVersion, Clock and Rand are required; a zero elsewhere means the default.
+type ServerOptions struct {
+	Keys         func(point string, id uint32) (crypto.Key, bool) // live keys; called on every hello, must be quick
+	RulesVersion func() uint64                                    // for WELCOME
+	Clock        func() time.Time
+	Rand         io.Reader // cryptographic
+
+	ServerID    string        // at most 64 bytes; default "syncgate"
+	MaxFrame    int           // MinMaxFrame..HardMaxFrame; default DefaultMaxFrame
+	MaxInFlight int           // 1..65535; default 32
+	Keepalive   time.Duration // 1 s..65535 s, whole seconds; default 30 s
+
+	RejectDelay    time.Duration // from a hello that does not open to its REJECT; default 200 ms
+	HandshakeRate  float64       // hellos a second taken up in total; default 500
+	HandshakeBurst int           // default 1000
+	SourceRate     float64       // the same from one address (IPv6: one /64); default 20
+	SourceBurst    int           // default 100
+}
+
+// Server makes the server's side of sessions. It does no I/O; all methods may be called by any goroutine.
+type Server struct {
+	opts    ServerOptions
+	dh      noise.DHFunc
+	limiter *limiter
+	dummy   [crypto.KeySize]byte // stands in for the key of a point that has none
+	buffers sync.Pool            // *[]byte, for replies that are encoded here
+}
+
+// NewServer checks the options and makes a Server.
+func NewServer(o ServerOptions) (*Server, error) {
+	if o.Keys == nil || o.RulesVersion == nil || o.Clock == nil || o.Rand == nil {
+		return nil, errors.New("protocol: server: Keys, RulesVersion, Clock and Rand are required")
+	}
+	setDefault(&o.ServerID, "syncgate")
+	setDefault(&o.MaxFrame, DefaultMaxFrame)
+	setDefault(&o.MaxInFlight, 32)
+	setDefault(&o.Keepalive, 30*time.Second)
+	setDefault(&o.RejectDelay, 200*time.Millisecond)
+	setDefault(&o.HandshakeRate, 500)
+	setDefault(&o.HandshakeBurst, 1000)
+	setDefault(&o.SourceRate, 20)
+	setDefault(&o.SourceBurst, 100)
+	granted := Welcome{Version: Version, MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive, ServerID: o.ServerID}
+	payload, _ := granted.appendCBOR(nil)
+	if err := new(Welcome).parse(payload); err != nil || o.Keepalive%time.Second != 0 {
+		return nil, fmt.Errorf("protocol: server: a limit is out of its bounds: %+v", granted)
+	}
+	s := &Server{opts: o, dh: noise.DH25519}
+	s.limiter = newLimiter(o.HandshakeRate, o.HandshakeBurst, o.SourceRate, o.SourceBurst)
+	s.buffers.New = func() any { return new([]byte) }
+	if _, err := io.ReadFull(o.Rand, s.dummy[:]); err != nil {
+		return nil, fmt.Errorf("protocol: server: %w", err)
+	}
+	return s, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// NewSession is the session of one accepted connection.
+func (s *Server) NewSession(remote netip.Addr) *ServerSession {
+	return &ServerSession{server: s, remote: remote}
+}
+
+// Event is what a frame led to.
+type Event struct {
+	Reply       []byte        // send now: the WELCOME
+	Established bool          // the peer has proved that it is there now; see ServerSession
+	Reject      []byte        // send RejectAfter from now, then close; nothing else may be received
+	RejectAfter time.Duration //
+	Message     *Message      // a request
+}
+
+// ServerSession is the server's side of one connection:
+//
+//	new ── HELLO opens: WELCOME ──> greeted ── first record opens ──> established ── Expired ──> GOAWAY, close
+//	 └──── anything else: REJECT, close          └── the first record does not open: close
+//
+// A HELLO can be replayed by anybody who saw one, but only its maker can seal a record for the WELCOME it gets. So the
+// session counts as established, and leaves the cap, the deadline and the frame limit of unauthenticated connections,
+// at the first record.
+//
+// Receive and MaxFrame are called by one goroutine; the other methods by any.
+type ServerSession struct {
+	server *Server
+	remote netip.Addr
+	point  string
+	keyID  uint32
+
+	established bool
+	rejected    bool
+
+	mu      sync.Mutex // guards sealing, so that records leave in the order of their counters
+	records *records
+	pings   uint64
+}
+
+// Point is the authenticated point_no; empty before the session is established.
+func (s *ServerSession) Point() string { return s.point }
+
+// KeyID is the key the point used.
+func (s *ServerSession) KeyID() uint32 { return s.keyID }
+
+// MaxFrame is the largest body the peer may send now, for Split. It changes when Receive returns Established.
+func (s *ServerSession) MaxFrame() int {
+	if s.established {
+		return s.server.opts.MaxFrame
+	}
+	return HandshakeMax
+}
+
+// Expired reports that the session has had its records or its hour: send GOAWAY, answer what is in flight, close.
+func (s *ServerSession) Expired(now time.Time) bool {
+	s.mu.Lock()
+	r := s.records
+	s.mu.Unlock()
+	return r != nil && r.expired(now)
+}
+
+// Receive takes one whole frame, in the order of arrival. frame is not kept; Message.Payload is a fresh buffer. An
+// error means: close the connection, say nothing.
+func (s *ServerSession) Receive(frame []byte) (Event, error) {
+	switch {
+	case s.rejected:
+		return Event{}, ErrUnexpected
+	case s.records == nil:
+		return s.receiveHello(frame)
+	}
+	typ, body, err := parseFrame(frame)
+	if err != nil {
+		return Event{}, err
+	}
+	if typ != frameData {
+		return Event{}, ErrUnexpected
+	}
+	m, err := s.records.message(frame, body)
+	if err != nil {
+		return Event{}, err
+	}
+	e := Event{Established: !s.established, Message: m}
+	s.established = true
+	if m.Flags != 0 || m.Status != StatusOK {
+		return Event{}, ErrEnvelope
+	}
+	if m.RequestID.Epoch() == 0 {
+		if m.Op != OpPing {
+			return Event{}, ErrEnvelope
+		}
+		e.Message = nil // the answer to a PING of ours: that it came is all it says
+	}
+	return e, nil
+}
+
+// receiveHello costs an attacker's hello a few hashes and no elliptic-curve work: the pre-shared key is mixed in before
+// the first payload, so that payload opens for the right key alone. Everything that is wrong with a hello looks the
+// same outside: with no such key a random one takes its place and the same work is done.
+func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
+	if len(frame) >= headerSize && frameType(frame[4]) != frameHello {
+		return Event{}, ErrUnexpected
+	}
+	now := s.server.opts.Clock()
+	if d := s.server.limiter.wait(s.remote, now); d > 0 {
+		s.rejected = true
+		return Event{Reject: rejectFrame(StatusBusy, d)}, nil
+	}
+	reply, err := s.greet(frame, now)
+	switch {
+	case errors.Is(err, ErrVersion):
+		s.rejected = true
+		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
+	case err != nil:
+		s.rejected = true
+		return Event{Reject: rejectFrame(StatusRejected, 0), RejectAfter: s.server.opts.RejectDelay}, nil
+	}
+	return Event{Reply: reply}, nil
+}
+
+func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
+	_, body, err := parseFrame(frame)
+	if err != nil {
+		return nil, err
+	}
+	point, id, message, err := parseHello(body)
+	if err != nil {
+		return nil, err
+	}
+	o := &s.server.opts
+	key, known := o.Keys(point, id)
+	if !known {
+		key.Secret = s.server.dummy
+	}
+	key.Point, key.ID = point, id
+	state, err := noise.NewHandshakeState(noiseConfig(s.server.dh, o.Rand, false, key))
+	if err != nil {
+		return nil, err
+	}
+	payload, _, _, err := state.ReadMessage(nil, message)
+	if err != nil || !known {
+		return nil, ErrAuth
+	}
+	var h hello
+	if err := h.parse(payload); err != nil {
+		return nil, err
+	}
+	if h.minVersion > Version || h.maxVersion < Version {
+		return nil, ErrVersion
+	}
+	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now, o.ServerID, o.RulesVersion()}
+	payload, _ = granted.appendCBOR(nil)
+	reply, toServer, toClient, err := state.WriteMessage(nil, payload)
+	if err != nil {
+		return nil, err
+	}
+	r, err := newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.records = r
+	s.mu.Unlock()
+	s.point, s.keyID = point, id
+	return plainFrame(frameWelcome, reply), nil
+}
+
+// Send seals m and calls write with the frame, all under the session's lock, so that frames leave in the order of their
+// counters whoever sends. frame is valid only during write, whose error Send returns. A message from a RowEncoder is
+// sealed where it stands and used up. Errors before write leave the session as it was.
+func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
+	scratch := s.server.buffers.Get().(*[]byte)
+	defer s.server.buffers.Put(scratch)
+	buf, own, err := m.plaintext((*scratch)[:0])
+	if !own {
+		*scratch = buf
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.records == nil {
+		return ErrState
+	}
+	frame, err := s.records.seal(buf, 0, m)
+	if err != nil {
+		return err
+	}
+	return write(frame)
+}
+
+// Ping makes a PING of the server's own. The client answers it with the same id; Receive takes the answer in.
+func (s *ServerSession) Ping() *Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pings++
+	return &Message{Op: OpPing, RequestID: MakeRequestID(0, s.pings)}
+}
