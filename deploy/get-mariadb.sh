@@ -1,0 +1,182 @@
+#!/bin/sh
+# Sees to it that a private MariaDB can be started on this machine.
+#
+#   deploy/get-mariadb.sh          the database server
+#   deploy/get-mariadb.sh --tests  also what `make test` can use: a C compiler for
+#                                  the race detector, two Python modules (not needed)
+#
+# With all of it there it does nothing. As root on Debian or Ubuntu it installs
+# packages; only mariadb-server-core, which brings the program and no service, so
+# that no system database is started, now or at the next boot. As an ordinary
+# user it unpacks the same package into ${XDG_CACHE_HOME:-~/.cache}/syncgate/mariadb,
+# where store/localdb looks for it. Elsewhere it says what to do and ends with 1.
+set -eu
+
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+cache=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/syncgate
+scratch=
+
+say() { printf '%s\n' "get-mariadb: $*" >&2; }
+
+fail() {
+	say "$1"
+	say "Install MariaDB 10.5 or newer (the program mariadbd), or give syncgate the DSN of a running server with --dsn."
+	exit 1
+}
+
+# quietly WHAT COMMAND...: one line, a dot every two seconds, the output only when it fails.
+quietly() {
+	what=$1
+	shift
+	printf '%s' "get-mariadb: $what " >&2
+	"$@" >"$scratch/log" 2>&1 </dev/null &
+	job=$!
+	while kill -0 "$job" 2>/dev/null; do
+		sleep 0.2
+		tick=$(((${tick:-0} + 1) % 10))
+		if [ "$tick" -eq 0 ]; then printf '.' >&2; fi
+	done
+	if wait "$job"; then
+		printf ' done\n' >&2
+		return 0
+	fi
+	printf ' failed\n' >&2
+	return 1
+}
+
+# have_server looks where store/localdb looks.
+have_server() {
+	for dir in $(printf '%s' "$PATH" | tr ':' ' ') /usr/sbin /usr/local/sbin /usr/libexec /usr/bin /usr/local/bin /usr/local/mysql/bin /usr/local/mariadb/bin; do
+		for name in mariadbd mysqld; do
+			if [ -x "$dir/$name" ] && "$dir/$name" --no-defaults --version >/dev/null 2>&1; then return 0; fi
+		done
+	done
+	unpacked_runs "$cache/mariadb"
+}
+
+unpacked_runs() {
+	[ -x "$1/usr/sbin/mariadbd" ] || return 1
+	libs=$(ls -d "$1"/usr/lib/*-linux-* "$1"/lib/*-linux-* "$1"/usr/lib "$1"/lib 2>/dev/null | tr '\n' ':')
+	LD_LIBRARY_PATH=${libs%:} "$1/usr/sbin/mariadbd" --no-defaults --version >/dev/null 2>&1
+}
+
+have_compiler() { command -v gcc >/dev/null 2>&1; }
+
+have_python() { [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import cryptography, cbor2' 2>/dev/null; }
+
+# apt ARGUMENTS...: apt-get with this run's options, which stand in $options.
+apt() {
+	# shellcheck disable=SC2086 # they are words
+	apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 $options "$@"
+}
+
+# packages prints the names to get. Debian 11 and Ubuntu 22.04 have the version in the name.
+packages() {
+	for kind in server client; do
+		# shellcheck disable=SC2086 # they are words
+		apt-cache $options pkgnames "mariadb-$kind-core" | sort | head -n 1
+	done
+}
+
+# with_lists COMMAND...: runs it; with fresh package lists when there are none, and again with fresh ones when it fails.
+with_lists() {
+	fresh_lists=
+	if [ -z "$(packages)" ]; then refresh || return 1; fi
+	if "$@"; then return 0; fi
+	if [ -n "$fresh_lists" ]; then return 1; fi
+	refresh && "$@"
+}
+
+# refresh fetches the package lists: the system's as root, a user's own otherwise.
+refresh() {
+	if [ "$(id -u)" -ne 0 ]; then options="$options -o Dir::State::lists=$apt_home/lists"; fi
+	fresh_lists=1
+	quietly "fetching the package lists" apt update
+}
+
+install_server() {
+	names=$(packages)
+	[ -n "$names" ] || return 1
+	# shellcheck disable=SC2086 # they are words
+	quietly "installing $(echo $names)" apt install --no-install-recommends $names
+}
+
+install_as_root() {
+	options=
+	with_lists install_server
+}
+
+# unpack_for_user never touches the system's package database: it resolves against it,
+# downloads what is missing with the archive's signatures checked, and unpacks.
+unpack_for_user() {
+	apt_home=$cache/apt
+	mkdir -p "$apt_home/lists/partial" "$apt_home/archives/partial" "$apt_home/log"
+	options="-o Debug::NoLocking=1 -o Dir::Cache=$apt_home -o Dir::Cache::archives=$apt_home/archives -o Dir::Log=$apt_home/log"
+	with_lists download_server || return 1
+	fresh=$(mktemp -d "$cache/mariadb.XXXXXX")
+	for deb in "$apt_home"/archives/*.deb; do
+		dpkg-deb -x "$deb" "$fresh"
+	done
+	if ! unpacked_runs "$fresh"; then
+		rm -rf "$fresh"
+		return 1
+	fi
+	rm -rf "$cache/mariadb" "$apt_home"
+	mv "$fresh" "$cache/mariadb"
+	say "unpacked into $cache/mariadb"
+}
+
+download_server() {
+	names=$(packages)
+	[ -n "$names" ] || return 1
+	rm -f "$apt_home"/archives/*.deb
+	# shellcheck disable=SC2086 # they are words
+	quietly "downloading $(echo $names)" apt install --download-only --no-install-recommends $names
+}
+
+get_server() {
+	have_server && return 0
+	command -v apt-get >/dev/null 2>&1 || fail "there is no MariaDB here, and no apt-get to get it with."
+	if [ "$(id -u)" -eq 0 ]; then
+		install_as_root || show_log "MariaDB could not be installed."
+	else
+		case $cache in *[\ \	]*) fail "there is no MariaDB here, and apt-get can't be told of a cache folder with a space in its name: $cache" ;; esac
+		command -v dpkg-deb >/dev/null 2>&1 || fail "there is no MariaDB here, and no dpkg-deb to unpack it with."
+		mkdir -p "$cache" 2>/dev/null || fail "there is no MariaDB here, and no cache folder to unpack it into: $cache can't be made. Set XDG_CACHE_HOME."
+		unpack_for_user || show_log "MariaDB could not be fetched."
+	fi
+	have_server || fail "MariaDB was fetched, but mariadbd --version does not run."
+}
+
+show_log() {
+	tail -n 15 "$scratch/log" >&2 2>/dev/null || true
+	fail "$1"
+}
+
+get_test_tools() {
+	[ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 || return 0
+	options=
+	if ! have_compiler; then
+		with_lists quietly "installing gcc" apt install --no-install-recommends gcc libc6-dev || show_log "gcc, which the race detector needs, could not be installed."
+	fi
+	# Tried once: an archive that lacks them must not cost a minute at every run.
+	if ! have_python && [ ! -e "$cache/no-python-modules" ]; then
+		if ! with_lists quietly "installing python3-cryptography python3-cbor2" apt install --no-install-recommends python3 python3-cryptography python3-cbor2; then
+			say "the Python modules can't be had; what uses them is skipped"
+			mkdir -p "$cache" && : >"$cache/no-python-modules"
+		fi
+	fi
+}
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+case ${1:-} in
+'') get_server ;;
+--tests) get_server && get_test_tools ;;
+*)
+	say "usage: deploy/get-mariadb.sh [--tests]"
+	exit 2
+	;;
+esac
