@@ -43,7 +43,7 @@ type binary struct {
 }
 
 // Main runs the tests, stops the shared server, and fails the binary when a
-// goroutine is left. It exits and does not return.
+// goroutine is left. It exits and does not return. m is a *testing.M, or what wraps one.
 func Main(m goleak.TestingM, leaks ...goleak.Option) { goleak.VerifyTestMain(runner{m}, leaks...) }
 
 type runner struct{ m goleak.TestingM }
