@@ -5,16 +5,12 @@ import (
 	"math"
 	"math/big"
 	"strconv"
-	"unicode"
 )
 
 // Append appends exactly what the dialect's repr prints for v. A dict is
 // printed in the order it was written; Python 2 prints its own in the order of
 // their hashes, so a text that Python 2 must print again holds no dict of more
 // than one pair. The error wraps ErrValue.
-//
-// Which characters Python 3 prints as themselves depends on the Unicode version
-// it was built with; this is the one of Go's tables (unicode.Version).
 func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 	switch x := v.(type) {
 	case Tuple:
@@ -157,7 +153,7 @@ func appendCall(dst []byte, kind string, keep int, parts ...int) []byte {
 }
 
 func appendTimeDelta(dst []byte, x TimeDelta, d Dialect) []byte {
-	if d != Python3 {
+	if d <= Python36 {
 		return appendCall(dst, "timedelta", 1, x.Days, x.Seconds, x.Microseconds)
 	}
 	dst = append(dst, "datetime.timedelta("...)
@@ -279,7 +275,7 @@ func appendText(dst []byte, s string, d Dialect) ([]byte, error) {
 		switch {
 		case r < 0x80:
 			dst = appendASCII(dst, byte(r), quote)
-		case d != Python2 && unicode.IsPrint(r):
+		case d != Python2 && printable(r, d):
 			dst = append(dst, s[:n]...)
 		case r <= 0xff:
 			dst = append(dst, '\\', 'x', hexDigits[r>>4], hexDigits[r&15])

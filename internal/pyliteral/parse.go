@@ -12,7 +12,7 @@ type Limits struct {
 	Dialect  Dialect
 	Depth    int // containers within each other; 0 = DefaultDepth
 	Elements int // values in all; 0 = DefaultElements
-	Spans    int // containers deeper than this get no Node.Items; 0 = all get them
+	Spans    Spans
 }
 
 // The bounds taken for a zero in Limits.
@@ -21,12 +21,21 @@ const (
 	DefaultElements = 1 << 20
 )
 
+// Spans says which containers get Node.Items: every Node costs 56 bytes.
+type Spans int
+
+const (
+	AllSpans  Spans = iota // all
+	DictSpans              // dicts that stand in nothing but dicts
+	NoSpans                // none
+)
+
 // Node is a parsed value and where it stood: src[Start:End].
 type Node struct {
 	Value      Value
 	Start, End int
 	// Items are the elements of a tuple or list, and keys and values in turn
-	// of a dict. Nil below Limits.Spans.
+	// of a dict. Nil where Limits.Spans keeps none.
 	Items []Node
 }
 
@@ -55,9 +64,8 @@ func (e *SyntaxError) Error() string {
 }
 
 // Parse reads one literal that fills src, apart from space and comments around
-// it. Values share no memory with src. Without spans (Limits.Spans = 1) it
-// allocates at most 16 bytes a byte of src and a constant. The error is a
-// *SyntaxError.
+// it. Values share no memory with src. With NoSpans it allocates at most 20 bytes
+// a byte of src and a constant. The error is a *SyntaxError.
 func Parse(src []byte, lim Limits) (*Node, error) {
 	if lim.Depth <= 0 {
 		lim.Depth = DefaultDepth
@@ -65,10 +73,7 @@ func Parse(src []byte, lim Limits) (*Node, error) {
 	if lim.Elements <= 0 {
 		lim.Elements = DefaultElements
 	}
-	if lim.Spans <= 0 {
-		lim.Spans = lim.Depth
-	}
-	p := &parser{src: src, lim: lim}
+	p := &parser{src: src, lim: lim, spans: lim.Spans != NoSpans}
 	s := survey(src)
 	if s.elements > lim.Elements {
 		return nil, p.fail(0, "more than %d values", lim.Elements)
@@ -91,6 +96,7 @@ type parser struct {
 	src         []byte
 	pos         int
 	depth       int
+	spans       bool // the container in hand keeps its items
 	lim         Limits
 	arena       []Value
 	left, right int
@@ -166,9 +172,13 @@ func (p *parser) top(n *Node) error {
 	if p.peek() == ',' {
 		p.pos++
 		first := *n
-		*n = Node{Start: first.Start, Items: []Node{first}}
+		*n = Node{Start: first.Start}
+		p.spans = p.lim.Spans == AllSpans
+		if p.spans {
+			n.Items = []Node{first}
+		}
 		p.push(first.Value)
-		if err := p.elements(n, true, 0, 0); err != nil {
+		if err := p.elements(n, 0, 0); err != nil {
 			return err
 		}
 		n.Value, n.End = Tuple(p.take(0)), p.pos
@@ -211,7 +221,9 @@ func (p *parser) container(n *Node, c byte) error {
 	if p.depth++; p.depth > p.lim.Depth {
 		return p.fail(p.pos, "nested deeper than %d", p.lim.Depth)
 	}
-	defer func() { p.depth-- }()
+	outer := p.spans
+	p.spans = outer && (c == '{' || p.lim.Spans == AllSpans)
+	defer func() { p.depth, p.spans = p.depth-1, outer }()
 	base := p.left
 	p.pos++
 	switch c {
@@ -220,7 +232,7 @@ func (p *parser) container(n *Node, c byte) error {
 	case '(':
 		return p.paren(n, base)
 	}
-	if err := p.elements(n, p.depth <= p.lim.Spans, ']', 0); err != nil {
+	if err := p.elements(n, ']', 0); err != nil {
 		return err
 	}
 	n.Value, n.End = List(p.take(base)), p.pos
@@ -247,12 +259,11 @@ func (p *parser) paren(n *Node, base int) error {
 	default:
 		return p.stray()
 	}
-	spans := p.depth <= p.lim.Spans
-	if spans {
+	if p.spans {
 		n.Items = []Node{first}
 	}
 	p.push(first.Value)
-	if err := p.elements(n, spans, ')', 0); err != nil {
+	if err := p.elements(n, ')', 0); err != nil {
 		return err
 	}
 	n.Value, n.End = Tuple(p.take(base)), p.pos
@@ -261,7 +272,8 @@ func (p *parser) paren(n *Node, base int) error {
 
 // elements reads values up to the closing byte and pushes them; close 0 is the
 // end of the source. colon is ':' where each second value follows a colon.
-func (p *parser) elements(n *Node, spans bool, close, colon byte) error {
+func (p *parser) elements(n *Node, close, colon byte) error {
+	var e Node // outside the loop it stays on the stack
 	for i := 0; ; i++ {
 		if c := p.peek(); c == close && (c != 0 || p.pos == len(p.src)) && (colon == 0 || i%2 == 0) {
 			if c != 0 {
@@ -269,11 +281,14 @@ func (p *parser) elements(n *Node, spans bool, close, colon byte) error {
 			}
 			return nil
 		}
-		var e Node
+		if colon != 0 && i == 2*MaxDict {
+			return p.fail(n.Start, "a dict of more than %d pairs", MaxDict)
+		}
+		e = Node{}
 		if err := p.value(&e); err != nil {
 			return err
 		}
-		if spans {
+		if p.spans {
 			n.Items = append(n.Items, e)
 		}
 		if colon != 0 && i%2 == 0 {
@@ -307,18 +322,14 @@ func (p *parser) key(e Node) error {
 }
 
 func (p *parser) pairs(n *Node, base int) error {
-	start := p.pos - 1
-	if err := p.elements(n, p.depth <= p.lim.Spans, '}', ':'); err != nil {
+	if err := p.elements(n, '}', ':'); err != nil {
 		return err
 	}
 	kv := p.take(base)
-	if len(kv) > 2*MaxDict {
-		return p.fail(start, "a dict of more than %d pairs", MaxDict)
-	}
 	for i := 2; i < len(kv); i += 2 {
 		for j := 0; j < i; j += 2 {
 			if sameKey(kv[i], kv[j]) {
-				return p.fail(start, "this dict has a key twice")
+				return p.fail(n.Start, "this dict has a key twice")
 			}
 		}
 	}

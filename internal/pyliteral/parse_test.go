@@ -221,7 +221,7 @@ func TestParseLimits(t *testing.T) {
 
 func TestSpans(t *testing.T) {
 	src := `{'Business': {'Content': [(1, 'a'),  ('b')], 'Type': 'T'}, 'x': None}`
-	n, err := Parse([]byte(src), Limits{Spans: 2})
+	n, err := Parse([]byte(src), Limits{Spans: DictSpans})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,10 +230,16 @@ func TestSpans(t *testing.T) {
 		t.Errorf("span of Content is %s", got)
 	}
 	if content.Items != nil {
-		t.Error("items kept below Limits.Spans")
+		t.Error("items of a list kept with DictSpans")
 	}
 	if n.Get("none") != nil || n.Get("x").Get("y") != nil {
 		t.Error("Get found what is not there")
+	}
+	if n, err = Parse([]byte("[{'a': 1}]"), Limits{Spans: DictSpans}); err != nil || n.Items != nil {
+		t.Errorf("items of a list kept with DictSpans: %v", err)
+	}
+	if n, err = Parse([]byte("{'a': 1}"), Limits{Spans: NoSpans}); err != nil || n.Items != nil {
+		t.Errorf("items kept with NoSpans: %v", err)
 	}
 	n, err = Parse([]byte(src), Limits{})
 	if err != nil {

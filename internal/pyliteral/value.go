@@ -2,33 +2,58 @@ package pyliteral
 
 import (
 	"errors"
+	"fmt"
 	"math/big"
+	"slices"
 )
 
-// Dialect says whose literals are meant.
+// Dialect says whose literals are meant. Those of the Python 3 versions differ
+// in which characters their repr shows as they are, which follows the version of
+// Unicode; and up to 3.6 in timedelta(1, 2, 3), whose parts have names since.
 type Dialect int
 
 const (
 	// Python2 is CPython 2.7: '…' holds bytes, u'…' text, 1L a long.
 	Python2 Dialect = iota
-	// Python3 is CPython 3.7 and later: '…' holds text, b'…' bytes.
-	Python3
-	// Python36 is CPython 3.3 to 3.6. It differs from Python3 in printing
-	// datetime.timedelta(1, 2, 3) without the names of its parts.
+	// Python36 is CPython 3.6. In it and all that follow '…' holds text and
+	// b'…' bytes.
 	Python36
+	Python37
+	Python38
+	Python39 // and 3.10
+	Python311
+	Python312
+	Python313
+
+	// Python3 stands for a Python 3 whose version is not known.
+	Python3 = Python312
 )
 
-// String returns the name used in configuration and documents.
+// dialects are the names used in configuration and documents.
+var dialects = [...]string{"python2", "python3.6", "python3.7", "python3.8", "python3.9", "python3.11", "python3.12", "python3.13"}
+
+// String returns the name that ParseDialect reads.
 func (d Dialect) String() string {
-	switch d {
-	case Python2:
-		return "python2"
-	case Python3:
-		return "python3"
-	case Python36:
-		return "python3.6"
+	if d < 0 || int(d) >= len(dialects) {
+		return "unknown dialect"
 	}
-	return "unknown dialect"
+	return dialects[d]
+}
+
+// ParseDialect reads python2, python3, or python3.6 to python3.13.
+func ParseDialect(name string) (Dialect, error) {
+	switch name {
+	case "python2.7":
+		return Python2, nil
+	case "python3":
+		return Python3, nil
+	case "python3.10":
+		return Python39, nil
+	}
+	if i := slices.Index(dialects[:], name); i >= 0 {
+		return Dialect(i), nil
+	}
+	return 0, fmt.Errorf("pyliteral: unknown dialect %q: want python2, python3, or python3.6 to python3.13", name)
 }
 
 // Value is one literal: nil (None), bool, int64, *big.Int (an int beyond 64
