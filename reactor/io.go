@@ -1,0 +1,276 @@
+package reactor
+
+import (
+	"errors"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	scratchSize = 64 << 10 // one read; every connection of a loop is read through the same buffer
+	smallRest   = 4 << 10  // a partial frame up to this is worth copying to where the next read is large
+	ownReply    = 16 << 10 // bytes handed to Send from this size on are written from where they are
+	maxIovec    = 64
+)
+
+var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")
+
+// read delivers the whole frames that c holds, then reads and delivers until the socket is dry, the handler or a limit
+// stops it, or the turn's budget is spent; in the last case c queues up again behind the others.
+//
+// Bytes are read into the loop's scratch buffer, and only what is left of an incomplete frame at the end gets a buffer
+// of its own: between frames a connection owns none.
+func (l *EventLoop) read(c *Conn) {
+	if c.state == lingering {
+		l.discard(c)
+		return
+	}
+	if !c.reading() {
+		return
+	}
+	if l.reactor.crowded() {
+		l.starve(c)
+		return
+	}
+	buf, n := l.scratch, 0
+	if c.in != nil {
+		if n = len(c.in.data); n <= smallRest {
+			copy(buf, c.in.data)
+		} else {
+			buf = c.in.room
+		}
+	}
+	for budget := l.opts.TurnBytes; ; {
+		used := l.deliver(c, buf[:n], &budget)
+		n = copy(buf, buf[used:n])
+		if !c.reading() {
+			break
+		}
+		if budget <= 0 {
+			l.enqueue(c)
+			break
+		}
+		if !c.is(readable) {
+			break
+		}
+		if n == len(buf) {
+			if buf = l.grow(c, buf); buf == nil {
+				return
+			}
+		}
+		got, ok := l.receive(c, buf[n:])
+		if !ok {
+			break
+		}
+		n += got
+	}
+	l.keep(c, buf, n)
+	if c.is(ended) && c.state == open {
+		if c.CloseAfterFlush(ErrPeerClosed); n > 0 {
+			c.err = ErrTruncated
+		}
+	}
+}
+
+// receive reads once. A read that comes up short has emptied the socket, and the next byte is a new edge; so the read
+// that would only say EAGAIN is saved. That does not hold for a FIN that is already there, which hungUp tells of.
+func (l *EventLoop) receive(c *Conn, b []byte) (n int, ok bool) {
+	n, errno := read(c.fd, b)
+	switch {
+	case errno == unix.EAGAIN:
+		c.clear(readable)
+		return 0, false
+	case errno != 0:
+		c.Close(errno)
+		return 0, false
+	case n == 0:
+		c.set(ended)
+		c.clear(readable)
+		return 0, false
+	}
+	if n < len(b) && !c.is(hungUp) {
+		c.clear(readable)
+	}
+	c.clear(pinged)
+	c.heardAt = l.tick
+	l.turn.BytesIn += n
+	return n, true
+}
+
+// deliver gives the handler the whole frames at the front of b and returns their length.
+func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
+	for used < len(b) && c.reading() && *budget > 0 {
+		n, err := c.from.Split(b[used:], int(c.maxFrame))
+		if err == nil && (n < 0 || n > len(b)-used) {
+			err = errBadSplit
+		}
+		if err != nil {
+			c.Close(err)
+			return used
+		}
+		if n == 0 {
+			return used
+		}
+		l.turn.Frames++
+		c.frameAt = 0
+		if err := c.from.Handler.Frame(c, b[used:used+n:used+n]); err != nil {
+			c.Close(err)
+		}
+		used += n
+		*budget -= n
+	}
+	return used
+}
+
+// grow makes room behind an incomplete frame that fills buf, unless it is as long as a frame may be. Buffers grow with
+// the bytes that have come, never with the length that a header promises.
+func (l *EventLoop) grow(c *Conn, buf []byte) []byte {
+	most := int(c.maxFrame) + c.from.Overhead
+	if len(buf) >= most {
+		c.Close(ErrFrameTooLarge)
+		return nil
+	}
+	b := l.pool.get(min(2*len(buf), max(most, len(buf)+1)))
+	b.data = b.room[:copy(b.room, buf)]
+	l.drop(c.in)
+	c.in = b
+	return b.room
+}
+
+// keep stores the n undelivered bytes in buf until the next read, in a buffer no larger than they deserve, and starts
+// the incomplete frame's clock. The clock rests while reading is paused, since then it is not the peer who is late;
+// but not under PauseMemory, where incomplete frames may be just what fills the memory.
+func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
+	if n == 0 {
+		l.drop(c.in)
+		c.in, c.frameAt = nil, 0
+		return
+	}
+	most := int(c.maxFrame) + c.from.Overhead
+	incomplete := c.reading() && !c.is(queued)
+	if incomplete && n >= most {
+		c.Close(ErrFrameTooLarge)
+		return
+	}
+	if in := c.in; in == nil || len(in.room) < n || (n <= smallRest && len(in.room) > 2*smallRest) {
+		size := n
+		if n > smallRest {
+			size = max(n, min(2*n, most))
+		}
+		c.in = l.pool.get(size)
+		c.in.data = c.in.room[:copy(c.in.room, buf[:n])]
+		l.drop(in)
+	} else {
+		in.data = in.room[:copy(in.room, buf[:n])]
+	}
+	if incomplete && c.frameAt == 0 {
+		c.frameAt = l.deadline(l.opts.FrameTimeout)
+	}
+}
+
+// discard reads what a peer still sends after our FIN, up to its own.
+func (l *EventLoop) discard(c *Conn) {
+	for budget := l.opts.TurnBytes; c.is(readable); {
+		n, ok := l.receive(c, l.scratch)
+		if budget -= n; ok && budget <= 0 {
+			l.enqueue(c)
+			return
+		}
+	}
+	if c.is(ended) {
+		c.Close(c.err)
+	}
+}
+
+// append copies b behind what waits in out.
+func (c *Conn) append(b []byte) {
+	c.pending += int32(len(b))
+	if t := c.last; t != nil && cap(t.data)-len(t.data) >= len(b) && t.room != nil {
+		t.data = append(t.data, b...)
+		return
+	}
+	t := c.loop.pool.get(max(len(b), replyBuffer))
+	t.data = append(t.room[:0], b...)
+	c.push(t)
+}
+
+// push puts a chunk behind what waits in out.
+func (c *Conn) push(t *chunk) {
+	c.outRoom += int32(t.size)
+	if c.last == nil {
+		c.out = t
+	} else {
+		c.last.next = t
+	}
+	c.last = t
+}
+
+// flush writes what waits until it is gone or the kernel takes no more; EPOLLOUT then calls again.
+func (l *EventLoop) flush(c *Conn) {
+	for c.out != nil && !c.is(blocked) {
+		n, errno := l.transmit(c)
+		switch {
+		case errno == unix.EAGAIN:
+			c.set(blocked)
+			if c.stallAt == 0 {
+				c.unacked = unacked(c)
+				c.stallAt = l.deadline(l.opts.StallTimeout)
+			}
+			return
+		case errno != 0:
+			c.Close(errno)
+			return
+		}
+		l.turn.BytesOut += n
+		l.sent(c, n)
+		c.stallAt = 0
+	}
+}
+
+// transmit makes one system call for the chunks that wait, or the first maxIovec of them.
+func (l *EventLoop) transmit(c *Conn) (int, unix.Errno) {
+	if c.out.next == nil {
+		return write(c.fd, c.out.data)
+	}
+	v := l.iovec[:0]
+	for b := c.out; b != nil && len(v) < maxIovec; b = b.next {
+		v = append(v, unix.Iovec{Base: unsafe.SliceData(b.data), Len: uint64(len(b.data))})
+	}
+	n, errno := writev(c.fd, v)
+	clear(v)
+	return n, errno
+}
+
+// sent takes n bytes off the front of out.
+func (l *EventLoop) sent(c *Conn, n int) {
+	c.pending -= int32(n)
+	for b := c.out; b != nil; b = c.out {
+		if n < len(b.data) {
+			b.data = b.data[n:]
+			return
+		}
+		n -= len(b.data)
+		c.outRoom -= int32(b.size)
+		c.out, b.next = b.next, nil
+		l.pool.put(b)
+	}
+	c.last = nil
+}
+
+// unacked asks how many bytes the kernel still holds for the peer. While that falls the peer reads, even if there is
+// not yet room enough for EPOLLOUT: with a send buffer of megabytes a slow reader may take minutes for that.
+func unacked(c *Conn) int32 {
+	n, err := unix.IoctlGetInt(int(c.fd), unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return int32(n)
+}
+
+// drop returns b to the pool, if there is one.
+func (l *EventLoop) drop(b *chunk) {
+	if b != nil {
+		l.pool.put(b)
+	}
+}

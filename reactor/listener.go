@@ -1,0 +1,293 @@
+package reactor
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	backlog     = 4096 // the kernel lowers it to net.core.somaxconn
+	acceptTurn  = 64   // connections accepted in one turn
+	firstRest   = 100 * time.Millisecond
+	longestRest = time.Second
+)
+
+// listener is a listening socket. There is one an address, served by the first loop, which hands each connection to the
+// loop that has the fewest. The alternative, a SO_REUSEPORT socket in each loop, saves the hand-over, but spreads by
+// hash, so that a few hundred long-lived connections come out uneven; and a socket closed in a drain resets what waits
+// in its own backlog. Connections live for hours here, so the hand-over is paid rarely and the even spread serves always.
+type listener struct {
+	Listener
+	index int
+	fd    int
+	bound netip.AddrPort
+
+	ready  bool          // the backlog may not be empty
+	rest   time.Duration // how long accepting rests after a failure; doubles
+	restTo tick          // until when it does; 0: it does not
+}
+
+func listen(index int, opts Listener) (*listener, error) {
+	ln := &listener{Listener: opts, index: index, fd: -1}
+	host := opts.Address
+	if strings.HasPrefix(host, ":") {
+		host = "[::]" + host
+	}
+	at, err := netip.ParseAddrPort(host)
+	if err != nil {
+		return nil, fmt.Errorf("reactor: listen address %q: %w", opts.Address, err)
+	}
+	if err = ln.bind(at); errors.Is(err, unix.EAFNOSUPPORT) && at.Addr() == netip.IPv6Unspecified() {
+		err = ln.bind(netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())) // a host without IPv6
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reactor: listen on %q: %w", opts.Address, err)
+	}
+	return ln, nil
+}
+
+func (ln *listener) bind(at netip.AddrPort) (err error) {
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())})
+	if at.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	if family == unix.AF_INET6 {
+		if err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	// Accepted sockets inherit it: a reply leaves when it is written, since a turn's replies are written at once.
+	if err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if err = unix.Bind(fd, sa); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err = unix.Listen(fd, backlog); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	ln.fd, ln.bound = fd, addrPort(name)
+	return nil
+}
+
+func (ln *listener) close() {
+	if ln.fd >= 0 {
+		unix.Close(ln.fd)
+		ln.fd = -1
+	}
+	ln.ready = false
+}
+
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func (l *EventLoop) listenerReady(k key) {
+	for _, ln := range l.listeners {
+		if listenerKey(ln.index) == k {
+			ln.ready = ln.fd >= 0
+		}
+	}
+}
+
+// acceptMore accepts where a backlog is not known to be empty. An edge tells of a listener only once, so ready stays
+// set until accept has said EAGAIN: neither the end of a turn's share nor a rest strands what waits in the backlog.
+func (l *EventLoop) acceptMore() {
+	for _, ln := range l.listeners {
+		if ln.restTo != 0 && !l.tick.before(ln.restTo) {
+			ln.restTo = 0
+		}
+		if ln.ready && ln.restTo == 0 {
+			l.accept(ln)
+		}
+	}
+}
+
+func (l *EventLoop) accept(ln *listener) {
+	for range acceptTurn {
+		fd, sa, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			ln.rest = 0
+			l.admit(ln, fd, addrPort(sa))
+		case unix.EAGAIN:
+			ln.ready = false
+			return
+		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET,
+			unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH, unix.EPERM:
+			// The one connection's own misfortune; the next may be well (accept(2), "Error handling").
+		default:
+			// EMFILE, ENFILE, ENOMEM, ENOBUFS: nothing can be accepted before something is freed. Accepting rests, and
+			// the time, not an event, brings it back; everybody connected goes on as before.
+			ln.rest = min(max(2*ln.rest, firstRest), longestRest)
+			ln.restTo = l.deadline(ln.rest)
+			l.opts.Observer.Refused(ln.index, err)
+			return
+		}
+	}
+}
+
+// admit lets a connection in and hands it to a loop, or turns it away.
+func (l *EventLoop) admit(ln *listener, fd int, remote netip.AddrPort) {
+	r := l.reactor
+	if err := r.door.enter(remote.Addr()); err != nil {
+		if len(ln.Refusal) > 0 {
+			unix.Write(fd, ln.Refusal)
+		}
+		unix.Close(fd)
+		l.opts.Observer.Refused(ln.index, err)
+		return
+	}
+	to := l
+	for _, other := range r.loops {
+		if other.assigned.Load() < to.assigned.Load() {
+			to = other
+		}
+	}
+	to.assigned.Add(1)
+	if to == l {
+		l.adopt(ln, fd, remote)
+	} else if !to.post(post{do: func(to *EventLoop) { to.adopt(ln, fd, remote) }}) {
+		to.turnAway(fd, remote)
+	}
+}
+
+func (l *EventLoop) turnAway(fd int, remote netip.AddrPort) {
+	l.assigned.Add(-1)
+	l.reactor.door.leave(remote.Addr(), false)
+	unix.Close(fd)
+}
+
+// adopt makes a connection of fd on this loop.
+func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
+	if l.draining || l.stopping != nil {
+		l.turnAway(fd, remote)
+		return
+	}
+	c := &Conn{loop: l, from: ln, fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
+		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.deadline(l.opts.HandshakeTimeout)}
+	l.enroll(c)
+	if err := l.poller.add(fd, key(c.id)); err != nil {
+		l.strike(c)
+		l.turnAway(fd, remote)
+		l.opts.Observer.Refused(ln.index, err)
+		return
+	}
+	l.conns++
+	l.opts.Observer.Opened(ln.index)
+	if err := ln.Handler.Open(c); err != nil {
+		c.set(unopened)
+		c.state, c.err = doomed, err
+	}
+	l.touch(c)
+}
+
+// enroll gives c a slot and an id.
+func (l *EventLoop) enroll(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slot := len(l.slots)
+	if n := len(l.free); n > 0 {
+		slot = int(l.free[n-1])
+		l.free = l.free[:n-1]
+	} else {
+		l.slots = append(l.slots, nil)
+		l.ages = append(l.ages, 0)
+	}
+	if l.ages[slot]++; l.ages[slot] == 0 {
+		l.ages[slot] = 1
+	}
+	c.id = makeConnID(l.index, slot, l.ages[slot])
+	l.slots[slot] = c
+}
+
+// strike takes c's id out of use.
+func (l *EventLoop) strike(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slots[c.id.slot()] = nil
+	l.free = append(l.free, uint32(c.id.slot()))
+}
+
+// door counts who is inside.
+type door struct {
+	mu               sync.Mutex
+	opts             *Options
+	conns, strangers int
+	from             map[netip.Addr]int
+}
+
+// household is what MaxPerAddress counts by: a whole /64 is one subscriber's to use.
+func household(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		p, _ := a.Prefix(64)
+		return p.Addr()
+	}
+	return a
+}
+
+func (d *door) enter(a netip.Addr) error {
+	a = household(a)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.conns >= d.opts.MaxConns:
+		return ErrConnLimit
+	case d.strangers >= d.opts.MaxUnestablished:
+		return ErrUnestablishedLimit
+	case d.from[a] >= d.opts.MaxPerAddress:
+		return ErrAddressLimit
+	}
+	d.conns++
+	d.strangers++
+	d.from[a]++
+	return nil
+}
+
+func (d *door) establish() {
+	d.mu.Lock()
+	d.strangers--
+	d.mu.Unlock()
+}
+
+func (d *door) leave(a netip.Addr, established bool) {
+	a = household(a)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conns--
+	if !established {
+		d.strangers--
+	}
+	if d.from[a]--; d.from[a] == 0 {
+		delete(d.from, a)
+	}
+}

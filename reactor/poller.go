@@ -1,0 +1,130 @@
+package reactor
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller is epoll and the eventfd that interrupts it: five calls under the loop's policy.
+//
+// Everything is registered once, edge-triggered, for reading, writing and half-close together, and never modified: a
+// write that met EAGAIN needs no further system call to be told of room, and an edge for a direction that nobody waits
+// for is a flag set on a connection. The kernel reports room for writing only after a write has failed, so the standing
+// interest costs nothing.
+type poller struct {
+	epoll  int
+	wakeup int
+	ready  [256]unix.EpollEvent
+}
+
+// key is what an event carries back. A connection's is its ConnID, so that an event for a descriptor that has since
+// been closed, or closed and reused, finds another generation in the slot and is dropped. Generation 0 belongs to the
+// reactor itself.
+type key uint64
+
+const wakeKey key = 0
+
+func listenerKey(index int) key { return key(index+1) << generationBits }
+
+func (k key) internal() bool { return k<<(64-generationBits) == 0 }
+
+func (p *poller) open() error {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	wakeup, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		unix.Close(epoll)
+		return os.NewSyscallError("eventfd", err)
+	}
+	p.epoll, p.wakeup = epoll, wakeup
+	if err := p.add(wakeup, wakeKey); err != nil {
+		p.close()
+		return err
+	}
+	return nil
+}
+
+func (p *poller) close() {
+	unix.Close(p.wakeup)
+	unix.Close(p.epoll)
+}
+
+func (p *poller) add(fd int, k key) error {
+	ev := unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Fd:     int32(k), Pad: int32(k >> 32),
+	}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+// wake interrupts sleep. The counter is never read: under an edge trigger each write is news by itself, and 64 bits do
+// not run over.
+func (p *poller) wake() {
+	one := [8]byte{1}
+	unix.Write(p.wakeup, one[:])
+}
+
+// poll takes what is ready without waiting. It keeps the processor (RawSyscall), which is cheaper for a call that
+// returns at once than telling the scheduler of it.
+func (p *poller) poll() (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epoll),
+		uintptr(unsafe.Pointer(&p.ready)), uintptr(len(p.ready)), 0, 0, 0)
+	return result(n, errno)
+}
+
+// sleep waits up to ms milliseconds, for ever when negative. A signal ends it early with nothing ready.
+func (p *poller) sleep(ms int) (int, error) {
+	n, err := unix.EpollWait(p.epoll, p.ready[:], ms)
+	if err == unix.EINTR {
+		return 0, nil
+	}
+	return n, os.NewSyscallError("epoll_wait", err)
+}
+
+func (p *poller) event(i int) (key, uint32) {
+	ev := &p.ready[i]
+	return key(uint32(ev.Fd)) | key(uint32(ev.Pad))<<32, ev.Events
+}
+
+func result(n uintptr, errno unix.Errno) (int, error) {
+	switch errno {
+	case 0:
+		return int(n), nil
+	case unix.EINTR:
+		return 0, nil
+	}
+	return 0, os.NewSyscallError("epoll_pwait", errno)
+}
+
+// read, write and writev act on non-blocking sockets, so they too return at once and keep the processor.
+
+func read(fd int32, b []byte) (int, unix.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+func write(fd int32, b []byte) (int, unix.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+func writev(fd int32, v []unix.Iovec) (int, unix.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)))
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}

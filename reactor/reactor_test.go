@@ -1,0 +1,133 @@
+package reactor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const childEnv = "REACTOR_TEST_CHILD"
+
+func child() int { return 0 }
+
+func TestEcho(t *testing.T) {
+	s := serve(t, hooks{}, nil)
+	for _, size := range []int{0, 1, 64, 1 << 10, 16 << 10, 70 << 10, 1 << 20} {
+		c := s.dial(t)
+		body := strings.Repeat("x", size)
+		for range 3 {
+			send(t, c, frame([]byte(body)))
+			expect(t, c, body)
+		}
+	}
+}
+
+func TestManyFramesInOneSegment(t *testing.T) {
+	s := serve(t, hooks{}, nil)
+	c := s.dial(t)
+	all, bodies := numbered(1000)
+	send(t, c, all)
+	expect(t, c, bodies...)
+}
+
+func TestOneByteWrites(t *testing.T) {
+	s := serve(t, hooks{}, nil)
+	c := s.dial(t)
+	all, bodies := numbered(20)
+	for i := range all {
+		send(t, c, all[i:i+1])
+	}
+	expect(t, c, bodies...)
+}
+
+func TestRepliesFromOtherGoroutines(t *testing.T) {
+	var workers sync.WaitGroup
+	s := serve(t, hooks{frame: func(c *Conn, b []byte) error {
+		c.Begin()
+		r, id, b := c.loop.reactor, c.ID(), bytes.Clone(b)
+		workers.Go(func() { r.Send(id, b, true) })
+		return nil
+	}}, func(o *Options) { o.Listeners[0].MaxInFlight = 1 })
+	c := s.dial(t)
+	all, bodies := numbered(500)
+	send(t, c, all)
+	expect(t, c, bodies...) // one in flight keeps them in order
+	workers.Wait()
+}
+
+func TestTimerAndCloseFromHandlers(t *testing.T) {
+	why, closed := errors.New("enough"), make(chan error, 1)
+	s := serve(t, hooks{
+		open:  func(c *Conn) error { c.Establish(); c.SetTimer(20 * time.Millisecond); return nil },
+		timer: func(c *Conn) { c.Write(frame([]byte("late"))); c.CloseAfterFlush(why) },
+		close: func(_ *Conn, err error) { closed <- err },
+	}, nil)
+	c := s.dial(t)
+	expect(t, c, "late")
+	expectEnd(t, c)
+	c.Close()
+	if err := receive(t, "Close", closed); err != why {
+		t.Fatal(err)
+	}
+}
+
+func TestDrainFinishesWhatIsInFlight(t *testing.T) {
+	begun, told := make(chan ConnID, 1), make(chan struct{})
+	s := serve(t, hooks{frame: func(c *Conn, b []byte) error { c.Begin(); begun <- c.ID(); return nil }},
+		func(o *Options) { o.Listeners[0].Drain = func(c *Conn) { c.Write(frame([]byte("bye"))); close(told) } })
+	c := s.dial(t)
+	send(t, c, frame([]byte("work")))
+	id := receive(t, "Frame", begun)
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(context.Background()) }()
+	receive(t, "Drain hook", told)
+	if _, err := net.Dial("tcp", s.Addrs()[0].String()); err == nil {
+		t.Error("accepts while draining")
+	}
+	if err := s.Send(id, frame([]byte("done")), true); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c, "bye", "done")
+	expectEnd(t, c)
+	c.Close()
+	if err := receive(t, "Drain", drained); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(id, nil, false); err != ErrConnGone {
+		t.Errorf("Send after the end: %v", err)
+	}
+}
+
+func TestSendWaitHoldsBack(t *testing.T) {
+	ids := make(chan ConnID, 1)
+	s := serve(t, hooks{open: func(c *Conn) error { c.Establish(); ids <- c.ID(); return nil }}, nil)
+	c := s.dial(t)
+	id := receive(t, "Open", ids)
+	const parts = 400
+	body := strings.Repeat("y", 64<<10)
+	sent := make(chan error, 1)
+	go func() {
+		for range parts {
+			if err := s.SendWait(context.Background(), id, frame([]byte(body)), false); err != nil {
+				sent <- err
+				return
+			}
+			if held := s.Load().Buffered; held > 1<<20 {
+				sent <- errors.New("holds too much")
+				return
+			}
+		}
+		sent <- nil
+	}()
+	for range parts {
+		expect(t, c, body)
+	}
+	if err := receive(t, "SendWait", sent); err != nil {
+		t.Fatal(err)
+	}
+}
