@@ -53,6 +53,7 @@ const (
 	TooLarge          Code = 142 // a column of the rule is longer than is read
 	OldPlaceholder    Code = 143 // %s or ? in plain SQL, where names are used
 	UnfilledColumn    Code = 144 // a column without a default is not among the fields
+	SharedKey         Code = 145 // rows of two points have the same generated key
 )
 
 // String is the number as it is printed everywhere: SG0104.

@@ -1,0 +1,105 @@
+package rule
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// maxFileName is the longest file name that is accepted, in bytes.
+const maxFileName = 200
+
+// file compiles a file operation: `NAME [FORMAT [FIELD,…]]`. Without a format the
+// name's ending decides; what is neither .csv, .tsv nor .jsonl is lines, as the
+// seed's black list was.
+func (c *compiler) file(s *script) (Statement, bool) {
+	bad := func(msg, fix string) (Statement, bool) {
+		c.at(Error, BadFile, s.phase, s.src, 0, msg, fix)
+		return Statement{}, false
+	}
+	if s.phase != downside {
+		return bad("a file is written at downside only", "")
+	}
+	if s.src == nil {
+		return bad("the file has no name", "write -- downside: file NAME FORMAT")
+	}
+	words := strings.Fields(s.src.text)
+	if len(words) == 0 || len(words) > 3 {
+		return bad("a file operation is NAME FORMAT FIELDS", "write, say, black_list.txt lines domain")
+	}
+	f := &File{Name: words[0], Format: formatOf(words[0])}
+	if why := badFileName(f.Name); why != "" {
+		return bad(fmt.Sprintf("the file name %q %s", f.Name, why), "name a file inside the configured directory, like lists/black.txt")
+	}
+	if len(words) > 1 {
+		switch f.Format = FileFormat(strings.ToLower(words[1])); f.Format {
+		case CSV, TSV, JSONL, Lines:
+		default:
+			return bad(fmt.Sprintf("there is no format %q", words[1]), "the formats are csv, tsv, jsonl and lines")
+		}
+	}
+	if !c.fileFields(s, f, words) {
+		return Statement{}, false
+	}
+	st := Statement{Op: OpFile, File: f, text: s.src}
+	st.Line, st.Col = s.src.position(0)
+	return st, true
+}
+
+// fileFields are the fields named behind the format, those of sync_patch_field, or all.
+func (c *compiler) fileFields(s *script, f *File, words []string) bool {
+	var names []string
+	switch {
+	case len(words) == 3:
+		names = strings.Split(words[2], ",")
+	case s.seed != nil && len(s.seed.entries) > 0:
+		for _, e := range s.seed.entries {
+			names = append(names, e.field)
+		}
+	default:
+		names = c.plan.Fields
+	}
+	for _, name := range names {
+		i := c.fieldIndex(name)
+		if i < 0 {
+			c.at(Error, UnknownField, s.phase, s.src, 0, "there is no field "+name+" to write to the file", c.didYouMeanField(name))
+			return false
+		}
+		f.Fields = append(f.Fields, i)
+	}
+	if f.Format == Lines && len(f.Fields) != 1 {
+		c.at(Error, BadFile, s.phase, s.src, 0, fmt.Sprintf("lines holds one value a line, the rule has %s", plural(len(f.Fields), "field")), "name the field: "+f.Name+" lines FIELD")
+		return false
+	}
+	return true
+}
+
+func formatOf(name string) FileFormat {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".csv":
+		return CSV
+	case ".tsv":
+		return TSV
+	case ".jsonl", ".ndjson":
+		return JSONL
+	}
+	return Lines
+}
+
+// badFileName says why a name could leave the directory or surprise a file system.
+func badFileName(name string) string {
+	switch {
+	case len(name) > maxFileName:
+		return "is too long"
+	case strings.ContainsAny(name, "\\:*?\"<>|\x00") || strings.IndexFunc(name, func(r rune) bool { return r < ' ' }) >= 0:
+		return "has a character that not every file system takes"
+	case path.IsAbs(name) || path.Clean(name) != name || name == "." || name == ".." || strings.HasPrefix(name, "../"):
+		return "leaves the directory"
+	}
+	for _, part := range strings.Split(name, "/") {
+		if strings.HasPrefix(part, ".") {
+			return "is hidden"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,232 @@
+package rule
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// DefaultLag is how far a generated upside stays behind the database's clock, so
+// that a transaction that is still open is not overtaken by the watermark.
+const DefaultLag = 2 * time.Second
+
+// generate writes the statements of an empty sync_sql from the table's facts.
+func (c *compiler) generate() {
+	if c.table == nil {
+		c.column(Error, NoTableFacts, "sync_table", "the columns of "+c.row.Table+" are not known, so nothing can be generated", "create the table, or write sync_sql")
+		return
+	}
+	key := c.table.PrimaryKey()
+	if len(key) == 0 {
+		c.column(Error, NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
+		return
+	}
+	for _, k := range key {
+		if c.fieldIndex(k) < 0 {
+			c.column(Error, NoPrimaryKey, "sync_field", "the primary key's column "+k+" is not among the fields", "add it, or write sync_sql")
+		}
+	}
+	for _, f := range c.plan.Fields {
+		if col := c.table.Column(f); col != nil && col.Generated && c.row.mainPhase() == downside {
+			c.column(Error, UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
+		}
+	}
+	if c.failed() {
+		return
+	}
+	if c.row.mainPhase() == upside {
+		c.generateUpside(key)
+	} else {
+		c.generateDownside(key)
+	}
+}
+
+// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and
+// b > ?), which both MariaDB and MySQL turn into index ranges; a row value
+// (a, b) > (?, ?) they do not.
+func (c *compiler) generateUpside(key []string) {
+	cursor, bound := key, ""
+	if mark := c.watermark(); mark != nil {
+		cursor = []string{mark.Name}
+		for _, k := range key {
+			if !sameName(k, mark.Name) {
+				cursor = append(cursor, k)
+			}
+		}
+		c.plan.Lag = DefaultLag
+		if c.hasLag {
+			c.plan.Lag = c.lag
+		}
+		bound = quote(mark.Name) + " <= " + clock(mark, c.plan.Lag)
+		if !c.table.hasKeyOn(mark.Name) {
+			c.column(Warning, NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table", c.indexFix(cursor))
+		}
+	}
+	var names []string
+	for _, n := range cursor {
+		col := c.table.Column(n)
+		if col == nil || col.Type == "bit" {
+			c.column(Error, UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
+			return
+		}
+		names = append(names, col.Name)
+	}
+	c.plan.Cursor = names
+	where, args := c.keyset(names)
+	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + quoteTable(c.row.Table)
+	tail := "\norder by " + c.orderBy(names) + "\nlimit ?"
+	limit := Arg{Source: Limit, Name: "limit"}
+
+	page := build(Select, head+"\nwhere ("+where+")"+prefixed("\n  and ", bound)+tail, append(args, limit))
+	start := build(Select, head+prefixed("\nwhere ", bound)+tail, []Arg{limit})
+	page.Start = &start
+	c.plan.Upside = []Statement{page}
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+// watermark is the update_time column the pages can advance by, or nil with the
+// reason reported.
+func (c *compiler) watermark() *Column {
+	col := c.table.Column(updateTimeColumn)
+	switch {
+	case col == nil:
+		c.column(Warning, NoWatermark, "sync_table", c.row.Table+" has no update_time: rows are read once, when their key is past the last one",
+			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6) and an index on it")
+	case col.Type != "datetime" && col.Type != "timestamp":
+		c.column(Warning, NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by", "make it datetime(6) or timestamp(6)")
+		col = nil
+	case c.fieldIndex(col.Name) < 0:
+		c.column(Warning, NoWatermark, "sync_field", "update_time is not among the fields, so changed rows are not seen", "add it")
+		col = nil
+	case col.Nullable:
+		c.column(Warning, NullWatermark, "sync_table", "rows whose update_time is null are never read", "make it not null")
+	}
+	return col
+}
+
+// clock is the database's now, less the lag, as the column's writers see it. A
+// TIMESTAMP is an instant and compares to the session's now; a DATETIME is what the
+// writers' clock showed, so it compares to the time in the server's own zone,
+// whatever the session's is.
+func clock(col *Column, lag time.Duration) string {
+	now := "now(6)"
+	if col.Type == "datetime" {
+		now = "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
+	}
+	return fmt.Sprintf("%s - interval %d second", now, int(lag/time.Second))
+}
+
+// keyset is the predicate for what comes behind the state in the order of names.
+func (c *compiler) keyset(names []string) (where string, args []Arg) {
+	for i := len(names) - 1; i >= 0; i-- {
+		col := c.table.Column(names[i])
+		arg := Arg{Source: State, Name: col.Name, Value: smallest(col)}
+		past := keyExpr(col) + " > " + keyMark(col)
+		if where == "" {
+			where, args = past, []Arg{arg}
+			continue
+		}
+		if i < len(names)-2 {
+			where = "(" + where + ")"
+		}
+		where = past + " or (" + keyExpr(col) + " = " + keyMark(col) + " and " + where + ")"
+		args = append([]Arg{arg, arg}, args...)
+	}
+	return where, args
+}
+
+func (c *compiler) orderBy(names []string) string {
+	var parts []string
+	for _, n := range names {
+		parts = append(parts, keyExpr(c.table.Column(n)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// keyExpr is the column as it is ordered and compared. Text uses the column's own
+// collation in both places. ENUM and SET sort by number but compare to text, so
+// both places use their text.
+func keyExpr(col *Column) string {
+	if col.Type == "enum" || col.Type == "set" {
+		return "concat(" + quote(col.Name) + ")"
+	}
+	return quote(col.Name)
+}
+
+// keyMark is the placeholder a key is compared to. A DECIMAL travels as text, and
+// compared to text it would be compared as a float.
+func keyMark(col *Column) string {
+	if col.Type == "decimal" {
+		return "cast(? as " + strings.TrimSuffix(strings.TrimSuffix(col.ColumnType, " zerofill"), " unsigned") + ")"
+	}
+	return "?"
+}
+
+// generateDownside is an upsert by primary key.
+func (c *compiler) generateDownside(key []string) {
+	var args []Arg
+	var marks, sets []string
+	for i, f := range c.plan.Fields {
+		arg := Arg{Source: Field, Name: f, Field: i}
+		c.updateTime(downside, &arg)
+		args, marks = append(args, arg), append(marks, "?")
+		if !contains(key, f) {
+			sets = append(sets, quote(f)+" = values("+quote(f)+")")
+		}
+	}
+	if len(sets) == 0 {
+		sets = []string{quote(key[0]) + " = " + quote(key[0])}
+	}
+	parts := &InsertParts{
+		Head:  "insert into " + quoteTable(c.row.Table) + " (" + quoteAll(c.plan.Fields) + ")\nvalues ",
+		Tuple: "(" + strings.Join(marks, ", ") + ")",
+		Tail:  "\non duplicate key update " + strings.Join(sets, ", "),
+	}
+	st := build(Insert, parts.Head+parts.Tuple+parts.Tail, args)
+	st.Insert = parts
+	c.plan.Downside = []Statement{st}
+	for _, col := range missingColumns(c.table, c.plan.Fields) {
+		c.column(Warning, UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
+	}
+	if col := c.table.Column(key[0]); c.row.Type == Upload && len(key) == 1 && col != nil && col.Auto {
+		c.column(Warning, SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so rows of two points overwrite each other", "add the point's number to the primary key")
+	}
+}
+
+// build makes a generated statement; its marks are found in the text, which holds
+// no strings.
+func build(op Op, sql string, args []Arg) Statement {
+	st := Statement{Op: op, SQL: sql, Args: args}
+	toks, _ := lex(sql, false)
+	for _, t := range toks {
+		if t.kind == tokMark {
+			st.marks = append(st.marks, t.from)
+		}
+	}
+	return st
+}
+
+func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+func quoteAll(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quote(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// quoteTable quotes the parts of table or database.table.
+func quoteTable(name string) string {
+	db, table, ok := strings.Cut(name, ".")
+	if !ok {
+		return quote(name)
+	}
+	return quote(db) + "." + quote(table)
+}
