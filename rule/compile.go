@@ -169,7 +169,8 @@ func (c *compiler) period() {
 	}
 }
 
-// fields reads sync_field, or takes the table's columns.
+// fields reads sync_field, or takes what a client's upside selects, or the table's
+// columns that can be written.
 func (c *compiler) fields(scripts []script) {
 	names, ok := c.fieldList()
 	if !ok {
@@ -189,6 +190,9 @@ func (c *compiler) fields(scripts []script) {
 			}
 			c.column(s, UnknownField, "sync_field", fmt.Sprintf("the field %s is not a column of %s", n, c.row.Table), c.didYouMean(n))
 		}
+	}
+	if len(names) == 0 && c.row.Type == Upload && c.row.User == Client {
+		names = selected(scripts)
 	}
 	if len(names) == 0 && c.table != nil {
 		for _, col := range c.table.Columns {

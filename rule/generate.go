@@ -57,7 +57,7 @@ func (c *compiler) generateUpside(key []string) {
 		if c.hasLag {
 			c.plan.Lag = c.lag
 		}
-		bound = quote(mark.Name) + " <= " + clock(mark, c.plan.Lag)
+		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.plan.Lag/time.Second))
 		if !c.table.hasKeyOn(mark.Name) {
 			c.column(Warning, NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table", c.indexFix(cursor))
 		}
@@ -68,6 +68,9 @@ func (c *compiler) generateUpside(key []string) {
 		if col == nil || col.Type == "bit" {
 			c.column(Error, UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
 			return
+		}
+		if keyExpr(col) != quote(col.Name) {
+			c.column(Warning, NoWatermarkIndex, "sync_table", "the key "+n+" is "+col.Type+" and is read in the order of its text, without the index", "use a varchar key")
 		}
 		names = append(names, col.Name)
 	}
@@ -98,7 +101,7 @@ func (c *compiler) watermark() *Column {
 	case col == nil:
 		c.column(Warning, NoWatermark, "sync_table", c.row.Table+" has no update_time: rows are read once, when their key is past the last one",
 			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6) and an index on it")
-	case col.Type != "datetime" && col.Type != "timestamp":
+	case !isClock(col):
 		c.column(Warning, NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by", "make it datetime(6) or timestamp(6)")
 		col = nil
 	case c.fieldIndex(col.Name) < 0:
@@ -110,16 +113,16 @@ func (c *compiler) watermark() *Column {
 	return col
 }
 
-// clock is the database's now, less the lag, as the column's writers see it. A
-// TIMESTAMP is an instant and compares to the session's now; a DATETIME is what the
-// writers' clock showed, so it compares to the time in the server's own zone,
-// whatever the session's is.
-func clock(col *Column, lag time.Duration) string {
-	now := "now(6)"
+func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
+
+// clock is the database's now as the column's writers see it. A TIMESTAMP is an
+// instant and compares to the session's now; a DATETIME is what the writers' clock
+// showed, so it is the time in the server's own zone, whatever the session's is.
+func clock(col *Column) string {
 	if col.Type == "datetime" {
-		now = "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
+		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
 	}
-	return fmt.Sprintf("%s - interval %d second", now, int(lag/time.Second))
+	return "now(6)"
 }
 
 // keyset is the predicate for what comes behind the state in the order of names.
@@ -173,9 +176,13 @@ func (c *compiler) generateDownside(key []string) {
 	var args []Arg
 	var marks, sets []string
 	for i, f := range c.plan.Fields {
-		arg := Arg{Source: Field, Name: f, Field: i}
-		c.updateTime(downside, &arg)
-		args, marks = append(args, arg), append(marks, "?")
+		if col := c.table.Column(f); c.row.UpdateTime && sameName(f, updateTimeColumn) && isClock(col) {
+			marks = append(marks, clock(col)) // the clock that generated upsides stay behind
+		} else {
+			arg := Arg{Source: Field, Name: f, Field: i}
+			c.updateTime(downside, &arg)
+			args, marks = append(args, arg), append(marks, "?")
+		}
 		if !contains(key, f) {
 			sets = append(sets, quote(f)+" = values("+quote(f)+")")
 		}

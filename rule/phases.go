@@ -2,6 +2,7 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -271,4 +272,24 @@ func namedFields(scripts []script) (names []string) {
 		}
 	}
 	return names
+}
+
+// selected is the columns that the first upside gives, when it names them all.
+func selected(scripts []script) []string {
+	for _, s := range scripts {
+		if s.phase != upside || s.src == nil {
+			continue
+		}
+		toks, err := lex(s.src.text, s.seed != nil)
+		toks = slices.DeleteFunc(toks, func(t token) bool { return t.kind == tokComment })
+		if err != nil || len(toks) == 0 {
+			return nil
+		}
+		names, known := outputNames(toks)
+		if !known || slices.Contains(names, "") {
+			return nil
+		}
+		return names
+	}
+	return nil
 }

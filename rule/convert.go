@@ -1,0 +1,66 @@
+package rule
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Convert rewrites a JSON or literal row to the plain form with named parameters.
+// A row that is plain or generated already comes back as it is. The diagnostics are
+// those of the row as it was, so that differences to the seed's semantics are seen;
+// the error says why a row cannot be converted.
+func Convert(r Row) (Row, []Diagnostic, error) {
+	p, ds := Compile(r, nil)
+	if p == nil {
+		return r, ds, fmt.Errorf("rule %d cannot be converted before it is correct: %s", r.ID, firstError(ds))
+	}
+	if p.Form == Generated || p.Form == Named {
+		return r, ds, nil
+	}
+	out := r
+	out.SQL = p.options() + p.sections()
+	out.OperationType, out.PatchField, out.PatchFieldValue = "", "", ""
+	out.Field = fieldText(p.Fields, r.Field)
+	again, more := Compile(out, nil)
+	if again == nil {
+		return r, ds, fmt.Errorf("rule %d cannot be written as plain SQL: %s", r.ID, firstError(more))
+	}
+	return out, ds, nil
+}
+
+// firstError is the first error among the diagnostics as text.
+func firstError(ds []Diagnostic) string {
+	for _, d := range ds {
+		if d.Severity == Error {
+			return d.String()
+		}
+	}
+	return ""
+}
+
+// fieldText is the fields parted by commas, or as they were written when a name
+// needs quotes.
+func fieldText(fields []string, written string) string {
+	if strings.TrimSpace(written) == "" {
+		return written
+	}
+	for _, f := range fields {
+		if word(f) != f {
+			return written
+		}
+	}
+	return strings.Join(fields, ", ")
+}
+
+// Init writes the rows that sync a table between a point (or AnyPoint) and the
+// centre in the given directions, for both sides: all columns, generated SQL.
+func Init(t *Table, point string, types ...string) []Row {
+	var rows []Row
+	for _, typ := range types {
+		for _, user := range []string{Server, Client} {
+			rows = append(rows, Row{Table: t.Name, Type: typ, User: user, PointNo: point, Enabled: true,
+				Note: "statements are generated from the table; see syncgate rules show"})
+		}
+	}
+	return rows
+}

@@ -1,0 +1,130 @@
+package rule
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Describe is the plan as plain SQL in sections, with what else is in force in
+// comments: what `rules show` prints. The sections compile to the same statements.
+func (p *Plan) Describe() string {
+	var b strings.Builder
+	r := &p.Row
+	fmt.Fprintf(&b, "-- rule %d: %s of %s, %s side, point %s (%s)\n", r.ID, r.Type, r.Table, r.User, r.PointNo, p.Form)
+	if len(p.Fields) > 0 {
+		b.WriteString("-- fields: " + strings.ReplaceAll(strings.Join(p.Fields, ", "), "\n", " ") + "\n")
+	}
+	if p.Period > 0 {
+		fmt.Fprintf(&b, "-- period: %d hours\n", int(p.Period.Hours()))
+	}
+	if p.Paged() {
+		b.WriteString("-- pages begin behind: " + strings.ReplaceAll(strings.Join(p.Cursor, ", "), "\n", " ") + "\n")
+	}
+	b.WriteString(p.options())
+	for i := range p.Upside {
+		if s := p.Upside[i].Start; s != nil {
+			b.WriteString("-- the first page:\n" + comment(s.named()))
+		}
+	}
+	b.WriteString(p.sections())
+	return b.String()
+}
+
+func comment(sql string) string {
+	return "--   " + strings.ReplaceAll(sql, "\n", "\n--   ") + "\n"
+}
+
+func (p *Plan) options() (s string) {
+	if p.AllOrNothing {
+		s = "-- option: all-or-nothing\n"
+	}
+	if p.Form == Generated && p.Paged() && sameName(p.Cursor[0], updateTimeColumn) && p.Lag != DefaultLag {
+		s += fmt.Sprintf("-- option: lag %ds\n", int(p.Lag/time.Second))
+	}
+	return s
+}
+
+// sections is the plan's statements in the plain form.
+func (p *Plan) sections() string {
+	var b strings.Builder
+	for i := range p.Upside {
+		b.WriteString("-- upside\n" + p.Upside[i].named() + "\n")
+	}
+	for i := range p.Downside {
+		s := &p.Downside[i]
+		b.WriteString("-- downside: " + s.Op.String())
+		if s.File != nil {
+			b.WriteString(" " + s.File.text(p.Fields))
+		} else {
+			b.WriteString("\n" + s.named())
+		}
+		b.WriteString("\n")
+	}
+	for i := range p.UpdateState {
+		b.WriteString("-- update_state\n" + p.UpdateState[i].named() + "\n")
+	}
+	return b.String()
+}
+
+// text is NAME FORMAT FIELDS.
+func (f *File) text(fields []string) string {
+	names := make([]string, len(f.Fields))
+	for i, at := range f.Fields {
+		names[i] = fields[at]
+	}
+	return f.Name + " " + string(f.Format) + " " + strings.Join(names, ",")
+}
+
+// named is the SQL with :names for its placeholders.
+func (s *Statement) named() string {
+	var b strings.Builder
+	at := 0
+	for i, mark := range s.marks {
+		b.WriteString(s.SQL[at:mark] + s.Args[i].named())
+		at = mark + 1
+	}
+	b.WriteString(s.SQL[at:])
+	return b.String()
+}
+
+func (a *Arg) named() string {
+	switch {
+	case a.Source == Field, a.Source == Now && sameName(a.Name, updateTimeColumn):
+		if _, reserved := plainSources[strings.ToLower(a.Name)]; reserved {
+			return ":row." + a.Name
+		}
+		return ":" + word(a.Name)
+	case a.Source == State && a.Name == "":
+		return fmt.Sprintf(":state.%d", a.Field+1)
+	case a.Source == State:
+		return ":state." + word(a.Name)
+	case a.Source == Fixed:
+		return literal(a.Value)
+	}
+	return ":" + a.Source.String()
+}
+
+// word is a name as a parameter writes it.
+func word(name string) string {
+	for i := range len(name) {
+		if !isWordByte(name[i]) {
+			return quote(name)
+		}
+	}
+	return name
+}
+
+// literal is a fixed value as SQL.
+func literal(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case string:
+		return "'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(v) + "'"
+	case []byte:
+		return "x'" + hex.EncodeToString(v) + "'"
+	}
+	return fmt.Sprint(v)
+}
