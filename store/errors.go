@@ -1,0 +1,222 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// What a caller tells apart. A *SQLError, a *RowError or an *UnsafeError may be found with errors.As.
+var (
+	ErrUnavailable = errors.New("store: the database does not answer")           // later
+	ErrReadOnly    = errors.New("store: the database takes no writes")           // later
+	ErrRetry       = errors.New("store: others held the rows for too long")      // soon
+	ErrReused      = errors.New("store: this request id was used for something") // never: a new id is needed
+	ErrMismatch    = errors.New("store: the rows do not fit the rule")           // never
+	ErrNoTable     = errors.New("store: no such table")
+	ErrNotFound    = errors.New("store: no such row")
+	ErrExists      = errors.New("store: it exists already")
+	ErrUnsafe      = errors.New("store: the server's settings would lose acknowledged rows")
+	ErrEnough      = errors.New("store: enough rows") // returned by a Sink, see there
+
+	errBadConn = driver.ErrBadConn
+)
+
+// SQLError is a statement the database refused for what it says, whatever the row: a missing table, a missing
+// privilege, a syntax error. Nothing of the transaction was kept.
+type SQLError struct {
+	Code      int    // MySQL's number
+	State     string // SQLSTATE
+	Message   string // the database's words; may hold values of rows
+	Statement string // the statement with ? for its values; empty when it is none of a rule
+}
+
+func (e *SQLError) Error() string { return fmt.Sprintf("store: SQL error %d: %s", e.Code, e.Message) }
+
+// RowError is the first row that no operation took, of a rule that asks for all or nothing. Nothing was kept.
+type RowError struct {
+	Row    int // from 0
+	Code   int // MySQL's number
+	Reason string
+}
+
+func (e *RowError) Error() string {
+	return fmt.Sprintf("store: row %d refused: error %d: %s", e.Row, e.Code, e.Reason)
+}
+
+// UnsafeError lists the settings that break the promise. It is ErrUnsafe.
+type UnsafeError struct {
+	Settings []string // each "name is value: what it breaks"
+}
+
+func (e *UnsafeError) Error() string {
+	return ErrUnsafe.Error() + ": " + strings.Join(e.Settings, "; ")
+}
+func (e *UnsafeError) Unwrap() error { return ErrUnsafe }
+
+// kind is what follows from an error.
+type kind uint8
+
+const (
+	kindNone     kind = iota
+	kindOwn           // not the database's: a sentinel, the caller's context, a sink
+	kindRow           // this row cannot be taken: the next operation, or quarantine
+	kindSQL           // the statement is wrong whatever the row
+	kindAgain         // the same transaction may succeed when it is run again
+	kindGone          // the server or the connection is gone; whether the last statement ran is unknown
+	kindReadOnly      // the server takes no writes
+)
+
+// kindOf is the one place where errors of the database are sorted.
+func kindOf(err error) kind {
+	var my *mysql.MySQLError
+	switch {
+	case err == nil:
+		return kindNone
+	case errors.As(err, &my):
+		return kindOfNumber(my)
+	case errors.Is(err, mysql.ErrPktTooLarge):
+		return kindRow // found before anything was sent
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return kindOwn
+	case isOwn(err):
+		return kindOwn
+	}
+	return kindGone // network errors, ErrInvalidConn, ErrBadConn, a packet that makes no sense
+}
+
+// ownError marks an error that did not come from the database.
+type ownError struct{ error }
+
+func (e ownError) Unwrap() error { return e.error }
+
+func own(err error) error {
+	if err == nil {
+		return nil
+	}
+	return ownError{err}
+}
+
+func isOwn(err error) bool {
+	var marked ownError
+	var row *RowError
+	if errors.As(err, &marked) || errors.As(err, &row) || errors.Is(err, sql.ErrNoRows) || errors.Is(err, sql.ErrTxDone) {
+		return true
+	}
+	for _, s := range []error{ErrReused, ErrMismatch, ErrNoTable, ErrNotFound, ErrExists, ErrEnough, errSplit} {
+		if errors.Is(err, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func kindOfNumber(e *mysql.MySQLError) kind {
+	switch e.Number {
+	case 1213, // deadlock; the transaction is rolled back
+		1205, 3572, // lock wait timeout; only the statement is rolled back
+		1206,       // lock table full
+		1020,       // record changed since last read (snapshot isolation)
+		1317,       // query interrupted: KILL QUERY
+		1615, 1243, // prepared statement is stale
+		1412, // table definition has changed
+		3101, // group replication rolled the transaction back
+		3058: // user-level lock deadlock
+		return kindAgain
+	case 1290: // an option prevents it; only one of them is about being read-only
+		if strings.Contains(strings.ToLower(e.Message), "read-only") || strings.Contains(strings.ToLower(e.Message), "read_only") {
+			return kindReadOnly
+		}
+		return kindSQL
+	case 1105: // anything; among it how a parameter over max_allowed_packet is refused
+		if strings.Contains(e.Message, "max_long_data_size") || strings.Contains(e.Message, "max_allowed_packet") {
+			return kindRow
+		}
+		return kindSQL
+	case 1792, 1836, 3989: // read-only transaction, read-only mode
+		return kindReadOnly
+	case 1040, 1203, 1226, // too many connections
+		1053, 1077, 1079, 1080, // shutdown
+		1042, 1043, 1047, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1189, 1190, 1927, 3169, 4031, // connection killed or lost; 1047 is a Galera node apart
+		1180,                                           // error during COMMIT: not known whether it is kept
+		1021, 1037, 1038, 1041, 1114, 1030, 1026, 1028, // out of disk, memory; table full
+		1637, 1461, // too many transactions or prepared statements; closing the connection helps
+		2002, 2006, 2013: // the client library's numbers, passed on by proxies
+		return kindGone
+	case 1048, 1263, 1364, 1138, // NULL, no default
+		1022, 1062, 1169, 1557, 1586, 1761, 1762, 1859, // duplicate
+		1216, 1217, 1451, 1452, // foreign key
+		1264, 1265, 1366, 1367, 1406, 1292, 1411, 1416, 1441, 1525, 1690, 1365, 1426, 3020, // value
+		1300, 3854, 1977, 3988, // character set
+		1118, 1153, 1162, 1301, // too big
+		1526, 1591, 1748, // no partition
+		3140, 3141, 3143, 3144, 3146, 3147, 3148, 3149, 3150, 3152, 3156, 3157, 3158, // JSON
+		3037, 3516, 3617, 3669, 3726, 3732, // geometry
+		3819, 4025, // CHECK
+		1644, 1643, // SIGNAL in a trigger
+		1242, 1172, 1139: // a subquery or pattern over the row's values
+		return kindRow
+	}
+	switch string(e.SQLState[:2]) {
+	case "22", "23", "45": // data exception, integrity constraint, a trigger's SIGNAL
+		return kindRow
+	case "40":
+		return kindAgain
+	case "08":
+		return kindGone
+	}
+	return kindSQL
+}
+
+// public is the error a caller sees.
+func public(err error) error {
+	var marked ownError
+	var my *mysql.MySQLError
+	switch kindOf(err) {
+	case kindNone:
+		return nil
+	case kindAgain:
+		return fmt.Errorf("%w: %w", ErrRetry, err)
+	case kindGone:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case kindReadOnly:
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case kindOwn:
+		if errors.As(err, &marked) {
+			return marked.error
+		}
+		return err
+	}
+	if errors.As(err, &my) {
+		e := &SQLError{Code: int(my.Number), State: string(my.SQLState[:]), Message: my.Message}
+		var at *statementError
+		if errors.As(err, &at) {
+			e.Statement = at.sql
+		}
+		return e
+	}
+	return err // ErrPktTooLarge
+}
+
+// statementError says which statement of a rule failed.
+type statementError struct {
+	sql string
+	err error
+}
+
+func (e *statementError) Error() string { return e.err.Error() }
+func (e *statementError) Unwrap() error { return e.err }
+
+// codeOf is MySQL's number and words for a row that was refused.
+func codeOf(err error) (int, string) {
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		return int(my.Number), my.Message
+	}
+	return 1153, err.Error() // the driver's own word for a packet that is too big
+}

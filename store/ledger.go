@@ -1,0 +1,203 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// errDone means that the ledger has the request already.
+var errDone = ownError{errors.New("store: the request is in the ledger")}
+
+const duplicateKey = 1062
+
+func compareIDs(a, b *Upload) int {
+	return cmp.Or(strings.Compare(a.Point, b.Point), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Seq, b.Seq))
+}
+
+// enter inserts the ledger rows of the batches, in as few statements as it takes, and then looks at the floors.
+//
+// The order matters. A purge raises the floor, commits, and deletes below it afterwards. So an insert that meets no
+// row of its own key has either never run, or was purged; and when it was purged, the floor that covers it was
+// committed before and the SELECT that follows the insert sees it.
+//
+// The same request on two connections at once: the second insert waits for the first transaction. When that commits
+// it is a duplicate key, when it rolls back it is the first.
+func (c *conn) enter(ctx context.Context, all []*batch) error {
+	const head, tuple = "INSERT INTO sync_request (point_no, epoch, seq, hash, reply) VALUES ", "(?, ?, ?, ?, ?)"
+	for rest := all; len(rest) > 0; {
+		n := chunkSize(len(rest))
+		c.args = c.args[:0]
+		for _, b := range rest[:n] {
+			reply, err := encodeReply(b.expected())
+			if err != nil {
+				return own(err)
+			}
+			c.args = append(c.args, b.u.Point, b.u.Epoch, b.u.Seq, b.u.Hash[:], reply)
+		}
+		_, err := c.exec(ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, "", n) })
+		var my *mysql.MySQLError
+		if errors.As(err, &my) && my.Number == duplicateKey {
+			return errDone
+		}
+		if err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return c.aboveFloor(ctx, all)
+}
+
+// aboveFloor is ErrReused when one of the requests was confirmed and purged.
+func (c *conn) aboveFloor(ctx context.Context, all []*batch) error {
+	lowest := map[outboxID]uint64{}
+	var points []any
+	for _, b := range all {
+		key := outboxID{b.u.Point, b.u.Epoch}
+		if seq, ok := lowest[key]; !ok || b.u.Seq < seq {
+			lowest[key] = b.u.Seq
+		}
+		if !slices.Contains(points, any(b.u.Point)) {
+			points = append(points, b.u.Point)
+		}
+	}
+	for len(points) > 0 {
+		n := min(len(points), chunkUp(len(points)))
+		marks := chunkUp(n)
+		c.args = append(c.args[:0], points[:n]...)
+		for len(c.args) < marks {
+			c.args = append(c.args, points[0]) // a repeated point does no harm and keeps the statements few
+		}
+		points = points[n:]
+		q := "SELECT point_no, epoch, confirmed FROM sync_request_floor WHERE point_no IN (?" + strings.Repeat(", ?", marks-1) + ")"
+		err := c.scan(ctx, q, func(v []any) error {
+			epoch, confirmed := asUint(v[1]), asUint(v[2])
+			if seq, ok := lowest[outboxID{v[0].(string), epoch}]; ok && seq <= confirmed {
+				return fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, seq, epoch)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan runs a query of few rows with c.args bound and reads it to its end.
+func (c *conn) scan(ctx context.Context, q string, row func(v []any) error) error {
+	rows, err := c.query(ctx, q)
+	if err != nil {
+		return err
+	}
+	cols := columnsOf(rows)
+	dest, values := make([]driver.Value, len(cols)), make([]any, len(cols))
+	var failed error
+	for {
+		err := rows.Next(dest)
+		if err == io.EOF {
+			return errors.Join(failed, rows.Close())
+		}
+		if err != nil {
+			return errors.Join(err, rows.Close())
+		}
+		if failed == nil {
+			convertRow(values, dest, cols)
+			failed = row(values)
+		}
+	}
+}
+
+func asUint(v any) uint64 {
+	if n, ok := v.(int64); ok {
+		return uint64(n)
+	}
+	n, _ := v.(uint64)
+	return n
+}
+
+// settle writes the reply when it is not the one that the ledger row was inserted with.
+func (c *conn) settle(ctx context.Context, b *batch) error {
+	want, err := encodeReply(b.expected())
+	if err != nil {
+		return own(err)
+	}
+	reply, err := encodeReply(*b.out)
+	if err != nil {
+		return own(err)
+	}
+	if reply == want {
+		return nil
+	}
+	const q = "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
+	c.args = append(c.args[:0], reply, b.u.Point, b.u.Epoch, b.u.Seq)
+	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+	return err
+}
+
+// recall answers a request that the ledger has: with what was answered then, or ErrReused when it was another one.
+func (c *conn) recall(ctx context.Context, b *batch) error {
+	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ?"
+	c.args = append(c.args[:0], b.u.Point, b.u.Epoch, b.u.Seq)
+	found := false
+	err := c.scan(ctx, q, func(v []any) error {
+		found = true
+		if hash, ok := v[0].([]byte); !ok || !bytes.Equal(hash, b.u.Hash[:]) {
+			return fmt.Errorf("%w: sequence %d of epoch %d had other content", ErrReused, b.u.Seq, b.u.Epoch)
+		}
+		o, err := decodeReply(v[1].(string))
+		o.Duplicate = true
+		*b.out = o
+		return own(err)
+	})
+	if err == nil && !found { // confirmed and purged since
+		return fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, b.u.Seq, b.u.Epoch)
+	}
+	return err
+}
+
+// storedReply is the text of sync_request.reply.
+type storedReply struct {
+	Applied     uint64            `json:"applied"`
+	ByOp        map[string]uint64 `json:"by_op,omitempty"`
+	Quarantined []storedRow       `json:"quarantined,omitempty"`
+}
+
+type storedRow struct {
+	Row    int    `json:"row"`
+	Code   int    `json:"code"`
+	Reason string `json:"reason"`
+}
+
+func encodeReply(o Outcome) (string, error) {
+	r := storedReply{Applied: o.Applied, ByOp: o.ByOp}
+	for _, q := range o.Quarantined {
+		r.Quarantined = append(r.Quarantined, storedRow(q))
+	}
+	text, err := json.Marshal(r)
+	return string(text), err
+}
+
+func decodeReply(text string) (Outcome, error) {
+	var r storedReply
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return Outcome{}, fmt.Errorf("store: the ledger's reply: %w", err)
+	}
+	o := Outcome{Applied: r.Applied, ByOp: r.ByOp}
+	if o.ByOp == nil {
+		o.ByOp = map[string]uint64{}
+	}
+	for _, q := range r.Quarantined {
+		o.Quarantined = append(o.Quarantined, Quarantined(q))
+	}
+	return o, nil
+}

@@ -1,0 +1,253 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"syncgate/rule"
+)
+
+// ColumnInfo describes a column of a result.
+type ColumnInfo struct {
+	Name   string
+	Type   string // MySQL's name of the type: "VARCHAR", "UNSIGNED BIGINT", "DATETIME"
+	Binary bool   // values are []byte
+}
+
+// Sink takes a result as it comes. An error of either method stops the query and is returned by Read; only ErrEnough
+// means that the row was taken and no more are wanted, which is not a failure.
+type Sink interface {
+	// Begin announces the rows of the plan's statement with that index, also when there are none. The pages of a
+	// paged statement are announced once.
+	Begin(statement int, cols []ColumnInfo) error
+	// Row takes one row. Values, []byte above all, are valid during the call only.
+	Row(values []any) error
+}
+
+// Page is where a read ended.
+type Page struct {
+	State []rule.StateItem // of a paged plan: where the next read goes on; the state it began with when there was no row
+	More  bool             // the sink had enough before the last row; ask again from State
+	Rows  uint64
+}
+
+// Read runs the upside of a plan and hands its rows to sink as they arrive: the first leave before the last are read,
+// and no more than one is held. A paged plan is asked again from its last row until a page is short. When sink fails the
+// connection is closed, which ends the query at the server. ctx ends it likewise.
+func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error) {
+	var page Page
+	begun := false
+	err := s.retry(ctx, func(c *conn) error {
+		r := &reader{ctx: ctx, c: c, p: p, env: e, sink: sink}
+		err := r.read()
+		page, begun = r.page, r.begun
+		if begun && (kindOf(err) == kindGone || kindOf(err) == kindAgain) {
+			c.broken = true
+			return own(public(err)) // what sink has seen cannot be taken back, so there is no second try
+		}
+		return err
+	})
+	if err != nil {
+		return Page{Rows: page.Rows}, err
+	}
+	return page, nil
+}
+
+// reader is one Read.
+type reader struct {
+	ctx  context.Context
+	c    *conn
+	p    *rule.Plan
+	env  rule.Env
+	sink Sink
+
+	page   Page
+	begun  bool
+	cursor []int // places of the plan's cursor in a row
+	last   []any // its values in the last row
+}
+
+func (r *reader) read() error {
+	if r.p.Paged() {
+		r.page.State = r.env.State
+		if r.env.Limit <= 0 {
+			r.env.Limit = rule.DefaultLimit
+		}
+	}
+	for i := range r.p.Upside {
+		if err := r.statement(i); err != nil {
+			if errors.Is(err, ErrEnough) {
+				r.page.More = true
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// statement runs one upside statement, page by page when it is paged.
+func (r *reader) statement(i int) error {
+	for first := true; ; first = false {
+		st := &r.p.Upside[i]
+		if st.Start != nil && len(r.env.State) == 0 {
+			st = st.Start
+		}
+		rows, err := r.run(i, st, first)
+		if !r.p.Paged() {
+			return err
+		}
+		if r.last != nil {
+			r.page.State = make([]rule.StateItem, len(r.p.Cursor))
+			for k, name := range r.p.Cursor {
+				r.page.State[k] = rule.StateItem{Name: name, Value: r.last[k]}
+			}
+			r.env.State, r.last = r.page.State, nil
+		}
+		if err != nil || rows < r.env.Limit {
+			return err
+		}
+	}
+}
+
+// run executes a statement once and returns its rows.
+func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
+	var err error
+	if r.c.args, err = st.Bind(r.c.args[:0], &r.env, nil); err != nil {
+		return 0, mismatch(err)
+	}
+	res, err := r.c.query(r.ctx, st.SQL)
+	if err != nil {
+		return 0, &statementError{sql: st.SQL, err: err}
+	}
+	cols := columnsOf(res)
+	if announce {
+		if err := r.announce(i, cols); err != nil {
+			return 0, r.abandon(res, err)
+		}
+	}
+	n := 0
+	dest, values := make([]driver.Value, len(cols)), make([]any, len(cols))
+	for {
+		if err := res.Next(dest); err == io.EOF {
+			return n, res.Close()
+		} else if err != nil {
+			_ = res.Close() // err is the one to tell
+			return n, &statementError{sql: st.SQL, err: err}
+		}
+		convertRow(values, dest, cols)
+		n++
+		r.page.Rows++
+		err := r.sink.Row(values)
+		if r.p.Paged() && (err == nil || errors.Is(err, ErrEnough)) {
+			r.remember(values)
+		}
+		if err != nil {
+			return n, r.abandon(res, err)
+		}
+	}
+}
+
+// announce finds the cursor among the columns and begins the statement.
+func (r *reader) announce(i int, cols []column) error {
+	r.begun = true
+	infos := make([]ColumnInfo, len(cols))
+	for k, c := range cols {
+		infos[k] = c.ColumnInfo
+	}
+	r.cursor = r.cursor[:0]
+	for _, name := range r.p.Cursor {
+		at := -1
+		for k, c := range cols {
+			if strings.EqualFold(c.Name, name) {
+				at = k
+			}
+		}
+		if at < 0 {
+			return own(fmt.Errorf("%w: the rows have no column %s to go on from", ErrMismatch, name))
+		}
+		r.cursor = append(r.cursor, at)
+	}
+	return ownUnlessEnough(r.sink.Begin(i, infos))
+}
+
+func (r *reader) remember(values []any) {
+	if r.last == nil {
+		r.last = make([]any, len(r.cursor))
+	}
+	for k, at := range r.cursor {
+		v := values[at]
+		if b, ok := v.([]byte); ok {
+			v = append([]byte{}, b...)
+		}
+		r.last[k] = v
+	}
+}
+
+// abandon ends a result that is not wanted any more. The rest of a page is read and dropped; the rest of an unpaged
+// result may be millions of rows, so that the connection is given up instead.
+func (r *reader) abandon(res driver.Rows, err error) error {
+	if errors.Is(err, ErrEnough) && r.p.Paged() {
+		return errors.Join(ErrEnough, res.Close())
+	}
+	r.c.broken = true
+	return ownUnlessEnough(err)
+}
+
+func ownUnlessEnough(err error) error {
+	if err == nil || errors.Is(err, ErrEnough) {
+		return err
+	}
+	return own(err)
+}
+
+// column is how the driver's values of a column become SQL values.
+type column struct {
+	ColumnInfo
+	unsigned bool
+}
+
+func columnsOf(rows driver.Rows) []column {
+	names := rows.Columns()
+	cols := make([]column, len(names))
+	types, _ := rows.(driver.RowsColumnTypeDatabaseTypeName)
+	for i, name := range names {
+		kind := types.ColumnTypeDatabaseTypeName(i)
+		cols[i] = column{
+			ColumnInfo: ColumnInfo{Name: name, Type: kind, Binary: binaryType(strings.ToLower(kind))},
+			unsigned:   kind == "UNSIGNED BIGINT",
+		}
+	}
+	return cols
+}
+
+// convertRow makes SQL values of the driver's: text is string, bytes are []byte into the driver's buffer.
+func convertRow(values []any, dest []driver.Value, cols []column) {
+	for i, v := range dest {
+		switch v := v.(type) {
+		case []byte:
+			values[i] = convertBytes(v, &cols[i])
+		case float32:
+			values[i] = float64(v)
+		default:
+			values[i] = v
+		}
+	}
+}
+
+func convertBytes(v []byte, c *column) any {
+	switch {
+	case c.Binary:
+		return v
+	case c.unsigned: // the driver writes what is over MaxInt64 as text
+		if n, err := strconv.ParseUint(string(v), 10, 64); err == nil {
+			return n
+		}
+	}
+	return string(v)
+}

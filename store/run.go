@@ -1,0 +1,319 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"syncgate/rule"
+)
+
+const (
+	chunkMarks = 16384   // placeholders of one statement; the protocol's limit is 65,535
+	chunkBytes = 4 << 20 // values of one statement; also at most half of max_allowed_packet
+)
+
+// chunkSize is the rows of the next multi-row statement when left are to go. There are few sizes, so that few statements
+// are prepared: every number up to 16, then two in each doubling.
+func chunkSize(left int) int {
+	if left <= 16 {
+		return left
+	}
+	for size := 1024; size > 16; size /= 2 {
+		if left >= size {
+			return size
+		}
+		if left >= size*3/4 {
+			return size * 3 / 4
+		}
+	}
+	return 16
+}
+
+// chunkUp is the size of the smallest list that holds n, up to 256.
+func chunkUp(n int) int {
+	for _, size := range []int{1, 4, 16, 64} {
+		if n <= size {
+			return size
+		}
+	}
+	return 256
+}
+
+// joinTuples is head, n tuples, tail.
+func joinTuples(head, tuple, tail string, n int) string {
+	return head + tuple + strings.Repeat(", "+tuple, n-1) + tail
+}
+
+// rowView is an upload's rows in the order of the plan's fields.
+type rowView struct {
+	width, n int
+	values   []any
+	place    []int // of each field in a row; nil: as they stand
+	scratch  []any
+}
+
+// newRowView matches the columns of rows with the fields of the plan. ErrMismatch: they are not the same ones.
+func newRowView(p *rule.Plan, rows rule.Rows) (rowView, error) {
+	v := rowView{width: len(p.Fields), values: rows.Values}
+	if rows.Columns != nil && len(rows.Columns) != v.width {
+		return v, fmt.Errorf("%w: %d columns, the rule has %d fields", ErrMismatch, len(rows.Columns), v.width)
+	}
+	if v.width == 0 || len(rows.Values)%v.width != 0 {
+		return v, fmt.Errorf("%w: %d values, the rule has %d fields", ErrMismatch, len(rows.Values), v.width)
+	}
+	v.n = len(rows.Values) / v.width
+	place := make([]int, 0, v.width)
+	inOrder := true
+	for i := range rows.Columns {
+		at := -1
+		for j, column := range rows.Columns {
+			if strings.EqualFold(column, p.Fields[i]) {
+				at = j
+			}
+		}
+		if at < 0 {
+			return v, fmt.Errorf("%w: the field %s is not among the columns", ErrMismatch, p.Fields[i])
+		}
+		place = append(place, at)
+		inOrder = inOrder && at == i
+	}
+	if !inOrder {
+		v.place, v.scratch = place, make([]any, v.width)
+	}
+	return v, nil
+}
+
+func (v *rowView) len() int { return v.n }
+
+// row is valid until the next call.
+func (v *rowView) row(i int) []any {
+	row := v.values[i*v.width : (i+1)*v.width]
+	if v.place == nil {
+		return row
+	}
+	for f, at := range v.place {
+		v.scratch[f] = row[at]
+	}
+	return v.scratch
+}
+
+// runner applies rows within a transaction that is open on c.
+type runner struct {
+	ctx    context.Context
+	c      *conn
+	s      *Store
+	shared bool   // several uploads are in the transaction: a row that is not taken ends it
+	files  *files // where the transaction's files are written aside
+}
+
+// item is a row on its way.
+type item struct {
+	b   *batch
+	row int
+}
+
+// batches applies batches whose first statements have one text.
+func (r *runner) batches(all []*batch) error {
+	first := &all[0].u.Plan.Downside[0]
+	if first.Op == rule.OpFile {
+		return r.write(all[0], first.File)
+	}
+	var items []item
+	for _, b := range all {
+		for i := range b.rows.len() {
+			items = append(items, item{b, i})
+		}
+	}
+	if first.Insert == nil {
+		return r.oneByOne(items)
+	}
+	marks := max(len(first.Args), 1)
+	for len(items) > 0 {
+		n := r.fitting(items, chunkSize(min(len(items), max(chunkMarks/marks, 1))))
+		err := r.chunk(first, items[:n])
+		// A statement that fails is undone by the engine as a whole, so nothing of the chunk is there now.
+		if kindOf(err) == kindRow {
+			err = r.oneByOne(items[:n])
+		}
+		if err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}
+
+// fitting is how many of the first n rows one statement may carry by their weight.
+func (r *runner) fitting(items []item, n int) int {
+	most := min(chunkBytes, r.s.maxPacket/2)
+	weight := 0
+	for i := range n {
+		it := items[i]
+		for _, v := range it.b.rows.values[it.row*it.b.rows.width : (it.row+1)*it.b.rows.width] {
+			switch v := v.(type) {
+			case string:
+				weight += len(v)
+			case []byte:
+				weight += len(v)
+			}
+			weight += 11 // type, and the number or the length
+		}
+		if weight > most && i > 0 {
+			return chunkSize(i)
+		}
+	}
+	return n
+}
+
+// chunk runs one multi-row statement.
+func (r *runner) chunk(st *rule.Statement, items []item) error {
+	var err error
+	r.c.args = r.c.args[:0]
+	for _, it := range items {
+		if r.c.args, err = it.b.u.Plan.Downside[0].Bind(r.c.args, &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
+			return mismatch(err)
+		}
+	}
+	n := len(items)
+	_, err = r.c.exec(r.ctx, stmtKey{sql: st.SQL, tuples: n}, func() string {
+		return joinTuples(st.Insert.Head, st.Insert.Tuple, st.Insert.Tail, n)
+	})
+	if err != nil {
+		return &statementError{sql: st.SQL, err: err}
+	}
+	for _, it := range items {
+		it.b.took(st.Op)
+	}
+	return nil
+}
+
+func mismatch(err error) error { return fmt.Errorf("%w: %w", ErrMismatch, err) }
+
+func (b *batch) took(op rule.Op) {
+	b.out.Applied++
+	b.out.ByOp[op.String()]++
+}
+
+func (r *runner) oneByOne(items []item) error {
+	for _, it := range items {
+		if err := r.row(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// row runs the chain on one row. It is run a second time when an update matched nothing and the insert after it met
+// a row that another transaction had put there in between.
+func (r *runner) row(it item) error {
+	taken, raced, refused, err := r.chain(it)
+	if raced {
+		taken, _, refused, err = r.chain(it)
+	}
+	if err != nil || taken {
+		return err
+	}
+	return r.refuse(it, refused)
+}
+
+// chain tries each operation until one takes the row. An operation cannot take it when the row's own data make it
+// fail; or when it is an update or delete that matched no row and another operation follows. An update that comes
+// last and matches nothing has taken the row, except where an operation before it was refused: then the row is
+// nowhere, and the refusal is told.
+func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
+	plan := it.b.u.Plan
+	unmatched := false
+	for i := range plan.Downside {
+		st := &plan.Downside[i]
+		matched, err := r.one(st, it)
+		switch {
+		case kindOf(err) == kindRow:
+			refused = err
+			code, _ := codeOf(err)
+			raced = unmatched && code == duplicateKey
+			continue
+		case err != nil:
+			return false, false, nil, err
+		}
+		seeks := st.Op == rule.Update || st.Op == rule.Delete
+		if seeks && matched == 0 && (i+1 < len(plan.Downside) || refused != nil) {
+			unmatched = true
+			continue
+		}
+		it.b.took(st.Op)
+		return true, false, nil, nil
+	}
+	return false, raced, refused, nil
+}
+
+// one runs a statement for one row and returns the rows it matched.
+func (r *runner) one(st *rule.Statement, it item) (int64, error) {
+	var err error
+	if st.Op == rule.OpFile {
+		return 0, fmt.Errorf("%w: a file takes whole batches and stands alone in its chain", ErrMismatch)
+	}
+	if r.c.args, err = st.Bind(r.c.args[:0], &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
+		return 0, mismatch(err)
+	}
+	return r.bound(st)
+}
+
+// bound runs a statement with what c.args hold. A prepared insert of one tuple has the text of the statement itself.
+func (r *runner) bound(st *rule.Statement) (int64, error) {
+	key := stmtKey{sql: st.SQL}
+	if st.Insert != nil {
+		key.tuples = 1
+	}
+	n, err := r.c.exec(r.ctx, key, func() string { return st.SQL })
+	if err != nil {
+		return 0, &statementError{sql: st.SQL, err: err}
+	}
+	return n, nil
+}
+
+// refuse puts a row aside, or fails the batch when the rule asks for all or nothing.
+func (r *runner) refuse(it item, refused error) error {
+	if r.shared {
+		return errSplit
+	}
+	code, reason := codeOf(refused)
+	if it.b.u.Plan.AllOrNothing {
+		return &RowError{Row: it.row, Code: code, Reason: clip(reason, reasonMax)}
+	}
+	it.b.out.Quarantined = append(it.b.out.Quarantined, Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
+	return r.c.quarantine(r.ctx, it, code, reason)
+}
+
+// reasonMax bounds the reason in a reply, bytes; sync_quarantine has it in full.
+const reasonMax = 300
+
+// updateState runs the update_state phase: each statement once a row when it uses the row, else once. A row it
+// cannot take fails the whole.
+func (r *runner) updateState(p *rule.Plan, rows rowView, env *rule.Env) error {
+	for i := range p.UpdateState {
+		st := &p.UpdateState[i]
+		n := 1
+		if st.PerRow() {
+			n = rows.len()
+		}
+		for row := range n {
+			var values []any
+			if st.PerRow() {
+				values = rows.row(row)
+			}
+			var err error
+			if r.c.args, err = st.Bind(r.c.args[:0], env, values); err != nil {
+				return mismatch(err)
+			}
+			if _, err := r.bound(st); err != nil {
+				if kindOf(err) == kindRow {
+					code, reason := codeOf(err)
+					return &RowError{Row: row, Code: code, Reason: clip(reason, reasonMax)}
+				}
+				return err
+			}
+		}
+	}
+	return nil
+}

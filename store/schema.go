@@ -1,0 +1,89 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"syncgate/rule"
+)
+
+// Table reads the facts about a table of this database, or of another when name is db.table. ErrNoTable: it does
+// not exist, or may not be seen.
+func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
+	t := &rule.Table{Name: name}
+	schema, table, qualified := strings.Cut(name, ".")
+	where := " WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? "
+	if !qualified {
+		schema, table = "", name
+	}
+	found := false
+	err := s.each(ctx, "SELECT COALESCE(engine, '') FROM information_schema.tables"+where,
+		func(scan func(...any) error) error { found = true; return scan(&t.Engine) }, schema, table)
+	if err != nil {
+		return nil, public(err)
+	}
+	if !found {
+		return nil, fmt.Errorf("%w: %s", ErrNoTable, name)
+	}
+	err = s.each(ctx, `SELECT column_name, LOWER(data_type), LOWER(column_type), is_nullable = 'YES', LOWER(extra),
+		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, '') <> ''
+		FROM information_schema.columns`+where+"ORDER BY ordinal_position", func(scan func(...any) error) error {
+		var c rule.Column
+		var extra string
+		err := scan(&c.Name, &c.Type, &c.ColumnType, &c.Nullable, &extra, &c.HasDefault, &c.Generated)
+		c.Auto = strings.Contains(extra, "auto_increment")
+		c.HasDefault = c.HasDefault || c.Auto || strings.Contains(extra, "default_generated")
+		c.Unsigned = strings.Contains(c.ColumnType, "unsigned")
+		c.Binary = binaryType(c.Type)
+		t.Columns = append(t.Columns, c)
+		return err
+	}, schema, table)
+	if err != nil {
+		return nil, public(err)
+	}
+	return t, public(s.keys(ctx, t, where, schema, table))
+}
+
+func (s *Store) keys(ctx context.Context, t *rule.Table, where string, args ...any) error {
+	return s.each(ctx, `SELECT index_name, non_unique, COALESCE(column_name, '') FROM information_schema.statistics`+where+
+		"ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index", func(scan func(...any) error) error {
+		var name, column string
+		var nonUnique bool
+		if err := scan(&name, &nonUnique, &column); err != nil {
+			return err
+		}
+		if n := len(t.Keys); n == 0 || t.Keys[n-1].Name != name {
+			t.Keys = append(t.Keys, rule.Key{Name: name, Unique: !nonUnique, Primary: name == "PRIMARY"})
+		}
+		k := &t.Keys[len(t.Keys)-1]
+		k.Columns = append(k.Columns, column) // "" is MySQL's index over an expression
+		return nil
+	}, args...)
+}
+
+// binaryType reports whether values of a data type are bytes and not text.
+func binaryType(dataType string) bool {
+	switch dataType {
+	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit", "vector",
+		"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
+		"geometrycollection", "geomcollection":
+		return true
+	}
+	return false
+}
+
+// Check has the database PREPARE the statement, which finds unknown tables and columns and runs nothing. The error
+// is a *SQLError when the statement is wrong.
+func (s *Store) Check(ctx context.Context, st *rule.Statement) error {
+	if st.Op == rule.OpFile {
+		return nil
+	}
+	return s.retry(ctx, func(c *conn) error {
+		p, err := c.PrepareContext(ctx, st.SQL)
+		if err != nil {
+			return &statementError{sql: st.SQL, err: err}
+		}
+		return p.Close()
+	})
+}

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"syncgate/migrations"
+)
+
+// Options of Open. Only DSN is required.
+type Options struct {
+	DSN          string         // of go-sql-driver/mysql; what it says about the session is overridden
+	MaxConns     int            // connections at most; default 16
+	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
+	Set          migrations.Set // which schema Migrate makes; default migrations.Server
+
+	// TimeZone is the session's time_zone, an offset such as "+08:00"; default "+00:00". TIMESTAMP values
+	// travel as text in it, so that the centre and its points must have the same. DATETIME is not touched by it.
+	TimeZone string
+
+	Hold       time.Duration // how long a statement waits for a server that is gone; default 2 s
+	PurgeEvery time.Duration // how often Run purges the ledger; default 10 s
+	FileRoot   string        // directory of the `file` operation; empty: such rules are refused
+
+	Clock  func() time.Time // default time.Now
+	Jitter func() float64   // in [0,1), spreads retries; default math/rand/v2
+}
+
+func (o *Options) setDefaults() {
+	if o.MaxConns <= 0 {
+		o.MaxConns = 16
+	}
+	if o.Set == "" {
+		o.Set = migrations.Server
+	}
+	if o.TimeZone == "" {
+		o.TimeZone = "+00:00"
+	}
+	if o.Hold <= 0 {
+		o.Hold = 2 * time.Second
+	}
+	if o.PurgeEvery <= 0 {
+		o.PurgeEvery = 10 * time.Second
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Jitter == nil {
+		o.Jitter = rand.Float64
+	}
+}
+
+// Store is a database and the connections to it. It may be used by any number of goroutines.
+type Store struct {
+	o         Options
+	db        *sql.DB
+	maxPacket int // the server's max_allowed_packet, bytes
+	floors    floors
+}
+
+// Open connects and looks at the settings. It starts no goroutine besides those of the connection pool.
+// ErrUnavailable: the server does not answer. ErrUnsafe: it would lose what it acknowledged; Options.AcceptUnsafe
+// opens it all the same.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o.setDefaults()
+	cfg, err := mysql.ParseDSN(o.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("store: the DSN: %w", err)
+	}
+	if !regexp.MustCompile(`^[+-]\d\d:\d\d$`).MatchString(o.TimeZone) {
+		return nil, fmt.Errorf("store: time zone %q is not an offset such as +00:00", o.TimeZone)
+	}
+	s := &Store{o: o}
+	link, err := newConnector(cfg, o.TimeZone)
+	if err != nil {
+		return nil, fmt.Errorf("store: the DSN: %w", err)
+	}
+	s.db = sql.OpenDB(link)
+	s.db.SetMaxOpenConns(o.MaxConns)
+	s.db.SetMaxIdleConns(o.MaxConns)
+	s.db.SetConnMaxIdleTime(5 * time.Minute) // below wait_timeout of any sane server
+	if err := s.inspect(ctx); err != nil {
+		return nil, errors.Join(err, s.db.Close())
+	}
+	return s, nil
+}
+
+// inspect refuses what would break the promise and learns what chunks may weigh.
+func (s *Store) inspect(ctx context.Context) error {
+	facts, err := s.Facts(ctx)
+	if err != nil {
+		return err
+	}
+	s.maxPacket = facts.MaxPacket
+	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
+		return &UnsafeError{Settings: bad}
+	}
+	return nil
+}
+
+// Close ends every connection; transactions that are open are rolled back by the server.
+func (s *Store) Close() error { return s.db.Close() }
+
+// withConn runs f on a connection of the pool. A connection whose state is unknown is not given back.
+func (s *Store) withConn(ctx context.Context, f func(c *conn) error) error {
+	sc, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer sc.Close()
+	return onConn(sc, f)
+}
+
+func onConn(sc *sql.Conn, f func(c *conn) error) error {
+	var ferr error
+	ran := false
+	err := sc.Raw(func(dc any) error {
+		c := dc.(*conn)
+		ran, ferr = true, f(c)
+		if c.broken || kindOf(ferr) == kindGone {
+			c.broken = true
+			return errBadConn // database/sql closes it; what f said is the error to tell
+		}
+		return nil
+	})
+	if ran {
+		return ferr
+	}
+	return err
+}
+
+const (
+	attemptsAgain = 10 // runs of one transaction that meets deadlocks
+	pauseAgain    = 2 * time.Millisecond
+	pauseGone     = 10 * time.Millisecond
+	pauseMost     = 250 * time.Millisecond
+)
+
+// retry runs f until it succeeds, fails for good, or the bounds are met. f must begin anew each time.
+func (s *Store) retry(ctx context.Context, f func(c *conn) error) error {
+	began := s.o.Clock()
+	for attempt := 1; ; attempt++ {
+		err := s.withConn(ctx, f)
+		pause := pauseGone
+		switch kindOf(err) {
+		case kindAgain:
+			if attempt >= attemptsAgain {
+				return public(err)
+			}
+			pause = pauseAgain
+		case kindGone:
+			if s.o.Clock().Sub(began) >= s.o.Hold {
+				return public(err)
+			}
+		default:
+			return public(err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		pause = min(pause<<min(attempt, 8), pauseMost)
+		pause = time.Duration(float64(pause) * (0.5 + s.o.Jitter()/2))
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
