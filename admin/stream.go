@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// heartbeat is how often a silent stream shows that it lives, so that a proxy
+// keeps it and a reader that left is noticed.
+const heartbeat = 15 * time.Second
+
+// log streams the lines kept and every new one until the reader leaves, falls
+// behind or the server stops.
+func (s *Server) log(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		return // "GET" patterns match HEAD too, and there is no length to tell
+	}
+	kept, t := s.options.Log.follow(maxTails)
+	if t == nil {
+		http.Error(w, "too many read along", http.StatusServiceUnavailable)
+		return
+	}
+	defer s.options.Log.leave(t)
+
+	out := stream{w: w, control: http.NewResponseController(w)}
+	contentType := "text/plain; charset=utf-8"
+	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		contentType, out.events = "text/event-stream", true
+	}
+	w.Header().Set("Content-Type", contentType)
+	if out.send(kept...) != nil {
+		return
+	}
+	alive := time.NewTicker(heartbeat)
+	defer alive.Stop()
+	for {
+		var err error
+		select {
+		case line, ok := <-t.lines:
+			if !ok {
+				_ = out.note("dropped: this reader fell behind")
+				return
+			}
+			err = out.send(line)
+		case <-alive.C:
+			err = out.note("")
+		case <-r.Context().Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// stream writes lines as plain text, or as server-sent events (WHATWG HTML, section 9.2).
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	events  bool
+}
+
+func (s *stream) send(lines ...[]byte) error {
+	var b bytes.Buffer
+	for _, line := range lines {
+		if !s.events {
+			b.Write(line)
+			b.WriteByte('\n')
+			continue
+		}
+		// A carriage return ends a line of an event as a newline does.
+		for part := range bytes.SplitSeq(bytes.ReplaceAll(line, []byte("\r"), []byte("\n")), []byte("\n")) {
+			b.WriteString("data: ")
+			b.Write(part)
+			b.WriteByte('\n')
+		}
+		b.WriteByte('\n')
+	}
+	return s.write(b.Bytes())
+}
+
+// note writes what is not a log line; in plain text an empty one is nothing.
+func (s *stream) note(text string) error {
+	switch {
+	case s.events:
+		return s.write([]byte(": " + text + "\n\n"))
+	case text != "":
+		return s.write([]byte("-- " + text + "\n"))
+	}
+	return nil
+}
+
+// write gives each write its own time: the whole stream may last for ever.
+func (s *stream) write(b []byte) error {
+	if err := s.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	if _, err := s.w.Write(b); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
