@@ -1,0 +1,149 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "syncgate"
+
+// arrows are the picture of the design: for each package of the project the
+// packages of the project it may import. cmd is not in it: it wires all parts together.
+// A package that is not named here fails the test, so that a new one takes its place in the picture.
+var arrows = map[string][]string{
+	"reactor":                   {},
+	"crypto":                    {},
+	"migrations":                {},
+	"admin":                     {},
+	"internal/pyliteral":        {},
+	"protocol":                  {"crypto", "internal/pyliteral"},
+	"rule":                      {"internal/pyliteral"},
+	"store":                     {"rule", "migrations"},
+	"store/localdb":             {},
+	"store/localdb/localdbtest": {"store/localdb"},
+	"business":                  {"rule", "protocol"},
+	"agent":                     {"protocol", "crypto", "rule", "store"},
+	"test":                      {"store/localdb/localdbtest"},
+}
+
+// strangers are packages that must not be reached by any way, with why.
+var strangers = []struct {
+	from, stranger, why string
+}{
+	{"reactor", "net", "every socket is the poller's; net has one of its own"},
+	{"reactor", "github.com/rs/zerolog", "it reports through its observer"},
+	{"protocol", "github.com/rs/zerolog", "it reports through errors"},
+	{"protocol", "net", "it is bytes to messages and back"},
+	{"crypto", "github.com/rs/zerolog", "it reports through errors"},
+	{"crypto", "net", "it has no I/O"},
+	{"rule", "github.com/rs/zerolog", "it reports through diagnostics"},
+	{"rule", "net", "it is pure"},
+	{"rule", "database/sql", "it is pure"},
+	{"store", "github.com/rs/zerolog", "it reports through errors"},
+	{"business", "database/sql", "it reaches the database through its own interface"},
+	{"business", "github.com/go-sql-driver/mysql", "it reaches the database through its own interface"},
+	{"internal/pyliteral", "os/exec", "nothing in it could run"},
+	{"internal/pyliteral", "net", "nothing in it could run"},
+}
+
+// listed is what `go list -json` tells about one package.
+type listed struct {
+	ImportPath   string
+	Imports      []string // written in its files, tests apart
+	TestImports  []string
+	XTestImports []string
+	Deps         []string // reached by any way
+}
+
+func listPackages(t *testing.T) map[string]listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
+	cmd.Dir = root(t)
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, complaint.String())
+	}
+	packages := make(map[string]listed)
+	d := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p listed
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		packages[strings.TrimPrefix(p.ImportPath, module+"/")] = p
+	}
+}
+
+func ours(imports []string) []string {
+	var names []string
+	for _, path := range imports {
+		if name, ok := strings.CutPrefix(path, module+"/"); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// The import arrows of the design hold: who may import whom, and what never comes in.
+func TestArrows(t *testing.T) {
+	packages := listPackages(t)
+	for name := range arrows {
+		if _, ok := packages[name]; !ok {
+			t.Errorf("package %s of the picture does not exist", name)
+		}
+	}
+	for name, p := range packages {
+		if strings.HasPrefix(name, "cmd/") {
+			continue
+		}
+		allowed, ok := arrows[name]
+		if !ok {
+			t.Errorf("package %s has no place in the picture; give it one in arrows and in the design", name)
+			continue
+		}
+		for _, imported := range ours(p.Imports) {
+			if !slices.Contains(allowed, imported) {
+				t.Errorf("%s imports %s, and may import only %v", name, imported, allowed)
+			}
+		}
+		for _, imported := range ours(slices.Concat(p.Imports, p.TestImports, p.XTestImports)) {
+			if name == "reactor" && imported == "business" || name == "business" && imported == "reactor" {
+				t.Errorf("%s and %s know of each other", name, imported)
+			}
+			if strings.HasPrefix(imported, "cmd/") && name != "test" {
+				t.Errorf("%s imports %s: cmd is the end of every arrow", name, imported)
+			}
+		}
+	}
+	for _, s := range strangers {
+		if slices.Contains(packages[s.from].Deps, s.stranger) {
+			t.Errorf("%s reaches %s, and must not: %s", s.from, s.stranger, s.why)
+		}
+	}
+}
+
+// Every import of a program goes from cmd down: nothing outside of cmd has a main.
+func TestOnlyCmdHasPrograms(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`, "./...")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		if !strings.HasPrefix(path, module+"/cmd/") {
+			t.Errorf("%s is a program outside of cmd", path)
+		}
+	}
+}
