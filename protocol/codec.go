@@ -47,6 +47,35 @@ func bodyOf[T any](m *Message, read func(*decoder, *T)) (*T, error) {
 	return body, nil
 }
 
+// Table is the table that an UPLOAD or DOWNLOAD asks about, found without reading its rows; "" where there is none, in
+// which case decoding the request will say why.
+func (m *Message) Table() string {
+	switch b := m.Body.(type) {
+	case *UploadRequest:
+		return b.Table
+	case UploadRequest:
+		return b.Table
+	case *DownloadRequest:
+		return b.Table
+	case DownloadRequest:
+		return b.Table
+	}
+	// All that may stand before a table's end; no more is looked at.
+	d := decoder{buf: m.Payload[:min(len(m.Payload), 32+MaxName)]}
+	if d.expect(majorMap, "a map") == 0 {
+		return ""
+	}
+	key := d.uint()
+	if m.Op == OpUpload && key == 1 {
+		d.uint()
+		key = d.uint()
+	}
+	if m.Op == OpUpload && key == 2 || m.Op == OpDownload && key == 1 {
+		return d.textMax(MaxName)
+	}
+	return ""
+}
+
 func appendKey(dst []byte, key byte) []byte { return append(dst, key) }
 
 // clip makes a text for a person UTF-8 and cuts it at MaxText bytes, between characters.

@@ -74,6 +74,9 @@ func (d *decoder) rulesReply(r *RulesReply) {
 			r.Version = d.uint()
 		case 2:
 			n := d.array(MaxValues)
+			if n > 0 {
+				r.Rules = make([]RuleRow, 0, n)
+			}
 			for range n {
 				r.Rules = append(r.Rules, d.items(MaxColumns))
 				if d.err != nil {

@@ -35,11 +35,15 @@ func newError(s Status, text string) error { return &wireError{s, text} }
 func (e *wireError) Error() string  { return "protocol: " + e.text }
 func (e *wireError) Status() Status { return e.status }
 
-// StatusOf is the catalogue's number for err: StatusOK for nil, the number of the first error in the chain that has a
-// method Status() Status, else StatusInternal.
+// StatusOf is the catalogue's number for err: StatusOK for nil, a RejectError's own, the number of the first error in
+// the chain that has a method Status() Status, else StatusInternal.
 func StatusOf(err error) Status {
 	if err == nil {
 		return StatusOK
+	}
+	var r *RejectError
+	if errors.As(err, &r) {
+		return r.Status
 	}
 	var s interface{ Status() Status }
 	if errors.As(err, &s) {

@@ -19,6 +19,8 @@ type pair struct {
 	session *ServerSession
 	client  *Client
 	now     time.Time
+	hello   []byte // the client's first frame
+	first   []byte // its first record
 }
 
 func newPair(t testing.TB, change func(*ServerOptions, *ClientOptions)) *pair {
@@ -52,6 +54,7 @@ func (p *pair) greet(t testing.TB) Event {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.hello = hello
 	e, err := p.session.Receive(hello)
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +63,21 @@ func (p *pair) greet(t testing.TB) Event {
 		if m, err := p.client.Receive(e.Reply); m != nil || err != nil {
 			t.Fatalf("welcome: %v, %v", m, err)
 		}
+	}
+	return e
+}
+
+// confirm sends the client's first record alone.
+func (p *pair) confirm(t testing.TB) Event {
+	t.Helper()
+	f, err := p.client.appendRecord(nil, &Message{Op: OpPing, RequestID: p.client.first})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.client.confirmed, p.first = true, f
+	e, err := p.session.Receive(f)
+	if err != nil || !e.Established || e.Message == nil {
+		t.Fatalf("%+v, %v", e, err)
 	}
 	return e
 }

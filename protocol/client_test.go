@@ -1,0 +1,186 @@
+package protocol
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"testing"
+	"time"
+)
+
+// badWelcomes are answers to a HELLO that a client must refuse. They are also written to testdata.
+var badWelcomes = []struct {
+	name, about string
+	frame       func(p *pair, welcome []byte) []byte
+	err         error
+}{
+	{"tampered-welcome", "a byte of the WELCOME changed on the way", func(_ *pair, f []byte) []byte { f[50] ^= 1; return refresh(f) }, ErrAuth},
+	{"short-welcome", "a WELCOME of 47 bytes", func(_ *pair, f []byte) []byte { return plainFrame(frameWelcome, f[12:59]) }, ErrWelcome},
+	{"long-reject", "a REJECT of 7 bytes", func(*pair, []byte) []byte { return plainFrame(frameReject, make([]byte, 7)) }, ErrFrame},
+	{"hello-to-client", "a HELLO as answer", func(p *pair, _ []byte) []byte { return p.hello }, ErrUnexpected},
+	{"data-before-welcome", "a DATA frame as answer", func(*pair, []byte) []byte { return plainFrame(frameData, make([]byte, 40)) }, ErrUnexpected},
+}
+
+func TestBadWelcomes(t *testing.T) {
+	for _, c := range badWelcomes {
+		p := newPair(t, nil)
+		f := c.frame(p, p.welcomeFrame(t))
+		if m, err := p.client.Receive(f); m != nil || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v, %v; want %v", c.name, m, err, c.err)
+		}
+	}
+}
+
+// welcomeFrame runs the handshake up to the WELCOME, which the client has not seen.
+func (p *pair) welcomeFrame(t testing.TB) []byte {
+	t.Helper()
+	var err error
+	if p.hello, err = p.client.Hello(); err != nil {
+		t.Fatal(err)
+	}
+	e, err := p.session.Receive(p.hello)
+	if err != nil || e.Reply == nil {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	return e.Reply
+}
+
+func TestWelcomeBounds(t *testing.T) {
+	good := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch, "x", 1}
+	for name, change := range map[string]func(*Welcome){
+		"version":        func(w *Welcome) { w.Version = 3 },
+		"small frame":    func(w *Welcome) { w.MaxFrame = MinMaxFrame - 1 },
+		"large frame":    func(w *Welcome) { w.MaxFrame = HardMaxFrame + 1 },
+		"none in flight": func(w *Welcome) { w.MaxInFlight = 0 },
+		"keepalive":      func(w *Welcome) { w.Keepalive = 0 },
+	} {
+		w := good
+		change(&w)
+		b, err := w.appendCBOR(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := new(Welcome).parse(b); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestClientOptions(t *testing.T) {
+	good := ClientOptions{Point: "p", Clock: time.Now, Rand: rand.Reader}
+	for name, change := range map[string]func(*ClientOptions){
+		"no point":      func(o *ClientOptions) { o.Point = "" },
+		"long point":    func(o *ClientOptions) { o.Point = string(bytes.Repeat([]byte("p"), 65)) },
+		"not UTF-8":     func(o *ClientOptions) { o.Point = "\xff" },
+		"long software": func(o *ClientOptions) { o.Software = string(bytes.Repeat([]byte("s"), 65)) },
+		"bad software":  func(o *ClientOptions) { o.Software = "\xff" },
+		"no clock":      func(o *ClientOptions) { o.Clock = nil },
+		"no rand":       func(o *ClientOptions) { o.Rand = nil },
+	} {
+		o := good
+		change(&o)
+		if _, err := NewClient(o); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	good.Rand = bytes.NewReader(nil)
+	c, err := NewClient(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Hello(); err == nil {
+		t.Error("a hello without randomness")
+	}
+}
+
+func TestClientStates(t *testing.T) {
+	p := newPair(t, nil)
+	reject := rejectFrame(StatusBusy, 1500*time.Microsecond)
+	if _, err := p.client.Receive(reject); !errors.Is(err, ErrUnexpected) {
+		t.Errorf("before the hello: %v", err)
+	}
+	if _, err := p.client.Seal(&Message{Op: OpPing}); !errors.Is(err, ErrState) {
+		t.Errorf("sealed without a session: %v", err)
+	}
+	welcome := p.welcomeFrame(t)
+	if _, err := p.client.Hello(); !errors.Is(err, ErrUnexpected) {
+		t.Errorf("a second hello: %v", err)
+	}
+	var r *RejectError
+	if _, err := p.client.Receive(reject); !errors.As(err, &r) || r.RetryAfter != 2*time.Millisecond || StatusOf(err) != StatusBusy {
+		t.Errorf("reject: %v", err)
+	}
+	if _, err := p.client.Receive(welcome); err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string][]byte{"welcome": welcome, "reject": reject} {
+		if _, err := p.client.Receive(f); !errors.Is(err, ErrUnexpected) {
+			t.Errorf("%s in a session: %v", name, err)
+		}
+	}
+	a, b := p.client.RequestID(), p.client.RequestID()
+	if a == b || a.Epoch() == 0 || a.Epoch() != b.Epoch() {
+		t.Errorf("%s, %s", a, b)
+	}
+}
+
+// The answer to the client's first PING is its own business, whatever it says.
+func TestFirstPingIsTakenIn(t *testing.T) {
+	p := newPair(t, nil)
+	p.greet(t)
+	e := p.confirm(t)
+	if m := p.down(t, e.Message.Reply(StatusBusy, ErrorReply{"later", 5})); m != nil {
+		t.Errorf("%+v", m)
+	}
+	if m := p.down(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)}); m == nil {
+		t.Error("another ping was taken in too")
+	}
+}
+
+func FuzzHandshake(f *testing.F) {
+	base := newPair(f, nil)
+	welcome := base.welcomeFrame(f)
+	f.Add(base.hello)
+	f.Add(welcome)
+	f.Add(rejectFrame(StatusBusy, time.Second))
+	for _, c := range badHellos {
+		if c.hello != nil {
+			f.Add(c.hello(bytes.Clone(base.hello)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		p := newPair(t, nil)
+		if _, err := p.client.Hello(); err != nil {
+			t.Fatal(err)
+		}
+		for _, typ := range []frameType{frameHello, frameWelcome, frameReject, frameData} {
+			frame := plainFrame(typ, body)
+			if e, err := p.server.NewSession(p.session.remote).Receive(frame); err == nil && e.Reply != nil {
+				t.Fatal("somebody without the key was let in")
+			}
+			if m, err := p.client.Receive(frame); err == nil || m != nil {
+				t.Fatal("a client took what no server made")
+			}
+		}
+		_ = new(hello).parse(body)
+		_ = new(Welcome).parse(body)
+	})
+}
+
+func FuzzEnvelope(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(make([]byte, envelopeSize))
+	f.Add(append([]byte{1, 1, 0, 2}, make([]byte, 30)...))
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		var m Message
+		if err := m.parseEnvelope(plain); err != nil {
+			return
+		}
+		p := newPair(t, nil)
+		p.greet(t)
+		if got := p.down(t, &m); !bytes.Equal(got.Payload, plain[envelopeSize:]) || got.Op != m.Op || got.Flags != m.Flags ||
+			got.Status != m.Status || got.RequestID != m.RequestID {
+			t.Fatalf("%+v became %+v", m, got)
+		}
+	})
+}

@@ -1,0 +1,480 @@
+package protocol
+
+import (
+	"bytes"
+	"crypto/md5"
+	"errors"
+	"io"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flynn/noise"
+
+	"syncgate/crypto"
+)
+
+// countingDH counts elliptic-curve work.
+type countingDH struct {
+	noise.DHFunc
+	n int
+}
+
+func (c *countingDH) GenerateKeypair(r io.Reader) (noise.DHKey, error) {
+	c.n++
+	return c.DHFunc.GenerateKeypair(r)
+}
+
+func (c *countingDH) DH(private, public []byte) ([]byte, error) {
+	c.n++
+	return c.DHFunc.DH(private, public)
+}
+
+// refresh puts a right MD5 under a frame that was changed.
+func refresh(frame []byte) []byte {
+	end := len(frame) - trailerSize
+	sum := md5.Sum(frame[:end])
+	return append(frame[:end:end], sum[:]...)
+}
+
+// badHellos are the ways a hello may be wrong that must be told apart nowhere. They are also written to testdata.
+var badHellos = []struct {
+	name, about string
+	client      func(*ClientOptions)
+	hello       func([]byte) []byte
+}{
+	{"wrong-key", "the secret differs in one bit", func(c *ClientOptions) { c.Key[31] ^= 1 }, nil},
+	{"unknown-point", "no such point", func(c *ClientOptions) { c.Point = "point-99" }, nil},
+	{"revoked-key", "the point is known, this key id is not (never made, or revoked)", func(c *ClientOptions) { c.KeyID = 6 }, nil},
+	{"zero-key-unknown-point", "no such point, and a secret of 32 zero bytes", func(c *ClientOptions) { c.Point, c.Key = "point-99", [32]byte{} }, nil},
+	{"tampered-point", "point_no changed on the way to another known point", nil, func(f []byte) []byte { f[20] = '2'; return refresh(f) }},
+	{"tampered-key-id", "key_id changed on the way to another live one", nil, func(f []byte) []byte { f[24] = 8; return refresh(f) }},
+	{"tampered-ephemeral", "the ephemeral public key changed on the way", nil, func(f []byte) []byte { f[30] ^= 1; return refresh(f) }},
+	{"tampered-payload", "the sealed payload changed on the way", nil, func(f []byte) []byte { f[60] ^= 1; return refresh(f) }},
+	{"damaged", "a byte changed on the way and the MD5 not", nil, func(f []byte) []byte { f[60] ^= 1; return f }},
+	{"empty-point", "idlen 0", nil, func(f []byte) []byte { f[12] = 0; return refresh(f) }},
+	{"long-point", "idlen 65", nil, func(f []byte) []byte { f[12] = 65; return refresh(f) }},
+	{"past-end-point", "idlen 255, more than the body has", nil, func(f []byte) []byte { f[12] = 255; return refresh(f) }},
+	{"bad-utf8-point", "point_no is not UTF-8", nil, func(f []byte) []byte { f[13] = 0xff; return refresh(f) }},
+	{"short", "the body ends within the ephemeral key", nil, func(f []byte) []byte { return plainFrame(frameHello, f[12:40]) }},
+	{"empty", "no body", nil, func([]byte) []byte { return plainFrame(frameHello, nil) }},
+}
+
+func TestBadHellosLookTheSame(t *testing.T) {
+	for _, c := range badHellos {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPair(t, func(_ *ServerOptions, o *ClientOptions) {
+				if c.client != nil {
+					c.client(o)
+				}
+			})
+			dh := &countingDH{DHFunc: noise.DH25519}
+			p.server.dh = dh
+			hello, err := p.client.Hello()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.hello != nil {
+				hello = c.hello(hello)
+			}
+			e, err := p.session.Receive(hello)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(e.Reject, rejectFrame(StatusRejected, 0)) || e.RejectAfter != 200*time.Millisecond ||
+				e.Reply != nil || e.Established || e.Message != nil || p.session.Point() != "" {
+				t.Errorf("%+v", e)
+			}
+			if dh.n != 0 {
+				t.Errorf("%d elliptic-curve operations", dh.n)
+			}
+			if _, err := p.session.Receive(hello); !errors.Is(err, ErrUnexpected) {
+				t.Errorf("a second try on the same connection: %v", err)
+			}
+			if err := p.session.Send(&Message{Op: OpPing}, nil); !errors.Is(err, ErrState) {
+				t.Errorf("sent a record without a session: %v", err)
+			}
+		})
+	}
+	p := newPair(t, nil)
+	dh := &countingDH{DHFunc: noise.DH25519}
+	p.server.dh = dh
+	if e := p.greet(t); e.Reply == nil || dh.n != 2 {
+		t.Errorf("a right hello: %+v, %d operations", e, dh.n)
+	}
+}
+
+// With no such key the same work is done: a random key stands in, and the keys are asked once.
+func TestUnknownPointCostsTheSame(t *testing.T) {
+	allocs := func(change func(*ClientOptions)) float64 {
+		p := newPair(t, func(s *ServerOptions, c *ClientOptions) {
+			s.SourceBurst, s.HandshakeBurst = 1<<20, 1<<20
+			change(c)
+		})
+		hello, err := p.client.Hello()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return testing.AllocsPerRun(50, func() {
+			if e, err := p.server.NewSession(netip.IPv4Unspecified()).Receive(hello); err != nil || e.Reject == nil {
+				t.Fatal(e, err)
+			}
+		})
+	}
+	wrong := allocs(func(c *ClientOptions) { c.Key[0]++ })
+	unknown := allocs(func(c *ClientOptions) { c.Point = "point-99" })
+	if wrong != unknown {
+		t.Errorf("wrong key %v allocations, unknown point %v", wrong, unknown)
+	}
+}
+
+func TestTwoLiveKeys(t *testing.T) {
+	old := crypto.Key{Point: "point-01", ID: 7, Secret: [32]byte{1}}
+	fresh := crypto.Key{Point: "point-01", ID: 8, Secret: [32]byte{2}}
+	ring := crypto.NewKeyring()
+	try := func(k crypto.Key) bool {
+		p := newPair(t, func(s *ServerOptions, c *ClientOptions) {
+			s.Keys, c.KeyID, c.Key = ring.Lookup, k.ID, k.Secret
+		})
+		e := p.greet(t)
+		return e.Reply != nil && p.session.KeyID() == k.ID
+	}
+	for _, step := range []struct {
+		live       []crypto.Key
+		old, fresh bool
+	}{
+		{[]crypto.Key{old}, true, false},
+		{[]crypto.Key{old, fresh}, true, true},
+		{[]crypto.Key{fresh}, false, true},
+	} {
+		ring.Replace(step.live)
+		if a, b := try(old), try(fresh); a != step.old || b != step.fresh {
+			t.Errorf("%d live: old %v, new %v", len(step.live), a, b)
+		}
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	p := newPair(t, func(s *ServerOptions, _ *ClientOptions) {
+		s.SourceRate, s.SourceBurst, s.HandshakeRate, s.HandshakeBurst = 1, 2, 10, 5
+	})
+	hello, err := p.client.Hello()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := func(a string) Event {
+		e, err := p.server.NewSession(netip.MustParseAddr(a)).Receive(hello)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	busy := func(e Event, atLeast, atMost time.Duration) {
+		t.Helper()
+		if e.Reject == nil || e.RejectAfter != 0 {
+			t.Fatalf("not busy: %+v", e)
+		}
+		_, body, err := parseFrame(e.Reject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r *RejectError
+		if err := parseReject(body); !errors.As(err, &r) || r.Status != StatusBusy || r.RetryAfter < atLeast || r.RetryAfter > atMost {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if e := from("2001:db8::1"); e.Reply == nil {
+			t.Fatalf("%+v", e)
+		}
+	}
+	busy(from("2001:db8::2"), time.Second, time.Second) // the same /64
+	p.now = p.now.Add(time.Second)
+	if e := from("2001:db8::3"); e.Reply == nil {
+		t.Fatalf("after a second: %+v", e)
+	}
+	// Another address is not held up by the first; in total the burst is soon used up. Sources may share a bucket,
+	// so these are many.
+	var last Event
+	for i := range 64 {
+		if last = from(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}).String()); last.Reject != nil {
+			break
+		}
+	}
+	busy(last, time.Millisecond, time.Second)
+}
+
+func TestVersion(t *testing.T) {
+	for _, c := range []struct {
+		min, max uint64
+		ok       bool
+	}{{2, 2, true}, {1, 2, true}, {2, 9, true}, {3, 9, false}, {0, 1, false}} {
+		p := newPair(t, nil)
+		e, err := p.session.Receive(helloFrame(t, p, hello{c.min, c.max, "x", testEpoch}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case c.ok && e.Reply == nil:
+			t.Errorf("%+v refused: %+v", c, e)
+		case !c.ok && !bytes.Equal(e.Reject, rejectFrame(StatusVersionUnsupported, 0)):
+			t.Errorf("%+v: %+v", c, e)
+		}
+	}
+}
+
+// helloFrame makes a HELLO with that payload under the pair's key.
+func helloFrame(t testing.TB, p *pair, payload hello) []byte {
+	t.Helper()
+	b, err := payload.appendCBOR(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return helloFrameRaw(t, p, b)
+}
+
+func helloFrameRaw(t testing.TB, p *pair, payload []byte) []byte {
+	t.Helper()
+	o := p.client.opts
+	key := crypto.Key{Point: o.Point, ID: o.KeyID, Secret: o.Key}
+	state, err := noise.NewHandshakeState(noiseConfig(noise.DH25519, o.Rand, true, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _, _, err := state.WriteMessage(appendName64(nil, key.Point, key.ID), payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.client.state = state
+	return plainFrame(frameHello, body)
+}
+
+// badRecords are the ways a record may be wrong after a good handshake. They are also written to testdata.
+var badRecords = []struct {
+	name, about string
+	send        func(p *pair) []byte // the frame to be refused
+	err         error
+}{
+	{"tampered-record", "a byte of the sealed record changed on the way", func(p *pair) []byte {
+		f := p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
+		f[40] ^= 1
+		return refresh(f)
+	}, ErrRecord},
+	{"damaged-record", "a byte changed on the way and the MD5 not", func(p *pair) []byte {
+		f := p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
+		f[40] ^= 1
+		return f
+	}, ErrMD5},
+	{"dropped-record", "the record before this one never came", func(p *pair) []byte {
+		p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
+		return p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 2)})
+	}, ErrRecord},
+	{"replayed-record", "the record before this one, once more", func(p *pair) []byte {
+		return slices.Clone(p.first)
+	}, ErrRecord},
+	{"second-hello", "a HELLO in an established session", func(p *pair) []byte { return p.hello }, ErrUnexpected},
+	{"reject-from-client", "a client sends REJECT", func(*pair) []byte { return rejectFrame(StatusBusy, 0) }, ErrUnexpected},
+	{"short-record", "a record with 19 bytes of plaintext", func(p *pair) []byte {
+		return p.raw(make([]byte, envelopeSize-1))
+	}, ErrEnvelope},
+	{"empty-record", "a DATA frame without a body", func(*pair) []byte { return plainFrame(frameData, nil) }, ErrEnvelope},
+	{"envelope-flags", "bit 1 of the envelope's flags", func(p *pair) []byte {
+		return p.raw(append([]byte{1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, make([]byte, 8)...))
+	}, ErrEnvelope},
+	{"more-from-client", "FlagMore in a request", func(p *pair) []byte {
+		return p.must(&Message{Op: OpPing, Flags: FlagMore, RequestID: MakeRequestID(1, 1)})
+	}, ErrEnvelope},
+	{"status-from-client", "a status in a request", func(p *pair) []byte {
+		return p.must(&Message{Op: OpPing, Status: StatusBusy, RequestID: MakeRequestID(1, 1)})
+	}, ErrEnvelope},
+	{"epoch-0", "a request under an id of the server's", func(p *pair) []byte {
+		return p.raw(append([]byte{byte(OpRules)}, make([]byte, 19)...))
+	}, ErrEnvelope},
+}
+
+// must seals m as the client.
+func (p *pair) must(m *Message) []byte {
+	out, err := p.client.Seal(m)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// raw seals any plaintext as the client.
+func (p *pair) raw(plain []byte) []byte {
+	f := make([]byte, headerSize, headerSize+len(plain)+recordTail)
+	putHeader(f, frameData, len(plain)+cryptoOverhead)
+	f, err := p.client.records.send.Seal(f, f[:headerSize], plain)
+	if err != nil {
+		panic(err)
+	}
+	return appendTrailer(f)
+}
+
+func TestBadRecords(t *testing.T) {
+	for _, c := range badRecords {
+		p := newPair(t, nil)
+		p.greet(t)
+		p.confirm(t)
+		if e, err := p.session.Receive(c.send(p)); !errors.Is(err, c.err) || e.Message != nil || e.Reply != nil || e.Reject != nil {
+			t.Errorf("%s: %+v, %v; want %v", c.name, e, err, c.err)
+		}
+		if errors.Is(c.err, ErrRecord) {
+			if _, err := p.session.Receive(p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 3)})); err == nil {
+				t.Errorf("%s: the session went on", c.name)
+			}
+		}
+	}
+}
+
+func TestDataBeforeHello(t *testing.T) {
+	p := newPair(t, nil)
+	if _, err := p.session.Receive(plainFrame(frameData, make([]byte, 64))); !errors.Is(err, ErrUnexpected) {
+		t.Error(err)
+	}
+}
+
+// A replayed HELLO gets a WELCOME and nothing more: no cap is left, no large frame taken.
+func TestReplayedHelloIsNotEstablished(t *testing.T) {
+	p := newPair(t, nil)
+	p.greet(t)
+	thief := p.server.NewSession(netip.MustParseAddr("198.51.100.1"))
+	e, err := thief.Receive(p.hello)
+	if err != nil || e.Reply == nil || e.Established {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if thief.MaxFrame() != HandshakeMax {
+		t.Error("a replayed hello raises the frame limit")
+	}
+	if _, err := thief.Receive(p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})); err == nil {
+		t.Error("a record for another session opened")
+	}
+}
+
+func TestServerPing(t *testing.T) {
+	p := newPair(t, nil)
+	p.greet(t)
+	ping := p.down(t, p.session.Ping())
+	if ping == nil || ping.Op != OpPing || ping.RequestID != MakeRequestID(0, 1) {
+		t.Fatalf("%+v", ping)
+	}
+	if e := p.up(t, &Message{Op: OpPing, RequestID: ping.RequestID}); e.Message != nil {
+		t.Fatalf("the answer to the server's own ping is a request: %+v", e)
+	}
+	if _, err := p.client.Seal(&Message{Op: OpUpload}); !errors.Is(err, ErrRequestID) {
+		t.Errorf("a client took an id of the server's: %v", err)
+	}
+}
+
+func TestExpired(t *testing.T) {
+	p := newPair(t, nil)
+	if p.session.Expired(p.now) || p.client.Expired(p.now) {
+		t.Error("expired before it began")
+	}
+	p.greet(t)
+	just := p.now.Add(SessionLifetime - 1)
+	if p.session.Expired(just) || p.client.Expired(just) {
+		t.Error("expired within the hour")
+	}
+	if end := p.now.Add(SessionLifetime); !p.session.Expired(end) || !p.client.Expired(end) {
+		t.Error("not expired after an hour")
+	}
+}
+
+// All the records a session may have, sealed and opened; then the reserve for what is in flight; then no more.
+func TestRecordLimit(t *testing.T) {
+	c, err := crypto.NewCipher([32]byte{}, recordLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := records{send: c, recv: c, max: DefaultMaxFrame, expires: testEpoch.Add(time.Hour)}
+	m := Message{Op: OpPing}
+	buf := make([]byte, 0, 128)
+	for i := range recordLimit {
+		if i == SessionRecords-1 && r.expired(testEpoch) || i == SessionRecords && !r.expired(testEpoch) {
+			t.Fatalf("expired wrongly at record %d", i)
+		}
+		plain, _, err := m.plaintext(buf[:0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.seal(plain, 0, &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain, _, _ := m.plaintext(buf[:0])
+	if _, err := r.seal(plain, 0, &m); !errors.Is(err, ErrExpired) {
+		t.Errorf("record over the limit: %v", err)
+	}
+}
+
+// Frames of many senders leave in the order of their counters.
+func TestConcurrentSend(t *testing.T) {
+	p := newPair(t, nil)
+	p.greet(t)
+	const senders, each = 8, 50
+	var wire [][]byte
+	var wg sync.WaitGroup
+	for g := range senders {
+		wg.Go(func() {
+			for i := range each {
+				m := &Message{Op: OpPing, RequestID: MakeRequestID(uint64(g+1), uint64(i)), Body: PingReply{RulesVersion: uint64(i)}}
+				if err := p.session.Send(m, func(f []byte) error { wire = append(wire, bytes.Clone(f)); return nil }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if len(wire) != senders*each {
+		t.Fatalf("%d frames", len(wire))
+	}
+	for i, f := range wire {
+		if _, err := p.client.Receive(f); err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+	}
+}
+
+func TestSendTooLarge(t *testing.T) {
+	p := newPair(t, func(s *ServerOptions, _ *ClientOptions) { s.MaxFrame = MinMaxFrame })
+	p.greet(t)
+	write := func([]byte) error { return nil }
+	if err := p.session.Send(&Message{Payload: make([]byte, MinMaxFrame-RecordOverhead+1)}, write); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+	if n := p.client.MaxPayload(); n != MinMaxFrame-RecordOverhead {
+		t.Error(n)
+	}
+	if m := p.down(t, &Message{Op: OpRules, RequestID: MakeRequestID(1, 1), Payload: make([]byte, p.client.MaxPayload())}); m == nil {
+		t.Error("the largest payload did not arrive")
+	}
+}
+
+func TestServerOptions(t *testing.T) {
+	good := ServerOptions{Keys: crypto.NewKeyring().Lookup, RulesVersion: func() uint64 { return 0 }, Clock: time.Now, Rand: bytes.NewReader(make([]byte, 32))}
+	for name, change := range map[string]func(*ServerOptions){
+		"no keys":          func(o *ServerOptions) { o.Keys = nil },
+		"no rules version": func(o *ServerOptions) { o.RulesVersion = nil },
+		"no clock":         func(o *ServerOptions) { o.Clock = nil },
+		"no rand":          func(o *ServerOptions) { o.Rand = nil },
+		"rand at its end":  func(o *ServerOptions) { o.Rand = bytes.NewReader(nil) },
+		"max frame small":  func(o *ServerOptions) { o.MaxFrame = MinMaxFrame - 1 },
+		"max frame large":  func(o *ServerOptions) { o.MaxFrame = HardMaxFrame + 1 },
+		"in flight":        func(o *ServerOptions) { o.MaxInFlight = 65536 },
+		"negative":         func(o *ServerOptions) { o.MaxInFlight = -1 },
+		"keepalive":        func(o *ServerOptions) { o.Keepalive = time.Millisecond },
+		"keepalive uneven": func(o *ServerOptions) { o.Keepalive = 1500 * time.Millisecond },
+		"long id":          func(o *ServerOptions) { o.ServerID = string(make([]byte, 65)) },
+		"id is not UTF-8":  func(o *ServerOptions) { o.ServerID = "\xff" },
+	} {
+		o := good
+		change(&o)
+		if _, err := NewServer(o); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
