@@ -1,0 +1,151 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"syncgate/rule"
+)
+
+// RuleLine is a rule with its state, as sync_control_status shows it.
+type RuleLine struct {
+	ID          uint64 `json:"id"`
+	Table       string `json:"sync_table"`
+	Type        string `json:"sync_type"`
+	User        string `json:"sync_user"`
+	PointNo     string `json:"sync_point_no"`
+	Enabled     bool   `json:"enabled"`
+	State       string `json:"state"` // ok, stale, broken, or new while no server has looked at it
+	Error       string `json:"error,omitempty"`
+	RowsMoved   uint64 `json:"rows_moved"`
+	Failures    uint64 `json:"failures"`
+	LastRun     string `json:"last_run,omitempty"`
+	LastFailure string `json:"last_failure,omitempty"`
+}
+
+// RuleStates lists the rules in the order of id, with what the running server found out about each.
+func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
+	var all []RuleLine
+	err := s.each(ctx, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, state,
+		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, COALESCE(last_run_at, ''), COALESCE(last_failure, '')
+		FROM sync_control_status ORDER BY id`, func(scan func(...any) error) error {
+		var r RuleLine
+		err := scan(&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved, &r.Failures, &r.LastRun, &r.LastFailure)
+		all = append(all, r)
+		return err
+	})
+	return all, public(err)
+}
+
+// Edit is one edit of sync_control. Before is nil for an insert, After for a delete.
+type Edit struct {
+	ID            uint64
+	RuleID        uint64
+	Action        string // insert, update, delete
+	At            time.Time
+	By            string
+	Before, After *rule.Row
+}
+
+// History lists the newest edits first: of one rule, or of all when ruleID is 0. It is empty where the deployment does
+// not allow the triggers that keep it.
+func (s *Store) History(ctx context.Context, ruleID uint64, limit int) ([]Edit, error) {
+	var all []Edit
+	err := s.each(ctx, `SELECT id, control_id, action, UNIX_TIMESTAMP(changed_at), changed_by, row_before, row_after
+		FROM sync_control_history WHERE control_id = ? OR ? = 0 ORDER BY id DESC LIMIT ?`, func(scan func(...any) error) error {
+		var e Edit
+		var at sql.NullFloat64
+		var before, after sql.NullString
+		if err := scan(&e.ID, &e.RuleID, &e.Action, &at, &e.By, &before, &after); err != nil {
+			return err
+		}
+		e.At = unix(at)
+		var err error
+		if e.Before, err = pastRow(before); err == nil {
+			e.After, err = pastRow(after)
+		}
+		if err != nil {
+			return fmt.Errorf("sync_control_history id %d: %w", e.ID, err)
+		}
+		all = append(all, e)
+		return nil
+	}, ruleID, ruleID, limit)
+	return all, public(err)
+}
+
+// pastRow reads a row of sync_control as the triggers wrote it.
+func pastRow(text sql.NullString) (*rule.Row, error) {
+	if !text.Valid {
+		return nil, nil
+	}
+	var past struct {
+		ID         uint64 `json:"id"`
+		Table      string `json:"sync_table"`
+		Type       string `json:"sync_type"`
+		User       string `json:"sync_user"`
+		PointNo    string `json:"sync_point_no"`
+		Field      string `json:"sync_field"`
+		Range      string `json:"sync_range"`
+		RangeValue string `json:"sync_range_value"`
+		Operation  string `json:"sync_operation_type"`
+		SQL        string `json:"sync_sql"`
+		Patch      string `json:"sync_patch_field"`
+		PatchValue string `json:"sync_patch_field_value"`
+		Carry      int    `json:"sync_is_carry_state"`
+		UseCarried int    `json:"sync_is_use_state_carry_data"`
+		Update     int    `json:"sync_is_update_state"`
+		UpdateTime int    `json:"sync_is_update_time"`
+		Enabled    int    `json:"enabled"`
+		Note       string `json:"note"`
+	}
+	if err := json.Unmarshal([]byte(text.String), &past); err != nil {
+		return nil, err
+	}
+	return &rule.Row{ID: past.ID, Table: past.Table, Type: past.Type, User: past.User, PointNo: past.PointNo, Field: past.Field,
+		Range: past.Range, RangeValue: past.RangeValue, OperationType: past.Operation, SQL: past.SQL, PatchField: past.Patch,
+		PatchFieldValue: past.PatchValue, CarryState: past.Carry != 0, UseCarriedState: past.UseCarried != 0,
+		UpdateState: past.Update != 0, UpdateTime: past.UpdateTime != 0, Enabled: past.Enabled != 0, Note: past.Note}, nil
+}
+
+// SaveRule writes a row of sync_control: a new one when its ID is 0, else that one, whether it exists or was deleted.
+// Empty texts are stored as NULL. It returns the row's id.
+func (s *Store) SaveRule(ctx context.Context, r rule.Row) (uint64, error) {
+	values := []any{r.Table, r.Type, r.User, r.PointNo, null(r.Field), null(r.Range), null(r.RangeValue), null(r.OperationType),
+		null(r.SQL), null(r.PatchField), null(r.PatchFieldValue), r.CarryState, r.UseCarriedState, r.UpdateState, r.UpdateTime,
+		r.Enabled, null(r.Note)}
+	columns := []string{"sync_table", "sync_type", "sync_user", "sync_point_no", "sync_field", "sync_range", "sync_range_value",
+		"sync_operation_type", "sync_sql", "sync_patch_field", "sync_patch_field_value", "sync_is_carry_state",
+		"sync_is_use_state_carry_data", "sync_is_update_state", "sync_is_update_time", "enabled", "note"}
+	if r.ID != 0 {
+		columns, values = append(columns, "id"), append(values, r.ID)
+	}
+	q := "INSERT INTO sync_control (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")"
+	for i, c := range columns {
+		if i == 0 {
+			q += " ON DUPLICATE KEY UPDATE "
+		} else {
+			q += ", "
+		}
+		q += c + " = VALUES(" + c + ")"
+	}
+	res, err := s.db.ExecContext(ctx, q, values...)
+	if err != nil {
+		return 0, public(err)
+	}
+	if r.ID != 0 {
+		return r.ID, nil
+	}
+	id, err := res.LastInsertId()
+	return uint64(id), public(err)
+}
+
+func null(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
