@@ -2,8 +2,6 @@
 
 GO      ?= go
 INPUT   ?= $(wildcard ../shared/data/debian-packages.tsv.gz)
-VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # How long the open-ended targets run.
 FUZZTIME  ?= 5m
@@ -23,7 +21,7 @@ help: ## this list
 
 build: go ## bin/syncgate and bin/syncgate-agent
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
 
 demo: deps build ## the main job on real rows: up, down, compared; INPUT=FILE.tsv.gz, ARGS='--keep'
 	@bin/syncgate demo $(if $(INPUT),--input $(INPUT)) $(ARGS)
@@ -47,8 +45,8 @@ fuzz: go test-deps ## every fuzz target for FUZZTIME (5m) each
 		done; \
 	done
 
-bench-reactor: go ## frames and connections through the event loops
-	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./reactor
+bench-reactor: go ## the event loops beside gnet, netpoll and net; ARGS='-conns 64 -sizes 1024'
+	cd bench && $(GO) run ./reactor $(ARGS)
 
 bench-wire: go ## sealing, opening and coding of messages, both wires
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./crypto ./protocol ./internal/pyliteral
