@@ -1,0 +1,87 @@
+// Command syncgate-agent keeps the tables of one detection point in step with the centre.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"syncgate/cmd/internal/cli"
+)
+
+func main() { os.Exit(cli.Main(newRoot())) }
+
+func newRoot() *cobra.Command {
+	var s settings
+	root := &cobra.Command{
+		Use:   "syncgate-agent",
+		Short: "Keep the tables of one detection point in step with the centre",
+		Long: `syncgate-agent keeps the tables of one detection point in step with the centre.
+
+It needs what 'syncgate point add NAME' printed: point, key_id and key, in a file given
+with --config or in the environment (SYNCGATE_AGENT_POINT, SYNCGATE_AGENT_KEY_ID,
+SYNCGATE_AGENT_KEY). Without a DSN it keeps its tables in a private MariaDB of its own.`,
+		Version: version(),
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.AddCommand(
+		s.command("run", "Stay and keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
+			return p.Run(c.Context())
+		}),
+		s.command("once", "Make one round of every rule, print what moved, and end", func(c *cobra.Command, p *point) error {
+			report, err := p.Once(c.Context())
+			if report != nil {
+				_, printErr := report.WriteTo(c.OutOrStdout())
+				err = errors.Join(err, printErr)
+			}
+			if errors.Is(err, context.Canceled) {
+				err = errors.New("interrupted; what was not acknowledged is kept and sent next time")
+			}
+			return err
+		}),
+	)
+	return root
+}
+
+// command makes a command that works on the point's agent.
+func (s *settings) command(use, short string, do func(*cobra.Command, *point) error) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			cfg, key, err := s.load()
+			if err != nil {
+				return err
+			}
+			log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+			if err != nil {
+				return err
+			}
+			p, err := openPoint(c.Context(), cfg, key, log)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, p.Close()) }()
+			return do(c, p)
+		},
+	}
+	s.flags(c)
+	return c
+}
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return info.Main.Version + " (" + s.Value[:12] + ")"
+		}
+	}
+	return info.Main.Version
+}

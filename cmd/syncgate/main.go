@@ -1,0 +1,82 @@
+// Command syncgate keeps the tables of many detection points in step with one central
+// database.
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/config"
+)
+
+func main() { os.Exit(cli.Main(newRoot())) }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "syncgate",
+		Short: "Keep the tables of many detection points in step with one central database",
+		Long: `syncgate keeps the tables of many detection points in step with one central database.
+
+Agents connect to 'syncgate serve'. What is synced, in which direction and by which SQL
+stands in rows of the table sync_control. Without any configuration it runs on a private
+MariaDB of its own; 'syncgate demo' shows the whole of it on this machine.`,
+		Version: version(),
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.AddCommand(newServe(), newDemo(), newMigrate(), newPoint(), newRules(), newQuarantine(), newDoctor(), newExplainError(), newConfig())
+	return root
+}
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return info.Main.Version + " (" + s.Value[:12] + ")"
+		}
+	}
+	return info.Main.Version
+}
+
+// settings are the flags that every command which meets the database has.
+type settings struct {
+	file    string
+	dsn     string
+	dataDir string
+}
+
+func (s *settings) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&s.file, "config", os.Getenv("SYNCGATE_CONFIG"), "configuration `file`, TOML (see 'syncgate config')")
+	f.StringVar(&s.dsn, "dsn", "", "central database; without one a private MariaDB under --data-dir")
+	f.StringVar(&s.dataDir, "data-dir", "", "directory of keys, private database and files (default ./syncgate-data)")
+}
+
+// load is the configuration: defaults, file, environment, then these flags.
+func (s *settings) load() (*config.Server, error) {
+	cfg := config.DefaultServer()
+	if err := config.Load(cfg, s.file, "SYNCGATE_", os.LookupEnv); err != nil {
+		return nil, err
+	}
+	if s.dsn != "" {
+		cfg.DSN = s.dsn
+	}
+	if s.dataDir != "" {
+		cfg.DataDir = s.dataDir
+	}
+	if cfg.MasterKey == "" {
+		cfg.MasterKey = filepath.Join(cfg.DataDir, "master.key")
+	}
+	if cfg.FileDir == "" {
+		cfg.FileDir = filepath.Join(cfg.DataDir, "files")
+	}
+	return cfg, nil
+}

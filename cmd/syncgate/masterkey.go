@@ -1,0 +1,80 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"syncgate/cmd/internal/config"
+	"syncgate/crypto"
+)
+
+// masterKey reads the key that wraps the points' keys at rest, or makes one at the
+// first start. Every error is a *config.Error that names the file.
+func masterKey(path string) (*crypto.MasterKey, error) {
+	key, err := readMasterKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeMasterKey(path); err == nil {
+			key, err = readMasterKey(path)
+		}
+	}
+	if err != nil {
+		return nil, &config.Error{Place: "master_key_file " + path, Problem: err.Error()}
+	}
+	return key, nil
+}
+
+func readMasterKey(path string) (*crypto.MasterKey, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("others may read it (mode %04o); chmod 600 it", info.Mode().Perm())
+	}
+	text := make([]byte, 256) // a key is 45 bytes; more than this is another file
+	n, err := f.Read(text)
+	if err != nil {
+		return nil, err
+	}
+	return crypto.ParseMasterKey(text[:n])
+}
+
+// makeMasterKey links a finished file into place, so that of two processes that start at
+// once the second reads the first one's key, and neither reads half a key.
+func makeMasterKey(path string) error {
+	key, err := crypto.GenerateMasterKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".master-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(key.Text())
+	// The key must survive whatever the keys it wraps survive.
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

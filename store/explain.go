@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+)
+
+// Explain asks the database how it would run a statement with these values, and calls line for each line of the answer.
+func (s *Store) Explain(ctx context.Context, query string, values []any, line func(columns []string, row []sql.NullString)) error {
+	rows, err := s.db.QueryContext(ctx, "EXPLAIN "+query, values...)
+	if err != nil {
+		return public(err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return public(err)
+	}
+	row, scan := make([]sql.NullString, len(columns)), make([]any, len(columns))
+	for i := range row {
+		scan[i] = &row[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(scan...); err != nil {
+			return public(err)
+		}
+		line(columns, row)
+	}
+	return public(rows.Err())
+}
+
+// SampleRow gives the values of the fields of some row of a table; of an empty table, or for fields that it does not
+// have, NULLs.
+func (s *Store) SampleRow(ctx context.Context, table string, fields []string) ([]any, error) {
+	row := make([]any, len(fields))
+	facts, err := s.Table(ctx, table)
+	if errors.Is(err, ErrNoTable) || len(fields) == 0 {
+		return row, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, scan := make([]string, len(fields)), make([]any, len(fields))
+	for i, f := range fields {
+		scan[i] = &row[i]
+		if list[i] = "NULL"; facts.Column(f) != nil {
+			list[i] = quoteName(f)
+		}
+	}
+	// A rule may name a table of another database as db.table.
+	from := strings.Join(strings.Split(quoteName(table), "."), "`.`")
+	err = s.db.QueryRowContext(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+from+" LIMIT 1").Scan(scan...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return row, nil
+	}
+	return row, public(err)
+}
+
+func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
