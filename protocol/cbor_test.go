@@ -128,7 +128,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-func sqlValue() *rapid.Generator[any] {
+func anyValue() *rapid.Generator[any] {
 	return rapid.OneOf(
 		rapid.Just[any](nil),
 		rapid.Int64().AsAny(),
@@ -149,7 +149,7 @@ func TestAgainstAnotherCBOR(t *testing.T) {
 		t.Fatal(err)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		values := rapid.SliceOfN(sqlValue(), 1, 40).Draw(t, "values")
+		values := rapid.SliceOfN(anyValue(), 1, 40).Draw(t, "values")
 		want := UploadRequest{
 			Confirmed: rapid.Uint64().Draw(t, "confirmed"), Table: rapid.StringN(1, 20, MaxName).Draw(t, "table"),
 			Rows: Rows{Columns: []string{"c"}, Values: values},

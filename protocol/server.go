@@ -60,6 +60,9 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if err := new(Welcome).parse(payload); err != nil || o.Keepalive%time.Second != 0 {
 		return nil, fmt.Errorf("protocol: server: a limit is out of its bounds: %+v", granted)
 	}
+	if o.RejectDelay < 0 || o.HandshakeRate < 0 || o.SourceRate < 0 || o.HandshakeBurst < 1 || o.SourceBurst < 1 {
+		return nil, errors.New("protocol: server: a rate, burst or delay is negative")
+	}
 	s := &Server{opts: o, dh: noise.DH25519}
 	s.limiter = newLimiter(o.HandshakeRate, o.HandshakeBurst, o.SourceRate, o.SourceBurst)
 	s.buffers.New = func() any { return new([]byte) }
