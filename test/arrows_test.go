@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"store/localdb/localdbtest": {"store/localdb"},
 	"business":                  {"rule", "protocol"},
 	"agent":                     {"protocol", "crypto", "rule", "store"},
-	"test":                      {"store/localdb/localdbtest"},
+	"test":                      {"crypto", "migrations", "protocol", "rule", "store", "store/localdb", "store/localdb/localdbtest"},
 }
 
 // strangers are packages that must not be reached by any way, with why.
