@@ -77,7 +77,11 @@ func adopt(path string) error {
 		return fmt.Errorf("localdb: %w", err)
 	}
 	if uid := info.Sys().(*syscall.Stat_t).Uid; int(uid) != os.Geteuid() {
-		return fmt.Errorf("localdb: %s belongs to user id %d and this is user id %d: %w", path, uid, os.Geteuid(), ErrForeign)
+		// Root may well use the database of a service that runs as another user; it must not leave files of its own there.
+		if owner := filepath.Join(path, "owner.lock"); held(owner) {
+			return inUse(path, owner)
+		}
+		return fmt.Errorf("localdb: %s belongs to user id %d and this is user id %d; run this as its owner: %w", path, uid, os.Geteuid(), ErrForeign)
 	}
 	marker := filepath.Join(path, markerName)
 	info, err = os.Lstat(marker)
@@ -116,7 +120,7 @@ func (d *directory) lock(ctx context.Context, wait time.Duration) error {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("localdb: lock %s: %w", d.owner.Name(), err)
 		}
-		return fmt.Errorf("localdb: %s: %w by process %s", d.path, ErrInUse, readPID(d.owner.Name()))
+		return inUse(d.path, d.owner.Name())
 	}
 	pid := strconv.Itoa(os.Getpid()) + "\n"
 	if err := d.owner.Truncate(0); err != nil {
@@ -160,6 +164,20 @@ func flock(f *os.File) error {
 			return err
 		}
 	}
+}
+
+// held tells whether a living process has the lock, without taking it for longer than the question.
+func held(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(flock(f), unix.EWOULDBLOCK)
+}
+
+func inUse(path, owner string) error {
+	return fmt.Errorf("localdb: %s: %w by process %s", path, ErrInUse, readPID(owner))
 }
 
 func readPID(path string) string {

@@ -318,6 +318,15 @@ func TestRefusedDirectories(t *testing.T) {
 		if err := open(t, r.DSN("")).Ping(); err != nil {
 			t.Fatalf("the owner's database: %v", err)
 		}
+		if os.Geteuid() != 0 {
+			return
+		}
+		if err := os.Chown(dir, 65534, 65534); err != nil { // now a service's, and root comes by
+			t.Fatal(err)
+		}
+		if err := run(t, localdb.Options{Dir: dir}).wait(t); !errors.Is(err, localdb.ErrInUse) {
+			t.Fatalf("Run: %v", err)
+		}
 	})
 }
 

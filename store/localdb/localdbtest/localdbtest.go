@@ -17,14 +17,19 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"syncgate/store/localdb"
 )
+
+// dirPrefix begins the names of the shared servers' directories under os.TempDir.
+const dirPrefix = "syncgate-test-"
 
 // startWait bounds a start on a loaded machine.
 const startWait = 2 * time.Minute
@@ -131,7 +136,8 @@ func (b *binary) database() (*localdb.Server, string, error) {
 }
 
 func (b *binary) start() error {
-	dir, err := os.MkdirTemp("", "syncgate-test-")
+	sweep()
+	dir, err := os.MkdirTemp("", dirPrefix)
 	if err != nil {
 		return err
 	}
@@ -157,6 +163,32 @@ func (b *binary) close() error {
 		return nil
 	}
 	return b.shutdown()
+}
+
+// sweep removes what killed test binaries left behind, 100 MB each. A
+// directory that is young may be about to be locked and one that is locked is in use.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*")) // fails on a bad pattern alone
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err == nil && time.Since(info.ModTime()) > time.Hour && unlocked(dir) {
+			_ = os.RemoveAll(dir) // another user's stays
+		}
+	}
+}
+
+func unlocked(dir string) bool {
+	for _, name := range []string{"owner.lock", "server.lock"} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // start runs a server until the returned function is called.
