@@ -118,7 +118,7 @@ func (c *compiler) forbidden(a *analysis, i int) {
 	next := func(w string) bool { return i+1 < len(a.toks) && a.toks[i+1].is(w) }
 	prev := func(w string) bool { return i > 0 && a.toks[i-1].is(w) }
 	switch {
-	case t.kind == tokVariable:
+	case t.kind == tokVariable && !isTimeZone(a.toks[i:]):
 		clause("variables outlive the statement and are not used by rules", "use a parameter such as :state.name or :now")
 	case t.is(":="):
 		clause("an assignment to a variable", "remove it")
@@ -133,6 +133,14 @@ func (c *compiler) forbidden(a *analysis, i int) {
 	case a.op == Select && (t.is("for") && (next("update") || next("share")) || t.is("lock") && next("in")):
 		c.at(Warning, LockingRead, p, src, t.from, "the select locks the rows it reads until the batch ends", "remove the clause unless that is meant")
 	}
+}
+
+// isTimeZone reports whether the tokens begin with @@session.time_zone or
+// @@global.time_zone, which generated statements read and which an edited copy of
+// one may keep.
+func isTimeZone(toks []token) bool {
+	return len(toks) > 2 && (strings.EqualFold(toks[0].value, "@@session") || strings.EqualFold(toks[0].value, "@@global")) &&
+		toks[1].is(".") && toks[2].is("time_zone")
 }
 
 // afterInsert reports whether `into` at i belongs to the statement's own insert.

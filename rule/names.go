@@ -215,14 +215,15 @@ var keywords = wordSet(` add all alter analyze and any as asc avg_row_length bef
  following for force foreign from full fulltext function generated get grant group grouping groups having high_priority hour
  hour_microsecond hour_minute hour_second if ignore in index infile inner inout insensitive insert int integer intersect
  interval into is iterate join json key keys kill last lateral leading leave left like limit linear lines load localtime
- localtimestamp lock locked long loop low_priority match microsecond minute minute_microsecond minute_second mod month
- natural new next not nowait null nulls offset on only optimize option optionally or order outer over partition percent_rank
+ localtimestamp lock long loop low_priority match microsecond minute minute_microsecond minute_second mod month
+ natural new next not null nulls offset on only optimize option optionally or order outer over partition percent_rank
  preceding precision primary procedure quarter quick range rank read real recursive references regexp release rename repeat
  replace require restrict return revoke right rlike row row_number rows schema second second_microsecond select separator set
  share show signed skip some sounds sql_big_result sql_buffer_result sql_cache sql_calc_found_rows sql_no_cache
  sql_small_result ssl starting straight_join system table terminated then tied ties time timestamp to trailing trigger true
  unbounded undo union unique unknown unlock unsigned update usage use using utc_date utc_time utc_timestamp value values
- varying week when where while window with within write xor year year_month zerofill`)
+ varying week when where while window with within write xor year year_month zerofill
+ array boolean expansion language locked member mode nowait of query rollup unicode wait`)
 
 // isKeyword reports whether the token is a keyword written without quotes.
 func isKeyword(t *token) bool {

@@ -1,0 +1,205 @@
+package rule_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"syncgate/rule"
+)
+
+func compile(t *testing.T, r rule.Row, tab *rule.Table) *rule.Plan {
+	t.Helper()
+	p, ds := rule.Compile(r, tab)
+	if p == nil {
+		t.Fatal(ds)
+	}
+	return p
+}
+
+func TestBind(t *testing.T) {
+	p := compile(t, rule.Row{Table: "t", Type: rule.Upload, User: rule.Client, PointNo: "p", Range: rule.Period, RangeValue: "hour:6", UpdateState: true,
+		Field: "a, b", SQL: `-- upside
+select a, b from t where u > :since and u <= :until and a > :state.a and a > :state.1 and p = :point_no order by a limit 5
+-- update_state
+update t set u = :now where b = :b and a = :state.A`}, nil)
+	zone := time.FixedZone("", 8*3600)
+	now := time.Date(2026, 3, 1, 1, 2, 3, 450_000_999, zone)
+	since, until := p.Window(now)
+	env := &rule.Env{State: []rule.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
+	got, err := p.Upside[0].Bind([]any{"kept"}, env, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]any{"kept", "2026-02-28 19:02:03.45", "2026-03-01 01:02:03.45", int64(7), int64(7), "p-1"}, got); d != "" {
+		t.Error(d)
+	}
+	got, err = p.UpdateState[0].Bind(nil, env, []any{"x", nil})
+	if d := cmp.Diff([]any{"2026-03-01 01:02:03.45", nil, int64(7)}, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	if _, err := p.UpdateState[0].Bind(nil, env, []any{"x"}); !errors.Is(err, rule.ErrRowShape) {
+		t.Errorf("a short row: %v", err)
+	}
+	if p.Upside[0].PerRow() || !p.UpdateState[0].PerRow() || p.Paged() {
+		t.Error("only update_state uses the row in hand, and nothing is paged")
+	}
+}
+
+func TestBindLimitAndInitialState(t *testing.T) {
+	s := loadSuite(t)
+	p := compile(t, rule.Row{Table: "black_list", Type: rule.Download, User: rule.Server, PointNo: "p"}, &s.Tables["black_list"].Table)
+	for _, tt := range []struct{ limit, want int64 }{{0, rule.DefaultLimit}, {-1, rule.DefaultLimit}, {20, 20}} {
+		got, err := p.Upside[0].Bind(nil, &rule.Env{Limit: int(tt.limit)}, nil)
+		if d := cmp.Diff([]any{"1970-01-01 00:00:00", "1970-01-01 00:00:00", "", tt.want}, got); d != "" || err != nil {
+			t.Error(d, err)
+		}
+	}
+	if got, _ := p.Upside[0].Start.Bind(nil, &rule.Env{Limit: 3}, nil); cmp.Diff([]any{int64(3)}, got) != "" {
+		t.Errorf("the first page is bound to %v", got)
+	}
+	if p.Lag != rule.DefaultLag {
+		t.Errorf("lag %s", p.Lag)
+	}
+}
+
+// A plan does not depend on anything but the row and the facts.
+func TestCompileIsRepeatable(t *testing.T) {
+	s := loadSuite(t)
+	for i := range s.Rules {
+		c := &s.Rules[i]
+		p, ds := rule.Compile(c.row(), s.facts(c))
+		q, es := rule.Compile(c.row(), s.facts(c))
+		if d := cmp.Diff(ds, es); d != "" {
+			t.Errorf("%s\n%s", c.Name, d)
+		}
+		if p != nil && cmp.Diff(statements(p), statements(q)) != "" {
+			t.Errorf("%s: another plan", c.Name)
+		}
+	}
+}
+
+func TestRows(t *testing.T) {
+	r := rule.Rows{Columns: []string{"a", "b"}, Values: []any{1, 2, 3, 4}}
+	if r.Len() != 2 || cmp.Diff([]any{3, 4}, r.Row(1)) != "" || (rule.Rows{}).Len() != 0 {
+		t.Errorf("%d rows, the second %v", r.Len(), r.Row(1))
+	}
+}
+
+func TestDiagnosticText(t *testing.T) {
+	d := rule.Diagnostic{Code: rule.UnknownColumn, Severity: rule.Error, RuleID: 12, Column: "sync_sql", Section: "upside", Line: 3, Col: 17,
+		Message: "unknown column plat", Fix: "did you mean plate?"}
+	if got, want := d.String(), "sync_control id=12 sync_sql[upside] 3:17 error SG0104 unknown column plat; did you mean plate?"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	text, err := json.Marshal(d)
+	want := `{"code":"SG0104","severity":"error","rule_id":12,"column":"sync_sql","section":"upside","line":3,"col":17,"message":"unknown column plat","fix":"did you mean plate?"}`
+	if err != nil || string(text) != want {
+		t.Errorf("%s %v", text, err)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	p, ds := rule.Compile(rule.Row{ID: 12, Table: "t", Type: rule.Upload, User: rule.Server, PointNo: "p", SQL: strings.Repeat(" ", 1<<20)}, nil)
+	if p != nil {
+		t.Error("a rule of a megabyte was read")
+	}
+	checkDiagnostics(t, []string{"SG0142 error"}, ds)
+}
+
+func TestInit(t *testing.T) {
+	s := loadSuite(t)
+	tab := &s.Tables["phishing_log"].Table
+	rows := rule.Init(tab, "point-01", rule.Upload, rule.Download)
+	if len(rows) != 4 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for i := range rows {
+		rows[i].ID = uint64(i + 1)
+		if p, ds := rule.Compile(rows[i], tab); p == nil || len(ds) > 0 {
+			t.Errorf("%+v: %v", rows[i], ds)
+		}
+	}
+	if ds := rule.CheckSet(rows, func(string) *rule.Table { return tab }); len(ds) > 0 {
+		t.Error(ds)
+	}
+}
+
+func TestCheckSet(t *testing.T) {
+	row := func(id uint64, typ, user, point string) rule.Row {
+		return rule.Row{ID: id, Table: "t", Type: typ, User: user, PointNo: point, Enabled: true}
+	}
+	with := func(r rule.Row, change func(*rule.Row)) rule.Row { change(&r); return r }
+	up, down, srv, cli := rule.Upload, rule.Download, rule.Server, rule.Client
+	for _, tt := range []struct {
+		name string
+		rows []rule.Row
+		want []string
+	}{
+		{"a pair", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p")}, nil},
+		{"a pair through *", []rule.Row{row(1, up, srv, "*"), row(2, up, cli, "p")}, nil},
+		{"a client alone", []rule.Row{row(1, up, cli, "p")}, []string{"1 SG0131 warning"}},
+		{"a server alone", []rule.Row{row(1, down, srv, "p")}, []string{"1 SG0131 info"}},
+		{"another direction is no peer", []rule.Row{row(1, up, srv, "p"), row(2, down, cli, "p")}, []string{"1 SG0131 info", "2 SG0131 warning"}},
+		{"another point is no peer", []rule.Row{row(1, up, srv, "q"), row(2, up, cli, "p")}, []string{"1 SG0131 info", "2 SG0131 warning"}},
+		{"two for one key", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), row(3, up, srv, "p")}, []string{"3 SG0132 error"}},
+		{"a disabled one does not count", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Enabled = false })}, nil},
+		{"the same fields in another order", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Field = "a,b" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "('b','A')" })}, nil},
+		{"other fields", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Field = "a,b" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "a" })}, []string{"2 SG0138 warning"}},
+		{"no such table", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Table = "x" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Table = "x" })}, []string{"1 SG0103 error"}},
+		{"round and round", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.UpdateTime = true }), row(2, up, cli, "p"), row(3, down, srv, "p"), row(4, down, cli, "p")}, []string{"1 SG0133 warning"}},
+	} {
+		var got []string
+		for _, d := range rule.CheckSet(tt.rows, func(name string) *rule.Table {
+			if name == "t" {
+				return &rule.Table{Name: "t"}
+			}
+			return nil
+		}) {
+			got = append(got, strings.Join(strings.Fields(d.String())[1:], " "))
+		}
+		if len(got) != len(tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+			continue
+		}
+		for i, w := range tt.want {
+			id, rest, _ := strings.Cut(w, " ")
+			code, severity, _ := strings.Cut(rest, " ")
+			if !strings.HasPrefix(got[i], "id="+id+" ") || !strings.Contains(got[i], " "+severity+" "+code+" ") {
+				t.Errorf("%s: %s, want %s", tt.name, got[i], w)
+			}
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	s := loadSuite(t)
+	tab := &s.Tables["phishing_log"].Table
+	p := compile(t, rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p",
+		SQL: "-- upside\nselect l.url\nfrom phishing_log l, odd o where o.ulr = l.url limt 3"}, tab)
+	for _, tt := range []struct {
+		number  uint16
+		message string
+		want    string
+	}{
+		{1054, "Unknown column 'o.ulr' in 'WHERE'", "sync_control id=12 sync_sql[upside] 3:36 error SG0104 unknown column ulr; did you mean url?"},
+		{1146, "Table 'centre.odd' doesn't exist", "sync_control id=12 sync_sql[upside] 3:22 error SG0103 unknown table odd"},
+		{1064, "You have an error in your SQL syntax; check the manual for the right syntax to use near 'limt 3' at line 2", "sync_control id=12 sync_sql[upside] 3:48 error SG0102 the database cannot read the statement at limt 3"},
+		{1305, "FUNCTION centre.f does not exist", "sync_control id=12 sync_sql[upside] 2:1 error SG0141 FUNCTION centre.f does not exist"},
+	} {
+		if got := rule.Explain(p, &p.Upside[0], tab, tt.number, tt.message).String(); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+// Every number has a name of its own, within the hundred that is the rules'.
+func TestCodes(t *testing.T) {
+	if rule.UnknownColumn.String() != "SG0104" || rule.BadColumn != 100 || rule.SharedKey != 145 {
+		t.Error("numbers have moved")
+	}
+}
