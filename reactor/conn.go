@@ -48,38 +48,36 @@ const (
 	unopened                      // the handler's Open failed, so it is told of no Close
 )
 
-// Conn is one connection, and belongs to its loop: every field but outstanding and gate, and every method but ID, is
+// Conn is one connection, and belongs to its loop: every field but outstanding and rare, and every method but ID, is
 // for the loop alone, which is to say for a Handler during a call. Everybody else holds the ConnID.
+//
+// There may be many that do nothing, so a Conn is kept small: what few of them need is in rare, and neighbours in the
+// wheel are named by slot.
 type Conn struct {
 	Data any // the handler's own
 
-	loop *EventLoop
-	from *listener
+	from *source
 	id   ConnID
-	err  error // why it ends
+	in   *chunk               // received and not delivered; starts at a frame's start
+	out  *chunk               // written and not taken by the kernel: the last of a ring, whose next is the first
+	rare atomic.Pointer[rare] // nil for most
 
-	in            *chunk // received and not delivered; starts at a frame's start
-	out, last     *chunk // written and not taken by the kernel
-	sooner, later *Conn  // neighbours in the wheel's bucket
-
-	outstanding atomic.Int64         // outbound bytes: those in out as of the last settling, and those in the inbox
-	gate        atomic.Pointer[gate] // where SendWait waits for outstanding to fall
+	outstanding atomic.Int32 // outbound bytes: those in out as of the last settling, and those in the inbox
 
 	fd       int32
 	pending  int32 // bytes in out
 	shown    int32 // bytes of out that outstanding counts
 	held     int32 // bytes that the reactor's total counts
-	outRoom  int32 // size of the buffers in out
-	unacked  int32 // bytes in the kernel's send queue when the peer was last seen to take some
 	maxFrame int32
 	inFlight int32
 
-	filedAt tick // under which the wheel has it
-	timerAt tick // SetTimer
-	limitAt tick // Establish, or in lingering the peer's FIN, is due
-	frameAt tick // the frame in in must be complete
-	stallAt tick // the peer must have taken some of out
-	heardAt tick // when bytes last came
+	sooner, later uint32 // neighbours in the wheel's bucket
+	filedAt       tick   // under which the wheel has it
+	timerAt       tick   // SetTimer
+	limitAt       tick   // Establish, or in lingering the peer's FIN, is due
+	frameAt       tick   // the frame in in must be complete
+	stallAt       tick   // the peer must have taken some of out
+	heardAt       tick   // when bytes last came
 
 	address [16]byte
 	port    uint16
@@ -88,12 +86,47 @@ type Conn struct {
 	pauses  Pause
 }
 
+// rare is what only some connections need, and only at times.
+type rare struct {
+	err     error                // why the connection ends
+	unacked int                  // bytes in the kernel's send queue when the peer was last seen to take some
+	gate    atomic.Pointer[gate] // where SendWait waits for outstanding to fall
+}
+
 // gate is closed when a connection's outbound bytes have fallen, or when it is gone.
 type gate chan struct{}
+
+// source is a listener as one loop's connections know it.
+type source struct {
+	*listener
+	loop *EventLoop
+}
 
 func (c *Conn) is(f flags) bool { return c.flags&f != 0 }
 func (c *Conn) set(f flags)     { c.flags |= f }
 func (c *Conn) clear(f flags)   { c.flags &^= f }
+
+// uncommon returns c's rare part, made if need be.
+func (c *Conn) uncommon() *rare {
+	r := c.rare.Load()
+	if r == nil {
+		r = new(rare)
+		if !c.rare.CompareAndSwap(nil, r) {
+			r = c.rare.Load()
+		}
+	}
+	return r
+}
+
+// why is the reason c ends for.
+func (c *Conn) why() error {
+	if r := c.rare.Load(); r != nil {
+		return r.err
+	}
+	return nil
+}
+
+func (c *Conn) loop() *EventLoop { return c.from.loop }
 
 // reading tells whether frames are delivered now.
 func (c *Conn) reading() bool { return c.state == open && c.pauses == 0 }
@@ -122,12 +155,12 @@ func (c *Conn) Write(b []byte) {
 	if c.state >= lingering || len(b) == 0 {
 		return
 	}
-	if !c.loop.fits(int64(c.pending), len(b)) {
+	if !c.loop().fits(c.pending, len(b)) {
 		c.Close(ErrOverflow)
 		return
 	}
-	c.append(b)
-	c.loop.touch(c)
+	c.loop().append(c, b)
+	c.loop().touch(c)
 }
 
 // SetMaxFrame sets the largest body from the next frame on.
@@ -137,7 +170,7 @@ func (c *Conn) SetMaxFrame(n int) { c.maxFrame = int32(min(max(n, 0), maxBytes))
 func (c *Conn) Establish() {
 	if !c.is(established) && c.state < doomed {
 		c.set(established)
-		c.loop.reactor.door.establish()
+		c.loop().reactor.door.establish()
 		if c.state != lingering {
 			c.limitAt = 0
 		}
@@ -149,8 +182,8 @@ func (c *Conn) Establish() {
 func (c *Conn) SetTimer(d time.Duration) {
 	c.timerAt = 0
 	if d > 0 {
-		c.timerAt = c.loop.deadline(min(d, maxTimeout))
-		c.loop.touch(c)
+		c.timerAt = c.loop().deadline(min(d, maxTimeout))
+		c.loop().touch(c)
 	}
 }
 
@@ -158,7 +191,7 @@ func (c *Conn) SetTimer(d time.Duration) {
 // The connection is not idle, and outlives the peer's half-close, until every frame begun is done.
 func (c *Conn) Begin() {
 	if c.inFlight++; int(c.inFlight) >= c.from.MaxInFlight {
-		c.loop.pause(c, PauseInFlight)
+		c.loop().pause(c, PauseInFlight)
 	}
 }
 
@@ -168,9 +201,9 @@ func (c *Conn) Done() {
 		return
 	}
 	c.inFlight--
-	c.heardAt = c.loop.tick
-	c.loop.resume(c, PauseInFlight)
-	c.loop.touch(c)
+	c.heardAt = c.loop().tick
+	c.loop().resume(c, PauseInFlight)
+	c.loop().touch(c)
 }
 
 // CloseAfterFlush delivers nothing more, waits until everything in flight is done and everything written has left,
@@ -178,8 +211,9 @@ func (c *Conn) Done() {
 // reset the connection and could take the last reply with it. err is what Handler.Close receives.
 func (c *Conn) CloseAfterFlush(err error) {
 	if c.state == open {
-		c.state, c.err, c.frameAt = finishing, err, 0
-		c.loop.touch(c)
+		c.state, c.frameAt = finishing, 0
+		c.uncommon().err = err
+		c.loop().touch(c)
 	}
 }
 
@@ -190,8 +224,8 @@ func (c *Conn) Close(err error) {
 		return
 	}
 	if c.state == open {
-		c.err = err
+		c.uncommon().err = err
 	}
 	c.state = doomed
-	c.loop.touch(c)
+	c.loop().touch(c)
 }

@@ -12,7 +12,7 @@ type post struct {
 	do    func(*EventLoop)
 }
 
-const largestInbox = 64 << 10 // posts for which an inbox keeps its memory
+const largestInbox = 1 << 10 // posts for which an inbox keeps its memory
 
 // post puts p into the inbox and wakes the loop if it sleeps, once for however many posts. False: the loop has ended.
 func (l *EventLoop) post(p post) bool {
@@ -65,11 +65,12 @@ func (l *EventLoop) send(id ConnID, data []byte, done, patient bool) (*gate, err
 		return nil, ErrConnGone
 	}
 	if patient && l.congested(c) {
-		g := c.gate.Load()
+		rare := c.uncommon()
+		g := rare.gate.Load()
 		if g == nil {
 			g = new(gate)
 			*g = make(gate)
-			c.gate.Store(g)
+			rare.gate.Store(g)
 		}
 		// The loop may have flushed everything between the look and the gate, and then would not look at the gate.
 		if l.congested(c) {
@@ -83,7 +84,7 @@ func (l *EventLoop) send(id ConnID, data []byte, done, patient bool) (*gate, err
 		p = post{id: id, close: true, err: ErrOverflow}
 		err = ErrOverflow
 	}
-	c.outstanding.Add(int64(len(p.data)))
+	c.outstanding.Add(int32(len(p.data)))
 	l.reactor.buffered.Add(int64(len(p.data)))
 	l.inbox = append(l.inbox, p)
 	l.mu.Unlock()
@@ -95,20 +96,20 @@ func (l *EventLoop) send(id ConnID, data []byte, done, patient bool) (*gate, err
 // connection's own bytes to leave. A connection with nothing outstanding may always send, so that all make progress.
 func (l *EventLoop) congested(c *Conn) bool {
 	n := c.outstanding.Load()
-	return n > int64(l.opts.HighWater) || n > 0 && l.reactor.crowded()
+	return n > int32(l.opts.HighWater) || n > 0 && l.reactor.crowded()
 }
 
 // fits tells whether n more bytes may wait behind those that do. A single message may be larger than MaxOutbound.
-func (l *EventLoop) fits(waiting int64, n int) bool {
-	return waiting == 0 && n < maxBytes || waiting+int64(n) <= int64(l.opts.MaxOutbound)
+func (l *EventLoop) fits(waiting int32, n int) bool {
+	return waiting == 0 && n < maxBytes || int(waiting)+n <= l.opts.MaxOutbound
 }
 
-func (l *EventLoop) openGate(c *Conn, g *gate) {
-	l.mu.Lock()
-	opened := c.gate.CompareAndSwap(g, nil)
-	l.mu.Unlock()
-	if opened {
-		close(*g)
+// openGate lets those who wait at c's gate look again.
+func (l *EventLoop) openGate(c *Conn) {
+	if r := c.rare.Load(); r != nil {
+		if g := r.gate.Swap(nil); g != nil {
+			close(*g)
+		}
 	}
 }
 
@@ -131,9 +132,8 @@ func (l *EventLoop) handle(p *post) {
 	}
 	if c.state < lingering && n > 0 {
 		if n < ownReply {
-			c.append(p.data)
+			l.append(c, p.data)
 		} else {
-			c.pending += int32(n)
 			c.push(l.pool.wrap(p.data))
 		}
 	}

@@ -68,7 +68,7 @@ func (l *EventLoop) read(c *Conn) {
 	l.keep(c, buf, n)
 	if c.is(ended) && c.state == open {
 		if c.CloseAfterFlush(ErrPeerClosed); n > 0 {
-			c.err = ErrTruncated
+			c.uncommon().err = ErrTruncated
 		}
 	}
 }
@@ -179,31 +179,44 @@ func (l *EventLoop) discard(c *Conn) {
 		}
 	}
 	if c.is(ended) {
-		c.Close(c.err)
+		c.Close(nil)
 	}
 }
 
 // append copies b behind what waits in out.
-func (c *Conn) append(b []byte) {
-	c.pending += int32(len(b))
-	if t := c.last; t != nil && cap(t.data)-len(t.data) >= len(b) && t.room != nil {
-		t.data = append(t.data, b...)
+func (l *EventLoop) append(c *Conn, b []byte) {
+	if last := c.out; last != nil && last.room != nil && cap(last.data)-len(last.data) >= len(b) {
+		last.data = append(last.data, b...)
+		c.pending += int32(len(b))
 		return
 	}
-	t := c.loop.pool.get(max(len(b), replyBuffer))
+	t := l.pool.get(max(len(b), replyBuffer))
 	t.data = append(t.room[:0], b...)
 	c.push(t)
 }
 
 // push puts a chunk behind what waits in out.
-func (c *Conn) push(t *chunk) {
-	c.outRoom += int32(t.size)
-	if c.last == nil {
-		c.out = t
+func (c *Conn) push(b *chunk) {
+	c.pending += int32(len(b.data))
+	if last := c.out; last != nil {
+		b.next, last.next = last.next, b
 	} else {
-		c.last.next = t
+		b.next = b
 	}
-	c.last = t
+	c.out = b
+}
+
+// shift takes the first chunk off out.
+func (c *Conn) shift() *chunk {
+	last := c.out
+	first := last.next
+	if first == last {
+		c.out = nil
+	} else {
+		last.next = first.next
+	}
+	first.next = nil
+	return first
 }
 
 // flush writes what waits until it is gone or the kernel takes no more; EPOLLOUT then calls again.
@@ -214,7 +227,7 @@ func (l *EventLoop) flush(c *Conn) {
 		case errno == unix.EAGAIN:
 			c.set(blocked)
 			if c.stallAt == 0 {
-				c.unacked = unacked(c)
+				c.uncommon().unacked = unacked(c)
 				c.stallAt = l.deadline(l.opts.StallTimeout)
 			}
 			return
@@ -230,12 +243,16 @@ func (l *EventLoop) flush(c *Conn) {
 
 // transmit makes one system call for the chunks that wait, or the first maxIovec of them.
 func (l *EventLoop) transmit(c *Conn) (int, unix.Errno) {
-	if c.out.next == nil {
-		return write(c.fd, c.out.data)
+	last := c.out
+	if last.next == last {
+		return write(c.fd, last.data)
 	}
 	v := l.iovec[:0]
-	for b := c.out; b != nil && len(v) < maxIovec; b = b.next {
+	for b := last.next; len(v) < maxIovec; b = b.next {
 		v = append(v, unix.Iovec{Base: unsafe.SliceData(b.data), Len: uint64(len(b.data))})
+		if b == last {
+			break
+		}
 	}
 	n, errno := writev(c.fd, v)
 	clear(v)
@@ -245,27 +262,25 @@ func (l *EventLoop) transmit(c *Conn) (int, unix.Errno) {
 // sent takes n bytes off the front of out.
 func (l *EventLoop) sent(c *Conn, n int) {
 	c.pending -= int32(n)
-	for b := c.out; b != nil; b = c.out {
-		if n < len(b.data) {
-			b.data = b.data[n:]
+	for n > 0 {
+		first := c.out.next
+		if n < len(first.data) {
+			first.data = first.data[n:]
 			return
 		}
-		n -= len(b.data)
-		c.outRoom -= int32(b.size)
-		c.out, b.next = b.next, nil
-		l.pool.put(b)
+		n -= len(first.data)
+		l.pool.put(c.shift())
 	}
-	c.last = nil
 }
 
 // unacked asks how many bytes the kernel still holds for the peer. While that falls the peer reads, even if there is
 // not yet room enough for EPOLLOUT: with a send buffer of megabytes a slow reader may take minutes for that.
-func unacked(c *Conn) int32 {
+func unacked(c *Conn) int {
 	n, err := unix.IoctlGetInt(int(c.fd), unix.SIOCOUTQ)
 	if err != nil {
 		return 0
 	}
-	return int32(n)
+	return n
 }
 
 // drop returns b to the pool, if there is one.

@@ -193,7 +193,7 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 		l.turnAway(fd, remote)
 		return
 	}
-	c := &Conn{loop: l, from: ln, fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
+	c := &Conn{from: l.sources[ln.index], fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
 		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.deadline(l.opts.HandshakeTimeout)}
 	l.enroll(c)
 	if err := l.poller.add(fd, key(c.id)); err != nil {
@@ -206,7 +206,7 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 	l.opts.Observer.Opened(ln.index)
 	if err := ln.Handler.Open(c); err != nil {
 		c.set(unopened)
-		c.state, c.err = doomed, err
+		c.Close(err)
 	}
 	l.touch(c)
 }
@@ -215,13 +215,13 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 func (l *EventLoop) enroll(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	slot := len(l.slots)
+	slot := max(len(l.slots), 1) // slot 0 is nobody's
 	if n := len(l.free); n > 0 {
 		slot = int(l.free[n-1])
 		l.free = l.free[:n-1]
 	} else {
-		l.slots = append(l.slots, nil)
-		l.ages = append(l.ages, 0)
+		l.slots = append(l.slots, make([]*Conn, slot+1-len(l.slots))...)
+		l.ages = append(l.ages, make([]uint32, slot+1-len(l.ages))...)
 	}
 	if l.ages[slot]++; l.ages[slot] == 0 {
 		l.ages[slot] = 1

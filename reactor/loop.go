@@ -24,12 +24,13 @@ type EventLoop struct {
 	scratch []byte
 	iovec   [maxIovec]unix.Iovec
 
-	touchedConns []*Conn // to settle before the turn goes on
-	queue, spare []*Conn // to go on with in the next turn
-	starved      []*Conn // under PauseMemory
-	due          []*Conn // for expire
-	taken        []post  // for collect
-	listeners    []*listener
+	touchedConns []*Conn     // to settle before the turn goes on
+	queue, spare []*Conn     // to go on with in the next turn
+	starved      []*Conn     // under PauseMemory
+	due          []*Conn     // for expire
+	taken        []post      // for collect
+	listeners    []*listener // those this loop accepts for
+	sources      []*source
 	conns        int
 	draining     bool
 	stopping     error // why the loop must end now
@@ -197,7 +198,10 @@ func (l *EventLoop) finish() {
 func (l *EventLoop) open() error {
 	l.scratch = make([]byte, scratchSize)
 	l.tick = tickAt(0)
-	l.wheel.now = l.tick
+	l.wheel.now, l.wheel.slots = l.tick, &l.slots
+	for _, ln := range l.reactor.listeners {
+		l.sources = append(l.sources, &source{ln, l})
+	}
 	return l.poller.open()
 }
 

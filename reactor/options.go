@@ -76,7 +76,7 @@ type Options struct {
 const (
 	maxLoops   = 1 << 8
 	maxPerLoop = 1 << 24
-	maxBytes   = 1 << 30 // largest byte limit of one connection: its counters are 32 bits wide
+	maxBytes   = 1 << 29 // largest byte limit of one connection: its counters are 32 bits wide
 	maxTimeout = 24 * time.Hour
 )
 

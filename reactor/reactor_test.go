@@ -49,7 +49,7 @@ func TestRepliesFromOtherGoroutines(t *testing.T) {
 	var workers sync.WaitGroup
 	s := serve(t, hooks{frame: func(c *Conn, b []byte) error {
 		c.Begin()
-		r, id, b := c.loop.reactor, c.ID(), bytes.Clone(b)
+		r, id, b := c.loop().reactor, c.ID(), bytes.Clone(b)
 		workers.Go(func() { r.Send(id, b, true) })
 		return nil
 	}}, func(o *Options) { o.Listeners[0].MaxInFlight = 1 })

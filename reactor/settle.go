@@ -61,20 +61,27 @@ func (l *EventLoop) settle(c *Conn) {
 // account shows the rest of the program what c holds, and lets SendWait go on when that has become little. In the usual
 // turn nothing is left over and nothing has to be said.
 func (l *EventLoop) account(c *Conn) {
-	held := c.outRoom
+	held := 0
 	if c.in != nil {
-		held += int32(c.in.size)
+		held = c.in.size
 	}
-	if held != c.held {
+	if last := c.out; last != nil {
+		for b := last.next; ; b = b.next {
+			if held += b.size; b == last {
+				break
+			}
+		}
+	}
+	if held := int32(held); held != c.held {
 		l.reactor.buffered.Add(int64(held - c.held))
 		c.held = held
 	}
 	if c.pending != c.shown {
-		c.outstanding.Add(int64(c.pending - c.shown))
+		c.outstanding.Add(c.pending - c.shown)
 		c.shown = c.pending
 	}
-	if g := c.gate.Load(); g != nil && c.pending <= int32(l.opts.HighWater/2) {
-		l.openGate(c, g)
+	if c.pending <= int32(l.opts.HighWater/2) {
+		l.openGate(c)
 	}
 }
 
@@ -115,25 +122,20 @@ func (l *EventLoop) bury(c *Conn) {
 	l.wheel.drop(c)
 	l.strike(c)
 	unix.Close(int(c.fd))
-	if g := c.gate.Swap(nil); g != nil {
-		close(*g)
-	}
+	l.openGate(c)
 	l.drop(c.in)
-	for b := c.out; b != nil; {
-		next := b.next
-		b.next = nil
-		l.pool.put(b)
-		b = next
+	c.in = nil
+	for c.out != nil {
+		l.pool.put(c.shift())
 	}
-	c.in, c.out, c.last = nil, nil, nil
 	l.reactor.buffered.Add(-int64(c.held))
 	l.reactor.door.leave(c.Remote().Addr(), c.is(established))
 	l.assigned.Add(-1)
 	l.conns--
 	if !c.is(unopened) {
-		c.from.Handler.Close(c, c.err)
+		c.from.Handler.Close(c, c.why())
 	}
-	l.opts.Observer.Closed(c.from.index, c.err)
+	l.opts.Observer.Closed(c.from.index, c.why())
 }
 
 // enqueue has c gone on with in the next turn.
@@ -216,13 +218,13 @@ func (l *EventLoop) idleAt(c *Conn) tick {
 func (l *EventLoop) timeUp(c *Conn) {
 	passed := func(at tick) bool { return at != 0 && !l.tick.before(at) }
 	if passed(c.stallAt) {
-		if left := unacked(c); left < c.unacked {
-			c.unacked, c.stallAt = left, l.deadline(l.opts.StallTimeout)
+		if r, left := c.uncommon(), unacked(c); left < r.unacked {
+			r.unacked, c.stallAt = left, l.deadline(l.opts.StallTimeout)
 		}
 	}
 	switch {
 	case passed(c.limitAt) && c.state == lingering:
-		c.Close(c.err)
+		c.Close(nil)
 	case passed(c.limitAt):
 		c.Close(ErrHandshakeTimeout)
 	case passed(c.frameAt):

@@ -42,9 +42,10 @@ func (t tick) orFirst() tick {
 // into the future leaves the entry where it is, and when that comes due the connection is only filed again. A
 // connection that reads and writes all day costs one refiling per deadline, an idle one nothing in between.
 type wheel struct {
-	now     tick // everything up to here has been taken out
-	buckets [wheelSize]*Conn
+	now     tick                   // everything up to here has been taken out
+	buckets [wheelSize]uint32      // slot of the first connection, 0 for none
 	filled  [wheelSize / 64]uint64 // a bit for each bucket that is not empty
+	slots   *[]*Conn               // the loop's
 }
 
 // file puts c under at, or moves it there when its entry is later than that.
@@ -60,42 +61,45 @@ func (w *wheel) file(c *Conn, at tick) {
 		}
 		w.drop(c)
 	}
-	c.filedAt = at
-	i := at % wheelSize
-	if c.later = w.buckets[i]; c.later != nil {
-		c.later.sooner = c
+	i, slot := at%wheelSize, uint32(c.id.slot())
+	c.filedAt, c.later = at, w.buckets[i]
+	if c.later != 0 {
+		w.conn(c.later).sooner = slot
 	}
-	w.buckets[i] = c
+	w.buckets[i] = slot
 	w.filled[i/64] |= 1 << (i % 64)
 }
 
+// drop takes c out.
 func (w *wheel) drop(c *Conn) {
 	if c.filedAt == 0 {
 		return
 	}
 	i := c.filedAt % wheelSize
-	if c.later != nil {
-		c.later.sooner = c.sooner
+	if c.later != 0 {
+		w.conn(c.later).sooner = c.sooner
 	}
-	if c.sooner != nil {
-		c.sooner.later = c.later
-	} else if w.buckets[i] = c.later; c.later == nil {
+	if c.sooner != 0 {
+		w.conn(c.sooner).later = c.later
+	} else if w.buckets[i] = c.later; c.later == 0 {
 		w.filled[i/64] &^= 1 << (i % 64)
 	}
-	c.filedAt, c.sooner, c.later = 0, nil, nil
+	c.filedAt, c.sooner, c.later = 0, 0, 0
 }
+
+func (w *wheel) conn(slot uint32) *Conn { return (*w.slots)[slot] }
 
 // advance takes out every entry due at now or before and appends its connection to due.
 func (w *wheel) advance(now tick, due []*Conn) []*Conn {
 	steps := min(now-w.now, wheelSize)
 	for t := now - steps + 1; steps > 0; t, steps = t+1, steps-1 {
-		for c := w.buckets[t%wheelSize]; c != nil; {
-			later := c.later
+		for slot := w.buckets[t%wheelSize]; slot != 0; {
+			c := w.conn(slot)
+			slot = c.later
 			if !now.before(c.filedAt) {
 				w.drop(c)
 				due = append(due, c)
 			}
-			c = later
 		}
 	}
 	w.now = now
