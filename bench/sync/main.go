@@ -1,0 +1,113 @@
+// Command sync measures the whole path of syncgate, agent's socket to committed row and back, beside what the plain
+// driver does with the same rows on the same durable MariaDB in the same run. Both sides take turns; what is reported is
+// the median of the rounds and the ratio.
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"time"
+)
+
+func main() {
+	o := options{}
+	flag.StringVar(&o.server, "server", "../bin/syncgate", "the syncgate executable")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds; the median counts")
+	flag.DurationVar(&o.length, "length", 2*time.Second, "length of one measurement")
+	flag.IntVar(&o.rows, "rows", 200_000, "rows of the table that is downloaded")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/sync:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	server string
+	rounds int
+	length time.Duration
+	rows   int
+}
+
+// contest is one kind of work, done by syncgate and by ways of using the plain driver.
+type contest struct {
+	name   string
+	goal   float64
+	before string // run before each measurement
+	sides  []side // the first is syncgate
+}
+
+type side struct {
+	name string
+	run  func(ctx context.Context) (rows int, took time.Duration, err error)
+}
+
+func run(ctx context.Context, o options) (err error) {
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	contests := []contest{
+		{"1,000-row uploads, 1 connection", 0.7, "TRUNCATE up_rows", []side{
+			{"syncgate", b.uploads(1, 1000)}, {"driver, prepared", b.inserts(1, 1000, false)}, {"driver, interpolated", b.inserts(1, 1000, true)}}},
+		{"1,000-row uploads, 4 connections", 0.7, "TRUNCATE up_rows", []side{
+			{"syncgate", b.uploads(4, 1000)}, {"driver, prepared", b.inserts(4, 1000, false)}, {"driver, interpolated", b.inserts(4, 1000, true)}}},
+		{"one-row uploads, 64 points", 1.5, "TRUNCATE up_rows", []side{
+			{"syncgate", b.uploads(64, 1)}, {"driver, prepared", b.inserts(64, 1, false)}, {"driver, interpolated", b.inserts(64, 1, true)}}},
+		{"download", 0.5, "", []side{
+			{"syncgate", b.downloads}, {"driver, prepared", b.selects(false)}, {"driver, text", b.selects(true)}}},
+	}
+	fmt.Println("| work | side | rows/s | of the faster driver | goal |\n|---|---|---|---|---|")
+	for _, c := range contests {
+		if err := c.hold(ctx, b.db, o.rounds); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	fmt.Printf("\nFirst row of a download: median %v, worst %v of %d (goal 5ms).\n", median(b.first).Round(time.Microsecond), slices.Max(b.first).Round(time.Microsecond), len(b.first))
+	return nil
+}
+
+// hold lets the sides take turns and prints their medians.
+func (c *contest) hold(ctx context.Context, db *sql.DB, rounds int) error {
+	rates := make([][]float64, len(c.sides))
+	for range rounds {
+		for i, s := range c.sides {
+			if c.before != "" {
+				if _, err := db.ExecContext(ctx, c.before); err != nil {
+					return err
+				}
+			}
+			rows, took, err := s.run(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			rates[i] = append(rates[i], float64(rows)/took.Seconds())
+		}
+	}
+	best := 0.0
+	for _, r := range rates[1:] {
+		best = max(best, median(r))
+	}
+	for i, s := range c.sides {
+		ratio, goal := "", ""
+		if i == 0 {
+			ratio, goal = fmt.Sprintf("%.2f", median(rates[0])/best), fmt.Sprintf("%.1f", c.goal)
+		}
+		fmt.Printf("| %s | %s | %.0f | %s | %s |\n", c.name, s.name, median(rates[i]), ratio, goal)
+	}
+	return nil
+}
+
+func median[T interface{ ~int64 | ~float64 }](all []T) T {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[len(sorted)/2]
+}
