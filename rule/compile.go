@@ -36,9 +36,14 @@ type compiler struct {
 	parsed []analysis // one for each upside and downside statement, for the checks that see several
 }
 
+// maxDiagnostics is how much is said about one row; an Error is always among it.
+const maxDiagnostics = 100
+
 func (c *compiler) report(d Diagnostic) {
 	d.RuleID = c.row.ID
-	c.out = append(c.out, d)
+	if len(c.out) < maxDiagnostics || d.Severity == Error && !c.failed() {
+		c.out = append(c.out, d)
+	}
 }
 
 // column reports about a column as a whole.

@@ -190,12 +190,14 @@ func (c *compiler) applying() {
 		if s.Op == Update && !last && c.plan.Form == Literal {
 			c.place(Info, FallThrough, &s, "an update that matches no row goes on to "+c.plan.Downside[i+1].Op.String()+"; the original counted it as done", "")
 		}
-		if s.Op == Insert && n == 1 && !c.repeatable(&s) {
+		if s.Op != Insert || n > 1 {
+			continue
+		}
+		if c.table != nil && !c.hasUnique() {
+			c.place(Warning, NotIdempotent, &s, c.row.Table+" has no unique key, so a row that comes twice is there twice", "give the table a primary key")
+		} else if !c.repeatable(&s) {
 			c.place(Warning, NotIdempotent, &s, "a row that is already there is refused and lands in sync_quarantine", "add on duplicate key update, or an update behind the insert")
 		}
-	}
-	if n > 0 && c.table != nil && !c.hasUnique() && c.plan.Downside[0].Op == Insert && n == 1 {
-		c.place(Warning, NotIdempotent, &c.plan.Downside[0], c.row.Table+" has no unique key, so a row that comes twice is there twice", "give the table a primary key")
 	}
 }
 

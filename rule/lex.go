@@ -333,6 +333,10 @@ func (l *lexer) operator() {
 			return
 		}
 	}
+	if c := l.text[from]; c < ' ' || c == 0x7f {
+		l.fail(from, "a control character") // MySQL takes -- and one of them for a comment
+		return
+	}
 	_, n := utf8.DecodeRuneInString(l.text[l.at:])
 	l.at += n
 	l.add(tokOp, from, l.text[from:l.at])

@@ -87,7 +87,7 @@ func (c *compiler) columnPlace(a *analysis, i int) bool {
 	case prev.is("."):
 		q := nameOf(&before)
 		return sameName(q, nameOf(&a.toks[a.scope.table])) || a.scope.alias != "" && sameName(q, a.scope.alias)
-	case prev.is("collate") || prev.is("using") || prev.is("charset") || prev.is("set") && before.is("character"):
+	case prev.is("over") || prev.is("window") || prev.is("for") || prev.is("collate") || prev.is("using") || prev.is("charset") || prev.is("set") && before.is("character"):
 		return false
 	case a.toks[i].kind == tokWord && strings.HasPrefix(nameOf(&a.toks[i]), "_") && next.kind == tokNumber:
 		return false
@@ -209,7 +209,7 @@ func distance(a, b string) int {
 // are keywords only in front of a bracket or a string need not be here.
 var keywords = wordSet(` add all alter analyze and any as asc avg_row_length before between bigint binary both by call cascade case cast
  change char character charset check collate column condition constraint continue convert create cross cube cume_dist current
- current_date current_time current_timestamp current_user cursor database databases date datetime day day_hour day_microsecond
+ current current_date current_time current_timestamp current_user cursor database databases date datetime day day_hour day_microsecond
  day_minute day_second dec decimal declare default delayed delete desc describe deterministic distinct distinctrow div double
  drop dual duplicate each else elseif empty enclosed end escape escaped except exists exit explain false fetch first float
  following for force foreign from full fulltext function generated get grant group grouping groups having high_priority hour

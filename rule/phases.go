@@ -43,7 +43,7 @@ func (c *compiler) phases() (Form, []script) {
 		}
 	}
 	c.operations(scripts, form)
-	if form == Literal || !usesNames(scripts) {
+	if marks, names := placeholders(scripts); marks || form == Literal && !names {
 		c.patches(scripts)
 	}
 	return form, scripts
@@ -106,21 +106,16 @@ func (c *compiler) jsonOptions(n *node) {
 	}
 }
 
-// usesNames reports whether a statement has :names and none has %s.
-func usesNames(scripts []script) bool {
-	named := true
+// placeholders reports whether the statements have the seed's marks, and :names.
+func placeholders(scripts []script) (marks, names bool) {
 	for _, s := range scripts {
-		toks, err := lex(s.src.text, true)
-		if err != nil {
-			return false
-		}
+		toks, _ := lex(s.src.text, true)
 		for i := range toks {
-			if isPlaceholder(s.src.text, &toks[i]) {
-				return false
-			}
+			marks = marks || isPlaceholder(s.src.text, &toks[i])
+			names = names || toks[i].kind == tokParam
 		}
 	}
-	return named
+	return marks, names
 }
 
 // isPlaceholder reports whether the token is one of the seed's: %s, '%s' or "%s".

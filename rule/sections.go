@@ -25,6 +25,8 @@ func (c *compiler) scripts() (Form, []script) {
 	text := c.row.SQL
 	if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "{") {
 		return c.phases()
+	} else if trimmed == "None" || trimmed == "null" {
+		text = ""
 	}
 	scripts := c.sections(text)
 	form := Named

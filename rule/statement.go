@@ -271,7 +271,7 @@ func smallest(col *Column) any {
 		return "-838:59:59"
 	case "tinyint", "smallint", "mediumint", "int", "integer", "bigint", "decimal", "float", "double", "year":
 		if col.Unsigned || col.Type == "year" {
-			return int64(0)
+			return int64(-1)
 		}
 		return smallestInt
 	}
