@@ -29,6 +29,13 @@ func (s *Store) Migrate(ctx context.Context, report func(name string)) error {
 	if report == nil {
 		report = func(string) {}
 	}
+	if err := s.migrate(ctx, all, report); err != nil {
+		return err
+	}
+	return s.inspect(ctx) // now with the engines of the tables
+}
+
+func (s *Store) migrate(ctx context.Context, all []migrations.Migration, report func(string)) error {
 	sc, err := s.db.Conn(ctx)
 	if err != nil {
 		return public(err)
@@ -38,11 +45,7 @@ func (s *Store) Migrate(ctx context.Context, report func(name string)) error {
 	if err != nil {
 		return err
 	}
-	err = migrate(ctx, sc, all, report)
-	if err = errors.Join(err, unlock()); err != nil {
-		return err
-	}
-	return s.inspect(ctx) // now with the engines of the tables
+	return errors.Join(forward(ctx, sc, all, report), unlock())
 }
 
 // lockSchema takes the lock of this database's schema. Lock names are global to the server and 64 long at most.
@@ -61,7 +64,8 @@ func lockSchema(ctx context.Context, sc *sql.Conn) (unlock func() error, err err
 	}, nil
 }
 
-func migrate(ctx context.Context, sc *sql.Conn, all []migrations.Migration, report func(string)) error {
+// forward runs what has not been run yet.
+func forward(ctx context.Context, sc *sql.Conn, all []migrations.Migration, report func(string)) error {
 	_, err := sc.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS sync_migration (
 		name VARCHAR(64) NOT NULL COMMENT 'File name of the migration',
 		hash CHAR(64) NOT NULL COMMENT 'SHA-256 of the file',
