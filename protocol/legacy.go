@@ -1,0 +1,111 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"syncgate/crypto"
+	"syncgate/internal/pyliteral"
+)
+
+// The seed-era wire, version 1, which agents already in the field speak. Its packet:
+//
+//	packet  = md5hex[:16] | payload | md5hex[16:] | "\n\r\n"
+//	payload = lower-case hex of AES-CBC over the text, padded with NUL bytes
+//	text    = the repr of one Python dict
+//
+//	frame ── openLegacy ──> text ── parse ──> legacyRequest ── token, time, point, replay ──> Message
+//	frame <── sealLegacy ── text <── legacyReply, part by part <──────────────────────────── Message
+//
+// AES and token keys are the same for all points, so this wire tells strangers from agents, and no agent from another.
+// Whoever may use it is therefore bounded by source network, and by Allow, which keeps a point that has spoken the
+// modern wire from being spoken for here.
+
+// Errors of the seed-era wire, for log and metric. Those before the request is known to be an agent's are all answered
+// alike.
+var (
+	ErrLegacyPacket  = newError(StatusMalformed, "seed-era packet is not as documented")
+	ErrLegacyMD5     = newError(StatusBadMD5, "seed-era packet's MD5 does not fit")
+	ErrLegacyText    = newError(StatusRejected, "seed-era text is not a request; another key?")
+	ErrLegacyToken   = newError(StatusRejected, "security token does not fit")
+	ErrLegacyTime    = newError(StatusRejected, "time is outside the window")
+	ErrLegacyReplay  = newError(StatusRejected, "the token was used before")
+	ErrLegacyPoint   = newError(StatusLegacyRefused, "the point may not use the seed-era wire, or is another than before")
+	ErrLegacyNetwork = newError(StatusLegacyRefused, "not one of the source networks")
+	ErrLegacyFull    = newError(StatusBusy, "no room to remember another token")
+	ErrLegacyReply   = newError(StatusTooLarge, "rows are more than one seed-era reply may hold")
+)
+
+// LegacyOptions set up the seed-era wire. Key, TokenKey, Networks, Allow and Clock are required; a zero elsewhere means
+// the default.
+type LegacyOptions struct {
+	Key      []byte                  // AES: 16, 24 or 32 bytes
+	IV       []byte                  // 16 bytes; default the first 16 of Key
+	TokenKey string                  // ends what a token is the MD5 of
+	Networks []netip.Prefix          // who may connect
+	Allow    func(point string) bool // whether the point is known and may (still) speak this wire; called on every request, must be quick
+	Clock    func() time.Time
+
+	Zone     *time.Location                               // of the times agents write; default time.Local
+	Window   time.Duration                                // how far such a time may be from ours, at most an hour; default 300 s
+	Names    map[string]string                            // other names for the keys, constants and error words of LegacyNames
+	Dialect  func(point string) (pyliteral.Dialect, bool) // a point's Python; false or nil: as its requests show
+	Fallback pyliteral.Dialect                            // where they have not shown it yet
+
+	MaxFrame    int           // hex digits of a request's payload, which is twice its text; default 4 MiB
+	MaxReply    int           // bytes of a reply's Content; default 16 MiB
+	MaxRows     uint32        // rows to ask business for in a download; default its own choice
+	MaxTokens   int           // tokens remembered, 60 bytes each; more within twice the window are refused as busy; default 262144
+	RejectDelay time.Duration // from a request that is refused to the answer; default 200 ms
+}
+
+// Legacy makes the sessions of the seed-era listener. It does no I/O; all methods may be called by any goroutine.
+type Legacy struct {
+	opts   LegacyOptions
+	cbc    *crypto.CBC
+	names  legacyNames
+	memory *legacyMemory
+}
+
+// NewLegacy checks the options and makes a Legacy.
+func NewLegacy(o LegacyOptions) (*Legacy, error) {
+	if o.TokenKey == "" || len(o.Networks) == 0 || o.Allow == nil || o.Clock == nil {
+		return nil, errors.New("protocol: legacy: TokenKey, Networks, Allow and Clock are required")
+	}
+	if o.IV == nil && len(o.Key) >= 16 {
+		o.IV = o.Key[:16]
+	}
+	setDefault(&o.Zone, time.Local)
+	setDefault(&o.Window, 300*time.Second)
+	setDefault(&o.MaxFrame, 4<<20)
+	setDefault(&o.MaxReply, 16<<20)
+	setDefault(&o.MaxTokens, 1<<18)
+	setDefault(&o.RejectDelay, 200*time.Millisecond)
+	if o.Dialect == nil {
+		o.Dialect = func(string) (pyliteral.Dialect, bool) { return 0, false }
+	}
+	if o.Window < time.Second || o.Window > time.Hour || o.MaxFrame < 1024 || o.MaxReply < 1024 || o.MaxTokens < 1 || o.RejectDelay < 0 {
+		return nil, errors.New("protocol: legacy: a limit is out of its bounds")
+	}
+	cbc, err := crypto.NewCBC(o.Key, o.IV)
+	if err != nil {
+		return nil, fmt.Errorf("protocol: legacy: %w", err)
+	}
+	names, err := newLegacyNames(o.Names)
+	if err != nil {
+		return nil, err
+	}
+	return &Legacy{opts: o, cbc: cbc, names: names, memory: newLegacyMemory(o.Window, o.MaxTokens)}, nil
+}
+
+// NewSession is the session of one accepted connection, or ErrLegacyNetwork: close it, say nothing.
+func (l *Legacy) NewSession(remote netip.Addr) (*LegacySession, error) {
+	remote = remote.Unmap()
+	if !slices.ContainsFunc(l.opts.Networks, func(p netip.Prefix) bool { return p.Contains(remote) }) {
+		return nil, fmt.Errorf("%w: %v", ErrLegacyNetwork, remote)
+	}
+	return &LegacySession{legacy: l}, nil
+}

@@ -1,0 +1,100 @@
+package protocol
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+
+	"syncgate/crypto"
+)
+
+const (
+	legacyHalf     = md5.Size // hex digits of each half of the MD5
+	legacyEnd      = "\n\r\n" // ends a packet; none of its bytes can stand before
+	legacyOverhead = 2*legacyHalf + len(legacyEnd)
+)
+
+// SplitLegacy is Split for the seed-era wire: a frame is a packet with the "\n\r\n" that ends it, and max is the most
+// hex digits its payload may have. Bytes without an end are refused once they are too many for any packet.
+func SplitLegacy(buf []byte, max int) (n int, err error) {
+	room := min(len(buf), max+legacyOverhead)
+	end := bytes.IndexByte(buf[:room], '\n')
+	if end < 0 {
+		if len(buf) >= max+legacyOverhead {
+			return 0, ErrTooLarge
+		}
+		return 0, nil
+	}
+	tail := buf[end:]
+	if p := min(len(tail), len(legacyEnd)); string(tail[:p]) != legacyEnd[:p] {
+		return 0, ErrLegacyPacket
+	}
+	n = end + len(legacyEnd)
+	switch {
+	case n > max+legacyOverhead:
+		return 0, ErrTooLarge
+	case n < legacyOverhead:
+		return 0, ErrLegacyPacket
+	case len(buf) < n:
+		return 0, nil
+	}
+	return n, nil
+}
+
+// openLegacy takes a whole packet apart and returns its text in fresh memory. Nothing says yet that the key was right.
+func openLegacy(packet []byte, cbc *crypto.CBC) ([]byte, error) {
+	if len(packet) < legacyOverhead || string(packet[len(packet)-len(legacyEnd):]) != legacyEnd {
+		return nil, fmt.Errorf("%w: not whole", ErrLegacyPacket)
+	}
+	body := packet[:len(packet)-len(legacyEnd)]
+	payload := body[legacyHalf : len(body)-legacyHalf]
+	sum := legacyMD5(payload)
+	if string(body[:legacyHalf]) != sum[:legacyHalf] || string(body[len(body)-legacyHalf:]) != sum[legacyHalf:] {
+		return nil, ErrLegacyMD5
+	}
+	for _, c := range payload {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return nil, fmt.Errorf("%w: %q is no lower-case hex digit", ErrLegacyPacket, c)
+		}
+	}
+	box := make([]byte, len(payload)/2)
+	if _, err := hex.Decode(box, payload); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLegacyPacket, err)
+	}
+	text, err := cbc.Open(box)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLegacyPacket, err)
+	}
+	return text, nil
+}
+
+// sealLegacy makes the packet of a text, which is used up.
+func sealLegacy(text []byte, cbc *crypto.CBC) []byte {
+	box := cbc.Seal(text)
+	packet := make([]byte, legacyHalf, legacyOverhead+2*len(box))
+	packet = hex.AppendEncode(packet, box)
+	sum := legacyMD5(packet[legacyHalf:])
+	copy(packet, sum[:legacyHalf])
+	packet = append(packet, sum[legacyHalf:]...)
+	return append(packet, legacyEnd...)
+}
+
+// legacyMD5 is the MD5 in hex of the parts joined.
+func legacyMD5(parts ...[]byte) string {
+	h := md5.New()
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// legacyToken is a Security_Token: MD5 over str(Content), Time and the token key.
+func legacyToken(content []byte, time, key string) string {
+	return legacyMD5(content, []byte(time), []byte(key))
+}
+
+func sameToken(a, b string) bool {
+	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
+}

@@ -1,0 +1,506 @@
+package protocol
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"syncgate/crypto"
+	"syncgate/internal/pyliteral"
+)
+
+const (
+	testLegacyKey   = "0123456789abcdef"
+	testLegacyToken = "token key"
+)
+
+// legacyBench is a Legacy with a clock in hand, and the agent's side written by hand.
+type legacyBench struct {
+	*Legacy
+	t   testing.TB
+	cbc *crypto.CBC
+	now time.Time
+}
+
+func newLegacyBench(t testing.TB, change func(*LegacyOptions)) *legacyBench {
+	t.Helper()
+	b := &legacyBench{t: t, now: testEpoch}
+	o := LegacyOptions{
+		Key: []byte(testLegacyKey), TokenKey: testLegacyToken, Zone: time.UTC,
+		Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+		Allow:    func(point string) bool { return strings.HasPrefix(point, "point-") },
+		Clock:    func() time.Time { return b.now },
+	}
+	if change != nil {
+		change(&o)
+	}
+	var err error
+	if b.Legacy, err = NewLegacy(o); err != nil {
+		t.Fatal(err)
+	}
+	if b.cbc, err = crypto.NewCBC([]byte(testLegacyKey), []byte(testLegacyKey)); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *legacyBench) session() *LegacySession {
+	b.t.Helper()
+	s, err := b.NewSession(netip.MustParseAddr("::ffff:192.0.2.7"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+// legacyAsk is the text of a request as Python 2 prints it.
+func legacyAsk(point, typ, table, content string, at time.Time, change ...string) string {
+	stamp := at.Format("2006-01-02 15:04:05.000000")
+	raw := content
+	if n, err := pyliteral.Parse([]byte(content), pyliteral.Limits{}); err == nil {
+		if s, ok := pyliteral.Text(n.Value); ok {
+			raw = s
+		}
+	}
+	text := fmt.Sprintf("{'userid': '%s', 'Business': {'Type': '%s', 'Content': %s, 'Table_Name': '%s', 'Table_Field': None, 'Is_Syncdb': True}, "+
+		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, "+
+		"'Info_Status': {'Info_Type': 'REQUEST', 'Security_Token': '%s', 'Time': '%s', 'Is_End': True}}",
+		point, typ, content, table, legacyMD5([]byte(raw+stamp+testLegacyToken)), stamp)
+	return strings.NewReplacer(change...).Replace(text)
+}
+
+func (b *legacyBench) packet(text string) []byte { return sealLegacy([]byte(text), b.cbc) }
+
+// receive hands a request to a session and wants a message.
+func (b *legacyBench) receive(s *LegacySession, text string) *Message {
+	b.t.Helper()
+	e, err := s.Receive(b.packet(text))
+	if err != nil || e.Message == nil || e.Reject != nil || e.Reply != nil {
+		b.t.Fatalf("cause %v, %v, %v", s.Cause(), err, e.Message)
+	}
+	return e.Message
+}
+
+// send sends a reply and returns the texts of the packets that left.
+func (b *legacyBench) send(s *LegacySession, m *Message) []string {
+	b.t.Helper()
+	var texts []string
+	err := s.Send(m, func(packet []byte) error {
+		texts = append(texts, b.text(packet))
+		return nil
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return texts
+}
+
+// text opens a packet and checks its token by the bytes of Content.
+func (b *legacyBench) text(packet []byte) string {
+	b.t.Helper()
+	if n, err := SplitLegacy(packet, 64<<20); err != nil || n != len(packet) {
+		b.t.Fatalf("split: %d of %d, %v", n, len(packet), err)
+	}
+	text, err := openLegacy(packet, b.cbc)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	root, err := pyliteral.Parse(text, pyliteral.Limits{})
+	if err != nil {
+		b.t.Fatalf("%v: %s", err, text)
+	}
+	content, info := root.Get("Business").Get("Content"), root.Get("Info_Status")
+	at, _ := pyliteral.Text(info.Get("Time").Value)
+	want := legacyMD5(text[content.Start:content.End], []byte(at), []byte(testLegacyToken))
+	if got := info.Get("Security_Token").Value; got != pyliteral.Str(want) {
+		b.t.Fatalf("token %v, want %s", got, want)
+	}
+	return string(text)
+}
+
+func TestLegacyUpload(t *testing.T) {
+	b := newLegacyBench(t, nil)
+	s := b.session()
+	text := legacyAsk("point-01", "UPLOAD_DB", "phishing_log",
+		`[(u'http://x/', '10.0.0.1', u'\u4e2d', 3L, datetime.datetime(2020, 1, 2, 3, 4)), ("it's", None, '\xe4\xb8\xad', -1, True)]`, b.now)
+	e, err := s.Receive(b.packet(text))
+	if err != nil || !e.Established || e.Message == nil {
+		t.Fatalf("%+v, %v, %v", e, err, s.Cause())
+	}
+	m := e.Message
+	if s.Point() != "point-01" || m.Op != OpUpload || m.RequestID.Epoch() != LegacyEpoch|uint64(b.now.Unix()) {
+		t.Fatalf("%q %v %v", s.Point(), m.Op, m.RequestID)
+	}
+	u, err := m.UploadRequest()
+	if err != nil || u.Table != "phishing_log" || u.Rows.Len() != 2 || !slices.Equal(u.Rows.Columns, make([]string, 5)) {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	want := []any{"http://x/", "10.0.0.1", "中", int64(3), "2020-01-02 03:04:00", "it's", nil, "中", int64(-1), int64(1)}
+	if !slices.Equal(u.Rows.Values, want) {
+		t.Errorf("%#v", u.Rows.Values)
+	}
+	if _, err := u.Digest(); err != nil {
+		t.Error(err)
+	}
+	got := b.send(s, m.Reply(StatusOK, UploadReply{Applied: 2}))
+	wantText := "{'userid': 'point-01', 'Business': {'Type': 'UPLOAD_DB', 'Content': None, 'Table_Name': 'phishing_log', 'Table_Field': None, 'Is_Syncdb': True}, " +
+		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, 'Info_Status': {'Info_Type': 'RESPONSE', 'Security_Token': '" +
+		legacyMD5([]byte("None2026-01-02 03:04:05.000000"+testLegacyToken)) + "', 'Time': '2026-01-02 03:04:05.000000', 'Is_End': True}}"
+	if len(got) != 1 || got[0] != wantText {
+		t.Errorf("%s\nwant\n%s", got, wantText)
+	}
+	if err := s.Send(m.Reply(StatusOK, UploadReply{}), nil); !errors.Is(err, ErrState) {
+		t.Errorf("a second reply: %v", err)
+	}
+}
+
+func TestLegacyDownload(t *testing.T) {
+	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxRows = 1000 })
+	s := b.session()
+	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", `[((u'update_time', u'1970-01-01 00:00:00'),)]`, b.now))
+	d, err := m.DownloadRequest()
+	if err != nil || d.Table != "black_list" || d.MaxRows != 1000 || len(d.State) != 1 || d.State[0] != (StateItem{"update_time", "1970-01-01 00:00:00"}) {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	part := func(r *DownloadReply) *Message {
+		p := m.Reply(StatusOK, r)
+		p.Flags = FlagMore
+		return p
+	}
+	columns, types := []string{"a", "b"}, []string{"VARCHAR", "INT"}
+	for _, r := range []*DownloadReply{
+		{Statement: 0, Columns: columns, Types: types, Values: []any{"x", int64(1)}},
+		{Statement: 0, Columns: columns, Types: types, Values: []any{"中", nil}},
+		{Statement: 2, Columns: []string{"c"}, Types: []string{"DATETIME"}, Values: []any{"2020-01-02 03:04:00"}},
+	} {
+		if got := b.send(s, part(r)); got != nil {
+			t.Fatalf("sent %s", got)
+		}
+	}
+	got := b.send(s, m.Reply(StatusOK, &DownloadReply{Total: 3}))
+	want := `'Content': [[(u'x', 1L), (u'\u4e2d', None)], [], [(datetime.datetime(2020, 1, 2, 3, 4),)]], 'Table_Name'`
+	if len(got) != 1 || !strings.Contains(got[0], want) {
+		t.Errorf("%s\nlacks\n%s", got, want)
+	}
+}
+
+func TestLegacyDownloadOfNothing(t *testing.T) {
+	b := newLegacyBench(t, nil)
+	s := b.session()
+	for i, content := range []string{"None", "''", "[]", "()"} {
+		m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", content, b.now.Add(time.Duration(i)*time.Microsecond)))
+		if d, err := m.DownloadRequest(); err != nil || len(d.State) != 0 {
+			t.Fatalf("%+v, %v", d, err)
+		}
+		if got := b.send(s, m.Reply(StatusOK, &DownloadReply{})); len(got) != 1 || !strings.Contains(got[0], "'Content': [], ") {
+			t.Error(got)
+		}
+	}
+}
+
+// TestLegacyOrder: replies leave in the order of the requests, whichever is ready first, and so does the answer to a
+// request that is refused at once.
+func TestLegacyOrder(t *testing.T) {
+	b := newLegacyBench(t, nil)
+	s := b.session()
+	var m [3]*Message
+	for i := range m {
+		m[i] = b.receive(s, legacyAsk("point-01", "UPLOAD_DB", fmt.Sprint("table", i), "[(1,)]", b.now.Add(time.Duration(i)*time.Second)))
+	}
+	if e, err := s.Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "table3", "[(1,), (1, 2)]", b.now))); err != nil || e.Message != nil || e.Reply != nil || e.Reject != nil {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if got := b.send(s, m[1].Reply(StatusOK, UploadReply{})); got != nil {
+		t.Fatalf("the second reply left first: %s", got)
+	}
+	if got := b.send(s, m[0].Reply(StatusOK, UploadReply{})); len(got) != 2 || !strings.Contains(got[0], "table0") || !strings.Contains(got[1], "table1") {
+		t.Fatalf("%s", got)
+	}
+	got := b.send(s, m[2].Reply(StatusNoRule, ErrorReply{Message: "no rule"}))
+	if len(got) != 2 || !strings.Contains(got[0], "table2") || !strings.Contains(got[1], "table3") {
+		t.Fatalf("%s", got)
+	}
+	if !strings.Contains(got[0], `'Error': {'Error_Flag': True, 'Error_Type': 'Server_config_Error', 'Error_Info': 'SG0200: no rule'}`) {
+		t.Error(got[0])
+	}
+	if !strings.Contains(got[1], `'Error_Type': 'Client_Data_Pack_Error', 'Error_Info': "SG0203: the request's`) {
+		t.Error(got[1])
+	}
+	e, err := s.Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "table4", "[(1, [2])]", b.now)))
+	if err != nil || e.Message != nil || !strings.Contains(b.text(e.Reply), "Client_Data_Pack_Error") {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestLegacyRetry: the same bytes have the same id; an upload may come again, a download may not.
+func TestLegacyRetry(t *testing.T) {
+	b := newLegacyBench(t, nil)
+	upload := legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now)
+	first := b.receive(b.session(), upload)
+	b.now = b.now.Add(time.Minute)
+	if again := b.receive(b.session(), upload); again.RequestID != first.RequestID {
+		t.Errorf("ids %v and %v", first.RequestID, again.RequestID)
+	}
+	if other := b.receive(b.session(), legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now)); other.RequestID == first.RequestID {
+		t.Error("another time, the same id")
+	}
+	download := legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now)
+	b.receive(b.session(), download)
+	for name, text := range map[string]string{
+		"a download again":           download,
+		"a token under another text": strings.Replace(upload, "'Table_Name': 't'", "'Table_Name': 'u'", 1),
+		"a token of another point":   strings.Replace(upload, "point-01", "point-02", 1),
+		"an upload's as a download":  strings.Replace(upload, "UPLOAD_DB", "DOLOAD_DB", 1),
+	} {
+		s := b.session()
+		if e, err := s.Receive(b.packet(text)); err != nil || e.Reject == nil || !errors.Is(s.Cause(), ErrLegacyReplay) {
+			t.Errorf("%s: %+v, %v, %v", name, e, err, s.Cause())
+		}
+	}
+	b.now = b.now.Add(5 * time.Minute)
+	s := b.session()
+	if e, err := s.Receive(b.packet(upload)); err != nil || e.Reject == nil || !errors.Is(s.Cause(), ErrLegacyTime) {
+		t.Errorf("outside the window: %+v, %v, %v", e, err, s.Cause())
+	}
+}
+
+func TestLegacyMemory(t *testing.T) {
+	now := testEpoch
+	m := newLegacyMemory(time.Minute, 3)
+	admit := func(n byte, at time.Time, repeat bool) error {
+		return m.admit([16]byte{n}, [16]byte{1}, at, now, repeat)
+	}
+	for n := byte(1); n <= 3; n++ {
+		if err := admit(n, now, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admit(4, now, false); !errors.Is(err, ErrLegacyFull) {
+		t.Errorf("a fourth of three: %v", err)
+	}
+	if err := admit(1, now, false); !errors.Is(err, ErrLegacyReplay) {
+		t.Errorf("again: %v", err)
+	}
+	for range legacyRetries {
+		if err := admit(2, now, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admit(2, now, true); !errors.Is(err, ErrLegacyReplay) {
+		t.Errorf("too many retries: %v", err)
+	}
+	then := now
+	// As long as the token's time is in the window it must be remembered, also when it was ahead of ours.
+	for now = now.Add(time.Second); now.Sub(then) <= time.Minute; now = now.Add(time.Second) {
+		if err := admit(1, then, false); !errors.Is(err, ErrLegacyReplay) {
+			t.Fatalf("after %v: %v", now.Sub(then), err)
+		}
+	}
+	now = then.Add(3 * time.Minute)
+	if err := admit(9, now, false); err != nil || m.tokens != 1 || len(m.slots) != 1 {
+		t.Errorf("%v; %d tokens in %d slots", err, m.tokens, len(m.slots))
+	}
+}
+
+// TestLegacyReplayEverywhere: whatever the time of a token within the window and of its replay, it is refused.
+func TestLegacyReplayEverywhere(t *testing.T) {
+	const window = 10 * time.Second
+	for ahead := -window; ahead <= window; ahead += 500 * time.Millisecond {
+		m := newLegacyMemory(window, 100)
+		at := testEpoch.Add(ahead)
+		if err := m.admit([16]byte{1}, [16]byte{}, at, testEpoch, false); err != nil {
+			t.Fatal(err)
+		}
+		for now := testEpoch; now.Sub(at) <= window; now = now.Add(250 * time.Millisecond) {
+			if err := m.admit([16]byte{1}, [16]byte{}, at, now, false); !errors.Is(err, ErrLegacyReplay) {
+				t.Fatalf("token %v ahead, replayed %v later: %v", ahead, now.Sub(testEpoch), err)
+			}
+		}
+	}
+}
+
+func TestLegacyFull(t *testing.T) {
+	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxTokens = 1 })
+	s := b.session()
+	b.receive(s, legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
+	e, err := b.session().Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(2,)]", b.now)))
+	if err != nil || e.Message != nil || e.Reject != nil || !strings.Contains(b.text(e.Reply), "'Server_DB_Error', 'Error_Info': 'SG0002") {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestLegacyDialects: a reply is printed as the point's Python prints.
+func TestLegacyDialects(t *testing.T) {
+	reply := func(b *legacyBench, content string) string {
+		b.now = b.now.Add(time.Second)
+		s := b.session()
+		m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", content, b.now))
+		got := b.send(s, m.Reply(StatusOK, &DownloadReply{
+			Columns: []string{"a", "b", "c", "d"}, Types: []string{"VARCHAR", "BIGINT", "TIME", "BLOB"},
+			Values: []any{"x", int64(1), "25:00:00.000001", []byte{0xff}, "中", nil, nil, nil},
+		}))
+		_, after, _ := strings.Cut(got[0], "'Content': ")
+		content, _, _ = strings.Cut(after, ", 'Table_Name'")
+		return content
+	}
+	const (
+		two     = `[[(u'x', 1L, datetime.timedelta(1, 3600, 1), '\xff'), (u'\u4e2d', None, None, None)]]`
+		three   = `[[('x', 1, datetime.timedelta(days=1, seconds=3600, microseconds=1), b'\xff'), ('中', None, None, None)]]`
+		three6  = `[[('x', 1, datetime.timedelta(1, 3600, 1), b'\xff'), ('中', None, None, None)]]`
+		neutral = `[[('x', 1, datetime.timedelta(1, 3600, 1), '\xff'), (u'\u4e2d', None, None, None)]]`
+	)
+	b := newLegacyBench(t, nil)
+	for _, tt := range []struct{ content, want string }{
+		{"None", neutral},
+		{"[(('t', '1970'),)]", neutral},
+		{"[((u't', u'1970'),)]", two},
+		{"None", two},
+		{"[(('t', '中'),)]", three},
+		{"None", three},
+	} {
+		if got := reply(b, tt.content); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.content, got, tt.want)
+		}
+	}
+	b = newLegacyBench(t, func(o *LegacyOptions) { o.Fallback = pyliteral.Python36 })
+	if got := reply(b, "[(('t', '中'),)]"); got != three6 {
+		t.Errorf("fallback 3.6: %s", got)
+	}
+	b = newLegacyBench(t, func(o *LegacyOptions) {
+		o.Dialect = func(point string) (pyliteral.Dialect, bool) { return pyliteral.Python3, point == "point-01" }
+	})
+	if got := reply(b, "[((u't', u'1970'),)]"); got != three {
+		t.Errorf("configured: %s", got)
+	}
+	s := b.session()
+	m := b.receive(s, legacyAsk("point-01", "UPLOAD_DB", "t", `[('\xa0',)]`, b.now))
+	if u, err := m.UploadRequest(); err != nil || u.Rows.Values[0] != "\u00a0" {
+		t.Errorf("%#v, %v", u, err)
+	}
+}
+
+func TestLegacyTooLarge(t *testing.T) {
+	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxReply = 1024 })
+	s := b.session()
+	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now))
+	part := m.Reply(StatusOK, &DownloadReply{Columns: []string{"a"}, Types: []string{"TEXT"}, Values: []any{strings.Repeat("x", 600)}})
+	part.Flags = FlagMore
+	b.send(s, part)
+	var sent []byte
+	err := s.Send(part, func(p []byte) error { sent = p; return nil })
+	if !errors.Is(err, ErrLegacyReply) || StatusOf(err) != StatusTooLarge {
+		t.Errorf("over the bound: %v", err)
+	}
+	if text := b.text(sent); !strings.Contains(text, "'Content': None, ") || !strings.Contains(text, "SG0005") {
+		t.Error(text)
+	}
+	if err := s.Send(part, nil); !errors.Is(err, ErrState) {
+		t.Errorf("a part after the end: %v", err)
+	}
+}
+
+func TestLegacyNetworks(t *testing.T) {
+	b := newLegacyBench(t, nil)
+	if _, err := b.NewSession(netip.MustParseAddr("198.51.100.1")); !errors.Is(err, ErrLegacyNetwork) {
+		t.Errorf("a stranger's address: %v", err)
+	}
+}
+
+func TestLegacyNames(t *testing.T) {
+	b := newLegacyBench(t, func(o *LegacyOptions) {
+		o.Names = map[string]string{"userid": "uid", "Security_Token": "token", "DOLOAD_DB": "DOWNLOAD_DB", "RESPONSE": "ANSWER", "Server_config_Error": "CONFIG"}
+	})
+	s := b.session()
+	text := legacyAsk("point-01", "DOWNLOAD_DB", "t", "None", b.now, "userid", "uid", "Security_Token", "token")
+	m := b.receive(s, text)
+	var got string
+	err := s.Send(m.Reply(StatusRuleBroken, ErrorReply{Message: "x"}), func(p []byte) error {
+		plain, err := openLegacy(p, b.cbc)
+		got = string(plain)
+		return err
+	})
+	if err != nil || !strings.HasPrefix(got, "{'uid': 'point-01'") || !strings.Contains(got, "'Error_Type': 'CONFIG'") ||
+		!strings.Contains(got, "'Info_Type': 'ANSWER', 'token': '") {
+		t.Errorf("%s, %v", got, err)
+	}
+	for _, names := range []map[string]string{{"nonsense": "x"}, {"Type": ""}, {"Type": "Content"}, {"UPLOAD_DB": "DOLOAD_DB"}, {"Time": "\xff"}} {
+		if _, err := newLegacyNames(names); err == nil {
+			t.Errorf("%v passed", names)
+		}
+	}
+	if _, err := newLegacyNames(map[string]string{"Server_DB_Error": "Error", "Server_config_Error": "Error"}); err != nil {
+		t.Errorf("one word for two errors: %v", err)
+	}
+}
+
+func TestLegacyWords(t *testing.T) {
+	n, err := newLegacyNames(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s, want := range map[Status]string{
+		StatusMalformed: "Receive_Data_Error", StatusBadMD5: "Receive_Data_Error", StatusRejected: "Info_Certification_Error",
+		StatusLegacyRefused: "Info_Certification_Error", StatusNoRule: "Server_config_Error", 104: "Server_config_Error",
+		StatusRuleBroken: "Server_config_Error", StatusRequestMismatch: "Client_Data_Pack_Error", StatusRequestIDReused: "Client_Data_Pack_Error",
+		StatusTooLarge: "Client_Data_Pack_Error", StatusBusy: "Server_DB_Error", StatusDBUnavailable: "Server_DB_Error", StatusInternal: "Server_DB_Error",
+	} {
+		if got := n.word(s); got != want {
+			t.Errorf("%v is %s, want %s", s, got, want)
+		}
+	}
+}
+
+func TestNewLegacyRefuses(t *testing.T) {
+	for name, change := range map[string]func(*LegacyOptions){
+		"no token key": func(o *LegacyOptions) { o.TokenKey = "" },
+		"no networks":  func(o *LegacyOptions) { o.Networks = nil },
+		"no allow":     func(o *LegacyOptions) { o.Allow = nil },
+		"short key":    func(o *LegacyOptions) { o.Key = o.Key[:15] },
+		"short iv":     func(o *LegacyOptions) { o.IV = o.Key[:15] },
+		"long window":  func(o *LegacyOptions) { o.Window = 2 * time.Hour },
+		"small frame":  func(o *LegacyOptions) { o.MaxFrame = 1 },
+	} {
+		o := LegacyOptions{Key: []byte(testLegacyKey), TokenKey: "x", Networks: make([]netip.Prefix, 1), Allow: func(string) bool { return true }, Clock: time.Now}
+		if _, err := NewLegacy(o); err != nil {
+			t.Fatal(err)
+		}
+		change(&o)
+		if _, err := NewLegacy(o); err == nil {
+			t.Errorf("%s: passed", name)
+		}
+	}
+}
+
+// TestLegacyCut: however a stream of packets is cut, the same packets come out.
+func TestLegacyCut(t *testing.T) {
+	b := newLegacyBench(t, nil)
+	one := b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
+	two := b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(2, 'x')]", b.now))
+	stream := slices.Concat(one, two, one)
+	for cut := range len(stream) + 1 {
+		var got [][]byte
+		var buf []byte
+		for _, segment := range [][]byte{stream[:cut], stream[cut:]} {
+			buf = append(buf, segment...)
+			for {
+				n, err := SplitLegacy(buf, 1<<20)
+				if err != nil {
+					t.Fatalf("cut at %d: %v", cut, err)
+				}
+				if n == 0 {
+					break
+				}
+				got = append(got, bytes.Clone(buf[:n]))
+				buf = buf[n:]
+			}
+		}
+		if len(got) != 3 || !bytes.Equal(got[0], one) || !bytes.Equal(got[1], two) || !bytes.Equal(got[2], one) || len(buf) != 0 {
+			t.Fatalf("cut at %d: %d packets and %d bytes left", cut, len(got), len(buf))
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package protocol
+
+import (
+	"fmt"
+	"math/big"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"syncgate/internal/pyliteral"
+)
+
+// fromLegacy is a value of an agent as the SQL value that its MySQLdb would have read: text, also of numbers and times
+// that Go or CBOR has no kind for. ok is false for a container.
+func fromLegacy(v pyliteral.Value) (value any, ok bool) {
+	switch x := v.(type) {
+	case nil, int64, float64:
+		return x, true
+	case bool:
+		if x {
+			return int64(1), true
+		}
+		return int64(0), true
+	case pyliteral.Long:
+		return int64(x), true
+	case *big.Int:
+		if x.IsUint64() {
+			return x.Uint64(), true
+		}
+		return x.String(), true
+	case pyliteral.Str:
+		return fromLegacyText(string(x)), true
+	case pyliteral.Unicode:
+		return fromLegacyText(string(x)), true
+	case pyliteral.Bytes:
+		return []byte(x), true
+	case pyliteral.Decimal:
+		return string(x), true
+	case pyliteral.DateTime, pyliteral.Date, pyliteral.Time:
+		text, err := pyliteral.AppendStr(nil, x, pyliteral.Python2) // ISO, as MySQL writes it
+		return string(text), err == nil
+	case pyliteral.TimeDelta:
+		return fromLegacyTime(x), true
+	}
+	return nil, false
+}
+
+// fromLegacyText is bytes where s is not UTF-8: MySQL then takes it for a binary column, and refuses the row for another.
+func fromLegacyText(s string) any {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return []byte(s)
+}
+
+// fromLegacyTime is MySQL's text of a TIME: [-]hh:mm:ss[.ffffff], with as many hours as it takes.
+func fromLegacyTime(d pyliteral.TimeDelta) string {
+	us := (int64(d.Days)*86400+int64(d.Seconds))*1e6 + int64(d.Microseconds)
+	sign := ""
+	if us < 0 {
+		us, sign = -us, "-"
+	}
+	s := us / 1e6
+	text := fmt.Sprintf("%s%02d:%02d:%02d", sign, s/3600, s/60%60, s%60)
+	if us %= 1e6; us != 0 {
+		text += fmt.Sprintf(".%06d", us)
+	}
+	return text
+}
+
+// legacyKind is what MySQLdb makes of a column.
+type legacyKind int
+
+const (
+	legacyText legacyKind = iota
+	legacyInt             // int
+	legacyLong            // long in Python 2
+	legacyFloat
+	legacyDecimal
+	legacyDateTime
+	legacyDate
+	legacyTime
+	legacyBytes
+)
+
+// legacyKindOf goes from the name of a MySQL type, with or without UNSIGNED, to what MySQLdb 1.2 converts it to.
+func legacyKindOf(mysqlType string) legacyKind {
+	t := strings.TrimPrefix(strings.ToUpper(mysqlType), "UNSIGNED ")
+	if i := strings.IndexAny(t, " ("); i >= 0 {
+		t = t[:i]
+	}
+	switch t {
+	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR":
+		return legacyInt
+	case "INT", "INTEGER", "BIGINT":
+		return legacyLong
+	case "FLOAT", "DOUBLE", "REAL":
+		return legacyFloat
+	case "DECIMAL", "NUMERIC":
+		return legacyDecimal
+	case "DATETIME", "TIMESTAMP":
+		return legacyDateTime
+	case "DATE":
+		return legacyDate
+	case "TIME":
+		return legacyTime
+	case "BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "GEOMETRY", "VECTOR":
+		return legacyBytes
+	}
+	return legacyText
+}
+
+// legacyPrinter makes the Python values of one reply.
+type legacyPrinter struct {
+	dialect pyliteral.Dialect
+	// neutral: the point has not shown which Python it has. Then text in ASCII is printed as '…' and no number as 1L,
+	// which reads and prints the same in both.
+	neutral bool
+}
+
+func (p legacyPrinter) text(s string) pyliteral.Value {
+	if !utf8.ValidString(s) {
+		return pyliteral.Bytes(s)
+	}
+	if p.neutral && isASCII(s) {
+		return pyliteral.Str(s)
+	}
+	return pyliteral.Unicode(s)
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// value is a SQL value of a column as that agent's MySQLdb would have given it. ok is false for what is no SQL value.
+func (p legacyPrinter) value(v any, k legacyKind) (value pyliteral.Value, ok bool) {
+	switch x := v.(type) {
+	case nil:
+		return nil, true
+	case int64:
+		return p.integer(x, k), true
+	case uint64:
+		if int64(x) >= 0 {
+			return p.integer(int64(x), k), true
+		}
+		return new(big.Int).SetUint64(x), true
+	case float32:
+		// MySQL's text of a FLOAT is the shortest that is that FLOAT again, and MySQLdb read that text.
+		f, err := strconv.ParseFloat(strconv.FormatFloat(float64(x), 'g', -1, 32), 64)
+		return f, err == nil
+	case float64:
+		return x, true
+	case []byte:
+		if x == nil {
+			return nil, true
+		}
+		return pyliteral.Bytes(x), true
+	case string:
+		return p.parsed(x, k), true
+	}
+	return nil, false
+}
+
+func (p legacyPrinter) integer(i int64, k legacyKind) pyliteral.Value {
+	switch {
+	case k == legacyFloat:
+		return float64(i)
+	case k == legacyInt || p.neutral || p.dialect != pyliteral.Python2:
+		return i
+	}
+	return pyliteral.Long(i)
+}
+
+// parsed is MySQL's text of a value. What a kind can't hold stays text, as a date in year 0; a zero date is None.
+func (p legacyPrinter) parsed(s string, k legacyKind) pyliteral.Value {
+	switch k {
+	case legacyInt, legacyLong:
+		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return p.integer(i, k)
+		}
+	case legacyFloat:
+		if f, err := strconv.ParseFloat(s, 64); err == nil {
+			return f
+		}
+	case legacyDecimal:
+		if _, err := pyliteral.Append(nil, pyliteral.Decimal(s), p.dialect); err == nil {
+			return pyliteral.Decimal(s)
+		}
+	case legacyDateTime, legacyDate:
+		if strings.HasPrefix(s, "0000-00-00") {
+			return nil
+		}
+		if t, err := time.Parse("2006-01-02 15:04:05", s); err == nil && t.Year() >= 1 {
+			return pyliteral.DateTime{Year: t.Year(), Month: int(t.Month()), Day: t.Day(),
+				Hour: t.Hour(), Minute: t.Minute(), Second: t.Second(), Microsecond: t.Nanosecond() / 1000}
+		}
+		if t, err := time.Parse("2006-01-02", s); err == nil && t.Year() >= 1 {
+			return pyliteral.Date{Year: t.Year(), Month: int(t.Month()), Day: t.Day()}
+		}
+	case legacyTime:
+		if d, ok := legacyTimedelta(s); ok {
+			return d
+		}
+	case legacyBytes:
+		return pyliteral.Bytes(s)
+	}
+	return p.text(s)
+}
+
+// legacyTimedelta reads MySQL's text of a TIME.
+func legacyTimedelta(s string) (pyliteral.TimeDelta, bool) {
+	s, neg := strings.CutPrefix(s, "-")
+	clock, frac, _ := strings.Cut(s, ".")
+	parts := strings.Split(clock, ":")
+	if len(parts) != 3 || len(frac) > 6 {
+		return pyliteral.TimeDelta{}, false
+	}
+	us := int64(0)
+	for i, part := range append(parts, frac+"000000"[len(frac):]) {
+		n, err := strconv.ParseUint(part, 10, 32)
+		if err != nil || i == 0 && n > 1e6 {
+			return pyliteral.TimeDelta{}, false
+		}
+		us = us*[...]int64{1, 60, 60, 1e6}[i] + int64(n)
+	}
+	if neg {
+		us = -us
+	}
+	const day = 86400 * 1e6
+	days := us / day
+	if us %= day; us < 0 {
+		us, days = us+day, days-1
+	}
+	return pyliteral.TimeDelta{Days: int(days), Seconds: int(us / 1e6), Microseconds: int(us % 1e6)}, true
+}
