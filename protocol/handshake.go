@@ -164,7 +164,9 @@ func (e *RejectError) Error() string {
 	return fmt.Sprintf("protocol: rejected: %s %s, retry after %s", e.Status, e.Status.Info().Name, e.RetryAfter)
 }
 
-func rejectFrame(s Status, retryAfter time.Duration) []byte {
+// RejectFrame is a whole REJECT, for a server that takes no more connections or is stopping. retryAfter is rounded up to
+// ms; 0 gives no hint.
+func RejectFrame(s Status, retryAfter time.Duration) []byte {
 	var body [rejectSize]byte
 	binary.BigEndian.PutUint16(body[:], uint16(s))
 	ms := min(max((retryAfter+time.Millisecond-1)/time.Millisecond, 0), math.MaxUint32)

@@ -183,16 +183,16 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	now := s.server.opts.Clock()
 	if d := s.server.limiter.wait(s.remote, now); d > 0 {
 		s.rejected = true
-		return Event{Reject: rejectFrame(StatusBusy, d)}, nil
+		return Event{Reject: RejectFrame(StatusBusy, d)}, nil
 	}
 	reply, err := s.greet(frame, now)
 	switch {
 	case errors.Is(err, ErrVersion):
 		s.rejected = true
-		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
+		return Event{Reject: RejectFrame(StatusVersionUnsupported, 0)}, nil
 	case err != nil:
 		s.rejected = true
-		return Event{Reject: rejectFrame(StatusRejected, 0), RejectAfter: s.server.opts.RejectDelay}, nil
+		return Event{Reject: RejectFrame(StatusRejected, 0), RejectAfter: s.server.opts.RejectDelay}, nil
 	}
 	return Event{Reply: reply}, nil
 }
