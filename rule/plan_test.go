@@ -3,6 +3,7 @@ package rule_test
 import (
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -197,9 +198,18 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// Every number has a name of its own, within the hundred that is the rules'.
+// Every number is where it was promised, and docs/rules.md tells its cause and cure.
 func TestCodes(t *testing.T) {
 	if rule.UnknownColumn.String() != "SG0104" || rule.BadColumn != 100 || rule.SharedKey != 145 {
 		t.Error("numbers have moved")
+	}
+	doc, err := os.ReadFile("../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for c := rule.BadColumn; c <= rule.SharedKey; c++ {
+		if !strings.Contains(string(doc), "\n| "+c.String()+" | ") {
+			t.Errorf("docs/rules.md does not explain %s", c)
+		}
 	}
 }
