@@ -16,8 +16,12 @@ const sessionMode = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBS
 // lockWait bounds how long one upload waits for another's rows, seconds; the default of 50 would hold a worker.
 const lockWait = 5
 
-// cachedStatements bounds the prepared statements of one connection.
-const cachedStatements = 64
+// What one connection keeps prepared at most. The server spends about 530 bytes on each placeholder (measured on
+// MariaDB 10.11), so that a connection costs it 17 MB at worst.
+const (
+	cachedStatements = 64
+	cachedMarks      = 32768
+)
 
 // mysqlConn is what the driver's connections can do and database/sql asks for.
 type mysqlConn interface {
@@ -87,6 +91,7 @@ type conn struct {
 	mysqlConn
 	stmts  map[stmtKey]*list.Element // of *cached
 	order  *list.List                // the most recently used in front
+	marks  int                       // placeholders of all of them
 	broken bool                      // a transaction or a result may be left on it: not to be used again
 
 	args  []any // scratch of bind
@@ -126,9 +131,10 @@ func (c *conn) prepared(ctx context.Context, key stmtKey, build func() string) (
 	if err != nil {
 		return nil, err
 	}
-	for c.order.Len() >= cachedStatements {
+	for c.order.Len() > 0 && (c.order.Len() >= cachedStatements || c.marks+st.NumInput() > cachedMarks) {
 		c.forget(c.order.Back())
 	}
+	c.marks += st.NumInput()
 	made := &cached{key: key, stmt: st.(preparedStmt)}
 	c.stmts[key] = c.order.PushFront(made)
 	return made.stmt, nil
@@ -137,6 +143,7 @@ func (c *conn) prepared(ctx context.Context, key stmtKey, build func() string) (
 func (c *conn) forget(at *list.Element) {
 	old := c.order.Remove(at).(*cached)
 	delete(c.stmts, old.key)
+	c.marks -= old.stmt.NumInput()
 	if old.stmt.Close() != nil {
 		c.broken = true // the connection is lost; the next statement on it says so
 	}
@@ -148,7 +155,11 @@ func (c *conn) exec(ctx context.Context, key stmtKey, build func() string) (int6
 	if err != nil {
 		return 0, err
 	}
-	res, err := st.ExecContext(ctx, c.bound())
+	args, err := c.bound(st)
+	if err != nil {
+		return 0, err
+	}
+	res, err := st.ExecContext(ctx, args)
 	if err != nil {
 		c.dropStale(key, err)
 		return 0, err
@@ -163,7 +174,11 @@ func (c *conn) query(ctx context.Context, sql string) (driver.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := st.QueryContext(ctx, c.bound())
+	args, err := c.bound(st)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := st.QueryContext(ctx, args)
 	if err != nil {
 		c.dropStale(key, err)
 	}
@@ -179,16 +194,25 @@ func (c *conn) dropStale(key stmtKey, err error) {
 	}
 }
 
-// bound is c.args as the driver wants them.
-func (c *conn) bound() []driver.NamedValue {
+// bound is c.args as the driver wants them. ErrMismatch: they are not SQL values, or not as many as the statement has.
+func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
+	if st.NumInput() != len(c.args) {
+		return nil, fmt.Errorf("%w: %d values for %d placeholders", ErrMismatch, len(c.args), st.NumInput())
+	}
 	c.named = c.named[:0]
 	for i, v := range c.args {
-		if b, ok := v.([]byte); ok && b == nil {
-			v = []byte{} // the driver takes nil bytes for NULL
+		switch b := v.(type) {
+		case nil, int64, uint64, float64, string:
+		case []byte:
+			if b == nil {
+				v = []byte{} // the driver takes nil bytes for NULL
+			}
+		default:
+			return nil, fmt.Errorf("%w: a value of type %T", ErrMismatch, v)
 		}
 		c.named = append(c.named, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}
-	return c.named
+	return c.named, nil
 }
 
 // setIsolation chooses READ COMMITTED, under which an UPDATE that matches nothing locks no gap. A binary log of

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	chunkMarks = 16384   // placeholders of one statement; the protocol's limit is 65,535
+	chunkMarks = 8192    // placeholders of one statement; the protocol's limit is 65,535
 	chunkBytes = 4 << 20 // values of one statement; also at most half of max_allowed_packet
 )
 
@@ -56,7 +56,7 @@ type rowView struct {
 // newRowView matches the columns of rows with the fields of the plan. ErrMismatch: they are not the same ones.
 func newRowView(p *rule.Plan, rows rule.Rows) (rowView, error) {
 	v := rowView{width: len(p.Fields), values: rows.Values}
-	if rows.Columns != nil && len(rows.Columns) != v.width {
+	if n := len(rows.Columns); n > 0 && n != v.width {
 		return v, fmt.Errorf("%w: %d columns, the rule has %d fields", ErrMismatch, len(rows.Columns), v.width)
 	}
 	if v.width == 0 || len(rows.Values)%v.width != 0 {
