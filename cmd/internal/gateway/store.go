@@ -71,9 +71,10 @@ func (c centre) Table(ctx context.Context, name string) (*rule.Table, error) {
 	return t, numbered(err)
 }
 
-// Check implements business.RuleSource.
-func (c centre) Check(ctx context.Context, s *rule.Statement) error {
-	return numbered(c.Store.Check(ctx, s))
+// CheckPlan implements business.RuleSource.
+func (c centre) CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error) {
+	ds, err := c.Store.CheckPlan(ctx, p, t)
+	return ds, numbered(err)
 }
 
 // RecordStates implements business.StatusSink.

@@ -1,0 +1,242 @@
+package business
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"syncgate/protocol"
+	"syncgate/rule"
+)
+
+// HandlerOptions make a Handler. A zero field takes the default named beside it.
+type HandlerOptions struct {
+	Store    Store     // required
+	Registry *Registry // required
+
+	MaxUploadRows   int            // rows of one upload; 200,000
+	MaxDownloadRows int            // rows of one page of a download; 50,000
+	Location        *time.Location // of the database sessions' time_zone; UTC
+
+	Clock  func() time.Time // time.Now
+	Logger zerolog.Logger
+}
+
+// Handler does what requests ask for. It is the Runner of a Pool.
+type Handler struct {
+	o HandlerOptions
+}
+
+// NewHandler checks o and makes a handler.
+func NewHandler(o HandlerOptions) (*Handler, error) {
+	if o.Store == nil || o.Registry == nil {
+		return nil, errors.New("business: a handler needs a Store and a Registry")
+	}
+	if o.MaxUploadRows <= 0 {
+		o.MaxUploadRows = 200_000
+	}
+	if o.MaxDownloadRows <= 0 {
+		o.MaxDownloadRows = 50_000
+	}
+	if o.Location == nil {
+		o.Location = time.UTC
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	return &Handler{o}, nil
+}
+
+// Notice is the news that a PING and a SUBSCRIBE are answered with. It takes no time, so that it may be asked on an
+// event loop.
+func (h *Handler) Notice() *protocol.PingReply {
+	return &protocol.PingReply{RulesVersion: h.o.Registry.Version(), ClockMs: h.o.Clock().UnixMilli()}
+}
+
+// Run answers any request but an upload. ctx ends when its client is gone.
+func (h *Handler) Run(ctx context.Context, r *Request) {
+	var err error
+	var e *Entry
+	switch r.Message.Op {
+	case protocol.OpPing:
+		r.reply(h.Notice())
+	case protocol.OpRules:
+		err = h.rules(r)
+	case protocol.OpDownload:
+		e, err = h.download(ctx, r)
+	default:
+		err = ErrUnsupported
+	}
+	if err != nil {
+		h.refuse(r, e, err)
+	}
+}
+
+// Uploads runs a batch of uploads and answers each.
+func (h *Handler) Uploads(ctx context.Context, batch []*Request) []protocol.Status {
+	statuses := make([]protocol.Status, len(batch))
+	entries := make([]*Entry, len(batch))
+	uploads := make([]*Upload, 0, len(batch))
+	at := make([]int, 0, len(batch))
+	for i, r := range batch {
+		u, e, err := h.upload(r)
+		if entries[i] = e; err != nil {
+			statuses[i] = h.refuse(r, e, err)
+			continue
+		}
+		uploads, at = append(uploads, u), append(at, i)
+	}
+	if len(uploads) == 0 {
+		return statuses
+	}
+	for k, o := range h.o.Store.Apply(ctx, uploads) {
+		r, e := batch[at[k]], entries[at[k]]
+		if o.Err != nil {
+			statuses[at[k]] = h.refuse(r, e, o.Err)
+			continue
+		}
+		if !o.Duplicate {
+			h.o.Registry.ran(e.Row.ID, o.Applied, nil)
+		}
+		r.reply(o.reply())
+	}
+	return statuses
+}
+
+func (o *Outcome) reply() *protocol.UploadReply {
+	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate}
+	for _, q := range o.Quarantined {
+		reply.Quarantined = append(reply.Quarantined, protocol.QuarantinedRow{
+			Row: uint32(q.Row), Status: protocol.StatusRowRefused, Reason: rowReason(q.Code),
+		})
+	}
+	return reply
+}
+
+// upload is what the store is asked to do for r.
+func (h *Handler) upload(r *Request) (*Upload, *Entry, error) {
+	req, err := r.Message.UploadRequest()
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := h.o.Registry.Find(req.Table, rule.Upload, r.Point)
+	if err != nil {
+		return nil, nil, fmt.Errorf("table %q: %w", req.Table, err)
+	}
+	if req.Rows.Len() > h.o.MaxUploadRows {
+		return nil, e, fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
+	}
+	hash, err := req.Digest()
+	if err != nil {
+		return nil, e, err
+	}
+	rows, err := fit(req.Rows, e.Plan.Fields)
+	if err != nil {
+		return nil, e, err
+	}
+	id := r.Message.RequestID
+	return &Upload{
+		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed,
+		Plan: e.Plan, Rows: rows, Env: h.env(r.Point, e.Plan),
+	}, e, nil
+}
+
+func (h *Handler) env(point string, p *rule.Plan) rule.Env {
+	now := h.o.Clock().In(h.o.Location)
+	since, until := p.Window(now)
+	return rule.Env{Since: since, Until: until, Now: now, Point: point}
+}
+
+// fit says that a request's rows have the rule's fields, by name and in any order; rows without names have the rule's
+// order.
+func fit(rows protocol.Rows, fields []string) (rule.Rows, error) {
+	if !slices.ContainsFunc(rows.Columns, func(c string) bool { return c != "" }) {
+		if len(rows.Values) > 0 && len(rows.Columns) != len(fields) {
+			return rule.Rows{}, &MismatchError{Reason: fmt.Sprintf("it has %d values a row, the rule has %d fields", len(rows.Columns), len(fields))}
+		}
+		return rule.Rows{Values: rows.Values}, nil
+	}
+	missing := slices.Clone(fields)
+	for _, c := range rows.Columns {
+		at := slices.IndexFunc(missing, func(f string) bool { return strings.EqualFold(c, f) })
+		if at < 0 {
+			return rule.Rows{}, &MismatchError{Column: c, Reason: "is not a field of the rule, or comes twice"}
+		}
+		missing = slices.Delete(missing, at, at+1)
+	}
+	if len(missing) > 0 {
+		return rule.Rows{}, &MismatchError{Column: missing[0], Reason: "is a field of the rule and not in the request"}
+	}
+	return rule.Rows(rows), nil
+}
+
+// download streams a rule's rows to the client.
+func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
+	req, err := r.Message.DownloadRequest()
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.o.Registry.Find(req.Table, rule.Download, r.Point)
+	if err != nil {
+		return nil, fmt.Errorf("table %q: %w", req.Table, err)
+	}
+	env := h.env(r.Point, e.Plan)
+	env.Limit = h.o.MaxDownloadRows
+	if req.MaxRows > 0 {
+		env.Limit = min(env.Limit, int(req.MaxRows))
+	}
+	for _, s := range req.State {
+		env.State = append(env.State, rule.StateItem(s))
+	}
+	out := newParts(r)
+	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
+	if err == nil {
+		err = out.end(page)
+	}
+	if err != nil {
+		return e, err
+	}
+	h.o.Registry.ran(e.Row.ID, page.Rows, nil)
+	return e, nil
+}
+
+// rules answers with the rows of sync_control that the point runs itself.
+func (h *Handler) rules(r *Request) error {
+	version, rows, err := h.o.Registry.Client(r.Point)
+	if err != nil {
+		return err
+	}
+	reply := &protocol.RulesReply{Version: version, Rules: make([]protocol.RuleRow, len(rows))}
+	for i := range rows {
+		reply.Rules[i] = ruleRow(&rows[i])
+	}
+	r.reply(reply)
+	return nil
+}
+
+// refuse answers r with err's number and writes the log's one line about it. Failures that pass by themselves and meet
+// every request at once are for the debug level: whoever owns the cause has said so once.
+func (h *Handler) refuse(r *Request, e *Entry, err error) protocol.Status {
+	s := r.fail(err)
+	log := h.o.Logger.Warn()
+	switch s {
+	case protocol.StatusDBUnavailable, protocol.StatusDBReadOnly, protocol.StatusGoingAway:
+		log = h.o.Logger.Debug()
+	case protocol.StatusInternal:
+		log = h.o.Logger.Error()
+	}
+	if e != nil {
+		log = log.Uint64("rule", e.Row.ID).Str("table", e.Row.Table)
+		if !errors.Is(err, context.Canceled) {
+			h.o.Registry.ran(e.Row.ID, 0, err)
+		}
+	}
+	log.Err(err).Stringer("status", s).Str("point", r.Point).Stringer("op", r.Message.Op).
+		Stringer("request", r.Message.RequestID).Msg("request refused")
+	return s
+}

@@ -1,0 +1,165 @@
+package business
+
+import (
+	"bytes"
+	"math"
+
+	"syncgate/protocol"
+)
+
+const (
+	firstPart = 8 << 10   // bytes of a download's first part: a reader begins to work while the rest is read
+	maxPart   = 256 << 10 // bytes of a part in full flow
+)
+
+// parts turns the rows of a Read into the messages of a download. Each part is twice as large as the one before, up to
+// maxPart or half a frame.
+type parts struct {
+	r     *Request
+	frame int // bytes a part must stay below
+	full  int // bytes at which the part at hand is sent
+
+	encoder protocol.RowEncoder
+	typed   *typedParts // the seed-era wire: it prints values, not CBOR
+}
+
+func newParts(r *Request) *parts {
+	p := &parts{r: r, frame: math.MaxInt, full: firstPart}
+	if r.MaxFrame > 0 {
+		p.frame = r.MaxFrame - protocol.RecordOverhead
+	}
+	p.full = min(p.full, p.frame/2)
+	if r.Message.Body != nil {
+		p.typed = &typedParts{}
+	}
+	return p
+}
+
+// Begin implements Sink.
+func (p *parts) Begin(statement int, columns []protocol.Column) error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	if p.typed != nil {
+		p.typed.begin(statement, columns)
+		return nil
+	}
+	return p.encoder.Begin(uint32(statement), columns)
+}
+
+// Row implements Sink.
+func (p *parts) Row(values []any) error {
+	if p.typed != nil {
+		p.typed.add(values)
+		return nil
+	}
+	if p.encoder.Rows() > 0 && p.encoder.Len()+rowSize(values) > p.frame {
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	if err := p.encoder.Append(values); err != nil {
+		return err
+	}
+	if p.encoder.Len() < p.full {
+		return nil
+	}
+	p.full = min(2*p.full, maxPart, p.frame/2)
+	return p.flush()
+}
+
+// rowSize is the most bytes a row takes.
+func rowSize(values []any) int {
+	n := 9 * len(values)
+	for _, v := range values {
+		switch v := v.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		}
+	}
+	return n
+}
+
+// flush sends the rows at hand as one part.
+func (p *parts) flush() error {
+	if p.typed != nil {
+		return p.typed.flush(p.r)
+	}
+	if p.encoder.Rows() == 0 {
+		return nil
+	}
+	m, err := p.encoder.Part(p.r.Message.RequestID)
+	if err != nil {
+		return err
+	}
+	return p.r.send(m)
+}
+
+// end sends the last part, which says where the page ended.
+func (p *parts) end(page Page) error {
+	state := make([]protocol.StateItem, len(page.State))
+	for i, s := range page.State {
+		state[i] = protocol.StateItem(s)
+	}
+	if p.typed != nil {
+		return p.typed.end(p.r, state, page)
+	}
+	m, err := p.encoder.Last(p.r.Message.RequestID, state, page.More)
+	if err != nil {
+		return err
+	}
+	return p.r.send(m)
+}
+
+// typedParts collects rows as values, for a wire whose session prints the whole reply at once.
+type typedParts struct {
+	reply  protocol.DownloadReply
+	binary []bool
+}
+
+func (t *typedParts) begin(statement int, columns []protocol.Column) {
+	t.reply, t.binary = protocol.DownloadReply{Statement: uint32(statement), Total: t.reply.Total}, nil
+	for _, c := range columns {
+		t.reply.Columns = append(t.reply.Columns, c.Name)
+		t.reply.Types = append(t.reply.Types, c.Type)
+		t.binary = append(t.binary, c.Binary)
+	}
+}
+
+func (t *typedParts) add(values []any) {
+	for i, v := range values {
+		if b, ok := v.([]byte); ok && t.binary[i] {
+			v = bytes.Clone(b)
+		}
+		t.reply.Values = append(t.reply.Values, text(v, t.binary[i]))
+	}
+	t.reply.Total++
+}
+
+// flush sends the statement at hand, also when it gave no rows: its place in the reply counts.
+func (t *typedParts) flush(r *Request) error {
+	if t.reply.Columns == nil {
+		return nil
+	}
+	part := t.reply
+	part.Total = 0
+	m := r.Message.Reply(protocol.StatusOK, &part)
+	m.Flags = protocol.FlagMore
+	t.reply.Columns, t.reply.Values = nil, nil
+	return r.send(m)
+}
+
+func (t *typedParts) end(r *Request, state []protocol.StateItem, page Page) error {
+	t.reply.State, t.reply.More = state, page.More
+	return r.send(r.Message.Reply(protocol.StatusOK, &t.reply))
+}
+
+// text is v, with a driver's bytes of a text column as the text they are.
+func text(v any, binary bool) any {
+	if b, ok := v.([]byte); ok && !binary && b != nil {
+		return string(b)
+	}
+	return v
+}

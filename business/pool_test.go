@@ -1,0 +1,501 @@
+package business
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"syncgate/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// answers collects replies.
+type answers struct {
+	mu    sync.Mutex
+	got   map[string]*protocol.Message
+	extra int
+	ready chan string
+}
+
+func newAnswers() *answers {
+	return &answers{got: map[string]*protocol.Message{}, ready: make(chan string, 4096)}
+}
+
+type answer struct {
+	*answers
+	name string
+}
+
+func (a answer) Reply(m *protocol.Message) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.got[a.name] != nil {
+		a.extra++
+	}
+	a.got[a.name] = m
+	if !m.More() {
+		a.ready <- a.name
+	}
+	return nil
+}
+
+func (a *answers) wait(t *testing.T, n int) {
+	t.Helper()
+	deadline := time.After(patience)
+	for range n {
+		select {
+		case <-a.ready:
+		case <-deadline:
+			t.Fatal("no answer")
+		}
+	}
+}
+
+func (a *answers) status(name string) protocol.Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.got[name].Status
+}
+
+func (a *answers) upload(point, table string, seq uint64) *Request {
+	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(7, seq), Body: &protocol.UploadRequest{Table: table}}
+	return &Request{Point: point, Message: m, Replier: answer{a, fmt.Sprintf("%s/%s/%d", point, table, seq)}}
+}
+
+func (a *answers) download(point string, n int) *Request {
+	m := &protocol.Message{Op: protocol.OpDownload, RequestID: protocol.MakeRequestID(7, uint64(n))}
+	return &Request{Point: point, Message: m, Replier: answer{a, fmt.Sprintf("%s/download/%d", point, n)}}
+}
+
+// runner is a Runner made of functions.
+type runner struct {
+	uploads func(ctx context.Context, batch []*Request) []error
+	run     func(ctx context.Context, r *Request)
+}
+
+func (f runner) Uploads(ctx context.Context, batch []*Request) []protocol.Status {
+	statuses := make([]protocol.Status, len(batch))
+	for i, err := range f.uploads(ctx, batch) {
+		if err != nil {
+			statuses[i] = batch[i].fail(err)
+		} else {
+			batch[i].reply(&protocol.UploadReply{})
+		}
+	}
+	return statuses
+}
+
+func (f runner) Run(ctx context.Context, r *Request) { f.run(ctx, r) }
+
+// start runs a pool and returns a function that stops it and gives Run's error.
+func start(t *testing.T, o PoolOptions) (*Pool, func() error) {
+	t.Helper()
+	p, err := NewPool(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	var once sync.Once
+	stop := func() (err error) {
+		once.Do(func() {
+			cancel()
+			err = <-done
+		})
+		return err
+	}
+	t.Cleanup(func() { _ = stop() })
+	return p, stop
+}
+
+func submit(t *testing.T, p *Pool, rs ...*Request) {
+	t.Helper()
+	for _, r := range rs {
+		if !p.Submit(context.Background(), r) {
+			t.Fatalf("%s %v refused", r.Point, r.Message.RequestID)
+		}
+	}
+}
+
+func TestPoolKeepsTheOrderOfALane(t *testing.T) {
+	var mu sync.Mutex
+	last := map[string]uint64{}
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 8, PerPoint: 1000, Queue: 4000, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, r := range batch {
+			key := r.Point + "/" + r.table()
+			if seq := r.Message.RequestID.Seq(); seq != last[key]+1 {
+				t.Errorf("%s: %d after %d", key, seq, last[key])
+			}
+			last[key]++
+		}
+		return make([]error, len(batch))
+	}}})
+	for seq := range uint64(50) {
+		for point := range 6 {
+			for _, table := range []string{"a", "b", "c"} {
+				submit(t, p, a.upload(fmt.Sprint(point), table, seq+1))
+			}
+		}
+	}
+	a.wait(t, 50*6*3)
+	if a.extra != 0 {
+		t.Errorf("%d requests were answered twice", a.extra)
+	}
+}
+
+func TestPoolRunsLanesSideBySide(t *testing.T) {
+	var meeting sync.WaitGroup // each lane waits until all are running
+	meeting.Add(3)
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 3, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+		meeting.Done()
+		meeting.Wait()
+		return make([]error, len(batch))
+	}}})
+	submit(t, p, a.upload("p", "a", 1), a.upload("p", "b", 2), a.upload("p", "c", 3))
+	a.wait(t, 3)
+}
+
+func TestPoolTakesSmallUploadsTogether(t *testing.T) {
+	sizes := make(chan int, 10)
+	entered, gate := make(chan bool, 10), make(chan bool)
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 1, Small: 100, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+		sizes <- len(batch)
+		entered <- true
+		<-gate
+		return make([]error, len(batch))
+	}}})
+	submit(t, p, a.upload("first", "a", 1))
+	<-entered
+	for i := range 100 {
+		submit(t, p, a.upload(fmt.Sprint(i), "a", 1))
+	}
+	large := a.upload("large", "a", 1)
+	large.Message.Payload = make([]byte, 101)
+	submit(t, p, large, a.upload("other table", "b", 1), a.upload("0", "a", 2))
+	close(gate)
+	a.wait(t, 104)
+	close(sizes)
+	var got []int
+	for n := range sizes {
+		got = append(got, n)
+	}
+	// One at first, 64 of the others, the remaining 36 with the second of point 0 (which waited for its first), the large
+	// one alone, and the one of the other table.
+	slices.Sort(got)
+	if want := []int{1, 1, 1, 37, 64}; !slices.Equal(got, want) {
+		t.Errorf("batches of %v, want %v", got, want)
+	}
+}
+
+func TestPoolIsBounded(t *testing.T) {
+	gate := make(chan bool)
+	entered := make(chan bool, 10)
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 1, Downloads: 1, Queue: 4, DownloadQueue: 1, PerPoint: 2, Runner: runner{
+		uploads: func(_ context.Context, batch []*Request) []error {
+			entered <- true
+			<-gate
+			return make([]error, len(batch))
+		},
+		run: func(_ context.Context, r *Request) {
+			entered <- true
+			<-gate
+			r.reply(&protocol.DownloadReply{})
+		},
+	}})
+	ctx := context.Background()
+	submit(t, p, a.upload("p", "a", 1))
+	<-entered
+	submit(t, p, a.upload("p", "a", 2))
+	if p.Submit(ctx, a.upload("p", "b", 3)) {
+		t.Error("a third request of one point was taken")
+	}
+	submit(t, p, a.upload("q", "a", 1), a.upload("r", "a", 1), a.upload("s", "a", 1))
+	if p.Submit(ctx, a.upload("t", "a", 1)) {
+		t.Error("a request over the queue was taken")
+	}
+	submit(t, p, a.download("t", 1)) // downloads have room of their own
+	<-entered
+	submit(t, p, a.download("u", 1))
+	if p.Submit(ctx, a.download("v", 1)) {
+		t.Error("a download over its queue was taken")
+	}
+	if got, want := p.Stats(), (PoolStats{Waiting: 4, WaitingDownloads: 1, Running: 2}); got != want {
+		t.Errorf("stats %+v, want %+v", got, want)
+	}
+	close(gate)
+	a.wait(t, 7)
+	submit(t, p, a.upload("p", "b", 4)) // the books are balanced again
+	a.wait(t, 1)
+}
+
+func TestPoolDownloadsHoldNobodyElse(t *testing.T) {
+	gate := make(chan bool)
+	entered := make(chan string, 10)
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 1, Downloads: 4, Runner: runner{
+		uploads: func(_ context.Context, batch []*Request) []error { return make([]error, len(batch)) },
+		run: func(_ context.Context, r *Request) {
+			entered <- r.Point
+			<-gate
+			r.reply(&protocol.DownloadReply{})
+		},
+	}})
+	for i := range 4 {
+		submit(t, p, a.download("greedy", i))
+	}
+	submit(t, p, a.download("modest", 0))
+	counts := map[string]int{}
+	for range 3 {
+		counts[<-entered]++
+	}
+	if counts["greedy"] != 2 || counts["modest"] != 1 {
+		t.Errorf("running downloads: %v, want half of the workers for the greedy point", counts)
+	}
+	submit(t, p, a.upload("p", "a", 1))
+	a.wait(t, 1)
+	close(gate)
+	a.wait(t, 5)
+}
+
+func TestPoolDownloadEndsWithItsClient(t *testing.T) {
+	a := newAnswers()
+	entered := make(chan bool)
+	p, _ := start(t, PoolOptions{Runner: runner{run: func(ctx context.Context, r *Request) {
+		close(entered)
+		<-ctx.Done()
+		r.fail(ctx.Err())
+	}}})
+	ctx, gone := context.WithCancel(context.Background())
+	if !p.Submit(ctx, a.download("p", 1)) {
+		t.Fatal("refused")
+	}
+	<-entered
+	gone()
+	a.wait(t, 1)
+}
+
+func TestPoolSurvivesPanics(t *testing.T) {
+	var log bytes.Buffer
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 1, Logger: zerolog.New(&log), Runner: runner{
+		uploads: func(_ context.Context, batch []*Request) []error {
+			if batch[0].table() == "bad" {
+				batch[0].reply(&protocol.UploadReply{})
+				panic("out of cheese")
+			}
+			return make([]error, len(batch))
+		},
+		run: func(context.Context, *Request) { panic(errors.New("download")) },
+	}})
+	gate := a.upload("x", "good", 1)
+	submit(t, p, gate, a.upload("p", "bad", 1), a.upload("p", "good", 2), a.download("p", 3))
+	a.wait(t, 4)
+	if s := a.status("p/download/3"); s != protocol.StatusInternal {
+		t.Errorf("a download that panicked was answered %v", s)
+	}
+	if s := a.status("p/bad/1"); s != protocol.StatusOK || a.extra != 0 {
+		t.Errorf("a request that was answered before the panic: %v, %d answered twice", s, a.extra)
+	}
+	submit(t, p, a.upload("p", "good", 3))
+	a.wait(t, 1)
+	if n := bytes.Count(log.Bytes(), []byte(`"stack":"goroutine`)); n != 2 {
+		t.Errorf("%d panics in the log: %s", n, log.Bytes())
+	}
+}
+
+func TestPoolHoldsWhatComesAfterAFailure(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Unix(1e9, 0)
+	failing := true
+	a := newAnswers()
+	gate, entered := make(chan bool), make(chan bool)
+	var ran []uint64
+	p, _ := start(t, PoolOptions{Workers: 1, Clock: func() time.Time { mu.Lock(); defer mu.Unlock(); return now }, Runner: runner{
+		uploads: func(_ context.Context, batch []*Request) []error {
+			errs := make([]error, len(batch))
+			for i, r := range batch {
+				seq := r.Message.RequestID.Seq()
+				if ran = append(ran, seq); seq == 2 && failing {
+					errs[i] = ErrDeadlock
+					entered <- true
+					<-gate
+				}
+			}
+			return errs
+		}}})
+	send := func(seqs ...uint64) {
+		for _, s := range seqs {
+			submit(t, p, a.upload("p", "a", s))
+		}
+	}
+	expect := func(name string, want protocol.Status) {
+		t.Helper()
+		if got := a.status(name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	send(1, 2)
+	<-entered
+	send(3, 4)
+	submit(t, p, a.upload("q", "a", 3))
+	gate <- true
+	a.wait(t, 5)
+	expect("p/a/2", protocol.StatusDeadlock)
+	expect("p/a/3", protocol.StatusBusy)
+	expect("p/a/4", protocol.StatusBusy)
+	expect("q/a/3", protocol.StatusOK) // another point's order is its own
+
+	failing = false
+	send(1, 2, 3, 4)
+	a.wait(t, 4)
+	for _, name := range []string{"p/a/2", "p/a/3", "p/a/4"} {
+		expect(name, protocol.StatusOK)
+	}
+	if want := []uint64{1, 2, 3, 1, 2, 3, 4}; !slices.Equal(ran, want) {
+		t.Errorf("ran %v, want %v", ran, want)
+	}
+
+	// An agent that gave up the failed one is not held for ever.
+	failing = true
+	submit(t, p, a.upload("p", "b", 2))
+	<-entered
+	gate <- true
+	a.wait(t, 1)
+	submit(t, p, a.upload("p", "b", 3))
+	a.wait(t, 1)
+	expect("p/b/3", protocol.StatusBusy)
+	mu.Lock()
+	now = now.Add(31 * time.Second)
+	mu.Unlock()
+	submit(t, p, a.upload("p", "b", 3))
+	a.wait(t, 1)
+	expect("p/b/3", protocol.StatusOK)
+}
+
+func TestHolds(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	id := protocol.MakeRequestID
+	h := holds{limit: 2}
+	k := laneKey{"p", "a", protocol.OpUpload}
+	h.set(k, id(1, 5), now, time.Minute)
+	h.set(k, id(1, 9), now, time.Minute) // the earlier one is the one to wait for
+	if h.held(k, id(1, 4), now) || !h.held(k, id(1, 6), now) || h.held(k, id(2, 6), now) {
+		t.Error("only later uploads of the same epoch are held")
+	}
+	if h.held(k, id(1, 5), now) || h.held(k, id(1, 6), now) {
+		t.Error("the awaited upload lifts the hold")
+	}
+	for i := range 10 {
+		h.set(laneKey{point: fmt.Sprint(i)}, id(1, 1), now.Add(time.Duration(i)*time.Second), 2*time.Second)
+		if len(h.by) > h.limit {
+			t.Fatalf("%d holds, %d are allowed", len(h.by), h.limit)
+		}
+	}
+	if !h.held(laneKey{point: "9"}, id(1, 2), now.Add(10*time.Second)) && !h.held(laneKey{point: "8"}, id(1, 2), now.Add(9*time.Second)) {
+		t.Error("old holds were kept and new ones dropped")
+	}
+}
+
+func TestPoolDrains(t *testing.T) {
+	gate, entered := make(chan bool), make(chan bool, 10)
+	a := newAnswers()
+	p, stop := start(t, PoolOptions{Workers: 1, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+		entered <- true
+		<-gate
+		return make([]error, len(batch))
+	}}})
+	submit(t, p, a.upload("p", "a", 1), a.upload("p", "a", 2))
+	<-entered
+	stopped := make(chan error)
+	go func() { stopped <- stop() }()
+	for closing := false; !closing; runtime.Gosched() {
+		p.mu.Lock()
+		closing = p.closing
+		p.mu.Unlock()
+	}
+	if p.Submit(context.Background(), a.upload("late", "a", 1)) {
+		t.Error("a request was taken while draining")
+	}
+	close(gate)
+	if err := <-stopped; err != nil {
+		t.Errorf("drained with %v", err)
+	}
+	if s := a.status("p/a/2"); s != protocol.StatusOK {
+		t.Errorf("an accepted upload was answered %v", s)
+	}
+}
+
+func TestPoolDrainHasADeadline(t *testing.T) {
+	entered := make(chan bool, 10)
+	a := newAnswers()
+	p, stop := start(t, PoolOptions{Workers: 1, Drain: time.Millisecond, Runner: runner{uploads: func(ctx context.Context, batch []*Request) []error {
+		entered <- true
+		<-ctx.Done()
+		return slices.Repeat([]error{ctx.Err()}, len(batch))
+	}}})
+	submit(t, p, a.upload("p", "a", 1), a.upload("p", "a", 2))
+	<-entered
+	err := stop()
+	if !errors.Is(err, ErrDrainCut) || err.Error() != "business: 2 requests were cut at the drain deadline" {
+		t.Errorf("drain says %v", err)
+	}
+	for _, name := range []string{"p/a/1", "p/a/2"} {
+		if s := a.status(name); s != protocol.StatusGoingAway {
+			t.Errorf("%s was answered %v", name, s)
+		}
+	}
+}
+
+func TestPeekTable(t *testing.T) {
+	for _, confirmed := range []uint64{0, 1, 23, 24, 255, 256, 1 << 16, 1 << 32} {
+		for _, table := range []string{"t", "a.table", string(bytes.Repeat([]byte("x"), 200))} {
+			payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{
+				Confirmed: confirmed, Table: table, Rows: protocol.Rows{Columns: []string{"a"}, Values: []any{int64(1)}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := peekTable(payload); got != table {
+				t.Errorf("confirmed %d: %q, want %q", confirmed, got, table)
+			}
+			for n := range len(table) {
+				if got := peekTable(payload[:n]); got != "" {
+					t.Errorf("%q from a cut payload", got)
+				}
+			}
+		}
+	}
+}
+
+func FuzzPeekTable(f *testing.F) {
+	payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Confirmed: 3000, Table: "phishing_log"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(payload)
+	f.Add([]byte{0xa3, 1, 0x1b, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0x61, 'x'})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := protocol.Message{Op: protocol.OpUpload, Payload: b}
+		if u, err := m.UploadRequest(); err == nil && u.Table != peekTable(b) {
+			t.Errorf("peeked %q, decoded %q", peekTable(b), u.Table)
+		}
+	})
+}

@@ -1,0 +1,344 @@
+package business
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"syncgate/rule"
+)
+
+// RuleSource is where rules and the facts about their tables are read.
+type RuleSource interface {
+	// RulesVersion changes with every edit of sync_control, and is cheap to ask.
+	RulesVersion(ctx context.Context) (uint64, error)
+	Rules(ctx context.Context) ([]rule.Row, error)
+	// Table describes a table; ErrNoTable when it is not there.
+	Table(ctx context.Context, name string) (*rule.Table, error)
+	// CheckPlan has the database PREPARE every statement of a plan and says what it refuses.
+	CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error)
+}
+
+// StatusSink keeps what is known about each rule where the DBA sees it.
+type StatusSink interface {
+	RecordStates(ctx context.Context, states []RuleStatus) error
+	RecordRuns(ctx context.Context, runs []RuleRun) error
+}
+
+// RuleState is what is in force for a row of sync_control.
+type RuleState uint8
+
+// The states of a rule.
+const (
+	RuleOK       RuleState = iota // the row as it stands
+	RuleStale                     // the last good version; the row as it stands does not compile
+	RuleBroken                    // nothing; no version of the row has compiled since the server started
+	RuleDisabled                  // nothing; the row is switched off
+)
+
+// RuleStates are all states, in order.
+func RuleStates() []RuleState { return []RuleState{RuleOK, RuleStale, RuleBroken, RuleDisabled} }
+
+func (s RuleState) String() string {
+	return [...]string{"ok", "stale", "broken", "disabled"}[s]
+}
+
+// RuleStatus is what was found out about a rule when it was compiled.
+type RuleStatus struct {
+	RuleID    uint64
+	State     RuleState
+	Problem   *rule.Diagnostic // the first error; nil when there is none
+	CheckedAt time.Time
+}
+
+// Entry is one rule in force. It is immutable.
+type Entry struct {
+	State       RuleState
+	Row         rule.Row   // the version in force; for a broken or disabled rule the latest
+	Plan        *rule.Plan // nil when nothing is in force, and for the point's own rules, which the point compiles
+	Diagnostics []rule.Diagnostic
+
+	latest rule.Row    // the row as it stands
+	facts  *rule.Table // what latest was compiled against
+	status RuleStatus
+}
+
+// problem is the first error, or nil.
+func (e *Entry) problem() *rule.Diagnostic {
+	for i := range e.Diagnostics {
+		if e.Diagnostics[i].Severity == rule.Error {
+			return &e.Diagnostics[i]
+		}
+	}
+	return nil
+}
+
+// RegistryOptions make a Registry. A zero field takes the default named beside it.
+type RegistryOptions struct {
+	Source RuleSource // required
+	Sink   StatusSink // required
+
+	Poll    time.Duration        // how often the version is asked; 1 s
+	Recheck time.Duration        // how often tables are looked at again, and rules that did not compile; 15 s
+	Changed func(version uint64) // called after a new set came into force; may be nil
+
+	Clock  func() time.Time // time.Now
+	Logger zerolog.Logger
+}
+
+// Registry holds the rules in force. Reading it takes no lock and asks no database; Run keeps it up to date.
+type Registry struct {
+	o     RegistryOptions
+	now   atomic.Pointer[snapshot]
+	ready chan struct{} // closed when the first set came into force
+
+	mu   sync.Mutex
+	runs map[uint64]*RuleRun // since the last flush
+
+	// Of Run's goroutine alone.
+	checked  time.Time
+	away     bool // the last poll failed
+	unstated bool // some state has not been recorded
+}
+
+// snapshot is the set of rules at one version.
+type snapshot struct {
+	version uint64
+	byID    map[uint64]*Entry
+	server  map[ruleKey]*Entry
+	client  map[ruleKey]*Entry
+	counts  [RuleDisabled + 1]int
+}
+
+type ruleKey struct{ table, kind, point string }
+
+// NewRegistry checks o and makes an empty registry.
+func NewRegistry(o RegistryOptions) (*Registry, error) {
+	if o.Source == nil || o.Sink == nil {
+		return nil, errors.New("business: a registry needs a Source and a Sink")
+	}
+	if o.Poll <= 0 {
+		o.Poll = time.Second
+	}
+	if o.Recheck <= 0 {
+		o.Recheck = 15 * time.Second
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Changed == nil {
+		o.Changed = func(uint64) {}
+	}
+	return &Registry{o: o, ready: make(chan struct{}), runs: map[uint64]*RuleRun{}}, nil
+}
+
+// Ready is closed when rules are in force for the first time.
+func (g *Registry) Ready() <-chan struct{} { return g.ready }
+
+// Version is the version of the rules in force; 0 before there are any.
+func (g *Registry) Version() uint64 {
+	if s := g.now.Load(); s != nil {
+		return s.version
+	}
+	return 0
+}
+
+// Count is the number of rules in a state.
+func (g *Registry) Count(s RuleState) int {
+	if now := g.now.Load(); now != nil {
+		return now.counts[s]
+	}
+	return 0
+}
+
+// Find returns the server's rule in force for a table, a direction (rule.Upload or rule.Download) and a point. A point's own row
+// is taken, whatever its state, before the row of every point. The error is ErrUnavailable before rules were ever read,
+// ErrNoRule, ErrRuleDisabled or *BrokenError.
+func (g *Registry) Find(table, kind, point string) (*Entry, error) {
+	now := g.now.Load()
+	if now == nil {
+		return nil, fmt.Errorf("%w: the rules have not been read yet", ErrUnavailable)
+	}
+	e := now.server[ruleKey{table, kind, point}]
+	if e == nil {
+		e = now.server[ruleKey{table, kind, rule.AnyPoint}]
+	}
+	switch {
+	case e == nil:
+		return nil, ErrNoRule
+	case e.State == RuleDisabled:
+		return nil, ErrRuleDisabled
+	case e.Plan == nil:
+		return nil, &BrokenError{Problem: *e.problem()}
+	}
+	return e, nil
+}
+
+// Client returns the rules the point runs itself, and their version: its own rows, and those of every point where it has
+// none.
+func (g *Registry) Client(point string) (uint64, []rule.Row, error) {
+	now := g.now.Load()
+	if now == nil {
+		return 0, nil, fmt.Errorf("%w: the rules have not been read yet", ErrUnavailable)
+	}
+	var rows []rule.Row
+	for k, e := range now.client {
+		switch {
+		case e.State == RuleDisabled || e.State == RuleBroken:
+		case k.point == point:
+			rows = append(rows, e.Row)
+		case k.point == rule.AnyPoint && now.client[ruleKey{k.table, k.kind, point}] == nil:
+			rows = append(rows, e.Row)
+		}
+	}
+	slices.SortFunc(rows, func(a, b rule.Row) int { return int(int64(a.ID) - int64(b.ID)) })
+	return now.version, rows, nil
+}
+
+// Run polls until ctx ends. While the database is away the rules stay as they are.
+func (g *Registry) Run(ctx context.Context) error {
+	tick := time.NewTicker(g.o.Poll)
+	defer tick.Stop()
+	for {
+		err := g.Refresh(ctx)
+		if ctx.Err() == nil && (err != nil) != g.away {
+			if g.away = err != nil; g.away {
+				g.o.Logger.Warn().Err(err).Msg("rules cannot be read; those in force stay in force")
+			} else {
+				g.o.Logger.Info().Msg("rules can be read again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return g.flush(context.WithoutCancel(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// Refresh does one round of Run: it brings an edit into force and records what there is to record. Only one goroutine
+// may call it at a time.
+func (g *Registry) Refresh(ctx context.Context) error {
+	version, err := g.o.Source.RulesVersion(ctx)
+	if err != nil {
+		return err
+	}
+	old := g.now.Load()
+	recheck := g.o.Clock().Sub(g.checked) >= g.o.Recheck
+	if old == nil || version != old.version || recheck {
+		if err := g.reload(ctx, version, old, recheck); err != nil {
+			return err
+		}
+	}
+	if g.unstated {
+		if err := g.recordStates(ctx, g.now.Load(), nil); err != nil {
+			return err
+		}
+	}
+	return g.flush(ctx)
+}
+
+// reload makes a new snapshot of rows that did not change and of those that did, compiled anew, and swaps it in.
+func (g *Registry) reload(ctx context.Context, version uint64, old *snapshot, recheck bool) error {
+	rows, err := g.o.Source.Rules(ctx)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(rows, func(a, b rule.Row) int { return int(int64(a.ID) - int64(b.ID)) })
+	next := &snapshot{version: version, byID: map[uint64]*Entry{}, server: map[ruleKey]*Entry{}, client: map[ruleKey]*Entry{}}
+	c := &compiler{source: g.o.Source, now: g.o.Clock(), recheck: recheck, facts: map[string]*rule.Table{}}
+	for _, row := range rows {
+		var last *Entry
+		if old != nil {
+			last = old.byID[row.ID]
+		}
+		e, err := c.entry(ctx, row, last)
+		if err != nil {
+			return err // the database went away in between; the next round begins again
+		}
+		next.add(e)
+	}
+	g.now.Store(next)
+	if recheck {
+		g.checked = c.now
+	}
+	if old == nil {
+		close(g.ready)
+	}
+	if old == nil || old.version != version {
+		g.o.Changed(version)
+	}
+	g.logStates(old, next)
+	return g.recordStates(ctx, next, old)
+}
+
+// add puts e where Find looks. Of two rows for one key the one with the lower id holds.
+func (s *snapshot) add(e *Entry) {
+	s.byID[e.latest.ID] = e
+	s.counts[e.State]++
+	in := s.server
+	if e.Row.User == rule.Client {
+		in = s.client
+	}
+	key := ruleKey{e.Row.Table, e.Row.Type, e.Row.PointNo}
+	if other := in[key]; other == nil || other.State == RuleDisabled {
+		in[key] = e
+	}
+}
+
+func (g *Registry) logStates(old, next *snapshot) {
+	for id, e := range next.byID {
+		if old != nil && old.byID[id] != nil && sameState(old.byID[id], e) {
+			continue
+		}
+		p := e.problem()
+		log := g.o.Logger.Info()
+		if p != nil {
+			log = g.o.Logger.Error().Str("code", p.Code.String()).Str("problem", p.String())
+		}
+		log.Uint64("rule", id).Str("table", e.latest.Table).Str("type", e.latest.Type).Str("point", e.latest.PointNo).
+			Stringer("state", e.State).Msg("rule")
+	}
+	if old == nil {
+		return
+	}
+	for id, e := range old.byID {
+		if next.byID[id] == nil {
+			g.o.Logger.Info().Uint64("rule", id).Str("table", e.latest.Table).Msg("rule deleted")
+		}
+	}
+}
+
+// sameState reports whether b says nothing that a has not said.
+func sameState(a, b *Entry) bool {
+	return a == b || a.State == b.State && a.latest == b.latest && reflect.DeepEqual(a.problem(), b.problem())
+}
+
+// recordStates hands the sink every state that differs from old's. What could not be recorded is recorded in a later
+// round, all states together.
+func (g *Registry) recordStates(ctx context.Context, next, old *snapshot) error {
+	var states []RuleStatus
+	for id, e := range next.byID {
+		if e.State == RuleDisabled || old != nil && !g.unstated && old.byID[id] != nil && sameState(old.byID[id], e) {
+			continue
+		}
+		states = append(states, e.status)
+	}
+	if len(states) == 0 {
+		g.unstated = false
+		return nil
+	}
+	g.unstated = true
+	if err := g.o.Sink.RecordStates(ctx, states); err != nil {
+		return fmt.Errorf("record the states of rules: %w", err)
+	}
+	g.unstated = false
+	return nil
+}

@@ -1,0 +1,194 @@
+package business
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"syncgate/protocol"
+	"syncgate/rule"
+)
+
+// Errors of this package, and of the stores behind its interfaces. StatusOf has their numbers.
+var (
+	ErrBusy        = errors.New("too many requests wait")
+	ErrHeld        = errors.New("an earlier upload of this table has to be sent again first")
+	ErrGoingAway   = errors.New("the server is stopping")
+	ErrUnsupported = errors.New("this server does not do that")
+	ErrTooLarge    = errors.New("too many rows in one request, or a row too large for a frame")
+	ErrInternal    = errors.New("the server failed; its log has the cause")
+
+	ErrNoRule       = errors.New("no rule for this table, direction and point")
+	ErrRuleDisabled = errors.New("the rule is switched off")
+	ErrNoTable      = errors.New("the table is not in the database")
+
+	ErrReused      = errors.New("the request id was used for another request, or is confirmed already")
+	ErrUnavailable = errors.New("the database is not available")
+	ErrReadOnly    = errors.New("the database is read-only")
+	ErrDeadlock    = errors.New("other transactions stood in the way, several times")
+	ErrFile        = errors.New("the rule's file could not be written")
+)
+
+// MismatchError is a request that does not fit its rule.
+type MismatchError struct {
+	Column string // the column that does not fit; "" when it is their number
+	Reason string
+}
+
+func (e *MismatchError) Error() string {
+	if e.Column == "" {
+		return "the request does not fit the rule: " + e.Reason
+	}
+	return fmt.Sprintf("the request does not fit the rule: column %q %s", e.Column, e.Reason)
+}
+
+// BrokenError is a request for a rule of which no version is in force.
+type BrokenError struct{ Problem rule.Diagnostic }
+
+func (e *BrokenError) Error() string { return "the rule is broken: " + e.Problem.String() }
+
+// SQLError is a statement that the database refused. Text is the database's, and for the log alone.
+type SQLError struct {
+	Number int // MySQL's
+	Text   string
+}
+
+func (e *SQLError) Error() string { return fmt.Sprintf("the database says %d: %s", e.Number, e.Text) }
+
+// RowError is a row that no operation took, where the rule asks for all or nothing.
+type RowError struct {
+	Row    int // from 0
+	Number int
+	Text   string // the database's, for the log alone
+}
+
+func (e *RowError) Error() string {
+	return fmt.Sprintf("row %d was refused, and the rule is all-or-nothing: the database says %d: %s", e.Row, e.Number, e.Text)
+}
+
+// StatusOf is the number of err: the one map from errors to numbers. An error it does not list has the number that
+// protocol gives it, which is INTERNAL for strangers.
+func StatusOf(err error) protocol.Status {
+	var broken *BrokenError
+	if errors.As(err, &broken) {
+		if broken.Problem.Code == rule.UnknownTable {
+			return protocol.StatusUnknownTable
+		}
+		return protocol.StatusRuleBroken
+	}
+	for _, known := range [...]struct {
+		is     func(error) bool
+		status protocol.Status
+	}{
+		{is(ErrBusy), protocol.StatusBusy},
+		{is(ErrHeld), protocol.StatusBusy},
+		{is(ErrGoingAway), protocol.StatusGoingAway},
+		{is(ErrUnsupported), protocol.StatusOpUnsupported},
+		{is(ErrTooLarge), protocol.StatusTooLarge},
+		{is(ErrInternal), protocol.StatusInternal},
+		{is(ErrNoRule), protocol.StatusNoRule},
+		{is(ErrRuleDisabled), protocol.StatusRuleDisabled},
+		{is(ErrNoTable), protocol.StatusUnknownTable},
+		{as[*MismatchError], protocol.StatusRequestMismatch},
+		{is(ErrReused), protocol.StatusRequestIDReused},
+		{is(ErrUnavailable), protocol.StatusDBUnavailable},
+		{is(ErrReadOnly), protocol.StatusDBReadOnly},
+		{is(ErrDeadlock), protocol.StatusDeadlock},
+		{as[*RowError], protocol.StatusRowRefused},
+		{as[*SQLError], protocol.StatusSQLError},
+		{is(ErrFile), protocol.StatusFileError},
+		{is(context.DeadlineExceeded), protocol.StatusDBUnavailable},
+		{is(context.Canceled), protocol.StatusGoingAway},
+	} {
+		if known.is(err) {
+			return known.status
+		}
+	}
+	return protocol.StatusOf(err)
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func as[T error](err error) bool {
+	var t T
+	return errors.As(err, &t)
+}
+
+// Refusal is the reply that tells m's sender of err: its number, a text for a person, and when to try again. The text
+// never holds SQL, values, or what the database said.
+func Refusal(m *protocol.Message, err error) *protocol.Message {
+	s := StatusOf(err)
+	return m.Reply(s, &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: uint32(retryAfter(s) / time.Millisecond)})
+}
+
+func explain(s protocol.Status, err error) string {
+	var (
+		mismatch *MismatchError
+		broken   *BrokenError
+		row      *RowError
+		sql      *SQLError
+	)
+	switch {
+	case errors.As(err, &mismatch):
+		return mismatch.Error()
+	case errors.As(err, &broken):
+		p := broken.Problem
+		where := p.Column
+		if p.Section != "" {
+			where += "[" + p.Section + "]"
+		}
+		return fmt.Sprintf("rule %d is broken: %s in %s %d:%d; the server's log and sync_control_status say more", p.RuleID, p.Code, where, p.Line, p.Col)
+	case errors.As(err, &row):
+		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Number)
+	case errors.As(err, &sql):
+		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Number)
+	case errors.Is(err, ErrHeld):
+		return ErrHeld.Error()
+	}
+	return s.Info().Meaning
+}
+
+// retryAfter is how long a client should leave the server alone; 0 is no hint.
+func retryAfter(s protocol.Status) time.Duration {
+	switch s {
+	case protocol.StatusBusy:
+		return 500 * time.Millisecond
+	case protocol.StatusDeadlock:
+		return 100 * time.Millisecond
+	case protocol.StatusDBUnavailable, protocol.StatusDBReadOnly, protocol.StatusInternal:
+		return 2 * time.Second
+	case protocol.StatusGoingAway:
+		return time.Second
+	}
+	return 0
+}
+
+// rowReason says in words why the database refused a row. The database's own words stay at the centre, since they
+// quote values and names of its schema.
+func rowReason(code int) string {
+	what := "the row was refused"
+	switch code {
+	case 1062, 1022, 1169, 1586, 1761, 1762:
+		what = "a row with this key exists"
+	case 1216, 1452:
+		what = "the row it refers to is missing"
+	case 1217, 1451:
+		what = "other rows refer to it"
+	case 1048, 1263, 1364:
+		what = "a column that needs a value has none"
+	case 1406:
+		what = "a value is too long for its column"
+	case 1264, 1690:
+		what = "a number is out of its column's range"
+	case 1265, 1292, 1366, 1367, 1411:
+		what = "a value does not fit its column's type"
+	case 3819, 4025:
+		what = "a check constraint refuses it"
+	case 1644:
+		what = "a trigger refuses it"
+	}
+	return fmt.Sprintf("%s (error %d)", what, code)
+}
