@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 
 	"syncgate/protocol"
@@ -92,10 +93,10 @@ func sarifResultOf(d rule.Diagnostic) sarifResult {
 		column += "/" + d.Section
 	}
 	var at sarifLocation
-	at.Physical.Artifact.URI = "sync_control/" + itoa(d.RuleID) + "/" + column
+	at.Physical.Artifact.URI = fmt.Sprintf("sync_control/%d/%s", d.RuleID, column)
 	if d.Line > 0 {
 		at.Physical.Region = &sarifRegion{d.Line, d.Col}
 	}
-	at.Logical = []sarifLogical{{"sync_control id=" + itoa(d.RuleID), "row"}}
+	at.Logical = []sarifLogical{{fmt.Sprintf("sync_control id=%d", d.RuleID), "row"}}
 	return sarifResult{d.Code.String(), level, sarifText{text}, []sarifLocation{at}}
 }

@@ -106,8 +106,8 @@ func OneOf(flag, text string, allowed ...string) error {
 }
 
 // Logger writes to w at a level (trace … error) in a format: json, console, or auto,
-// which is console on a terminal and json elsewhere.
-func Logger(w io.Writer, level, format string) (zerolog.Logger, error) {
+// which is console on a terminal and json elsewhere. The others get every line as json.
+func Logger(w io.Writer, level, format string, others ...io.Writer) (zerolog.Logger, error) {
 	l, err := zerolog.ParseLevel(level)
 	if err != nil || level == "" {
 		return zerolog.Nop(), &config.Error{Place: "log_level", Problem: fmt.Sprintf("%q is none of trace, debug, info, warn, error", level)}
@@ -124,7 +124,7 @@ func Logger(w io.Writer, level, format string) (zerolog.Logger, error) {
 	if format == "console" {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: !IsTerminal(w)}
 	}
-	return zerolog.New(w).Level(l).With().Timestamp().Logger(), nil
+	return zerolog.New(zerolog.MultiLevelWriter(append([]io.Writer{w}, others...)...)).Level(l).With().Timestamp().Logger(), nil
 }
 
 // IsTerminal says whether w is a terminal a person looks at.

@@ -18,18 +18,19 @@ type Server struct {
 	LogFormat   string   `toml:"log_format" comment:"json, console, or auto: console on a terminal, json elsewhere."`
 	Drain       Duration `toml:"drain_timeout" comment:"How long a stop waits for requests in hand."`
 
-	Loops             int      `toml:"loops" comment:"Event loops; 0: one a processor, four at most."`
-	Workers           int      `toml:"workers" comment:"Requests run at once; 0: eight a processor."`
+	Loops             int      `toml:"loops" comment:"Event loops; 0: one a processor."`
+	Workers           int      `toml:"workers" comment:"Requests run at once, downloads apart; 0: four a processor, eight at least."`
 	Queue             int      `toml:"queue" comment:"Requests that may wait; over it agents are told BUSY."`
 	MaxConnections    int      `toml:"max_connections" comment:"Connections in all."`
-	MaxPerAddress     int      `toml:"max_connections_per_address" comment:"Connections from one address; 0: no limit of its own."`
+	MaxPerAddress     int      `toml:"max_connections_per_address" comment:"Connections from one address (IPv6: one /64)."`
 	MaxFrame          Size     `toml:"max_frame" comment:"Largest frame an agent may send, 16MiB at most."`
 	MaxInFlight       int      `toml:"max_in_flight" comment:"Requests of one connection in hand at once."`
 	Keepalive         Duration `toml:"keepalive" comment:"A connection that is silent for so long is pinged, and closed when silent for twice as long."`
 	MaxBufferedInAll  Size     `toml:"max_buffered" comment:"Bytes buffered for all connections together; over it reading pauses."`
-	MaxOutPerConn     Size     `toml:"max_outbound" comment:"Bytes waiting for one connection; over it its requests wait."`
+	MaxOutPerConn     Size     `toml:"max_outbound" comment:"Bytes waiting for one connection over which it is closed; long before that its requests wait."`
 	HandshakesPerSec  int      `toml:"handshakes_per_second" comment:"Handshakes begun a second in all; one address may use a tenth."`
-	DatabaseConns     int      `toml:"database_connections" comment:"Connections to the database; 0: as many as workers, and four."`
+	DatabaseConns     int      `toml:"database_connections" comment:"Connections to the database; 0: as many as workers and downloads, and four."`
+	Downloads         int      `toml:"downloads" comment:"Downloads run at once."`
 	DownloadBatchRows int      `toml:"download_rows" comment:"Rows of one download; an agent asks again for more."`
 
 	Legacy Legacy `toml:"legacy" comment:"The seed-era wire."`
@@ -57,12 +58,14 @@ func DefaultServer() *Server {
 		Drain:             Duration(20 * time.Second),
 		Queue:             1024,
 		MaxConnections:    10000,
+		MaxPerAddress:     512,
 		MaxFrame:          1 << 20,
 		MaxInFlight:       16,
 		Keepalive:         Duration(60 * time.Second),
-		MaxBufferedInAll:  512 << 20,
-		MaxOutPerConn:     4 << 20,
-		HandshakesPerSec:  2000,
+		MaxBufferedInAll:  256 << 20,
+		MaxOutPerConn:     8 << 20,
+		HandshakesPerSec:  500,
+		Downloads:         8,
 		DownloadBatchRows: 50000,
 		Legacy: Legacy{
 			Window:  Duration(300 * time.Second),

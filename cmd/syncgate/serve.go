@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"syncgate/admin"
+	"syncgate/business"
+	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/config"
+	"syncgate/cmd/internal/gateway"
+	"syncgate/reactor"
+)
+
+// logLines is how much of the log the status page can show.
+const logLines = 1000
+
+func newServe() *cobra.Command {
+	var s settings
+	var listen string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the agents until INT or TERM",
+		Long: `Serve the agents until INT or TERM. Then what is in hand is finished and answered, and
+what was not acknowledged is with the agents, who send it again.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := s.load()
+			if err != nil {
+				return err
+			}
+			if listen != "" {
+				cfg.Listen = listen
+			}
+			tail := admin.NewLog(logLines)
+			log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat, tail)
+			if err != nil {
+				return err
+			}
+			if err := serve(c.Context(), cfg, log, tail); err != nil {
+				var setting *config.Error
+				if !errors.As(err, &setting) {
+					log.Error().Err(err).Msg("syncgate ends")
+				}
+				return err
+			}
+			log.Info().Msg("syncgate ends")
+			return nil
+		},
+	}
+	s.flags(c)
+	c.Flags().StringVar(&listen, "listen", "", "`address` for agents, host:port (default 127.0.0.1:11366)")
+	return c
+}
+
+func serve(ctx context.Context, cfg *config.Server, log zerolog.Logger, tail *admin.Log) (err error) {
+	log.Info().Str("version", version()).Msg("syncgate starts")
+	limit(cfg)
+	o, err := options(cfg, log)
+	if err != nil {
+		return err
+	}
+	db, err := openCentre(ctx, cfg, log, false, func(name string) { log.Info().Str("migration", name).Msg("schema") })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	o.Store = db.Store
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	o.Registry = metrics
+
+	var g *gateway.Gateway
+	o.Ready = func() {
+		e := log.Info().Str("address", g.Addr().String())
+		if a := g.LegacyAddr(); a.IsValid() {
+			e = e.Str("legacy", a.String())
+		}
+		e.Msg("listening")
+		notify(log, daemon.SdNotifyReady)
+	}
+	o.Progress = func() { notify(log, daemon.SdNotifyWatchdog) }
+	if g, err = gateway.New(o); err != nil {
+		return err
+	}
+	// The purge of the ledger and the status page end after the gateway, which they are about.
+	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 2)
+	go func() { done <- db.Run(behind) }()
+	go func() { done <- serveAdmin(behind, cfg, log, tail, metrics, g, db) }()
+	context.AfterFunc(ctx, func() { notify(log, daemon.SdNotifyStopping) })
+	err = g.Run(ctx)
+	stop()
+	return errors.Join(err, <-done, <-done)
+}
+
+// notify tells systemd, where it is there to be told.
+func notify(log zerolog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn().Err(err).Msg("systemd could not be told")
+	}
+}
+
+// limit fills in the numbers that follow from the machine.
+func limit(cfg *config.Server) {
+	if cfg.Workers == 0 {
+		cfg.Workers = max(8, 4*runtime.GOMAXPROCS(0))
+	}
+	if cfg.DatabaseConns == 0 {
+		cfg.DatabaseConns = cfg.Workers + cfg.Downloads + 4
+	}
+}
+
+// options are the gateway's, but for the database.
+func options(cfg *config.Server, log zerolog.Logger) (gateway.Options, error) {
+	o := gateway.Options{
+		Listen: cfg.Listen, ServerID: cfg.ServerID, MaxFrame: int(cfg.MaxFrame), MaxInFlight: cfg.MaxInFlight,
+		Keepalive: cfg.Keepalive.Std(), Handshakes: cfg.HandshakesPerSec, MaxDownloadRows: cfg.DownloadBatchRows, Drain: cfg.Drain.Std(),
+		Reactor: reactor.Options{Loops: cfg.Loops, MaxConns: cfg.MaxConnections, MaxPerAddress: cfg.MaxPerAddress,
+			MaxBuffered: int64(cfg.MaxBufferedInAll), MaxOutbound: int(cfg.MaxOutPerConn)},
+		Pool:   business.PoolOptions{Workers: cfg.Workers, Queue: cfg.Queue, Downloads: cfg.Downloads},
+		Logger: log, Rand: rand.Reader, Clock: time.Now,
+	}
+	if o.ServerID == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return o, err
+		}
+		o.ServerID = host
+	}
+	if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
+		return o, &config.Error{Place: "file_dir", Problem: err.Error()}
+	}
+	var err error
+	if o.MasterKey, err = masterKey(cfg.MasterKey); err != nil {
+		return o, err
+	}
+	o.Legacy, err = legacyOptions(cfg)
+	return o, err
+}
+
+// serveAdmin serves the status page, where one is wanted, until ctx ends.
+func serveAdmin(ctx context.Context, cfg *config.Server, log zerolog.Logger, tail *admin.Log, metrics *prometheus.Registry, g *gateway.Gateway, db *centre) error {
+	if cfg.AdminListen == "" {
+		return nil
+	}
+	page := &status{started: time.Now(), gateway: g, db: db, limits: cfg}
+	a, err := admin.New(admin.Options{Address: cfg.AdminListen, Gatherer: metrics, Status: page.now, Log: tail, Health: page.health, Ready: page.health,
+		ErrorLog: logWriter{log}})
+	if err != nil {
+		// Agents are served without a page, too.
+		log.Error().Err(err).Msg("no status page")
+		return nil
+	}
+	log.Info().Str("address", a.Addr().String()).Msg("status page")
+	return a.Run(ctx)
+}
+
+// logWriter makes log lines of what is written to it.
+type logWriter struct{ zerolog.Logger }
+
+var _ io.Writer = logWriter{}
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.Warn().Msg(string(p))
+	return len(p), nil
+}
+
+// place gives an error of a setting the place where it stands.
+func place(name string, err error) error {
+	return &config.Error{Place: name, Problem: fmt.Sprint(err)}
+}

@@ -1,0 +1,134 @@
+package test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.toml")
+	if err := os.WriteFile(bad, []byte("listen = \"127.0.0.1:0\"\nlissten = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		env  []string
+		args []string
+		code int
+		says string
+	}{
+		{name: "help", args: []string{"--help"}},
+		{name: "version", args: []string{"--version"}},
+		{name: "unknown command", args: []string{"sreve"}, code: 2, says: "sreve"},
+		{name: "unknown flag", args: []string{"serve", "--prot", "1"}, code: 2, says: "--prot"},
+		{name: "argument missing", args: []string{"point", "add"}, code: 2, says: "accepts 1 arg"},
+		{name: "bad format", args: []string{"point", "list", "--format", "xml"}, code: 2, says: "text, json"},
+		{name: "bad point name", args: []string{"point", "add", "*"}, code: 2, says: "every point"},
+		{name: "unknown setting", args: []string{"serve", "--config", bad}, code: 78, says: "bad.toml:2:1: unknown setting \"lissten\"; did you mean \"listen\"?"},
+		{name: "no such file", args: []string{"serve", "--config", filepath.Join(dir, "none.toml")}, code: 78, says: "none.toml"},
+		{name: "bad environment", env: []string{"SYNCGATE_QUEUE=many"}, args: []string{"serve"}, code: 78, says: "SYNCGATE_QUEUE"},
+		{name: "bad DSN", args: []string{"migrate", "--dsn", "what?"}, code: 78, says: "user:password@tcp"},
+		{name: "no database there", args: []string{"migrate", "--dsn", "root@unix(" + dir + "/none.sock)/x"}, code: 1, says: "not available"},
+		{name: "unknown number", args: []string{"explain-error", "SG9999"}, code: 1, says: "SG9999"},
+		{name: "known number", args: []string{"explain-error", "sg0104"}},
+		{name: "settings", args: []string{"config"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out, errs, code := run(t, append(tt.env, "SYNCGATE_DATA_DIR="+dir), "syncgate", tt.args...)
+			if code != tt.code || !strings.Contains(errs, tt.says) {
+				t.Fatalf("exit %d, want %d and %q in\n%s%s", code, tt.code, tt.says, out, errs)
+			}
+			if code == 0 && (out == "" || errs != "") {
+				t.Fatalf("standard output %q, standard error %q", out, errs)
+			}
+		})
+	}
+}
+
+func TestMigrateTwiceAtOnce(t *testing.T) {
+	w := newWorld(t) // has migrated; take it all away again
+	w.centre.SetMaxOpenConns(1)
+	var tables []string
+	rows, err := w.centre.Query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_type = 'VIEW' DESC")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		tables = append(tables, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	must(t, w.centre, "SET foreign_key_checks = 0")
+	for _, name := range tables {
+		kind := "TABLE"
+		if name == "sync_control_status" {
+			kind = "VIEW"
+		}
+		must(t, w.centre, "DROP "+kind+" `"+name+"`")
+	}
+	var all sync.WaitGroup
+	said := make([]string, 4)
+	for i := range said {
+		all.Go(func() { said[i] = w.must("migrate") })
+	}
+	all.Wait()
+	did := 0
+	for _, s := range said {
+		if s != "the schema is up to date\n" {
+			did++
+		}
+	}
+	if did != 1 {
+		t.Fatalf("%d of %d migrated:\n%s", did, len(said), strings.Join(said, "---\n"))
+	}
+}
+
+func TestPointCommands(t *testing.T) {
+	w := newWorld(t)
+	w.enrol(pointName)
+	if _, errs, code := run(t, w.env, "syncgate", "point", "add", pointName); code != 1 || !strings.Contains(errs, pointName) {
+		t.Fatalf("a point enrolled twice: exit %d, %s", code, errs)
+	}
+	var key struct {
+		KeyID uint32 `json:"key_id"`
+	}
+	if err := json.Unmarshal([]byte(w.must("point", "rotate", pointName, "--format", "json")), &key); err != nil || key.KeyID != 2 {
+		t.Fatalf("the second key has id %d: %v", key.KeyID, err)
+	}
+	w.serve()
+	if out, errs, code := w.once(); code != 0 {
+		t.Fatalf("under the first key: exit %d\n%s%s", code, out, errs)
+	}
+	eventually(t, w.centre, 1, "SELECT COUNT(*) FROM sync_point_key WHERE key_id = 1 AND last_used_at IS NOT NULL")
+	if list := w.must("point", "list"); !strings.Contains(list, "modern") || !strings.Contains(list, "1,2") {
+		t.Fatalf("the list does not tell which wire and which keys:\n%s", list)
+	}
+	w.must("point", "revoke", pointName, "--key-id", "1")
+	if list := w.must("point", "list"); strings.Contains(list, "1,2") {
+		t.Fatalf("the key is still live:\n%s", list)
+	}
+	// The server hears of it within a second.
+	for {
+		_, errs, code := w.once()
+		if code == 1 && strings.Contains(errs, "SG0001") {
+			break
+		}
+		if code != 0 || t.Context().Err() != nil {
+			t.Fatalf("exit %d: %s", code, errs)
+		}
+	}
+	info, err := os.Stat(filepath.Join(w.dir, "centre", "master.key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the master key's file: %v %v", info, err)
+	}
+}

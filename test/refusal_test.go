@@ -1,0 +1,103 @@
+package test
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+)
+
+// What is wrong is said in the right place, to the right person, and nothing is lost: when it is put right, the same
+// rows cross.
+func TestRefusals(t *testing.T) {
+	noKey := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	for _, tt := range []struct {
+		name  string
+		wrong func(w *world)          // before the first round
+		agent []string                // more of the agent's environment in the first round
+		says  string                  // what the agent's round says
+		right func(w *world)          // what cures it
+		where func(w *world) []string // query and number that tell the DBA, at the centre
+	}{
+		{name: "wrong key", agent: []string{"SYNCGATE_AGENT_KEY=" + noKey}, says: "SG0001"},
+		{name: "unknown point", agent: []string{"SYNCGATE_AGENT_POINT=nobody"}, says: "SG0001"},
+		{name: "unknown key id", agent: []string{"SYNCGATE_AGENT_KEY_ID=7"}, says: "SG0001"},
+		{
+			name:  "no rule",
+			wrong: func(w *world) { must(w.t, w.centre, "DELETE FROM sync_control") }, says: "SG0200",
+			right: func(w *world) { w.rule("server", "upload", "hits", "") },
+		},
+		{
+			name:  "rule switched off",
+			wrong: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET enabled = 0") }, says: "SG0205",
+			right: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET enabled = 1") },
+		},
+		{
+			name:  "unknown table",
+			wrong: func(w *world) { must(w.t, w.centre, "RENAME TABLE hits TO elsewhere") }, says: "SG0201",
+			right: func(w *world) { must(w.t, w.centre, "RENAME TABLE elsewhere TO hits") },
+		},
+		{
+			name: "unknown column in the SQL",
+			wrong: func(w *world) {
+				must(w.t, w.centre, "UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, link) values (:id, :url)'")
+			},
+			says:  "SG0202",
+			right: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET sync_sql = NULL") },
+			where: func(w *world) []string {
+				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE state = 'broken' AND error_code = 'SG0104' AND error_column = 'sync_sql' AND error_line = 2"}
+			},
+		},
+		{
+			name: "fields that do not fit",
+			wrong: func(w *world) {
+				must(w.t, w.centre, "UPDATE sync_control SET sync_field = '[\"id\", \"url\"]'")
+			},
+			says:  "SG0203",
+			right: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET sync_field = NULL") },
+		},
+		{
+			name: "database refuses the statement",
+			wrong: func(w *world) {
+				must(w.t, w.centre, "CREATE TRIGGER no_hits BEFORE INSERT ON hits FOR EACH ROW INSERT INTO nowhere VALUES (1)")
+			},
+			says:  "SG0303",
+			right: func(w *world) { must(w.t, w.centre, "DROP TRIGGER no_hits") },
+			where: func(w *world) []string {
+				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE failures > 0 AND last_failure LIKE '%1146%'"}
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := hits(t, "upload", 50)
+			if tt.wrong != nil {
+				tt.wrong(w)
+			}
+			w.serve()
+			out, errs, code := run(t, append(w.agent, tt.agent...), "syncgate-agent", "once")
+			if code != 1 || !strings.Contains(out+errs, tt.says) {
+				t.Fatalf("exit %d, want 1 and %s in\n%s%s", code, tt.says, out, errs)
+			}
+			if tt.where != nil {
+				for _, query := range tt.where(w) {
+					eventually(t, w.centre, 1, query)
+				}
+			}
+			if tt.right != nil {
+				tt.right(w)
+				// The server takes an edit up within a second; the agent comes again until it has.
+				for code != 0 {
+					if out, errs, code = w.once(); code != 0 && !strings.Contains(out+errs, "SG") {
+						t.Fatalf("exit %d\n%s%s", code, out, errs)
+					}
+					if t.Context().Err() != nil {
+						t.Fatal("the test was ended")
+					}
+				}
+			} else if out, errs, code = w.once(); code != 0 {
+				t.Fatalf("exit %d\n%s%s", code, out, errs)
+			}
+			w.same()
+		})
+	}
+}

@@ -1,0 +1,182 @@
+package test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// seedUpload is a row as it stands in the field, in the literal of the seed era.
+const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_operation_type, sync_sql,
+	sync_patch_field, sync_patch_field_value, sync_is_update_time) VALUES ('phishing_log', 'upload', 'server', 'point-01',
+	'("url","ip","title","hits","update_time")', '{''upside'': ''select'', ''downside'': ''insert|update'', ''update_state'': None}',
+	'{''upside'': None, ''downside'': ("insert into phishing_log (url,ip,title,hits,update_time) values (''%s'',''%s'',''%s'',''%s'',''%s'')",
+	"update phishing_log set ip=''%s'',title=''%s'',hits=''%s'',update_time=''%s'' where url=''%s''"), ''update_state'': None}',
+	'{''upside'': None, ''downside'': (("url","ip","title","hits","update_time"), ("ip","title","hits","update_time","url")), ''update_state'': None}',
+	'{''upside'': None, ''downside'': ((("transfer",None),("transfer",None),("transfer",None),("transfer",None),("transfer",None)),
+	(("transfer",None),("transfer",None),("transfer",None),("transfer",None),("transfer",None))), ''update_state'': None}', 1)`
+
+const phishingLog = `CREATE TABLE phishing_log (url VARCHAR(190) NOT NULL PRIMARY KEY, ip VARCHAR(64), title TEXT, hits INT, update_time DATETIME(6), KEY (update_time))`
+
+// withRules is a centre with one good table and one rule of the seed era.
+func withRules(t testing.TB) *world {
+	w := newWorld(t)
+	must(t, w.centre, phishingLog)
+	must(t, w.centre, seedUpload)
+	return w
+}
+
+func TestRulesCheck(t *testing.T) {
+	w := withRules(t)
+	must(t, w.centre, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (12, 'phishing_log', 'download', 'server', 'point-01', ?)",
+		"-- upside\nselect url,\n  plat\nfrom phishing_log")
+	out, errs, code := run(t, w.env, "syncgate", "rules", "check")
+	if code != 2 || !strings.Contains(out, "sync_control id=12 sync_sql[upside] 3:3 error SG0104 unknown column plat") {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	out, _, code = run(t, w.env, "syncgate", "rules", "check", "--format", "json")
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(out), &list); err != nil || code != 2 || len(list) == 0 {
+		t.Fatalf("exit %d, %v\n%s", code, err, out)
+	}
+	out, _, code = run(t, w.env, "syncgate", "rules", "check", "--format", "sarif")
+	var log struct {
+		Version string
+		Runs    []struct{ Results []map[string]any }
+	}
+	if err := json.Unmarshal([]byte(out), &log); err != nil || code != 2 || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != len(list) {
+		t.Fatalf("exit %d, %v\n%s", code, err, out)
+	}
+	must(t, w.centre, "DELETE FROM sync_control WHERE id = 12")
+	if out, _, code := run(t, w.env, "syncgate", "rules", "check"); code > 1 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+}
+
+func TestRulesTry(t *testing.T) {
+	w := withRules(t)
+	rows := filepath.Join(w.dir, "rows.jsonl")
+	text := `{"url": "http://a", "ip": "10.0.0.1", "title": "'; drop table phishing_log; --", "hits": 3, "update_time": "2020-01-01 00:00:00"}
+{"url": "http://b", "hits": "not a number"}
+`
+	if err := os.WriteFile(rows, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := w.must("rules", "try", "1", "--point", pointName, "--input", rows)
+	for _, want := range []string{"1 of 2 rows applied", "1 by insert", "row 1 would be quarantined", "rolled back"} {
+		if !strings.Contains(out, want) {
+			t.Fatalf("no %q in\n%s", want, out)
+		}
+	}
+	if n := count(t, w.centre, "SELECT COUNT(*) FROM phishing_log"); n != 0 {
+		t.Fatalf("%d rows were kept", n)
+	}
+	w.must("rules", "try", "1", "--input", rows, "--execute")
+	if n := count(t, w.centre, "SELECT COUNT(*) FROM phishing_log WHERE title = '''; drop table phishing_log; --'"); n != 1 {
+		t.Fatalf("%d rows were kept", n)
+	}
+	if _, errs, code := run(t, w.env, "syncgate", "rules", "try", "1"); code != 2 || !strings.Contains(errs, "url, ip, title") {
+		t.Fatalf("without rows: exit %d, %s", code, errs)
+	}
+	if _, errs, code := run(t, w.env, "syncgate", "rules", "try", "99"); code != 1 || !strings.Contains(errs, "no row with id 99") {
+		t.Fatalf("an unknown rule: exit %d, %s", code, errs)
+	}
+	if out := w.must("rules", "explain", "1"); !strings.Contains(out, "?1  field url") || !strings.Contains(out, "plan: ") {
+		t.Fatalf("explain says\n%s", out)
+	}
+	if out := w.must("rules", "show", "1"); !strings.Contains(out, ":url") || !strings.Contains(out, "-- downside: update") {
+		t.Fatalf("show says\n%s", out)
+	}
+}
+
+func TestRulesConvertHistoryRevert(t *testing.T) {
+	w := withRules(t)
+	const text = "SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '-- downside: insert%:url%'"
+	if out := w.must("rules", "convert"); !strings.Contains(out, "+ -- downside: insert") || count(t, w.centre, text) != 0 {
+		t.Fatalf("convert says, or has written:\n%s", out)
+	}
+	w.must("rules", "convert", "--write")
+	if count(t, w.centre, text) != 1 {
+		t.Fatal("the row was not converted")
+	}
+	if out := w.must("rules", "history", "1"); !strings.Contains(out, "update") || !strings.Contains(out, "sync_sql") {
+		t.Fatalf("the history says\n%s", out)
+	}
+	if out := w.must("rules", "diff", "1"); !strings.Contains(out, "+ -- downside: insert") {
+		t.Fatalf("diff says\n%s", out)
+	}
+	w.must("rules", "revert", "1")
+	if count(t, w.centre, text) != 0 || count(t, w.centre, "SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '{''upside'': None%'") != 1 {
+		t.Fatal("the row is not as it was")
+	}
+	must(t, w.centre, "DELETE FROM sync_control WHERE id = 1")
+	w.must("rules", "revert", "1")
+	if count(t, w.centre, "SELECT COUNT(*) FROM sync_control WHERE id = 1 AND sync_is_update_time = 1") != 1 {
+		t.Fatal("a deleted row did not come back")
+	}
+}
+
+func TestRulesInit(t *testing.T) {
+	w := withRules(t)
+	must(t, w.centre, hitsTable)
+	if out := w.must("rules", "init", "hits", "--point", pointName, "--both", "--dry-run"); !strings.Contains(out, "on duplicate key update") {
+		t.Fatalf("init says\n%s", out)
+	}
+	w.must("rules", "init", "hits", "--point", pointName, "--both", "--type", "upload,download")
+	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_control WHERE sync_table = 'hits'"); n != 4 {
+		t.Fatalf("%d rows", n)
+	}
+	if _, errs, code := run(t, w.env, "syncgate", "rules", "init", "hits", "--point", pointName); code != 1 || !strings.Contains(errs, "is already for") {
+		t.Fatalf("a second time: exit %d, %s", code, errs)
+	}
+	if _, errs, code := run(t, w.env, "syncgate", "rules", "init", "nothing"); code != 1 || !strings.Contains(errs, "nothing") {
+		t.Fatalf("no such table: exit %d, %s", code, errs)
+	}
+	if out := w.must("rules", "list"); strings.Count(out, "hits") != 4 {
+		t.Fatalf("list says\n%s", out)
+	}
+}
+
+func TestQuarantineCommands(t *testing.T) {
+	w := withRules(t)
+	rows := filepath.Join(w.dir, "rows.jsonl")
+	if err := os.WriteFile(rows, []byte(`{"url": "http://b", "hits": "not a number"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.must("rules", "try", "1", "--input", rows, "--execute")
+	if out := w.must("quarantine", "list"); !strings.Contains(out, "phishing_log") {
+		t.Fatalf("list says\n%s", out)
+	}
+	if out := w.must("quarantine", "show", "1"); !strings.Contains(out, "not a number") {
+		t.Fatalf("show says\n%s", out)
+	}
+	if _, errs, code := run(t, w.env, "syncgate", "quarantine", "replay", "1"); code != 1 || !strings.Contains(errs, "stays in quarantine") {
+		t.Fatalf("replay: exit %d, %s", code, errs)
+	}
+	w.must("quarantine", "edit", "1", "--set", `{"hits": 7}`)
+	if out := w.must("quarantine", "replay", "1"); !strings.Contains(out, "insert") {
+		t.Fatalf("replay says\n%s", out)
+	}
+	if n := count(t, w.centre, "SELECT COUNT(*) FROM phishing_log WHERE url = 'http://b' AND hits = 7"); n != 1 {
+		t.Fatal("the row is not in its table")
+	}
+	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
+		t.Fatal("the row is still in quarantine")
+	}
+	w.must("rules", "try", "1", "--input", rows, "--execute")
+	w.must("quarantine", "drop", "2")
+	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
+		t.Fatal("the row was not dropped")
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	w := withRules(t)
+	// The tests' database is not durable, and that is what the doctor has to say.
+	out, errs, code := run(t, w.env, "syncgate", "doctor")
+	if code != 2 || !strings.Contains(out, "innodb_flush_log_at_trx_commit") || !strings.Contains(out, "BAD") {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+}
