@@ -41,6 +41,7 @@ var badPayloads = []struct {
 	{"bad-utf8", "a text that is not UTF-8", "a1016" + "1ff", ErrPayload},
 	{"surrogate-utf8", "a text with a lone surrogate", "a10163eda080", ErrPayload},
 	{"odd-state", "a state item without its value", "a20161740281" + "6161", ErrPayload},
+	{"empty", "no bytes: an empty map, which has no table", "", ErrPayload},
 	{"no-table", "no table", "a10305", ErrPayload},
 	{"empty-table", "an empty table name", "a10160", ErrPayload},
 	{"long-table", "a table name of 257 bytes", "a101790101" + hex.EncodeToString(bytes.Repeat([]byte("t"), 257)), ErrPayload},

@@ -24,7 +24,7 @@ func AppendPayload(dst []byte, body any) ([]byte, error) {
 	return p.appendCBOR(dst)
 }
 
-// bodyOf is the message's body if it has one, else its payload decoded; no payload at all is a zero body.
+// bodyOf is the message's body if it has one, else its payload decoded; no payload at all is an empty map.
 func bodyOf[T any](m *Message, read func(*decoder, *T)) (*T, error) {
 	switch b := m.Body.(type) {
 	case *T:
@@ -35,11 +35,11 @@ func bodyOf[T any](m *Message, read func(*decoder, *T)) (*T, error) {
 	default:
 		return nil, fmt.Errorf("%w: %T", ErrBody, m.Body)
 	}
-	body := new(T)
-	if len(m.Payload) == 0 {
-		return body, nil
-	}
 	d := decoder{buf: m.Payload}
+	if len(d.buf) == 0 {
+		d.buf = []byte{majorMap << 5}
+	}
+	body := new(T)
 	read(&d, body)
 	if d.err != nil {
 		return nil, d.err

@@ -126,6 +126,22 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestNoPayload(t *testing.T) {
+	for _, c := range bodies {
+		_, err := c.read(&Message{})
+		switch c.body.(type) {
+		case *UploadRequest, *DownloadRequest:
+			if !errors.Is(err, ErrPayload) {
+				t.Errorf("%T without a table: %v", c.body, err)
+			}
+		default:
+			if err != nil {
+				t.Errorf("%T: %v", c.body, err)
+			}
+		}
+	}
+}
+
 func TestRowsMustBeWhole(t *testing.T) {
 	for _, r := range []Rows{{[]string{"a", "b"}, []any{int64(1)}}, {nil, []any{int64(1)}}} {
 		b, err := AppendPayload(nil, UploadRequest{Table: "t", Rows: r})
@@ -194,6 +210,7 @@ func FuzzPayload(f *testing.F) {
 	for _, c := range badPayloads {
 		f.Add(badPayload(f, c.hex))
 	}
+	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for _, c := range bodies {
 			got, err := c.read(&Message{Payload: payload})
