@@ -134,6 +134,12 @@ func (w *watcher) reason(word string) int {
 	return w.reasons[word]
 }
 
+func (w *watcher) refusal(word string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.refusals[word]
+}
+
 // server is a running reactor; serve stops it and checks that everything was freed.
 type server struct {
 	*Reactor

@@ -11,10 +11,6 @@ import (
 	"time"
 )
 
-const childEnv = "REACTOR_TEST_CHILD"
-
-func child() int { return 0 }
-
 func TestEcho(t *testing.T) {
 	s := serve(t, hooks{}, nil)
 	for _, size := range []int{0, 1, 64, 1 << 10, 16 << 10, 70 << 10, 1 << 20} {

@@ -6,13 +6,13 @@ import (
 )
 
 // tick counts time in steps of tickLength. It wraps after two years and is compared as the difference of two ticks, so
-// it starts shortly before the wrap: what would go wrong in two years goes wrong in the first minute of a test.
+// it starts two seconds before the wrap: what would go wrong in two years goes wrong in the tests.
 // A deadline of 0 means none.
 type tick uint32
 
 const (
 	tickLength = 16 * time.Millisecond
-	firstTick  = ^tick(0) - tick(20*time.Second/tickLength)
+	firstTick  = ^tick(0) - tick(2*time.Second/tickLength)
 
 	wheelSize   = 2048              // buckets: one turn of the wheel is 32.8 s
 	coarseAfter = tick(1024)        // deadlines further away than this (16.4 s) …

@@ -1,0 +1,645 @@
+package reactor
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reset closes c with a RST.
+func reset(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}
+
+// closings is a hooks.close that hands on why.
+func closings() (func(*Conn, error), chan error) {
+	ended := make(chan error, 1000)
+	return func(_ *Conn, err error) { ended <- err }, ended
+}
+
+func expectClosed(t testing.TB, ended <-chan error, want error) {
+	t.Helper()
+	if err := receive(t, "Close", ended); !errors.Is(err, want) {
+		t.Fatalf("closed for %v, want %v", err, want)
+	}
+}
+
+func TestDeadlines(t *testing.T) {
+	stranger := func(*Conn) error { return nil }
+	for name, test := range map[string]struct {
+		options func(*Options)
+		open    func(*Conn) error
+		client  func(net.Conn)
+		want    error
+	}{
+		"says nothing":         {func(o *Options) { o.HandshakeTimeout = 50 * time.Millisecond }, stranger, func(net.Conn) {}, ErrHandshakeTimeout},
+		"talks unestablished":  {func(o *Options) { o.HandshakeTimeout = 150 * time.Millisecond }, stranger, trickle(frame(make([]byte, 1))), ErrHandshakeTimeout},
+		"header without end":   {func(o *Options) { o.FrameTimeout = 50 * time.Millisecond }, nil, func(c net.Conn) { c.Write([]byte{0, 0}) }, ErrFrameTimeout},
+		"body byte by byte":    {func(o *Options) { o.FrameTimeout = 150 * time.Millisecond }, nil, trickle(binary.BigEndian.AppendUint32(nil, 1<<20)), ErrFrameTimeout},
+		"falls silent":         {func(o *Options) { o.IdleTimeout = 50 * time.Millisecond }, nil, func(c net.Conn) { c.Write(frame(nil)) }, ErrIdle},
+		"rests within a frame": {func(o *Options) { o.FrameTimeout, o.IdleTimeout = time.Hour, 50*time.Millisecond }, nil, func(c net.Conn) { c.Write([]byte{0}) }, ErrIdle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			closed, ended := closings()
+			s := serve(t, hooks{open: test.open, close: closed}, test.options)
+			go test.client(s.dial(t))
+			expectClosed(t, ended, test.want)
+		})
+	}
+}
+
+// trickle is a client that sends first and then, until it is cut off, byte after byte of frames that hold nothing.
+func trickle(first []byte) func(net.Conn) {
+	return func(c net.Conn) {
+		c.Write(first)
+		for {
+			if _, err := c.Write([]byte{0}); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+func TestIdleHookKeepsAlive(t *testing.T) {
+	closed, ended := closings()
+	pings := atomic.Int32{}
+	s := serve(t, hooks{close: closed, frame: func(*Conn, []byte) error { return nil }}, func(o *Options) {
+		o.IdleTimeout = 200 * time.Millisecond
+		o.Listeners[0].Idle = func(c *Conn) { pings.Add(1); c.Write(frame([]byte("ping"))) }
+	})
+	c := s.dial(t)
+	for range 3 {
+		expect(t, c, "ping")
+		send(t, c, frame([]byte("pong")))
+	}
+	expectClosed(t, ended, ErrIdle)
+	if n := pings.Load(); n != 4 {
+		t.Errorf("%d pings", n)
+	}
+}
+
+func TestLengthBombTakesNoMemory(t *testing.T) {
+	closed, ended := closings()
+	s := serve(t, hooks{close: closed}, nil)
+	for range 50 {
+		c := s.dial(t)
+		send(t, c, []byte{0xff, 0xff, 0xff, 0xff, 1, 2, 3})
+		expectClosed(t, ended, errTooLong)
+	}
+	if held := s.Load().Buffered; held != 0 {
+		t.Errorf("%d bytes held", held)
+	}
+}
+
+func TestFrameWithoutEnd(t *testing.T) {
+	closed, ended := closings()
+	s := serve(t, hooks{close: closed}, func(o *Options) {
+		o.Listeners[0].Split = func(b []byte, _ int) (int, error) { return bytes.IndexByte(b, '\n') + 1, nil }
+	})
+	c := s.dial(t)
+	send(t, c, []byte("in order\n"))
+	if line := make([]byte, 9); true {
+		if _, err := io.ReadFull(c, line); err != nil || string(line) != "in order\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+	go c.Write(make([]byte, 4<<20))
+	expectClosed(t, ended, ErrFrameTooLarge)
+}
+
+func TestSplitOutsideTheBuffer(t *testing.T) {
+	for _, answer := range []int{-1, 1000} {
+		closed, ended := closings()
+		s := serve(t, hooks{close: closed}, func(o *Options) {
+			o.Listeners[0].Split = func([]byte, int) (int, error) { return answer, nil }
+		})
+		send(t, s.dial(t), []byte("x"))
+		expectClosed(t, ended, errBadSplit)
+	}
+}
+
+func TestClientThatNeverReads(t *testing.T) {
+	closed, ended := closings()
+	s := serve(t, hooks{close: closed}, func(o *Options) { o.StallTimeout = 100 * time.Millisecond })
+	c := s.dial(t)
+	body := frame(make([]byte, 64<<10))
+	go func() {
+		for {
+			if _, err := c.Write(body); err != nil {
+				return
+			}
+		}
+	}()
+	expectClosed(t, ended, ErrStalled)
+	if n := s.watcher.paused[PauseOutbound].Load(); n != 1 {
+		t.Errorf("paused %d times", n)
+	}
+}
+
+func TestSlowReaderIsNotStalled(t *testing.T) {
+	closed, ended := closings()
+	ids := make(chan ConnID, 1)
+	s := serve(t, hooks{open: func(c *Conn) error { c.Establish(); ids <- c.ID(); return nil }, close: closed},
+		func(o *Options) { o.StallTimeout = 400 * time.Millisecond; o.MaxOutbound = 64 << 20 })
+	c := s.dial(t)
+	c.SetReadBuffer(16 << 10)
+	s.Send(receive(t, "Open", ids), frame(make([]byte, 32<<20)), false)
+	// Slow enough that the server's socket is never writable meanwhile: it must see the kernel's queue shrink.
+	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := io.ReadFull(c, make([]byte, 8<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("cut off: %v", err)
+	default:
+	}
+	expectClosed(t, ended, ErrStalled) // now it has stopped
+}
+
+func TestOverflow(t *testing.T) {
+	closed, ended := closings()
+	ids := make(chan ConnID, 1)
+	s := serve(t, hooks{open: func(c *Conn) error { c.Establish(); ids <- c.ID(); return nil }, close: closed},
+		func(o *Options) { o.MaxOutbound = 1 << 20 })
+	s.dial(t)
+	id := receive(t, "Open", ids)
+	eventually(t, "overflow", func() bool {
+		err := s.Send(id, make([]byte, 256<<10), false)
+		return errors.Is(err, ErrOverflow)
+	})
+	expectClosed(t, ended, ErrOverflow)
+	if err := s.Send(id, nil, false); err != ErrConnGone {
+		t.Errorf("Send afterwards: %v", err)
+	}
+	if err := s.Send(0, nil, false); err != ErrConnGone {
+		t.Errorf("Send to nobody: %v", err)
+	}
+}
+
+func TestSendWaitEnds(t *testing.T) {
+	ids := make(chan ConnID, 1)
+	s := serve(t, hooks{open: func(c *Conn) error { c.Establish(); ids <- c.ID(); return nil }}, nil)
+	s.dial(t) // and never reads
+	id := receive(t, "Open", ids)
+	block := func(ctx context.Context) chan error {
+		ended := make(chan error, 1)
+		go func() {
+			for {
+				if err := s.SendWait(ctx, id, make([]byte, 128<<10), false); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		return ended
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	one, two := block(ctx), block(context.Background())
+	eventually(t, "more than HighWater", func() bool { return s.Load().Buffered > 256<<10 })
+	cancel()
+	if err := receive(t, "SendWait", one); err != context.Canceled {
+		t.Errorf("cancelled: %v", err)
+	}
+	s.Close(id, errors.New("away with it"))
+	if err := receive(t, "SendWait", two); err != ErrConnGone {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestHalfClose(t *testing.T) {
+	hold := make(chan ConnID, 10)
+	begin := func(c *Conn, b []byte) error { c.Begin(); hold <- c.ID(); return nil }
+	large := strings.Repeat("z", 8<<20)
+	for name, test := range map[string]struct {
+		frame  func(*Conn, []byte) error
+		before []byte
+		answer func(*testing.T, *server, net.Conn)
+		want   error
+	}{
+		"before a byte":  {nil, nil, nil, ErrPeerClosed},
+		"inside a frame": {nil, []byte{0, 0, 0, 9, 1}, nil, ErrTruncated},
+		"after frames": {nil, append(frame([]byte("a")), frame([]byte("b"))...),
+			func(t *testing.T, s *server, c net.Conn) { expect(t, c, "a", "b") }, ErrPeerClosed},
+		"in flight": {begin, frame([]byte("a")), func(t *testing.T, s *server, c net.Conn) {
+			s.Send(receive(t, "Frame", hold), frame([]byte("late")), true)
+			expect(t, c, "late")
+		}, ErrPeerClosed},
+		"paused": {begin, append(frame([]byte("a")), frame([]byte("b"))...), func(t *testing.T, s *server, c net.Conn) {
+			for _, answer := range []string{"one", "two"} { // MaxInFlight is 1: the second comes after the first is done
+				s.Send(receive(t, "Frame", hold), frame([]byte(answer)), true)
+				expect(t, c, answer)
+			}
+		}, ErrPeerClosed},
+		"with much to read": {func(c *Conn, b []byte) error { c.Write(frame([]byte(large))); return nil }, frame([]byte("a")),
+			func(t *testing.T, s *server, c net.Conn) { expect(t, c, large) }, ErrPeerClosed},
+		"in lingering": {func(c *Conn, b []byte) error { c.Write(b); c.CloseAfterFlush(errors.ErrUnsupported); return nil },
+			frame([]byte("a")), func(t *testing.T, s *server, c net.Conn) { expect(t, c, "a") }, errors.ErrUnsupported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			closed, ended := closings()
+			s := serve(t, hooks{frame: test.frame, close: closed}, func(o *Options) { o.Listeners[0].MaxInFlight = 1 })
+			c := s.dial(t)
+			send(t, c, test.before)
+			c.CloseWrite()
+			if test.answer != nil {
+				test.answer(t, s, c)
+			}
+			expectEnd(t, c)
+			expectClosed(t, ended, test.want)
+		})
+	}
+}
+
+// A reply followed by a close must arrive although the peer goes on sending what is never read.
+func TestLastReplySurvivesUnreadBytes(t *testing.T) {
+	s := serve(t, hooks{frame: func(c *Conn, b []byte) error {
+		c.Write(frame([]byte("go away")))
+		c.CloseAfterFlush(errors.ErrUnsupported)
+		return nil
+	}}, func(o *Options) { o.LingerTimeout = patience })
+	for range 50 {
+		c := s.dial(t)
+		send(t, c, bytes.Repeat(frame(make([]byte, 100)), 200))
+		send(t, c, bytes.Repeat(frame(make([]byte, 100)), 200))
+		expect(t, c, "go away")
+		expectEnd(t, c)
+		c.Close()
+	}
+}
+
+func TestResetAndVanish(t *testing.T) {
+	hold := make(chan ConnID, 10_000)
+	s := serve(t, hooks{frame: func(c *Conn, b []byte) error {
+		if len(b) > 50 {
+			c.Begin()
+			hold <- c.ID()
+		}
+		c.Write(b)
+		return nil
+	}}, nil)
+	var answers, floods sync.WaitGroup
+	answers.Go(func() {
+		for id := range hold {
+			s.Send(id, frame([]byte("to whom?")), true)
+		}
+	})
+	rounds := scaled(150, 5000)
+	for _, before := range [][]byte{nil, {0, 0}, frame(nil), frame(make([]byte, 100)), bytes.Repeat(frame(make([]byte, 100)), 20)} {
+		for _, end := range []func(*net.TCPConn){reset, func(c *net.TCPConn) { c.Close() }} {
+			floods.Go(func() {
+				for range rounds {
+					c, err := net.Dial("tcp", s.Addrs()[0].String())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					c.Write(before)
+					end(c.(*net.TCPConn))
+				}
+			})
+		}
+	}
+	steady := s.dial(t)
+	for range 200 {
+		send(t, steady, frame([]byte("undisturbed")))
+		expect(t, steady, "undisturbed")
+	}
+	floods.Wait()
+	eventually(t, "all but one are gone", func() bool { return s.Load().Conns == 1 })
+	s.stop(t)
+	close(hold)
+	answers.Wait()
+}
+
+func TestCaps(t *testing.T) {
+	for name, test := range map[string]struct {
+		options func(*Options)
+		word    string
+	}{
+		"all":         {func(o *Options) { o.MaxConns = 3 }, "conn_limit"},
+		"strangers":   {func(o *Options) { o.MaxUnestablished = 3 }, "unestablished_limit"},
+		"one address": {func(o *Options) { o.MaxPerAddress = 3 }, "address_limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
+				test.options(o)
+				o.Listeners[0].Refusal = []byte("full")
+			})
+			var in []*net.TCPConn
+			for range 3 {
+				in = append(in, s.dial(t))
+			}
+			eventually(t, "three are in", func() bool { return s.watcher.opened.Load() == 3 })
+			if b, err := io.ReadAll(s.dial(t)); string(b) != "full" || err != nil {
+				t.Fatalf("%q, %v", b, err)
+			}
+			eventually(t, test.word, func() bool { return s.watcher.refusal(test.word) == 1 })
+			in[0].Close()
+			eventually(t, "one is out", func() bool { return s.Load().Conns == 2 })
+			again := s.dial(t)
+			send(t, again, frame([]byte("in")))
+			expect(t, again, "in")
+		})
+	}
+}
+
+// Over MaxBuffered nothing is read and nothing grows; what ends the pressure is the clock of the incomplete frames.
+func TestMemoryOfAll(t *testing.T) {
+	const hoarders, most = 40, 1 << 20
+	s := serve(t, hooks{}, func(o *Options) { o.MaxBuffered = most; o.FrameTimeout = 700 * time.Millisecond })
+	bystander := s.dial(t)
+	part := append(binary.BigEndian.AppendUint32(nil, 1<<20), make([]byte, 60<<10)...)
+	for range hoarders {
+		go s.dial(t).Write(part)
+	}
+	worst := int64(0)
+	eventually(t, "PauseMemory", func() bool {
+		worst = max(worst, s.Load().Buffered)
+		return s.watcher.paused[PauseMemory].Load() > 0
+	})
+	send(t, bystander, frame([]byte("still there?")))
+	expect(t, bystander, "still there?")
+	eventually(t, "the hoarders are gone", func() bool {
+		worst = max(worst, s.Load().Buffered)
+		return s.watcher.reason("frame_timeout") == hoarders
+	})
+	if limit := int64(most + 2*(256<<10)); worst > limit { // a turn's reading on each loop
+		t.Errorf("held %d, over %d", worst, limit)
+	}
+}
+
+// A client that sends without end must not keep the others from their turn, nor from being seen to.
+func TestFirehose(t *testing.T) {
+	s := serve(t, hooks{frame: func(c *Conn, b []byte) error {
+		if len(b) < 100 {
+			c.Write(b)
+		}
+		return nil
+	}}, func(o *Options) { o.Loops = 1; o.TurnBytes = 64 << 10 })
+	var hoses sync.WaitGroup
+	stop := atomic.Bool{}
+	flood := bytes.Repeat(frame(make([]byte, 1000)), 1000)
+	for range 4 {
+		c := s.dial(t)
+		hoses.Go(func() {
+			for !stop.Load() {
+				if _, err := c.Write(flood); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	c := s.dial(t)
+	for range 50 {
+		send(t, c, frame([]byte("me too")))
+		expect(t, c, "me too")
+	}
+	stop.Store(true)
+	hoses.Wait()
+	if lag := time.Duration(s.watcher.worstLag.Load()); lag > 2*time.Second {
+		t.Errorf("a turn took %v", lag)
+	}
+}
+
+func TestCloseFromEveryHook(t *testing.T) {
+	why := errors.New("because")
+	for name, test := range map[string]struct {
+		h      hooks
+		change func(*Options)
+		closed bool // whether Close is called
+	}{
+		"Open fails":   {hooks{open: func(*Conn) error { return why }}, nil, false},
+		"Open closes":  {hooks{open: func(c *Conn) error { c.Close(why); return nil }}, nil, true},
+		"Frame fails":  {hooks{frame: func(*Conn, []byte) error { return why }}, nil, true},
+		"Frame closes": {hooks{frame: func(c *Conn, _ []byte) error { c.Close(why); c.Write([]byte("x")); c.Begin(); c.Done(); return nil }}, nil, true},
+		"Frame ends":   {hooks{frame: func(c *Conn, _ []byte) error { c.CloseAfterFlush(why); return nil }}, nil, true},
+		"Timer closes": {hooks{open: func(c *Conn) error { c.SetTimer(time.Millisecond); return nil }, timer: func(c *Conn) { c.Close(why) }}, nil, true},
+		"Idle closes": {hooks{}, func(o *Options) {
+			o.IdleTimeout = 40 * time.Millisecond
+			o.Listeners[0].Idle = func(c *Conn) { c.Close(why) }
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			closes, frames := atomic.Int32{}, atomic.Int32{}
+			ended := make(chan error, 2)
+			h := test.h
+			inner := h.frame
+			h.frame = func(c *Conn, b []byte) error {
+				frames.Add(1)
+				if inner != nil {
+					return inner(c, b)
+				}
+				return nil
+			}
+			h.close = func(_ *Conn, err error) { closes.Add(1); ended <- err }
+			s := serve(t, h, test.change)
+			c := s.dial(t)
+			c.Write(bytes.Repeat(frame([]byte("a")), 5))
+			io.ReadAll(c)
+			if test.closed {
+				if err := receive(t, "Close", ended); err != why {
+					t.Errorf("closed for %v", err)
+				}
+			}
+			s.stop(t)
+			if n := closes.Load(); (n == 1) != test.closed {
+				t.Errorf("Close was called %d times", n)
+			}
+			if inner != nil && frames.Load() != 1 {
+				t.Errorf("%d frames after the first ended it", frames.Load()-1)
+			}
+		})
+	}
+}
+
+func TestEachAndStaleIDs(t *testing.T) {
+	closed, ended := closings()
+	ids := make(chan ConnID, 100)
+	s := serve(t, hooks{open: func(c *Conn) error { c.Establish(); ids <- c.ID(); return nil }, close: closed},
+		func(o *Options) { o.Loops = 1 })
+	const n = 20
+	var conns []*net.TCPConn
+	for range n {
+		conns = append(conns, s.dial(t))
+	}
+	seen := map[ConnID]bool{}
+	for range n {
+		seen[receive(t, "Open", ids)] = true
+	}
+	s.Each(func(c *Conn) { c.Write(frame([]byte("all"))) })
+	for _, c := range conns {
+		expect(t, c, "all")
+	}
+	s.Each(func(c *Conn) { c.Close(io.EOF) })
+	for range n {
+		expectClosed(t, ended, io.EOF)
+	}
+	after := s.dial(t) // takes one of the slots
+	now := receive(t, "Open", ids)
+	slots := map[int]bool{}
+	for id := range seen {
+		slots[id.slot()] = true
+		if err := s.Send(id, frame([]byte("for another")), false); err != ErrConnGone {
+			t.Errorf("Send to a gone connection: %v", err)
+		}
+	}
+	if seen[now] || !slots[now.slot()] {
+		t.Errorf("id %d after %v", now, seen)
+	}
+	s.Send(now, frame([]byte("for me")), false)
+	expect(t, after, "for me")
+}
+
+func TestDrainCutsAtTheDeadline(t *testing.T) {
+	begun := make(chan ConnID, 1)
+	s := serve(t, hooks{frame: func(c *Conn, b []byte) error { c.Begin(); begun <- c.ID(); return nil }}, nil)
+	c := s.dial(t)
+	send(t, c, frame([]byte("work")))
+	receive(t, "Frame", begun)
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	err := s.Drain(ctx)
+	var cut *CutError
+	if !errors.As(err, &cut) || cut.Conns != 1 || cut.InFlight != 1 || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Drain: %v", err)
+	}
+}
+
+func TestLifeOfAReactor(t *testing.T) {
+	o := Options{Loops: 1, Listeners: []Listener{{Address: "127.0.0.1:0", Split: split, Handler: hooks{}}}}
+	r, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Listeners[0].Address = r.Addrs()[0].String()
+	if _, err := New(o); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("a second listener: %v", err)
+	}
+	if err := r.Drain(context.Background()); err != nil {
+		t.Errorf("Drain without Run: %v", err)
+	}
+	if err := r.Run(context.Background()); err != ErrRun {
+		t.Errorf("Run after Drain: %v", err)
+	}
+	again, err := New(o)
+	if err != nil {
+		t.Fatalf("the address was not released: %v", err)
+	}
+	again.Drain(context.Background())
+	for name, bad := range map[string]Options{
+		"no listeners": {},
+		"no handler":   {Listeners: []Listener{{Address: ":0", Split: split}}},
+		"a name":       {Listeners: []Listener{{Address: "localhost:0", Split: split, Handler: hooks{}}}},
+		"negative":     {Loops: -1, Listeners: o.Listeners},
+		"long":         {IdleTimeout: 48 * time.Hour, Listeners: o.Listeners},
+	} {
+		if _, err := New(bad); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestBothFamilies(t *testing.T) {
+	remote := make(chan string, 2)
+	s := serve(t, hooks{open: func(c *Conn) error { c.Establish(); remote <- c.Remote().Addr().String(); return nil }},
+		func(o *Options) { o.Listeners[0].Address = ":0" })
+	port := s.Addrs()[0].Port()
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		c, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: net.ParseIP(host), Port: int(port)})
+		if err != nil && host == "::1" {
+			t.Skip("no IPv6 here")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := receive(t, "Open", remote); got != host {
+			t.Errorf("remote %s, want %s", got, host)
+		}
+		c.Close()
+	}
+}
+
+func TestProgressMovesWhenIdle(t *testing.T) {
+	s := serve(t, hooks{}, nil)
+	before := s.Progress()
+	eventually(t, "every loop moves", func() bool {
+		for i, n := range s.Progress() {
+			if n == before[i] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Nothing happens while nobody says anything: no loop wakes for its deadlines.
+func TestIdleCostsNothing(t *testing.T) {
+	s := serve(t, hooks{}, nil)
+	for range 200 {
+		c := s.dial(t)
+		send(t, c, frame(nil))
+		expect(t, c, "")
+	}
+	if held := s.Load().Buffered; held != 0 {
+		t.Errorf("%d bytes held for idle connections", held)
+	}
+	turns := func() (n uint64) {
+		for _, l := range s.loops {
+			n += l.turns.Load()
+		}
+		return n
+	}
+	time.Sleep(50 * time.Millisecond)
+	before := turns()
+	time.Sleep(500 * time.Millisecond)
+	if n := turns() - before; n > 10 {
+		t.Errorf("%d turns in half a second of silence", n)
+	}
+}
+
+func TestSignalsAndCollections(t *testing.T) {
+	s := serve(t, hooks{}, nil)
+	stop := make(chan struct{})
+	var noise sync.WaitGroup
+	noise.Go(func() { signalStorm(stop) })
+	noise.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.GC()
+			}
+		}
+	})
+	var clients sync.WaitGroup
+	for range 8 {
+		c := s.dial(t)
+		clients.Go(func() {
+			all, bodies := numbered(50)
+			for range scaled(10, 500) {
+				send(t, c, all)
+				expect(t, c, bodies...)
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	noise.Wait()
+}
