@@ -127,20 +127,21 @@ func (d *demo) sources() (up, down source, err error) {
 	return file.source(), down, nil
 }
 
-// readTexts reads one base64 text a line; # and empty lines are not texts.
+// readTexts reads one base64 text a line; # and empty lines are not texts, and a line that is no base64 is one as it
+// stands.
 func readTexts(path string) ([]string, error) {
 	all, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	var texts []string
-	for i, line := range strings.Split(string(all), "\n") {
+	for line := range strings.SplitSeq(string(all), "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
 		text, err := base64.StdEncoding.DecodeString(line)
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, i+1, err)
+			text = []byte(line)
 		}
 		texts = append(texts, strings.ToValidUTF8(string(text), "\ufffd"))
 	}
@@ -155,8 +156,13 @@ func (d *demo) databases(ctx context.Context) (err error) {
 	if d.point, err = openSide(ctx, "point", filepath.Join(d.dir, "point"), migrations.Agent); err != nil {
 		return err
 	}
-	d.say("centre    %s, private, durable", d.centre.server.Version())
-	d.say("point     %s, private, durable", d.point.server.Version())
+	for _, s := range []*side{d.centre, d.point} {
+		var version string
+		if err := s.db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+			return err
+		}
+		d.say("%-8s  %s, private, durable", s.name, version)
+	}
 	return nil
 }
 
