@@ -1,0 +1,322 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"syncgate/crypto"
+	"syncgate/protocol"
+)
+
+// centre is a server that says what a test wants it to say. Left alone it keeps a ledger
+// as the real one does, answers downloads from a list of numbered rows, and gives rules.
+type centre struct {
+	t        *testing.T
+	listener net.Listener
+	wire     *protocol.Server
+	wg       sync.WaitGroup
+
+	version atomic.Uint64
+	hello   atomic.Int64 // connections seen
+	pongs   atomic.Int64 // pings of the server that were answered
+
+	mu      sync.Mutex
+	conns   map[*peer]bool
+	script  func(p *peer, m *protocol.Message) (handled bool)
+	reject  []byte // sent instead of a WELCOME while set
+	rules   []protocol.RuleRow
+	ledger  map[protocol.RequestID]entered
+	rows    map[string][]string // applied rows by table, as text, in order
+	source  map[string][]any    // downloads: values of one-column rows by table
+	pages   int                 // rows of a part; two parts a page
+	seen    []protocol.RequestID
+	lenient bool          // batches may have left the outbox otherwise than by an acknowledgement
+	change  chan struct{} // closed and replaced at every applied upload
+}
+
+type entered struct {
+	digest [32]byte
+	reply  protocol.UploadReply
+}
+
+// peer is one connection of an agent.
+type peer struct {
+	*centre
+	conn    net.Conn
+	session *protocol.ServerSession
+	damage  atomic.Bool // the next record leaves with a bit turned
+}
+
+var testKey = crypto.Key{Point: "point-01", ID: 3, Secret: [32]byte{1, 2, 3}}
+
+func newCentre(t *testing.T, change ...func(*protocol.ServerOptions)) *centre {
+	t.Helper()
+	c := &centre{t: t, conns: make(map[*peer]bool), ledger: make(map[protocol.RequestID]entered),
+		rows: make(map[string][]string), source: make(map[string][]any), pages: 3, change: make(chan struct{})}
+	c.version.Store(1)
+	keys := crypto.NewKeyring()
+	keys.Replace([]crypto.Key{testKey})
+	o := protocol.ServerOptions{Keys: keys.Lookup, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, SourceRate: 1000, SourceBurst: 1000}
+	for _, f := range change {
+		f(&o)
+	}
+	var err error
+	if c.wire, err = protocol.NewServer(o); err != nil {
+		t.Fatal(err)
+	}
+	c.listen("127.0.0.1:0")
+	t.Cleanup(c.stop)
+	return c
+}
+
+func (c *centre) address() string { return c.listener.Addr().String() }
+
+func (c *centre) listen(address string) {
+	var err error
+	if c.listener, err = net.Listen("tcp", address); err != nil {
+		c.t.Fatal(err)
+	}
+	listener := c.listener
+	c.wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			c.hello.Add(1)
+			p := &peer{centre: c, conn: conn, session: c.wire.NewSession(netip.MustParseAddr("127.0.0.1"))}
+			c.mu.Lock()
+			c.conns[p] = true
+			c.mu.Unlock()
+			c.wg.Go(p.serve)
+		}
+	})
+}
+
+// stop closes the listener and every connection, as a kill does. listen takes it up again.
+func (c *centre) stop() {
+	_ = c.listener.Close()
+	c.cut()
+	c.wg.Wait()
+}
+
+func (c *centre) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range c.conns {
+		_ = p.conn.Close()
+	}
+}
+
+// on sets what is done with a message before the centre itself looks at it.
+func (c *centre) on(script func(*peer, *protocol.Message) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.script = script
+}
+
+func (p *peer) serve() {
+	defer func() {
+		_ = p.conn.Close()
+		p.mu.Lock()
+		delete(p.conns, p)
+		p.mu.Unlock()
+	}()
+	var in reader
+	for {
+		frame, err := in.frame(p.conn, p.session.MaxFrame())
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		reject := p.reject
+		p.mu.Unlock()
+		if reject != nil {
+			_, _ = p.conn.Write(reject)
+			return
+		}
+		e, err := p.session.Receive(frame)
+		if err != nil {
+			return
+		}
+		if e.Reply != nil {
+			_, _ = p.conn.Write(e.Reply)
+		}
+		if e.Reject != nil {
+			_, _ = p.conn.Write(e.Reject)
+			return
+		}
+		switch {
+		case e.Message != nil:
+			p.message(e.Message)
+		case e.Reply == nil:
+			p.pongs.Add(1)
+		}
+	}
+}
+
+func (p *peer) message(m *protocol.Message) {
+	p.mu.Lock()
+	script := p.script
+	p.mu.Unlock()
+	if script == nil || !script(p, m) {
+		p.answer(m)
+	}
+}
+
+func (p *peer) send(m *protocol.Message) {
+	_ = p.session.Send(m, func(frame []byte) error {
+		frame = bytes.Clone(frame)
+		if p.damage.Load() {
+			frame[len(frame)/2] ^= 4
+		}
+		_, err := p.conn.Write(frame)
+		return err
+	})
+}
+
+func (p *peer) refuse(m *protocol.Message, s protocol.Status, text string, after time.Duration) bool {
+	p.send(m.Reply(s, &protocol.ErrorReply{Message: text, RetryAfterMs: uint32(after.Milliseconds())}))
+	return true
+}
+
+// answer does what the real server does.
+func (p *peer) answer(m *protocol.Message) {
+	switch m.Op {
+	case protocol.OpPing:
+		p.send(m.Reply(protocol.StatusOK, &protocol.PingReply{RulesVersion: p.version.Load()}))
+	case protocol.OpSubscribe:
+		r := m.Reply(protocol.StatusOK, &protocol.PingReply{RulesVersion: p.version.Load()})
+		r.Flags = protocol.FlagMore
+		p.send(r)
+	case protocol.OpRules:
+		p.mu.Lock()
+		reply := &protocol.RulesReply{Version: p.version.Load(), Rules: p.rules}
+		p.mu.Unlock()
+		p.send(m.Reply(protocol.StatusOK, reply))
+	case protocol.OpUpload:
+		p.upload(m)
+	case protocol.OpDownload:
+		p.download(m, -1)
+	}
+}
+
+func (p *peer) upload(m *protocol.Message) {
+	reply, ok := p.apply(m)
+	if !ok {
+		p.refuse(m, protocol.StatusRequestIDReused, "", 0)
+		return
+	}
+	p.send(m.Reply(protocol.StatusOK, reply))
+}
+
+// apply runs an upload once, as the ledger says.
+func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
+	u, err := m.UploadRequest()
+	if err != nil {
+		c.t.Errorf("upload: %v", err)
+		return nil, false
+	}
+	digest, err := u.Digest()
+	if err != nil {
+		c.t.Errorf("digest: %v", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = append(c.seen, m.RequestID)
+	if old, ok := c.ledger[m.RequestID]; ok {
+		if old.digest != digest {
+			return nil, false
+		}
+		old.reply.Duplicate = true
+		return &old.reply, true
+	}
+	for seq := uint64(1); seq <= u.Confirmed; seq++ {
+		if _, ok := c.ledger[protocol.MakeRequestID(m.RequestID.Epoch(), seq)]; !ok && !c.lenient {
+			c.t.Errorf("batch %v confirms %d, which never came", m.RequestID, seq)
+		}
+	}
+	for i := range u.Rows.Len() {
+		c.rows[u.Table] = append(c.rows[u.Table], fmt.Sprint(u.Rows.Row(i)...))
+	}
+	reply := protocol.UploadReply{Applied: uint64(u.Rows.Len()), ByOp: map[string]uint64{"insert": uint64(u.Rows.Len())}}
+	c.ledger[m.RequestID] = entered{digest, reply}
+	close(c.change)
+	c.change = make(chan struct{})
+	return &reply, true
+}
+
+// download sends two parts of the source from the state, and the end; it stops and closes
+// the connection after cutAfter messages when that is not negative.
+func (p *peer) download(m *protocol.Message, cutAfter int) {
+	d, err := m.DownloadRequest()
+	if err != nil {
+		p.t.Errorf("download: %v", err)
+		return
+	}
+	p.mu.Lock()
+	all := p.source[d.Table]
+	n := p.pages
+	p.mu.Unlock()
+	from := 0
+	if len(d.State) > 0 {
+		from = int(d.State[0].Value.(int64))
+	}
+	sent := 0
+	for range 2 {
+		if sent == cutAfter {
+			_ = p.conn.Close()
+			return
+		}
+		to := min(from+n, len(all))
+		if from < to {
+			r := m.Reply(protocol.StatusOK, &protocol.DownloadReply{Columns: []string{"name"}, Types: []string{"VARCHAR"}, Values: all[from:to]})
+			r.Flags = protocol.FlagMore
+			p.send(r)
+			sent++
+		}
+		from = to
+	}
+	p.send(m.Reply(protocol.StatusOK, &protocol.DownloadReply{
+		State: []protocol.StateItem{{Name: "at", Value: int64(from)}}, More: from < len(all), Total: uint64(from)}))
+}
+
+// got waits until n rows of a table were applied and returns them.
+func (c *centre) got(table string, n int) []string {
+	c.t.Helper()
+	deadline := time.After(patience)
+	for {
+		c.mu.Lock()
+		rows, change := c.rows[table], c.change
+		c.mu.Unlock()
+		if len(rows) >= n {
+			return rows
+		}
+		select {
+		case <-change:
+		case <-deadline:
+			c.t.Fatalf("%d rows of %s after %v, want %d", len(rows), table, patience, n)
+		}
+	}
+}
+
+// patience bounds what takes well under a second on an idle machine.
+const patience = 30 * time.Second
+
+// rejectFrame is a REJECT as the server makes one.
+func rejectFrame(s protocol.Status, after time.Duration) []byte {
+	frame := []byte{0xc5, 'S', 'G', 2, 4, 0, 0, 0, 0, 0, 0, 6}
+	frame = binary.BigEndian.AppendUint16(frame, uint16(s))
+	frame = binary.BigEndian.AppendUint32(frame, uint32(after.Milliseconds()))
+	sum := md5.Sum(frame)
+	return append(frame, sum[:]...)
+}

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"syncgate/protocol"
+	"syncgate/store"
+)
+
+// errFull ends a read that gives more than the outbox has room for.
+var errFull = errors.New("outbox is full")
+
+const (
+	// batchBytes bounds a batch to half of what every server takes by default. A larger
+	// row gets a batch of its own.
+	batchBytes = protocol.DefaultMaxFrame / 2
+	// maxRowBytes is what the largest possible frame can carry beside its heads and names.
+	maxRowBytes = protocol.HardMaxFrame - 64<<10
+	// pageBytes bounds what a page of a table with large rows takes in memory.
+	pageBytes = 32 << 20
+)
+
+// packer turns the rows of an upside into batches of bounded size while they are read.
+type packer struct {
+	table    string
+	maxRows  int   // of one batch
+	pageRows int   // that are enough for one read; 0: there are never enough
+	room     int64 // bytes that are enough
+	enough   error // what Row says then
+
+	columns []string
+	values  []any
+	size    int
+	total   int64
+
+	batches []packed
+	rows    int
+	aside   []oversized
+}
+
+// valueOverhead is the most that CBOR puts before a value: a head and eight bytes.
+const valueOverhead = 9
+
+// Begin starts the rows of one statement; they do not share a batch with another's.
+func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	p.columns = make([]string, len(cols))
+	for i, c := range cols {
+		p.columns[i] = c.Name
+	}
+	return nil
+}
+
+// Row takes one row. Its bytes are only valid during the call, so they are copied.
+func (p *packer) Row(values []any) error {
+	size := rowSize(values)
+	p.rows++
+	p.total += int64(size)
+	if size > maxRowBytes {
+		p.aside = append(p.aside, oversized{p.columns, copied(nil, values), size})
+	} else if err := p.put(values, size); err != nil {
+		return err
+	}
+	if p.rows == p.pageRows || p.total >= p.room {
+		return p.enough
+	}
+	return nil
+}
+
+func (p *packer) put(values []any, size int) error {
+	if p.size > 0 && p.size+size > batchBytes {
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	p.values = copied(p.values, values)
+	p.size += size
+	if len(p.values) >= p.maxRows*len(p.columns) {
+		return p.flush()
+	}
+	return nil
+}
+
+func copied(dst, values []any) []any {
+	for _, v := range values {
+		if b, ok := v.([]byte); ok {
+			v = bytes.Clone(b)
+		}
+		dst = append(dst, v)
+	}
+	return dst
+}
+
+// rowSize is the most bytes a row takes in a payload.
+func rowSize(values []any) int {
+	n := 0
+	for _, v := range values {
+		n += valueOverhead
+		switch v := v.(type) {
+		case []byte:
+			n += len(v)
+		case string:
+			n += len(v)
+		}
+	}
+	return n
+}
+
+func (p *packer) flush() error {
+	if len(p.values) == 0 {
+		return nil
+	}
+	rows := protocol.Rows{Columns: p.columns, Values: p.values}
+	payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Table: p.table, Rows: rows})
+	if err != nil {
+		return fmt.Errorf("encode %d rows: %w", rows.Len(), err)
+	}
+	p.batches = append(p.batches, packed{rows.Len(), payload})
+	p.values, p.size = p.values[:0], 0
+	return nil
+}
