@@ -122,8 +122,8 @@ func (c *compiler) forbidden(a *analysis, i int) {
 		clause("variables outlive the statement and are not used by rules", "use a parameter such as :state.name or :now")
 	case t.is(":="):
 		clause("an assignment to a variable", "remove it")
-	case t.isName() && next("(") && forbiddenFunctions[strings.ToLower(nameOf(t))]:
-		c.at(Error, ForbiddenFunction, p, src, t.from, nameOf(t)+"() may not be called by a rule", "remove the call")
+	case t.isName() && next("(") && forbiddenFunctions[strings.ToLower(t.value)]:
+		c.at(Error, ForbiddenFunction, p, src, t.from, t.value+"() may not be called by a rule", "remove the call")
 	case t.is("into") && (a.op == Select || !afterInsert(a.toks, i)) && !prev("."):
 		clause("INTO sends the result to a file or a variable", "remove it; upside's rows are what is sent")
 	case t.is("returning") && a.op != Select && !prev("."):

@@ -70,15 +70,17 @@ func (e *Env) value(a *Arg) any {
 	return nil
 }
 
+// state is the carried value. A NULL, as max() of an empty table gives, is nothing
+// carried: compared to, it would match no row ever.
 func (e *Env) state(a *Arg) any {
 	if a.Name == "" {
-		if a.Field < len(e.State) {
+		if a.Field < len(e.State) && e.State[a.Field].Value != nil {
 			return e.State[a.Field].Value
 		}
 		return a.Value
 	}
 	for i := range e.State {
-		if sameName(e.State[i].Name, a.Name) {
+		if sameName(e.State[i].Name, a.Name) && e.State[i].Value != nil {
 			return e.State[i].Value
 		}
 	}

@@ -7,8 +7,12 @@ import (
 	"time"
 )
 
-// maxColumn is the longest column of a rule that is read, in bytes.
-const maxColumn = 256 << 10
+// The bounds of what is read: the bytes of a column of a rule, and its fields, which
+// are as many as MySQL's tables can have.
+const (
+	maxColumn = 256 << 10
+	maxFields = 4096
+)
 
 // Compile turns a row into a plan. t is the table's facts, or nil when they are not
 // known; then nothing is said about columns and an empty sync_sql cannot be filled.
@@ -41,9 +45,14 @@ const maxDiagnostics = 100
 
 func (c *compiler) report(d Diagnostic) {
 	d.RuleID = c.row.ID
-	if len(c.out) < maxDiagnostics || d.Severity == Error && !c.failed() {
+	if !c.full(d.Severity) {
 		c.out = append(c.out, d)
 	}
+}
+
+// full reports whether nothing more of the severity will be said.
+func (c *compiler) full(s Severity) bool {
+	return len(c.out) >= maxDiagnostics && (s != Error || c.failed())
 }
 
 // column reports about a column as a whole.
@@ -54,7 +63,7 @@ func (c *compiler) column(s Severity, code Code, column, message, fix string) {
 // at reports about a place in sync_sql.
 func (c *compiler) at(s Severity, code Code, p phase, src *source, off int, message, fix string) {
 	d := Diagnostic{Code: code, Severity: s, Column: "sync_sql", Section: p.String(), Message: message, Fix: fix}
-	if src != nil {
+	if src != nil && !c.full(s) {
 		d.Line, d.Col = src.position(off)
 	}
 	c.report(d)
@@ -179,6 +188,10 @@ func (c *compiler) period() {
 func (c *compiler) fields(scripts []script) {
 	names, ok := c.fieldList()
 	if !ok {
+		return
+	}
+	if len(names) > maxFields {
+		c.column(Error, TooLarge, "sync_field", fmt.Sprintf("%d fields; %d are read", len(names), maxFields), "")
 		return
 	}
 	seen := map[string]bool{}

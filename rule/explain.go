@@ -58,7 +58,7 @@ func (s *Statement) locate(name string) (line, col int) {
 	if s.text != nil {
 		toks, _ := lex(s.text.text, false)
 		for i := range toks {
-			if toks[i].isName() && sameName(nameOf(&toks[i]), name) {
+			if toks[i].isName() && sameName(toks[i].value, name) {
 				return s.text.position(toks[i].from)
 			}
 		}

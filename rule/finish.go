@@ -72,7 +72,7 @@ func (c *compiler) ordering(a *analysis, bad func(Severity, string, string)) {
 	for _, part := range split(a.toks, min(order+2, end), end) {
 		for i := part[0]; i < part[1]; i++ {
 			if a.toks[i].isName() && !isKeyword(&a.toks[i]) && (i+1 == part[1] || !a.toks[i+1].is(".")) {
-				ordered = append(ordered, nameOf(&a.toks[i]))
+				ordered = append(ordered, a.toks[i].value)
 				break
 			}
 		}
@@ -83,7 +83,7 @@ func (c *compiler) ordering(a *analysis, bad func(Severity, string, string)) {
 			return
 		}
 	}
-	if c.table == nil || !a.scope.single || !sameName(nameOf(&a.toks[a.scope.table]), baseName(c.table.Name)) {
+	if c.table == nil || !a.scope.single || !sameName(a.toks[a.scope.table].value, baseName(c.table.Name)) {
 		return
 	}
 	for _, k := range c.table.Keys {
@@ -125,7 +125,7 @@ func outputNames(toks []token) (names []string, known bool) {
 			return nil, false
 		}
 		if last.isName() {
-			names = append(names, nameOf(last))
+			names = append(names, last.value)
 		} else {
 			names = append(names, "")
 		}
@@ -142,7 +142,7 @@ func (c *compiler) reading(a *analysis) {
 			}
 		}
 	}
-	if c.table == nil || !a.scope.single || !sameName(nameOf(&a.toks[a.scope.table]), baseName(c.table.Name)) {
+	if c.table == nil || !a.scope.single || !sameName(a.toks[a.scope.table].value, baseName(c.table.Name)) {
 		return
 	}
 	var marks []string

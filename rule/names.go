@@ -20,7 +20,7 @@ func (c *compiler) names(a *analysis) {
 		return
 	}
 	s, p, src := a.scope, a.script.phase, a.script.src
-	name := nameOf(&a.toks[s.table])
+	name := a.toks[s.table].value
 	if !sameName(name, baseName(c.table.Name)) {
 		if near(name, []string{baseName(c.table.Name)}) != "" {
 			c.at(Warning, UnknownTable, p, src, a.toks[s.table].from, "the statement is about "+name+", the rule about "+c.table.Name, "did you mean "+c.table.Name+"?")
@@ -29,8 +29,8 @@ func (c *compiler) names(a *analysis) {
 	}
 	unknown := func(i int) {
 		t := &a.toks[i]
-		if written := strings.Trim(src.text[t.from:t.to], "`"); c.table.Column(nameOf(t)) == nil {
-			c.at(Error, UnknownColumn, p, src, t.from, "unknown column "+written, c.didYouMean(nameOf(t)))
+		if written := strings.Trim(src.text[t.from:t.to], "`"); c.table.Column(t.value) == nil {
+			c.at(Error, UnknownColumn, p, src, t.from, "unknown column "+written, c.didYouMean(t.value))
 		}
 	}
 	if a.insert != nil {
@@ -38,7 +38,11 @@ func (c *compiler) names(a *analysis) {
 			unknown(i)
 		}
 		c.unfilled(a)
-		if at := find(a.toks, s.table, "duplicate"); at > 0 && countWord(a.toks, "select") == 0 {
+		at := s.table + 1 // insert … set a = 1
+		if a.insert.hasList || a.insert.open > 0 {
+			at = find(a.toks, s.table, "duplicate")
+		}
+		if at > 0 && countWord(a.toks, "select") == 0 {
 			c.expressions(a, at, unknown)
 		}
 		return
@@ -55,13 +59,13 @@ func (c *compiler) expressions(a *analysis, i int, unknown func(int)) {
 	aliases := map[string]bool{}
 	for j := range a.toks {
 		if j > 0 && a.toks[j].isName() && !isKeyword(&a.toks[j]) && (a.toks[j-1].is("as") || endsOperand(&a.toks[j-1])) {
-			aliases[strings.ToLower(nameOf(&a.toks[j]))] = true
+			aliases[strings.ToLower(a.toks[j].value)] = true
 			a.scope.skip[j] = true
 		}
 	}
 	for ; i < len(a.toks); i++ {
 		t := &a.toks[i]
-		if !t.isName() || isKeyword(t) || a.scope.skip[i] || aliases[strings.ToLower(nameOf(t))] || !c.columnPlace(a, i) {
+		if !t.isName() || isKeyword(t) || a.scope.skip[i] || aliases[strings.ToLower(t.value)] || !c.columnPlace(a, i) {
 			continue
 		}
 		unknown(i)
@@ -85,11 +89,11 @@ func (c *compiler) columnPlace(a *analysis, i int) bool {
 	case next.is(".") || next.kind == tokString || next.is("(") && a.toks[i].kind == tokWord:
 		return false
 	case prev.is("."):
-		q := nameOf(&before)
-		return sameName(q, nameOf(&a.toks[a.scope.table])) || a.scope.alias != "" && sameName(q, a.scope.alias)
+		q := before.value
+		return sameName(q, a.toks[a.scope.table].value) || a.scope.alias != "" && sameName(q, a.scope.alias)
 	case prev.is("over") || prev.is("window") || prev.is("for") || prev.is("collate") || prev.is("using") || prev.is("charset") || prev.is("set") && before.is("character"):
 		return false
-	case a.toks[i].kind == tokWord && strings.HasPrefix(nameOf(&a.toks[i]), "_") && next.kind == tokNumber:
+	case a.toks[i].kind == tokWord && strings.HasPrefix(a.toks[i].value, "_") && next.kind == tokNumber:
 		return false
 	}
 	return true
@@ -113,7 +117,7 @@ func (c *compiler) unfilled(a *analysis) {
 	}
 	var listed []string
 	for _, i := range a.insert.columns {
-		listed = append(listed, nameOf(&a.toks[i]))
+		listed = append(listed, a.toks[i].value)
 	}
 	for _, col := range missingColumns(c.table, listed) {
 		c.at(Warning, UnfilledColumn, a.script.phase, a.script.src, a.toks[a.insert.open].from,
@@ -142,7 +146,7 @@ func contains(names []string, name string) bool {
 
 // didYouMean is the hint for a name that is not a column.
 func (c *compiler) didYouMean(name string) string {
-	if c.table == nil {
+	if c.table == nil || len(c.out) >= maxDiagnostics {
 		return ""
 	}
 	var names []string
@@ -223,7 +227,7 @@ var keywords = wordSet(` add all alter analyze and any as asc avg_row_length bef
  sql_small_result ssl starting straight_join system table terminated then tied ties time timestamp to trailing trigger true
  unbounded undo union unique unknown unlock unsigned update usage use using utc_date utc_time utc_timestamp value values
  varying week when where while window with within write xor year year_month zerofill
- array boolean expansion language locked member mode nowait of query rollup unicode wait`)
+ array boolean expansion language locked member mode nowait of query quick rollup unicode wait`)
 
 // isKeyword reports whether the token is a keyword written without quotes.
 func isKeyword(t *token) bool {

@@ -54,7 +54,7 @@ func (c *compiler) value(column, text string) (n *node, isJSON bool) {
 	n, isJSON, err := parseValue(text)
 	if err != nil {
 		c.badValue(column, err.at, err.msg, "")
-		return nil, strings.Contains(text, `"upside"`)
+		return nil, false
 	}
 	return n, isJSON
 }
@@ -111,7 +111,7 @@ func placeholders(scripts []script) (marks, names bool) {
 	for _, s := range scripts {
 		toks, _ := lex(s.src.text, true)
 		for i := range toks {
-			marks = marks || isPlaceholder(s.src.text, &toks[i])
+			marks = marks || isPlaceholder(&toks[i])
 			names = names || toks[i].kind == tokParam
 		}
 	}
@@ -119,7 +119,7 @@ func placeholders(scripts []script) (marks, names bool) {
 }
 
 // isPlaceholder reports whether the token is one of the seed's: %s, '%s' or "%s".
-func isPlaceholder(text string, t *token) bool {
+func isPlaceholder(t *token) bool {
 	return t.kind == tokPercent || t.kind == tokString && t.value == "%s"
 }
 
@@ -261,7 +261,7 @@ func namedFields(scripts []script) (names []string) {
 		for _, t := range toks {
 			name := strings.ReplaceAll(strings.TrimPrefix(t.value, "row."), "\x00", ".")
 			_, reserved := plainSources[strings.ToLower(t.value)]
-			if t.kind == tokParam && !reserved && !strings.HasPrefix(t.value, "state.") && !contains(names, name) {
+			if t.kind == tokParam && !reserved && !strings.HasPrefix(t.value, "state.") && len(names) < maxFields && !contains(names, name) {
 				names = append(names, name)
 			}
 		}

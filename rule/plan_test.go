@@ -213,3 +213,38 @@ func TestCodes(t *testing.T) {
 		}
 	}
 }
+
+// A table of another database keeps its qualifier, each part in its own quotes.
+func TestOtherDatabase(t *testing.T) {
+	s := loadSuite(t)
+	facts := s.Tables["only_keys"].Table
+	facts.Name = "centre.only_keys"
+	row := rule.Row{ID: 12, Table: facts.Name, Type: rule.Upload, User: rule.Server, PointNo: "p"}
+	if got := compile(t, row, &facts).Downside[0].Insert.Head; got != "insert into `centre`.`only_keys` (`point_no`, `id`)\nvalues " {
+		t.Error(got)
+	}
+	row.SQL = "update centre.only_keys set idd = :id where point_no = :point_no"
+	_, ds := rule.Compile(row, &facts)
+	checkDiagnostics(t, []string{"SG0104 error 1:29"}, ds)
+}
+
+// A carried NULL, as max() of an empty table gives, is nothing carried.
+func TestCarriedNull(t *testing.T) {
+	for _, sql := range []string{"select a from t where update_time > :state.m", "select a from t where update_time > :state.1"} {
+		p := compile(t, rule.Row{Table: "t", Type: rule.Download, User: rule.Server, PointNo: "p", SQL: sql}, nil)
+		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rule.StateItem{{Name: "m"}}}, nil)
+		if d := cmp.Diff([]any{"1970-01-01 00:00:00"}, got); d != "" || err != nil {
+			t.Error(d, err)
+		}
+	}
+}
+
+// A rule with a thousand mistakes is answered with a hundred.
+func TestManyMistakes(t *testing.T) {
+	s := loadSuite(t)
+	sql := "select " + strings.Repeat("nothing, ", 20000) + "url from phishing_log where url > ''"
+	p, ds := rule.Compile(rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p", Field: "url", SQL: sql}, &s.Tables["phishing_log"].Table)
+	if p != nil || len(ds) != 100 {
+		t.Errorf("%d diagnostics, plan %v", len(ds), p != nil)
+	}
+}

@@ -17,8 +17,6 @@ type insertShape struct {
 	several     bool // more tuples follow
 }
 
-func nameOf(t *token) string { return t.value }
-
 // readScope finds the table of the statement and whether it is the only one.
 func readScope(toks []token, op Op) scope {
 	s := scope{table: -1, skip: map[int]bool{}}
@@ -48,19 +46,10 @@ func readScope(toks []token, op Op) scope {
 	}
 	s.table, s.single = i, countWord(toks, "select") == map[Op]int{Select: 1}[op]
 	s.readAlias(toks, op, i+1)
-	if op == Delete && find(toks, 0, "from") > 1 && !modifiersOnly(toks[1:find(toks, 0, "from")]) {
-		s.single = false
+	if op == Delete && !isKeyword(&toks[find(toks, 0, "from")-1]) {
+		s.single = false // delete a, b from …
 	}
 	return s
-}
-
-func modifiersOnly(toks []token) bool {
-	for i := range toks {
-		if !toks[i].is("low_priority") && !toks[i].is("quick") && !toks[i].is("ignore") {
-			return false
-		}
-	}
-	return true
 }
 
 // readAlias takes `as x` or `x` behind a table and sees whether more tables follow.
@@ -72,7 +61,7 @@ func (s *scope) readAlias(toks []token, op Op, i int) {
 		i++
 	}
 	if i < len(toks) && toks[i].isName() && !isKeyword(&toks[i]) {
-		s.alias, s.skip[i] = nameOf(&toks[i]), true
+		s.alias, s.skip[i] = toks[i].value, true
 		i++
 	}
 	for ; i < len(toks); i++ {

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"sort"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -67,10 +68,6 @@ func quoted(column, value string, start, end int) *source {
 		width = 3
 	}
 	at, i, stop := 0, open+width, end-width
-	if i > stop {
-		s.jumps = []jump{{0, start}}
-		return s
-	}
 	s.base = i
 	for i < stop {
 		if column[i] != '\\' || raw {
@@ -104,15 +101,14 @@ func escape(s string) (wrote, means int) {
 	}
 	switch s[1] {
 	case 'x':
-		return min(4, len(s)), utf8.RuneLen(rune(hexValue(s, 2, 2)))
+		return min(4, len(s)), runeLen(s, 2)
 	case 'U':
-		return min(10, len(s)), max(1, utf8.RuneLen(rune(hexValue(s, 2, 8))))
+		return min(10, len(s)), runeLen(s, 8)
 	case 'u':
-		r := hexValue(s, 2, 4)
-		if r >= 0xd800 && r < 0xdc00 && len(s) >= 12 && s[6:8] == `\u` {
-			return 12, 4
+		if len(s) >= 12 && s[6:8] == `\u` && strings.IndexByte("89abAB", s[3]) >= 0 && s[2]|0x20 == 'd' {
+			return 12, 4 // a surrogate pair
 		}
-		return min(6, len(s)), max(1, utf8.RuneLen(rune(r)))
+		return min(6, len(s)), runeLen(s, 4)
 	case '\n':
 		return 2, 0
 	case '0', '1', '2', '3', '4', '5', '6', '7':
@@ -129,16 +125,11 @@ func escape(s string) (wrote, means int) {
 	}
 }
 
-func hexValue(s string, from, n int) (v int) {
-	for i := from; i < from+n && i < len(s); i++ {
-		d := strings.IndexByte("0123456789abcdef", s[i]|0x20)
-		if s[i] <= '9' {
-			d = int(s[i]) - '0'
-		}
-		if d < 0 || d > 15 {
-			return v
-		}
-		v = v<<4 | d
+// runeLen is the bytes of the character that n hex digits behind \x or \u mean.
+func runeLen(s string, n int) int {
+	r, err := strconv.ParseUint(s[2:min(2+n, len(s))], 16, 32)
+	if err != nil {
+		return 0
 	}
-	return v
+	return max(1, utf8.RuneLen(rune(r)))
 }

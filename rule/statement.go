@@ -213,19 +213,22 @@ func (c *compiler) stateArg(a *analysis, i int, name string) Arg {
 	return arg
 }
 
-// comparedColumn is the name that token i is compared to, as in `update_time > :x`.
+// comparedColumn is the name that the placeholder at i is compared to, as in
+// `update_time > :x`, `price > cast(:x as …)` or `t between :x and :y`.
 func comparedColumn(toks []token, i int) string {
-	for j := i - 1; j > 0; j-- {
-		switch t := &toks[j]; {
-		case t.kind == tokOp && strings.Contains("<=>=<>!=(", t.value), t.is("between"):
-			if toks[j-1].isName() {
-				return nameOf(&toks[j-1])
-			}
-		case t.is("and") && j >= 3 && toks[j-2].is("between"):
-			return nameOf(&toks[j-3])
-		default:
-			return ""
-		}
+	j := i - 1
+	for j > 1 && toks[j].is("(") && toks[j-1].kind == tokWord {
+		j -= 2
+	}
+	if j > 2 && toks[j].is("and") && toks[j-2].is("between") {
+		j -= 2
+	}
+	if j < 1 || !toks[j-1].isName() {
+		return ""
+	}
+	switch toks[j].value {
+	case "<", ">", "<=", ">=", "=", "<>", "!=", "<=>", "between":
+		return toks[j-1].value
 	}
 	return ""
 }
@@ -240,17 +243,12 @@ func (c *compiler) initial(name, compared string) any {
 	if col != nil {
 		return smallest(col)
 	}
-	for _, n := range [...]string{strings.ToLower(name), strings.ToLower(compared)} {
-		if n == "id" || strings.HasSuffix(n, "_id") {
-			return smallestInt
-		}
-	}
-	for _, n := range [...]string{strings.ToLower(name), strings.ToLower(compared)} {
-		if strings.Contains(n, "time") || strings.Contains(n, "date") || strings.HasSuffix(n, "_at") {
-			return epoch
-		}
-	}
-	if c.table == nil {
+	switch n := strings.ToLower(compared + " " + name); {
+	case strings.Contains(n, "time") || strings.Contains(n, "date") || strings.HasSuffix(n, "_at"):
+		return epoch
+	case n == "id id" || strings.HasSuffix(n, "id"):
+		return smallestInt
+	case c.table == nil:
 		return epoch // what seed-era agents send first
 	}
 	return ""
@@ -288,7 +286,7 @@ func (c *compiler) seedPlaceholders(a *analysis) bool {
 	for i := range a.toks {
 		t := &a.toks[i]
 		switch {
-		case isPlaceholder(src.text, t):
+		case isPlaceholder(t):
 			a.argAt = append(a.argAt, i)
 		case (t.kind == tokString || t.kind == tokName || t.kind == tokNumber) && strings.Contains(strings.ReplaceAll(src.text[t.from:t.to], "%%", ""), "%s"):
 			c.at(Error, PlaceholderInText, p, src, t.from, "%s inside a longer literal or a name cannot be bound",
@@ -387,7 +385,7 @@ func (c *compiler) seedArg(a *analysis, i int, e patchEntry) (Arg, bool) {
 			name = s
 		}
 		if name == "" {
-			return Arg{Source: State, Field: i, Value: epoch}, true
+			name = strconv.Itoa(i + 1)
 		}
 		return c.stateArg(a, a.argAt[i], name), true
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 
 	"syncgate/internal/pyliteral"
@@ -137,27 +138,15 @@ func (j *jsonReader) container(n *node, open json.Delim, depth int) error {
 	return err
 }
 
-// number is an exact Go value of a number's text.
+// number is the Go value of a number's text.
 func number(s string) (any, error) {
-	if i, ok := new(big.Int).SetString(s, 10); ok {
-		return bigValue(i), nil
+	if i, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return i, nil
 	}
-	f, _, err := big.ParseFloat(s, 10, 53, big.ToNearestEven)
-	if err != nil {
-		return nil, err
+	if u, err := strconv.ParseUint(s, 10, 64); err == nil {
+		return u, nil
 	}
-	v, _ := f.Float64()
-	return v, nil
-}
-
-func bigValue(i *big.Int) any {
-	switch {
-	case i.IsInt64():
-		return i.Int64()
-	case i.IsUint64():
-		return i.Uint64()
-	}
-	return i.String()
+	return strconv.ParseFloat(s, 64)
 }
 
 func fromLiteral(l *pyliteral.Node) (*node, *valueError) {
@@ -195,7 +184,10 @@ func scalar(v pyliteral.Value) (any, error) {
 	case pyliteral.Long:
 		return int64(v), nil
 	case *big.Int:
-		return bigValue(v), nil
+		if v.IsUint64() {
+			return v.Uint64(), nil
+		}
+		return v.String(), nil
 	case pyliteral.Str:
 		return string(v), nil
 	case pyliteral.Unicode:
