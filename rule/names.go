@@ -27,6 +27,9 @@ func (c *compiler) names(a *analysis) {
 		}
 		return
 	}
+	if s.table > 1 && a.toks[s.table-1].is(".") && !sameName(a.toks[s.table-2].value+"."+name, c.table.Name) {
+		return // another database's table of that name
+	}
 	unknown := func(i int) {
 		t := &a.toks[i]
 		if written := strings.Trim(src.text[t.from:t.to], "`"); c.table.Column(t.value) == nil {
