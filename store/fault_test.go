@@ -265,7 +265,7 @@ func TestServerKilledInMidBatch(t *testing.T) {
 	p := planOf(t, s, uploadRule("counted", "", "",
 		"-- downside: insert\nINSERT INTO counted (id, n) VALUES (:id, :n) ON DUPLICATE KEY UPDATE n = n + 1\n"))
 
-	const points, requests, rows, kills = 4, 30, 20, 3
+	const points, requests, rows, kills = 4, 30, 20, 1
 	ctx := testContext(t)
 	var done atomic.Int64
 	var wait sync.WaitGroup

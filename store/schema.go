@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"syncgate/rule"
 )
@@ -16,6 +17,9 @@ func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 	where := " WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? "
 	if !qualified {
 		schema, table = "", name
+	}
+	if !mayBeName(name) {
+		return nil, fmt.Errorf("%w: %q", ErrNoTable, name)
 	}
 	found := false
 	err := s.each(ctx, "SELECT COALESCE(engine, '') FROM information_schema.tables"+where,
@@ -43,6 +47,12 @@ func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 		return nil, public(err)
 	}
 	return t, public(s.keys(ctx, t, where, schema, table))
+}
+
+// mayBeName reports whether a name can be one in MySQL, which allows no character beyond U+FFFF there and fails to
+// compare one.
+func mayBeName(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r > 0xffff || r == 0 })
 }
 
 func (s *Store) keys(ctx context.Context, t *rule.Table, where string, args ...any) error {
