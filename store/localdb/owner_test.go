@@ -4,14 +4,20 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	osexec "os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"syncgate/store/localdb"
 )
@@ -41,7 +47,7 @@ func TestOwnerProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec(t, open(t, s.DSN("d")), "CREATE TABLE t AS SELECT 'acknowledged' AS v")
-	if _, err := os.Stdout.WriteString("owner is ready\n"); err != nil {
+	if _, err := fmt.Printf("owner's database is process %d\n", s.PID()); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-result; err != nil {
@@ -62,10 +68,13 @@ func TestOwnerKilled(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitLine(t, out, "owner is ready")
+	database := readPID(t, out)
 
 	if err := run(t, localdb.Options{Dir: dir}).wait(t); !errors.Is(err, localdb.ErrInUse) {
 		t.Errorf("a second owner while the first lives: %v", err)
+	}
+	if !hasOpen(t, database, filepath.Join(dir, "server.lock")) {
+		t.Error("the database does not hold server.lock, so that nobody would wait for it")
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -115,13 +124,56 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 }
 
-func waitLine(t *testing.T, r io.Reader, want string) {
+// A new owner waits for the database that a killed one left, and gives up when it does not end.
+func TestLingeringDatabase(t *testing.T) {
+	dir := t.TempDir()
+	r := run(t, localdb.Options{Dir: dir})
+	r.mustAnswer(t)
+	r.stop(t)
+	lingering, err := os.Open(filepath.Join(dir, "server.lock")) // as the database has it open
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lingering.Close()
+	if err := unix.Flock(int(lingering.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	err = run(t, localdb.Options{Dir: dir, LockWait: 30 * time.Millisecond}).wait(t)
+	if !errors.Is(err, localdb.ErrInUse) || !strings.Contains(err.Error(), "earlier owner") {
+		t.Errorf("a new owner: %v", err)
+	}
+	next := run(t, localdb.Options{Dir: dir, LockWait: patience})
+	if err := lingering.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next.mustAnswer(t)
+}
+
+// hasOpen tells whether a process has a file open.
+func hasOpen(t *testing.T, pid int, path string) bool {
+	t.Helper()
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(links, func(link string) bool {
+		to, err := os.Readlink(link)
+		return err == nil && to == path
+	})
+}
+
+func readPID(t *testing.T, r io.Reader) int {
 	t.Helper()
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		if lines.Text() == want {
-			return
+		if s, ok := strings.CutPrefix(lines.Text(), "owner's database is process "); ok {
+			pid, err := strconv.Atoi(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
 		}
 	}
-	t.Fatalf("no %q: %v", want, lines.Err())
+	t.Fatalf("the owner says nothing: %v", lines.Err())
+	return 0
 }
