@@ -6,22 +6,6 @@ import (
 	"time"
 )
 
-// ConnID names a connection to every goroutine. It is made of loop, slot and generation: once a connection is gone, its
-// id finds nothing, even when the slot and the descriptor have been given to another. 0 is nobody.
-type ConnID uint64
-
-const (
-	generationBits = 32
-	slotBits       = 24
-)
-
-func makeConnID(loop, slot int, generation uint32) ConnID {
-	return ConnID(loop)<<(slotBits+generationBits) | ConnID(slot)<<generationBits | ConnID(generation)
-}
-
-func (id ConnID) loop() int { return int(id >> (slotBits + generationBits)) }
-func (id ConnID) slot() int { return int(id >> generationBits & (1<<slotBits - 1)) }
-
 // state is how far a connection's life has gone; doc.go draws it.
 type state uint8
 

@@ -96,6 +96,7 @@ func TestRacingCompletions(t *testing.T) {
 		})
 	}
 	clients.Wait()
+	s.stop(t)
 	close(jobs)
 	workers.Wait()
 }

@@ -45,21 +45,11 @@ func (l *EventLoop) mail() bool {
 	return len(l.inbox) > 0
 }
 
-// find returns the living connection of that id, or nil. Other goroutines call it with mu held.
-func (l *EventLoop) find(id ConnID) *Conn {
-	if slot := id.slot(); slot < len(l.slots) {
-		if c := l.slots[slot]; c != nil && c.id == id {
-			return c
-		}
-	}
-	return nil
-}
-
 // send posts bytes for a connection, if they fit. With patient set it instead returns a gate to wait at while more than
 // HighWater bytes are before them.
 func (l *EventLoop) send(id ConnID, data []byte, done, patient bool) (*gate, error) {
 	l.mu.Lock()
-	c := l.find(id)
+	c := l.table.find(id)
 	if c == nil || l.ended {
 		l.mu.Unlock()
 		return nil, ErrConnGone
@@ -121,7 +111,7 @@ func (l *EventLoop) handle(p *post) {
 	}
 	n := len(p.data)
 	l.reactor.buffered.Add(-int64(n))
-	c := l.find(p.id)
+	c := l.table.find(p.id)
 	if c == nil {
 		return
 	}
@@ -192,7 +182,7 @@ func (r *Reactor) Each(f func(*Conn)) {
 }
 
 func (l *EventLoop) each(f func(*Conn)) {
-	for _, c := range l.slots {
+	for _, c := range l.table.conns {
 		if c != nil {
 			f(c)
 			l.touch(c)

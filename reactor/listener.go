@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -195,9 +194,11 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 	}
 	c := &Conn{from: l.sources[ln.index], fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
 		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.deadline(l.opts.HandshakeTimeout)}
-	l.enroll(c)
+	l.mu.Lock()
+	l.table.add(l.index, c)
+	l.mu.Unlock()
 	if err := l.poller.add(fd, key(c.id)); err != nil {
-		l.strike(c)
+		l.remove(c)
 		l.turnAway(fd, remote)
 		l.opts.Observer.Refused(ln.index, err)
 		return
@@ -209,85 +210,4 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 		c.Close(err)
 	}
 	l.touch(c)
-}
-
-// enroll gives c a slot and an id.
-func (l *EventLoop) enroll(c *Conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	slot := max(len(l.slots), 1) // slot 0 is nobody's
-	if n := len(l.free); n > 0 {
-		slot = int(l.free[n-1])
-		l.free = l.free[:n-1]
-	} else {
-		l.slots = append(l.slots, make([]*Conn, slot+1-len(l.slots))...)
-		l.ages = append(l.ages, make([]uint32, slot+1-len(l.ages))...)
-	}
-	if l.ages[slot]++; l.ages[slot] == 0 {
-		l.ages[slot] = 1
-	}
-	c.id = makeConnID(l.index, slot, l.ages[slot])
-	l.slots[slot] = c
-}
-
-// strike takes c's id out of use.
-func (l *EventLoop) strike(c *Conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.slots[c.id.slot()] = nil
-	l.free = append(l.free, uint32(c.id.slot()))
-}
-
-// door counts who is inside.
-type door struct {
-	mu               sync.Mutex
-	opts             *Options
-	conns, strangers int
-	from             map[netip.Addr]int
-}
-
-// household is what MaxPerAddress counts by: a whole /64 is one subscriber's to use.
-func household(a netip.Addr) netip.Addr {
-	if a.Is6() {
-		p, _ := a.Prefix(64)
-		return p.Addr()
-	}
-	return a
-}
-
-func (d *door) enter(a netip.Addr) error {
-	a = household(a)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.conns >= d.opts.MaxConns:
-		return ErrConnLimit
-	case d.strangers >= d.opts.MaxUnestablished:
-		return ErrUnestablishedLimit
-	case d.from[a] >= d.opts.MaxPerAddress:
-		return ErrAddressLimit
-	}
-	d.conns++
-	d.strangers++
-	d.from[a]++
-	return nil
-}
-
-func (d *door) establish() {
-	d.mu.Lock()
-	d.strangers--
-	d.mu.Unlock()
-}
-
-func (d *door) leave(a netip.Addr, established bool) {
-	a = household(a)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.conns--
-	if !established {
-		d.strangers--
-	}
-	if d.from[a]--; d.from[a] == 0 {
-		delete(d.from, a)
-	}
 }

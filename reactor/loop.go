@@ -14,40 +14,38 @@ type EventLoop struct {
 	reactor *Reactor
 	opts    *Options
 	index   int
+
 	poller  poller
-
-	wheel wheel
-	tick  tick // time, as of this turn's beginning
-	turn  Turn
-
+	began   time.Duration // of this turn, since the reactor's start
+	tick    tick          // the same
+	turn    Turn
+	wheel   wheel
 	pool    pool
 	scratch []byte
 	iovec   [maxIovec]unix.Iovec
 
-	touchedConns []*Conn     // to settle before the turn goes on
+	unsettled    []*Conn     // to settle before the turn goes on
 	queue, spare []*Conn     // to go on with in the next turn
 	starved      []*Conn     // under PauseMemory
 	due          []*Conn     // for expire
 	taken        []post      // for collect
 	listeners    []*listener // those this loop accepts for
-	sources      []*source
-	conns        int
-	draining     bool
-	stopping     error // why the loop must end now
-	began        time.Duration
+	sources      []*source   // all of them, as this loop's connections know them
 
+	conns    int
+	draining bool
+	stopping error // why the loop must end now
+
+	// From here on other goroutines take part.
 	turns    atomic.Uint64
 	assigned atomic.Int64 // connections here or on their way here
 	asleep   atomic.Bool  // the loop is about to block, or does: whoever clears it writes the eventfd
+	rousing  atomic.Int32 // how many are about to
 
-	rousing atomic.Int32
-
-	mu    sync.Mutex // for what follows; the loop alone changes slots and generations
-	slots []*Conn
-	ages  []uint32 // each slot's latest generation
-	free  []uint32
+	mu    sync.Mutex
+	table table
 	inbox []post
-	ended bool // no inbox any more
+	ended bool // nothing is taken into the inbox any more
 }
 
 // run is the whole event loop. Each turn handles, in this order,
@@ -112,7 +110,7 @@ func (l *EventLoop) dispatch(k key, events uint32) {
 		}
 		return
 	}
-	c := l.find(ConnID(k))
+	c := l.table.find(ConnID(k))
 	if c == nil {
 		return
 	}
@@ -192,51 +190,6 @@ func (l *EventLoop) finish() {
 		l.turn.Lag = time.Since(l.reactor.start) - l.began
 		l.opts.Observer.Turned(l.turn)
 	}
-}
-
-// open and end are the loop's first and last acts.
-func (l *EventLoop) open() error {
-	l.scratch = make([]byte, scratchSize)
-	l.tick = tickAt(0)
-	l.wheel.now, l.wheel.slots = l.tick, &l.slots
-	for _, ln := range l.reactor.listeners {
-		l.sources = append(l.sources, &source{ln, l})
-	}
-	return l.poller.open()
-}
-
-func (l *EventLoop) end() {
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
-	l.collect()
-	for _, c := range l.slots {
-		if c != nil {
-			l.reactor.cut.conns.Add(1)
-			l.reactor.cut.inFlight.Add(int64(c.inFlight))
-			l.reactor.cut.bytes.Add(int64(c.pending))
-			c.Close(l.stopping)
-			l.touch(c)
-		}
-	}
-	l.settleAll()
-	for l.rousing.Load() > 0 {
-		runtime.Gosched()
-	}
-}
-
-// drain begins the loop's part of Reactor.Drain.
-func (l *EventLoop) drain() {
-	l.draining = true
-	for _, ln := range l.listeners {
-		ln.close()
-	}
-	l.each(func(c *Conn) {
-		if c.from.Drain != nil && c.state == open {
-			c.from.Drain(c)
-		}
-		c.CloseAfterFlush(ErrDraining)
-	})
 }
 
 // busy tells that there is work for which no event will come.

@@ -173,8 +173,8 @@ func serve(t testing.TB, h Handler, change func(*Options)) *server {
 			t.Errorf("%d opened, %d closed", o, c)
 		}
 		for _, l := range r.loops {
-			if len(l.free) != max(len(l.slots)-1, 0) || l.conns != 0 || l.assigned.Load() != 0 {
-				t.Errorf("loop %d: %d slots, %d free, %d connections, %d assigned", l.index, len(l.slots), len(l.free), l.conns, l.assigned.Load())
+			if len(l.table.free) != max(len(l.table.conns)-1, 0) || l.conns != 0 || l.assigned.Load() != 0 {
+				t.Errorf("loop %d: %d slots, %d free, %d connections, %d assigned", l.index, len(l.table.conns), len(l.table.free), l.conns, l.assigned.Load())
 			}
 			for _, b := range l.wheel.filled {
 				if b != 0 {

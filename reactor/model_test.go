@@ -42,7 +42,7 @@ func TestModel(t *testing.T) {
 		try(filepath.Base(name))
 	}
 	first := rand.Uint64() >> 16
-	for i := range uint64(scaled(15, 1000)) {
+	for i := range uint64(scaled(10, 1000)) {
 		if text := strconv.FormatUint(first+i, 10); !try(text) {
 			if err := errors.Join(os.MkdirAll("testdata/model", 0o755), os.WriteFile("testdata/model/"+text, nil, 0o644)); err != nil {
 				t.Error(err)

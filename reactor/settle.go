@@ -15,18 +15,18 @@ const starvedWait = 20 * time.Millisecond
 func (l *EventLoop) touch(c *Conn) {
 	if !c.is(touched) && c.state != dead {
 		c.set(touched)
-		l.touchedConns = append(l.touchedConns, c)
+		l.unsettled = append(l.unsettled, c)
 	}
 }
 
 func (l *EventLoop) settleAll() {
-	for i := 0; i < len(l.touchedConns); i++ {
-		c := l.touchedConns[i]
-		l.touchedConns[i] = nil
+	for i := 0; i < len(l.unsettled); i++ {
+		c := l.unsettled[i]
+		l.unsettled[i] = nil
 		c.clear(touched)
 		l.settle(c)
 	}
-	l.touchedConns = l.touchedConns[:0]
+	l.unsettled = l.unsettled[:0]
 }
 
 // settle writes what waits, takes the connection on to the state it is ripe for, and files its next deadline.
@@ -120,7 +120,7 @@ func (l *EventLoop) hangUp(c *Conn) {
 func (l *EventLoop) bury(c *Conn) {
 	c.state = dead
 	l.wheel.drop(c)
-	l.strike(c)
+	l.remove(c)
 	unix.Close(int(c.fd))
 	l.openGate(c)
 	l.drop(c.in)
@@ -136,6 +136,13 @@ func (l *EventLoop) bury(c *Conn) {
 		c.from.Handler.Close(c, c.why())
 	}
 	l.opts.Observer.Closed(c.from.index, c.why())
+}
+
+// remove makes c's id that of nobody.
+func (l *EventLoop) remove(c *Conn) {
+	l.mu.Lock()
+	l.table.remove(c)
+	l.mu.Unlock()
 }
 
 // enqueue has c gone on with in the next turn.

@@ -45,7 +45,7 @@ type wheel struct {
 	now     tick                   // everything up to here has been taken out
 	buckets [wheelSize]uint32      // slot of the first connection, 0 for none
 	filled  [wheelSize / 64]uint64 // a bit for each bucket that is not empty
-	slots   *[]*Conn               // the loop's
+	table   *table                 // the loop's
 }
 
 // file puts c under at, or moves it there when its entry is later than that.
@@ -87,7 +87,7 @@ func (w *wheel) drop(c *Conn) {
 	c.filedAt, c.sooner, c.later = 0, 0, 0
 }
 
-func (w *wheel) conn(slot uint32) *Conn { return (*w.slots)[slot] }
+func (w *wheel) conn(slot uint32) *Conn { return w.table.conns[slot] }
 
 // advance takes out every entry due at now or before and appends its connection to due.
 func (w *wheel) advance(now tick, due []*Conn) []*Conn {

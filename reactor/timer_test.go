@@ -14,7 +14,7 @@ func TestWheelAgainstModel(t *testing.T) {
 		for i := 1; i < len(slots); i++ {
 			slots[i] = &Conn{id: makeConnID(0, i, 1)}
 		}
-		w := &wheel{now: -tick(rng.IntN(5000)), slots: &slots}
+		w := &wheel{now: -tick(rng.IntN(5000)), table: &table{conns: slots}}
 		wanted := map[*Conn]tick{} // the earliest deadline filed
 		for range 400 {
 			c := slots[1+rng.IntN(len(slots)-1)]
@@ -55,7 +55,7 @@ func TestWheelAgainstModel(t *testing.T) {
 func TestWheelWaitReachesEveryEntry(t *testing.T) {
 	slots := []*Conn{nil, {id: makeConnID(0, 1, 1)}}
 	for _, distance := range []tick{1, 2, 63, 64, 65, 1000, wheelSize - 1, wheelSize, wheelSize + 1, 5000} {
-		w := &wheel{now: ^tick(0) - 700, slots: &slots}
+		w := &wheel{now: ^tick(0) - 700, table: &table{conns: slots}}
 		start := w.now
 		w.file(slots[1], (start + distance).orFirst())
 		for steps := 0; ; steps++ {
