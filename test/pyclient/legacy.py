@@ -57,7 +57,8 @@ def eval2(text):
         if m.group(3):
             return 'Long(%s)' % m.group(3)
         return (m.group(1) or 'b') + m.group(2)
-    return eval(LITERAL.sub(fix, text), {'datetime': datetime, 'Decimal': Decimal, 'Long': Long})
+    names = {'datetime': datetime, 'Decimal': lambda digits: Decimal(digits.decode()), 'Long': Long}
+    return eval(LITERAL.sub(fix, text), names)
 
 
 def eval3(text):
