@@ -24,11 +24,17 @@ func (c *compiler) finish() {
 func (c *compiler) paging() {
 	for i := range c.parsed {
 		a := &c.parsed[i]
-		if a.script.phase != upside || !uses(a.args, Limit) {
+		if a.script.phase != upside {
 			continue
 		}
 		bad := func(s Severity, msg, fix string) {
 			c.at(s, BadCursor, upside, a.script.src, a.toks[0].from, msg, fix)
+		}
+		if !uses(a.args, Limit) {
+			if c.row.Type == Upload && uses(a.args, State) {
+				bad(Warning, "nothing moves the state on, so the same rows are read each time", "page with limit :limit")
+			}
+			continue
 		}
 		if len(c.plan.Upside) > 1 {
 			bad(Error, "a paged upside must be the only one", "take :limit away, or write a rule for each")

@@ -250,19 +250,37 @@ func opNamed(s string) (Op, bool) {
 	return 0, false
 }
 
-// namedFields is the fields that plain statements name, in the order of their first
-// mention: what a row holds when neither sync_field nor the table says it.
+// namedFields is the fields that the statements of a row in hand use, in the order
+// of their first mention: what it holds when neither sync_field nor the table says it.
 func namedFields(scripts []script) (names []string) {
+	add := func(name string) {
+		if name != "" && len(names) < maxFields && !contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	for _, s := range scripts {
-		if s.phase == upside || s.seed != nil || s.src == nil {
+		if s.phase == upside || s.src == nil {
+			continue
+		}
+		if s.seed != nil {
+			for _, e := range s.seed.entries {
+				if e.kind == "transfer" {
+					add(e.field)
+				}
+			}
+			continue
+		}
+		if words := strings.Fields(s.src.text); s.op == OpFile.String() && len(words) == 3 {
+			for _, name := range strings.Split(words[2], ",") {
+				add(name)
+			}
 			continue
 		}
 		toks, _ := lex(s.src.text, false)
 		for _, t := range toks {
-			name := strings.ReplaceAll(strings.TrimPrefix(t.value, "row."), "\x00", ".")
 			_, reserved := plainSources[strings.ToLower(t.value)]
-			if t.kind == tokParam && !reserved && !strings.HasPrefix(t.value, "state.") && len(names) < maxFields && !contains(names, name) {
-				names = append(names, name)
+			if t.kind == tokParam && !reserved && !strings.HasPrefix(t.value, "state.") {
+				add(strings.ReplaceAll(strings.TrimPrefix(t.value, "row."), "\x00", "."))
 			}
 		}
 	}

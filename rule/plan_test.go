@@ -151,13 +151,17 @@ func TestCheckSet(t *testing.T) {
 		{"a disabled one does not count", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Enabled = false })}, nil},
 		{"the same fields in another order", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Field = "a,b" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "('b','A')" })}, nil},
 		{"other fields", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Field = "a,b" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "a" })}, []string{"2 SG0138 warning"}},
+		{"a select of less than all", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" })}, []string{"2 SG0138 warning"}},
+		{"less than all the other way", []rule.Row{with(row(1, down, srv, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" }), row(2, down, cli, "p")}, []string{"2 SG0138 warning"}},
+		{"a select of everything", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select * from t where a > 0" })}, nil},
 		{"no such table", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Table = "x" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Table = "x" })}, []string{"1 SG0103 error"}},
 		{"round and round", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.UpdateTime = true }), row(2, up, cli, "p"), row(3, down, srv, "p"), row(4, down, cli, "p")}, []string{"1 SG0133 warning"}},
 	} {
 		var got []string
 		for _, d := range rule.CheckSet(tt.rows, func(name string) *rule.Table {
 			if name == "t" {
-				return &rule.Table{Name: "t"}
+				return &rule.Table{Name: "t", Columns: []rule.Column{{Name: "a", Type: "int"}, {Name: "b", Type: "int", Nullable: true}},
+					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
 			}
 			return nil
 		}) {

@@ -2,11 +2,11 @@ package rule
 
 import "strings"
 
-// CheckSet looks for mistakes that only several rows together show. It does not
-// compile them: that is said by Compile, row by row. tables gives a table's facts,
+// CheckSet looks for mistakes that only several rows together show; what is wrong
+// with a row by itself is said by Compile. tables gives a table's facts,
 // or nil when there is no such table; it may be nil. Disabled rows do not count.
 func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
-	s := &setCheck{byKey: map[string]*Row{}}
+	s := &setCheck{byKey: map[string]*Row{}, facts: map[string]*Table{}}
 	for i := range rows {
 		if rows[i].Enabled {
 			s.rows = append(s.rows, &rows[i])
@@ -16,7 +16,10 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 		s.duplicate(r)
 	}
 	for _, r := range s.rows {
-		if tables != nil && r.User == Server && tables(r.Table) == nil {
+		if _, asked := s.facts[r.Table]; tables != nil && !asked {
+			s.facts[r.Table] = tables(r.Table)
+		}
+		if tables != nil && r.User == Server && s.facts[r.Table] == nil {
 			s.say(r, Error, UnknownTable, "sync_table", "there is no table "+r.Table, "create it, or correct the name")
 		}
 		s.peer(r)
@@ -28,6 +31,7 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 type setCheck struct {
 	rows  []*Row
 	byKey map[string]*Row
+	facts map[string]*Table
 	out   []Diagnostic
 }
 
@@ -74,15 +78,25 @@ func (s *setCheck) peer(r *Row) {
 	}
 }
 
-// fields compares the two sides' sync_field where both name them.
-func (s *setCheck) fields(r, peer *Row) {
-	if r.User != Client {
+// fields compares the columns that one side sends with the fields that the other
+// takes; they must be the same, in any order.
+func (s *setCheck) fields(client, server *Row) {
+	if client.User != Client {
 		return
 	}
-	mine, ok := (&compiler{row: *r, plan: &Plan{}}).fieldList()
-	theirs, ok2 := (&compiler{row: *peer, plan: &Plan{}}).fieldList()
-	if ok && ok2 && len(mine) > 0 && len(theirs) > 0 && !(allIn(mine, theirs) && allIn(theirs, mine)) {
-		s.say(r, Warning, FieldMismatch, "sync_field", "the fields are not those of the server's row "+itoa(peer.ID), "name the same fields in both")
+	sender, taker := client, server
+	if client.Type == Download {
+		sender, taker = server, client
+	}
+	from, _ := Compile(*sender, s.facts[sender.Table])
+	to, _ := Compile(*taker, s.facts[taker.Table])
+	if from == nil || to == nil || len(from.Upside) == 0 || len(to.Fields) == 0 {
+		return
+	}
+	toks, _ := lex(from.Upside[0].SQL, false)
+	if sent, known := outputNames(toks); known && !(allIn(sent, to.Fields) && allIn(to.Fields, sent)) {
+		s.say(client, Warning, FieldMismatch, "sync_field", "row "+itoa(sender.ID)+" sends "+strings.Join(sent, ", ")+"; row "+itoa(taker.ID)+" takes "+strings.Join(to.Fields, ", "),
+			"name the same fields in both rows, and select them")
 	}
 }
 
