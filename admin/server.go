@@ -95,7 +95,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.http.Shutdown(end) != nil {
 		_ = s.http.Close() // those that are still in hand are cut off
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin: %w", err)
+	}
 	return nil
 }
 
