@@ -1,7 +1,11 @@
 # make help lists the targets. Nothing here needs root, a running database or a fixed port.
 
 GO      ?= go
-INPUT   ?= $(wildcard ../shared/data/debian-packages.tsv.gz)
+
+# Real rows and nasty strings; the demo and the tests use them where they are there.
+DATA    ?= ../shared/data
+INPUT   ?= $(wildcard $(DATA)/debian-packages.tsv.gz)
+TEXTS   ?= $(wildcard $(DATA)/naughty-strings.base64.txt)
 
 # How long the open-ended targets run.
 FUZZTIME  ?= 5m
@@ -24,7 +28,7 @@ build: go ## bin/syncgate and bin/syncgate-agent
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
 
 demo: deps build ## the main job on real rows: up, down, compared; INPUT=FILE.tsv.gz, ARGS='--keep'
-	@bin/syncgate demo $(if $(INPUT),--input $(INPUT)) $(ARGS)
+	@bin/syncgate demo $(if $(INPUT),--input $(INPUT)) $(if $(TEXTS),--texts $(TEXTS)) $(ARGS)
 
 test: go test-deps ## every test, with the race detector
 	$(GO) vet ./...
@@ -45,15 +49,14 @@ fuzz: go test-deps ## every fuzz target for FUZZTIME (5m) each
 		done; \
 	done
 
-bench-reactor: go ## the event loops beside gnet, netpoll and net; ARGS='-conns 64 -sizes 1024'
-	cd bench && $(GO) run ./reactor $(ARGS)
+bench-reactor: go ## the event loops beside gnet, netpoll and plain net, taking turns
+	cd bench && $(GO) run ./reactor
 
 bench-wire: go ## sealing, opening and coding of messages, both wires
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./crypto ./protocol ./internal/pyliteral
 
-bench-sync: deps build ## rows a second, end to end, against real databases
-	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./rule ./store ./business ./agent
-	bin/syncgate demo --rows 200000
+bench-sync: deps build ## the whole path beside the plain driver on the same durable MariaDB, taking turns
+	cd bench && $(GO) run ./sync --server ../bin/syncgate
 
 soak: test-deps build ## the demo and the fault tests again and again for SOAKTIME (30m), to the first failure
 	@end=$$(($$(date +%s) + $(shell echo $(SOAKTIME) | sed 's/h$$/*3600/; s/m$$/*60/; s/s$$//'))); round=0; \
