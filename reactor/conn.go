@@ -144,6 +144,9 @@ func (c *Conn) Write(b []byte) {
 		return
 	}
 	c.loop().append(c, b)
+	if int(c.pending) > c.loop().opts.HighWater {
+		c.loop().pause(c, PauseOutbound) // until the end of the turn at least
+	}
 	c.loop().touch(c)
 }
 

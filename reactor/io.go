@@ -42,8 +42,9 @@ func (l *EventLoop) read(c *Conn) {
 		}
 	}
 	for budget := l.opts.TurnBytes; ; {
-		used := l.deliver(c, buf[:n], &budget)
-		n = copy(buf, buf[used:n])
+		if used := l.deliver(c, buf[:n], &budget); used > 0 {
+			n = copy(buf, buf[used:n])
+		}
 		if !c.reading() {
 			break
 		}
@@ -153,7 +154,7 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 		c.Close(ErrFrameTooLarge)
 		return
 	}
-	if in := c.in; in == nil || len(in.room) < n || (n <= smallRest && len(in.room) > 2*smallRest) {
+	if in := c.in; in == nil || len(in.room) < n || len(in.room) > 4*max(n, smallRest) {
 		size := n
 		if n > smallRest {
 			size = max(n, min(2*n, most))
