@@ -176,7 +176,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	c := newCollector(a)
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return a.link.run(ctx, true) },
-		c.run, a.keepRules, a.lanes,
+		c.run, a.keepRules, a.followRules, a.lanes,
 	}
 	var wg sync.WaitGroup
 	for _, part := range parts {
@@ -188,32 +188,40 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// keepRules looks at the local rules and asks for the centre's when they differ.
+// keepRules looks at the local rules, and at their tables.
 func (a *Agent) keepRules(ctx context.Context) error {
-	trouble := trouble{log: a.opts.Log.With().Str("part", "rules").Logger()}
-	wait := a.opts.retry()
-	tick := time.NewTicker(a.opts.RulesEvery)
-	defer tick.Stop()
+	trouble, wait := a.trouble("rules", "local"), a.opts.retry()
 	for {
-		var err error
+		rest := a.opts.RulesEvery
+		if err := a.book.reload(ctx, false); err != nil && ctx.Err() == nil {
+			rest = lanePause(fmt.Errorf("%w: %w", errLocal, err), &wait, &trouble)
+		} else {
+			trouble.clear()
+			wait.reset()
+		}
+		if !pause(ctx, rest, nil) {
+			return ctx.Err()
+		}
+	}
+}
+
+// followRules asks for the centre's rules when their version is another than that of the
+// ones that are stored.
+func (a *Agent) followRules(ctx context.Context) error {
+	trouble, wait := a.trouble("rules", "fetched"), a.opts.retry()
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
-			err = a.book.reload(ctx, false)
 		case <-a.rulesNotice:
-			err = a.refresh(ctx)
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+		err := a.refresh(ctx)
 		if err == nil {
 			trouble.clear()
 			wait.reset()
 			continue
 		}
-		rest := lanePause(err, &wait, &trouble)
-		if !pause(ctx, rest, nil) {
+		if ctx.Err() != nil || !pause(ctx, lanePause(err, &wait, &trouble), nil) {
 			return ctx.Err()
 		}
 		a.rulesNotice.raise()
@@ -229,6 +237,9 @@ func (a *Agent) refresh(ctx context.Context) error {
 	if known && version == a.rulesVersion.Load() {
 		return nil
 	}
-	_, err = a.book.fetch(ctx, a.link)
-	return err
+	if err := a.book.fetch(ctx, a.link); err != nil {
+		return err
+	}
+	a.book.lanes.raise() // what the centre has refused it may take now
+	return nil
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -25,10 +27,12 @@ type book struct {
 	changed signal // the rules in force are others now: for the collector
 	lanes   signal // and for the lanes
 
+	loading sync.Mutex // one reload at a time
+	version uint64     // of the local rows; guarded by loading, as read
+	read    time.Time  // when all was last read
+
 	mu      sync.RWMutex
 	entries map[ruleName]*entry
-	seen    bool
-	version uint64 // of the local rows
 }
 
 // ruleName identifies a rule at a point.
@@ -45,16 +49,20 @@ func newBook(o *Options) *book {
 	return &book{opts: o, log: o.Log, changed: newSignal(), lanes: newSignal(), entries: make(map[ruleName]*entry)}
 }
 
-// reload reads the rules again if the local rows have changed or force is set.
+// A rule depends on its table, too, which may come or change without a word in the rules:
+// they are compiled again now and then, and sooner while one of them is broken.
+const rereadEvery = time.Minute
+
+// reload reads the rules again if the local rows have changed, it is time to, or force is
+// set, and signals if other plans are in force then.
 func (b *book) reload(ctx context.Context, force bool) error {
+	b.loading.Lock()
+	defer b.loading.Unlock()
 	version, err := b.opts.Store.RulesVersion(ctx)
 	if err != nil {
 		return err
 	}
-	b.mu.RLock()
-	same := b.seen && version == b.version
-	b.mu.RUnlock()
-	if same && !force {
+	if !force && version == b.version && len(b.broken()) == 0 && time.Since(b.read) < rereadEvery {
 		return nil
 	}
 	local, err := b.opts.Store.Rules(ctx)
@@ -76,11 +84,15 @@ func (b *book) reload(ctx context.Context, force bool) error {
 			}
 		}
 	}
+	b.version, b.read = version, time.Now()
 	b.mu.Lock()
-	b.entries, b.version, b.seen = entries, version, true
+	same := maps.EqualFunc(b.entries, entries, func(x, y *entry) bool { return x.plan == y.plan })
+	b.entries = entries
 	b.mu.Unlock()
-	b.changed.raise()
-	b.lanes.raise()
+	if !same {
+		b.changed.raise()
+		b.lanes.raise()
+	}
 	return nil
 }
 
@@ -139,16 +151,16 @@ func (b *book) compile(ctx context.Context, name ruleName, row rule.Row) (*entry
 	return e, nil
 }
 
-// find is the plan in force, nil when there is none; known says that there is a rule that
-// should have one.
-func (b *book) find(direction, table string) (plan *rule.Plan, known bool) {
+// find is the plan in force and the row it should be of; nil and a zero row when there is
+// none.
+func (b *book) find(direction, table string) (*rule.Plan, rule.Row) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	e := b.entries[ruleName{direction, table}]
 	if e == nil {
-		return nil, false
+		return nil, rule.Row{}
 	}
-	return e.plan, e.row.Enabled
+	return e.plan, e.row
 }
 
 // plans lists the plans of a direction in order of table.

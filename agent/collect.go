@@ -8,17 +8,18 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
 // collector moves rows from the local tables to the outbox.
 type collector struct {
+	agent  *Agent
 	opts   *Options
 	log    zerolog.Logger
 	book   *book
 	outbox *outbox
-	tally  *tally
 
 	due  map[string]*dueRule // by table
 	full bool                // said so in the log
@@ -33,8 +34,7 @@ type dueRule struct {
 }
 
 func newCollector(a *Agent) *collector {
-	return &collector{opts: &a.opts, log: a.opts.Log, book: a.book, outbox: a.outbox, tally: &a.tally,
-		due: make(map[string]*dueRule)}
+	return &collector{agent: a, opts: &a.opts, log: a.opts.Log, book: a.book, outbox: a.outbox, due: make(map[string]*dueRule)}
 }
 
 // run collects until ctx ends: each rule when it is due, one page of each in turn, so
@@ -133,7 +133,7 @@ func (c *collector) once(ctx context.Context, plan *rule.Plan, lost <-chan struc
 func (c *collector) entry(plan *rule.Plan) *dueRule {
 	d := c.due[plan.Row.Table]
 	if d == nil {
-		d = &dueRule{wait: c.opts.retry(), trouble: trouble{log: c.log.With().Str("table", plan.Row.Table).Str("type", rule.Upload).Logger()}}
+		d = &dueRule{wait: c.opts.retry(), trouble: c.agent.trouble(rule.Upload, plan.Row.Table)}
 		c.due[plan.Row.Table] = d
 	}
 	if d.plan != plan {
@@ -157,7 +157,8 @@ func (c *collector) paused() bool {
 		batches, bytes := c.outbox.depth()
 		e, text := c.log.Info(), "outbox has room again, collecting goes on"
 		if full {
-			e, text = c.log.Warn(), "outbox is full, collecting pauses until batches are acknowledged"
+			e = c.log.Warn().Stringer("status", protocol.StatusAgentOutboxFull)
+			text = "outbox is full, collecting pauses until batches are acknowledged"
 		}
 		e.Int("batches", batches).Int64("bytes", bytes).Msg(text)
 	}
@@ -196,6 +197,9 @@ func (c *collector) readPage(ctx context.Context, plan *rule.Plan, pack *packer)
 			return err
 		}
 		more = page.More
+		if pack.rows == 0 {
+			return nil
+		}
 		if err := c.keep(ctx, tx, plan, pack); err != nil {
 			return err
 		}
@@ -232,7 +236,7 @@ func (c *collector) keep(ctx context.Context, tx *store.Tx, plan *rule.Plan, pac
 		if err := o.setAside(ctx, tx, c.opts, plan.Row, fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)); err != nil {
 			return err
 		}
-		c.tally.add(rule.Upload, plan.Row.Table, moved{quarantined: 1})
+		c.agent.tally.add(rule.Upload, plan.Row.Table, moved{quarantined: 1})
 	}
 	if len(pack.batches) == 0 {
 		return nil

@@ -30,7 +30,7 @@ type downloader struct {
 func newDownloader(a *Agent, table string) *downloader {
 	log := a.opts.Log.With().Str("table", table).Str("type", rule.Download).Logger()
 	return &downloader{opts: &a.opts, log: log, table: table, link: a.link, book: a.book, tally: &a.tally,
-		retry: newSignal(), wait: a.opts.retry(), trouble: trouble{log: log}}
+		retry: newSignal(), wait: a.opts.retry(), trouble: a.trouble(rule.Download, table)}
 }
 
 // run asks for the table's rows at every interval until ctx ends.
@@ -68,8 +68,7 @@ func (d *downloader) once(ctx context.Context) error {
 		}
 		rest := lanePause(err, &d.wait, &d.trouble)
 		if !passing(err) || d.wait.tries > onceTries {
-			d.tally.fail(rule.Download, d.table, err)
-			return fmt.Errorf("download %s: %w", d.table, err)
+			return err
 		}
 		if !pause(ctx, rest, nil) {
 			return context.Cause(ctx)
@@ -80,12 +79,12 @@ func (d *downloader) once(ctx context.Context) error {
 // round takes pages until the server has no more. stateful says that the next round goes
 // on where this one ended, rather than reading the whole table again.
 func (d *downloader) round(ctx context.Context) (stateful bool, err error) {
-	plan, known := d.book.find(rule.Download, d.table)
-	if plan == nil {
-		if known {
-			return false, errBrokenRule
-		}
-		return false, nil
+	plan, row := d.book.find(rule.Download, d.table)
+	switch {
+	case plan == nil && row.Enabled:
+		return false, errBrokenRule
+	case plan == nil:
+		return false, nil // it was there when the lane began
 	}
 	for {
 		p := &page{downloader: d, plan: plan}
@@ -184,8 +183,8 @@ func (p *page) apply(ctx context.Context, part *protocol.DownloadReply) (err err
 	if err != nil {
 		return fmt.Errorf("%w: %w", errLocal, err)
 	}
-	for _, q := range out.Quarantined {
-		p.log.Warn().Int("row", q.Row).Str("reason", q.Reason).Msg("row put into sync_quarantine")
+	if q := out.Quarantined; len(q) > 0 {
+		p.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).Msg("rows put into sync_quarantine")
 	}
 	p.rows += int64(rows.Len())
 	p.quarantined += int64(len(out.Quarantined))

@@ -47,15 +47,15 @@ func fetchedRules(ctx context.Context, db *store.Store) (list []rule.Row, err er
 }
 
 // fetch asks for the point's rules and replaces the fetched ones, with their version, in
-// one transaction. It returns the version they are of.
-func (b *book) fetch(ctx context.Context, l *link) (uint64, error) {
+// one transaction.
+func (b *book) fetch(ctx context.Context, l *link) error {
 	m, err := l.ask(ctx, protocol.OpRules, nil)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	reply, err := m.RulesReply()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	insert := `INSERT INTO sync_agent_rule (` + strings.Join(ruleColumns[:], ", ") + `) VALUES (?` + strings.Repeat(", ?", len(ruleColumns)-1) + `)`
 	err = inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
@@ -74,10 +74,10 @@ func (b *book) fetch(ctx context.Context, l *link) (uint64, error) {
 		return saveState(ctx, tx, "rules", "*", []rule.StateItem{{Name: "version", Value: int64(reply.Version)}})
 	})
 	if err != nil {
-		return 0, fmt.Errorf("%w: store the fetched rules: %w", errLocal, err)
+		return fmt.Errorf("%w: store the fetched rules: %w", errLocal, err)
 	}
 	b.log.Info().Uint64("version", reply.Version).Int("rules", len(reply.Rules)).Msg("rules fetched")
-	return reply.Version, b.reload(ctx, true)
+	return b.reload(ctx, true)
 }
 
 // fetchedVersion is the version of the rules that were last fetched; ok is false when

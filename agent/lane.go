@@ -17,20 +17,22 @@ var (
 	errBrokenRule = errors.New("the point's rule does not compile")
 )
 
-// lanePause reports err and says how long its lane rests. A lost connection needs no rest
-// here, the link waits before it connects again; what passes by itself is tried sooner
-// than what needs a person.
+// maxRetryAfter bounds what a server may ask for.
+const maxRetryAfter = 5 * time.Minute
+
+// lanePause reports err and says how long its lane rests: what passes by itself is tried
+// sooner than what needs a person.
 func lanePause(err error, wait *backoff, trouble *trouble) time.Duration {
-	if errors.Is(err, errLost) {
-		return 0
-	}
 	trouble.report(err)
 	d := wait.next()
-	var refused *Refusal
-	if errors.As(err, &refused) && refused.Passing() {
-		return max(d/8, refused.RetryAfter)
+	if !passing(err) {
+		return d
 	}
-	return d
+	var refused *Refusal
+	if errors.As(err, &refused) {
+		return max(d/8, min(refused.RetryAfter, maxRetryAfter))
+	}
+	return d / 8
 }
 
 // passing says that err may go away by itself soon.
@@ -59,13 +61,23 @@ func (r *Refusal) Passing() bool {
 }
 
 // trouble tells an operator of a failure once, and when it is over, however often it is
-// met in between.
+// met in between. The report of what moved shows it as long as it lasts.
 type trouble struct {
-	log  zerolog.Logger
-	said string
+	log   zerolog.Logger
+	tally *tally
+	name  ruleName
+	said  string
+}
+
+func (a *Agent) trouble(direction, table string) trouble {
+	return trouble{log: a.opts.Log.With().Str("table", table).Str("type", direction).Logger(), tally: &a.tally, name: ruleName{direction, table}}
 }
 
 func (t *trouble) report(err error) {
+	if errors.Is(err, errLost) {
+		return // the link's to tell
+	}
+	t.tally.fail(t.name, err)
 	e := t.log.Debug()
 	if text := err.Error(); text != t.said {
 		t.said = text
@@ -82,6 +94,7 @@ func (t *trouble) report(err error) {
 func (t *trouble) clear() {
 	if t.said != "" {
 		t.said = ""
+		t.tally.fail(t.name, nil)
 		t.log.Info().Msg("rule gets on again")
 	}
 }

@@ -42,7 +42,7 @@ func (l *link) run(ctx context.Context, patient bool) error {
 			if err = l.serve(ctx, s, &wait); err != nil && !patient && wait.tries > onceTries {
 				return err
 			}
-		} else if busy := retryAfter(err, l.opts.ReconnectMax); !patient && (busy == 0 || wait.tries > onceTries) {
+		} else if busy := retryAfter(err); !patient && (busy == 0 || wait.tries > onceTries) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -51,7 +51,7 @@ func (l *link) run(ctx context.Context, patient bool) error {
 		if since.IsZero() {
 			since = l.opts.Clock()
 		}
-		rest := max(wait.next(), retryAfter(err, l.opts.ReconnectMax))
+		rest := max(wait.next(), retryAfter(err))
 		l.offline(err, since, rest)
 		if !pause(ctx, rest, nil) {
 			return ctx.Err()
@@ -85,7 +85,7 @@ const onceTries = 5
 // would reconnect as fast as they can.
 func (l *link) serve(ctx context.Context, s *session, wait *backoff) error {
 	l.log.Info().Str("server", l.opts.Server).Str("server_id", s.welcome.ServerID).
-		Uint64("rules_version", s.welcome.RulesVersion).Msg("connected")
+		Uint64("rules_version", s.welcome.RulesVersion).Dur("server_clock_ahead_ms", s.welcome.Clock.Sub(l.opts.Clock())).Msg("connected")
 	l.onNotice(s.welcome.RulesVersion)
 	l.lend(s)
 	err := s.run(ctx)
@@ -163,10 +163,10 @@ func refusal(m *protocol.Message) error {
 
 // retryAfter is how long a busy server wants to be left alone, 0 when that is not why the
 // connection failed. Anybody on the path can make a REJECT, so it may not ask for ever.
-func retryAfter(err error, limit time.Duration) time.Duration {
+func retryAfter(err error) time.Duration {
 	var reject *protocol.RejectError
 	if errors.As(err, &reject) && reject.Status == protocol.StatusBusy {
-		return min(max(reject.RetryAfter, time.Millisecond), limit)
+		return min(max(reject.RetryAfter, time.Millisecond), maxRetryAfter)
 	}
 	return 0
 }

@@ -37,7 +37,6 @@ func (a *Agent) round(ctx context.Context) error {
 	}
 	r := &round{agent: a, lost: make(chan struct{})}
 	for name, err := range a.book.broken() {
-		a.tally.fail(name.direction, name.table, err)
 		r.fail(name, err)
 	}
 	var wg sync.WaitGroup
@@ -62,7 +61,7 @@ func (a *Agent) firstRules(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	wait := a.opts.retry()
-	trouble := trouble{log: a.opts.Log}
+	trouble := a.trouble("rules", "*")
 	for {
 		err := a.refresh(ctx)
 		if err == nil || ctx.Err() != nil || !passing(err) || wait.tries > onceTries {
@@ -84,7 +83,9 @@ type round struct {
 	gone bool
 }
 
+// fail notes why a rule did not come to its end.
 func (r *round) fail(name ruleName, err error) {
+	r.agent.tally.fail(name, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.errs = append(r.errs, fmt.Errorf("%s %s: %w", name.direction, name.table, err))
@@ -108,7 +109,6 @@ func (r *round) upload(ctx context.Context, name ruleName) {
 			return // only what is left in the outbox
 		}
 		if err := newCollector(r.agent).once(reading, plan, r.lost); err != nil && reading.Err() == nil {
-			r.agent.tally.fail(name.direction, name.table, err)
 			r.fail(name, err)
 		}
 	})

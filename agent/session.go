@@ -20,10 +20,13 @@ import (
 const (
 	handshakeTimeout = 10 * time.Second
 	writeTimeout     = 30 * time.Second
-	requestTimeout   = 2 * time.Minute
+	requestTimeout   = 10 * time.Minute // a peer that is gone is noticed sooner, by its silence
 	sessionAge       = 55 * time.Minute
 	sessionRecords   = 1<<20 - 1<<16
 	defaultKeepalive = 60 * time.Second
+	// reservedSlots of those in flight are for the subscription and for a ping: a server that
+	// works on all others must still be able to say that it is there.
+	reservedSlots = 2
 )
 
 var (
@@ -39,6 +42,7 @@ var (
 type session struct {
 	opts     *Options
 	conn     net.Conn
+	in       reader // the handshake's, then the reading goroutine's
 	wire     *protocol.Client
 	welcome  protocol.Welcome
 	slots    chan struct{} // one token a request in flight
@@ -102,8 +106,8 @@ func handshake(conn net.Conn, o *Options, onNotice func(uint64)) (*session, erro
 	if _, err := conn.Write(hello); err != nil {
 		return nil, err
 	}
-	var first reader
-	frame, err := first.frame(conn, protocol.HandshakeMax)
+	var in reader
+	frame, err := in.frame(conn, protocol.HandshakeMax)
 	if err != nil {
 		return nil, err
 	}
@@ -112,8 +116,8 @@ func handshake(conn net.Conn, o *Options, onNotice func(uint64)) (*session, erro
 	}
 	w := wire.Welcome()
 	return &session{
-		opts: o, conn: conn, wire: wire, welcome: w, onNotice: onNotice,
-		slots:   make(chan struct{}, max(1, int(w.MaxInFlight))),
+		opts: o, conn: conn, in: in, wire: wire, welcome: w, onNotice: onNotice,
+		slots:   make(chan struct{}, max(1, w.MaxInFlight-reservedSlots)),
 		pongs:   make(chan protocol.RequestID, 16),
 		pending: make(map[protocol.RequestID]*call),
 		retire:  newSignal(),
@@ -315,11 +319,10 @@ func (s *session) send(m *protocol.Message) error {
 // to take its replies stops the reading, and so, through TCP, the server.
 func (s *session) read() {
 	defer close(s.dead)
-	var in reader
 	var records int
 	for {
 		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.keepalive()))
-		frame, err := in.frame(s.conn, s.wire.MaxFrame())
+		frame, err := s.in.frame(s.conn, s.wire.MaxFrame())
 		if err == nil {
 			err = s.dispatch(frame)
 		}

@@ -32,10 +32,15 @@ func (t *tally) add(direction, table string, m moved) {
 	t.moved[ruleName{direction, table}] = sum
 }
 
-func (t *tally) fail(direction, table string, err error) {
+// fail notes why a rule does not get on; nil when it does.
+func (t *tally) fail(n ruleName, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.errs[ruleName{direction, table}] = err
+	if err == nil {
+		delete(t.errs, n)
+	} else {
+		t.errs[n] = err
+	}
 }
 
 // Report is what moved, one line a rule in order of direction and table.
@@ -48,7 +53,7 @@ type Line struct {
 	Rows        int64  // acknowledged by the centre, or applied at the point
 	Batches     int64  // uploads, or pages
 	Quarantined int64  // of the rows, and of those that could not be sent
-	Err         error  // why the rule did not come to its end; nil when it did
+	Err         error  // why the rule does not get on, or did not come to its end; nil when all is well
 }
 
 func (t *tally) report(rules []ruleName) Report {

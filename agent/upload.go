@@ -30,7 +30,7 @@ type uploader struct {
 func newUploader(a *Agent, table string) *uploader {
 	log := a.opts.Log.With().Str("table", table).Str("type", rule.Upload).Logger()
 	return &uploader{opts: &a.opts, log: log, table: table, link: a.link, book: a.book, outbox: a.outbox, tally: &a.tally,
-		retry: newSignal(), wait: a.opts.retry(), trouble: trouble{log: log}}
+		retry: newSignal(), wait: a.opts.retry(), trouble: a.trouble(rule.Upload, table)}
 }
 
 // run sends the table's batches in order until ctx ends, waiting for more when there are
@@ -65,8 +65,7 @@ func (u *uploader) once(ctx context.Context, collected <-chan struct{}) error {
 		case err != nil:
 			rest := lanePause(err, &u.wait, &u.trouble)
 			if !passing(err) || u.wait.tries > onceTries {
-				u.tally.fail(rule.Upload, u.table, err)
-				return fmt.Errorf("upload %s: %w", u.table, err)
+				return err
 			}
 			if !pause(ctx, rest, nil) {
 				return context.Cause(ctx)
@@ -134,14 +133,15 @@ type acknowledged struct {
 // send has one batch done by the server, however many connections that takes. Without
 // reply and error the batch is gone, because it could never be sent.
 func (u *uploader) send(ctx context.Context, x *batch) (reply *protocol.UploadReply, err error) {
-	if plan, known := u.book.find(rule.Upload, u.table); known && plan == nil {
+	if plan, row := u.book.find(rule.Upload, u.table); plan == nil && row.Enabled && row.UpdateState {
 		return nil, fmt.Errorf("%w, so its update_state could not be run", errBrokenRule)
 	}
-	for renumbered := 0; ; {
+	for renumbered, lost := 0, 0; ; {
 		reply, err = u.request(ctx, x)
 		var refused *Refusal
 		switch {
-		case errors.Is(err, errLost) && ctx.Err() == nil:
+		case errors.Is(err, errLost) && ctx.Err() == nil && lost < maxLost:
+			lost++
 		case errors.As(err, &refused) && refused.Status == protocol.StatusRequestIDReused && renumbered < maxRenumber:
 			old := x.request
 			if err := u.outbox.renumber(ctx, x); err != nil {
@@ -167,10 +167,8 @@ func (u *uploader) giveUp(ctx context.Context, x *batch, why error) error {
 	if err != nil {
 		return fmt.Errorf("batch %s: %w", x.request, err)
 	}
-	row := rule.Row{Table: u.table}
-	if plan, _ := u.book.find(rule.Upload, u.table); plan != nil {
-		row = plan.Row
-	}
+	_, row := u.book.find(rule.Upload, u.table)
+	row.Table = u.table // also when there is no rule any more
 	o := oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}
 	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
 		if err := u.outbox.remove(ctx, tx, x); err != nil {
@@ -184,6 +182,10 @@ func (u *uploader) giveUp(ctx context.Context, x *batch, why error) error {
 	}
 	return err
 }
+
+// maxLost bounds how often a batch is sent again at once: if it is what makes the
+// connection end, the other lanes need a time without it.
+const maxLost = 3
 
 // maxRenumber bounds how often one batch gets a new number in a row: a server that has
 // seen several random numbers before is broken in another way.
@@ -232,9 +234,9 @@ func (u *uploader) settle(ctx context.Context, a *acknowledged) error {
 	}
 	u.outbox.removed(a.batch)
 	u.tally.add(rule.Upload, u.table, moved{rows: int64(a.rows), batches: 1, quarantined: int64(len(a.reply.Quarantined))})
-	for _, q := range a.reply.Quarantined {
-		u.log.Warn().Stringer("batch", a.request).Uint32("row", q.Row).Stringer("status", q.Status).Str("reason", q.Reason).
-			Msg("the centre put a row into its quarantine")
+	if q := a.reply.Quarantined; len(q) > 0 {
+		u.log.Warn().Stringer("batch", a.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
+			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).Msg("the centre put rows into its quarantine")
 	}
 	return nil
 }
