@@ -55,6 +55,11 @@ func (c *compiler) entry(ctx context.Context, row rule.Row, last *Entry) (*Entry
 
 // plan compiles e.Row and has every statement prepared.
 func (c *compiler) plan(ctx context.Context, e *Entry, t *rule.Table) error {
+	if t == nil && e.Row.SQL == "" {
+		e.Diagnostics = []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: e.Row.ID, Column: "sync_table",
+			Message: "the table " + e.Row.Table + " is not in the database"}}
+		return nil
+	}
 	plan, diagnostics := rule.Compile(e.Row, t)
 	e.Plan, e.Diagnostics = plan, diagnostics
 	if plan == nil {

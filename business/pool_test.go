@@ -296,7 +296,7 @@ func TestPoolDownloadEndsWithItsClient(t *testing.T) {
 func TestPoolSurvivesPanics(t *testing.T) {
 	var log bytes.Buffer
 	a := newAnswers()
-	p, _ := start(t, PoolOptions{Workers: 1, Logger: zerolog.New(&log), Runner: runner{
+	p, stop := start(t, PoolOptions{Workers: 1, Logger: zerolog.New(zerolog.SyncWriter(&log)), Runner: runner{
 		uploads: func(_ context.Context, batch []*Request) []error {
 			if batch[0].table() == "bad" {
 				batch[0].reply(&protocol.UploadReply{})
@@ -317,6 +317,9 @@ func TestPoolSurvivesPanics(t *testing.T) {
 	}
 	submit(t, p, a.upload("p", "good", 3))
 	a.wait(t, 1)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
 	if n := bytes.Count(log.Bytes(), []byte(`"stack":"goroutine`)); n != 2 {
 		t.Errorf("%d panics in the log: %s", n, log.Bytes())
 	}

@@ -86,7 +86,7 @@ type RegistryOptions struct {
 	Sink   StatusSink // required
 
 	Poll    time.Duration        // how often the version is asked; 1 s
-	Recheck time.Duration        // how often tables are looked at again, and rules that did not compile; 15 s
+	Recheck time.Duration        // how often tables are looked at again, and rules that did not compile; 15 polls
 	Changed func(version uint64) // called after a new set came into force; may be nil
 
 	Clock  func() time.Time // time.Now
@@ -128,7 +128,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 		o.Poll = time.Second
 	}
 	if o.Recheck <= 0 {
-		o.Recheck = 15 * time.Second
+		o.Recheck = 15 * o.Poll
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

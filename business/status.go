@@ -140,7 +140,10 @@ func explain(s protocol.Status, err error) string {
 		if p.Section != "" {
 			where += "[" + p.Section + "]"
 		}
-		return fmt.Sprintf("rule %d is broken: %s in %s %d:%d; the server's log and sync_control_status say more", p.RuleID, p.Code, where, p.Line, p.Col)
+		if p.Line > 0 {
+			where += fmt.Sprintf(" %d:%d", p.Line, p.Col)
+		}
+		return fmt.Sprintf("rule %d is broken: %s in %s; the server's log and sync_control_status say more", p.RuleID, p.Code, where)
 	case errors.As(err, &row):
 		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Number)
 	case errors.As(err, &sql):

@@ -33,6 +33,7 @@ type world struct {
 	store  *store.Store
 	master *crypto.MasterKey
 	log    *logs
+	series *prometheus.Registry
 	*Gateway
 
 	cancel context.CancelFunc
@@ -76,8 +77,9 @@ func (w *world) open() *store.Store {
 // serve starts the gateway; change may alter its options.
 func (w *world) serve(change ...func(*Options)) *world {
 	w.t.Helper()
+	w.series = prometheus.NewRegistry()
 	o := Options{Store: w.store, MasterKey: w.master, Listen: "127.0.0.1:0", Rand: rand.Reader, Poll: 50 * time.Millisecond,
-		Logger: zerolog.New(w.log), Registry: prometheus.NewRegistry(), Handshakes: 10000}
+		Logger: zerolog.New(w.log), Registry: w.series, Handshakes: 10000}
 	ready := make(chan bool)
 	o.Ready = func() { close(ready) }
 	for _, f := range change {
@@ -138,6 +140,23 @@ func (w *world) eventually(what string, ok func() bool) {
 			w.t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
+}
+
+// metric is the sum of a counter's or gauge's series.
+func (w *world) metric(name string) (sum float64) {
+	w.t.Helper()
+	all, err := w.series.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // rule inserts a server row and gives its id. An upload has the fields id and url.
