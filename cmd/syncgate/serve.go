@@ -44,6 +44,9 @@ what was not acknowledged is with the agents, who send it again.`,
 			if listen != "" {
 				cfg.Listen = listen
 			}
+			if err := cfg.Check(); err != nil {
+				return err
+			}
 			tail := admin.NewLog(logLines)
 			log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat, tail)
 			if err != nil {

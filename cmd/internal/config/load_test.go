@@ -148,3 +148,23 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestCheck(t *testing.T) {
+	if err := DefaultServer().Check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Server){
+		"queue":         func(c *Server) { c.Queue = 0 },
+		"max_in_flight": func(c *Server) { c.MaxInFlight = 1 << 16 },
+		"keepalive":     func(c *Server) { c.Keepalive = 1 },
+		"listen":        func(c *Server) { c.Listen = "" },
+		"admin_listen":  func(c *Server) { c.AdminListen = "8080" },
+	} {
+		c := DefaultServer()
+		spoil(c)
+		var e *Error
+		if err := c.Check(); !errors.As(err, &e) || !strings.HasPrefix(e.Place, name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

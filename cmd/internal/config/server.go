@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"fmt"
+	"net"
+	"time"
+)
 
 // Server holds the settings of `syncgate`.
 type Server struct {
@@ -73,4 +77,37 @@ func DefaultServer() *Server {
 			Dialect: "auto",
 		},
 	}
+}
+
+// Check says which setting is out of its bounds. The error is an *Error.
+func (c *Server) Check() error {
+	for _, b := range []struct {
+		name             string
+		value, low, high int64
+	}{
+		{"loops", int64(c.Loops), 0, 256},
+		{"workers", int64(c.Workers), 0, 10_000},
+		{"queue", int64(c.Queue), 1, 1 << 20},
+		{"downloads", int64(c.Downloads), 1, 10_000},
+		{"database_connections", int64(c.DatabaseConns), 0, 100_000},
+		{"max_connections", int64(c.MaxConnections), 1, 1 << 20},
+		{"max_connections_per_address", int64(c.MaxPerAddress), 1, 1 << 20},
+		{"max_frame", int64(c.MaxFrame), 4 << 10, 16 << 20},
+		{"max_in_flight", int64(c.MaxInFlight), 1, 65535},
+		{"max_buffered", int64(c.MaxBufferedInAll), 1 << 20, 1 << 40},
+		{"max_outbound", int64(c.MaxOutPerConn), 1 << 20, 1 << 29},
+		{"handshakes_per_second", int64(c.HandshakesPerSec), 1, 1_000_000},
+		{"download_rows", int64(c.DownloadBatchRows), 1, 1 << 31},
+		{"keepalive (in seconds)", int64(c.Keepalive.Std() / time.Second), 1, 36_000},
+	} {
+		if b.value < b.low || b.value > b.high {
+			return &Error{b.name, fmt.Sprintf("%d is not between %d and %d", b.value, b.low, b.high)}
+		}
+	}
+	for name, address := range map[string]string{"listen": c.Listen, "listen_legacy": c.ListenLegacy, "admin_listen": c.AdminListen} {
+		if _, _, err := net.SplitHostPort(address); err != nil && (address != "" || name == "listen") {
+			return &Error{name, fmt.Sprintf("%q is not an address such as 127.0.0.1:11366", address)}
+		}
+	}
+	return nil
 }
