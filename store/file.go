@@ -241,8 +241,11 @@ func plainText(v any) string {
 // is not valid UTF-8; bytes are {"base64": …}; a float always has a point or an exponent, so that it stays one.
 func encodeRow(fields []string, row []any) (string, error) {
 	var b strings.Builder
+	b.WriteByte('{')
 	for i, field := range fields {
-		b.WriteString([...]string{"{", ", "}[min(i, 1)])
+		if i > 0 {
+			b.WriteString(", ")
+		}
 		name, err := marshal(field)
 		if err != nil {
 			return "", err

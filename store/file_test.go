@@ -1,0 +1,120 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"syncgate/rule"
+)
+
+func filePlan(name string, format rule.FileFormat, fields ...int) *rule.Plan {
+	return &rule.Plan{Row: rule.Row{ID: 3, Table: "black_list"}, Fields: []string{"domain", "hits", "mark"},
+		Downside: []rule.Statement{{Op: rule.OpFile, File: &rule.File{Name: name, Format: format, Fields: fields}}}}
+}
+
+func contents(t *testing.T, dir, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestFileFormats(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, func(o *Options) { o.FileRoot = dir })
+	rows := [][]any{{"a.example", int64(1), []byte{0xff}}, {"b, \"c\"\t\\", nil, []byte("x")}, {"", 1.5, nil}}
+	for i, tt := range []struct {
+		format rule.FileFormat
+		fields []int
+		want   string
+	}{
+		{rule.CSV, []int{0, 1, 2}, "domain,hits,mark\na.example,1,/w==\n\"b, \"\"c\"\"\t\\\",,eA==\n,1.5,\n"},
+		{rule.TSV, []int{1, 0}, "hits\tdomain\n1\ta.example\n\\N\tb, \"c\"\\t\\\\\n1.5\t\n"},
+		{rule.JSONL, []int{0, 1, 2}, `{"domain": "a.example", "hits": 1, "mark": {"base64":"/w=="}}` + "\n" +
+			`{"domain": "b, \"c\"\t\\", "hits": null, "mark": {"base64":"eA=="}}` + "\n" + `{"domain": "", "hits": 1.5, "mark": null}` + "\n"},
+		{rule.Lines, []int{0}, "a.example\nb, \"c\"\t\\\n\n"},
+	} {
+		name := fmt.Sprint("lists/list.", tt.format)
+		o := applied(t, s, upload(filePlan(name, tt.format, tt.fields...), "p1", uint64(i+1), rows...))
+		equal(t, "taken by file", o.ByOp["file"], 3)
+		equal(t, string(tt.format), contents(t, dir, name), tt.want)
+	}
+	names, err := os.ReadDir(filepath.Join(dir, "lists"))
+	if err != nil || len(names) != 4 {
+		t.Errorf("%v %v", names, err) // nothing is left aside
+	}
+}
+
+func TestFileIsTheOldOneOrTheNewOne(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, func(o *Options) { o.FileRoot = dir })
+	p := filePlan("list", rule.Lines, 0)
+	applied(t, s, upload(p, "p1", 1, []any{"old", nil, nil}))
+	for name, u := range map[string]*Upload{
+		"a value with a line break": upload(p, "p1", 2, []any{"fine", nil, nil}, []any{"a\nb", nil, nil}),
+		"a name that leaves":        upload(filePlan("../list", rule.Lines, 0), "p1", 3, []any{"new", nil, nil}),
+		"an absolute name":          upload(filePlan("/tmp/syncgate-list", rule.Lines, 0), "p1", 4, []any{"new", nil, nil}),
+		"a directory":               upload(filePlan("sub", rule.Lines, 0), "p1", 5, []any{"new", nil, nil}),
+		"a link that leaves":        upload(filePlan("away/list", rule.Lines, 0), "p1", 6, []any{"new", nil, nil}),
+		"a link":                    upload(filePlan("link", rule.Lines, 0), "p1", 7, []any{"new", nil, nil}),
+	} {
+		if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.Symlink(t.TempDir(), filepath.Join(dir, "away")) // there from the first round on
+		_ = os.Symlink("list", filepath.Join(dir, "link"))      // likewise
+		if o := s.Apply(testContext(t), []*Upload{u})[0]; o.Err == nil {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+	equal(t, "the file", contents(t, dir, "list"), "old\n")
+	equal(t, "ledger", one(t, s, "SELECT COUNT(*) FROM sync_request"), "1")
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if strings.HasPrefix(n.Name(), ".") {
+			t.Errorf("%s is left", n.Name())
+		}
+	}
+	none := open(t)
+	if o := none.Apply(testContext(t), []*Upload{upload(p, "p1", 1)})[0]; o.Err == nil {
+		t.Error("a file without a directory")
+	}
+}
+
+// The parts of a download that come in one transaction make one file, which is seen when it is committed.
+func TestFileOfSeveralParts(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, func(o *Options) { o.FileRoot = dir })
+	p := filePlan("list", rule.CSV, 0)
+	for _, commit := range []bool{true, false} {
+		tx, err := s.Begin(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []string{"a", "b"} {
+			if _, err := tx.Apply(testContext(t), p, rule.Rows{Values: []any{fmt.Sprint(part, commit), nil, nil}}, rule.Env{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if commit {
+			if _, err := os.Stat(filepath.Join(dir, "list")); err == nil {
+				t.Error("seen before it was committed")
+			}
+			err = tx.Commit(testContext(t))
+		} else {
+			err = tx.Rollback()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "the file", contents(t, dir, "list"), "domain\natrue\nbtrue\n")
+	}
+}
