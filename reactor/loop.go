@@ -76,15 +76,21 @@ func (l *EventLoop) run() (err error) {
 	return nil
 }
 
-// await polls, and blocks only when a second look, after other goroutines had the processor, finds nothing either.
+// await polls, lets other goroutines have the processor, polls again, and only then blocks: a poll that returns at once
+// costs less than telling the scheduler of a call that may not, and an answer that is on its way is met without sleep.
+//
 // Declaring itself asleep and then looking into the inbox once more pairs with post, which fills the inbox and then
 // looks whether the loop is asleep: one of the two sees the other, so no wake-up is lost, and none is sent to a loop
 // that is at work.
 func (l *EventLoop) await() (int, error) {
-	if n, err := l.poller.poll(); n > 0 || err != nil || l.busy() {
-		return n, err
+	for look := range 2 {
+		if look > 0 {
+			runtime.Gosched()
+		}
+		if n, err := l.poller.poll(); n > 0 || err != nil || l.busy() {
+			return n, err
+		}
 	}
-	runtime.Gosched()
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
 	if l.mail() {
