@@ -154,6 +154,7 @@ var catalogue = [...]StatusInfo{
 	{142, "RULE_TOO_LARGE", "A column of the rule is longer than is read.", "Shorten it.", false},
 	{143, "OLD_PLACEHOLDER", "%s or ? stands in plain SQL, where names are used.", "Write :name; `syncgate rules convert` does it.", false},
 	{144, "UNFILLED_COLUMN", "A column without a default is not among the fields, so an insert fails.", "Add the field, or give the column a default.", false},
+	{145, "SHARED_KEY", "Rows of two points can have the same generated key, and then overwrite each other.", "Make the point a part of the key, or give each point its own range of numbers.", false},
 
 	{StatusNoRule, "NO_RULE", "No rule of sync_control covers this table, direction and point.", "Add a row for the point or for `*`, and enable it.", false},
 	{StatusUnknownTable, "UNKNOWN_TABLE", "The rule's table does not exist.", "Create the table or correct sync_table.", false},
