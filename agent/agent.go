@@ -117,6 +117,7 @@ type Agent struct {
 	link   *link
 	outbox *outbox
 	tally  tally
+	claim  claim
 
 	used         atomic.Bool
 	rulesVersion atomic.Uint64 // the centre's, as last heard of
@@ -128,7 +129,7 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, rulesNotice: newSignal(),
+	a := &Agent{opts: o, rulesNotice: newSignal(), claim: claim{db: o.Store, wait: claimWait},
 		tally: tally{moved: make(map[ruleName]moved), errs: make(map[ruleName]error)}}
 	a.book = newBook(&a.opts)
 	a.link = newLink(&a.opts, func(version uint64) {
@@ -149,12 +150,17 @@ func (a *Agent) Report() Report {
 	return a.tally.report(names)
 }
 
-// open reads the rules and the outbox.
-func (a *Agent) open(ctx context.Context) (err error) {
+// open claims the database and reads the rules and the outbox. The claim is to be
+// released also after an error.
+func (a *Agent) open(ctx context.Context) error {
 	if a.used.Swap(true) {
 		return errors.New("agent: Run and Once may be called once")
 	}
-	if err = a.book.reload(ctx, true); err == nil {
+	err := a.claim.take(ctx)
+	if err == nil {
+		err = a.book.reload(ctx, true)
+	}
+	if err == nil {
 		a.outbox, err = openOutbox(ctx, &a.opts)
 	}
 	if err != nil {
@@ -167,24 +173,34 @@ func (a *Agent) open(ctx context.Context) (err error) {
 }
 
 // Run keeps the point in step until ctx ends, then returns nil with every goroutine
-// joined. An error means that it could not begin: the local database did not answer or
-// lacks its tables. Later troubles are logged and outlived.
+// joined. An error means that it could not begin: the local database did not answer, lacks
+// its tables or is worked on by another agent (ErrTaken). Later troubles are logged and
+// outlived, except that another agent took the database over.
 func (a *Agent) Run(ctx context.Context) error {
-	if err := a.open(ctx); err != nil {
+	defer a.claim.release()
+	if err := a.open(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	c := newCollector(a)
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return a.link.run(ctx, true) },
 		c.run, a.keepRules, a.followRules, a.lanes,
 	}
 	var wg sync.WaitGroup
+	wg.Go(func() { cancel(a.claim.keep(ctx)) })
 	for _, part := range parts {
 		wg.Go(func() { _ = part(ctx) }) // each ends with ctx only, and says so
 	}
 	wg.Wait()
 	batches, bytes := a.outbox.depth()
 	a.opts.Log.Info().Int("outbox_batches", batches).Int64("outbox_bytes", bytes).Msg("agent stopped")
+	if err := context.Cause(ctx); errors.Is(err, ErrTaken) {
+		return err
+	}
 	return nil
 }
 

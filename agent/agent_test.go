@@ -22,14 +22,14 @@ func TestMain(m *testing.M) { localdbtest.Main(m) }
 
 // field is a point with its database.
 type field struct {
-	t      *testing.T
+	t      testing.TB
 	dsn    string
 	db     *sql.DB
 	centre *centre
 	log    *lines
 }
 
-func newField(t *testing.T, c *centre) *field {
+func newField(t testing.TB, c *centre) *field {
 	t.Helper()
 	f := &field{t: t, dsn: localdbtest.New(t), centre: c, log: &lines{}}
 	st := f.store()
@@ -583,7 +583,7 @@ func TestRulesAreFetched(t *testing.T) {
 			{Name: "enabled", Value: int64(1)}, {Name: "a column of a later version", Value: "x"}}
 	}
 	c.rules = []protocol.RuleRow{given(1, "own", "select id from nowhere")}
-	f.run(f.agent())
+	stop := f.run(f.agent())
 	f.inOrder("own", 20) // the local row won
 
 	subscribed := make(chan *peer, 1)
@@ -602,6 +602,8 @@ func TestRulesAreFetched(t *testing.T) {
 	}
 
 	// Without the server a new agent goes on with the rules it was given.
+	f.outboxIsEmpty()
+	stop()
 	c.stop()
 	f.run(f.agent())
 	f.fill("things", 21, 30)
@@ -670,4 +672,21 @@ func TestRowThatNoFrameCarries(t *testing.T) {
 	if report[0].Quarantined != 2 {
 		t.Errorf("report %+v", report)
 	}
+}
+
+func TestOneAgentADatabase(t *testing.T) {
+	c := newCentre(t)
+	f := newField(t, c)
+	stop := f.run(f.agent())
+	f.eventually("the first one works", func() bool { return strings.Contains(f.log.String(), "agent starts") })
+	second := claim{db: f.store()}
+	defer second.db.Close()
+	if err := second.take(t.Context()); !errors.Is(err, ErrTaken) {
+		t.Errorf("a second agent: %v", err)
+	}
+	stop()
+	if err := second.take(t.Context()); err != nil {
+		t.Errorf("after the first has stopped: %v", err)
+	}
+	second.release()
 }

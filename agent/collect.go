@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -168,6 +169,9 @@ func (c *collector) paused() bool {
 // page reads a part of a rule into the outbox. more says that rows are left.
 func (c *collector) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
 	pack := &packer{table: plan.Row.Table, maxRows: c.opts.BatchRows}
+	if slices.ContainsFunc(plan.UpdateState, func(s rule.Statement) bool { return s.PerRow() }) {
+		pack.fields = plan.Fields
+	}
 	if plan.Paged() {
 		more, err = c.readPage(ctx, plan, pack)
 	} else {

@@ -15,6 +15,7 @@ import (
 // end; the report says for each what moved. A server that cannot be reached ends the
 // round at once, a busy one after a few tries.
 func (a *Agent) Once(ctx context.Context) (Report, error) {
+	defer a.claim.release()
 	if err := a.open(ctx); err != nil {
 		return nil, err
 	}

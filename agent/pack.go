@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"syncgate/protocol"
 	"syncgate/store"
@@ -25,10 +27,11 @@ const (
 // packer turns the rows of an upside into batches of bounded size while they are read.
 type packer struct {
 	table    string
-	maxRows  int   // of one batch
-	pageRows int   // that are enough for one read; 0: there are never enough
-	room     int64 // bytes that are enough
-	enough   error // what Row says then
+	fields   []string // what update_state needs of each row; nil when it needs none
+	maxRows  int      // of one batch
+	pageRows int      // that are enough for one read; 0: there are never enough
+	room     int64    // bytes that are enough
+	enough   error    // what Row says then
 
 	columns []string
 	values  []any
@@ -51,6 +54,11 @@ func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
 	p.columns = make([]string, len(cols))
 	for i, c := range cols {
 		p.columns[i] = c.Name
+	}
+	for _, f := range p.fields {
+		if !slices.ContainsFunc(p.columns, func(c string) bool { return strings.EqualFold(c, f) }) {
+			return fmt.Errorf("the upside gives no column %s, which is a field of the rule and needed by update_state", f)
+		}
 	}
 	return nil
 }

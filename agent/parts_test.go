@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"syncgate/protocol"
+	"syncgate/rule"
+	"syncgate/store"
+)
+
+func TestPacker(t *testing.T) {
+	text := func(n int) string { return strings.Repeat("x", n) }
+	tests := []struct {
+		name    string
+		rows    []string
+		maxRows int
+		want    []int // rows of each batch
+		aside   int
+	}{
+		{"none", nil, 2, nil, 0},
+		{"by rows", []string{"a", "b", "c", "d", "e"}, 2, []int{2, 2, 1}, 0},
+		{"by bytes", []string{text(batchBytes / 2), text(batchBytes / 2), "c"}, 9, []int{1, 2}, 0},
+		{"a large row goes alone", []string{"a", text(batchBytes), "c"}, 9, []int{1, 1, 1}, 0},
+		{"a row for no frame", []string{"a", text(maxRowBytes), "c"}, 9, []int{2}, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p := &packer{table: "things", maxRows: test.maxRows, room: 1 << 40}
+			if err := p.Begin(0, []store.ColumnInfo{{Name: "id"}, {Name: "name"}}); err != nil {
+				t.Fatal(err)
+			}
+			for i, name := range test.rows {
+				if err := p.Row([]any{int64(i), name}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := p.flush(); err != nil {
+				t.Fatal(err)
+			}
+			var got []int
+			for _, b := range p.batches {
+				got = append(got, b.rows)
+				m := protocol.Message{Op: protocol.OpUpload, Payload: b.payload}
+				if u, err := m.UploadRequest(); err != nil || u.Rows.Len() != b.rows || u.Table != "things" {
+					t.Errorf("batch of %d rows decodes to %v, %v", b.rows, u, err)
+				}
+				if b.rows > 1 && len(b.payload) > batchBytes+1024 {
+					t.Errorf("batch of %d rows has %d bytes", b.rows, len(b.payload))
+				}
+				if len(b.payload) > protocol.HardMaxFrame-protocol.RecordOverhead {
+					t.Errorf("no frame carries a payload of %d bytes", len(b.payload))
+				}
+			}
+			if fmt.Sprint(got) != fmt.Sprint(test.want) || len(p.aside) != test.aside {
+				t.Errorf("batches of %v rows and %d aside, want %v and %d", got, len(p.aside), test.want, test.aside)
+			}
+		})
+	}
+}
+
+func TestPackerHasEnough(t *testing.T) {
+	for name, p := range map[string]*packer{
+		"rows":  {maxRows: 10, pageRows: 3, room: 1 << 40, enough: store.ErrEnough},
+		"bytes": {maxRows: 10, room: 3 * (valueOverhead + 1), enough: store.ErrEnough},
+	} {
+		if err := p.Begin(0, []store.ColumnInfo{{Name: "name"}}); err != nil {
+			t.Fatal(err)
+		}
+		n := 1
+		for p.Row([]any{"x"}) == nil {
+			n++
+		}
+		if n != 3 {
+			t.Errorf("%s: enough after %d rows, want 3", name, n)
+		}
+	}
+}
+
+func TestPackerCopiesBytes(t *testing.T) {
+	p := &packer{table: "t", maxRows: 10, room: 1 << 40}
+	if err := p.Begin(0, []store.ColumnInfo{{Name: "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	b := []byte("one")
+	if err := p.Row([]any{b}); err != nil {
+		t.Fatal(err)
+	}
+	copy(b, "two")
+	if got := string(p.values[0].([]byte)); got != "one" {
+		t.Errorf("the batch has %q, want one", got)
+	}
+}
+
+func TestUpdateStateNeedsItsFields(t *testing.T) {
+	p := &packer{fields: []string{"ID", "name"}, maxRows: 1}
+	if err := p.Begin(0, []store.ColumnInfo{{Name: "name"}, {Name: "id"}}); err != nil {
+		t.Errorf("all are there: %v", err)
+	}
+	if err := p.Begin(0, []store.ColumnInfo{{Name: "name"}}); err == nil || !strings.Contains(err.Error(), "no column ID") {
+		t.Errorf("one lacks: %v", err)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	row := func(id uint64, user, point, table string) rule.Row {
+		return rule.Row{ID: id, Type: rule.Upload, User: user, PointNo: point, Table: table}
+	}
+	got := choose([]rule.Row{
+		row(1, rule.Server, "p", "a"), row(2, rule.Client, "*", "a"), row(3, rule.Client, "p", "a"), row(4, rule.Client, "*", "a"),
+		row(5, rule.Client, "q", "b"), row(6, rule.Client, "*", "c"), row(7, rule.Client, "P", "d"),
+	}, "p")
+	want := map[ruleName]uint64{{rule.Upload, "a"}: 3, {rule.Upload, "c"}: 6}
+	if len(got) != len(want) {
+		t.Errorf("%d rules, want %d: %v", len(got), len(want), got)
+	}
+	for name, id := range want {
+		if got[name].ID != id {
+			t.Errorf("%v: rule %d, want %d", name, got[name].ID, id)
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	b := backoff{first: 100 * time.Millisecond, limit: time.Second}
+	for i, most := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
+		most *= time.Millisecond
+		if d := b.next(); d < most/2 || d > most {
+			t.Errorf("pause %d is %v, want %v to %v", i, d, most/2, most)
+		}
+	}
+	b.tries = 1000
+	if d := b.next(); d < b.limit/2 || d > b.limit {
+		t.Errorf("a late pause is %v", d)
+	}
+	b.reset()
+	if d := b.next(); d > b.first {
+		t.Errorf("after a reset: %v", d)
+	}
+}
+
+func TestPassing(t *testing.T) {
+	tests := []struct {
+		err  error
+		want bool
+	}{
+		{fmt.Errorf("x: %w", errLost), true},
+		{&Refusal{Status: protocol.StatusBusy}, true},
+		{&Refusal{Status: protocol.StatusDBUnavailable}, true},
+		{&Refusal{Status: protocol.StatusDeadlock}, true},
+		{&Refusal{Status: protocol.StatusNoRule}, false},
+		{&Refusal{Status: protocol.StatusRuleBroken}, false},
+		{&Refusal{Status: protocol.StatusRuleDisabled}, false},
+		{fmt.Errorf("%w: %w", errLocal, store.ErrRetry), true},
+		{errLocal, false},
+		{errors.New("x"), false},
+	}
+	for _, test := range tests {
+		if got := passing(test.err); got != test.want {
+			t.Errorf("passing(%v) is %v", test.err, got)
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	good := Options{Store: &store.Store{}, Server: "h:1", Point: "p"}
+	tests := map[string]func(*Options){
+		"Store":  func(o *Options) { o.Store = nil },
+		"Server": func(o *Options) { o.Server = "" },
+		"Point":  func(o *Options) { o.Point = strings.Repeat("p", 65) },
+		"limit":  func(o *Options) { o.OutboxBytes = -1 },
+	}
+	for want, spoil := range tests {
+		o := good
+		spoil(&o)
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", want, err)
+		}
+	}
+	o := good
+	o.Software = strings.Repeat("ä", 40)
+	a, err := New(o)
+	if err != nil || len(a.opts.Software) > maxSoftware || a.opts.FullInterval != 6*a.opts.Interval {
+		t.Errorf("%+v, %v", a.opts, err)
+	}
+}
