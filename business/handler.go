@@ -193,7 +193,11 @@ func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
 	for _, s := range req.State {
 		env.State = append(env.State, rule.StateItem(s))
 	}
-	out := newParts(r)
+	most := -1 // what is not paged has no state to go on from, so it comes whole
+	if e.Plan.Paged() {
+		most = env.Limit
+	}
+	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
 		err = out.end(page)

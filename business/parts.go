@@ -18,13 +18,15 @@ type parts struct {
 	r     *Request
 	frame int // bytes a part must stay below
 	full  int // bytes at which the part at hand is sent
+	left  int // rows that may still come; negative: any number
 
 	encoder protocol.RowEncoder
 	typed   *typedParts // the seed-era wire: it prints values, not CBOR
 }
 
-func newParts(r *Request) *parts {
-	p := &parts{r: r, frame: math.MaxInt, full: firstPart}
+// newParts takes most rows, or any number when most is negative.
+func newParts(r *Request, most int) *parts {
+	p := &parts{r: r, frame: math.MaxInt, full: firstPart, left: most}
 	if r.MaxFrame > 0 {
 		p.frame = r.MaxFrame - protocol.RecordOverhead
 	}
@@ -49,6 +51,16 @@ func (p *parts) Begin(statement int, columns []protocol.Column) error {
 
 // Row implements Sink.
 func (p *parts) Row(values []any) error {
+	if err := p.row(values); err != nil {
+		return err
+	}
+	if p.left--; p.left == 0 {
+		return ErrEnough
+	}
+	return nil
+}
+
+func (p *parts) row(values []any) error {
 	if p.typed != nil {
 		p.typed.add(values)
 		return nil

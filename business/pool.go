@@ -148,7 +148,8 @@ func (p *Pool) Stats() PoolStats {
 // the pool is draining; r was not touched then, and the caller answers it. ctx ends when nobody waits for r's answer any
 // more: a download stops then, an upload is finished all the same.
 func (p *Pool) Submit(ctx context.Context, r *Request) bool {
-	t := &task{Request: r, ctx: ctx, size: len(r.Message.Payload)}
+	table, size := r.shape()
+	t := &task{Request: r, ctx: ctx, size: size}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	download := r.Message.Op == protocol.OpDownload
@@ -156,7 +157,7 @@ func (p *Pool) Submit(ctx context.Context, r *Request) bool {
 	if download {
 		full = len(p.downloads) >= p.o.DownloadQueue
 	}
-	key := laneKey{r.Point, r.table(), r.Message.Op}
+	key := laneKey{r.Point, table, r.Message.Op}
 	if full || p.closing || p.points[r.Point] >= p.o.PerPoint {
 		if key.op == protocol.OpUpload {
 			p.holds.set(key, r.Message.RequestID, p.o.Clock(), p.o.Hold)

@@ -138,7 +138,8 @@ func TestPoolKeepsTheOrderOfALane(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, r := range batch {
-			key := r.Point + "/" + r.table()
+			table, _ := r.shape()
+			key := r.Point + "/" + table
 			if seq := r.Message.RequestID.Seq(); seq != last[key]+1 {
 				t.Errorf("%s: %d after %d", key, seq, last[key])
 			}
@@ -188,7 +189,7 @@ func TestPoolTakesSmallUploadsTogether(t *testing.T) {
 		submit(t, p, a.upload(fmt.Sprint(i), "a", 1))
 	}
 	large := a.upload("large", "a", 1)
-	large.Message.Payload = make([]byte, 101)
+	large.Message.Body = &protocol.UploadRequest{Table: "a", Rows: protocol.Rows{Values: make([]any, 7)}}
 	submit(t, p, large, a.upload("other table", "b", 1), a.upload("0", "a", 2))
 	close(gate)
 	a.wait(t, 104)
@@ -298,7 +299,7 @@ func TestPoolSurvivesPanics(t *testing.T) {
 	a := newAnswers()
 	p, stop := start(t, PoolOptions{Workers: 1, Logger: zerolog.New(zerolog.SyncWriter(&log)), Runner: runner{
 		uploads: func(_ context.Context, batch []*Request) []error {
-			if batch[0].table() == "bad" {
+			if batch[0].Message.Body.(*protocol.UploadRequest).Table == "bad" {
 				batch[0].reply(&protocol.UploadReply{})
 				panic("out of cheese")
 			}

@@ -41,19 +41,16 @@ func (r *Request) fail(err error) protocol.Status {
 	return s
 }
 
-// table is the table an upload is about, found without decoding the rows, because Submit is called on an event loop. An
-// upload that has none here is refused later, when it is decoded.
-func (r *Request) table() string {
+// shape is the table an upload is about and how many bytes it has, about. It is found without decoding the rows, because
+// Submit is called on an event loop. An upload that has no table here is refused later, when it is decoded.
+func (r *Request) shape() (table string, size int) {
 	if r.Message.Op != protocol.OpUpload {
-		return ""
+		return "", 0
 	}
-	switch b := r.Message.Body.(type) {
-	case *protocol.UploadRequest:
-		return b.Table
-	case protocol.UploadRequest:
-		return b.Table
+	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the seed-era wire
+		return u.Table, 16 * len(u.Rows.Values)
 	}
-	return peekTable(r.Message.Payload)
+	return peekTable(r.Message.Payload), len(r.Message.Payload)
 }
 
 // peekTable reads the head of an UploadRequest's CBOR: a map whose ascending keys begin with 1 (Confirmed, an unsigned

@@ -30,6 +30,9 @@ var (
 	ErrFile        = errors.New("the rule's file could not be written")
 )
 
+// ErrEnough is how a Sink says that it wants no more rows. It is no failure and has no number.
+var ErrEnough = errors.New("enough rows")
+
 // MismatchError is a request that does not fit its rule.
 type MismatchError struct {
 	Column string // the column that does not fit; "" when it is their number

@@ -13,7 +13,8 @@ type Store interface {
 	// Apply runs each upload once, as the ledger sees it, and may run them in one transaction. Outcomes stand in the
 	// order of the uploads; what has no Err is committed.
 	Apply(ctx context.Context, uploads []*Upload) []Outcome
-	// Read streams what p's upside statements give, page by page, into sink. An error of sink ends it and is returned.
+	// Read streams what p's upside statements give, page by page, into sink. An error of sink ends it and is returned;
+	// only ErrEnough means that the row was taken and the rest is left for another time (Page.More).
 	Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error)
 }
 

@@ -212,7 +212,7 @@ func (g *Gateway) Stats() Stats {
 	return s
 }
 
-// Run serves until ctx ends, then drains. It also runs the store's own housekeeping (store.Run). It returns when every goroutine has ended; the error says what could not be
+// Run serves until ctx ends, then drains. It returns when every goroutine has ended; the error says what could not be
 // started, what failed, or what the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). After it the
 // gateway cannot be used again.
 func (g *Gateway) Run(ctx context.Context) error {
@@ -232,7 +232,6 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var registryErr error
 	others.Go(func() { registryErr = g.registry.Run(base) })
 	others.Go(func() { g.keep(base) })
-	others.Go(func() { _ = g.o.Store.Run(base) }) // purges the ledger; returns nil
 	others.Go(func() { g.watch(base) })
 	g.o.Ready()
 

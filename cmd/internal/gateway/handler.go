@@ -78,8 +78,8 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 	h.g.metrics.rejected.WithLabelValues(h.name).Inc()
 	log := h.g.noise.Warn().Str("wire", h.name).Stringer("remote", c.Remote())
-	if l, ok := s.wire.(*protocol.LegacySession); ok {
-		log = log.AnErr("cause", l.Cause())
+	if w, ok := s.wire.(interface{ Cause() error }); ok {
+		log = log.AnErr("cause", w.Cause())
 	}
 	log.Msg("rejected")
 	s.reject = e.Reject

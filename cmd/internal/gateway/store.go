@@ -53,6 +53,15 @@ func (r reader) Begin(statement int, columns []store.ColumnInfo) error {
 	return r.Sink.Begin(statement, all)
 }
 
+// Row implements store.Sink.
+func (r reader) Row(values []any) error {
+	err := r.Sink.Row(values)
+	if errors.Is(err, business.ErrEnough) {
+		return store.ErrEnough
+	}
+	return err
+}
+
 // RulesVersion implements business.RuleSource.
 func (c centre) RulesVersion(ctx context.Context) (uint64, error) {
 	version, err := c.Store.RulesVersion(ctx)
