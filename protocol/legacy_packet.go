@@ -54,14 +54,16 @@ func openLegacy(packet []byte, cbc *crypto.CBC) ([]byte, error) {
 	if string(body[:legacyHalf]) != sum[:legacyHalf] || string(body[len(body)-legacyHalf:]) != sum[legacyHalf:] {
 		return nil, ErrLegacyMD5
 	}
-	for _, c := range payload {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return nil, fmt.Errorf("%w: %q is no lower-case hex digit", ErrLegacyPacket, c)
-		}
-	}
 	box := make([]byte, len(payload)/2)
 	if _, err := hex.Decode(box, payload); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLegacyPacket, err)
+	}
+	var upper byte
+	for _, c := range payload {
+		upper |= c >> 1 &^ c & 0x20 // a letter, and not a lower-case one
+	}
+	if upper != 0 {
+		return nil, fmt.Errorf("%w: hex in upper case", ErrLegacyPacket)
 	}
 	text, err := cbc.Open(box)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -269,71 +270,6 @@ func TestLegacyRetry(t *testing.T) {
 	}
 }
 
-func TestLegacyMemory(t *testing.T) {
-	now := testEpoch
-	m := newLegacyMemory(time.Minute, 3)
-	admit := func(n byte, at time.Time, repeat bool) error {
-		return m.admit([16]byte{n}, [16]byte{1}, at, now, repeat)
-	}
-	for n := byte(1); n <= 3; n++ {
-		if err := admit(n, now, false); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := admit(4, now, false); !errors.Is(err, ErrLegacyFull) {
-		t.Errorf("a fourth of three: %v", err)
-	}
-	if err := admit(1, now, false); !errors.Is(err, ErrLegacyReplay) {
-		t.Errorf("again: %v", err)
-	}
-	for range legacyRetries {
-		if err := admit(2, now, true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := admit(2, now, true); !errors.Is(err, ErrLegacyReplay) {
-		t.Errorf("too many retries: %v", err)
-	}
-	then := now
-	// As long as the token's time is in the window it must be remembered, also when it was ahead of ours.
-	for now = now.Add(time.Second); now.Sub(then) <= time.Minute; now = now.Add(time.Second) {
-		if err := admit(1, then, false); !errors.Is(err, ErrLegacyReplay) {
-			t.Fatalf("after %v: %v", now.Sub(then), err)
-		}
-	}
-	now = then.Add(3 * time.Minute)
-	if err := admit(9, now, false); err != nil || m.tokens != 1 || len(m.slots) != 1 {
-		t.Errorf("%v; %d tokens in %d slots", err, m.tokens, len(m.slots))
-	}
-}
-
-// TestLegacyReplayEverywhere: whatever the time of a token within the window and of its replay, it is refused.
-func TestLegacyReplayEverywhere(t *testing.T) {
-	const window = 10 * time.Second
-	for ahead := -window; ahead <= window; ahead += 500 * time.Millisecond {
-		m := newLegacyMemory(window, 100)
-		at := testEpoch.Add(ahead)
-		if err := m.admit([16]byte{1}, [16]byte{}, at, testEpoch, false); err != nil {
-			t.Fatal(err)
-		}
-		for now := testEpoch; now.Sub(at) <= window; now = now.Add(250 * time.Millisecond) {
-			if err := m.admit([16]byte{1}, [16]byte{}, at, now, false); !errors.Is(err, ErrLegacyReplay) {
-				t.Fatalf("token %v ahead, replayed %v later: %v", ahead, now.Sub(testEpoch), err)
-			}
-		}
-	}
-}
-
-func TestLegacyFull(t *testing.T) {
-	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxTokens = 1 })
-	s := b.session()
-	b.receive(s, legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
-	e, err := b.session().Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(2,)]", b.now)))
-	if err != nil || e.Message != nil || e.Reject != nil || !strings.Contains(b.text(e.Reply), "'Server_DB_Error', 'Error_Info': 'SG0002") {
-		t.Errorf("%+v, %v", e, err)
-	}
-}
-
 // TestLegacyDialects: a reply is printed as the point's Python prints.
 func TestLegacyDialects(t *testing.T) {
 	reply := func(b *legacyBench, content string) string {
@@ -404,78 +340,6 @@ func TestLegacyTooLarge(t *testing.T) {
 	}
 }
 
-func TestLegacyNetworks(t *testing.T) {
-	b := newLegacyBench(t, nil)
-	if _, err := b.NewSession(netip.MustParseAddr("198.51.100.1")); !errors.Is(err, ErrLegacyNetwork) {
-		t.Errorf("a stranger's address: %v", err)
-	}
-}
-
-func TestLegacyNames(t *testing.T) {
-	b := newLegacyBench(t, func(o *LegacyOptions) {
-		o.Names = map[string]string{"userid": "uid", "Security_Token": "token", "DOLOAD_DB": "DOWNLOAD_DB", "RESPONSE": "ANSWER", "Server_config_Error": "CONFIG"}
-	})
-	s := b.session()
-	text := legacyAsk("point-01", "DOWNLOAD_DB", "t", "None", b.now, "userid", "uid", "Security_Token", "token")
-	m := b.receive(s, text)
-	var got string
-	err := s.Send(m.Reply(StatusRuleBroken, ErrorReply{Message: "x"}), func(p []byte) error {
-		plain, err := openLegacy(p, b.cbc)
-		got = string(plain)
-		return err
-	})
-	if err != nil || !strings.HasPrefix(got, "{'uid': 'point-01'") || !strings.Contains(got, "'Error_Type': 'CONFIG'") ||
-		!strings.Contains(got, "'Info_Type': 'ANSWER', 'token': '") {
-		t.Errorf("%s, %v", got, err)
-	}
-	for _, names := range []map[string]string{{"nonsense": "x"}, {"Type": ""}, {"Type": "Content"}, {"UPLOAD_DB": "DOLOAD_DB"}, {"Time": "\xff"}} {
-		if _, err := newLegacyNames(names); err == nil {
-			t.Errorf("%v passed", names)
-		}
-	}
-	if _, err := newLegacyNames(map[string]string{"Server_DB_Error": "Error", "Server_config_Error": "Error"}); err != nil {
-		t.Errorf("one word for two errors: %v", err)
-	}
-}
-
-func TestLegacyWords(t *testing.T) {
-	n, err := newLegacyNames(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for s, want := range map[Status]string{
-		StatusMalformed: "Receive_Data_Error", StatusBadMD5: "Receive_Data_Error", StatusRejected: "Info_Certification_Error",
-		StatusLegacyRefused: "Info_Certification_Error", StatusNoRule: "Server_config_Error", 104: "Server_config_Error",
-		StatusRuleBroken: "Server_config_Error", StatusRequestMismatch: "Client_Data_Pack_Error", StatusRequestIDReused: "Client_Data_Pack_Error",
-		StatusTooLarge: "Client_Data_Pack_Error", StatusBusy: "Server_DB_Error", StatusDBUnavailable: "Server_DB_Error", StatusInternal: "Server_DB_Error",
-	} {
-		if got := n.word(s); got != want {
-			t.Errorf("%v is %s, want %s", s, got, want)
-		}
-	}
-}
-
-func TestNewLegacyRefuses(t *testing.T) {
-	for name, change := range map[string]func(*LegacyOptions){
-		"no token key": func(o *LegacyOptions) { o.TokenKey = "" },
-		"no networks":  func(o *LegacyOptions) { o.Networks = nil },
-		"no allow":     func(o *LegacyOptions) { o.Allow = nil },
-		"short key":    func(o *LegacyOptions) { o.Key = o.Key[:15] },
-		"short iv":     func(o *LegacyOptions) { o.IV = o.Key[:15] },
-		"long window":  func(o *LegacyOptions) { o.Window = 2 * time.Hour },
-		"small frame":  func(o *LegacyOptions) { o.MaxFrame = 1 },
-	} {
-		o := LegacyOptions{Key: []byte(testLegacyKey), TokenKey: "x", Networks: make([]netip.Prefix, 1), Allow: func(string) bool { return true }, Clock: time.Now}
-		if _, err := NewLegacy(o); err != nil {
-			t.Fatal(err)
-		}
-		change(&o)
-		if _, err := NewLegacy(o); err == nil {
-			t.Errorf("%s: passed", name)
-		}
-	}
-}
-
 // TestLegacyCut: however a stream of packets is cut, the same packets come out.
 func TestLegacyCut(t *testing.T) {
 	b := newLegacyBench(t, nil)
@@ -501,6 +365,49 @@ func TestLegacyCut(t *testing.T) {
 		}
 		if len(got) != 3 || !bytes.Equal(got[0], one) || !bytes.Equal(got[1], two) || !bytes.Equal(got[2], one) || len(buf) != 0 {
 			t.Fatalf("cut at %d: %d packets and %d bytes left", cut, len(got), len(buf))
+		}
+	}
+}
+
+// TestLegacyOneAmountOfTime: the answer to a stranger comes the same time after its request, however long it took to see
+// what was wrong.
+func TestLegacyOneAmountOfTime(t *testing.T) {
+	for name, slow := range map[string]time.Duration{"quick": 0, "slow": 70 * time.Millisecond, "slower than the delay": time.Second} {
+		b := newLegacyBench(t, nil)
+		calls := 0
+		b.opts.Clock = func() time.Time { calls++; return b.now.Add(time.Duration(min(calls-1, 1)) * slow) }
+		e, err := b.session().Receive(b.packet("no request"))
+		if err != nil || e.Reject == nil || e.RejectAfter != max(0, 200*time.Millisecond-slow) {
+			t.Errorf("%s: reject after %v, %v", name, e.RejectAfter, err)
+		}
+	}
+}
+
+// TestLegacySendTogether has replies come from many goroutines: each packet leaves whole, in the order of the requests.
+func TestLegacySendTogether(t *testing.T) {
+	const n = 50
+	b := newLegacyBench(t, nil)
+	s := b.session()
+	messages := make([]*Message, n)
+	for i := range messages {
+		messages[i] = b.receive(s, legacyAsk("point-01", "UPLOAD_DB", fmt.Sprintf("table%02d", i), "[(1,)]", b.now.Add(time.Duration(i)*time.Microsecond)))
+	}
+	var sent [][]byte // guarded by the session's lock
+	var wg sync.WaitGroup
+	for _, m := range messages {
+		wg.Go(func() {
+			if err := s.Send(m.Reply(StatusOK, UploadReply{}), func(p []byte) error { sent = append(sent, p); return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(sent) != n {
+		t.Fatalf("%d of %d left", len(sent), n)
+	}
+	for i, p := range sent {
+		if text := b.text(p); !strings.Contains(text, fmt.Sprintf("'table%02d'", i)) {
+			t.Errorf("packet %d is %s", i, text)
 		}
 	}
 }

@@ -325,7 +325,7 @@ func TestRealPython(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
 			g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), d: tt.d}
-			values := make([]Value, 5000)
+			values := make([]Value, 3000)
 			texts := make([][]byte, len(values))
 			for i := range values {
 				values[i] = g.value(3)

@@ -129,9 +129,10 @@ func (p *parser) call(start int, what string) (Value, error) {
 		return nil, p.fail(start, "%s without its value in parentheses", what)
 	}
 	p.pos++
-	var args []arg
+	var room [7]arg // datetime's
+	args := room[:0]
 	for p.peek() != ')' {
-		if len(args) == 7 {
+		if len(args) == len(room) {
 			return nil, p.fail(p.pos, "too many parts in %s", what)
 		}
 		a, err := p.arg(what)

@@ -2,6 +2,7 @@ package pyliteral
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"strconv"
 )
@@ -30,41 +31,61 @@ func AppendStr(dst []byte, v Value, d Dialect) ([]byte, error) {
 	case *big.Int:
 		return x.Append(dst, 10), nil
 	}
-	if _, err := Append(nil, v, d); err != nil {
-		return dst, err
+	if t, ok := v.(interface{ valid() bool }); ok && !t.valid() {
+		return dst, fmt.Errorf("%w: no such date or time", ErrValue)
 	}
 	switch x := v.(type) {
 	case float64:
-		if d == Python2 {
+		if d == Python2 && !math.IsInf(x, 0) && !math.IsNaN(x) {
 			return appendFloat(dst, x, 12), nil
 		}
 	case Decimal:
-		s, _ := canonicalDecimal(string(x))
-		return append(dst, s...), nil
-	case Date:
-		return fmt.Appendf(dst, "%04d-%02d-%02d", x.Year, x.Month, x.Day), nil
-	case Time:
-		return appendClock(dst, "%02d", x.Hour, x.Minute, x.Second, x.Microsecond), nil
-	case DateTime:
-		dst = fmt.Appendf(dst, "%04d-%02d-%02d ", x.Year, x.Month, x.Day)
-		return appendClock(dst, "%02d", x.Hour, x.Minute, x.Second, x.Microsecond), nil
-	case TimeDelta:
-		switch {
-		case x.Days == 1 || x.Days == -1:
-			dst = fmt.Appendf(dst, "%d day, ", x.Days)
-		case x.Days != 0:
-			dst = fmt.Appendf(dst, "%d days, ", x.Days)
+		if s, ok := canonicalDecimal(string(x)); ok {
+			return append(dst, s...), nil
 		}
-		return appendClock(dst, "%d", x.Seconds/3600, x.Seconds/60%60, x.Seconds%60, x.Microseconds), nil
+	case Date:
+		return appendDay(dst, x), nil
+	case Time:
+		return appendClock(dst, 2, x.Hour, x.Minute, x.Second, x.Microsecond), nil
+	case DateTime:
+		return appendClock(append(appendDay(dst, x.Date()), ' '), 2, x.Hour, x.Minute, x.Second, x.Microsecond), nil
+	case TimeDelta:
+		if x.Days != 0 {
+			dst = append(strconv.AppendInt(dst, int64(x.Days), 10), " day"...)
+			if x.Days != 1 && x.Days != -1 {
+				dst = append(dst, 's')
+			}
+			dst = append(dst, ", "...)
+		}
+		return appendClock(dst, 1, x.Seconds/3600, x.Seconds/60%60, x.Seconds%60, x.Microseconds), nil
 	}
 	return Append(dst, v, d)
 }
 
+func appendDay(dst []byte, d Date) []byte {
+	dst = append(appendPadded(dst, d.Year, 4), '-')
+	dst = append(appendPadded(dst, d.Month, 2), '-')
+	return appendPadded(dst, d.Day, 2)
+}
+
 // appendClock appends a time of day, the microseconds only where there are any.
-func appendClock(dst []byte, hours string, h, m, s, us int) []byte {
-	dst = fmt.Appendf(dst, hours+":%02d:%02d", h, m, s)
+func appendClock(dst []byte, hourDigits, h, m, s, us int) []byte {
+	dst = append(appendPadded(dst, h, hourDigits), ':')
+	dst = append(appendPadded(dst, m, 2), ':')
+	dst = appendPadded(dst, s, 2)
 	if us != 0 {
-		dst = fmt.Appendf(dst, ".%06d", us)
+		dst = appendPadded(append(dst, '.'), us, 6)
 	}
 	return dst
+}
+
+// appendPadded appends n, which is not negative, with zeros before it up to so many digits.
+func appendPadded(dst []byte, n, digits int) []byte {
+	for least := 10; digits > 1; digits-- {
+		if n < least {
+			dst = append(dst, '0')
+		}
+		least *= 10
+	}
+	return strconv.AppendInt(dst, int64(n), 10)
 }

@@ -1,0 +1,94 @@
+package protocol
+
+import (
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestLegacyMemory(t *testing.T) {
+	now := testEpoch
+	m := newLegacyMemory(time.Minute, 3)
+	admit := func(n byte, at time.Time, repeat bool) error {
+		return m.admit([16]byte{n}, [16]byte{1}, at, now, repeat)
+	}
+	for n := byte(1); n <= 3; n++ {
+		if err := admit(n, now, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admit(4, now, false); !errors.Is(err, ErrLegacyFull) {
+		t.Errorf("a fourth of three: %v", err)
+	}
+	if err := admit(1, now, false); !errors.Is(err, ErrLegacyReplay) {
+		t.Errorf("again: %v", err)
+	}
+	for range legacyRetries {
+		if err := admit(2, now, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admit(2, now, true); !errors.Is(err, ErrLegacyReplay) {
+		t.Errorf("too many retries: %v", err)
+	}
+	then := now
+	// As long as the token's time is in the window it must be remembered, also when it was ahead of ours.
+	for now = now.Add(time.Second); now.Sub(then) <= time.Minute; now = now.Add(time.Second) {
+		if err := admit(1, then, false); !errors.Is(err, ErrLegacyReplay) {
+			t.Fatalf("after %v: %v", now.Sub(then), err)
+		}
+	}
+	now = then.Add(3 * time.Minute)
+	if err := admit(9, now, false); err != nil || m.tokens != 1 || len(m.slots) != 1 {
+		t.Errorf("%v; %d tokens in %d slots", err, m.tokens, len(m.slots))
+	}
+}
+
+// TestLegacyReplayEverywhere: whatever the time of a token within the window and of its replay, it is refused.
+func TestLegacyReplayEverywhere(t *testing.T) {
+	const window = 10 * time.Second
+	for ahead := -window; ahead <= window; ahead += 500 * time.Millisecond {
+		m := newLegacyMemory(window, 100)
+		at := testEpoch.Add(ahead)
+		if err := m.admit([16]byte{1}, [16]byte{}, at, testEpoch, false); err != nil {
+			t.Fatal(err)
+		}
+		for now := testEpoch; now.Sub(at) <= window; now = now.Add(250 * time.Millisecond) {
+			if err := m.admit([16]byte{1}, [16]byte{}, at, now, false); !errors.Is(err, ErrLegacyReplay) {
+				t.Fatalf("token %v ahead, replayed %v later: %v", ahead, now.Sub(testEpoch), err)
+			}
+		}
+	}
+}
+
+func TestLegacyFull(t *testing.T) {
+	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxTokens = 1 })
+	s := b.session()
+	b.receive(s, legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
+	e, err := b.session().Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(2,)]", b.now)))
+	if err != nil || e.Message != nil || e.Reject != nil || !strings.Contains(b.text(e.Reply), "'Server_DB_Error', 'Error_Info': 'SG0002") {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestLegacyReceiveMemory bounds what a packet makes the server allocate, for the contents that cost most.
+func TestLegacyReceiveMemory(t *testing.T) {
+	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),"} {
+		b := newLegacyBench(t, nil)
+		packet := b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "["+strings.Repeat(unit, 1<<17/len(unit))+"]", b.now))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := b.session().Receive(packet)
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			t.Error(err)
+		}
+		if times := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(packet)); times > 24 {
+			t.Errorf("%s: %.1f bytes a byte of the packet", unit, times)
+		} else {
+			t.Logf("%-24s %.1f bytes a byte of the packet", unit, times)
+		}
+	}
+}
