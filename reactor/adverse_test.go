@@ -681,3 +681,25 @@ func TestAmplification(t *testing.T) {
 	c.Close()
 	expectClosed(t, ended, ErrPeerClosed)
 }
+
+// The same with workers that answer: while the peer does not read, no further question is taken.
+func TestAnswersHeldBackByThePeer(t *testing.T) {
+	closed, ended := closings()
+	const size = 100 << 10
+	s := serve(t, hooks{close: closed, frame: func(c *Conn, _ []byte) error {
+		c.Begin()
+		go c.loop().reactor.Send(c.ID(), frame(make([]byte, size)), true)
+		return nil
+	}}, func(o *Options) { o.MaxOutbound = 4 << 20 })
+	c := s.dial(t)
+	const n = 500
+	send(t, c, bytes.Repeat(frame(nil), n))
+	eventually(t, "reading pauses", func() bool { return s.watcher.paused[PauseOutbound].Load() > 0 })
+	for i := range n {
+		if b, err := readFrame(c); err != nil || len(b) != size {
+			t.Fatalf("answer %d: %d bytes, %v", i, len(b), err)
+		}
+	}
+	c.Close()
+	expectClosed(t, ended, ErrPeerClosed)
+}
