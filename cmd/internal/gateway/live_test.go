@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/store/localdb"
+	"syncgate/store/localdb/localdbtest"
 )
 
 func TestEditsAreLive(t *testing.T) {
@@ -317,6 +320,78 @@ func TestDownloadComesInParts(t *testing.T) {
 		t.Error(status)
 	}
 	c.ask(protocol.OpPing, id(4), nil)
+}
+
+func TestDownloadsArePaged(t *testing.T) {
+	w := newWorld(t)
+	k := w.enrol(pointName)
+	w.exec(`INSERT INTO hits SELECT seq, seq, '2020-01-01' FROM seq_1_to_2500`)
+	w.rule("hits", "download", "*", "")
+	w.serve(func(o *Options) { o.MaxDownloadRows = 1000 })
+	c := w.connect(k)
+	var state []protocol.StateItem
+	seen := 0
+	for i, want := range []int{700, 700, 700, 400} {
+		rows, last, _, status := c.download(id(uint64(i+1)), &protocol.DownloadRequest{Table: "hits", State: state, MaxRows: 700})
+		if status != "OK" || rows.Len() != want || last.Total != uint64(want) || last.More != (want == 700) {
+			t.Fatal(status, rows.Len(), last)
+		}
+		for k := range rows.Len() {
+			if seen++; rows.Row(k)[0] != int64(seen) {
+				t.Fatalf("row %d is %v", seen, rows.Row(k)[0])
+			}
+		}
+		state = last.State
+	}
+	if rows, last, _, status := c.download(id(9), &protocol.DownloadRequest{Table: "hits"}); status != "OK" || rows.Len() != 1000 || !last.More {
+		t.Error("the server's own choice:", status, rows.Len(), last)
+	}
+}
+
+// The database is killed and comes back. Nothing is lost, nothing comes twice, and the rules stay in force.
+func TestDatabaseThatDies(t *testing.T) {
+	pids := make(chan int, 10)
+	server := localdbtest.Server(t, localdb.Options{Durable: true, RestartMin: 500 * time.Millisecond, Observer: func(e localdb.Event) {
+		if e.State == localdb.Up {
+			pids <- e.PID
+		}
+	}})
+	if err := server.CreateDatabase(t.Context(), "centre"); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldOn(t, server.DSN("centre"))
+	k := w.enrol(pointName)
+	w.exec(`CREATE TABLE sums (id BIGINT PRIMARY KEY, url BIGINT NOT NULL)`)
+	w.rule("sums", "upload", "*", "-- downside: insert\ninsert into sums (id, url) values (:id, :url) on duplicate key update url = url + values(url)")
+	w.serve()
+	c := w.connect(k)
+	version := w.registry.Version()
+	refused := 0
+	for i := range 3 {
+		if err := syscall.Kill(<-pids, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually("the upload is done", func() bool {
+			m := c.ask(protocol.OpUpload, id(uint64(i+1)), upload("sums", int64(1), int64(1)))
+			switch m.Status {
+			case protocol.StatusOK:
+				return true
+			case protocol.StatusDBUnavailable:
+				refused++
+				return false
+			}
+			t.Fatal(c.status(m))
+			return false
+		})
+		c.ask(protocol.OpPing, id(100), nil)
+	}
+	if got := w.one(`SELECT url FROM sums`); got != "3" {
+		t.Errorf("three uploads count %s", got)
+	}
+	if w.registry.Version() != version {
+		t.Error("the rules changed")
+	}
+	t.Logf("%d refusals", refused)
 }
 
 func TestStopFinishesWhatIsInHand(t *testing.T) {

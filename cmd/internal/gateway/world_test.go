@@ -44,10 +44,15 @@ type world struct {
 
 const pointName = "point-01"
 
-// newWorld makes the database, with one table and one point.
+// newWorld makes the database, with one table.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dsn: localdbtest.New(t), log: &logs{}}
+	return newWorldOn(t, localdbtest.New(t))
+}
+
+func newWorldOn(t *testing.T, dsn string) *world {
+	t.Helper()
+	w := &world{t: t, dsn: dsn, log: &logs{}}
 	w.store = w.open()
 	if err := w.store.Migrate(t.Context(), nil); err != nil {
 		t.Fatal(err)
