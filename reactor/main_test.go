@@ -88,7 +88,7 @@ func (h hooks) Close(c *Conn, err error) {
 type watcher struct {
 	opened, closed, refused, frames, turns, events, bytesIn, bytesOut atomic.Int64
 	paused                                                            [8]atomic.Int64
-	worstLag                                                          atomic.Int64
+	worstLag, worstTurn                                               atomic.Int64 // the latter in frames
 	mu                                                                sync.Mutex
 	reasons, refusals                                                 map[string]int
 }
@@ -121,8 +121,13 @@ func (w *watcher) Turned(t Turn) {
 	w.frames.Add(int64(t.Frames))
 	w.bytesIn.Add(int64(t.BytesIn))
 	w.bytesOut.Add(int64(t.BytesOut))
-	for lag := int64(t.Lag); ; {
-		if worst := w.worstLag.Load(); lag <= worst || w.worstLag.CompareAndSwap(worst, lag) {
+	raise(&w.worstLag, int64(t.Lag))
+	raise(&w.worstTurn, int64(t.Frames))
+}
+
+func raise(most *atomic.Int64, to int64) {
+	for {
+		if was := most.Load(); to <= was || most.CompareAndSwap(was, to) {
 			return
 		}
 	}
