@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 
@@ -49,6 +50,9 @@ func TestApplyOnce(t *testing.T) {
 // What a chain does with a row, and which operation is told to have taken it.
 func TestChains(t *testing.T) {
 	bad := "not a number"
+	s := open(t)
+	exec(t, s, phishing)
+	seq := uint64(0)
 	for _, tt := range []struct {
 		name, sql   string
 		row         []any
@@ -73,11 +77,12 @@ func TestChains(t *testing.T) {
 		{"out of range", insertSQL, []any{"new", "1", int64(1) << 40}, "", 1264, "0", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := open(t)
-			exec(t, s, phishing)
+			exec(t, s, "DELETE FROM phishing_log")
+			exec(t, s, "DELETE FROM sync_quarantine")
 			exec(t, s, "INSERT INTO phishing_log VALUES ('old', '0', 0, NULL)")
+			seq++
 			// Neighbours before and after share the chunk and must not feel it.
-			o := applied(t, s, upload(phishingPlan(t, s, tt.sql), "p1", 1,
+			o := applied(t, s, upload(phishingPlan(t, s, tt.sql), "p1", seq,
 				[]any{"n1", "9", int64(9)}, tt.row, []any{"n2", "9", int64(9)}))
 			got, code := "", 0
 			for op, n := range phishingNeighbours(tt.sql, o) {
@@ -201,6 +206,7 @@ func TestColumnsInAnotherOrder(t *testing.T) {
 		"another column":    {Columns: []string{"url", "ip", "title"}, Values: []any{"c", "ip", int64(1)}},
 		"half a row":        {Values: []any{"c", "ip"}},
 		"no SQL value":      {Values: []any{"c", "ip", struct{}{}}},
+		"not a number":      {Values: []any{"c", "ip", math.NaN()}},
 	} {
 		u := upload(p, "p1", 2)
 		u.Rows = rows
@@ -228,7 +234,8 @@ func TestTogether(t *testing.T) {
 			t.Errorf("%d: %+v", i, o)
 		}
 	}
-	equal(t, "one transaction", one(t, s, "SELECT COUNT(*) FROM sync_request"), "4")
+	// One statement has one CURRENT_TIMESTAMP.
+	equal(t, "one INSERT of the ledger", one(t, s, "SELECT CONCAT(COUNT(*), COUNT(DISTINCT created_at)) FROM sync_request"), "41")
 	equal(t, "updated", one(t, s, "SELECT reply FROM sync_request WHERE point_no = 'p2'"), `{"applied":1,"by_op":{"update":1}}`)
 
 	more := []*Upload{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"math"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -201,10 +202,14 @@ func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 	}
 	c.named = c.named[:0]
 	for i, v := range c.args {
-		switch b := v.(type) {
-		case nil, int64, uint64, float64, string:
+		switch x := v.(type) {
+		case nil, int64, uint64, string:
+		case float64:
+			if math.IsNaN(x) || math.IsInf(x, 0) {
+				return nil, fmt.Errorf("%w: the number %v", ErrMismatch, x) // MariaDB would store 0 and say nothing
+			}
 		case []byte:
-			if b == nil {
+			if x == nil {
 				v = []byte{} // the driver takes nil bytes for NULL
 			}
 		default:

@@ -270,7 +270,7 @@ func encodeValue(v any) (string, error) {
 		}
 	case float64:
 		text := strconv.FormatFloat(v, 'g', -1, 64)
-		if !strings.ContainsAny(text, ".eIN") {
+		if !strings.ContainsAny(text, ".e") {
 			text += ".0"
 		}
 		return text, nil

@@ -102,6 +102,7 @@ func (c *conn) scan(ctx context.Context, q string, row func(v []any) error) erro
 	cols := columnsOf(rows)
 	dest, values := make([]driver.Value, len(cols)), make([]any, len(cols))
 	var failed error
+	var texts arena
 	for {
 		err := rows.Next(dest)
 		if err == io.EOF {
@@ -111,7 +112,7 @@ func (c *conn) scan(ctx context.Context, q string, row func(v []any) error) erro
 			return errors.Join(err, rows.Close())
 		}
 		if failed == nil {
-			convertRow(values, dest, cols)
+			texts.convertRow(values, dest, cols)
 			failed = row(values)
 		}
 	}
@@ -144,9 +145,10 @@ func (c *conn) settle(ctx context.Context, b *batch) error {
 	return err
 }
 
-// recall answers a request that the ledger has: with what was answered then, or ErrReused when it was another one.
+// recall answers a request that the ledger has: with what was answered then, or ErrReused when it was another one. It
+// reads under a lock, because a snapshot may for a moment lack a row whose duplicate key was just met.
 func (c *conn) recall(ctx context.Context, b *batch) error {
-	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ?"
+	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ? LOCK IN SHARE MODE"
 	c.args = append(c.args[:0], b.u.Point, b.u.Epoch, b.u.Seq)
 	found := false
 	err := c.scan(ctx, q, func(v []any) error {
