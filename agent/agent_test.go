@@ -220,6 +220,13 @@ func TestOnceSaysWhy(t *testing.T) {
 				return m.Op == protocol.OpUpload && p.refuse(m, protocol.StatusNoRule, "no rule for things", 0)
 			})
 		}, nil, "upload things: SG0200 NO_RULE: no rule for things"},
+		{"refused, and the outbox is full of it", func(c *centre, f *field) {
+			f.table("others", 95)
+			c.on(func(p *peer, m *protocol.Message) bool {
+				u, err := m.UploadRequest()
+				return m.Op == protocol.OpUpload && err == nil && u.Table == "things" && p.refuse(m, protocol.StatusUnknownTable, "", 0)
+			})
+		}, func(o *Options) { o.OutboxBatches = 2 }, "upload things: SG0201 UNKNOWN_TABLE"},
 		{"always busy", func(c *centre, _ *field) {
 			c.on(func(p *peer, m *protocol.Message) bool {
 				return m.Op == protocol.OpUpload && p.refuse(m, protocol.StatusBusy, "", time.Millisecond)
@@ -567,6 +574,35 @@ update things set sent = sent + 1 where id = :id`)
 	f.inOrder("things", 36)
 	f.outboxIsEmpty()
 	f.eventually("all are marked", func() bool { return f.number("SELECT COUNT(*) FROM things WHERE sent = 1") == 36 })
+}
+
+// An edit of the rule's fields while a batch is on its way leaves rows that the new
+// update_state can't mark; they come again under the new rule.
+func TestFieldsChangeUnderABatch(t *testing.T) {
+	c := newCentre(t)
+	f := newField(t, c)
+	f.exec("CREATE TABLE things (id INT PRIMARY KEY, name VARCHAR(64), sent INT NOT NULL DEFAULT 0)")
+	f.exec("INSERT INTO things (id, name) SELECT seq, CONCAT('row ', seq) FROM seq_1_to_5")
+	f.rule(rule.Upload, "things", "select id, name from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
+	held := make(chan struct{})
+	c.on(func(p *peer, m *protocol.Message) bool {
+		if m.Op == protocol.OpUpload {
+			<-held
+		}
+		return false
+	})
+	a := f.agent()
+	f.run(a)
+	f.eventually("a batch is on its way", func() bool { return f.number("SELECT COUNT(*) FROM sync_outbox") == 1 })
+	before, _ := a.book.find(rule.Upload, "things")
+	f.exec("UPDATE sync_control SET sync_sql = ?", "select id from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
+	f.eventually("the edit is seen", func() bool { now, _ := a.book.find(rule.Upload, "things"); return now != before })
+	close(held)
+	f.eventually("all are marked", func() bool { return f.number("SELECT COUNT(*) FROM things WHERE sent = 1") == 5 })
+	if rows := c.got("things", 10); len(rows) != 10 {
+		t.Errorf("%d rows came, want 5 twice", len(rows))
+	}
+	f.log.has(t, "the rule has other fields")
 }
 
 func TestRulesAreFetched(t *testing.T) {

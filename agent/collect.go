@@ -42,6 +42,7 @@ func newCollector(a *Agent) *collector {
 // that a table with a week's backlog does not hold the others up.
 func (c *collector) run(ctx context.Context) error {
 	for {
+		room := c.outbox.room()
 		next := c.pass(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -50,7 +51,7 @@ func (c *collector) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-t.C:
-		case <-c.outbox.room():
+		case <-room:
 		case <-c.book.changed:
 		}
 		t.Stop()
@@ -78,6 +79,7 @@ func (c *collector) pass(ctx context.Context) time.Time {
 			more, err := c.page(ctx, plan)
 			switch {
 			case errors.Is(err, errFull):
+				d.at = time.Now().Add(c.opts.Interval)
 			case err != nil:
 				if ctx.Err() == nil {
 					d.trouble.report(err)
@@ -101,34 +103,33 @@ func (c *collector) pass(ctx context.Context) time.Time {
 	}
 }
 
-// once reads one rule until it is short, waiting for room while the lanes make some. lost
-// is closed when a lane has given up; room that only that lane could make is not waited for.
-func (c *collector) once(ctx context.Context, plan *rule.Plan, lost <-chan struct{}) error {
-	for more := true; more; {
-		freed := c.outbox.room()
-		full := c.paused()
-		if full || !c.ready(plan) {
-			stuck := lost
-			if !full || c.outbox.waiting(plan.Row.Table) > 0 {
-				stuck = nil // this table's own lane is at work
-			}
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-stuck:
-				return errFull
-			case <-freed:
-			}
-			continue
+// once reads one rule until it is short, waiting for room while the lanes make some.
+func (c *collector) once(ctx context.Context, plan *rule.Plan) error {
+	wait := c.opts.retry()
+	for {
+		room := c.outbox.room()
+		more, err := true, errFull
+		if !c.paused() && c.ready(plan) {
+			more, err = c.page(ctx, plan)
 		}
-		var err error
-		if more, err = c.page(ctx, plan); errors.Is(err, errFull) {
-			more = true // when the others have been sent
-		} else if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil && !more:
+			return nil
+		case err == nil:
+			wait.reset()
+		case errors.Is(err, errFull) && c.outbox.stuck():
+			return err
+		case errors.Is(err, errFull):
+			select {
+			case <-room:
+			case <-ctx.Done():
+			}
+		case !passing(err) || wait.tries > onceTries || !pause(ctx, wait.next()/8, nil):
 			return err
 		}
 	}
-	return nil
 }
 
 func (c *collector) entry(plan *rule.Plan) *dueRule {

@@ -76,8 +76,8 @@ func (d *downloader) once(ctx context.Context) error {
 	}
 }
 
-// round takes pages until the server has no more. stateful says that the next round goes
-// on where this one ended, rather than reading the whole table again.
+// round takes pages until the server has no more. stateful says that the next round is
+// cheap: it goes on where this one ended, rather than reading the whole table again.
 func (d *downloader) round(ctx context.Context) (stateful bool, err error) {
 	plan, row := d.book.find(rule.Download, d.table)
 	switch {
@@ -93,7 +93,7 @@ func (d *downloader) round(ctx context.Context) (stateful bool, err error) {
 			return stateful, err
 		}
 		d.tally.add(rule.Download, d.table, moved{rows: p.rows, batches: 1, quarantined: p.quarantined})
-		stateful = stateful || len(p.asked) > 0 || len(p.last.State) > 0
+		stateful = stateful || len(p.asked) > 0 || len(p.last.State) > 0 || p.rows == 0
 		if !p.last.More {
 			return stateful, nil
 		}

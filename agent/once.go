@@ -36,7 +36,7 @@ func (a *Agent) round(ctx context.Context) error {
 	if err := a.firstRules(ctx); err != nil {
 		return err
 	}
-	r := &round{agent: a, lost: make(chan struct{})}
+	r := &round{agent: a}
 	for name, err := range a.book.broken() {
 		r.fail(name, err)
 	}
@@ -80,8 +80,6 @@ type round struct {
 
 	mu   sync.Mutex
 	errs []error
-	lost chan struct{} // closed when an upload lane has given up: what it holds stays in the outbox
-	gone bool
 }
 
 // fail notes why a rule did not come to its end.
@@ -90,10 +88,6 @@ func (r *round) fail(name ruleName, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.errs = append(r.errs, fmt.Errorf("%s %s: %w", name.direction, name.table, err))
-	if name.direction == rule.Upload && !r.gone {
-		r.gone = true
-		close(r.lost)
-	}
 }
 
 // upload reads one table and sends it at the same time. When the lane gives up, reading
@@ -109,13 +103,14 @@ func (r *round) upload(ctx context.Context, name ruleName) {
 		if plan == nil {
 			return // only what is left in the outbox
 		}
-		if err := newCollector(r.agent).once(reading, plan, r.lost); err != nil && reading.Err() == nil {
+		if err := newCollector(r.agent).once(reading, plan); err != nil && reading.Err() == nil {
 			r.fail(name, err)
 		}
 	})
 	if err := newUploader(r.agent, name.table).once(ctx, collected); err != nil {
 		r.fail(name, err)
 	}
+	r.agent.outbox.leave(name.table)
 	stop()
 	wg.Wait()
 }

@@ -41,8 +41,9 @@ type outbox struct {
 	batches  int
 	bytes    int64
 	byTable  map[string]int
+	left     map[string]bool   // by a lane that has given up
 	wake     map[string]signal // a table's lane waits for batches
-	freed    chan struct{}     // closed and replaced when a batch is gone
+	freed    chan struct{}     // closed and replaced when a batch, or a lane, is gone
 	newTable signal            // a table without a lane has batches
 }
 
@@ -50,7 +51,7 @@ type outbox struct {
 func openOutbox(ctx context.Context, o *Options) (*outbox, error) {
 	b := &outbox{
 		db: o.Store, random: o.Rand, maxBatches: o.OutboxBatches, maxBytes: o.OutboxBytes,
-		byTable: make(map[string]int), wake: make(map[string]signal), freed: make(chan struct{}), newTable: newSignal(),
+		byTable: make(map[string]int), left: make(map[string]bool), wake: make(map[string]signal), freed: make(chan struct{}), newTable: newSignal(),
 	}
 	epoch, err := newEpoch(o.Rand)
 	if err != nil {
@@ -144,9 +145,34 @@ func (b *outbox) removed(x *batch) {
 	b.batches--
 	b.bytes -= int64(len(x.payload))
 	b.byTable[x.table]--
+	b.tell()
+	b.mu.Unlock()
+}
+
+// leave says that the lane of a table sends no more.
+func (b *outbox) leave(table string) {
+	b.mu.Lock()
+	b.left[table] = true
+	b.tell()
+	b.mu.Unlock()
+}
+
+// stuck says that batches wait and there is no lane that could make room.
+func (b *outbox) stuck() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for table, n := range b.byTable {
+		if n > 0 && !b.left[table] {
+			return false
+		}
+	}
+	return b.batches > 0
+}
+
+// tell wakes who waits on room; b.mu is held.
+func (b *outbox) tell() {
 	close(b.freed)
 	b.freed = make(chan struct{})
-	b.mu.Unlock()
 }
 
 // room is closed when the next batch is gone: there may be room, or a table be empty.
@@ -208,6 +234,10 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 	}
 	var fresh protocol.RequestID
 	err = inTx(ctx, b.db, func(tx *store.Tx) error {
+		// From here on nothing is added: what is listed below stays all there is.
+		if _, _, err := b.reserve(ctx, tx, 0); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `UPDATE sync_agent_epoch SET epoch = epoch + ?, next_seq = 1, created_at = CURRENT_TIMESTAMP(6) WHERE id = 1 AND epoch = ?`,
 			step%maxEpochStep+1, x.request.Epoch())
 		if err != nil {

@@ -112,6 +112,8 @@ func (u *uploader) drain(ctx context.Context) error {
 		done = nil
 		if reply != nil {
 			done = &acknowledged{current, reply}
+			u.trouble.clear()
+			u.wait.reset()
 		}
 		current = next
 	}
@@ -227,7 +229,12 @@ func (u *uploader) settle(ctx context.Context, a *acknowledged) error {
 		if err := u.outbox.remove(ctx, tx, a.batch); err != nil || rows.Len() == 0 {
 			return err
 		}
-		return tx.UpdateState(ctx, plan, rows, u.opts.env(plan, nil, 0))
+		err := tx.UpdateState(ctx, plan, rows, u.opts.env(plan, nil, 0))
+		if errors.Is(err, store.ErrMismatch) {
+			u.log.Error().Err(err).Stringer("batch", a.request).Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
+			return nil
+		}
+		return err
 	})
 	if err != nil {
 		return err
