@@ -193,6 +193,10 @@ func (c *compiler) applying() {
 	n := len(c.plan.Downside)
 	for i, s := range c.plan.Downside {
 		last := i == n-1
+		if s.Op == OpFile && n > 1 {
+			c.place(Error, BadFile, &s, "a file takes whole batches and a chain goes row by row, so that it would not be written", "leave the file alone in its rule")
+			return
+		}
 		if s.Op == Update && !last && c.plan.Form == Literal {
 			c.place(Info, FallThrough, &s, "an update that matches no row goes on to "+c.plan.Downside[i+1].Op.String()+"; the original counted it as done", "")
 		}
