@@ -95,7 +95,7 @@ func TestClientOptions(t *testing.T) {
 
 func TestClientStates(t *testing.T) {
 	p := newPair(t, nil)
-	reject := RejectFrame(StatusBusy, 1500*time.Microsecond)
+	reject := rejectFrame(StatusBusy, 1500*time.Microsecond)
 	if _, err := p.client.Receive(reject); !errors.Is(err, ErrUnexpected) {
 		t.Errorf("before the hello: %v", err)
 	}
@@ -142,7 +142,7 @@ func FuzzHandshake(f *testing.F) {
 	welcome := base.welcomeFrame(f)
 	f.Add(base.hello)
 	f.Add(welcome)
-	f.Add(RejectFrame(StatusBusy, time.Second))
+	f.Add(rejectFrame(StatusBusy, time.Second))
 	for _, c := range badHellos {
 		if c.hello != nil {
 			f.Add(c.hello(bytes.Clone(base.hello)))

@@ -164,9 +164,11 @@ func (e *RejectError) Error() string {
 	return fmt.Sprintf("protocol: rejected: %s %s, retry after %s", e.Status, e.Status.Info().Name, e.RetryAfter)
 }
 
-// RejectFrame is a whole REJECT, for a server that takes no more connections or is stopping. retryAfter is rounded up to
-// ms; 0 gives no hint.
-func RejectFrame(s Status, retryAfter time.Duration) []byte {
+// BusyFrame is the REJECT that a server at its cap sends to a connection it does not take up. retryAfter is rounded up
+// to ms; 0 gives no hint.
+func BusyFrame(retryAfter time.Duration) []byte { return rejectFrame(StatusBusy, retryAfter) }
+
+func rejectFrame(s Status, retryAfter time.Duration) []byte {
 	var body [rejectSize]byte
 	binary.BigEndian.PutUint16(body[:], uint16(s))
 	ms := min(max((retryAfter+time.Millisecond-1)/time.Millisecond, 0), math.MaxUint32)

@@ -102,7 +102,7 @@ type Event struct {
 // session counts as established, and leaves the cap, the deadline and the frame limit of unauthenticated connections,
 // at the first record.
 //
-// Receive and MaxFrame are called by one goroutine; the other methods by any.
+// Receive, Cause and MaxFrame are called by one goroutine; the other methods by any.
 type ServerSession struct {
 	server *Server
 	remote netip.Addr
@@ -110,7 +110,7 @@ type ServerSession struct {
 	keyID  uint32
 
 	established bool
-	rejected    bool
+	rejected    error // why, for the log alone
 
 	mu      sync.Mutex // guards sealing, so that records leave in the order of their counters
 	records *records
@@ -122,6 +122,10 @@ func (s *ServerSession) Point() string { return s.point }
 
 // KeyID is the key the point used.
 func (s *ServerSession) KeyID() uint32 { return s.keyID }
+
+// Cause says why the hello was rejected, which the wire tells nobody; nil when it was not. Point and key id in its text
+// are what the peer claimed. It is valid once Receive has returned, in the same goroutine.
+func (s *ServerSession) Cause() error { return s.rejected }
 
 // MaxFrame is the largest body the peer may send now, for Split. It changes when Receive returns Established.
 func (s *ServerSession) MaxFrame() int {
@@ -143,7 +147,7 @@ func (s *ServerSession) Expired(now time.Time) bool {
 // error means: close the connection, say nothing.
 func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	switch {
-	case s.rejected:
+	case s.rejected != nil:
 		return Event{}, ErrUnexpected
 	case s.records == nil:
 		return s.receiveHello(frame)
@@ -182,17 +186,16 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	}
 	now := s.server.opts.Clock()
 	if d := s.server.limiter.wait(s.remote, now); d > 0 {
-		s.rejected = true
-		return Event{Reject: RejectFrame(StatusBusy, d)}, nil
+		s.rejected = ErrBusy
+		return Event{Reject: rejectFrame(StatusBusy, d)}, nil
 	}
 	reply, err := s.greet(frame, now)
+	s.rejected = err
 	switch {
 	case errors.Is(err, ErrVersion):
-		s.rejected = true
-		return Event{Reject: RejectFrame(StatusVersionUnsupported, 0)}, nil
+		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
 	case err != nil:
-		s.rejected = true
-		return Event{Reject: RejectFrame(StatusRejected, 0), RejectAfter: s.server.opts.RejectDelay}, nil
+		return Event{Reject: rejectFrame(StatusRejected, 0), RejectAfter: s.server.opts.RejectDelay}, nil
 	}
 	return Event{Reply: reply}, nil
 }
@@ -217,8 +220,11 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	payload, _, _, err := state.ReadMessage(nil, message)
-	if err != nil || !known {
-		return nil, ErrAuth
+	switch {
+	case !known:
+		return nil, fmt.Errorf("%w: point %q, key id %d", ErrNoKey, point, id)
+	case err != nil:
+		return nil, fmt.Errorf("%w: point %q, key id %d", ErrAuth, point, id)
 	}
 	var h hello
 	if err := h.parse(payload); err != nil {

@@ -83,9 +83,12 @@ func TestBadHellosLookTheSame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(e.Reject, RejectFrame(StatusRejected, 0)) || e.RejectAfter != 200*time.Millisecond ||
+			if !bytes.Equal(e.Reject, rejectFrame(StatusRejected, 0)) || e.RejectAfter != 200*time.Millisecond ||
 				e.Reply != nil || e.Established || e.Message != nil || p.session.Point() != "" {
 				t.Errorf("%+v", e)
+			}
+			if StatusOf(p.session.Cause()) == StatusOK {
+				t.Error("nothing for the log")
 			}
 			if dh.n != 0 {
 				t.Errorf("%d elliptic-curve operations", dh.n)
@@ -101,7 +104,7 @@ func TestBadHellosLookTheSame(t *testing.T) {
 	p := newPair(t, nil)
 	dh := &countingDH{DHFunc: noise.DH25519}
 	p.server.dh = dh
-	if e := p.greet(t); e.Reply == nil || dh.n != 2 {
+	if e := p.greet(t); e.Reply == nil || dh.n != 2 || p.session.Cause() != nil {
 		t.Errorf("a right hello: %+v, %d operations", e, dh.n)
 	}
 }
@@ -219,7 +222,7 @@ func TestVersion(t *testing.T) {
 		switch {
 		case c.ok && e.Reply == nil:
 			t.Errorf("%+v refused: %+v", c, e)
-		case !c.ok && !bytes.Equal(e.Reject, RejectFrame(StatusVersionUnsupported, 0)):
+		case !c.ok && !bytes.Equal(e.Reject, rejectFrame(StatusVersionUnsupported, 0)):
 			t.Errorf("%+v: %+v", c, e)
 		}
 	}
@@ -275,7 +278,7 @@ var badRecords = []struct {
 		return slices.Clone(p.first)
 	}, ErrRecord},
 	{"second-hello", "a HELLO in an established session", func(p *pair) []byte { return p.hello }, ErrUnexpected},
-	{"reject-from-client", "a client sends REJECT", func(*pair) []byte { return RejectFrame(StatusBusy, 0) }, ErrUnexpected},
+	{"reject-from-client", "a client sends REJECT", func(*pair) []byte { return rejectFrame(StatusBusy, 0) }, ErrUnexpected},
 	{"short-record", "a record with 19 bytes of plaintext", func(p *pair) []byte {
 		return p.raw(make([]byte, envelopeSize-1))
 	}, ErrEnvelope},
