@@ -1,0 +1,373 @@
+package test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"syncgate/rule"
+	"syncgate/store"
+	"syncgate/store/localdb/localdbtest"
+)
+
+// suite is rule/testdata/rules.json: tables, rules, and what is to be said about each rule.
+type suite struct {
+	Tables map[string]struct {
+		rule.Table
+		DDL string `json:"ddl"`
+	} `json:"tables"`
+	Rules []suiteRule `json:"rules"`
+}
+
+type suiteRule struct {
+	Name    string         `json:"name"`
+	Columns map[string]any `json:"row"`
+	NoFacts bool           `json:"no_facts"`
+	Refused bool           `json:"refused"` // only PREPARE finds what is wrong
+	Say     []string       `json:"say"`     // "SG0104 error 3:17", the place where it matters
+}
+
+// suiteRows are in the tables before each rule runs. One is of tomorrow, which generated statements must not read yet.
+var suiteRows = []string{
+	"INSERT INTO phishing_log (url, ip, plate, update_time) VALUES ('url 1', '10.0.0.1', 'new', '2026-01-01'), ('b', NULL, 'new', NOW(6) + INTERVAL 1 DAY), ('~', '', '', '2026-01-02')",
+	"INSERT INTO black_list VALUES ('domain 1', '2026-01-01'), ('b.cn', '2026-01-01'), ('z', '2026-01-02 03:04:05')",
+	"INSERT INTO bare_log VALUES ('msg 1', '2026-01-01'), ('b', NULL)",
+	"INSERT INTO only_keys VALUES ('point-01', 1), ('point_no 1', 1)",
+	"INSERT INTO counter VALUES (1, 1), (5, 5)",
+	"INSERT INTO kinds VALUES ('a', 1.00, '1', 1, '2026-01-01'), ('z', 2.50, 0xff, NULL, NULL)",
+	"INSERT INTO computed (id, a) VALUES (1, 1), (7, 7)",
+	"INSERT INTO flags VALUES (1, 1), (2, NULL)",
+	"INSERT INTO `odd names` VALUES (1, 'one', 1, 1), (9, NULL, NULL, NULL)",
+}
+
+// TestSuiteOnServer takes each rule of the suite the way that a DBA's row goes: into sync_control, compiled against the
+// server's own facts, prepared there, and run over rows. testdata/suite_effects.json says what the run does.
+func TestSuiteOnServer(t *testing.T) {
+	t.Parallel()
+	dsn := localdbtest.New(t)
+	s := &suiteRun{db: open(t, dsn), files: t.TempDir(), facts: map[string]*rule.Table{}}
+	readJSON(t, filepath.Join(root(t), "rule", "testdata", "rules.json"), &s.suite)
+	effects := map[string]string{}
+	readJSON(t, filepath.Join("testdata", "suite_effects.json"), &effects)
+	var err error
+	if s.store, err = store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true, FileRoot: s.files}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.store.Close() })
+	if err := s.store.Migrate(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.makeTables(t)
+	rows, refused := s.insertRules(t)
+	for i := range s.suite.Rules {
+		c := &s.suite.Rules[i]
+		want, stated := effects[c.Name]
+		delete(effects, c.Name)
+		t.Run(c.Name, func(t *testing.T) {
+			got := ""
+			if refused[i] != nil { // a CHECK may refuse only what the compiler would
+				if !strings.Contains(strings.Join(c.Say, " "), "error") {
+					t.Errorf("sync_control refuses what the suite finds no error in: %v", refused[i])
+				}
+			} else if plan := s.compile(t, c, rows[i]); plan != nil {
+				got = s.effect(t, plan)
+			}
+			switch {
+			case stated && got != want:
+				t.Errorf("effect %q, want %q", got, want)
+			case !stated && got != "":
+				t.Logf("no effect is stated for this rule: %q: %q", c.Name, got)
+			}
+		})
+	}
+	for name := range effects {
+		t.Errorf("an effect is stated for a rule that the suite has not: %s", name)
+	}
+}
+
+func readJSON(t testing.TB, path string, v any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type suiteRun struct {
+	suite suite
+	store *store.Store
+	db    *sql.DB
+	files string
+	facts map[string]*rule.Table
+}
+
+// makeTables makes the tables, and holds that the facts which the suite states are those that the server has.
+func (s *suiteRun) makeTables(t *testing.T) {
+	t.Helper()
+	for name, table := range s.suite.Tables {
+		must(t, s.db, table.DDL)
+		facts, err := s.store.Table(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(&table.Table, facts, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("the server describes %s in another way (-suite +server)\n%s", name, d)
+		}
+		s.facts[name] = facts
+	}
+	for _, query := range suiteRows {
+		must(t, s.db, query)
+	}
+}
+
+// insertRules writes the suite's rows into sync_control and reads them as the server does. Of each rule it gives the row
+// or the error that the database has for it.
+func (s *suiteRun) insertRules(t *testing.T) (rows map[int]rule.Row, refused map[int]error) {
+	t.Helper()
+	tx, err := s.db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	rows, refused = map[int]rule.Row{}, map[int]error{}
+	for i := range s.suite.Rules {
+		row := map[string]any{"id": i + 1, "sync_table": "phishing_log", "sync_type": rule.Upload, "sync_user": rule.Server, "sync_point_no": pointName}
+		maps.Copy(row, s.suite.Rules[i].Columns)
+		names := slices.Sorted(maps.Keys(row))
+		values := make([]any, len(names))
+		for k, name := range names {
+			values[k] = row[name]
+		}
+		if _, err := tx.Exec("INSERT INTO sync_control ("+strings.Join(names, ", ")+") VALUES (?"+strings.Repeat(", ?", len(names)-1)+")", values...); err != nil {
+			refused[i] = err
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.store.Rules(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range all {
+		rows[int(row.ID)-1] = row
+	}
+	return rows, refused
+}
+
+// compile is the plan of a rule that may run, nil when an error is said of it. What is said has to be what the suite has.
+func (s *suiteRun) compile(t *testing.T, c *suiteRule, row rule.Row) *rule.Plan {
+	t.Helper()
+	facts := s.facts[row.Table]
+	if c.NoFacts {
+		facts = nil
+	}
+	plan, ds := rule.Compile(row, facts)
+	checkSaid(t, c.Say, ds)
+	if plan == nil {
+		s.sameByPrepare(t, row, ds)
+		return nil
+	}
+	refused := s.prepare(t, plan, facts)
+	if c.Refused != (len(refused) > 0) {
+		t.Errorf("PREPARE says %v", refused)
+	}
+	for _, d := range refused {
+		if d.Severity != rule.Error || d.RuleID != row.ID || d.Column != "sync_sql" || d.Section == "" || d.Line == 0 || d.Col == 0 || d.Message == "" {
+			t.Errorf("PREPARE's refusal has no place: %s", d)
+		}
+	}
+	if len(refused) > 0 {
+		return nil
+	}
+	return plan
+}
+
+func (s *suiteRun) prepare(t *testing.T, plan *rule.Plan, facts *rule.Table) []rule.Diagnostic {
+	t.Helper()
+	refused, err := s.store.CheckPlan(t.Context(), plan, facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return refused
+}
+
+// sameByPrepare has the server find an unknown column that the compiler has found: it is the same one, in the same place.
+func (s *suiteRun) sameByPrepare(t *testing.T, row rule.Row, ds []rule.Diagnostic) {
+	t.Helper()
+	plan, _ := rule.Compile(row, nil)
+	if plan == nil {
+		return // there is more to it than names
+	}
+	refused := s.prepare(t, plan, nil)
+	for _, d := range refused {
+		if d.Code == rule.UnknownColumn && !slices.ContainsFunc(ds, func(o rule.Diagnostic) bool {
+			return o.Code == d.Code && o.Section == d.Section && o.Line == d.Line && o.Col == d.Col
+		}) {
+			t.Errorf("the compiler says %v, the server %s", ds, d)
+		}
+	}
+	if len(refused) == 0 && slices.ContainsFunc(ds, func(d rule.Diagnostic) bool { return d.Code == rule.UnknownColumn }) {
+		t.Errorf("the server has nothing against what the compiler refuses: %v", ds)
+	}
+}
+
+// checkSaid compares what is said, in any order, with "code severity" and, where it is given, the place.
+func checkSaid(t *testing.T, want []string, ds []rule.Diagnostic) {
+	t.Helper()
+	left := slices.Clone(want)
+	for _, d := range ds {
+		short := fmt.Sprintf("%s %s", d.Code, d.Severity)
+		at := slices.IndexFunc(left, func(w string) bool { return w == short || w == fmt.Sprintf("%s %d:%d", short, d.Line, d.Col) })
+		if at < 0 {
+			t.Errorf("said but not expected: %s", d)
+			continue
+		}
+		left = slices.Delete(left, at, at+1)
+	}
+	if len(left) > 0 {
+		t.Errorf("expected but not said: %v", left)
+	}
+}
+
+// effect runs a plan in a transaction that is rolled back and says what it did: rows read by each upside statement, rows
+// taken by each operation, rows put aside and why, how much the table has grown, and lines of a file.
+func (s *suiteRun) effect(t *testing.T, p *rule.Plan) string {
+	t.Helper()
+	tx, err := s.store.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // it may have been committed
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	env := rule.Env{Point: pointName, Now: now, Until: now, Since: now.Add(-p.Period), Limit: 2}
+	var did []string
+	if len(p.Upside) > 0 {
+		var sink countSink
+		if _, err := tx.Read(t.Context(), p, env, &sink); err != nil {
+			t.Fatal(err)
+		}
+		did = append(did, fmt.Sprintf("read %v", sink.rows))
+	}
+	rows := s.rowsFor(p)
+	before := s.size(t, tx, p.Row.Table)
+	if len(p.Downside) > 0 {
+		out, err := tx.Apply(t.Context(), p, rows, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, op := range slices.Sorted(maps.Keys(out.ByOp)) {
+			did = append(did, fmt.Sprintf("%s %d", op, out.ByOp[op]))
+		}
+		for _, q := range out.Quarantined {
+			did = append(did, fmt.Sprintf("aside %d: %d", q.Row, q.Code))
+		}
+	}
+	if len(p.UpdateState) > 0 {
+		if err := tx.UpdateState(t.Context(), p, rows, env); err != nil {
+			t.Fatal(err)
+		}
+		did = append(did, "state")
+	}
+	if grown := s.size(t, tx, p.Row.Table) - before; grown != 0 {
+		did = append(did, fmt.Sprintf("%+d", grown))
+	}
+	if slices.ContainsFunc(p.Downside, func(st rule.Statement) bool { return st.Op == rule.OpFile }) {
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		did = append(did, s.written(t, p)...)
+	}
+	return strings.Join(did, ", ")
+}
+
+// written is the files that a plan has written and their lines. It takes them away.
+func (s *suiteRun) written(t *testing.T, p *rule.Plan) (all []string) {
+	t.Helper()
+	for _, st := range p.Downside {
+		if st.File == nil {
+			continue
+		}
+		path := filepath.Join(s.files, filepath.FromSlash(st.File.Name))
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fmt.Sprintf("%d lines in %s", strings.Count(string(text), "\n"), st.File.Name))
+	}
+	return all
+}
+
+func (s *suiteRun) size(t *testing.T, tx *store.Tx, table string) (n int) {
+	t.Helper()
+	if s.facts[table] == nil {
+		return 0
+	}
+	rows, err := tx.Query(t.Context(), "SELECT COUNT(*) FROM `"+table+"`")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// rowsFor is three rows for a plan: the first has the key of a row that is there, the others are new.
+func (s *suiteRun) rowsFor(p *rule.Plan) rule.Rows {
+	rows := rule.Rows{Columns: p.Fields}
+	facts := s.facts[p.Row.Table]
+	for n := 1; n <= 3; n++ {
+		for _, field := range p.Fields {
+			rows.Values = append(rows.Values, suiteValue(facts.Column(field), field, n))
+		}
+	}
+	return rows
+}
+
+func suiteValue(c *rule.Column, field string, n int) any {
+	kind := "varchar"
+	if c != nil {
+		kind = c.Type
+	}
+	switch kind {
+	case "int", "bigint":
+		return int64(n)
+	case "decimal":
+		return fmt.Sprintf("%d.00", n)
+	case "enum":
+		return "a"
+	case "bit":
+		return []byte{byte(n)}
+	case "varbinary":
+		return fmt.Append(nil, n)
+	case "datetime", "timestamp":
+		return fmt.Sprintf("2026-01-0%d 00:00:00", n)
+	}
+	return fmt.Sprintf("%s %d", field, n)
+}
+
+// countSink counts the rows of each statement.
+type countSink struct{ rows []int }
+
+func (s *countSink) Begin(int, []store.ColumnInfo) error { s.rows = append(s.rows, 0); return nil }
+func (s *countSink) Row([]any) error                     { s.rows[len(s.rows)-1]++; return nil }
