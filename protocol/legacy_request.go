@@ -40,6 +40,9 @@ const legacyEcho = 4096
 // request reads a text and checks the token over it. A text that is not a request is most likely one opened with
 // another key.
 func (l *Legacy) request(text []byte) (*legacyRequest, error) {
+	if len(text) == 0 || text[0] != '{' {
+		return nil, ErrLegacyText // another key's, at no more cost
+	}
 	read, shown := pyliteral.Detect(text)
 	if !shown {
 		read = l.opts.Fallback
