@@ -30,5 +30,6 @@
 //
 // The parts: link owns the connection and lends it to whoever has a request; session is
 // one connection's life; book is the rules in force; outbox, collector, uploader and
-// downloader are the boxes of the picture; Agent wires and joins them.
+// downloader are the boxes of the picture; claim keeps a second agent off the database;
+// Agent wires and joins them.
 package agent
