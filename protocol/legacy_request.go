@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"syncgate/internal/pyliteral"
 )
@@ -181,7 +182,7 @@ func (r *legacyRequest) id() RequestID {
 // message is the request as business knows it. An error is of a request that is an agent's and does not fit.
 func (r *legacyRequest) message(n *legacyNames, maxRows uint32) (*Message, error) {
 	m := &Message{RequestID: r.id()}
-	if r.table == "" || len(r.table) > MaxName {
+	if r.table == "" || len(r.table) > MaxName || !utf8.ValidString(r.table) {
 		return m, fmt.Errorf("%w: no name of a table", errLegacyFit)
 	}
 	switch r.typ {
@@ -256,7 +257,7 @@ func (r *legacyRequest) state() ([]StateItem, error) {
 			}
 			name, named := pyliteral.Text(pair[0])
 			value, ok := fromLegacy(pair[1])
-			if !named || !ok || len(name) > MaxName {
+			if !named || !ok || len(name) > MaxName || !utf8.ValidString(name) {
 				return nil, fmt.Errorf("%w: an item of the state is no name and value", errLegacyFit)
 			}
 			state = append(state, StateItem{name, value})

@@ -215,6 +215,8 @@ def unfit():
             ('unfit-state-name', 'a state whose name is a number', 'DOLOAD_DB', 't', [((1, 'x'),)]),
             ('unfit-state-many', 'a state of 65 items', 'DOLOAD_DB', 't', [tuple(('n%d' % i, i) for i in range(65))])):
         vector(name, why, three.packet(typ, table, content, EARLIER), 'unfit', status='SG0203', word='Client_Data_Pack_Error')
+    text = two.text('UPLOAD_DB', 't', [(1,)], EARLIER).replace(b"'Table_Name': 't'", b"'Table_Name': '\\xff'")
+    vector('unfit-table-utf8', 'a Table_Name that is not UTF-8', wire.seal(text), 'unfit', status='SG0203', word='Client_Data_Pack_Error')
 
 
 good()
