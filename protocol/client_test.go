@@ -31,6 +31,59 @@ func TestBadWelcomes(t *testing.T) {
 	}
 }
 
+// badReplies are frames that a client with a session must refuse. They are also written to testdata.
+var badReplies = []struct {
+	name, about string
+	send        func(t testing.TB, p *pair) []byte
+	err         error
+}{
+	{"tampered-reply", "a byte of the sealed record changed on the way", func(t testing.TB, p *pair) []byte {
+		f := p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
+		f[40] ^= 1
+		return refresh(f)
+	}, ErrRecord},
+	{"damaged-reply", "a byte changed on the way and the MD5 not", func(t testing.TB, p *pair) []byte {
+		f := p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
+		f[40] ^= 1
+		return f
+	}, ErrMD5},
+	{"dropped-reply", "the record before this one never came", func(t testing.TB, p *pair) []byte {
+		p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
+		return p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 2)})
+	}, ErrRecord},
+	{"reflected-record", "the client's own record sent back to it", func(_ testing.TB, p *pair) []byte {
+		return bytes.Clone(p.first)
+	}, ErrRecord},
+	{"reply-flags", "bit 1 of the envelope's flags", func(t testing.TB, p *pair) []byte {
+		return p.reply(t, &Message{Op: OpPing, Flags: 2, RequestID: MakeRequestID(1, 1)})
+	}, ErrEnvelope},
+	{"second-welcome", "a WELCOME in a session", func(testing.TB, *pair) []byte {
+		return plainFrame(frameWelcome, make([]byte, 48))
+	}, ErrUnexpected},
+	{"late-reject", "a REJECT in a session", func(testing.TB, *pair) []byte { return rejectFrame(StatusBusy, 0) }, ErrUnexpected},
+}
+
+// reply seals m as the server.
+func (p *pair) reply(t testing.TB, m *Message) []byte {
+	t.Helper()
+	var out []byte
+	if err := p.session.Send(m, func(f []byte) error { out = bytes.Clone(f); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestBadReplies(t *testing.T) {
+	for _, c := range badReplies {
+		p := newPair(t, nil)
+		p.greet(t)
+		p.confirm(t)
+		if m, err := p.client.Receive(c.send(t, p)); m != nil || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v, %v; want %v", c.name, m, err, c.err)
+		}
+	}
+}
+
 // welcomeFrame runs the handshake up to the WELCOME, which the client has not seen.
 func (p *pair) welcomeFrame(t testing.TB) []byte {
 	t.Helper()

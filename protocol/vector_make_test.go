@@ -320,6 +320,12 @@ func makeMalformed(t *testing.T, made map[string]any) {
 		r.toServer(c.about, c.send(r.pair), nil)
 		made["malformed-"+c.name] = v
 	}
+	for _, c := range badReplies {
+		v := newVector("After a good handshake, from the server: " + c.about + ".")
+		r := record(t, v).greeted()
+		r.toClient(c.about, c.send(t, r.pair), nil)
+		made["malformed-"+c.name] = v
+	}
 	v := newVector("After a good handshake: a frame over the negotiated limit is announced.")
 	record(t, v).greeted().toServer("1 MiB and a byte", []byte{0xc5, 'S', 'G', 2, 3, 0, 0, 0, 0, 16, 0, 1}, nil)
 	made["malformed-large-data"] = v
