@@ -64,18 +64,14 @@ func lockSchema(ctx context.Context, sc *sql.Conn) (unlock func() error, err err
 	}, nil
 }
 
-// forward runs what has not been run yet.
+// forward runs what has not been run yet. Where nothing is left to run it reads one table and needs no privilege
+// besides.
 func forward(ctx context.Context, sc *sql.Conn, all []migrations.Migration, report func(string)) error {
-	_, err := sc.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS sync_migration (
-		name VARCHAR(64) NOT NULL COMMENT 'File name of the migration',
-		hash CHAR(64) NOT NULL COMMENT 'SHA-256 of the file',
-		applied_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) COMMENT 'When it was run',
-		PRIMARY KEY (name)
-	) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COMMENT = 'The migrations this database has had'`)
-	if err != nil {
-		return public(err)
-	}
 	done, err := appliedAlready(ctx, sc)
+	const noSuchTable = 1146
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
+		done, err = nil, firstMigration(ctx, sc)
+	}
 	if err != nil {
 		return public(err)
 	}
@@ -96,6 +92,17 @@ func forward(ctx context.Context, sc *sql.Conn, all []migrations.Migration, repo
 		return fmt.Errorf("%w: %s was run here and is not known to this version: the database is newer than the program", ErrSchema, name)
 	}
 	return nil
+}
+
+// firstMigration makes the table that remembers the others.
+func firstMigration(ctx context.Context, sc *sql.Conn) error {
+	_, err := sc.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS sync_migration (
+		name VARCHAR(64) NOT NULL COMMENT 'File name of the migration',
+		hash CHAR(64) NOT NULL COMMENT 'SHA-256 of the file',
+		applied_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) COMMENT 'When it was run',
+		PRIMARY KEY (name)
+	) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COMMENT = 'The migrations this database has had'`)
+	return err
 }
 
 func appliedAlready(ctx context.Context, sc *sql.Conn) (map[string]string, error) {

@@ -10,5 +10,6 @@ CREATE TABLE IF NOT EXISTS sync_outbox (
     last_status SMALLINT UNSIGNED NULL COMMENT 'Status of the last answer that was not an acknowledgement',
     last_error TEXT NULL COMMENT 'Its text',
     PRIMARY KEY (epoch, seq),
-    KEY sync_outbox_rule (rule_id)
+    KEY sync_outbox_rule (rule_id),
+    KEY sync_outbox_table (sync_table, epoch, seq)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COMMENT = 'Batches on their way to the centre; a batch leaves when it is acknowledged'
