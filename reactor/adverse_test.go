@@ -211,7 +211,7 @@ func TestSendWaitEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	one, two := block(ctx), block(context.Background())
-	eventually(t, "more than HighWater", func() bool { return s.Load().Buffered > 256<<10 })
+	eventually(t, "they are held back", func() bool { return s.Load().Buffered > 128<<10 }) // below that the gate opens
 	cancel()
 	if err := receive(t, "SendWait", one); err != context.Canceled {
 		t.Errorf("cancelled: %v", err)
@@ -727,4 +727,23 @@ func TestAnswersHeldBackByThePeer(t *testing.T) {
 	}
 	c.Close()
 	expectClosed(t, ended, ErrPeerClosed)
+}
+
+// More connections than are accepted in one turn, all of them refused: none may be left in the backlog, although the
+// listener gives one edge for all and refused connections give none.
+func TestBacklogIsNotStranded(t *testing.T) {
+	proceed := make(chan struct{})
+	s := serve(t, hooks{frame: func(*Conn, []byte) error { <-proceed; return nil }},
+		func(o *Options) { o.Loops = 1; o.MaxConns = 1 })
+	first := s.dial(t)
+	send(t, first, frame(nil))
+	eventually(t, "the loop is held up", func() bool { return s.watcher.opened.Load() == 1 })
+	var refused []net.Conn
+	for range 5 * acceptTurn {
+		refused = append(refused, s.dial(t))
+	}
+	close(proceed)
+	for _, c := range refused {
+		expectEnd(t, c)
+	}
 }
