@@ -33,6 +33,7 @@ type PoolOptions struct {
 	DownloadQueue int           // downloads waiting; 256
 	PerPoint      int           // requests of one point waiting or running; 64
 	Batch         int           // small uploads run together; 64
+	Shared        int           // such batches of one table at once: fewer make larger ones, and fewer commits; 2
 	Small         int           // bytes up to which an upload is small; 16 KiB
 	Timeout       time.Duration // for one batch of uploads, or one RULES; 2 minutes
 	Drain         time.Duration // for what is accepted when Run is told to stop; 20 s
@@ -50,7 +51,7 @@ var ErrDrainCut = errors.New("requests were cut at the drain deadline")
 // The unit of order is a lane: one point's uploads of one table run one at a time, in the order they arrived, so that an
 // agent may have several batches under way and two upserts of one key keep their order. Lanes run side by side and take
 // turns. A worker that takes a small upload takes the small uploads at the head of other lanes of the same table with
-// it: they share a transaction.
+// it: they share a transaction. A table has two such batches under way, so that what comes meanwhile makes the next.
 //
 // Order has to survive failure too. When an upload fails in a way that makes the agent send it again, those behind it in
 // its lane are refused until it has come again (see holds).
@@ -64,8 +65,9 @@ type Pool struct {
 	work      sync.Cond // a lane became ready, or closing began
 	load      sync.Cond // a download may be taken, or closing began
 	lanes     map[laneKey]*lane
-	ready     []*lane // lanes with a task and none running; first come, first served
-	waiting   int     // tasks in lanes
+	ready     []*lane        // lanes with a task and none running; first come, first served
+	shared    map[string]int // batches of small uploads running, by table
+	waiting   int            // tasks in lanes
 	downloads []*task
 	loading   map[string]int // running downloads of a point
 	points    map[string]int // waiting and running tasks of a point
@@ -91,9 +93,10 @@ type lane struct {
 // task is a request in the pool's hands. ctx ends when its client is gone.
 type task struct {
 	*Request
-	ctx  context.Context
-	lane *lane // nil for a download
-	size int
+	ctx   context.Context
+	lane  *lane // nil for a download
+	size  int
+	leads bool // a batch of small uploads
 }
 
 // NewPool checks o and makes a pool; nothing runs before Run.
@@ -112,6 +115,7 @@ func NewPool(o PoolOptions) (*Pool, error) {
 		{&o.DownloadQueue, "DownloadQueue", 256, 1},
 		{&o.PerPoint, "PerPoint", 64, 1},
 		{&o.Batch, "Batch", 64, 1},
+		{&o.Shared, "Shared", 2, 1},
 		{&o.Small, "Small", 16 << 10, 0},
 	} {
 		if *d.n == 0 {
@@ -132,7 +136,7 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, lanes: map[laneKey]*lane{}, loading: map[string]int{}, points: map[string]int{}, holds: holds{limit: 8192}}
+	p := &Pool{o: o, lanes: map[laneKey]*lane{}, shared: map[string]int{}, loading: map[string]int{}, points: map[string]int{}, holds: holds{limit: 8192}}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
 }
@@ -249,6 +253,12 @@ func (p *Pool) finish(t *task, s protocol.Status) {
 		}
 		return // this worker takes the point's next download itself
 	}
+	if t.leads {
+		if p.shared[t.lane.key.table]--; p.shared[t.lane.key.table] == 0 {
+			delete(p.shared, t.lane.key.table)
+		}
+		p.work.Signal() // for those that waited for it
+	}
 	if t.lane.key.op == protocol.OpUpload && s.Info().Retry {
 		p.holds.set(t.lane.key, t.Message.RequestID, p.o.Clock(), p.o.Hold)
 	}
@@ -260,29 +270,37 @@ func (p *Pool) finish(t *task, s protocol.Status) {
 	p.work.Signal()
 }
 
-// takeWork takes the first ready lane's next task, and when that is a small upload the small uploads of the same table
-// that stand first in other lanes. With mu held.
+// takeWork takes the next task of the first ready lane whose turn it can be, and when that is a small upload the small
+// uploads of the same table that stand first in other lanes. With mu held.
 func (p *Pool) takeWork() []*task {
-	if len(p.ready) == 0 {
-		return nil
-	}
-	first := p.ready[0]
-	batch := []*task{first.pop()}
-	p.ready = p.ready[1:]
-	if first.key.op == protocol.OpUpload && batch[0].size <= p.o.Small {
-		rest := p.ready[:0]
-		for _, l := range p.ready {
-			if len(batch) < p.o.Batch && l.key.op == protocol.OpUpload && l.key.table == first.key.table && l.tasks[0].size <= p.o.Small {
-				batch = append(batch, l.pop())
-			} else {
-				rest = append(rest, l)
+	var batch []*task
+	var table string
+	rest := p.ready[:0]
+	for _, l := range p.ready {
+		small := p.small(l)
+		switch {
+		case len(batch) == 0 && !(small && p.shared[l.key.table] >= p.o.Shared):
+			batch = append(batch, l.pop())
+			if small {
+				table = l.key.table
+				p.shared[table]++
+				batch[0].leads = true
 			}
+		case small && len(batch) > 0 && batch[0].leads && l.key.table == table && len(batch) < p.o.Batch:
+			batch = append(batch, l.pop())
+		default:
+			rest = append(rest, l)
 		}
-		clear(p.ready[len(rest):])
-		p.ready = rest
 	}
+	clear(p.ready[len(rest):])
+	p.ready = rest
 	p.waiting -= len(batch)
 	return batch
+}
+
+// small tells whether a lane's next task may share a transaction.
+func (p *Pool) small(l *lane) bool {
+	return l.key.op == protocol.OpUpload && l.tasks[0].size <= p.o.Small
 }
 
 // takeDownload takes the first download whose point has not its share of the download workers. With mu held.

@@ -206,6 +206,32 @@ func TestPoolTakesSmallUploadsTogether(t *testing.T) {
 	}
 }
 
+func TestPoolMakesFewBatchesOfATable(t *testing.T) {
+	entered, gate := make(chan string, 10), make(chan bool)
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 8, Batch: 1, Small: 100, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+		entered <- batch[0].Point
+		<-gate
+		return make([]error, len(batch))
+	}}})
+	submit(t, p, a.upload("p", "a", 1), a.upload("q", "a", 1))
+	<-entered
+	<-entered
+	submit(t, p, a.upload("r", "a", 1))
+	large := a.upload("large", "a", 1)
+	large.Message.Body = &protocol.UploadRequest{Table: "a", Rows: protocol.Rows{Values: make([]any, 7)}}
+	submit(t, p, large)
+	if got := <-entered; got != "large" {
+		t.Errorf("%s runs as a third small batch of one table", got)
+	}
+	submit(t, p, a.upload("s", "b", 1))
+	if got := <-entered; got != "s" {
+		t.Errorf("%s runs, where another table's turn was", got)
+	}
+	close(gate)
+	a.wait(t, 5)
+}
+
 func TestPoolIsBounded(t *testing.T) {
 	gate := make(chan bool)
 	entered := make(chan bool, 10)

@@ -65,6 +65,7 @@ type Entry struct {
 	Plan        *rule.Plan // nil when nothing is in force, and for the point's own rules, which the point compiles
 	Diagnostics []rule.Diagnostic
 
+	of     *Entry      // the entry as it was before another row of the same key was found; nil: this one
 	latest rule.Row    // the row as it stands
 	facts  *rule.Table // what latest was compiled against
 	status RuleStatus
@@ -202,7 +203,7 @@ func (g *Registry) Client(point string) (uint64, []rule.Row, error) {
 	return now.version, rows, nil
 }
 
-// Run polls until ctx ends. While the database is away the rules stay as they are.
+// Run polls until ctx ends, and returns nil then. While the database is away the rules stay as they are.
 func (g *Registry) Run(ctx context.Context) error {
 	tick := time.NewTicker(g.o.Poll)
 	defer tick.Stop()
@@ -217,7 +218,10 @@ func (g *Registry) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return g.flush(context.WithoutCancel(ctx))
+			if err := g.flush(context.WithoutCancel(ctx)); err != nil {
+				g.o.Logger.Warn().Err(err).Msg("the last runs of rules are not recorded")
+			}
+			return nil
 		case <-tick.C:
 		}
 	}
@@ -257,7 +261,7 @@ func (g *Registry) reload(ctx context.Context, version uint64, old *snapshot, re
 	for _, row := range rows {
 		var last *Entry
 		if old != nil {
-			last = old.byID[row.ID]
+			last = old.byID[row.ID].alone()
 		}
 		e, err := c.entry(ctx, row, last)
 		if err != nil {
@@ -279,18 +283,38 @@ func (g *Registry) reload(ctx context.Context, version uint64, old *snapshot, re
 	return g.recordStates(ctx, next, old)
 }
 
-// add puts e where Find looks. Of two rows for one key the one with the lower id holds.
+// add puts e where Find looks. Of two rows for one key the one with the lower id holds, and the other is told so.
 func (s *snapshot) add(e *Entry) {
-	s.byID[e.latest.ID] = e
-	s.counts[e.State]++
 	in := s.server
 	if e.Row.User == rule.Client {
 		in = s.client
 	}
 	key := ruleKey{e.Row.Table, e.Row.Type, e.Row.PointNo}
-	if other := in[key]; other == nil || other.State == RuleDisabled {
+	switch other := in[key]; {
+	case other == nil || other.State == RuleDisabled:
 		in[key] = e
+	case e.State != RuleDisabled:
+		e = e.shadowed(other.latest.ID)
 	}
+	s.byID[e.latest.ID] = e
+	s.counts[e.State]++
+}
+
+// shadowed is e while another row for the same key is in force.
+func (e *Entry) shadowed(by uint64) *Entry {
+	d := rule.Diagnostic{Code: rule.DuplicateRule, Severity: rule.Error, RuleID: e.latest.ID, Column: "sync_table",
+		Message: fmt.Sprintf("row %d is for the same table, direction, side and point, and is the one in force", by), Fix: "keep one of them"}
+	s := &Entry{State: RuleBroken, Row: e.latest, Diagnostics: []rule.Diagnostic{d}, of: e, latest: e.latest, status: e.status}
+	s.status.State, s.status.Problem = s.State, &s.Diagnostics[0]
+	return s
+}
+
+// alone is the entry without regard to other rows; nil when there is none.
+func (e *Entry) alone() *Entry {
+	if e == nil || e.of == nil {
+		return e
+	}
+	return e.of
 }
 
 func (g *Registry) logStates(old, next *snapshot) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -229,8 +230,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
 	cleared.Go(g.clerk.run)
-	var registryErr error
-	others.Go(func() { registryErr = g.registry.Run(base) })
+	others.Go(func() { _ = g.registry.Run(base) }) // nil
 	others.Go(func() { g.keep(base) })
 	others.Go(func() { g.watch(base) })
 	g.o.Ready()
@@ -253,7 +253,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	cleared.Wait()
 	stopAll()
 	others.Wait()
-	return errors.Join(serveErr, drainErr, poolErr, registryErr, g.points.flush(context.WithoutCancel(ctx)))
+	if err := g.points.flush(context.WithoutCancel(ctx), math.MaxInt); err != nil {
+		g.o.Logger.Warn().Err(err).Msg("the last connections are not written down")
+	}
+	return errors.Join(serveErr, drainErr, poolErr)
 }
 
 // load reads keys and rules before anybody is let in.
@@ -282,7 +285,7 @@ func (g *Gateway) keep(ctx context.Context) {
 			g.evict()
 		}
 		if err == nil {
-			err = g.points.flush(ctx)
+			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 		}
 		if ctx.Err() == nil && (err != nil) != away {
 			if away = err != nil; away {

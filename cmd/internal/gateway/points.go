@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,22 +130,25 @@ func (p *points) touch(point string, keyID uint32, wire store.Wire, at time.Time
 	}
 }
 
-// flush writes down what touch remembered. What cannot be written is kept for the next time.
-func (p *points) flush(ctx context.Context) error {
+// flush writes down what touch remembered, at most so many. What is not written is kept for the next time.
+func (p *points) flush(ctx context.Context, most int) (err error) {
 	p.mu.Lock()
 	pending := p.touched
 	p.touched = map[touched]use{}
 	p.mu.Unlock()
-	for _, t := range slices.Collect(maps.Keys(pending)) {
-		u := pending[t]
-		if err := p.store.TouchPoint(ctx, t.point, u.keyID, t.wire, u.at); err != nil {
-			p.mu.Lock()
-			maps.Copy(pending, p.touched)
-			p.touched = pending
-			p.mu.Unlock()
-			return fmt.Errorf("write down who connected: %w", err)
+	for t, u := range pending {
+		if most--; most < 0 {
+			break
+		}
+		if err = p.store.TouchPoint(ctx, t.point, u.keyID, t.wire, u.at); err != nil {
+			err = fmt.Errorf("write down who connected: %w", err)
+			break
 		}
 		delete(pending, t)
 	}
-	return nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.Copy(pending, p.touched)
+	p.touched = pending
+	return err
 }
