@@ -5,7 +5,7 @@
 //
 //	literal  = None | True | False | number | string | container | call
 //	number   = ["-" | "+"] (digits ["L"] | digits "." digits ["e" …])
-//	string   = [u | b | r | ur | br] '…' "…" '''…''' """…""", adjacent ones joined
+//	string   = [u | b | r | br] '…' "…" '''…''' """…""", adjacent ones joined
 //	container= ( … ) [ … ] { key: value, … }
 //	call     = datetime.datetime(…) datetime.date(…) datetime.time(…)
 //	           datetime.timedelta(…) Decimal('…')

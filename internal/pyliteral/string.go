@@ -11,7 +11,7 @@ type strKind struct {
 }
 
 // prefix returns the length of the string prefix at pos, 0 when there is none:
-// u, b, r, ur, br, rb in either case, directly before a quote.
+// u, b, r, br, rb in either case, directly before a quote.
 func (p *parser) prefix() int {
 	for n := 0; n < 3 && p.pos+n < len(p.src); n++ {
 		switch c := p.src[p.pos+n]; c {
@@ -84,7 +84,7 @@ func (p *parser) one() ([]byte, strKind, error) {
 			k.raw = true
 		}
 	}
-	if n == 2 && (!k.raw || !k.u && !k.b || k.u && p.lim.Dialect != Python2) {
+	if n == 2 && !(k.raw && k.b) { // ur'…' of Python 2 is raw only in part
 		return nil, k, p.fail(start, "%s is no prefix of a string", p.show())
 	}
 	p.pos += n
