@@ -314,3 +314,45 @@ func TestPyclientIsRefused(t *testing.T) {
 		t.Errorf("the fifth hello: %+v", busy)
 	}
 }
+
+// The second client moves rows to the real server and back: what MySQL stored is what Python sent.
+func TestPyclientRows(t *testing.T) {
+	python(t)
+	w := newWorld(t)
+	must(t, w.centre, `CREATE TABLE odd (id BIGINT PRIMARY KEY, t LONGTEXT, b LONGBLOB, d DECIMAL(30,10), f DOUBLE, u BIGINT UNSIGNED, w DATETIME(6))
+		CHARACTER SET utf8mb4`)
+	w.rule("server", "upload", "odd", "")
+	w.rule("server", "download", "odd", "")
+	w.enrol(pointName)
+	server := w.serve()
+	host, port, err := net.SplitHostPort(w.setting("SYNCGATE_AGENT_SERVER"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Upload, Again []struct {
+			Status, Applied int
+			Duplicate       bool
+		}
+		Same  bool
+		Asked int
+		Got   json.RawMessage
+		Last  json.RawMessage
+	}
+	pyclient(t, &got, "rows", host, port, pointName, w.setting("SYNCGATE_AGENT_KEY_ID"), w.setting("SYNCGATE_AGENT_KEY"))
+	if u := got.Upload[0]; u.Status != 0 || u.Applied != 3 || u.Duplicate {
+		t.Errorf("upload: %+v", u)
+	}
+	if u := got.Again[0]; u.Status != 0 || u.Applied != 3 || !u.Duplicate {
+		t.Errorf("the same again: %+v", u)
+	}
+	if !got.Same || got.Asked < 2 {
+		t.Errorf("asked %d times, came back as %s, last %s\n%s", got.Asked, got.Got, got.Last, server.text())
+	}
+	if n := count(t, w.centre, "SELECT COUNT(*) FROM odd"); n != 3 {
+		t.Errorf("%d rows at the centre", n)
+	}
+	if code := server.stop(); code != 0 {
+		t.Errorf("the server stopped with %d\n%s", code, server.text())
+	}
+}

@@ -3,6 +3,7 @@
 
     modern.py vectors DIR                          check every file of protocol/testdata
     modern.py session HOST PORT POINT KEY_ID KEY   run a whole session, print what came as one line of JSON
+    modern.py rows    HOST PORT POINT KEY_ID KEY   upload rows to the table odd, download them again
     modern.py hello   HOST PORT POINT KEY_ID KEY   only shake hands, print the outcome as one line of JSON
 
 KEY is in base64. Needs python3-cryptography and python3-cbor2.
@@ -535,6 +536,36 @@ def run_session(connection):
     return out
 
 
+ODD = [  # id, text, bytes, decimal, double, unsigned, time
+    [1, "it's \"q\" \\ % \n \0 中 \U0001f600", bytes(range(256)), "99999999999999999999.0000000001", 0.1, 2**64 - 1, "2026-01-02 03:04:05.000006"],
+    [-(2**63), "", b"", "-0.0000000001", -1.7976931348623157e308, 0, "1000-01-01 00:00:00.000000"],
+    [2**63 - 1, None, None, None, None, None, None],
+]
+
+
+def run_rows(c):
+    """Rows to a real server and back from it."""
+    upload = {2: "odd", 3: ["id", "t", "b", "d", "f", "u", "w"], 4: [v for row in ODD for v in row]}
+    request_id = struct.pack(">QQ", c.epoch | 1 << 63, 1)
+    first, again = c.ask(UPLOAD, upload, "UploadReply", request_id), c.ask(UPLOAD, upload, "UploadReply", request_id)
+    got, state, asked = [], [], 0
+    while asked < 10:
+        parts = c.ask(DOWNLOAD, {1: "odd", 2: state, 3: 2}, "DownloadReply")
+        if parts[-1]["status"]:
+            break
+        got += [dict(zip(p["columns"], row)) for p in parts for row in rows(p)]
+        state = [v for item in parts[-1]["state"] for v in item]
+        asked += 1
+        if not parts[-1]["more"]:
+            break
+    want = [dict(zip(upload[3], row)) for row in ODD]
+    same = sorted(got, key=lambda r: r["id"]) == sorted(want, key=lambda r: r["id"])
+    return {"upload": first, "again": again, "same": same, "asked": asked, "got": [] if same else jsonable(got), "last": jsonable(parts[-1])}
+
+
+RUNS = {"session": run_session, "rows": run_rows, "hello": lambda c: {"welcome": c.session.welcome}}
+
+
 def main(argv):
     if argv[1] == "vectors":
         check_vectors(argv[2])
@@ -545,7 +576,7 @@ def main(argv):
     except Rejected as e:
         print(json.dumps({"rejected": e.status, "retry_after_ms": e.retry_after_ms, "ms": int(1000 * (time.monotonic() - start))}))
         return
-    print(json.dumps(run_session(connection) if argv[1] == "session" else {"welcome": connection.session.welcome}))
+    print(json.dumps(RUNS[argv[1]](connection)))
 
 
 if __name__ == "__main__":
