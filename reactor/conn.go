@@ -139,7 +139,7 @@ func (c *Conn) Write(b []byte) {
 	if c.state >= lingering || len(b) == 0 {
 		return
 	}
-	if !c.loop().fits(c.pending, len(b)) {
+	if len(b) >= maxBytes || !c.loop().fits(c.pending, len(b)) {
 		c.Close(ErrOverflow)
 		return
 	}

@@ -70,7 +70,7 @@ func (l *EventLoop) send(id ConnID, data []byte, done, patient bool) (*gate, err
 	}
 	p := post{id: id, data: data, done: done}
 	var err error
-	if !patient && !l.fits(c.outstanding.Load(), len(data)) {
+	if len(data) >= maxBytes || !patient && !l.fits(c.outstanding.Load(), len(data)) {
 		p = post{id: id, close: true, err: ErrOverflow}
 		err = ErrOverflow
 	}
@@ -91,7 +91,7 @@ func (l *EventLoop) congested(c *Conn) bool {
 
 // fits tells whether n more bytes may wait behind those that do. A single message may be larger than MaxOutbound.
 func (l *EventLoop) fits(waiting int32, n int) bool {
-	return waiting == 0 && n < maxBytes || int(waiting)+n <= l.opts.MaxOutbound
+	return waiting == 0 || int(waiting)+n <= l.opts.MaxOutbound
 }
 
 // openGate lets those who wait at c's gate look again.

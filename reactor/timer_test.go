@@ -107,3 +107,29 @@ func TestPool(t *testing.T) {
 		t.Errorf("%d bytes kept", kept.kept)
 	}
 }
+
+// What deadlines cost: looking at a connection's after each turn, with an entry that is early enough (as for nearly
+// every turn), and moving the entry.
+func BenchmarkDeadline(b *testing.B) {
+	l := &EventLoop{opts: &Options{IdleTimeout: 90 * time.Second}, tick: 1}
+	l.wheel = wheel{now: 1, table: &table{conns: make([]*Conn, 8001)}}
+	for i := 1; i <= 8000; i++ {
+		c := &Conn{id: makeConnID(0, i, 1), from: &source{&listener{}, l}, heardAt: 1}
+		l.wheel.table.conns[i] = c
+		l.wheel.file(c, l.nextDeadline(c))
+	}
+	conn := func(i int) *Conn { return l.wheel.table.conns[1+i%8000] }
+	b.Run("look", func(b *testing.B) {
+		for i := range b.N {
+			c := conn(i)
+			l.wheel.file(c, l.nextDeadline(c))
+		}
+	})
+	b.Run("move", func(b *testing.B) {
+		for i := range b.N {
+			c := conn(i)
+			l.wheel.drop(c)
+			l.wheel.file(c, tick(i%1000))
+		}
+	})
+}

@@ -50,6 +50,7 @@ func main() {
 			}
 		}
 	}
+	b.summary()
 	if *idle > 0 {
 		fail(b.memory(*idle))
 	}
@@ -80,6 +81,7 @@ type bench struct {
 	names          []string
 	rounds         int
 	period, warmUp time.Duration
+	ratios         []string // rows of the summary
 }
 
 // result is what one server did in all its turns in a cell.
@@ -92,6 +94,9 @@ type result struct {
 }
 
 func (r *result) rate() float64 { return float64(r.answers) / r.elapsed.Seconds() }
+
+// cost is the processor seconds a million answers take.
+func (r *result) cost() float64 { return r.processor.Seconds() / float64(r.answers) * 1e6 }
 
 func (b *bench) header() {
 	fmt.Println("| body | connections | pipelined | server | requests/s | p50 µs | p99 µs | p99.9 µs | CPU s/million | rate to first | p99 to first |")
@@ -117,8 +122,31 @@ func (b *bench) measure(c cell) {
 		}
 		fmt.Printf("| %d | %d | %d | %s | %.0f | %s | %s | %s | %.2f | %.2f | %.2f |\n", c.body, c.conns, c.pipelined, name, r.rate(),
 			micros(r.took.quantile(.5)), micros(r.took.quantile(.99)), micros(r.took.quantile(.999)),
-			r.processor.Seconds()/float64(r.answers)*1e6, r.rate()/first.rate(),
+			r.cost(), r.rate()/first.rate(),
 			float64(r.took.quantile(.99))/float64(first.took.quantile(.99)))
+	}
+	row := fmt.Sprintf("| %d | %d | %d |", c.body, c.conns, c.pipelined)
+	for i := range results[1:] {
+		if r := &results[1+i]; first.failed == nil && r.failed == nil {
+			row += fmt.Sprintf(" %.2f | %.2f | %.2f |", first.rate()/r.rate(),
+				float64(first.took.quantile(.99))/float64(r.took.quantile(.99)), first.cost()/r.cost())
+		} else {
+			row += " – | – | – |"
+		}
+	}
+	b.ratios = append(b.ratios, row)
+}
+
+// summary sets the first server against each of the others: requests a second (more is better for the first), p99 and
+// processor time a request (less is).
+func (b *bench) summary() {
+	fmt.Printf("\n| body | connections | pipelined |")
+	for _, name := range b.names[1:] {
+		fmt.Printf(" rate to %s | p99 | CPU |", name)
+	}
+	fmt.Printf("\n|-----:|-----:|-----:|%s\n", strings.Repeat("-----:|-----:|-----:|", len(b.names)-1))
+	for _, row := range b.ratios {
+		fmt.Println(row)
 	}
 }
 
@@ -153,32 +181,33 @@ func (b *bench) turn(name string, c cell, into *result) error {
 }
 
 // memory measures what an idle connection costs that has been used before: the memory of a server with n connections
-// after each has had an answer, less that with one, both after a garbage collection.
+// after each has had an answer, less that with one, both after a garbage collection; and what processor time they take
+// to be left alone.
 func (b *bench) memory(n int) error {
-	fmt.Printf("\n| server | resident bytes per idle connection at %d | to first | live heap and stacks |\n|:-----|-----:|-----:|-----:|\n", n)
+	fmt.Printf("\n| server | resident bytes per idle connection at %d | to first | live heap and stacks | processor time of all of them, ms/s |\n|:-----|-----:|-----:|-----:|-----:|\n", n)
 	first := 0.0
 	for i, name := range b.names {
-		rss, heap, err := b.idle(name, n)
+		rss, heap, work, err := b.idle(name, n)
 		if err != nil {
 			return fmt.Errorf("%s, idle: %w", name, err)
 		}
 		if i == 0 {
 			first = rss
 		}
-		fmt.Printf("| %s | %.0f | %.1f | %.0f |\n", name, rss, rss/first, heap)
+		fmt.Printf("| %s | %.0f | %.1f | %.0f | %.2f |\n", name, rss, rss/first, heap, work)
 	}
 	return nil
 }
 
-func (b *bench) idle(name string, n int) (rss, heap float64, err error) {
+func (b *bench) idle(name string, n int) (rss, heap, work float64, err error) {
 	server, err := spawn(name)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	defer server.end()
 	var at [2][2]int64
 	if err := warm(server.addr); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	for i, conns := range []int{1, n} {
 		l, err := connect(server.addr, cell{body: 1024, conns: conns, pipelined: 1})
@@ -186,18 +215,22 @@ func (b *bench) idle(name string, n int) (rss, heap float64, err error) {
 			defer l.close()
 		}
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 		if _, _, err := l.run(0, 500*time.Millisecond, func() {}); err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 		for j, what := range []string{"resident", "heap"} {
 			if at[i][j], err = server.ask(what); err != nil {
-				return 0, 0, err
+				return 0, 0, 0, err
 			}
 		}
 	}
-	return float64(at[1][0]-at[0][0]) / float64(n), float64(at[1][1]-at[0][1]) / float64(n), nil
+	const rest = 3 * time.Second
+	before := server.processor()
+	time.Sleep(rest)
+	work = float64((server.processor() - before).Microseconds()) / 1e3 / rest.Seconds()
+	return float64(at[1][0]-at[0][0]) / float64(n), float64(at[1][1]-at[0][1]) / float64(n), work, nil
 }
 
 // warm has the server work once, so that the threads and workers every Go process comes to have are not counted as
