@@ -58,13 +58,11 @@ func (h *Handler) Notice() *protocol.PingReply {
 	return &protocol.PingReply{RulesVersion: h.o.Registry.Version(), ClockMs: h.o.Clock().UnixMilli()}
 }
 
-// Run answers any request but an upload. ctx ends when its client is gone.
+// Run answers a DOWNLOAD or a RULES, and refuses what is neither. ctx ends when its client is gone.
 func (h *Handler) Run(ctx context.Context, r *Request) {
 	var err error
 	var e *Entry
 	switch r.Message.Op {
-	case protocol.OpPing:
-		r.reply(h.Notice())
 	case protocol.OpRules:
 		err = h.rules(r)
 	case protocol.OpDownload:

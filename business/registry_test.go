@@ -41,7 +41,9 @@ func (d *desk) RulesVersion(context.Context) (uint64, error) {
 	return uint64(crc32.ChecksumIEEE(fmt.Append(nil, d.rows))), d.ask("version")
 }
 
-func (d *desk) Rules(context.Context) ([]rule.Row, error) { return slices.Clone(d.rows), d.ask("rules") }
+func (d *desk) Rules(context.Context) ([]rule.Row, error) {
+	return slices.Clone(d.rows), d.ask("rules")
+}
 
 func (d *desk) Table(_ context.Context, name string) (*rule.Table, error) {
 	if err := d.ask("table"); err != nil {

@@ -248,7 +248,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer cancel()
 	drainErr := g.reactor.Drain(deadline)
 	poolErr := <-pooled
-	serveErr = errors.Join(serveErr, <-served)
+	if err := <-served; !errors.Is(err, reactor.ErrRun) { // ErrRun: it was drained before it began
+		serveErr = errors.Join(serveErr, err)
+	}
 	g.clerk.close()
 	cleared.Wait()
 	stopAll()
@@ -264,10 +266,13 @@ func (g *Gateway) load(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
-	if err := g.registry.Refresh(ctx); err != nil {
+	err := g.registry.Refresh(ctx)
+	select {
+	case <-g.registry.Ready():
+		return nil // what could not be recorded, on a database that is read-only now, is recorded later
+	default:
 		return fmt.Errorf("gateway: read the rules: %w", err)
 	}
-	return nil
 }
 
 // keep follows the points' keys, and writes down who connected.
