@@ -221,22 +221,22 @@ func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 }
 
 // setIsolation chooses READ COMMITTED, under which an UPDATE that matches nothing locks no gap. A binary log of
-// statements does not allow it; there the server's own level stays.
+// statements does not allow it; REPEATABLE READ is right too, with more waiting.
 func (c *conn) setIsolation(ctx context.Context) error {
-	rows, err := c.QueryContext(ctx, "SELECT @@log_bin = 1 AND @@binlog_format = 'STATEMENT'", nil)
+	rows, err := c.QueryContext(ctx, "SELECT IF(@@log_bin = 1 AND @@binlog_format = 'STATEMENT', 'REPEATABLE READ', 'READ COMMITTED')", nil)
 	if err != nil {
 		return err
 	}
 	dest := make([]driver.Value, 1)
 	err = rows.Next(dest)
-	statements := err == nil && fmt.Sprintf("%s", dest[0]) == "1"
+	level := fmt.Sprintf("%s", dest[0])
 	if cerr := rows.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil || statements {
+	if err != nil {
 		return err
 	}
-	return c.text(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+	return c.text(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL "+level)
 }
 
 // inTx runs f in a transaction and commits it. Whatever fails, nothing is left open on the connection.
