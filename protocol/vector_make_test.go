@@ -182,35 +182,7 @@ func makeSessions(t *testing.T, made map[string]any) {
 	r.up("the next UPLOAD; sequence 1 is confirmed", up(MakeRequestID(0x1122334455667788, 2), 1))
 	r.down("the server is full", r.event.Message.Reply(StatusBusy, ErrorReply{"too many requests wait", 250}))
 
-	download := DownloadRequest{Table: "black_list", State: []StateItem{{"update_time", "2026-01-01 00:00:00"}}}
-	r.up("DOWNLOAD from a state", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: download})
-	part := DownloadReply{Columns: []string{"domain", "update_time"}, Types: []string{"VARCHAR", "DATETIME"}}
-	var enc RowEncoder
-	ask := r.event.Message.RequestID
-	if err := enc.Begin(0, []Column{{part.Columns[0], part.Types[0], false}, {part.Columns[1], part.Types[1], false}}); err != nil {
-		t.Fatal(err)
-	}
-	for i, row := range [][]any{{"a.example", "2026-01-01 10:00:00"}, {"b.example", "2026-01-01 11:00:00"}, {"c.example", "2026-01-01 12:00:00"}} {
-		if err := enc.Append(row); err != nil {
-			t.Fatal(err)
-		}
-		if i == 1 {
-			m, err := enc.Part(ask)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Payload, m.room = bytes.Clone(m.Payload), nil
-			r.down("first part, FlagMore", m)
-		}
-	}
-	m, err := enc.Last(ask, []StateItem{{"update_time", "2026-01-01 12:00:00"}}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Payload, m.room = bytes.Clone(m.Payload), nil
-	r.down("last part, with the state to carry next time", m)
-	r.up("DOWNLOAD of a table without a rule", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: DownloadRequest{Table: "nothing"}})
-	r.down("refused", r.event.Message.Reply(StatusNoRule, ErrorReply{"no rule for this table, direction and point", 0}))
+	r.downloads()
 	r.up("RULES", &Message{Op: OpRules, RequestID: r.client.RequestID()})
 	r.down("one rule", r.event.Message.Reply(StatusOK, RulesReply{42, []RuleRow{{{"id", int64(1)}, {"sync_table", "phishing_log"}, {"sync_type", "upload"}, {"note", nil}}}}))
 	r.up("SUBSCRIBE", &Message{Op: OpSubscribe, RequestID: r.client.RequestID()})
@@ -230,6 +202,40 @@ func makeSessions(t *testing.T, made map[string]any) {
 	record(t, v).greeted()
 	v.Handshake = v.transcript(t)
 	made["session-second-key"] = v
+}
+
+// downloads records one that is answered in two parts and one that is refused.
+func (r *recorder) downloads() {
+	r.t.Helper()
+	download := DownloadRequest{Table: "black_list", State: []StateItem{{"update_time", "2026-01-01 00:00:00"}}}
+	r.up("DOWNLOAD from a state", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: download})
+	part := DownloadReply{Columns: []string{"domain", "update_time"}, Types: []string{"VARCHAR", "DATETIME"}}
+	var enc RowEncoder
+	ask := r.event.Message.RequestID
+	if err := enc.Begin(0, []Column{{part.Columns[0], part.Types[0], false}, {part.Columns[1], part.Types[1], false}}); err != nil {
+		r.t.Fatal(err)
+	}
+	for i, row := range [][]any{{"a.example", "2026-01-01 10:00:00"}, {"b.example", "2026-01-01 11:00:00"}, {"c.example", "2026-01-01 12:00:00"}} {
+		if err := enc.Append(row); err != nil {
+			r.t.Fatal(err)
+		}
+		if i == 1 {
+			m, err := enc.Part(ask)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			m.Payload, m.room = bytes.Clone(m.Payload), nil
+			r.down("first part, FlagMore", m)
+		}
+	}
+	m, err := enc.Last(ask, []StateItem{{"update_time", "2026-01-01 12:00:00"}}, false)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m.Payload, m.room = bytes.Clone(m.Payload), nil
+	r.down("last part, with the state to carry next time", m)
+	r.up("DOWNLOAD of a table without a rule", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: DownloadRequest{Table: "nothing"}})
+	r.down("refused", r.event.Message.Reply(StatusNoRule, ErrorReply{"no rule for this table, direction and point", 0}))
 }
 
 // transcript is the handshake of the vector's first two steps.
