@@ -83,7 +83,9 @@ func (b *bench) start(ctx context.Context) (err error) {
 	if err := b.schema(ctx); err != nil {
 		return err
 	}
-	return b.serve(ctx)
+	end, _, err := b.serve(ctx)
+	b.stops = append(b.stops, end)
+	return err
 }
 
 // schema makes the tables, the rules and the points.
@@ -142,18 +144,18 @@ func (b *bench) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (b *bench) serve(ctx context.Context) error {
+// serve starts a server and remembers its address. The returned function stops it in order.
+func (b *bench) serve(ctx context.Context, env ...string) (stop func() error, pid int, err error) {
 	cmd := b.command("serve")
+	cmd.Env = append(cmd.Env, env...)
 	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
-		return err
+		return func() error { return nil }, 0, err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	b.stops = append(b.stops, func() error {
-		return errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait())
-	})
+	stop = func() error { return errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()) }
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		var said struct{ Message, Address string }
@@ -163,10 +165,10 @@ func (b *bench) serve(ctx context.Context) error {
 				for lines.Scan() { // keep the pipe from filling
 				}
 			}()
-			return nil
+			return stop, cmd.Process.Pid, nil
 		}
 	}
-	return fmt.Errorf("the server ended before it listened: %w", ctx.Err())
+	return func() error { return nil }, 0, fmt.Errorf("the server ended before it listened: %w", cmd.Wait())
 }
 
 // close stops what was started, the last first.

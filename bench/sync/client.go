@@ -86,15 +86,25 @@ func (c *client) send(m *protocol.Message) error {
 	return err
 }
 
-// reply waits for the next message that belongs to a request, and answers the server's pings on the way.
-func (c *client) reply() (*protocol.Message, error) {
+// next waits for the next message that is not the connection's own business.
+func (c *client) next() (*protocol.Message, error) {
 	for {
 		var m *protocol.Message
 		err := c.frame(func(frame []byte) (err error) { m, err = c.wire.Receive(frame); return err })
+		if err != nil || m != nil {
+			return m, err
+		}
+	}
+}
+
+// reply waits for the next message that answers a request other than a ping.
+func (c *client) reply() (*protocol.Message, error) {
+	for {
+		m, err := c.next()
 		if err != nil {
 			return nil, err
 		}
-		if m == nil || m.Op == protocol.OpPing {
+		if m.Op == protocol.OpPing {
 			continue
 		}
 		if m.Status != protocol.StatusOK {

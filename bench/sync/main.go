@@ -21,6 +21,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds; the median counts")
 	flag.DurationVar(&o.length, "length", 2*time.Second, "length of one measurement")
 	flag.IntVar(&o.rows, "rows", 200_000, "rows of the table that is downloaded")
+	flag.IntVar(&o.idle, "idle", 8000, "idle sessions whose memory is weighed; 0: not weighed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -35,6 +36,7 @@ type options struct {
 	rounds int
 	length time.Duration
 	rows   int
+	idle   int
 }
 
 // contest is one kind of work, done by syncgate and by ways of using the plain driver.
@@ -73,7 +75,14 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	fmt.Printf("\nFirst row of a download: median %v, worst %v of %d (goal 5ms).\n", median(b.first).Round(time.Microsecond), slices.Max(b.first).Round(time.Microsecond), len(b.first))
-	return nil
+	if o.idle == 0 {
+		return nil
+	}
+	bytes, err := b.idle(ctx, o.idle)
+	if err == nil {
+		fmt.Printf("Resident bytes of the server for each of %d idle authenticated sessions: %.0f (goal 2,500).\n", o.idle, bytes)
+	}
+	return err
 }
 
 // hold lets the sides take turns and prints their medians.
