@@ -24,7 +24,7 @@ const (
 	welcomeMin  = noisePublic + cryptoOverhead
 )
 
-// rejectBody is status u16 and retry-after u32 in ms.
+// rejectSize is the length of a REJECT's body: status u16 and retry-after u32 in ms.
 const rejectSize = 6
 
 // noiseConfig is one side's set-up. The prologue binds what travels in the clear: a changed point or key id opens

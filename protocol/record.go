@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -94,13 +95,13 @@ func (r *records) open(dst, header, body []byte) ([]byte, error) {
 		return nil, ErrTooLarge
 	}
 	plain, err := r.recv.Open(dst, header[:headerSize], body)
-	switch err {
-	case nil:
-		return plain, nil
-	case crypto.ErrExhausted:
+	switch {
+	case errors.Is(err, crypto.ErrExhausted):
 		return nil, ErrExpired
+	case err != nil:
+		return nil, ErrRecord
 	}
-	return nil, ErrRecord
+	return plain, nil
 }
 
 // message opens a DATA frame into a fresh buffer, which the message's payload aliases.

@@ -108,6 +108,7 @@ type ServerSession struct {
 	remote netip.Addr
 	point  string
 	keyID  uint32
+	hello  hello
 
 	established bool
 	rejected    error // why, for the log alone
@@ -122,6 +123,9 @@ func (s *ServerSession) Point() string { return s.point }
 
 // KeyID is the key the point used.
 func (s *ServerSession) KeyID() uint32 { return s.keyID }
+
+// Software is the name and version that the client gave itself, at most 64 bytes of UTF-8 that a person chose.
+func (s *ServerSession) Software() string { return s.hello.software }
 
 // Cause says why the hello was rejected, which the wire tells nobody; nil when it was not. Point and key id in its text
 // are what the peer claimed. It is valid once Receive has returned, in the same goroutine.
@@ -246,7 +250,7 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	s.mu.Lock()
 	s.records = r
 	s.mu.Unlock()
-	s.point, s.keyID = point, id
+	s.point, s.keyID, s.hello = point, id, h
 	return plainFrame(frameWelcome, reply), nil
 }
 

@@ -134,7 +134,8 @@ func TestSession(t *testing.T) {
 	}
 	up := UploadRequest{Confirmed: 3, Table: "t", Rows: Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
 	e = p.up(t, &Message{Op: OpUpload, RequestID: MakeRequestID(9, 4), Body: up})
-	if p.session.Point() != "point-01" || p.session.KeyID() != 7 || p.session.MaxFrame() != DefaultMaxFrame {
+	if p.session.Point() != "point-01" || p.session.KeyID() != 7 || p.session.MaxFrame() != DefaultMaxFrame ||
+		p.session.Software() != "syncgate-agent" {
 		t.Fatalf("session is %q %d %d", p.session.Point(), p.session.KeyID(), p.session.MaxFrame())
 	}
 	got, err := e.Message.UploadRequest()
