@@ -129,7 +129,6 @@ func TestSeedEraAgent(t *testing.T) {
 
 	// No way back from the modern wire.
 	w.connect(k).ask(protocol.OpPing, id(1), nil)
-	w.eventually("the point may not speak the seed-era wire", func() bool { return !w.points.legacyAllowed(pointName) })
 	if text, err := c.ask(pointName, "DOLOAD_DB", "black_list", "[]"); err == nil {
 		t.Errorf("its open connection goes on: %s", text)
 	}

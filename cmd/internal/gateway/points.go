@@ -21,7 +21,7 @@ type points struct {
 	legacy  bool // the seed-era wire is served, so that its rows matter
 	logger  zerolog.Logger
 	keyring *crypto.Keyring
-	allowed atomic.Pointer[map[string]bool] // points that may speak the seed-era wire
+	allowed atomic.Pointer[map[string]bool] // points that may speak the seed-era wire; true: even after the modern one
 
 	opened map[keyName]openedKey // of refresh's goroutine alone: what was unwrapped before
 
@@ -58,7 +58,7 @@ func newPoints(s *store.Store, master *crypto.MasterKey, legacy bool, logger zer
 	return p
 }
 
-// refresh reads keys and points. lost: some that were good are not any more.
+// refresh reads keys and points. lost: some that were good may not be any more.
 func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	wrapped, err := p.store.Keys(ctx)
 	if err != nil {
@@ -99,26 +99,26 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	}
 	allowed := make(map[string]bool, len(all))
 	for _, point := range all {
-		if point.RevokedAt.IsZero() && (point.AllowLegacy || point.ModernSeenAt.IsZero() && !p.spokeModern(point.Point)) {
-			allowed[point.Point] = true
+		if point.RevokedAt.IsZero() && (point.AllowLegacy || point.ModernSeenAt.IsZero()) {
+			allowed[point.Point] = point.AllowLegacy
 		}
 	}
-	for name := range *p.allowed.Load() {
-		lost = lost || !allowed[name]
-	}
+	lost = lost || !maps.Equal(allowed, *p.allowed.Load())
 	p.allowed.Store(&allowed)
 	return lost, nil
 }
 
-func (p *points) spokeModern(point string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.modern[point]
-}
-
 // legacyAllowed tells whether the point may speak the seed-era wire: it is enrolled, and has never spoken the modern
 // one, or its row allows both.
-func (p *points) legacyAllowed(point string) bool { return (*p.allowed.Load())[point] }
+func (p *points) legacyAllowed(point string) bool {
+	both, ok := (*p.allowed.Load())[point]
+	if both || !ok {
+		return both
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.modern[point]
+}
 
 // touch remembers that a session began.
 func (p *points) touch(point string, keyID uint32, wire store.Wire, at time.Time) {
