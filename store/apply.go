@@ -56,7 +56,7 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 		b, err := s.newBatch(u, &outcomes[i])
 		switch {
 		case err != nil:
-			outcomes[i] = Outcome{Err: err}
+			outcomes[i] = s.misfit(ctx, u, err)
 		case b.mayShare() && rows+b.rows.len() <= sharedRowsTotal:
 			rows += b.rows.len()
 			shared = append(shared, b)
@@ -89,6 +89,23 @@ func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
 		return nil, fmt.Errorf("%w: rule %d has no downside", ErrMismatch, u.Plan.Row.ID)
 	}
 	return &batch{u: u, rows: rows, out: out}, nil
+}
+
+// misfit is the outcome of an upload that does not fit its rule. It may have been applied under the rule as it was
+// before an edit; then the point is told so, or it would send it for ever.
+func (s *Store) misfit(ctx context.Context, u *Upload, why error) Outcome {
+	var out Outcome
+	err := s.retry(ctx, func(c *conn) error {
+		found, err := c.recall(ctx, u, &out)
+		if err == nil && !found {
+			return why
+		}
+		return err
+	})
+	if err != nil {
+		return Outcome{Err: err}
+	}
+	return out
 }
 
 func (b *batch) mayShare() bool {
@@ -124,8 +141,12 @@ func (s *Store) alone(ctx context.Context, b *batch) {
 			}
 			return s.run(ctx, c, b)
 		})
-		if errors.Is(err, errDone) {
-			return c.recall(ctx, b)
+		if !errors.Is(err, errDone) {
+			return err
+		}
+		found, err := c.recall(ctx, b.u, b.out)
+		if err == nil && !found { // confirmed and purged since
+			err = fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, b.u.Seq, b.u.Epoch)
 		}
 		return err
 	})

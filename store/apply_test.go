@@ -215,6 +215,10 @@ func TestColumnsInAnotherOrder(t *testing.T) {
 		}
 	}
 	equal(t, "ledger", one(t, s, "SELECT COUNT(*) FROM sync_request"), "1")
+
+	// The rule was edited after the upload was applied and before its answer arrived.
+	u.Plan = planOf(t, s, uploadRule("phishing_log", `["url","ip"]`, "", "-- downside: update\nUPDATE phishing_log SET ip = :ip WHERE url = :url\n"))
+	equal(t, "duplicate under another rule", applied(t, s, u).Duplicate, true)
 }
 
 // One transaction for many points; a row that is refused takes no neighbour with it.

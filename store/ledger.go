@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -128,16 +129,12 @@ func asUint(v any) uint64 {
 
 // settle writes the reply when it is not the one that the ledger row was inserted with.
 func (c *conn) settle(ctx context.Context, b *batch) error {
-	want, err := encodeReply(b.expected())
-	if err != nil {
-		return own(err)
+	if want := b.expected(); b.out.Applied == want.Applied && maps.Equal(b.out.ByOp, want.ByOp) && len(b.out.Quarantined) == 0 {
+		return nil
 	}
 	reply, err := encodeReply(*b.out)
 	if err != nil {
 		return own(err)
-	}
-	if reply == want {
-		return nil
 	}
 	const q = "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
 	c.args = append(c.args[:0], reply, b.u.Point, b.u.Epoch, b.u.Seq)
@@ -147,24 +144,20 @@ func (c *conn) settle(ctx context.Context, b *batch) error {
 
 // recall answers a request that the ledger has: with what was answered then, or ErrReused when it was another one. It
 // reads under a lock, because a snapshot may for a moment lack a row whose duplicate key was just met.
-func (c *conn) recall(ctx context.Context, b *batch) error {
+func (c *conn) recall(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
 	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ? LOCK IN SHARE MODE"
-	c.args = append(c.args[:0], b.u.Point, b.u.Epoch, b.u.Seq)
-	found := false
-	err := c.scan(ctx, q, func(v []any) error {
+	c.args = append(c.args[:0], u.Point, u.Epoch, u.Seq)
+	err = c.scan(ctx, q, func(v []any) error {
 		found = true
-		if hash, ok := v[0].([]byte); !ok || !bytes.Equal(hash, b.u.Hash[:]) {
-			return fmt.Errorf("%w: sequence %d of epoch %d had other content", ErrReused, b.u.Seq, b.u.Epoch)
+		if hash, ok := v[0].([]byte); !ok || !bytes.Equal(hash, u.Hash[:]) {
+			return fmt.Errorf("%w: sequence %d of epoch %d had other content", ErrReused, u.Seq, u.Epoch)
 		}
 		o, err := decodeReply(v[1].(string))
 		o.Duplicate = true
-		*b.out = o
+		*out = o
 		return own(err)
 	})
-	if err == nil && !found { // confirmed and purged since
-		return fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, b.u.Seq, b.u.Epoch)
-	}
-	return err
+	return found, err
 }
 
 // storedReply is the text of sync_request.reply.
