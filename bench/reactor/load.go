@@ -202,13 +202,6 @@ func bucket(v uint64) int {
 	return shift<<5 + int(v>>shift)
 }
 
-func (h *histogram) merge(other *histogram) {
-	for i, n := range other.counts {
-		h.counts[i] += n
-	}
-	h.total += other.total
-}
-
 // quantile is the upper edge of the bucket that holds it.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := int64(q * float64(h.total))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,13 +18,13 @@ func main() {
 	var (
 		serve   = flag.String("serve", "", "serve as this server (used by the command itself)")
 		addr    = flag.String("addr", "", "address to serve")
-		names   = flag.String("servers", "reactor,gnet,netpoll,net", "servers, in the order of their turns")
+		names   = flag.String("servers", "reactor,gnet,gnet-batched,netpoll,net", "servers, in the order of their turns")
 		sizes   = flag.String("sizes", "64,1024,16384", "body sizes in bytes")
 		conns   = flag.String("conns", "1,64,1000,8000", "numbers of connections")
 		depths  = flag.String("pipelined", "1,16", "frames sent at once")
-		rounds  = flag.Int("rounds", 2, "turns each server has in every cell")
-		period  = flag.Duration("period", 1500*time.Millisecond, "measured time of a turn")
-		warmUp  = flag.Duration("warmup", 300*time.Millisecond, "time before it")
+		rounds  = flag.Int("rounds", 5, "turns each server has in every cell")
+		period  = flag.Duration("period", 500*time.Millisecond, "measured time of a turn")
+		warmUp  = flag.Duration("warmup", 200*time.Millisecond, "time before it")
 		idle    = flag.Int("idle", 8000, "idle connections whose memory is measured; 0: none")
 		inBurst = flag.Int("most", 512<<20, "skip cells with more bytes than this in flight")
 	)
@@ -84,23 +85,33 @@ type bench struct {
 	ratios         []string // rows of the summary
 }
 
-// result is what one server did in all its turns in a cell.
+// result is what one server did in a cell, turn by turn. The middle of the turns is reported, and as ratio the middle
+// of the ratios within each round, so that other work on the machine, which falls on single turns, counts little.
 type result struct {
-	answers   int
-	elapsed   time.Duration
-	processor time.Duration
-	took      histogram
-	failed    error
+	rate          []float64 // answers a second
+	p50, p99, mil []float64 // microseconds; mil is p99.9
+	cost          []float64 // processor seconds a million answers
+	failed        error
 }
 
-func (r *result) rate() float64 { return float64(r.answers) / r.elapsed.Seconds() }
+func middle(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
 
-// cost is the processor seconds a million answers take.
-func (r *result) cost() float64 { return r.processor.Seconds() / float64(r.answers) * 1e6 }
+// ratio is the middle of a over b, round by round.
+func ratio(a, b []float64) float64 {
+	var ratios []float64
+	for i := range a {
+		ratios = append(ratios, a[i]/b[i])
+	}
+	return middle(ratios)
+}
 
 func (b *bench) header() {
-	fmt.Println("| body | connections | pipelined | server | requests/s | p50 µs | p99 µs | p99.9 µs | CPU s/million | rate to first | p99 to first |")
-	fmt.Println("|-----:|-----:|-----:|:-----|-----:|-----:|-----:|-----:|-----:|-----:|-----:|")
+	fmt.Println("| body | connections | pipelined | server | requests/s | p50 µs | p99 µs | p99.9 µs | CPU s/million |")
+	fmt.Println("|-----:|-----:|-----:|:-----|-----:|-----:|-----:|-----:|-----:|")
 }
 
 // measure gives the servers their turns in one cell and prints its rows. A server that fails there gets the reason.
@@ -113,28 +124,26 @@ func (b *bench) measure(c cell) {
 			}
 		}
 	}
-	first := &results[0]
-	for i, name := range b.names {
-		r := &results[i]
-		if r.failed != nil {
-			fmt.Printf("| %d | %d | %d | %s | %v | | | | | | |\n", c.body, c.conns, c.pipelined, name, r.failed)
-			continue
-		}
-		fmt.Printf("| %d | %d | %d | %s | %.0f | %s | %s | %s | %.2f | %.2f | %.2f |\n", c.body, c.conns, c.pipelined, name, r.rate(),
-			micros(r.took.quantile(.5)), micros(r.took.quantile(.99)), micros(r.took.quantile(.999)),
-			r.cost(), r.rate()/first.rate(),
-			float64(r.took.quantile(.99))/float64(first.took.quantile(.99)))
-	}
 	row := fmt.Sprintf("| %d | %d | %d |", c.body, c.conns, c.pipelined)
-	for i := range results[1:] {
-		if r := &results[1+i]; first.failed == nil && r.failed == nil {
-			row += fmt.Sprintf(" %.2f | %.2f | %.2f |", first.rate()/r.rate(),
-				float64(first.took.quantile(.99))/float64(r.took.quantile(.99)), first.cost()/r.cost())
-		} else {
-			row += " – | – | – |"
+	ratios := row
+	for i, name := range b.names {
+		r, first := &results[i], &results[0]
+		switch {
+		case r.failed != nil:
+			fmt.Printf("%s %s | %v | | | | |\n", row, name, r.failed)
+		default:
+			fmt.Printf("%s %s | %.0f | %.0f | %.0f | %.0f | %.2f |\n", row, name, middle(r.rate), middle(r.p50), middle(r.p99),
+				middle(r.mil), middle(r.cost))
+		}
+		switch {
+		case i == 0:
+		case r.failed != nil || first.failed != nil:
+			ratios += " – | – | – |"
+		default:
+			ratios += fmt.Sprintf(" %.2f | %.2f | %.2f |", ratio(first.rate, r.rate), ratio(first.p99, r.p99), ratio(first.cost, r.cost))
 		}
 	}
-	b.ratios = append(b.ratios, row)
+	b.ratios = append(b.ratios, ratios)
 }
 
 // summary sets the first server against each of the others: requests a second (more is better for the first), p99 and
@@ -149,8 +158,6 @@ func (b *bench) summary() {
 		fmt.Println(row)
 	}
 }
-
-func micros(d time.Duration) string { return strconv.FormatFloat(float64(d)/1e3, 'f', 0, 64) }
 
 func (b *bench) turn(name string, c cell, into *result) error {
 	server, err := spawn(name)
@@ -173,10 +180,10 @@ func (b *bench) turn(name string, c cell, into *result) error {
 	if len(marks) != 2 {
 		return errors.New("no answer within the measured time")
 	}
-	into.answers += answers
-	into.elapsed += elapsed
-	into.processor += marks[1] - marks[0]
-	into.took.merge(&l.took)
+	micros := func(q float64) float64 { return float64(l.took.quantile(q).Nanoseconds()) / 1e3 }
+	into.rate = append(into.rate, float64(answers)/elapsed.Seconds())
+	into.p50, into.p99, into.mil = append(into.p50, micros(.5)), append(into.p99, micros(.99)), append(into.mil, micros(.999))
+	into.cost = append(into.cost, (marks[1]-marks[0]).Seconds()/float64(answers)*1e6)
 	return nil
 }
 
