@@ -56,7 +56,7 @@ func (p *Plan) section(s *Statement) string {
 // not found there.
 func (s *Statement) locate(name string) (line, col int) {
 	if s.text != nil {
-		toks, _ := lex(s.text.text, false)
+		toks, _ := lex(s.text.text)
 		for i := range toks {
 			if toks[i].isName() && sameName(toks[i].value, name) {
 				return s.text.position(toks[i].from)

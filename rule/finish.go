@@ -217,7 +217,7 @@ func (c *compiler) place(s Severity, code Code, st *Statement, msg, fix string) 
 
 // repeatable reports whether an insert says what to do with a row that is there.
 func (c *compiler) repeatable(s *Statement) bool {
-	toks, _ := lex(s.SQL, false)
+	toks, _ := lex(s.SQL)
 	return countWord(toks, "duplicate") > 0 || countWord(toks, "ignore") > 0 || countWord(toks, "exists") > 0
 }
 

@@ -210,7 +210,7 @@ func (c *compiler) generateDownside(key []string) {
 // no strings.
 func build(op Op, sql string, args []Arg) Statement {
 	st := Statement{Op: op, SQL: sql, Args: args}
-	toks, _ := lex(sql, false)
+	toks, _ := lex(sql)
 	for _, t := range toks {
 		if t.kind == tokMark {
 			st.marks = append(st.marks, t.from)

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -9,30 +10,42 @@ import (
 type kind uint8
 
 const (
-	tokEnd      kind = iota
-	tokWord          // a name or a keyword without quotes
-	tokName          // `a name`
-	tokString        // '…' or "…"
-	tokNumber        // 12, 1.5e3, 0xff, b'01', x'ff'
-	tokParam         // :name, :state.name, :row.`name`
-	tokVariable      // @name, @@name
-	tokPercent       // %s where the seed's placeholders are read
-	tokMark          // ?
-	tokOp            // everything else, a character or an operator
-	tokComment       // -- …, # …, /* … */
-	tokHint          // /*! … */ or /*+ … */
+	tokOp       kind = iota // everything that is not below: a character or an operator
+	tokWord                 // a name or a keyword without quotes
+	tokName                 // `a name`
+	tokString               // '…' or "…"
+	tokNumber               // 12, 1.5e3, 0xff, b'01', x'ff'
+	tokParam                // :name, :state.name, :row.`name`
+	tokVariable             // @name, @@name
+	tokPercent              // %s
+	tokMark                 // ?
+	tokComment              // -- …, # …, /* … */
+	tokHint                 // /*! … */ or /*+ … */
 )
 
-// token is text[from:to]; value is what a name, a string or a parameter means.
+// token is text[from:to].
 type token struct {
 	kind     kind
 	from, to int
-	value    string
+	depth    int    // how many brackets are open around it; a bracket is not inside itself
+	value    string // what a name or a string means; a word in lower case
+	rest     string // of a parameter with a dot: what stands behind the first
+	noColumn bool   // it names a table, an alias or an index
 }
 
 // is reports whether the token is the keyword or operator w, in lower case.
 func (t *token) is(w string) bool {
 	return (t.kind == tokWord || t.kind == tokOp) && t.value == w
+}
+
+// isAny reports whether the token is one of the keywords or operators.
+func (t *token) isAny(words ...string) bool {
+	for _, w := range words {
+		if t.is(w) {
+			return true
+		}
+	}
+	return false
 }
 
 // isName reports whether the token can name a table or a column.
@@ -45,39 +58,48 @@ type lexError struct {
 }
 
 // lexer cuts SQL as MySQL's and MariaDB's default sql_mode reads it: backslash
-// escapes in strings, "…" a string, # and `-- ` comments.
+// escapes in strings, "…" a string, # and `-- ` comments. The seed's %s are tokens
+// of their own, which plain SQL refuses later.
 type lexer struct {
-	text    string
-	at      int
-	percent bool // read %s as a placeholder
-	out     []token
-	err     *lexError
+	text string
+	at   int
+	err  *lexError
 }
 
 // lex cuts the whole text. Comments are tokens too, so that headings can be found.
-func lex(text string, percent bool) ([]token, *lexError) {
-	if i := invalidAt(text); i >= 0 {
-		return nil, &lexError{i, "a byte that is not UTF-8 text"}
+func lex(text string) (toks []token, err *lexError) {
+	for i, r := range text {
+		if r == 0 || r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)) {
+			return nil, &lexError{i, "a byte that is not UTF-8 text"}
+		}
 	}
-	l := &lexer{text: text, percent: percent}
-	for l.err == nil && l.skipSpace() {
-		l.next()
+	l, depth := &lexer{text: text}, 0
+	for l.skipSpace() {
+		t := token{from: l.at}
+		l.next(&t)
+		if l.err != nil {
+			return toks, l.err
+		}
+		if t.is(")") {
+			depth--
+		}
+		t.to, t.depth = l.at, depth
+		if t.is("(") {
+			depth++
+		}
+		toks = append(toks, t)
 	}
-	return l.out, l.err
+	return toks, nil
 }
 
-func invalidAt(s string) int {
-	for i, r := range s {
-		if r == 0 {
-			return i
-		}
-		if r == utf8.RuneError {
-			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
-				return i
-			}
+// code is the tokens that are run: all but the comments.
+func code(toks []token) (out []token) {
+	for _, t := range toks {
+		if t.kind != tokComment && t.kind != tokHint {
+			out = append(out, t)
 		}
 	}
-	return -1
+	return out
 }
 
 func (l *lexer) skipSpace() bool {
@@ -102,46 +124,44 @@ func (l *lexer) peek(i int) byte {
 	return 0
 }
 
-// add ends the token that began at from at the current offset.
-func (l *lexer) add(k kind, from int, value string) {
-	l.out = append(l.out, token{kind: k, from: from, to: l.at, value: value})
-}
-
+// fail ends the reading with a mistake.
 func (l *lexer) fail(at int, msg string) { l.err = &lexError{at, msg} }
 
-func (l *lexer) next() {
-	c := l.peek(0)
+// next reads the token at hand and moves behind it.
+func (l *lexer) next(t *token) {
+	c, next := l.peek(0), l.peek(1)
 	switch {
-	case c == '#', c == '-' && l.peek(1) == '-' && (l.at+2 == len(l.text) || isSpace(l.peek(2))):
-		l.lineComment()
-	case c == '/' && l.peek(1) == '*':
-		l.blockComment()
+	case c == '#', c == '-' && next == '-' && (l.at+2 == len(l.text) || isSpace(l.peek(2))):
+		line, _, _ := strings.Cut(l.text[l.at:], "\n")
+		t.kind, l.at = tokComment, l.at+len(line)
+	case c == '/' && next == '*':
+		t.kind = l.blockComment()
 	case c == '\'' || c == '"':
-		l.str(tokString, l.at)
+		t.kind, t.value = tokString, l.quoted("a string")
 	case c == '`':
-		from := l.at
-		if name, ok := l.backticks(); ok {
-			l.add(tokName, from, name)
-		}
-	case isDigit(c) || c == '.' && isDigit(l.peek(1)) && !l.afterName():
-		l.number()
-	case (c|0x20 == 'x' || c|0x20 == 'b' || c|0x20 == 'n') && l.peek(1) == '\'':
-		l.prefixed(c | 0x20)
-	case isWordByte(c):
-		from := l.at
-		l.word()
-		l.add(tokWord, from, strings.ToLower(l.text[from:l.at]))
-	case c == ':':
-		l.param()
-	case c == '@':
-		l.variable()
-	case c == '?':
+		t.kind, t.value = tokName, l.quoted("a name in `")
+	case isDigit(c) || c == '.' && isDigit(next) && !l.afterName():
+		t.kind, t.value = l.number()
+	case strings.IndexByte("xXbBnN", c) >= 0 && next == '\'':
 		l.at++
-		l.add(tokMark, l.at-1, "?")
-	case c == '%' && l.percent:
-		l.percentSign()
+		if t.kind, t.value = tokNumber, l.quoted("a string"); c|0x20 == 'n' {
+			t.kind = tokString
+		}
+	case isWordByte(c):
+		t.kind, t.value = tokWord, strings.ToLower(l.word())
+	case c == ':' && next != '=':
+		l.param(t)
+	case c == '@':
+		for l.at++; l.peek(0) == '@'; l.at++ {
+		}
+		l.word()
+		t.kind, t.value = tokVariable, l.text[t.from:l.at]
+	case c == '?':
+		t.kind, l.at = tokMark, l.at+1
+	case c == '%' && next == 's' && !isWordByte(l.peek(2)):
+		t.kind, l.at = tokPercent, l.at+2
 	default:
-		l.operator()
+		t.kind, t.value = tokOp, l.operator()
 	}
 }
 
@@ -150,194 +170,94 @@ func (l *lexer) afterName() bool {
 	return l.at > 0 && (isWordByte(l.text[l.at-1]) || l.text[l.at-1] == '`')
 }
 
-func (l *lexer) word() {
+func (l *lexer) word() string {
+	from := l.at
 	for l.at < len(l.text) && isWordByte(l.text[l.at]) {
 		l.at++
 	}
+	return l.text[from:l.at]
 }
 
-func (l *lexer) lineComment() {
-	from := l.at
-	if i := strings.IndexByte(l.text[l.at:], '\n'); i >= 0 {
-		l.at += i
-	} else {
-		l.at = len(l.text)
+func (l *lexer) blockComment() kind {
+	body, _, closed := strings.Cut(l.text[l.at+2:], "*/")
+	if !closed {
+		l.fail(l.at, "a comment /* that is not closed")
 	}
-	l.add(tokComment, from, "")
+	l.at += len("/**/") + len(body)
+	if strings.HasPrefix(body, "!") || strings.HasPrefix(body, "+") || strings.HasPrefix(strings.ToUpper(body), "M!") {
+		return tokHint
+	}
+	return tokComment
 }
 
-func (l *lexer) blockComment() {
-	from, k := l.at, tokComment
-	head := strings.ToUpper(l.text[l.at+2 : min(l.at+4, len(l.text))])
-	if strings.HasPrefix(head, "!") || strings.HasPrefix(head, "+") || head == "M!" {
-		k = tokHint
-	}
-	i := strings.Index(l.text[l.at+2:], "*/")
-	if i < 0 {
-		l.fail(from, "a comment /* that is not closed")
-		return
-	}
-	l.at += i + 4
-	l.add(k, from, "")
-}
-
-// str reads the string at l.at; from is where its token begins (before N or x).
-func (l *lexer) str(k kind, from int) {
-	quote, open := l.text[l.at], l.at
+// quoted reads from the quote at hand to the one that closes it and gives what stands
+// between them. A doubled quote is one; a backslash in a string stays as it is written.
+func (l *lexer) quoted(what string) string {
+	open, quote := l.at, l.text[l.at]
 	var b strings.Builder
 	for l.at++; l.at < len(l.text); l.at++ {
 		c := l.text[l.at]
 		switch {
-		case c == quote && l.peek(1) == quote:
+		case c == quote && l.peek(1) != quote:
 			l.at++
-			b.WriteByte(c)
+			return b.String()
 		case c == quote:
 			l.at++
-			l.add(k, from, b.String())
-			return
-		case c == '\\' && l.at+1 < len(l.text):
+		case c == '\\' && quote != '`' && l.at+1 < len(l.text):
 			b.WriteByte(c)
 			l.at++
-			b.WriteByte(l.text[l.at])
-		default:
-			b.WriteByte(c)
-		}
-	}
-	l.fail(open, "a string that is not closed")
-}
-
-func (l *lexer) backticks() (string, bool) {
-	from := l.at
-	var b strings.Builder
-	for l.at++; l.at < len(l.text); l.at++ {
-		c := l.text[l.at]
-		if c == '`' && l.peek(1) == '`' {
-			l.at++
-		} else if c == '`' {
-			l.at++
-			return b.String(), true
+			c = l.text[l.at]
 		}
 		b.WriteByte(c)
 	}
-	l.fail(from, "a name in ` that is not closed")
-	return "", false
+	l.fail(open, what+" that is not closed")
+	return ""
 }
 
-func (l *lexer) prefixed(c byte) {
-	from := l.at
-	l.at++
-	if c == 'n' {
-		l.str(tokString, from)
-	} else {
-		l.str(tokNumber, from)
-	}
-}
+var numberText = regexp.MustCompile(`^(?i:0x[0-9a-f]+|0b[01]+|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)`)
 
 // number reads 12, 1.5, 1e-3, 0xff, 0b01; what begins with a digit and goes on as
 // a word (`2fa`) is a name, as it is in MySQL.
-func (l *lexer) number() {
+func (l *lexer) number() (kind, string) {
 	from := l.at
-	l.word()
-	w := l.text[from:l.at]
-	if l.peek(0) == '.' && allDigits(w) {
-		l.at++
-		l.word()
+	l.at += len(numberText.FindString(l.text[from:]))
+	if l.word() != "" {
+		return tokWord, strings.ToLower(l.text[from:l.at])
 	}
-	if e := l.text[l.at-1] | 0x20; e == 'e' && (l.peek(0) == '-' || l.peek(0) == '+') && allDigits(strings.Replace(l.text[from:l.at-1], ".", "", 1)) {
-		l.at++
-		l.word()
-	}
-	w = strings.ToLower(l.text[from:l.at])
-	if looksNumeric(w) {
-		l.add(tokNumber, from, w)
-	} else {
-		l.add(tokWord, from, w)
-	}
+	return tokNumber, l.text[from:l.at]
 }
 
-func allDigits(s string) bool { return strings.Trim(s, "0123456789") == "" }
-
-func looksNumeric(w string) bool {
-	switch {
-	case strings.HasPrefix(w, "0x"):
-		return len(w) > 2 && strings.Trim(w[2:], "0123456789abcdef") == ""
-	case strings.HasPrefix(w, "0b"):
-		return len(w) > 2 && strings.Trim(w[2:], "01") == ""
-	}
-	m, e, _ := strings.Cut(w, "e")
-	return allDigits(strings.Replace(m, ".", "", 1)) && allDigits(strings.TrimLeft(e, "+-"))
-}
-
-// param reads :name, :state.name and names in backticks. The value keeps the dots
-// that part the words; a dot inside backticks becomes \x00 and is put back later.
-func (l *lexer) param() {
-	from := l.at
-	if l.peek(1) == '=' {
-		l.at += 2
-		l.add(tokOp, from, ":=")
-		return
-	}
+// param reads :name and :state.name; each part may stand in backticks.
+func (l *lexer) param(t *token) {
 	var parts []string
-	for l.at++; ; l.at++ {
+	for {
+		l.at++ // the colon, or a dot
 		start := l.at
 		if l.peek(0) == '`' {
-			name, ok := l.backticks()
-			if !ok {
-				return
-			}
-			parts = append(parts, strings.ReplaceAll(name, ".", "\x00"))
+			parts = append(parts, l.quoted("a name in `"))
 		} else {
-			l.word()
-			parts = append(parts, l.text[start:l.at])
+			parts = append(parts, l.word())
 		}
 		if l.at == start {
-			l.fail(from, "a colon that is not followed by a parameter's name")
-			return
+			l.fail(t.from, "a colon that is not followed by a parameter's name")
 		}
-		if next := l.peek(1); l.peek(0) != '.' || !isWordByte(next) && next != '`' {
+		if next := l.peek(1); l.err != nil || l.peek(0) != '.' || !isWordByte(next) && next != '`' {
 			break
 		}
 	}
-	l.add(tokParam, from, strings.Join(parts, "."))
+	t.kind, t.value, t.rest = tokParam, parts[0], strings.Join(parts[1:], ".")
 }
 
-func (l *lexer) variable() {
-	from := l.at
-	for l.peek(0) == '@' {
-		l.at++
-	}
-	l.word()
-	l.add(tokVariable, from, l.text[from:l.at])
-}
+var operators = regexp.MustCompile(`^(?:<=>|->>|[<>!:]=|<>|->|<<|>>|&&|%%|\|\|)`)
 
-func (l *lexer) percentSign() {
-	from := l.at
-	switch {
-	case l.peek(1) == 's' && !isWordByte(l.peek(2)):
-		l.at += 2
-		l.add(tokPercent, from, "%s")
-	case l.peek(1) == '%':
-		l.at += 2
-		l.add(tokOp, from, "%%")
-	default:
-		l.operator()
+func (l *lexer) operator() string {
+	op := operators.FindString(l.text[l.at:min(l.at+3, len(l.text))])
+	if c := l.text[l.at]; c < ' ' || c == 0x7f {
+		l.fail(l.at, "a control character") // MySQL takes -- and one of them for a comment
+	} else if op == "" {
+		_, n := utf8.DecodeRuneInString(l.text[l.at:])
+		op = l.text[l.at : l.at+n]
 	}
-}
-
-func (l *lexer) operator() {
-	from := l.at
-	for _, op := range [...]string{"<=>", "->>", "<=", ">=", "<>", "!=", "->", "||", "&&", "<<", ">>"} {
-		if strings.HasPrefix(l.text[l.at:], op) {
-			l.at += len(op)
-			l.add(tokOp, from, op)
-			return
-		}
-	}
-	if c := l.text[from]; c < ' ' || c == 0x7f {
-		l.fail(from, "a control character") // MySQL takes -- and one of them for a comment
-		return
-	}
-	_, n := utf8.DecodeRuneInString(l.text[l.at:])
-	l.at += n
-	l.add(tokOp, from, l.text[from:l.at])
+	l.at += len(op)
+	return op
 }

@@ -25,7 +25,7 @@ func TestLex(t *testing.T) {
 		{"a<=>b->>c!=d", "wowowow"},
 		{"表.列 = 'é'", "wowos"},
 	} {
-		toks, err := lex(tt.text, true)
+		toks, err := lex(tt.text)
 		if strings.Contains(tt.text, "::") {
 			if err == nil || err.at != strings.Index(tt.text, "::") {
 				t.Errorf("%s: %v", tt.text, err)
@@ -49,7 +49,7 @@ func TestLexRefuses(t *testing.T) {
 	}{
 		{"a 'b", 2}, {"a /* b", 2}, {"`a", 0}, {"a : b", 2}, {"a \x00", 2}, {"ab\xff", 2}, {"'a\\'", 0}, {":`a", 1},
 	} {
-		if _, err := lex(tt.text, false); err == nil || err.at != tt.at {
+		if _, err := lex(tt.text); err == nil || err.at != tt.at {
 			t.Errorf("%q: %+v, want a mistake at %d", tt.text, err, tt.at)
 		}
 	}
@@ -97,10 +97,10 @@ func TestDistance(t *testing.T) {
 // Tokens stand in order, do not overlap, and leave only space between them.
 func FuzzLex(f *testing.F) {
 	for _, s := range []string{"select 'a''b' from `t` where x = :y -- z", "'%s' %s %%", "1e-3 0xff .5 /*! x */ @@a", ":state.`a.b`", "\"\\\"\" #"} {
-		f.Add(s, true)
+		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, text string, percent bool) {
-		toks, err := lex(text, percent)
+	f.Fuzz(func(t *testing.T, text string) {
+		toks, err := lex(text)
 		if err != nil {
 			if err.at < 0 || err.at > len(text) {
 				t.Fatalf("a mistake at %d of %d", err.at, len(text))

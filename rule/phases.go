@@ -109,7 +109,7 @@ func (c *compiler) jsonOptions(n *node) {
 // placeholders reports whether the statements have the seed's marks, and :names.
 func placeholders(scripts []script) (marks, names bool) {
 	for _, s := range scripts {
-		toks, _ := lex(s.src.text, true)
+		toks, _ := lex(s.src.text)
 		for i := range toks {
 			marks = marks || isPlaceholder(&toks[i])
 			names = names || toks[i].kind == tokParam
@@ -276,11 +276,15 @@ func namedFields(scripts []script) (names []string) {
 			}
 			continue
 		}
-		toks, _ := lex(s.src.text, false)
+		toks, _ := lex(s.src.text)
 		for _, t := range toks {
 			_, reserved := plainSources[strings.ToLower(t.value)]
-			if t.kind == tokParam && !reserved && !strings.HasPrefix(t.value, "state.") {
-				add(strings.ReplaceAll(strings.TrimPrefix(t.value, "row."), "\x00", "."))
+			switch {
+			case t.kind != tokParam || reserved:
+			case t.rest == "":
+				add(t.value)
+			case sameName(t.value, "row"):
+				add(t.rest)
 			}
 		}
 	}
@@ -293,9 +297,8 @@ func selected(scripts []script) []string {
 		if s.phase != upside || s.src == nil {
 			continue
 		}
-		toks, err := lex(s.src.text, s.seed != nil)
-		toks = slices.DeleteFunc(toks, func(t token) bool { return t.kind == tokComment })
-		if err != nil || len(toks) == 0 {
+		toks, err := lex(s.src.text)
+		if toks = code(toks); err != nil || len(toks) == 0 {
 			return nil
 		}
 		names, known := outputNames(toks)

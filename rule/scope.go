@@ -78,22 +78,6 @@ func (s *scope) readAlias(toks []token, op Op, i int) {
 	}
 }
 
-// find is the index of the first keyword w outside brackets from i on, or -1.
-func find(toks []token, i int, w string) int {
-	depth := 0
-	for ; i < len(toks); i++ {
-		switch t := &toks[i]; {
-		case t.is("("):
-			depth++
-		case t.is(")"):
-			depth--
-		case depth == 0 && t.is(w) && (i == 0 || !toks[i-1].is(".")):
-			return i
-		}
-	}
-	return -1
-}
-
 func countWord(toks []token, w string) (n int) {
 	for i := range toks {
 		if toks[i].is(w) {
@@ -101,41 +85,6 @@ func countWord(toks []token, w string) (n int) {
 		}
 	}
 	return n
-}
-
-// closing is the index of the bracket that closes the one at i.
-func closing(toks []token, i int) int {
-	depth := 0
-	for ; i < len(toks); i++ {
-		if toks[i].is("(") {
-			depth++
-		} else if toks[i].is(")") {
-			if depth--; depth == 0 {
-				return i
-			}
-		}
-	}
-	return len(toks) - 1
-}
-
-// split cuts toks[from:to] at its commas outside brackets.
-func split(toks []token, from, to int) (parts [][2]int) {
-	depth, at := 0, from
-	for i := from; i < to; i++ {
-		switch t := &toks[i]; {
-		case t.is("("):
-			depth++
-		case t.is(")"):
-			depth--
-		case depth == 0 && t.is(","):
-			parts = append(parts, [2]int{at, i})
-			at = i + 1
-		}
-	}
-	if at < to {
-		parts = append(parts, [2]int{at, to})
-	}
-	return parts
 }
 
 // readInsert cuts an insert or replace that follows its table's name with an
@@ -194,4 +143,38 @@ func (c *compiler) insertParts(a *analysis, st *Statement) {
 		}
 	}
 	st.Insert = &InsertParts{Head: st.SQL[:a.from[s.open]], Tuple: st.SQL[a.from[s.open]:a.to[s.close]], Tail: st.SQL[a.to[s.close]:]}
+}
+
+// find is the index of the first keyword w outside brackets from i on, or -1.
+func find(toks []token, i int, w string) int {
+	for ; i < len(toks); i++ {
+		if toks[i].depth == 0 && toks[i].is(w) && (i == 0 || !toks[i-1].is(".")) {
+			return i
+		}
+	}
+	return -1
+}
+
+// closing is the index of the bracket that closes the one at i.
+func closing(toks []token, i int) int {
+	end := i + 1
+	for end < len(toks)-1 && toks[end].depth != toks[i].depth {
+		end++
+	}
+	return end
+}
+
+// split cuts toks[from:to] at its commas outside brackets.
+func split(toks []token, from, to int) (parts [][2]int) {
+	at := from
+	for i := from; i < to; i++ {
+		if toks[i].is(",") && toks[i].depth == toks[from].depth {
+			parts = append(parts, [2]int{at, i})
+			at = i + 1
+		}
+	}
+	if at < to {
+		parts = append(parts, [2]int{at, to})
+	}
+	return parts
 }

@@ -41,7 +41,7 @@ func (c *compiler) scripts() (Form, []script) {
 // heading inside a string is no heading.
 func (c *compiler) sections(text string) []script {
 	whole := &source{text: text, column: text}
-	toks, err := lex(text, false)
+	toks, err := lex(text)
 	if err != nil {
 		c.at(Error, BadSQL, c.row.mainPhase(), whole, err.at, err.msg, "")
 		return nil

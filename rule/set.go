@@ -93,7 +93,7 @@ func (s *setCheck) fields(client, server *Row) {
 	if from == nil || to == nil || len(from.Upside) == 0 || len(to.Fields) == 0 {
 		return
 	}
-	toks, _ := lex(from.Upside[0].SQL, false)
+	toks, _ := lex(from.Upside[0].SQL)
 	if sent, known := outputNames(toks); known && !(allIn(sent, to.Fields) && allIn(to.Fields, sent)) {
 		s.say(client, Warning, FieldMismatch, "sync_field", "row "+itoa(sender.ID)+" sends "+strings.Join(sent, ", ")+"; row "+itoa(taker.ID)+" takes "+strings.Join(to.Fields, ", "),
 			"name the same fields in both rows, and select them")

@@ -26,18 +26,15 @@ func (c *compiler) statement(s *script) (Statement, bool) {
 	if s.op == OpFile.String() {
 		return c.file(s)
 	}
-	all, lerr := lex(s.src.text, s.seed != nil)
+	all, lerr := lex(s.src.text)
 	if lerr != nil {
 		c.at(Error, BadSQL, s.phase, s.src, lerr.at, lerr.msg, "")
 		return Statement{}, false
 	}
-	a := &analysis{script: s}
+	a := &analysis{script: s, toks: code(all)}
 	for _, t := range all {
 		if t.kind == tokHint {
 			c.at(Error, ExecutableComment, s.phase, s.src, t.from, "a comment that a server would run", "write a plain comment, or the clause itself")
-		}
-		if t.kind != tokComment && t.kind != tokHint {
-			a.toks = append(a.toks, t)
 		}
 	}
 	before := len(c.out)
@@ -103,7 +100,7 @@ func (c *compiler) placeholders(a *analysis) bool {
 		switch {
 		case t.kind == tokMark:
 			c.at(Error, OldPlaceholder, a.script.phase, a.script.src, t.from, "a bare ? has no name", "write the field's name, like :url")
-		case t.kind == tokString && t.value == "%s" || t.is("%") && i+1 < len(a.toks) && a.toks[i+1].is("s") && a.toks[i+1].from == t.to:
+		case isPlaceholder(t):
 			c.at(Error, OldPlaceholder, a.script.phase, a.script.src, t.from, "%s is not filled in plain SQL", "write the field's name, like :url, without quotes")
 		case t.kind == tokString && holdsParam(t.value, c.plan.Fields):
 			c.at(Warning, PlaceholderInText, a.script.phase, a.script.src, t.from, "a :name inside quotes is text and is not filled", "take the quotes away, or use concat()")
@@ -134,8 +131,7 @@ var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now,
 // param resolves the :name at token i.
 func (c *compiler) param(a *analysis, i int) {
 	t := &a.toks[i]
-	word, rest, dotted := strings.Cut(t.value, ".")
-	rest, word = strings.ReplaceAll(rest, "\x00", "."), strings.ReplaceAll(word, "\x00", ".")
+	word, rest, dotted := t.value, t.rest, t.rest != ""
 	arg := Arg{Name: word}
 	source, plain := plainSources[strings.ToLower(word)]
 	switch {
