@@ -2,28 +2,30 @@ package rule
 
 import "strings"
 
-// Row is a row of sync_control as the DBA wrote it. NULL reads as "".
+// Row is a row of sync_control as the DBA wrote it. NULL reads as "". The tags are the columns' names.
 type Row struct {
-	ID              uint64
-	Table           string // sync_table
-	Type            string // sync_type: upload or download
-	User            string // sync_user: server or client
-	PointNo         string // sync_point_no; "*" is every point without a row of its own
-	Field           string // sync_field; empty is every column in ordinal order
-	Range           string // sync_range: empty or "period"
-	RangeValue      string // sync_range_value, e.g. "hour:6"
-	OperationType   string // sync_operation_type
-	SQL             string // sync_sql
-	PatchField      string // sync_patch_field
-	PatchFieldValue string // sync_patch_field_value
+	ID              uint64 `json:"id"`
+	Table           string `json:"sync_table"`
+	Type            string `json:"sync_type"`     // upload or download
+	User            string `json:"sync_user"`     // server or client
+	PointNo         string `json:"sync_point_no"` // "*" is every point without a row of its own
+	Field           string `json:"sync_field"`    // empty is every column in ordinal order
+	Range           string `json:"sync_range"`    // empty or "period"
+	RangeValue      string `json:"sync_range_value"`
+	OperationType   string `json:"sync_operation_type"`
+	SQL             string `json:"sync_sql"`
+	PatchField      string `json:"sync_patch_field"`
+	PatchFieldValue string `json:"sync_patch_field_value"`
 
-	CarryState      bool // sync_is_carry_state
-	UseCarriedState bool // sync_is_use_state_carry_data
-	UpdateState     bool // sync_is_update_state
-	UpdateTime      bool // sync_is_update_time
-	Enabled         bool
+	CarryState      bool `json:"sync_is_carry_state"`
+	UseCarriedState bool `json:"sync_is_use_state_carry_data"`
+	UpdateState     bool `json:"sync_is_update_state"`
+	UpdateTime      bool `json:"sync_is_update_time"`
+	Enabled         bool `json:"enabled"`
 
-	Note, UpdatedAt, UpdatedBy string
+	Note      string `json:"note"`
+	UpdatedAt string `json:"updated_at,omitempty"`
+	UpdatedBy string `json:"updated_by,omitempty"`
 }
 
 // The words of sync_type, sync_user, sync_range, and the point that stands for all.

@@ -43,12 +43,13 @@ func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
 
 // Edit is one edit of sync_control. Before is nil for an insert, After for a delete.
 type Edit struct {
-	ID            uint64
-	RuleID        uint64
-	Action        string // insert, update, delete
-	At            time.Time
-	By            string
-	Before, After *rule.Row
+	ID     uint64    `json:"edit"`
+	RuleID uint64    `json:"rule_id"`
+	Action string    `json:"action"` // insert, update, delete
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Before *rule.Row `json:"before"`
+	After  *rule.Row `json:"after"`
 }
 
 // History lists the newest edits first: of one rule, or of all when ruleID is 0. It is empty where the deployment does

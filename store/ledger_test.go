@@ -148,7 +148,7 @@ func TestDecodeRow(t *testing.T) {
 		`[]`: "", `{"a"}`: "", `{"a": 1`: "", `{"a": {}}`: "", `{"a": {"base64": "?"}}`: "", `{"a": {"base64": "", "b": 1}}`: "",
 		`{"a": {"other": "AP8="}}`: "", `{"a": 99999999999999999999}`: "", `{"a": [1]}`: "", ``: "",
 	} {
-		fields, values, err := decodeRow(text)
+		fields, values, err := DecodeRow(text)
 		if want == "" && err == nil || want != "" && (err != nil || fmt.Sprint(fields, values) != want) {
 			t.Errorf("%s: %v %v %v", text, fields, values, err)
 		}
@@ -160,7 +160,7 @@ func FuzzDecodeRow(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		fields, values, err := decodeRow(text)
+		fields, values, err := DecodeRow(text)
 		if err != nil {
 			return
 		}
@@ -168,7 +168,7 @@ func FuzzDecodeRow(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f2, v2, err := decodeRow(again)
+		f2, v2, err := DecodeRow(again)
 		if err != nil || fmt.Sprintf("%q %#v", f2, v2) != fmt.Sprintf("%q %#v", fields, values) {
 			t.Errorf("%q became %q: %v", text, again, err)
 		}

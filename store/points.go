@@ -12,22 +12,22 @@ import (
 
 // Point is a detection point. A zero time is one that never was.
 type Point struct {
-	Point        string
-	Note         string
-	AllowLegacy  bool // the seed-era wire stays open although it has spoken the modern one
-	CreatedAt    time.Time
-	RevokedAt    time.Time
-	ModernSeenAt time.Time
-	LegacySeenAt time.Time
-	Keys         []PointKey // in the order of ID
+	Point        string     `json:"point"`
+	Note         string     `json:"note,omitempty"`
+	AllowLegacy  bool       `json:"allow_legacy"` // the seed-era wire stays open although it has spoken the modern one
+	CreatedAt    time.Time  `json:"created_at"`
+	RevokedAt    time.Time  `json:"revoked_at,omitzero"`
+	ModernSeenAt time.Time  `json:"modern_seen_at,omitzero"`
+	LegacySeenAt time.Time  `json:"legacy_seen_at,omitzero"`
+	Keys         []PointKey `json:"keys"` // in the order of ID
 }
 
 // PointKey is what may be told about a key.
 type PointKey struct {
-	ID         uint32
-	CreatedAt  time.Time
-	RevokedAt  time.Time
-	LastUsedAt time.Time
+	ID         uint32    `json:"id"`
+	CreatedAt  time.Time `json:"created_at"`
+	RevokedAt  time.Time `json:"revoked_at,omitzero"`
+	LastUsedAt time.Time `json:"last_used_at,omitzero"`
 }
 
 // WrappedKey is a live key as it lies in the database: sealed under the gateway's master key.

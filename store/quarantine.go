@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -16,18 +17,32 @@ import (
 
 // QuarantinedRow is a row of sync_quarantine.
 type QuarantinedRow struct {
-	ID         uint64
-	Point      string
-	RuleID     uint64
-	Table      string
-	Epoch, Seq uint64 // the request it came in; 0 at a point
-	Row        int    // its place there, from 0
-	Fields     []string
-	Values     []any
-	Code       int
-	Reason     string
-	CreatedAt  time.Time
-	EditedAt   time.Time // zero: never
+	ID        uint64    `json:"id"`
+	Point     string    `json:"point"`
+	RuleID    uint64    `json:"rule_id"`
+	Table     string    `json:"sync_table"`
+	Epoch     uint64    `json:"epoch"` // of the request it came in; 0 at a point
+	Seq       uint64    `json:"seq"`
+	Row       int       `json:"row"` // its place there, from 0
+	Fields    []string  `json:"-"`
+	Values    []any     `json:"-"`
+	Code      int       `json:"error_code"`
+	Reason    string    `json:"reason"`
+	CreatedAt time.Time `json:"created_at"`
+	EditedAt  time.Time `json:"edited_at,omitzero"` // zero: never
+}
+
+// MarshalJSON has fields and values as one object, in the form that DecodeRow reads.
+func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
+	values, err := encodeRow(r.Fields, r.Values)
+	if err != nil {
+		return nil, err
+	}
+	type row QuarantinedRow // without this method
+	return json.Marshal(struct {
+		row
+		Values json.RawMessage `json:"row_values"`
+	}{row(r), json.RawMessage(values)})
 }
 
 // quarantine puts a row aside within the transaction that could not take it.
@@ -57,7 +72,7 @@ func scanQuarantined(scan func(...any) error) (QuarantinedRow, error) {
 		return r, err
 	}
 	r.CreatedAt, r.EditedAt = unix(created), unix(edited)
-	if r.Fields, r.Values, err = decodeRow(values); err != nil {
+	if r.Fields, r.Values, err = DecodeRow(values); err != nil {
 		return r, own(fmt.Errorf("store: sync_quarantine id=%d: %w", r.ID, err))
 	}
 	return r, nil
@@ -148,7 +163,7 @@ func (c *conn) lockQuarantined(ctx context.Context, id uint64) (row QuarantinedR
 	c.args = append(c.args[:0], id)
 	err = c.scan(ctx, "SELECT point_no, row_values FROM sync_quarantine WHERE id = ? FOR UPDATE", func(v []any) error {
 		row.ID, row.Point = id, v[0].(string)
-		row.Fields, row.Values, err = decodeRow(v[1].(string))
+		row.Fields, row.Values, err = DecodeRow(v[1].(string))
 		return own(err)
 	})
 	if err == nil && row.ID == 0 {
@@ -157,12 +172,13 @@ func (c *conn) lockQuarantined(ctx context.Context, id uint64) (row QuarantinedR
 	return row, err
 }
 
-// decodeRow reads what encodeRow wrote, or what a DBA made of it.
-func decodeRow(text string) (fields []string, values []any, err error) {
+// DecodeRow reads a row that is written as a JSON object: what is in sync_quarantine.row_values, or what a DBA made of
+// it. A value is null, a number, a string, {"base64": bytes} or {"text64": text that is no UTF-8}.
+func DecodeRow(text string) (fields []string, values []any, err error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, nil, errors.Join(errors.New("row_values is not a JSON object"), err)
+		return nil, nil, errors.New(`a row is a JSON object such as {"name": "value"}`)
 	}
 	for d.More() {
 		name, err := d.Token()
@@ -181,6 +197,9 @@ func decodeRow(text string) (fields []string, values []any, err error) {
 	}
 	if _, err := d.Token(); err != nil {
 		return nil, nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, nil, errors.New("something follows the object")
 	}
 	return fields, values, nil
 }
