@@ -67,8 +67,14 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	if len(shared) == 1 || len(shared) > 1 && !s.together(ctx, shared) {
 		alone = append(shared, alone...)
 	}
-	for _, b := range alone {
+	for i, b := range alone {
 		s.alone(ctx, b)
+		if errors.Is(b.out.Err, ErrUnavailable) || errors.Is(b.out.Err, ErrReadOnly) {
+			for _, rest := range alone[i+1:] { // each would wait as long to learn the same
+				*rest.out = Outcome{Err: b.out.Err}
+			}
+			break
+		}
 	}
 	return outcomes
 }

@@ -179,6 +179,27 @@ func TestReadOnlyServer(t *testing.T) {
 type cutter struct {
 	left   atomic.Int64 // writes until the cut; not positive: none
 	answer atomic.Bool  // the cut is after the write and before its answer
+	down   atomic.Bool  // nobody gets a new connection
+}
+
+// behind is a DSN of the same database whose connections the cutter can break, until the test ends.
+func (c *cutter) behind(t *testing.T, dsn string) string {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := cfg.Addr
+	mysql.RegisterDialContext("cut", func(ctx context.Context, _ string) (net.Conn, error) {
+		if c.down.Load() {
+			return nil, errors.New("down")
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		return &cutConn{conn, c}, err
+	})
+	t.Cleanup(func() { mysql.DeregisterDialContext("cut") })
+	cfg.Net = "cut"
+	return cfg.FormatDSN()
 }
 
 type cutConn struct {
@@ -210,19 +231,8 @@ func TestCutAtEveryStep(t *testing.T) {
 	base := open(t)
 	exec(t, base, phishing)
 	exec(t, base, "INSERT INTO phishing_log (url, ip, hits) VALUES ('there', '', 0)")
-	cfg, err := mysql.ParseDSN(base.o.DSN)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var cut cutter
-	socket := cfg.Addr
-	mysql.RegisterDialContext("cut", func(ctx context.Context, _ string) (net.Conn, error) {
-		c, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		return &cutConn{c, &cut}, err
-	})
-	defer mysql.DeregisterDialContext("cut")
-	cfg.Net = "cut"
-	s := openDSN(t, cfg.FormatDSN())
+	s := openDSN(t, cut.behind(t, base.o.DSN))
 	p := phishingPlan(t, s, insertSQL+updateSQL)
 
 	seq, duplicates := uint64(0), 0
@@ -253,6 +263,37 @@ func TestCutAtEveryStep(t *testing.T) {
 	equal(t, "rows", one(t, base, "SELECT COUNT(*) FROM phishing_log"), fmt.Sprint(2*seq+1))
 	equal(t, "ledger", one(t, base, "SELECT COUNT(*) FROM sync_request"), fmt.Sprint(2*seq))
 	equal(t, "last update", one(t, base, "SELECT hits FROM phishing_log WHERE url = 'there'"), fmt.Sprint(seq))
+}
+
+// The uploads of one call wait for a server that is gone together, not one after the other.
+func TestGoneServerHoldsOnce(t *testing.T) {
+	base := open(t)
+	exec(t, base, phishing)
+	var cut cutter
+	const hold = 300 * time.Millisecond
+	s := openDSN(t, cut.behind(t, base.o.DSN), func(o *Options) { o.Hold, o.MaxConns = hold, 1 })
+	p := phishingPlan(t, s, insertSQL)
+	us := make([]*Upload, 200)
+	for i := range us {
+		us[i] = upload(p, fmt.Sprint("p", i), 1, []any{fmt.Sprint(i), "ip", int64(1)})
+	}
+	cut.left.Store(1)
+	cut.down.Store(true)
+	began := time.Now()
+	for _, o := range s.Apply(testContext(t), us) {
+		if !errors.Is(o.Err, ErrUnavailable) {
+			t.Fatalf("%+v", o)
+		}
+	}
+	if took := time.Since(began); took < hold || took > 50*hold {
+		t.Errorf("it took %v", took)
+	}
+	cut.down.Store(false)
+	for _, o := range s.Apply(testContext(t), us) {
+		if o.Err != nil || o.Applied != 1 {
+			t.Fatalf("%+v", o)
+		}
+	}
 }
 
 // Points send until they are answered while the server is killed and comes back: every row is there, each once.

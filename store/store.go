@@ -137,7 +137,8 @@ func onConn(sc *sql.Conn, f func(c *conn) error) error {
 }
 
 const (
-	attemptsAgain = 10 // runs of one transaction that meets deadlocks
+	attemptsAgain = 10                         // runs of one transaction that meets deadlocks
+	patienceAgain = 2 * lockWait * time.Second // and how long they may take, so that a lock that stays holds no worker
 	pauseAgain    = 2 * time.Millisecond
 	pauseGone     = 10 * time.Millisecond
 	pauseMost     = 250 * time.Millisecond
@@ -151,7 +152,7 @@ func (s *Store) retry(ctx context.Context, f func(c *conn) error) error {
 		pause := pauseGone
 		switch kindOf(err) {
 		case kindAgain:
-			if attempt >= attemptsAgain {
+			if attempt >= attemptsAgain || s.o.Clock().Sub(began) >= patienceAgain {
 				return public(err)
 			}
 			pause = pauseAgain
