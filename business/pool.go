@@ -298,9 +298,11 @@ func (p *Pool) takeWork() []*task {
 	return batch
 }
 
-// small tells whether a lane's next task may share a transaction.
+// small tells whether a lane's next task may share a transaction. One whose lane has just failed runs alone: if it waits
+// for a lock once more, its neighbours need not.
 func (p *Pool) small(l *lane) bool {
-	return l.key.op == protocol.OpUpload && l.tasks[0].size <= p.o.Small
+	_, failed := p.holds.by[l.key]
+	return l.key.op == protocol.OpUpload && l.tasks[0].size <= p.o.Small && !failed
 }
 
 // takeDownload takes the first download whose point has not its share of the download workers. With mu held.

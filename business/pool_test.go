@@ -421,6 +421,30 @@ func TestPoolHoldsWhatComesAfterAFailure(t *testing.T) {
 	expect("p/b/3", protocol.StatusOK)
 }
 
+func TestPoolRunsWhatFailedAlone(t *testing.T) {
+	entered, gate := make(chan int), make(chan error)
+	a := newAnswers()
+	p, _ := start(t, PoolOptions{Workers: 1, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+		entered <- len(batch)
+		return slices.Repeat([]error{<-gate}, len(batch))
+	}}})
+	submit(t, p, a.upload("p", "a", 1))
+	<-entered
+	gate <- ErrDeadlock
+	a.wait(t, 1)
+	submit(t, p, a.upload("q", "a", 1))
+	<-entered
+	submit(t, p, a.upload("r", "a", 1), a.upload("p", "a", 1), a.upload("s", "a", 1))
+	gate <- nil
+	for _, want := range []int{2, 1} {
+		if got := <-entered; got != want {
+			t.Errorf("a batch of %d, want %d", got, want)
+		}
+		gate <- nil
+	}
+	a.wait(t, 4)
+}
+
 func TestHolds(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	id := protocol.MakeRequestID

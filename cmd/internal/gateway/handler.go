@@ -93,15 +93,17 @@ func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 func (h *handler) establish(c *reactor.Conn, s *session) {
 	s.point = s.wire.Point()
 	wire := store.Legacy
+	log := h.g.o.Logger.Debug().Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
 	if s.modern != nil {
 		wire, s.keyID = store.Modern, s.modern.KeyID()
+		log = log.Uint32("key_id", s.keyID).Str("software", s.modern.Software())
 		c.SetTimer(protocol.SessionLifetime)
 	}
 	c.Establish()
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.touch(s.point, s.keyID, wire, h.g.o.Clock())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
-	h.g.o.Logger.Debug().Str("point", s.point).Uint32("key_id", s.keyID).Str("wire", h.name).Stringer("remote", c.Remote()).Msg("connected")
+	log.Msg("connected")
 }
 
 // request sees that m is answered.

@@ -472,7 +472,8 @@ func TestStopInMidBatchLosesNothing(t *testing.T) {
 func TestServerAsksSilentClients(t *testing.T) {
 	w := newWorld(t)
 	k := w.enrol(pointName)
-	w.serve(func(o *Options) { o.Keepalive = time.Second })
+	progress := make(chan bool, 100)
+	w.serve(func(o *Options) { o.Keepalive, o.Progress = time.Second, func() { progress <- true } })
 	c := w.connect(k)
 	c.ask(protocol.OpPing, id(1), nil)
 	m := c.read()
@@ -485,6 +486,11 @@ func TestServerAsksSilentClients(t *testing.T) {
 	}
 	if _, err := c.next(); err == nil { // this one is not answered
 		t.Fatal("a dead client keeps its connection")
+	}
+	select { // the loops were seen to turn meanwhile, or are soon
+	case <-progress:
+	case <-time.After(patience):
+		t.Error("the watchdog hears nothing")
 	}
 }
 
