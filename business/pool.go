@@ -152,8 +152,8 @@ func (p *Pool) Stats() PoolStats {
 // the pool is draining; r was not touched then, and the caller answers it. ctx ends when nobody waits for r's answer any
 // more: a download stops then, an upload is finished all the same.
 func (p *Pool) Submit(ctx context.Context, r *Request) bool {
-	table, size := r.shape()
-	t := &task{Request: r, ctx: ctx, size: size}
+	t := &task{Request: r, ctx: ctx, size: r.size()}
+	key := laneKey{r.Point, r.Message.Table(), r.Message.Op}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	download := r.Message.Op == protocol.OpDownload
@@ -161,7 +161,6 @@ func (p *Pool) Submit(ctx context.Context, r *Request) bool {
 	if download {
 		full = len(p.downloads) >= p.o.DownloadQueue
 	}
-	key := laneKey{r.Point, table, r.Message.Op}
 	if full || p.closing || p.points[r.Point] >= p.o.PerPoint {
 		if key.op == protocol.OpUpload {
 			p.holds.set(key, r.Message.RequestID, p.o.Clock(), p.o.Hold)
@@ -212,7 +211,10 @@ func (p *Pool) Run(ctx context.Context) error {
 		cancel()
 	})
 	wg.Wait()
-	if deadline.Stop() || p.cut == 0 {
+	deadline.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut == 0 {
 		return nil
 	}
 	return fmt.Errorf("business: %d %w", p.cut, ErrDrainCut)

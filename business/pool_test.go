@@ -138,8 +138,7 @@ func TestPoolKeepsTheOrderOfALane(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, r := range batch {
-			table, _ := r.shape()
-			key := r.Point + "/" + table
+			key := r.Point + "/" + r.Message.Table()
 			if seq := r.Message.RequestID.Seq(); seq != last[key]+1 {
 				t.Errorf("%s: %d after %d", key, seq, last[key])
 			}
@@ -325,7 +324,7 @@ func TestPoolSurvivesPanics(t *testing.T) {
 	a := newAnswers()
 	p, stop := start(t, PoolOptions{Workers: 1, Logger: zerolog.New(zerolog.SyncWriter(&log)), Runner: runner{
 		uploads: func(_ context.Context, batch []*Request) []error {
-			if batch[0].Message.Body.(*protocol.UploadRequest).Table == "bad" {
+			if batch[0].Message.Table() == "bad" {
 				batch[0].reply(&protocol.UploadReply{})
 				panic("out of cheese")
 			}
@@ -517,39 +516,4 @@ func TestPoolDrainHasADeadline(t *testing.T) {
 			t.Errorf("%s was answered %v", name, s)
 		}
 	}
-}
-
-func TestPeekTable(t *testing.T) {
-	for _, confirmed := range []uint64{0, 1, 23, 24, 255, 256, 1 << 16, 1 << 32} {
-		for _, table := range []string{"t", "a.table", string(bytes.Repeat([]byte("x"), 200))} {
-			payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{
-				Confirmed: confirmed, Table: table, Rows: protocol.Rows{Columns: []string{"a"}, Values: []any{int64(1)}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := peekTable(payload); got != table {
-				t.Errorf("confirmed %d: %q, want %q", confirmed, got, table)
-			}
-			for n := range len(table) {
-				if got := peekTable(payload[:n]); got != "" {
-					t.Errorf("%q from a cut payload", got)
-				}
-			}
-		}
-	}
-}
-
-func FuzzPeekTable(f *testing.F) {
-	payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Confirmed: 3000, Table: "phishing_log"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(payload)
-	f.Add([]byte{0xa3, 1, 0x1b, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0x61, 'x'})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m := protocol.Message{Op: protocol.OpUpload, Payload: b}
-		if u, err := m.UploadRequest(); err == nil && u.Table != peekTable(b) {
-			t.Errorf("peeked %q, decoded %q", peekTable(b), u.Table)
-		}
-	})
 }

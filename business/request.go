@@ -41,53 +41,10 @@ func (r *Request) fail(err error) protocol.Status {
 	return s
 }
 
-// shape is the table an upload is about and how many bytes it has, about. It is found without decoding the rows, because
-// Submit is called on an event loop. An upload that has no table here is refused later, when it is decoded.
-func (r *Request) shape() (table string, size int) {
-	if r.Message.Op != protocol.OpUpload {
-		return "", 0
-	}
+// size is how many bytes an upload has, about.
+func (r *Request) size() int {
 	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the seed-era wire
-		return u.Table, 16 * len(u.Rows.Values)
+		return 16 * len(u.Rows.Values)
 	}
-	return peekTable(r.Message.Payload), len(r.Message.Payload)
-}
-
-// peekTable reads the head of an UploadRequest's CBOR: a map whose ascending keys begin with 1 (Confirmed, an unsigned
-// number, which may be missing) and 2 (Table, a text).
-func peekTable(b []byte) string {
-	if len(b) < 2 {
-		return ""
-	}
-	b = b[1:]
-	if b[0] == 1 {
-		_, b = cborHead(b[1:])
-	}
-	if len(b) < 2 || b[0] != 2 || b[1]>>5 != 3 {
-		return ""
-	}
-	n, b := cborHead(b[1:])
-	if n > uint64(len(b)) {
-		return ""
-	}
-	return string(b[:n])
-}
-
-// cborHead reads a head (RFC 8949, 3) and returns its number and what follows it; nothing when it is not whole.
-func cborHead(b []byte) (n uint64, rest []byte) {
-	if len(b) == 0 {
-		return 0, nil
-	}
-	low := b[0] & 31
-	if low < 24 {
-		return uint64(low), b[1:]
-	}
-	if low > 27 || len(b) < 1+1<<(low-24) {
-		return 0, nil
-	}
-	b = b[1:]
-	for range 1 << (low - 24) {
-		n, b = n<<8|uint64(b[0]), b[1:]
-	}
-	return n, b
+	return len(r.Message.Payload)
 }

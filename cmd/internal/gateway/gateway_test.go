@@ -93,6 +93,26 @@ func TestStrangersAreRejected(t *testing.T) {
 	}
 }
 
+func TestBrokenProtocolHasItsNumber(t *testing.T) {
+	w := newWorld(t)
+	k := w.enrol(pointName)
+	w.serve()
+	c := w.connect(k)
+	c.ask(protocol.OpPing, id(1), nil)
+	frame, err := c.wire.Seal(&protocol.Message{Op: protocol.OpPing, RequestID: id(2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame[20] ^= 1
+	if _, err := c.conn.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := c.next(); err == nil {
+		t.Fatalf("a damaged frame is answered: %v", m)
+	}
+	w.eventually("the log has it", func() bool { return strings.Contains(w.log.String(), `"status":"SG0004","point":"point-01"`) })
+}
+
 func TestRevokedKeyEndsItsSessions(t *testing.T) {
 	w := newWorld(t)
 	first := w.enrol(pointName)

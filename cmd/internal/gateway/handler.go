@@ -174,7 +174,13 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 		s.cancel()
 	}
 	log := h.g.o.Logger.Debug()
-	if s.point == "" && !errors.Is(err, errRejected) {
+	var fault interface{ Status() protocol.Status }
+	switch {
+	case errors.As(err, &fault): // the peer broke the protocol
+		log = h.g.noise.Warn().Stringer("status", fault.Status())
+	case errors.Is(err, errRevoked):
+		log = h.g.o.Logger.Info()
+	case s.point == "" && !errors.Is(err, errRejected):
 		log = h.g.noise.Info()
 	}
 	log.Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote()).Err(err).
