@@ -38,8 +38,16 @@ type modernClient struct {
 	buf  []byte
 }
 
-// dialModern shakes hands as the point that the world's agent is, or as the one named. The error is the server's refusal.
+// dialModern shakes hands as the point that is named. The error is the server's refusal.
 func (w *world) dialModern(point string) (*modernClient, error) {
+	w.t.Helper()
+	c := w.knock(point)
+	_, err := c.next()
+	return c, err
+}
+
+// knock connects and says hello with the key that the world's agent has, but does not wait for the answer.
+func (w *world) knock(point string) *modernClient {
 	w.t.Helper()
 	key, err := base64.StdEncoding.DecodeString(w.setting("SYNCGATE_AGENT_KEY"))
 	if err != nil || len(key) != crypto.KeySize {
@@ -62,8 +70,7 @@ func (w *world) dialModern(point string) (*modernClient, error) {
 	if _, err := c.conn.Write(hello); err != nil {
 		w.t.Fatal(err)
 	}
-	_, err = c.next()
-	return c, err
+	return c
 }
 
 func dial(t testing.TB, address string) net.Conn {
@@ -219,12 +226,23 @@ func (c *legacyClient) seal(text string) []byte {
 	return []byte(digits[:16] + payload + digits[16:] + "\n\r\n")
 }
 
-// ask sends a packet and reads the reply, whose MD5 and token have to fit.
+// ask sends a packet and reads the reply.
 func (c *legacyClient) ask(packet []byte) legacyReply {
+	c.t.Helper()
+	c.send(packet)
+	return c.receive()
+}
+
+func (c *legacyClient) send(packet []byte) {
 	c.t.Helper()
 	if _, err := c.conn.Write(packet); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// receive reads one reply, whose MD5 and token have to fit.
+func (c *legacyClient) receive() legacyReply {
+	c.t.Helper()
 	for !strings.Contains(string(c.buf), "\n\r\n") {
 		piece := make([]byte, 64<<10)
 		n, err := c.conn.Read(piece)
