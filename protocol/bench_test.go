@@ -239,7 +239,7 @@ func BenchmarkUploadEncode(b *testing.B) {
 
 // An upload's payload back into values.
 func BenchmarkRowsDecode(b *testing.B) {
-	payload, err := AppendPayload(nil, UploadRequest{Table: "phishing_log", Rows: benchBatch()})
+	payload, err := AppendPayload(nil, &UploadRequest{Table: "phishing_log", Rows: benchBatch()})
 	if err != nil {
 		b.Fatal(err)
 	}

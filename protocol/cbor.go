@@ -57,38 +57,13 @@ func appendHead(dst []byte, major byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, major|27), n)
 }
 
-func appendUint(dst []byte, n uint64) []byte { return appendHead(dst, majorUint, n) }
-
-func appendInt(dst []byte, n int64) []byte {
-	if n < 0 {
-		return appendHead(dst, majorNegative, uint64(^n))
-	}
-	return appendHead(dst, majorUint, uint64(n))
-}
-
-// appendText writes a text string, or bytes where s is not UTF-8: a value is neither refused nor changed for that.
-func appendText(dst []byte, s string) []byte {
-	major := majorText
-	if !utf8.ValidString(s) {
-		major = majorBytes
+// appendString writes s as text, or as bytes: those a value is where it is not UTF-8, neither refused nor changed.
+func appendString[S string | []byte](dst []byte, s S, text bool) []byte {
+	major := majorBytes
+	if text {
+		major = majorText
 	}
 	return append(appendHead(dst, major, uint64(len(s))), s...)
-}
-
-// appendTextBytes is appendText for a text in a driver's buffer.
-func appendTextBytes(dst, s []byte) []byte {
-	major := majorText
-	if !utf8.Valid(s) {
-		major = majorBytes
-	}
-	return append(appendHead(dst, major, uint64(len(s))), s...)
-}
-
-func appendBool(dst []byte, b bool) []byte {
-	if b {
-		return append(dst, cborTrue)
-	}
-	return append(dst, cborFalse)
 }
 
 // appendValue writes one SQL value as a driver gives it. asText says that []byte holds the text of a column.
@@ -97,21 +72,21 @@ func appendValue(dst []byte, v any, asText bool) ([]byte, error) {
 	case nil:
 		return append(dst, cborNull), nil
 	case int64:
-		return appendInt(dst, v), nil
-	case string:
-		return appendText(dst, v), nil
-	case []byte:
-		switch {
-		case v == nil:
-			return append(dst, cborNull), nil
-		case asText:
-			return appendTextBytes(dst, v), nil
+		if v < 0 {
+			return appendHead(dst, majorNegative, uint64(^v)), nil
 		}
-		return append(appendHead(dst, majorBytes, uint64(len(v))), v...), nil
+		return appendHead(dst, majorUint, uint64(v)), nil
+	case string:
+		return appendString(dst, v, utf8.ValidString(v)), nil
+	case []byte:
+		if v == nil {
+			return append(dst, cborNull), nil
+		}
+		return appendString(dst, v, asText && utf8.Valid(v)), nil
 	case float64:
 		return appendFloat(dst, v)
 	case uint64:
-		return appendUint(dst, v), nil
+		return appendHead(dst, majorUint, v), nil
 	case float32:
 		return appendFloat(dst, float64(v))
 	}
@@ -128,11 +103,10 @@ func appendFloat(dst []byte, f float64) ([]byte, error) {
 // decoder reads one payload. The first failure is kept in err and every read after it gives a zero value, so a reader
 // of a payload checks once, at its end; only loops must look at err themselves.
 type decoder struct {
-	buf   []byte
-	text  string // buf as a string, made at the first text; all texts alias it
-	pos   int
-	keyAt int // where the key that fields read last begins
-	err   error
+	buf  []byte
+	copy string // buf as a string, made at the first text; all texts alias it
+	pos  int
+	err  error
 }
 
 func (d *decoder) fail(kind error, why string) {
@@ -141,48 +115,37 @@ func (d *decoder) fail(kind error, why string) {
 	}
 }
 
-// head reads a head and moves past it; for majorSimple the argument is not read.
-func (d *decoder) head() (major byte, n uint64) {
-	if d.err != nil {
-		return 0, 0
-	}
-	if d.pos >= len(d.buf) {
+// head reads a head and moves past it: its first byte, whose upper three bits are the major type, and its argument,
+// which for a float is the eight bytes of it.
+func (d *decoder) head() (first byte, n uint64) {
+	if d.err != nil || d.pos >= len(d.buf) {
 		d.fail(ErrPayload, "ends early")
 		return 0, 0
 	}
-	first := d.buf[d.pos]
-	major, n = first>>5, uint64(first&31)
-	if n < 24 || major == majorSimple {
+	first = d.buf[d.pos]
+	if n = uint64(first & 31); n < 24 {
 		d.pos++
-		return major, n
+		return first, n
 	}
-	return major, d.longArg(n)
+	return first, d.longArg(first)
 }
 
 // longArg reads the 1, 2, 4 or 8 bytes of a head's argument and refuses one that a shorter head would have held.
-func (d *decoder) longArg(info uint64) uint64 {
-	if info > 27 {
+func (d *decoder) longArg(first byte) (n uint64) {
+	if first&31 > 27 {
 		d.fail(ErrPayload, "indefinite length")
 		return 0
 	}
-	size := 1 << (info - 24)
+	size := 1 << (first&31 - 24)
 	rest := d.buf[d.pos+1:]
 	if len(rest) < size {
 		d.fail(ErrPayload, "ends early")
 		return 0
 	}
-	var n, least uint64
-	switch size {
-	case 1:
-		n, least = uint64(rest[0]), 24
-	case 2:
-		n, least = uint64(binary.BigEndian.Uint16(rest)), math.MaxUint8+1
-	case 4:
-		n, least = uint64(binary.BigEndian.Uint32(rest)), math.MaxUint16+1
-	default:
-		n, least = binary.BigEndian.Uint64(rest), math.MaxUint32+1
+	for _, b := range rest[:size] {
+		n = n<<8 | uint64(b)
 	}
-	if n < least {
+	if n < max(24, uint64(1)<<(4*size)) && first != cborFloat {
 		d.fail(ErrPayload, "head is not the shortest")
 		return 0
 	}
@@ -193,8 +156,8 @@ func (d *decoder) longArg(info uint64) uint64 {
 // expect reads a head of that major type.
 func (d *decoder) expect(want byte, what string) uint64 {
 	at := d.pos
-	major, n := d.head()
-	if d.err == nil && major != want {
+	first, n := d.head()
+	if d.err == nil && first>>5 != want {
 		d.pos = at
 		d.fail(ErrPayload, "is not "+what)
 		return 0
@@ -202,12 +165,10 @@ func (d *decoder) expect(want byte, what string) uint64 {
 	return n
 }
 
-func (d *decoder) uint() uint64 { return d.expect(majorUint, "an unsigned integer") }
-
-// uintMax reads an unsigned integer up to max.
-func (d *decoder) uintMax(max uint64) uint64 {
-	n := d.uint()
-	if n > max {
+// uint reads an unsigned integer up to most.
+func (d *decoder) uint(most uint64) uint64 {
+	n := d.expect(majorUint, "an unsigned integer")
+	if n > most {
 		d.fail(ErrPayload, "integer over its bound")
 		return 0
 	}
@@ -215,18 +176,11 @@ func (d *decoder) uintMax(max uint64) uint64 {
 }
 
 func (d *decoder) bool() bool {
-	if d.err == nil && d.pos < len(d.buf) {
-		switch d.buf[d.pos] {
-		case cborTrue:
-			d.pos++
-			return true
-		case cborFalse:
-			d.pos++
-			return false
-		}
+	first, _ := d.head()
+	if first != cborTrue && first != cborFalse {
+		d.fail(ErrPayload, "is not a boolean")
 	}
-	d.fail(ErrPayload, "is not a boolean")
-	return false
+	return first == cborTrue
 }
 
 // span moves past n bytes of a string and returns where they are.
@@ -245,10 +199,10 @@ func (d *decoder) textSpan(n uint64) string {
 	if from == to {
 		return ""
 	}
-	if d.text == "" {
-		d.text = string(d.buf)
+	if d.copy == "" {
+		d.copy = string(d.buf)
 	}
-	s := d.text[from:to]
+	s := d.copy[from:to]
 	if !utf8.ValidString(s) {
 		d.fail(ErrPayload, "text is not UTF-8")
 		return ""
@@ -256,21 +210,21 @@ func (d *decoder) textSpan(n uint64) string {
 	return s
 }
 
-// textMax reads a text of up to max bytes.
-func (d *decoder) textMax(max int) string {
+// text reads a text of up to most bytes.
+func (d *decoder) text(most int) string {
 	n := d.expect(majorText, "text")
-	if n > uint64(max) {
+	if n > uint64(most) {
 		d.fail(ErrPayload, "text over its bound")
 		return ""
 	}
 	return d.textSpan(n)
 }
 
-// array reads the head of an array of up to max elements. Each element has a byte at least, so a length that the rest
+// array reads the head of an array of up to most elements. Each element has a byte at least, so a length that the rest
 // of the payload cannot hold is refused before anything is allocated for it.
-func (d *decoder) array(max int) int {
+func (d *decoder) array(most int) int {
 	n := d.expect(majorArray, "an array")
-	if n > uint64(max) {
+	if n > uint64(most) {
 		d.fail(ErrLimit, "array too long")
 		return 0
 	}
@@ -284,11 +238,11 @@ func (d *decoder) array(max int) int {
 // value reads one SQL value.
 func (d *decoder) value() any {
 	at := d.pos
-	major, n := d.head()
+	first, n := d.head()
 	if d.err != nil {
 		return nil
 	}
-	switch major {
+	switch first >> 5 {
 	case majorText:
 		return d.textSpan(n)
 	case majorUint:
@@ -304,51 +258,16 @@ func (d *decoder) value() any {
 		from, to := d.span(n)
 		return d.buf[from:to:to]
 	case majorSimple:
-		switch d.buf[at] {
-		case cborNull:
+		if f := math.Float64frombits(n); first == cborFloat && !math.IsNaN(f) && !math.IsInf(f, 0) {
+			return f
+		}
+		if first == cborNull {
 			return nil
-		case cborFloat:
-			return d.float()
 		}
 	}
 	d.pos = at
 	d.fail(ErrPayload, "is not a SQL value")
 	return nil
-}
-
-func (d *decoder) float() float64 {
-	from, to := d.span(8)
-	if from == to {
-		return 0
-	}
-	f := math.Float64frombits(binary.BigEndian.Uint64(d.buf[from:to]))
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		d.fail(ErrPayload, "float is not finite")
-		return 0
-	}
-	return f
-}
-
-// fields reads a map with small unsigned keys in ascending order, which also makes a key twice impossible, and then
-// the payload must end. read is called at each value and must read it.
-func (d *decoder) fields(read func(key uint64)) {
-	n := d.expect(majorMap, "a map")
-	next := uint64(0)
-	for range n {
-		d.keyAt = d.pos
-		key := d.uint()
-		if d.err == nil && key < next {
-			d.fail(ErrPayload, "keys not ascending")
-		}
-		if d.err != nil {
-			return
-		}
-		next = key + 1
-		read(key)
-	}
-	if d.err == nil && d.pos != len(d.buf) {
-		d.fail(ErrPayload, "bytes left over")
-	}
 }
 
 // skip moves past a value that this version does not know.
@@ -358,13 +277,10 @@ func (d *decoder) skip(depth int) {
 		return
 	}
 	at := d.pos
-	major, n := d.head()
-	switch major {
-	case majorBytes:
-		d.span(n)
-	case majorText:
-		d.textSpan(n)
-	case majorArray, majorMap:
+	first, n := d.head()
+	switch major := first >> 5; {
+	case d.err != nil, major == majorNegative, first == cborFalse, first == cborTrue:
+	case major == majorArray, major == majorMap:
 		if n > uint64(len(d.buf)) {
 			d.fail(ErrPayload, "ends early")
 			return
@@ -375,22 +291,8 @@ func (d *decoder) skip(depth int) {
 			}
 			d.skip(depth + 1)
 		}
-	case majorUint, majorNegative:
-	default:
-		d.skipSimple(at)
-	}
-}
-
-func (d *decoder) skipSimple(at int) {
-	if d.err != nil {
-		return
-	}
-	switch d.buf[at] {
-	case cborFalse, cborTrue, cborNull:
-	case cborFloat:
-		d.float()
 	default:
 		d.pos = at
-		d.fail(ErrPayload, "tag or simple value")
+		d.value()
 	}
 }

@@ -155,7 +155,7 @@ func TestAgainstAnotherCBOR(t *testing.T) {
 			Confirmed: rapid.Uint64().Draw(t, "confirmed"), Table: rapid.StringN(1, 20, MaxName).Draw(t, "table"),
 			Rows: Rows{Columns: []string{"c"}, Values: values},
 		}
-		b, err := AppendPayload(nil, want)
+		b, err := AppendPayload(nil, &want)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,8 +61,10 @@ func (c *Client) Hello() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("protocol: client: %w", err)
 	}
-	h := hello{Version, Version, c.opts.Software, c.opts.Clock()}
-	payload, _ := h.appendCBOR(nil)
+	payload, err := encode(nil, &hello{Version, Version, c.opts.Software, c.opts.Clock().UnixMilli()})
+	if err != nil {
+		return nil, err
+	}
 	body, _, _, err := state.WriteMessage(appendName64(nil, key.Point, key.ID), payload)
 	if err != nil {
 		return nil, fmt.Errorf("protocol: client: %w", err)
@@ -121,7 +123,7 @@ func (c *Client) receiveWelcome(body []byte) error {
 		return ErrAuth
 	}
 	var w Welcome
-	if err := w.parse(payload); err != nil {
+	if err := decode(payload, &w); err != nil {
 		return err
 	}
 	r, err := newRecords(toServer.UnsafeKey(), toClient.UnsafeKey(), w.MaxFrame, c.opts.Clock())

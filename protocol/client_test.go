@@ -99,7 +99,7 @@ func (p *pair) welcomeFrame(t testing.TB) []byte {
 }
 
 func TestWelcomeBounds(t *testing.T) {
-	good := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch, "x", 1}
+	good := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch.UnixMilli(), "x", 1}
 	for name, change := range map[string]func(*Welcome){
 		"version":        func(w *Welcome) { w.Version = 3 },
 		"small frame":    func(w *Welcome) { w.MaxFrame = MinMaxFrame - 1 },
@@ -109,11 +109,11 @@ func TestWelcomeBounds(t *testing.T) {
 	} {
 		w := good
 		change(&w)
-		b, err := w.appendCBOR(nil)
+		b, err := encode(nil, &w)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := new(Welcome).parse(b); err == nil {
+		if err := decode(b, new(Welcome)); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
@@ -182,7 +182,7 @@ func TestFirstPingIsTakenIn(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
 	e := p.confirm(t)
-	if m := p.down(t, e.Message.Reply(StatusBusy, ErrorReply{"later", 5})); m != nil {
+	if m := p.down(t, e.Message.Reply(StatusBusy, &ErrorReply{"later", 5})); m != nil {
 		t.Errorf("%+v", m)
 	}
 	if m := p.down(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)}); m == nil {
@@ -215,8 +215,8 @@ func FuzzHandshake(f *testing.F) {
 				t.Fatal("a client took what no server made")
 			}
 		}
-		_ = new(hello).parse(body)
-		_ = new(Welcome).parse(body)
+		_ = decode(body, new(hello))
+		_ = decode(body, new(Welcome))
 	})
 }
 

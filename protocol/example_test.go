@@ -35,7 +35,7 @@ func Example() {
 
 	stream, err := client.Seal(&protocol.Message{
 		Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(1, 1),
-		Body: protocol.UploadRequest{Table: "t", Rows: protocol.Rows{Columns: []string{"id"}, Values: []any{int64(5)}}},
+		Body: &protocol.UploadRequest{Table: "t", Rows: protocol.Rows{Columns: []string{"id"}, Values: []any{int64(5)}}},
 	})
 	must(err)
 	for len(stream) > 0 { // the first Seal made two frames
@@ -47,7 +47,7 @@ func Example() {
 		stream = stream[n:]
 	}
 
-	reply := event.Message.Reply(protocol.StatusOK, protocol.UploadReply{Applied: 1})
+	reply := event.Message.Reply(protocol.StatusOK, &protocol.UploadReply{Applied: 1})
 	must(session.Send(reply, func(frame []byte) error {
 		m, err := client.Receive(frame)
 		must(err)
@@ -79,7 +79,7 @@ func ExampleRowEncoder() {
 
 // An outbox keeps a request once; what it has seen acknowledged is filled in at each try.
 func ExampleWithConfirmed() {
-	stored, err := protocol.AppendPayload(nil, protocol.UploadRequest{Table: "t"})
+	stored, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Table: "t"})
 	must(err)
 	payload, err := protocol.WithConfirmed(stored, 17)
 	must(err)

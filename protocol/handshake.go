@@ -70,33 +70,14 @@ func parseHello(body []byte) (point string, id uint32, message []byte, err error
 type hello struct {
 	minVersion, maxVersion uint64
 	software               string
-	clock                  time.Time
+	clockMs                int64
 }
 
-func (h hello) appendCBOR(dst []byte) ([]byte, error) {
-	dst = appendUint(appendKey(appendHead(dst, majorMap, 4), 1), h.minVersion)
-	dst = appendUint(appendKey(dst, 2), h.maxVersion)
-	dst = appendText(appendKey(dst, 3), h.software)
-	return appendUint(appendKey(dst, 4), unixMs(h.clock)), nil
-}
-
-func (h *hello) parse(payload []byte) error {
-	d := decoder{buf: payload}
-	d.fields(func(key uint64) {
-		switch key {
-		case 1:
-			h.minVersion = d.uint()
-		case 2:
-			h.maxVersion = d.uint()
-		case 3:
-			h.software = d.textMax(maxSoftware)
-		case 4:
-			h.clock = time.UnixMilli(int64(d.uintMax(math.MaxInt64)))
-		default:
-			d.skip(0)
-		}
-	})
-	return d.err
+func (h *hello) fields(c *coder) {
+	number(c, 1, &h.minVersion, math.MaxUint64)
+	number(c, 2, &h.maxVersion, math.MaxUint64)
+	c.text(3, &h.software, maxSoftware)
+	number(c, 4, &h.clockMs, math.MaxInt64)
 }
 
 // Welcome is what the server grants a session: the payload of noise message 2.
@@ -105,53 +86,25 @@ type Welcome struct {
 	MaxFrame     int           // largest body either side sends, in bytes; MinMaxFrame..HardMaxFrame
 	MaxInFlight  int           // requests a client may have unanswered; the server reads no more above it
 	Keepalive    time.Duration // whole seconds; a client that sent nothing for so long sends PING
-	Clock        time.Time     // the server's
+	ClockMs      int64         // the server's clock, Unix ms
 	ServerID     string
 	RulesVersion uint64
 }
 
-func (w Welcome) appendCBOR(dst []byte) ([]byte, error) {
-	dst = appendUint(appendKey(appendHead(dst, majorMap, 7), 1), w.Version)
-	dst = appendUint(appendKey(dst, 2), uint64(w.MaxFrame))
-	dst = appendUint(appendKey(dst, 3), uint64(w.MaxInFlight))
-	dst = appendUint(appendKey(dst, 4), uint64(w.Keepalive/time.Second))
-	dst = appendUint(appendKey(dst, 5), unixMs(w.Clock))
-	dst = appendText(appendKey(dst, 6), w.ServerID)
-	return appendUint(appendKey(dst, 7), w.RulesVersion), nil
-}
-
-func (w *Welcome) parse(payload []byte) error {
-	d := decoder{buf: payload}
-	d.fields(func(key uint64) {
-		switch key {
-		case 1:
-			w.Version = d.uint()
-		case 2:
-			w.MaxFrame = int(d.uintMax(HardMaxFrame))
-		case 3:
-			w.MaxInFlight = int(d.uintMax(math.MaxUint16))
-		case 4:
-			w.Keepalive = time.Duration(d.uintMax(math.MaxUint16)) * time.Second
-		case 5:
-			w.Clock = time.UnixMilli(int64(d.uintMax(math.MaxInt64)))
-		case 6:
-			w.ServerID = d.textMax(maxSoftware)
-		case 7:
-			w.RulesVersion = d.uint()
-		default:
-			d.skip(0)
-		}
-	})
-	if d.err != nil {
-		return d.err
+func (w *Welcome) fields(c *coder) {
+	keepalive := uint64(w.Keepalive / time.Second)
+	number(c, 1, &w.Version, math.MaxUint64)
+	number(c, 2, &w.MaxFrame, HardMaxFrame)
+	number(c, 3, &w.MaxInFlight, math.MaxUint16)
+	number(c, 4, &keepalive, math.MaxUint16)
+	number(c, 5, &w.ClockMs, math.MaxInt64)
+	c.text(6, &w.ServerID, maxSoftware)
+	number(c, 7, &w.RulesVersion, math.MaxUint64)
+	if c.reading {
+		w.Keepalive = time.Duration(keepalive) * time.Second
 	}
-	if w.Version != Version || w.MaxFrame < MinMaxFrame || w.MaxInFlight < 1 || w.Keepalive <= 0 {
-		return ErrWelcome
-	}
-	return nil
+	c.check(w.Version == Version && w.MaxFrame >= MinMaxFrame && w.MaxInFlight >= 1 && w.Keepalive > 0, "is not acceptable")
 }
-
-func unixMs(t time.Time) uint64 { return uint64(max(t.UnixMilli(), 0)) }
 
 // RejectError is a server's REJECT. It is not authenticated: whoever sits on the path can make one, so it may delay a
 // client but must never make it give up for good or throw anything away.

@@ -23,7 +23,7 @@ func TestLegacyNames(t *testing.T) {
 	text := legacyAsk("point-01", "DOWNLOAD_DB", "t", "None", b.now, "userid", "uid", "Security_Token", "token")
 	m := b.receive(s, text)
 	var got string
-	err := s.Send(m.Reply(StatusRuleBroken, ErrorReply{Message: "x"}), func(p []byte) error {
+	err := s.Send(m.Reply(StatusRuleBroken, &ErrorReply{Message: "x"}), func(p []byte) error {
 		plain, err := openLegacy(p, b.cbc)
 		got = string(plain)
 		return err

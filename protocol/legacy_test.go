@@ -148,14 +148,14 @@ func TestLegacyUpload(t *testing.T) {
 	if _, err := u.Digest(); err != nil {
 		t.Error(err)
 	}
-	got := b.send(s, m.Reply(StatusOK, UploadReply{Applied: 2}))
+	got := b.send(s, m.Reply(StatusOK, &UploadReply{Applied: 2}))
 	wantText := "{'userid': 'point-01', 'Business': {'Type': 'UPLOAD_DB', 'Content': None, 'Table_Name': 'phishing_log', 'Table_Field': None, 'Is_Syncdb': True}, " +
 		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, 'Info_Status': {'Info_Type': 'RESPONSE', 'Security_Token': '" +
 		legacyMD5([]byte("None2026-01-02 03:04:05.000000"+testLegacyToken)) + "', 'Time': '2026-01-02 03:04:05.000000', 'Is_End': True}}"
 	if len(got) != 1 || got[0] != wantText {
 		t.Errorf("%s\nwant\n%s", got, wantText)
 	}
-	if err := s.Send(m.Reply(StatusOK, UploadReply{}), nil); !errors.Is(err, ErrState) {
+	if err := s.Send(m.Reply(StatusOK, &UploadReply{}), nil); !errors.Is(err, ErrState) {
 		t.Errorf("a second reply: %v", err)
 	}
 }
@@ -216,13 +216,13 @@ func TestLegacyOrder(t *testing.T) {
 	if e, err := s.Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "table3", "[(1,), (1, 2)]", b.now))); err != nil || e.Message != nil || e.Reply != nil || e.Reject != nil {
 		t.Fatalf("%+v, %v", e, err)
 	}
-	if got := b.send(s, m[1].Reply(StatusOK, UploadReply{})); got != nil {
+	if got := b.send(s, m[1].Reply(StatusOK, &UploadReply{})); got != nil {
 		t.Fatalf("the second reply left first: %s", got)
 	}
-	if got := b.send(s, m[0].Reply(StatusOK, UploadReply{})); len(got) != 2 || !strings.Contains(got[0], "table0") || !strings.Contains(got[1], "table1") {
+	if got := b.send(s, m[0].Reply(StatusOK, &UploadReply{})); len(got) != 2 || !strings.Contains(got[0], "table0") || !strings.Contains(got[1], "table1") {
 		t.Fatalf("%s", got)
 	}
-	got := b.send(s, m[2].Reply(StatusNoRule, ErrorReply{Message: "no rule"}))
+	got := b.send(s, m[2].Reply(StatusNoRule, &ErrorReply{Message: "no rule"}))
 	if len(got) != 2 || !strings.Contains(got[0], "table2") || !strings.Contains(got[1], "table3") {
 		t.Fatalf("%s", got)
 	}
@@ -396,7 +396,7 @@ func TestLegacySendTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, m := range messages {
 		wg.Go(func() {
-			if err := s.Send(m.Reply(StatusOK, UploadReply{}), func(p []byte) error { sent = append(sent, p); return nil }); err != nil {
+			if err := s.Send(m.Reply(StatusOK, &UploadReply{}), func(p []byte) error { sent = append(sent, p); return nil }); err != nil {
 				t.Error(err)
 			}
 		})

@@ -178,7 +178,7 @@ func (v *legacyVector) message(t *testing.T, s *LegacySession, e Event) {
 	if m == nil || m.Op.String() != v.Op || m.RequestID.String() != v.RequestID {
 		t.Fatalf("%+v, cause %v", m, s.Cause())
 	}
-	var reply any = UploadReply{}
+	var reply any = &UploadReply{}
 	if m.Op == OpUpload {
 		u, err := m.UploadRequest()
 		if err != nil || u.Table != v.Table || len(u.Rows.Columns) != v.Width {

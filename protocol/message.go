@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 )
 
 // Op says what a message asks for or answers. A reply carries the op of its request.
@@ -70,9 +71,9 @@ func (id RequestID) String() string {
 
 // Message is one request or reply, of either wire.
 //
-// Body, when set, is one of the typed payloads of this package (a value or a pointer) and wins; else Payload is its
-// CBOR. The methods named after the payloads return Body or decode Payload. Text and bytes they return alias Payload
-// or one copy of it.
+// Body, when set, points to one of the typed payloads of this package and wins; else Payload is its CBOR. The methods
+// named after the payloads return Body or decode Payload, where no bytes are a payload without fields; they fail with
+// ErrPayload, ErrLimit, or ErrBody when Body is of another type. Text and bytes they return alias Payload or one copy.
 type Message struct {
 	Op        Op
 	Flags     uint8
@@ -92,4 +93,65 @@ func (m *Message) More() bool { return m.Flags&FlagMore != 0 }
 // Reply makes the reply to m: same op, same id.
 func (m *Message) Reply(status Status, body any) *Message {
 	return &Message{Op: m.Op, RequestID: m.RequestID, Status: status, Body: body}
+}
+
+func (m *Message) UploadRequest() (*UploadRequest, error)     { return bodyOf[UploadRequest](m) }
+func (m *Message) UploadReply() (*UploadReply, error)         { return bodyOf[UploadReply](m) }
+func (m *Message) DownloadRequest() (*DownloadRequest, error) { return bodyOf[DownloadRequest](m) }
+func (m *Message) DownloadReply() (*DownloadReply, error)     { return bodyOf[DownloadReply](m) }
+func (m *Message) RulesReply() (*RulesReply, error)           { return bodyOf[RulesReply](m) }
+func (m *Message) PingReply() (*PingReply, error)             { return bodyOf[PingReply](m) }
+func (m *Message) ErrorReply() (*ErrorReply, error)           { return bodyOf[ErrorReply](m) }
+func (m *Message) GoAway() (*GoAway, error)                   { return bodyOf[GoAway](m) }
+
+func bodyOf[T any, P interface {
+	*T
+	payload
+}](m *Message) (*T, error) {
+	if m.Body != nil {
+		b, ok := m.Body.(*T)
+		if !ok {
+			return nil, fmt.Errorf("%w: %T", ErrBody, m.Body)
+		}
+		return b, nil
+	}
+	b := P(new(T))
+	if err := decode(m.Payload, b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// AppendPayload appends to dst the CBOR of a typed payload that body points to.
+func AppendPayload(dst []byte, body any) ([]byte, error) {
+	p, ok := body.(payload)
+	if !ok {
+		return dst, fmt.Errorf("%w: %T", ErrBody, body)
+	}
+	return encode(dst, p)
+}
+
+// Table is the table that an UPLOAD or DOWNLOAD asks about, found without reading its rows; "" where there is none, in
+// which case decoding the request will say why.
+func (m *Message) Table() string {
+	switch b := m.Body.(type) {
+	case *UploadRequest:
+		return b.Table
+	case *DownloadRequest:
+		return b.Table
+	}
+	// All that may stand before a table's end; no more is looked at.
+	d := decoder{buf: m.Payload[:min(len(m.Payload), 32+MaxName)]}
+	if d.expect(majorMap, "a map") == 0 {
+		return ""
+	}
+	key := d.uint(math.MaxUint64)
+	if m.Op == OpUpload && key == 1 {
+		d.uint(math.MaxUint64)
+		key = d.uint(math.MaxUint64)
+	}
+	if m.Op == OpUpload && key == 2 || m.Op == OpDownload && key == 1 {
+		return d.text(MaxName)
+	}
+	return ""
 }

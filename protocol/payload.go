@@ -1,5 +1,11 @@
 package protocol
 
+import (
+	"crypto/sha256"
+	"fmt"
+	"math"
+)
+
 // A SQL value is nil, int64, uint64 (only above math.MaxInt64), float64 (finite), string or []byte. Strings are valid
 // UTF-8 and also carry DECIMAL, DATE, DATETIME, TIME, JSON, ENUM and SET in MySQL's own text, exact to the last digit;
 // []byte carries BINARY, VARBINARY, BLOB, BIT and GEOMETRY.
@@ -24,6 +30,10 @@ func (r Rows) Row(i int) []any {
 	return r.Values[i*n : (i+1)*n : (i+1)*n]
 }
 
+func (r Rows) whole() bool {
+	return len(r.Values) == 0 || len(r.Columns) > 0 && len(r.Values)%len(r.Columns) == 0
+}
+
 // StateItem is one named SQL value: a part of the carried state, or a column of a rule.
 type StateItem struct {
 	Name  string
@@ -40,7 +50,19 @@ type UploadRequest struct {
 	// rule's own field order holds.
 	Rows Rows
 
-	encoded []byte // what Digest is over, when this came off the wire
+	encoded []byte // the payload, when this came off the wire
+}
+
+func (u *UploadRequest) fields(c *coder) {
+	if c.reading || u.Confirmed != 0 {
+		number(c, 1, &u.Confirmed, math.MaxUint64)
+	}
+	c.text(2, &u.Table, MaxName)
+	c.names(3, &u.Rows.Columns)
+	c.values(4, &u.Rows.Values)
+	c.check(u.Table != "", "no table")
+	c.check(u.Rows.whole(), "values are no whole rows")
+	u.encoded = c.buf
 }
 
 // UploadReply says what became of an upload.
@@ -51,6 +73,13 @@ type UploadReply struct {
 	Duplicate   bool              // the request had been done before: this is the stored reply
 }
 
+func (u *UploadReply) fields(c *coder) {
+	number(c, 1, &u.Applied, math.MaxUint64)
+	c.counts(2, &u.ByOp)
+	list(c, 3, &u.Quarantined, MaxValues, 1, (*coder).quarantined)
+	c.flag(4, &u.Duplicate)
+}
+
 // QuarantinedRow is one row that was put aside.
 type QuarantinedRow struct {
 	Row    uint32 // index in the request's rows, from 0
@@ -58,11 +87,29 @@ type QuarantinedRow struct {
 	Reason string // for a person; at most 1024 bytes, longer is cut
 }
 
+func (c *coder) quarantined(q *QuarantinedRow) {
+	if !c.reading {
+		c.out = appendHead(c.out, majorArray, 3)
+	} else if c.array(3) != 3 {
+		c.fail(ErrPayload, "is not row, status, reason")
+	}
+	number(c, item, &q.Row, math.MaxUint32)
+	number(c, item, &q.Status, math.MaxUint16)
+	c.note(item, &q.Reason)
+}
+
 // DownloadRequest asks for the centre's rows of a table.
 type DownloadRequest struct {
 	Table   string
 	State   []StateItem // from where; empty: from the start
 	MaxRows uint32      // 0: the server's choice
+}
+
+func (r *DownloadRequest) fields(c *coder) {
+	c.text(1, &r.Table, MaxName)
+	c.items(2, &r.State, MaxState)
+	number(c, 3, &r.MaxRows, math.MaxUint32)
+	c.check(r.Table != "", "no table")
 }
 
 // DownloadReply is a part of the answer to a DownloadRequest. Parts come with FlagMore, the last one without.
@@ -81,6 +128,27 @@ type DownloadReply struct {
 // Rows is the part's rows.
 func (r *DownloadReply) Rows() Rows { return Rows{Columns: r.Columns, Values: r.Values} }
 
+func (r *DownloadReply) fields(c *coder) {
+	r.first(c)
+	c.values(4, &r.Values)
+	r.last(c)
+	c.check(len(r.Types) == len(r.Columns), "as many types as columns are needed")
+	c.check(r.Rows().whole(), "values are no whole rows")
+}
+
+// first are the fields before the rows, last those after them; a RowEncoder writes them apart.
+func (r *DownloadReply) first(c *coder) {
+	number(c, 1, &r.Statement, math.MaxUint32)
+	c.names(2, &r.Columns)
+	c.names(3, &r.Types)
+}
+
+func (r *DownloadReply) last(c *coder) {
+	c.items(5, &r.State, MaxState)
+	c.flag(6, &r.More)
+	number(c, 7, &r.Total, math.MaxUint64)
+}
+
 // RulesReply carries the point's own client-side rules.
 type RulesReply struct {
 	Version uint64
@@ -90,10 +158,20 @@ type RulesReply struct {
 // RuleRow is one row of sync_control: its columns by name, in the table's order.
 type RuleRow []StateItem
 
+func (r *RulesReply) fields(c *coder) {
+	number(c, 1, &r.Version, math.MaxUint64)
+	list(c, 2, &r.Rules, MaxValues, 1, func(c *coder, row *RuleRow) { c.items(item, (*[]StateItem)(row), MaxColumns) })
+}
+
 // PingReply answers PING and, with FlagMore, SUBSCRIBE.
 type PingReply struct {
 	RulesVersion uint64
 	ClockMs      int64 // sender's clock, Unix ms
+}
+
+func (p *PingReply) fields(c *coder) {
+	number(c, 1, &p.RulesVersion, math.MaxUint64)
+	number(c, 2, &p.ClockMs, math.MaxInt64)
 }
 
 // ErrorReply is the payload of every message whose Status is not StatusOK.
@@ -102,38 +180,50 @@ type ErrorReply struct {
 	RetryAfterMs uint32 // 0: no hint
 }
 
+func (e *ErrorReply) fields(c *coder) {
+	c.note(1, &e.Message)
+	number(c, 2, &e.RetryAfterMs, math.MaxUint32)
+}
+
 // GoAway tells a client that this connection ends.
 type GoAway struct {
 	Reason  string // for a person; at most 1024 bytes, longer is cut
 	GraceMs uint32 // replies to requests in flight come for this long
 }
 
-// UploadRequest is the message's payload as an UploadRequest.
-func (m *Message) UploadRequest() (*UploadRequest, error) {
-	return bodyOf(m, (*decoder).uploadRequest)
+func (g *GoAway) fields(c *coder) {
+	c.note(1, &g.Reason)
+	number(c, 2, &g.GraceMs, math.MaxUint32)
 }
 
-// UploadReply is the message's payload as an UploadReply.
-func (m *Message) UploadReply() (*UploadReply, error) { return bodyOf(m, (*decoder).uploadReply) }
-
-// DownloadRequest is the message's payload as a DownloadRequest.
-func (m *Message) DownloadRequest() (*DownloadRequest, error) {
-	return bodyOf(m, (*decoder).downloadRequest)
+// Digest is SHA-256 over the request's encoding without Confirmed: equal for two tries of one request, different when
+// anything else differs. It is what the ledger compares.
+func (u *UploadRequest) Digest() ([sha256.Size]byte, error) {
+	d := decoder{buf: u.encoded}
+	if d.buf == nil {
+		var err error
+		if d.buf, err = encode(nil, u); err != nil {
+			return [sha256.Size]byte{}, err
+		}
+	}
+	d.head()
+	at := d.pos
+	if d.uint(math.MaxUint64) == 1 {
+		d.uint(math.MaxUint64)
+		at = d.pos
+	}
+	return sha256.Sum256(d.buf[at:]), nil
 }
 
-// DownloadReply is the message's payload as a DownloadReply.
-func (m *Message) DownloadReply() (*DownloadReply, error) {
-	return bodyOf(m, (*decoder).downloadReply)
+// WithConfirmed returns payload, the CBOR of an UploadRequest made without Confirmed, with that value put in. An outbox
+// keeps requests so and fills in the newest value at each try; the digest does not change. 0 returns payload itself.
+func WithConfirmed(payload []byte, confirmed uint64) ([]byte, error) {
+	if confirmed == 0 {
+		return payload, nil
+	}
+	if len(payload) < 2 || payload[0]>>5 != majorMap || payload[0]&31 >= 23 || payload[1] <= 1 {
+		return nil, fmt.Errorf("%w: not an upload without confirmed", ErrPayload)
+	}
+	out := append(make([]byte, 0, len(payload)+10), payload[0]+1, 1)
+	return append(appendHead(out, majorUint, confirmed), payload[1:]...), nil
 }
-
-// RulesReply is the message's payload as a RulesReply.
-func (m *Message) RulesReply() (*RulesReply, error) { return bodyOf(m, (*decoder).rulesReply) }
-
-// PingReply is the message's payload as a PingReply; an empty payload is a zero one.
-func (m *Message) PingReply() (*PingReply, error) { return bodyOf(m, (*decoder).pingReply) }
-
-// ErrorReply is the payload of a message whose Status is not StatusOK.
-func (m *Message) ErrorReply() (*ErrorReply, error) { return bodyOf(m, (*decoder).errorReply) }
-
-// GoAway is the message's payload as a GoAway.
-func (m *Message) GoAway() (*GoAway, error) { return bodyOf(m, (*decoder).goAway) }

@@ -52,24 +52,18 @@ func (e *RowEncoder) Begin(statement uint32, columns []Column) error {
 	if len(columns) > MaxColumns {
 		return ErrLimit
 	}
-	head := appendUint(appendKey(e.head[:0], 1), uint64(statement))
-	head = appendHead(appendKey(head, 2), majorArray, uint64(len(columns)))
+	reply := DownloadReply{Statement: statement}
 	e.asText = e.asText[:0]
-	var err error
 	for _, c := range columns {
 		e.asText = append(e.asText, !c.Binary)
-		if head, err = appendName(head, c.Name); err != nil {
-			return err
-		}
+		reply.Columns, reply.Types = append(reply.Columns, c.Name), append(reply.Types, c.Type)
 	}
-	head = appendHead(appendKey(head, 3), majorArray, uint64(len(columns)))
-	for _, c := range columns {
-		if head, err = appendName(head, c.Type); err != nil {
-			return err
-		}
+	c := coder{out: e.head[:0]}
+	if reply.first(&c); c.err != nil {
+		return c.err
 	}
-	e.head, e.started = head, true
-	e.start = recordHead + maxKey4 + len(head)
+	e.head, e.started = c.out, true
+	e.start = recordHead + maxKey4 + len(e.head)
 	e.buf = slices.Grow(e.buf[:0], e.start)[:e.start]
 	return nil
 }
@@ -129,11 +123,12 @@ func (e *RowEncoder) Last(id RequestID, state []StateItem, more bool) (*Message,
 			return nil, err
 		}
 	}
-	buf, err := appendEnd(e.buf, state, more, e.total)
-	if err != nil {
-		return nil, err
+	reply := DownloadReply{State: state, More: more, Total: e.total}
+	c := coder{out: e.buf}
+	if reply.last(&c); c.err != nil {
+		return nil, c.err
 	}
-	e.buf = buf
+	e.buf = c.out
 	m, err := e.finish(id, 7)
 	e.total, e.started = 0, false
 	return m, err
@@ -145,7 +140,7 @@ func (e *RowEncoder) finish(id RequestID, keys uint64) (*Message, error) {
 	}
 	e.buf = slices.Grow(e.buf, recordTail)
 	var key4 [maxKey4]byte
-	tail := appendHead(appendKey(key4[:0], 4), majorArray, uint64(e.values))
+	tail := appendHead(append(key4[:0], 4), majorArray, uint64(e.values))
 	at := e.start - len(tail) - len(e.head) - 1
 	appendHead(e.buf[:at], majorMap, keys)
 	copy(e.buf[at+1:], e.head)

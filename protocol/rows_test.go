@@ -39,7 +39,7 @@ func TestRowEncoderWritesTheSamePayload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantBytes, err := AppendPayload(nil, want)
+		wantBytes, err := AppendPayload(nil, &want)
 		if err != nil {
 			t.Fatal(err)
 		}

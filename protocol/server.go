@@ -56,8 +56,11 @@ func NewServer(o ServerOptions) (*Server, error) {
 	setDefault(&o.SourceRate, 20)
 	setDefault(&o.SourceBurst, 100)
 	granted := Welcome{Version: Version, MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive, ServerID: o.ServerID}
-	payload, _ := granted.appendCBOR(nil)
-	if err := new(Welcome).parse(payload); err != nil || o.Keepalive%time.Second != 0 {
+	payload, err := encode(nil, &granted)
+	if err == nil {
+		err = decode(payload, new(Welcome))
+	}
+	if err != nil || o.Keepalive%time.Second != 0 {
 		return nil, fmt.Errorf("protocol: server: a limit is out of its bounds: %+v", granted)
 	}
 	if o.RejectDelay < 0 || o.HandshakeRate < 0 || o.SourceRate < 0 || o.HandshakeBurst < 1 || o.SourceBurst < 1 {
@@ -231,14 +234,16 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 		return nil, fmt.Errorf("%w: point %q, key id %d", ErrAuth, point, id)
 	}
 	var h hello
-	if err := h.parse(payload); err != nil {
+	if err := decode(payload, &h); err != nil {
 		return nil, err
 	}
 	if h.minVersion > Version || h.maxVersion < Version {
 		return nil, ErrVersion
 	}
-	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now, o.ServerID, o.RulesVersion()}
-	payload, _ = granted.appendCBOR(nil)
+	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion()}
+	if payload, err = encode(nil, &granted); err != nil {
+		return nil, err
+	}
 	reply, toServer, toClient, err := state.WriteMessage(nil, payload)
 	if err != nil {
 		return nil, err

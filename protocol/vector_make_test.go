@@ -111,7 +111,7 @@ func (r *recorder) greeted() *recorder {
 	r.toClient("WELCOME", r.event.Reply, nil)
 	r.up("PING, the client's first record: now the session is established", &Message{Op: OpPing, RequestID: r.client.first})
 	r.first = unhex(r.t, r.v.Steps[2].Frame)
-	r.down("its answer", r.event.Message.Reply(StatusOK, PingReply{42, testEpoch.UnixMilli()}))
+	r.down("its answer", r.event.Message.Reply(StatusOK, &PingReply{42, testEpoch.UnixMilli()}))
 	return r
 }
 
@@ -171,29 +171,30 @@ func makeSessions(t *testing.T, made map[string]any) {
 	id := MakeRequestID(0x1122334455667788, 1)
 	up := func(id RequestID, confirmed uint64) *Message {
 		upload.Confirmed = confirmed
-		return &Message{Op: OpUpload, RequestID: id, Body: upload}
+		body := upload
+		return &Message{Op: OpUpload, RequestID: id, Body: &body}
 	}
 	r.up("UPLOAD of three rows", up(id, 0))
-	reply := UploadReply{Applied: 2, ByOp: map[string]uint64{"insert": 1, "update": 1}, Quarantined: []QuarantinedRow{{2, StatusRowRefused, "value out of range"}}}
+	reply := &UploadReply{Applied: 2, ByOp: map[string]uint64{"insert": 1, "update": 1}, Quarantined: []QuarantinedRow{{2, StatusRowRefused, "value out of range"}}}
 	r.down("two applied, the third put aside", r.event.Message.Reply(StatusOK, reply))
 	r.up("the same UPLOAD again, as after a lost reply", up(id, 0))
 	reply.Duplicate = true
 	r.down("the stored reply", r.event.Message.Reply(StatusOK, reply))
 	r.up("the next UPLOAD; sequence 1 is confirmed", up(MakeRequestID(0x1122334455667788, 2), 1))
-	r.down("the server is full", r.event.Message.Reply(StatusBusy, ErrorReply{"too many requests wait", 250}))
+	r.down("the server is full", r.event.Message.Reply(StatusBusy, &ErrorReply{"too many requests wait", 250}))
 
 	r.downloads()
 	r.up("RULES", &Message{Op: OpRules, RequestID: r.client.RequestID()})
-	r.down("one rule", r.event.Message.Reply(StatusOK, RulesReply{42, []RuleRow{{{"id", int64(1)}, {"sync_table", "phishing_log"}, {"sync_type", "upload"}, {"note", nil}}}}))
+	r.down("one rule", r.event.Message.Reply(StatusOK, &RulesReply{42, []RuleRow{{{"id", int64(1)}, {"sync_table", "phishing_log"}, {"sync_type", "upload"}, {"note", nil}}}}))
 	r.up("SUBSCRIBE", &Message{Op: OpSubscribe, RequestID: r.client.RequestID()})
 	sub := r.event.Message.RequestID
-	r.down("subscribed: the version now, FlagMore", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: PingReply{42, testEpoch.UnixMilli()}})
+	r.down("subscribed: the version now, FlagMore", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: &PingReply{42, testEpoch.UnixMilli()}})
 	r.up("FILE", &Message{Op: OpFile, RequestID: r.client.RequestID()})
-	r.down("not in this version", r.event.Message.Reply(StatusOpUnsupported, ErrorReply{"this server does not do that", 0}))
-	r.down("the rules changed", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: PingReply{43, testEpoch.UnixMilli() + 60000}})
+	r.down("not in this version", r.event.Message.Reply(StatusOpUnsupported, &ErrorReply{"this server does not do that", 0}))
+	r.down("the rules changed", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: &PingReply{43, testEpoch.UnixMilli() + 60000}})
 	r.down("PING of the server's", r.session.Ping())
 	r.up("its answer: the same id", &Message{Op: OpPing, RequestID: MakeRequestID(0, 1)})
-	r.down("GOAWAY", &Message{Op: OpGoAway, Body: GoAway{"drain", 10000}})
+	r.down("GOAWAY", &Message{Op: OpGoAway, Body: &GoAway{"drain", 10000}})
 	v.Handshake = v.transcript(t)
 	made["session-whole"] = v
 
@@ -207,7 +208,7 @@ func makeSessions(t *testing.T, made map[string]any) {
 // downloads records one that is answered in two parts and one that is refused.
 func (r *recorder) downloads() {
 	r.t.Helper()
-	download := DownloadRequest{Table: "black_list", State: []StateItem{{"update_time", "2026-01-01 00:00:00"}}}
+	download := &DownloadRequest{Table: "black_list", State: []StateItem{{"update_time", "2026-01-01 00:00:00"}}}
 	r.up("DOWNLOAD from a state", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: download})
 	part := DownloadReply{Columns: []string{"domain", "update_time"}, Types: []string{"VARCHAR", "DATETIME"}}
 	var enc RowEncoder
@@ -234,19 +235,19 @@ func (r *recorder) downloads() {
 	}
 	m.Payload, m.room = bytes.Clone(m.Payload), nil
 	r.down("last part, with the state to carry next time", m)
-	r.up("DOWNLOAD of a table without a rule", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: DownloadRequest{Table: "nothing"}})
-	r.down("refused", r.event.Message.Reply(StatusNoRule, ErrorReply{"no rule for this table, direction and point", 0}))
+	r.up("DOWNLOAD of a table without a rule", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: &DownloadRequest{Table: "nothing"}})
+	r.down("refused", r.event.Message.Reply(StatusNoRule, &ErrorReply{"no rule for this table, direction and point", 0}))
 }
 
 // transcript is the handshake of the vector's first two steps.
 func (v *vector) transcript(t *testing.T) *transcript {
 	p := v.pair(t)
-	h, err := hello{Version, Version, v.Client.Software, p.client.opts.Clock()}.appendCBOR(nil)
+	h, err := encode(nil, &hello{Version, Version, v.Client.Software, v.Client.ClockMs})
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := p.server.opts
-	w, err := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, o.Clock(), o.ServerID, o.RulesVersion()}.appendCBOR(nil)
+	w, err := encode(nil, &Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, o.Clock().UnixMilli(), o.ServerID, o.RulesVersion()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func makeRefused(t *testing.T, made map[string]any) {
 
 	v = newVector("A client that speaks version 3 and later only.")
 	r = record(t, v)
-	payload, err := hello{3, 9, v.Client.Software, testEpoch}.appendCBOR(nil)
+	payload, err := encode(nil, &hello{3, 9, v.Client.Software, testEpoch.UnixMilli()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,18 +183,18 @@ func (c *legacyCentre) answer(m *protocol.Message) []*protocol.Message {
 	defer c.mu.Unlock()
 	if m.Op == protocol.OpUpload {
 		c.uploads[m.RequestID]++
-		return []*protocol.Message{m.Reply(protocol.StatusOK, protocol.UploadReply{Duplicate: c.uploads[m.RequestID] > 1})}
+		return []*protocol.Message{m.Reply(protocol.StatusOK, &protocol.UploadReply{Duplicate: c.uploads[m.RequestID] > 1})}
 	}
 	d, err := m.DownloadRequest()
 	if err != nil || d.Table != "black_list" {
-		return []*protocol.Message{m.Reply(protocol.StatusOK, protocol.DownloadReply{})}
+		return []*protocol.Message{m.Reply(protocol.StatusOK, &protocol.DownloadReply{})}
 	}
 	c.states = append(c.states, d.State...)
 	columns, types := []string{"a", "b", "c", "d", "e"}, []string{"VARCHAR", "INT", "DECIMAL", "TIME", "BLOB"}
-	first := m.Reply(protocol.StatusOK, protocol.DownloadReply{Columns: columns, Types: types,
+	first := m.Reply(protocol.StatusOK, &protocol.DownloadReply{Columns: columns, Types: types,
 		Values: []any{`中 "it's"`, int64(3), "1.50", "-01:00:00", []byte{0xff}}})
 	first.Flags = protocol.FlagMore
-	return []*protocol.Message{first, m.Reply(protocol.StatusOK, protocol.DownloadReply{Columns: columns, Types: types,
+	return []*protocol.Message{first, m.Reply(protocol.StatusOK, &protocol.DownloadReply{Columns: columns, Types: types,
 		Values: []any{nil, nil, "0.0000000000", nil, []byte{}}})}
 }
 

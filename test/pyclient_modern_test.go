@@ -148,7 +148,7 @@ func (c *miniature) connection(conn net.Conn) error {
 				}
 			}
 		default: // the client has answered the PING that came after SUBSCRIBE
-			err = s.Send(&protocol.Message{Op: protocol.OpGoAway, Body: protocol.GoAway{Reason: "test over", GraceMs: 10}}, write)
+			err = s.Send(&protocol.Message{Op: protocol.OpGoAway, Body: &protocol.GoAway{Reason: "test over", GraceMs: 10}}, write)
 		}
 		if err != nil {
 			return err
@@ -158,10 +158,10 @@ func (c *miniature) connection(conn net.Conn) error {
 
 func (c *miniature) answers(s *protocol.ServerSession, m *protocol.Message) []*protocol.Message {
 	fail := func(status protocol.Status) []*protocol.Message {
-		return []*protocol.Message{m.Reply(status, protocol.ErrorReply{Message: "no", RetryAfterMs: 7})}
+		return []*protocol.Message{m.Reply(status, &protocol.ErrorReply{Message: "no", RetryAfterMs: 7})}
 	}
 	version := func(v uint64) *protocol.Message {
-		r := m.Reply(protocol.StatusOK, protocol.PingReply{RulesVersion: v, ClockMs: 1})
+		r := m.Reply(protocol.StatusOK, &protocol.PingReply{RulesVersion: v, ClockMs: 1})
 		if m.Op == protocol.OpSubscribe {
 			r.Flags = protocol.FlagMore
 		}
@@ -177,7 +177,7 @@ func (c *miniature) answers(s *protocol.ServerSession, m *protocol.Message) []*p
 	case protocol.OpDownload:
 		return c.download(m, fail)
 	case protocol.OpRules:
-		return []*protocol.Message{m.Reply(protocol.StatusOK, protocol.RulesReply{Version: 42, Rules: []protocol.RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}}}})}
+		return []*protocol.Message{m.Reply(protocol.StatusOK, &protocol.RulesReply{Version: 42, Rules: []protocol.RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}}}})}
 	}
 	return fail(protocol.StatusOpUnsupported)
 }
@@ -203,7 +203,7 @@ func (c *miniature) upload(m *protocol.Message, fail func(protocol.Status) []*pr
 	}
 	reply := before.reply
 	reply.Duplicate = again
-	return []*protocol.Message{m.Reply(protocol.StatusOK, reply)}
+	return []*protocol.Message{m.Reply(protocol.StatusOK, &reply)}
 }
 
 // download answers with a message a row, so that there are several.
@@ -218,11 +218,11 @@ func (c *miniature) download(m *protocol.Message, fail func(protocol.Status) []*
 	}
 	var out []*protocol.Message
 	for i := range rows.Len() {
-		r := m.Reply(protocol.StatusOK, protocol.DownloadReply{Columns: rows.Columns, Types: slices.Repeat([]string{"TEXT"}, len(rows.Columns)), Values: rows.Row(i)})
+		r := m.Reply(protocol.StatusOK, &protocol.DownloadReply{Columns: rows.Columns, Types: slices.Repeat([]string{"TEXT"}, len(rows.Columns)), Values: rows.Row(i)})
 		r.Flags = protocol.FlagMore
 		out = append(out, r)
 	}
-	return append(out, m.Reply(protocol.StatusOK, protocol.DownloadReply{State: d.State, More: true, Total: uint64(rows.Len())}))
+	return append(out, m.Reply(protocol.StatusOK, &protocol.DownloadReply{State: d.State, More: true, Total: uint64(rows.Len())}))
 }
 
 var pyKey = crypto.Key{Point: "point-中", ID: 7, Secret: [32]byte{1, 2, 3}}

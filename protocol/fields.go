@@ -1,0 +1,245 @@
+package protocol
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// A payload is a CBOR map. Each type of payload has one method that goes through its fields in the order of their keys,
+// with a coder that either writes them all or reads those that are there.
+type payload interface {
+	fields(c *coder)
+}
+
+// coder writes a payload's map to out, or reads it from the decoder's buf. The first failure is kept in err.
+type coder struct {
+	decoder
+	reading bool
+	out     []byte
+
+	entries uint64 // written so far, or left to read
+	next    uint64 // the least key that may come
+	ahead   bool   // key next-1 was read and its value was not
+}
+
+// Two keys that no field has.
+const (
+	item uint64 = math.MaxUint64 - 1 // of an element of an array, which has none
+	rest uint64 = math.MaxUint64     // after the last one
+)
+
+// encode appends the map of p to dst.
+func encode(dst []byte, p payload) ([]byte, error) {
+	c := coder{out: append(dst, majorMap<<5)}
+	p.fields(&c)
+	c.out[len(dst)] |= byte(c.entries)
+	return c.out, c.err
+}
+
+// decode reads the whole of buf into p; no bytes are an empty map. Keys that p does not know are skipped, and fields
+// whose keys are missing stay as they are.
+func decode(buf []byte, p payload) error {
+	if len(buf) == 0 {
+		buf = []byte{majorMap << 5}
+	}
+	c := coder{decoder: decoder{buf: buf}, reading: true}
+	c.entries = c.expect(majorMap, "a map")
+	p.fields(&c)
+	c.at(rest)
+	if c.pos != len(buf) {
+		c.fail(ErrPayload, "bytes left over")
+	}
+	return c.err
+}
+
+// at comes before the value of a field. It writes the key, or looks for it and says whether its value is to be read.
+func (c *coder) at(key uint64) bool {
+	if key == item {
+		return c.err == nil
+	}
+	if !c.reading {
+		c.out = append(c.out, byte(key))
+		c.entries++
+		return true
+	}
+	for c.err == nil && (c.ahead || c.entries > 0) {
+		switch {
+		case !c.ahead:
+			k := c.uint(item - 1)
+			if k < c.next {
+				c.fail(ErrPayload, "keys not ascending")
+			}
+			c.next, c.ahead, c.entries = k+1, true, c.entries-1
+		case c.next-1 > key:
+			return false
+		case c.next-1 == key:
+			c.ahead = false
+			return true
+		default:
+			c.skip(0)
+			c.ahead = false
+		}
+	}
+	return false
+}
+
+// check refuses what was read where ok is false. The writer is trusted.
+func (c *coder) check(ok bool, why string) {
+	if c.reading && !ok {
+		c.fail(ErrPayload, why)
+	}
+}
+
+// number is an unsigned integer up to most. A negative one is written as 0.
+func number[T uint16 | uint32 | uint64 | int | int64 | Status](c *coder, key uint64, v *T, most uint64) {
+	switch {
+	case !c.at(key):
+	case c.reading:
+		*v = T(c.uint(most))
+	default:
+		c.out = appendHead(c.out, majorUint, uint64(max(*v, 0)))
+	}
+}
+
+func (c *coder) flag(key uint64, v *bool) {
+	switch {
+	case !c.at(key):
+	case c.reading:
+		*v = c.bool()
+	case *v:
+		c.out = append(c.out, cborTrue)
+	default:
+		c.out = append(c.out, cborFalse)
+	}
+}
+
+// text is a text of up to most bytes. A longer one is not written.
+func (c *coder) text(key uint64, v *string, most int) {
+	switch {
+	case !c.at(key):
+	case c.reading:
+		*v = c.decoder.text(most)
+	case len(*v) > most || !utf8.ValidString(*v):
+		c.err = fmt.Errorf("%w: text of %d bytes", ErrValue, len(*v))
+	default:
+		c.out = appendString(c.out, *v, true)
+	}
+}
+
+// note is a text for a person: what is too long of it is cut off, between characters.
+func (c *coder) note(key uint64, v *string) {
+	if !c.reading {
+		cut := clip(*v)
+		v = &cut
+	}
+	c.text(key, v, MaxText)
+}
+
+func clip(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) <= MaxText {
+		return s
+	}
+	end := MaxText
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
+}
+
+// list is an array of up to most elements, each of width items.
+func list[T any](c *coder, key uint64, v *[]T, most, width int, element func(*coder, *T)) {
+	if !c.at(key) {
+		return
+	}
+	if c.reading {
+		n := c.array(most * width)
+		c.check(n%width == 0, "array ends within an element")
+		if n >= width {
+			*v = make([]T, n/width)
+		}
+	} else {
+		c.out = appendHead(c.out, majorArray, uint64(len(*v)*width))
+	}
+	for i := range *v {
+		if element(c, &(*v)[i]); c.err != nil {
+			return
+		}
+	}
+}
+
+// names is an array of names of columns or types.
+func (c *coder) names(key uint64, v *[]string) {
+	list(c, key, v, MaxColumns, 1, func(c *coder, name *string) { c.text(item, name, MaxName) })
+}
+
+// items is an array of name, value, name, value, …
+func (c *coder) items(key uint64, v *[]StateItem, most int) {
+	list(c, key, v, most, 2, func(c *coder, it *StateItem) {
+		c.text(item, &it.Name, MaxName)
+		if c.reading {
+			it.Value = c.value()
+		} else if c.err == nil {
+			c.out, c.err = appendValue(c.out, it.Value, false)
+		}
+	})
+}
+
+// values is an array of SQL values. Rows pass here, so it is a loop of its own.
+func (c *coder) values(key uint64, v *[]any) {
+	if !c.at(key) {
+		return
+	}
+	if c.reading {
+		if n := c.array(MaxValues); n > 0 {
+			*v = make([]any, n)
+		}
+		for i := range *v {
+			if (*v)[i] = c.value(); c.err != nil {
+				return
+			}
+		}
+		return
+	}
+	if len(*v) > MaxValues {
+		c.err = ErrLimit
+	}
+	c.out = appendHead(c.out, majorArray, uint64(len(*v)))
+	for _, x := range *v {
+		if c.err != nil {
+			return
+		}
+		c.out, c.err = appendValue(c.out, x, false)
+	}
+}
+
+// counts is an array of name, number, name, number, …, names ascending.
+func (c *coder) counts(key uint64, v *map[string]uint64) {
+	type count struct {
+		name string
+		n    uint64
+	}
+	var counts []count
+	if !c.reading {
+		for _, name := range slices.Sorted(maps.Keys(*v)) {
+			counts = append(counts, count{name, (*v)[name]})
+		}
+	}
+	last := ""
+	list(c, key, &counts, maxOps, 2, func(c *coder, e *count) {
+		c.text(item, &e.name, MaxName)
+		number(c, item, &e.n, math.MaxUint64)
+		c.check(e.name > last, "names not ascending")
+		last = e.name
+	})
+	if c.reading && len(counts) > 0 {
+		*v = make(map[string]uint64, len(counts))
+		for _, e := range counts {
+			(*v)[e.name] = e.n
+		}
+	}
+}
