@@ -334,8 +334,10 @@ func (p *Pool) run(ctx context.Context, batch []*task) (statuses []protocol.Stat
 		if v := recover(); v != nil {
 			p.o.Logger.Error().Str("point", batch[0].Point).Stringer("op", batch[0].Message.Op).Int("requests", len(batch)).
 				Str("panic", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("a request panicked")
-			for _, t := range batch {
-				t.fail(ErrInternal)
+			for i, t := range batch {
+				if !t.answered {
+					statuses[i] = t.fail(ErrInternal)
+				}
 			}
 		}
 	}()
