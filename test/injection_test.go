@@ -236,7 +236,7 @@ func naughtyStates(t *testing.T, c *modernClient, all []string) {
 func naughtyNames(t *testing.T, w *world, all []string) {
 	t.Helper()
 	names := slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "" || len(s) > 64 || !utf8.ValidString(s) })
-	for batch := range slices.Chunk(names, 50) { // a refusal takes its time, so they are refused side by side
+	for batch := range slices.Chunk(names, 150) { // a refusal takes its time, so they are refused side by side
 		var clients []*modernClient
 		for _, name := range batch {
 			clients = append(clients, w.knock(name))
@@ -282,7 +282,7 @@ func naughtySeedEra(t *testing.T, w *world, address string, all []string) {
 			t.Errorf("the table %q gives %+v", text, r)
 		}
 	}
-	for batch := range slices.Chunk(all, 50) {
+	for batch := range slices.Chunk(all, 150) {
 		var clients []*legacyClient
 		for _, text := range batch {
 			stranger := dialLegacy(t, address, pyliteral.Python2)
