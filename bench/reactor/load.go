@@ -108,8 +108,11 @@ func (l *load) run(warmUp, d time.Duration, mark func()) (answers int, elapsed t
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil || n == 0 {
-			return 0, 0, fmt.Errorf("%d connections without an answer for 5 s: %v", busy, err)
+		if err != nil {
+			return 0, 0, fmt.Errorf("epoll_wait: %w", err)
+		}
+		if n == 0 {
+			return 0, 0, fmt.Errorf("%d connections without an answer for 5 s", busy)
 		}
 		now := time.Since(start)
 		if !counted && now >= warmUp {
