@@ -13,6 +13,7 @@ type Limits struct {
 	Depth    int // containers within each other; 0 = DefaultDepth
 	Elements int // values in all; 0 = DefaultElements
 	Spans    Spans
+	JSON     bool // src is JSON, as json.Valid has it: read its names and its escapes
 }
 
 // The bounds taken for a zero in Limits.

@@ -278,3 +278,19 @@ func TestDetect(t *testing.T) {
 		}
 	}
 }
+
+// JSON is read with its own names and escapes.
+func TestParseJSON(t *testing.T) {
+	src := `{"a\/\ud83d\ude00": [null, true, false, -1.5e3, "\u4e2d\"'"]}`
+	want := NewDict(Str("a/😀"), List{nil, true, false, -1500.0, Str("中\"'")})
+	n, err := Parse([]byte(src), Limits{JSON: true})
+	if err != nil || !cmp.Equal(want, n.Value, same...) {
+		t.Errorf("%v %v", n, err)
+	}
+	if _, err := Parse([]byte(src), Limits{}); err == nil {
+		t.Error("a literal has names of JSON")
+	}
+	if _, err := Parse([]byte(`"\x41"`), Limits{JSON: true}); err == nil {
+		t.Error("JSON has escapes of Python")
+	}
+}

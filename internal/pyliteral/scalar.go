@@ -97,6 +97,12 @@ func (p *parser) name() (Value, error) {
 		p.pos++
 	}
 	word := p.src[start:p.pos]
+	switch w := string(word); {
+	case p.lim.JSON && w == "null":
+		return nil, nil
+	case p.lim.JSON && (w == "true" || w == "false"):
+		return w == "true", nil
+	}
 	switch string(word) {
 	case "None":
 		return nil, nil

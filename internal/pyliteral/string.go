@@ -2,6 +2,7 @@ package pyliteral
 
 import (
 	"bytes"
+	"encoding/json"
 	"unicode/utf8"
 )
 
@@ -118,6 +119,9 @@ func (p *parser) one() ([]byte, strKind, error) {
 		case c == quote[0] && bytes.HasPrefix(p.src[p.pos:], quote):
 			text := p.src[body:p.pos]
 			p.pos += len(quote)
+			if p.lim.JSON {
+				return p.json(start, k)
+			}
 			if plain {
 				return text, k, nil
 			}
@@ -126,6 +130,15 @@ func (p *parser) one() ([]byte, strKind, error) {
 		}
 	}
 	return nil, k, p.fail(start, "this string does not end")
+}
+
+// json reads the string of JSON that began at start.
+func (p *parser) json(start int, k strKind) ([]byte, strKind, error) {
+	var s string
+	if err := json.Unmarshal(p.src[start:p.pos], &s); err != nil {
+		return nil, k, p.fail(start, "no string of JSON")
+	}
+	return []byte(s), k, nil
 }
 
 // unescape returns the value of a string body that began at offset at.
