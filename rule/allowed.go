@@ -2,150 +2,127 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // verbs are the statements that a rule may run, by their first word.
-var verbs = map[string]Op{"select": Select, "with": Select, "insert": Insert, "update": Update, "delete": Delete, "replace": Replace}
+var verbs = map[string]Op{"select": Select, "insert": Insert, "update": Update, "delete": Delete, "replace": Replace}
 
 // shape checks that the tokens are one statement with its brackets closed, and
 // takes the last semicolon away.
-func (c *compiler) shape(a *analysis) bool {
-	p, src := a.script.phase, a.script.src
-	for n := len(a.toks); n > 0 && a.toks[n-1].is(";"); n-- {
-		a.toks = a.toks[:n-1]
-	}
-	if len(a.toks) == 0 {
-		c.at(Error, MissingPhase, p, src, 0, "there is no statement here", "write one, or remove it")
+func (c *compiler) shape(s *script) bool {
+	bad := func(at int, code Code, msg, fix string) bool {
+		c.at(s, at, Error, code, msg, fix)
 		return false
 	}
-	var open []int
-	for i := range a.toks {
-		switch t := &a.toks[i]; {
+	for n := len(s.toks); n > 0 && s.toks[n-1].is(";"); n-- {
+		s.toks = s.toks[:n-1]
+	}
+	if len(s.toks) == 0 {
+		return bad(0, MissingPhase, "there is no statement here", "write one, or remove it")
+	}
+	for _, t := range s.toks {
+		switch {
 		case t.is(";"):
-			c.at(Error, SeveralStatements, p, src, t.from, "a second statement begins here; one is run", "give it a section of its own, or remove it")
-			return false
-		case t.is("("):
-			open = append(open, t.from)
-		case t.is(")") && len(open) == 0:
-			c.at(Error, BadSQL, p, src, t.from, "a ) without its (", "")
-			return false
-		case t.is(")"):
-			open = open[:len(open)-1]
+			return bad(t.from, SeveralStatements, "a second statement begins here; one is run", "give it a section of its own, or remove it")
+		case t.depth < 0:
+			return bad(t.from, BadSQL, "a ) without its (", "")
 		}
 	}
-	if len(open) > 0 {
-		c.at(Error, BadSQL, p, src, open[len(open)-1], "a ( that is not closed", "")
-		return false
+	for i, depth := len(s.toks)-1, 0; i >= 0; i-- {
+		switch t := &s.toks[i]; {
+		case t.is(")"):
+			depth++
+		case t.is("("):
+			if depth--; depth < 0 {
+				return bad(t.from, BadSQL, "a ( that is not closed", "")
+			}
+		}
 	}
 	return true
 }
 
 // allowed checks that the statement is of a kind its phase runs and asks for
 // nothing a rule may not have.
-func (c *compiler) allowed(a *analysis) bool {
-	before := len(c.out)
-	p, src := a.script.phase, a.script.src
-	at, first := 0, &a.toks[0]
-	for first.is("(") && at+1 < len(a.toks) {
+func (c *compiler) allowed(s *script) bool {
+	before, at := c.errors, 0
+	for at+1 < len(s.toks) && s.toks[at].is("(") {
 		at++
-		first = &a.toks[at]
 	}
+	first := &s.toks[at]
 	op, known := verbs[first.value]
-	if first.kind != tokWord || !known || at > 0 && op != Select || op == Select && first.is("with") && !withSelects(a.toks) {
-		c.at(Error, NotAllowed, p, src, first.from, fmt.Sprintf("%s is not run by a rule", firstWords(src.text, first)), allowedHere(p))
+	if first.is("with") {
+		op, known = Select, withSelects(s.toks)
+	}
+	here := s.phase.String() + " is insert, update, delete or replace"
+	if s.phase == upside {
+		here = "upside is a select"
+	}
+	if first.kind != tokWord || !known || at > 0 && op != Select {
+		c.at(s, first.from, Error, NotAllowed, firstWords(s.src.text[first.from:])+" is not run by a rule", here)
 		return false
 	}
-	if (op == Select) != (p == upside) {
-		c.at(Error, NotAllowed, p, src, first.from, fmt.Sprintf("%s does not belong to %s", op, p), allowedHere(p))
+	if (op == Select) != (s.phase == upside) {
+		c.at(s, first.from, Error, NotAllowed, fmt.Sprintf("%s does not belong to %s", op, s.phase), here)
 		return false
 	}
-	a.op = op
-	if named := a.script.op; named != "" && named != op.String() {
-		c.at(Error, BadOperation, p, src, first.from, fmt.Sprintf("the statement is %s, its operation says %s", op, named), "make them agree")
+	s.verb = op
+	if s.op != "" && s.op != op.String() {
+		c.at(s, first.from, Error, BadOperation, fmt.Sprintf("the statement is %s, its operation says %s", op, s.op), "make them agree")
 	}
-	for i := range a.toks {
-		c.forbidden(a, i)
+	for i := range s.toks {
+		c.forbidden(s, i)
 	}
-	return !c.failedSince(before)
-}
-
-func allowedHere(p phase) string {
-	if p == upside {
-		return "upside is a select"
-	}
-	return p.String() + " is insert, update, delete or replace"
+	return c.errors == before
 }
 
 // firstWords is the statement's beginning for a message.
-func firstWords(text string, t *token) string {
-	s := strings.Join(strings.Fields(text[t.from:min(len(text), t.from+24)]), " ")
-	if f := strings.Fields(s); len(f) > 2 {
-		s = f[0] + " " + f[1]
-	}
-	return strings.ToUpper(strings.ToValidUTF8(s, ""))
+func firstWords(text string) string {
+	words := strings.Fields(text[:min(len(text), 24)])
+	return strings.ToUpper(strings.ToValidUTF8(strings.Join(words[:min(len(words), 2)], " "), ""))
 }
 
 // withSelects reports whether what follows the common table expressions is a select.
 func withSelects(toks []token) bool {
-	depth := 0
-	for i := range toks {
-		switch t := &toks[i]; {
-		case t.is("("):
-			depth++
-		case t.is(")"):
-			depth--
-		case depth == 0 && (t.is("update") || t.is("delete") || t.is("insert") || t.is("replace")):
-			return false
-		case depth == 0 && t.is("select"):
-			return true
-		}
-	}
-	return false
+	i := slices.IndexFunc(toks, func(t token) bool {
+		return t.depth == 0 && t.isAny("select", "update", "delete", "insert", "replace")
+	})
+	return i >= 0 && toks[i].is("select")
 }
 
 // forbiddenFunctions wait, lock, read files or step out of the database.
-var forbiddenFunctions = map[string]bool{
-	"sleep": true, "benchmark": true, "get_lock": true, "release_lock": true, "release_all_locks": true, "is_free_lock": true,
-	"is_used_lock": true, "load_file": true, "master_pos_wait": true, "source_pos_wait": true, "master_gtid_wait": true,
-	"wait_for_executed_gtid_set": true, "wait_until_sql_thread_after_gtids": true, "setval": true, "sys_exec": true, "sys_eval": true,
-}
+var forbiddenFunctions = wordSet(`sleep benchmark get_lock release_lock release_all_locks is_free_lock is_used_lock load_file
+ master_pos_wait source_pos_wait master_gtid_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids setval
+ sys_exec sys_eval`)
 
 // forbidden refuses the token at i where it would reach outside the transaction.
-func (c *compiler) forbidden(a *analysis, i int) {
-	p, src, t := a.script.phase, a.script.src, &a.toks[i]
-	clause := func(what, fix string) { c.at(Error, ForbiddenClause, p, src, t.from, what, fix) }
-	next := func(w string) bool { return i+1 < len(a.toks) && a.toks[i+1].is(w) }
-	prev := func(w string) bool { return i > 0 && a.toks[i-1].is(w) }
+func (c *compiler) forbidden(s *script, i int) {
+	t, next := &s.toks[i], s.tok(i+1)
+	clause := func(what, fix string) { c.at(s, t.from, Error, ForbiddenClause, what, fix) }
 	switch {
-	case t.kind == tokVariable && !isTimeZone(a.toks[i:]):
+	case t.kind == tokVariable && !s.isTimeZone(i):
 		clause("variables outlive the statement and are not used by rules", "use a parameter such as :state.name or :now")
 	case t.is(":="):
 		clause("an assignment to a variable", "remove it")
-	case t.isName() && next("(") && forbiddenFunctions[strings.ToLower(t.value)]:
-		c.at(Error, ForbiddenFunction, p, src, t.from, t.value+"() may not be called by a rule", "remove the call")
-	case t.is("into") && (a.op == Select || !afterInsert(a.toks, i)) && !prev("."):
+	case t.isName() && next.is("(") && forbiddenFunctions[strings.ToLower(t.value)]:
+		c.at(s, t.from, Error, ForbiddenFunction, t.value+"() may not be called by a rule", "remove the call")
+	case s.tok(i - 1).is("."): // a column of that name
+	case t.is("into") && (s.verb == Select || i >= afterModifiers(s.toks)):
 		clause("INTO sends the result to a file or a variable", "remove it; upside's rows are what is sent")
-	case t.is("returning") && a.op != Select && !prev("."):
+	case t.is("returning") && s.verb != Select:
 		clause("RETURNING gives rows back where none are read", "remove it")
-	case t.is("procedure") && a.op == Select && !prev("."):
+	case t.is("procedure") && s.verb == Select:
 		clause("PROCEDURE is not used by rules", "remove it")
-	case a.op == Select && (t.is("for") && (next("update") || next("share")) || t.is("lock") && next("in")):
-		c.at(Warning, LockingRead, p, src, t.from, "the select locks the rows it reads until the batch ends", "remove the clause unless that is meant")
+	case s.verb == Select && (t.is("for") && next.isAny("update", "share") || t.is("lock") && next.is("in")):
+		c.at(s, t.from, Warning, LockingRead, "the select locks the rows it reads until the batch ends",
+			"remove the clause unless that is meant")
 	}
 }
 
-// isTimeZone reports whether the tokens begin with @@session.time_zone or
-// @@global.time_zone, which generated statements read and which an edited copy of
-// one may keep.
-func isTimeZone(toks []token) bool {
-	return len(toks) > 2 && (strings.EqualFold(toks[0].value, "@@session") || strings.EqualFold(toks[0].value, "@@global")) &&
-		toks[1].is(".") && toks[2].is("time_zone")
-}
-
-// afterInsert reports whether `into` at i belongs to the statement's own insert.
-func afterInsert(toks []token, i int) bool {
-	for i--; i > 0 && (toks[i].is("ignore") || toks[i].is("low_priority") || toks[i].is("high_priority") || toks[i].is("delayed")); i-- {
-	}
-	return i == 0
+// isTimeZone reports whether @@session.time_zone or @@global.time_zone stands at i, which
+// generated statements read and which an edited copy of one may keep.
+func (s *script) isTimeZone(i int) bool {
+	return (strings.EqualFold(s.toks[i].value, "@@session") || strings.EqualFold(s.toks[i].value, "@@global")) &&
+		s.tok(i+1).is(".") && s.tok(i+2).is("time_zone")
 }

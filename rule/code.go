@@ -58,3 +58,6 @@ const (
 
 // String is the number as it is printed everywhere: SG0104.
 func (c Code) String() string { return fmt.Sprintf("SG%04d", uint16(c)) }
+
+// MarshalText makes the number a text in JSON.
+func (c Code) MarshalText() ([]byte, error) { return []byte(c.String()), nil }

@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -16,28 +15,22 @@ const (
 	Error
 )
 
-func (s Severity) String() string {
-	switch s {
-	case Error:
-		return "error"
-	case Warning:
-		return "warning"
-	default:
-		return "info"
-	}
-}
+func (s Severity) String() string { return [...]string{"info", "warning", "error"}[s] }
+
+// MarshalText makes the severity a word in JSON.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Diagnostic is one thing to say about a row of sync_control.
 type Diagnostic struct {
-	Code     Code
-	Severity Severity
-	RuleID   uint64
-	Column   string // sync_sql, sync_field, …
-	Section  string // upside, downside or update_state; "" when the column has no sections
-	Line     int    // 1-based line in the column as it was written; 0 is the column as a whole
-	Col      int    // 1-based, in characters
-	Message  string // what is wrong
-	Fix      string // what would cure it; may be empty
+	Code     Code     `json:"code"`
+	Severity Severity `json:"severity"`
+	RuleID   uint64   `json:"rule_id"`
+	Column   string   `json:"column,omitempty"`  // sync_sql, sync_field, …
+	Section  string   `json:"section,omitempty"` // upside, downside or update_state; "" when the column has no sections
+	Line     int      `json:"line,omitempty"`    // 1-based line in the column as it was written; 0 is the column as a whole
+	Col      int      `json:"col,omitempty"`     // 1-based, in characters
+	Message  string   `json:"message"`           // what is wrong
+	Fix      string   `json:"fix,omitempty"`     // what would cure it; may be empty
 }
 
 // String is the one line that every tool prints:
@@ -60,21 +53,6 @@ func (d Diagnostic) String() string {
 		b.WriteString("; " + d.Fix)
 	}
 	return b.String()
-}
-
-// MarshalJSON writes the code and the severity as words.
-func (d Diagnostic) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Code     string `json:"code"`
-		Severity string `json:"severity"`
-		RuleID   uint64 `json:"rule_id"`
-		Column   string `json:"column,omitempty"`
-		Section  string `json:"section,omitempty"`
-		Line     int    `json:"line,omitempty"`
-		Col      int    `json:"col,omitempty"`
-		Message  string `json:"message"`
-		Fix      string `json:"fix,omitempty"`
-	}{d.Code.String(), d.Severity.String(), d.RuleID, d.Column, d.Section, d.Line, d.Col, d.Message, d.Fix})
 }
 
 // Worst is the highest severity of the diagnostics; ok is false when there are none.

@@ -2,11 +2,8 @@ package rule
 
 import (
 	"regexp"
-	"strconv"
 	"strings"
 )
-
-func itoa(id uint64) string { return strconv.FormatUint(id, 10) }
 
 var (
 	quotedName = regexp.MustCompile("'([^']*)'")
@@ -16,63 +13,57 @@ var (
 // Explain turns what the database's PREPARE said about a statement of the plan, its
 // error number and message, into a diagnostic with the place in sync_sql. t may be nil.
 func Explain(p *Plan, s *Statement, t *Table, number uint16, message string) Diagnostic {
-	c := &compiler{row: p.Row, table: t, plan: p}
-	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: p.section(s),
+	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: s.phase.String(),
 		Line: s.Line, Col: s.Col, Message: message}
 	name := ""
 	if m := quotedName.FindStringSubmatch(message); m != nil {
-		name = m[1][strings.LastIndexByte(m[1], '.')+1:]
+		name = baseName(m[1])
 	}
+	at := -1
 	switch number {
 	case 1054: // ER_BAD_FIELD_ERROR
-		d.Code, d.Message, d.Fix = UnknownColumn, "unknown column "+name, c.didYouMean(name)
-		d.Line, d.Col = s.locate(name)
+		d.Code, d.Message = UnknownColumn, "unknown column "+name
+		d.Fix = (&compiler{table: t}).didYouMean(name)
+		at = s.locate(name)
 	case 1146: // ER_NO_SUCH_TABLE
 		d.Code, d.Message = UnknownTable, "unknown table "+name
-		d.Line, d.Col = s.locate(name)
+		at = s.locate(name)
 	case 1064: // ER_PARSE_ERROR
 		d.Code, d.Message = BadSQL, "the database cannot read the statement"
 		if m := nearText.FindStringSubmatch(message); m != nil {
-			d.Message += " at " + strings.SplitN(m[1], "\n", 2)[0]
-			d.Line, d.Col = s.near(m[1])
+			line, _, _ := strings.Cut(m[1], "\n")
+			d.Message += " at " + line
+			at = s.near(m[1])
 		}
+	}
+	if at >= 0 {
+		d.Line, d.Col = s.text.position(at)
 	}
 	return d
 }
 
-// section is the phase that a statement of the plan belongs to.
-func (p *Plan) section(s *Statement) string {
-	for i, all := range [...][]Statement{p.Upside, p.Downside, p.UpdateState} {
-		for j := range all {
-			if &all[j] == s || all[j].Start != nil && all[j].Start == s || all[j].SQL == s.SQL {
-				return phase(i).String()
-			}
-		}
-	}
-	return ""
-}
-
-// locate is where a name stands in sync_sql; the statement's beginning when it is
-// not found there.
-func (s *Statement) locate(name string) (line, col int) {
+// locate is where a name stands in the statement's text, or -1.
+func (s *Statement) locate(name string) int {
 	if s.text != nil {
 		toks, _ := lex(s.text.text)
 		for i := range toks {
 			if toks[i].isName() && sameName(toks[i].value, name) {
-				return s.text.position(toks[i].from)
+				return toks[i].from
 			}
 		}
 	}
-	return s.Line, s.Col
+	return -1
 }
 
-// near is where the rest of a statement begins, as a syntax error quotes it.
-func (s *Statement) near(rest string) (line, col int) {
-	if s.text != nil {
-		rest, _, _ = strings.Cut(rest, "?")
-		if at := strings.Index(s.text.text[s.start:], strings.TrimRight(rest, " \n")); at >= 0 && rest != "" {
-			return s.text.position(s.start + at)
-		}
+// near is where the rest of a statement begins, as a syntax error quotes it, or -1.
+func (s *Statement) near(rest string) int {
+	rest, _, _ = strings.Cut(rest, "?")
+	if s.text == nil || rest == "" {
+		return -1
 	}
-	return s.Line, s.Col
+	at := strings.Index(s.text.text[s.start:], strings.TrimRight(rest, " \n"))
+	if at < 0 {
+		return -1
+	}
+	return s.start + at
 }

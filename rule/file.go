@@ -3,6 +3,7 @@ package rule
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -12,10 +13,10 @@ const maxFileName = 200
 // file compiles a file operation: `NAME [FORMAT [FIELD,…]]`. Without a format the
 // name's ending decides; what is neither .csv, .tsv nor .jsonl is lines, as the
 // seed's black list was.
-func (c *compiler) file(s *script) (Statement, bool) {
+func (c *compiler) file(s *script) (st Statement, ok bool) {
 	bad := func(msg, fix string) (Statement, bool) {
-		c.at(Error, BadFile, s.phase, s.src, 0, msg, fix)
-		return Statement{}, false
+		c.at(s, 0, Error, BadFile, msg, fix)
+		return st, false
 	}
 	if s.phase != downside {
 		return bad("a file is written at downside only", "")
@@ -32,46 +33,39 @@ func (c *compiler) file(s *script) (Statement, bool) {
 		return bad(fmt.Sprintf("the file name %q %s", f.Name, why), "name a file inside the configured directory, like lists/black.txt")
 	}
 	if len(words) > 1 {
-		switch f.Format = FileFormat(strings.ToLower(words[1])); f.Format {
-		case CSV, TSV, JSONL, Lines:
-		default:
+		f.Format = FileFormat(strings.ToLower(words[1]))
+		if !slices.Contains([]FileFormat{CSV, TSV, JSONL, Lines}, f.Format) {
 			return bad(fmt.Sprintf("there is no format %q", words[1]), "the formats are csv, tsv, jsonl and lines")
 		}
 	}
-	if !c.fileFields(s, f, words) {
-		return Statement{}, false
+	for _, name := range c.fileFields(s, words) {
+		i := c.fieldIndex(name)
+		if i < 0 {
+			c.at(s, 0, Error, UnknownField, "there is no field "+name+" to write to the file", hint(name, c.plan.Fields))
+			return st, false
+		}
+		f.Fields = append(f.Fields, i)
 	}
-	st := Statement{Op: OpFile, File: f, text: s.src}
+	if f.Format == Lines && len(f.Fields) != 1 {
+		return bad("lines holds one value a line, the rule has "+plural(len(f.Fields), "field"), "name the field: "+f.Name+" lines FIELD")
+	}
+	st = Statement{Op: OpFile, File: f, phase: downside, text: s.src}
 	st.Line, st.Col = s.src.position(0)
 	return st, true
 }
 
 // fileFields are the fields named behind the format, those of sync_patch_field, or all.
-func (c *compiler) fileFields(s *script, f *File, words []string) bool {
-	var names []string
-	switch {
-	case len(words) == 3:
-		names = strings.Split(words[2], ",")
-	case s.seed != nil && len(s.seed.entries) > 0:
-		for _, e := range s.seed.entries {
-			names = append(names, e.field)
-		}
-	default:
-		names = c.plan.Fields
+func (c *compiler) fileFields(s *script, words []string) (names []string) {
+	if len(words) == 3 {
+		return strings.Split(words[2], ",")
 	}
-	for _, name := range names {
-		i := c.fieldIndex(name)
-		if i < 0 {
-			c.at(Error, UnknownField, s.phase, s.src, 0, "there is no field "+name+" to write to the file", c.didYouMeanField(name))
-			return false
-		}
-		f.Fields = append(f.Fields, i)
+	if s.seed == nil || len(s.seed.entries) == 0 {
+		return c.plan.Fields
 	}
-	if f.Format == Lines && len(f.Fields) != 1 {
-		c.at(Error, BadFile, s.phase, s.src, 0, fmt.Sprintf("lines holds one value a line, the rule has %s", plural(len(f.Fields), "field")), "name the field: "+f.Name+" lines FIELD")
-		return false
+	for _, e := range s.seed.entries {
+		names = append(names, e.field)
 	}
-	return true
+	return names
 }
 
 func formatOf(name string) FileFormat {
@@ -88,18 +82,16 @@ func formatOf(name string) FileFormat {
 
 // badFileName says why a name could leave the directory or surprise a file system.
 func badFileName(name string) string {
+	odd := func(r rune) bool { return r < ' ' || strings.ContainsRune(`\:*?"<>|`, r) }
 	switch {
 	case len(name) > maxFileName:
 		return "is too long"
-	case strings.ContainsAny(name, "\\:*?\"<>|\x00") || strings.IndexFunc(name, func(r rune) bool { return r < ' ' }) >= 0:
+	case strings.ContainsFunc(name, odd):
 		return "has a character that not every file system takes"
 	case path.IsAbs(name) || path.Clean(name) != name || name == "." || name == ".." || strings.HasPrefix(name, "../"):
 		return "leaves the directory"
-	}
-	for _, part := range strings.Split(name, "/") {
-		if strings.HasPrefix(part, ".") {
-			return "is hidden"
-		}
+	case strings.HasPrefix(name, ".") || strings.Contains(name, "/."):
+		return "is hidden"
 	}
 	return ""
 }

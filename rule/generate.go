@@ -13,7 +13,8 @@ const DefaultLag = 2 * time.Second
 // generate writes the statements of an empty sync_sql from the table's facts.
 func (c *compiler) generate() {
 	if c.table == nil {
-		c.column(Error, NoTableFacts, "sync_table", "the columns of "+c.row.Table+" are not known, so nothing can be generated", "create the table, or write sync_sql")
+		c.column(Error, NoTableFacts, "sync_table", "the columns of "+c.row.Table+" are not known, so nothing can be generated",
+			"create the table, or write sync_sql")
 		return
 	}
 	key := c.table.PrimaryKey()
@@ -31,7 +32,7 @@ func (c *compiler) generate() {
 			c.column(Error, UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
 		}
 	}
-	if c.failed() {
+	if c.errors > 0 {
 		return
 	}
 	if c.row.mainPhase() == upside {
@@ -41,56 +42,61 @@ func (c *compiler) generate() {
 	}
 }
 
+// statementOf makes a statement of SQL that was written here, which needs no checks.
+func (c *compiler) statementOf(verb Op, sql string) Statement {
+	s := &script{phase: c.row.mainPhase(), verb: verb, src: &source{text: sql, column: sql}}
+	s.all, _ = lex(sql)
+	s.toks = s.all
+	c.placeholders(s)
+	st := s.render()
+	c.insertParts(s, &st)
+	st.text, st.start, st.Line, st.Col = nil, 0, 0, 0
+	return st
+}
+
 // generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and
 // b > ?), which both MariaDB and MySQL turn into index ranges; a row value
 // (a, b) > (?, ?) they do not.
 func (c *compiler) generateUpside(key []string) {
-	cursor, bound := key, ""
+	names, bound := key, ""
 	if mark := c.watermark(); mark != nil {
-		cursor = []string{mark.Name}
+		names = []string{mark.Name}
 		for _, k := range key {
 			if !sameName(k, mark.Name) {
-				cursor = append(cursor, k)
+				names = append(names, k)
 			}
 		}
-		c.plan.Lag = DefaultLag
-		if c.hasLag {
-			c.plan.Lag = c.lag
-		}
-		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.plan.Lag/time.Second))
+		c.plan.Lag = c.lag
+		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.lag/time.Second))
 		if !c.table.hasKeyOn(mark.Name) {
-			c.column(Warning, NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table", c.indexFix(cursor))
+			c.column(Warning, NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table",
+				c.indexFix(names...))
 		}
 	}
-	var names []string
-	for _, n := range cursor {
+	var cursor []*Column
+	var order []string
+	for _, n := range names {
 		col := c.table.Column(n)
 		if col == nil || col.Type == "bit" {
 			c.column(Error, UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
 			return
 		}
 		if keyExpr(col) != quote(col.Name) {
-			c.column(Warning, NoWatermarkIndex, "sync_table", "the key "+n+" is "+col.Type+" and is read in the order of its text, without the index", "use a varchar key")
+			c.column(Warning, NoWatermarkIndex, "sync_table",
+				"the key "+n+" is "+col.Type+" and is read in the order of its text, without the index", "use a varchar key")
 		}
-		names = append(names, col.Name)
+		cursor, order = append(cursor, col), append(order, keyExpr(col))
+		c.plan.Cursor = append(c.plan.Cursor, col.Name)
 	}
-	c.plan.Cursor = names
-	where, args := c.keyset(names)
 	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + quoteTable(c.row.Table)
-	tail := "\norder by " + c.orderBy(names) + "\nlimit ?"
-	limit := Arg{Source: Limit, Name: "limit"}
-
-	page := build(Select, head+"\nwhere ("+where+")"+prefixed("\n  and ", bound)+tail, append(args, limit))
-	start := build(Select, head+prefixed("\nwhere ", bound)+tail, []Arg{limit})
+	tail := "\norder by " + strings.Join(order, ", ") + "\nlimit :limit"
+	where, first := "\nwhere ("+keyset(cursor)+")", ""
+	if bound != "" {
+		where, first = where+"\n  and "+bound, "\nwhere "+bound
+	}
+	page, start := c.statementOf(Select, head+where+tail), c.statementOf(Select, head+first+tail)
 	page.Start = &start
 	c.plan.Upside = []Statement{page}
-}
-
-func prefixed(prefix, s string) string {
-	if s == "" {
-		return ""
-	}
-	return prefix + s
 }
 
 // watermark is the update_time column the pages can advance by, or nil with the
@@ -102,15 +108,17 @@ func (c *compiler) watermark() *Column {
 		c.column(Warning, NoWatermark, "sync_table", c.row.Table+" has no update_time: rows are read once, when their key is past the last one",
 			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6) and an index on it")
 	case !isClock(col):
-		c.column(Warning, NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by", "make it datetime(6) or timestamp(6)")
-		col = nil
+		c.column(Warning, NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by",
+			"make it datetime(6) or timestamp(6)")
 	case c.fieldIndex(col.Name) < 0:
 		c.column(Warning, NoWatermark, "sync_field", "update_time is not among the fields, so changed rows are not seen", "add it")
-		col = nil
-	case col.Nullable:
-		c.column(Warning, NullWatermark, "sync_table", "rows whose update_time is null are never read", "make it not null")
+	default:
+		if col.Nullable {
+			c.column(Warning, NullWatermark, "sync_table", "rows whose update_time is null are never read", "make it not null")
+		}
+		return col
 	}
-	return col
+	return nil
 }
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
@@ -125,31 +133,17 @@ func clock(col *Column) string {
 	return "now(6)"
 }
 
-// keyset is the predicate for what comes behind the state in the order of names.
-func (c *compiler) keyset(names []string) (where string, args []Arg) {
-	for i := len(names) - 1; i >= 0; i-- {
-		col := c.table.Column(names[i])
-		arg := Arg{Source: State, Name: col.Name, Value: smallest(col)}
-		past := keyExpr(col) + " > " + keyMark(col)
-		if where == "" {
-			where, args = past, []Arg{arg}
-			continue
-		}
-		if i < len(names)-2 {
-			where = "(" + where + ")"
-		}
-		where = past + " or (" + keyExpr(col) + " = " + keyMark(col) + " and " + where + ")"
-		args = append([]Arg{arg, arg}, args...)
+// keyset is the predicate for what comes behind the state in the order of the columns.
+func keyset(cursor []*Column) string {
+	expr, mark := keyExpr(cursor[0]), keyMark(cursor[0])
+	if len(cursor) == 1 {
+		return expr + " > " + mark
 	}
-	return where, args
-}
-
-func (c *compiler) orderBy(names []string) string {
-	var parts []string
-	for _, n := range names {
-		parts = append(parts, keyExpr(c.table.Column(n)))
+	rest := keyset(cursor[1:])
+	if len(cursor) > 2 {
+		rest = "(" + rest + ")"
 	}
-	return strings.Join(parts, ", ")
+	return expr + " > " + mark + " or (" + expr + " = " + mark + " and " + rest + ")"
 }
 
 // keyExpr is the column as it is ordered and compared. Text uses the column's own
@@ -162,27 +156,25 @@ func keyExpr(col *Column) string {
 	return quote(col.Name)
 }
 
-// keyMark is the placeholder a key is compared to. A DECIMAL travels as text, and
+// keyMark is the state a key is compared to. A DECIMAL travels as text, and
 // compared to text it would be compared as a float.
 func keyMark(col *Column) string {
+	mark := (&Arg{Source: State, Name: col.Name}).named()
 	if col.Type == "decimal" {
-		return "cast(? as " + strings.TrimSuffix(strings.TrimSuffix(col.ColumnType, " zerofill"), " unsigned") + ")"
+		return "cast(" + mark + " as " + strings.TrimSuffix(strings.TrimSuffix(col.ColumnType, " zerofill"), " unsigned") + ")"
 	}
-	return "?"
+	return mark
 }
 
 // generateDownside is an upsert by primary key.
 func (c *compiler) generateDownside(key []string) {
-	var args []Arg
-	var marks, sets []string
-	for i, f := range c.plan.Fields {
+	var values, sets []string
+	for _, f := range c.plan.Fields {
+		value := (&Arg{Source: Field, Name: f}).named()
 		if col := c.table.Column(f); c.row.UpdateTime && sameName(f, updateTimeColumn) && isClock(col) {
-			marks = append(marks, clock(col)) // the clock that generated upsides stay behind
-		} else {
-			arg := Arg{Source: Field, Name: f, Field: i}
-			c.updateTime(downside, &arg)
-			args, marks = append(args, arg), append(marks, "?")
+			value = clock(col) // the clock that generated upsides stay behind
 		}
+		values = append(values, value)
 		if !contains(key, f) {
 			sets = append(sets, quote(f)+" = values("+quote(f)+")")
 		}
@@ -190,33 +182,15 @@ func (c *compiler) generateDownside(key []string) {
 	if len(sets) == 0 {
 		sets = []string{quote(key[0]) + " = " + quote(key[0])}
 	}
-	parts := &InsertParts{
-		Head:  "insert into " + quoteTable(c.row.Table) + " (" + quoteAll(c.plan.Fields) + ")\nvalues ",
-		Tuple: "(" + strings.Join(marks, ", ") + ")",
-		Tail:  "\non duplicate key update " + strings.Join(sets, ", "),
-	}
-	st := build(Insert, parts.Head+parts.Tuple+parts.Tail, args)
-	st.Insert = parts
-	c.plan.Downside = []Statement{st}
+	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+quoteTable(c.row.Table)+" ("+quoteAll(c.plan.Fields)+
+		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
 		c.column(Warning, UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
 	}
 	if col := c.table.Column(key[0]); c.row.Type == Upload && len(key) == 1 && col != nil && col.Auto {
-		c.column(Warning, SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so rows of two points overwrite each other", "add the point's number to the primary key")
+		c.column(Warning, SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so rows of two points overwrite each other",
+			"add the point's number to the primary key")
 	}
-}
-
-// build makes a generated statement; its marks are found in the text, which holds
-// no strings.
-func build(op Op, sql string, args []Arg) Statement {
-	st := Statement{Op: op, SQL: sql, Args: args}
-	toks, _ := lex(sql)
-	for _, t := range toks {
-		if t.kind == tokMark {
-			st.marks = append(st.marks, t.from)
-		}
-	}
-	return st
 }
 
 func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }

@@ -2,90 +2,99 @@ package rule
 
 import "fmt"
 
+// patch is how the seed-era placeholders of one statement are filled: one entry for
+// each field of sync_patch_field.
+type patch struct {
+	given   bool // sync_patch_field or sync_patch_field_value says something about the statement
+	entries []patchEntry
+}
+
+type patchEntry struct {
+	field string
+	kind  string // transfer, carry or fixed
+	value any    // of fixed; the state's name of carry
+}
+
 // patches reads sync_patch_field and sync_patch_field_value for each script.
 //
 // What a phase holds is a list with one list a statement. With one statement the
 // outer list is often missing, because ("x") is no tuple in Python; both are read.
-func (c *compiler) patches(scripts []script) {
+func (c *compiler) patches(scripts []*script) {
 	fields := c.patchColumn("sync_patch_field", c.row.PatchField)
 	values := c.patchColumn("sync_patch_field_value", c.row.PatchFieldValue)
 	var total, seen [3]int
-	for i := range scripts {
-		total[scripts[i].phase]++
+	for _, s := range scripts {
+		total[s.phase]++
 	}
-	for i := range scripts {
-		s := &scripts[i]
-		s.seed = &patch{}
-		nth := seen[s.phase]
+	for _, s := range scripts {
+		nth, alone := seen[s.phase], total[s.phase] == 1
 		seen[s.phase]++
-		f := ofStatement(phaseOf(fields, s.phase), nth, total[s.phase], isTextItem)
-		v := ofStatement(phaseOf(values, s.phase), nth, total[s.phase], isPair)
-		c.patch(s, f, v)
+		c.patch(s, ofStatement(fields, s.phase, nth, alone, isName), ofStatement(values, s.phase, nth, alone, isPair))
 	}
 }
 
 func (c *compiler) patchColumn(column, text string) *node {
-	if text == "" || text == "None" {
+	if blank(text) {
 		return nil
 	}
 	n, _ := c.value(column, text)
-	if n != nil && !n.isDict() && !n.isNull() {
-		c.badValue(column, n.start, "it must be a dict of phases", "write it like {'downside': …}")
+	if n != nil && !isDict(n) {
+		c.badValue(column, n, "it must be a dict of phases", "write it like {'downside': …}")
 		return nil
 	}
 	return n
 }
 
-func phaseOf(n *node, p phase) *node {
-	if n == nil {
-		return nil
-	}
-	return n.get(p.String())
-}
+func isName(n *node) bool { _, ok := text(n); return ok }
 
-func isTextItem(n *node) bool { _, ok := n.text(); return ok }
+func isKind(n *node) bool {
+	s, _ := text(n)
+	return s == "transfer" || s == "carry" || s == "fixed"
+}
 
 // isPair reports whether n is one ("transfer", None), or the word alone.
 func isPair(n *node) bool {
-	if !n.list {
-		return isKind(n)
-	}
-	return len(n.items) > 0 && len(n.items) <= 2 && isKind(&n.items[0]) && !(len(n.items) == 2 && isKind(&n.items[1]))
+	all := items(n)
+	return len(all) > 0 && len(all) <= 2 && isKind(&all[0]) && !(len(all) == 2 && isKind(&all[1]))
 }
 
-// ofStatement finds the nth statement's list in a phase's value.
-func ofStatement(n *node, nth, total int, isElement func(*node) bool) *node {
-	if n == nil || n.isNull() {
+// ofStatement finds the nth statement's list in a column; alone says that the phase
+// has no other. isElement knows what such a list holds.
+func ofStatement(column *node, p phase, nth int, alone bool, isElement func(*node) bool) *node {
+	if column == nil {
 		return nil
 	}
-	if total == 1 && (!n.list || len(n.items) > 0 && isElement(&n.items[0]) || isElement(n)) {
+	n := column.Get(p.String())
+	switch {
+	case n == nil || n.Value == nil:
+		return nil
+	case alone && (!isList(n) || len(n.Items) > 0 && isElement(&n.Items[0]) || isElement(n)):
 		return n
-	}
-	if n.list && nth < len(n.items) && !n.items[nth].isNull() {
-		return &n.items[nth]
+	case isList(n) && nth < len(n.Items) && n.Items[nth].Value != nil:
+		return &n.Items[nth]
 	}
 	return nil
 }
 
 // patch joins the fields and the values of one statement into entries.
 func (c *compiler) patch(s *script, fields, values *node) {
+	s.seed = &patch{given: fields != nil || values != nil}
 	var names []string
 	if fields != nil {
-		var bad *node
-		if names, bad = textList(fields); bad != nil {
-			c.badValue("sync_patch_field", bad.start, "a field must be text", "")
+		var ok bool
+		if names, ok = c.texts("sync_patch_field", fields); !ok {
 			return
 		}
 	}
 	var pairs []node
 	if values != nil {
-		if pairs = values.items; isPair(values) {
+		if pairs = items(values); isPair(values) {
 			pairs = []node{*values}
 		}
 	}
-	s.seed.given = fields != nil || values != nil
 	if len(names) > 0 && len(pairs) > 0 && len(names) != len(pairs) {
-		c.badCount(s, fmt.Sprintf("sync_patch_field names %d fields and sync_patch_field_value has %d entries", len(names), len(pairs)))
+		c.badCount(s, fmt.Sprintf("sync_patch_field names %d fields and sync_patch_field_value has %d entries",
+			len(names), len(pairs)))
 		return
 	}
 	for i := range max(len(names), len(pairs)) {
@@ -101,38 +110,24 @@ func (c *compiler) patch(s *script, fields, values *node) {
 }
 
 func (c *compiler) badCount(s *script, msg string) {
-	c.at(Error, PlaceholderCount, s.phase, s.src, 0, msg, "give each placeholder one field and one entry")
-}
-
-func isKind(n *node) bool {
-	s, _ := n.text()
-	return s == "transfer" || s == "carry" || s == "fixed"
+	c.at(s, 0, Error, PlaceholderCount, msg, "give each placeholder one field and one entry")
 }
 
 // pair reads one entry: ("transfer", None), ("fixed", 7), or the word alone.
 func (c *compiler) pair(e *patchEntry, n *node) bool {
-	kind := n
-	if n.list && len(n.items) > 0 {
-		kind = &n.items[0]
-	}
-	if !isKind(kind) || n.list && len(n.items) > 2 {
-		c.badValue("sync_patch_field_value", n.start, "an entry must be transfer, carry or fixed with its value", `write it like ("transfer", None)`)
+	all := items(n)
+	if len(all) == 0 || len(all) > 2 || !isKind(&all[0]) {
+		c.badValue("sync_patch_field_value", n, "an entry must be transfer, carry or fixed with its value",
+			`write it like ("transfer", None)`)
 		return false
 	}
-	e.kind, _ = kind.text()
-	if n.list && len(n.items) == 2 {
-		v := &n.items[1]
-		if v.list || v.isDict() {
-			c.badValue("sync_patch_field_value", v.start, "an entry's value must be one value", "")
+	e.kind, _ = text(&all[0])
+	if len(all) == 2 {
+		if isList(&all[1]) || isDict(&all[1]) {
+			c.badValue("sync_patch_field_value", &all[1], "an entry's value must be one value", "")
 			return false
 		}
-		e.value = v.value
-		if b, ok := e.value.(bool); ok {
-			e.value = int64(0)
-			if b {
-				e.value = int64(1)
-			}
-		}
+		e.value = scalar(all[1].Value)
 	}
 	return true
 }

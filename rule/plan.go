@@ -31,8 +31,10 @@ const (
 )
 
 func (o Op) String() string {
-	return [...]string{"select", "insert", "update", "delete", "replace", "file"}[o]
+	return opNames[o]
 }
+
+var opNames = []string{"select", "insert", "update", "delete", "replace", "file"}
 
 // Plan is a compiled rule. It is immutable.
 type Plan struct {
@@ -62,6 +64,7 @@ type Statement struct {
 
 	Line, Col int // where it begins in sync_sql; 0 when generated
 
+	phase phase
 	marks []int   // offset of each ? in SQL
 	text  *source // where SQL was cut from; nil when generated
 	start int     // offset of SQL in text
@@ -122,12 +125,7 @@ type Arg struct {
 // PerRow reports whether the statement uses the row in hand, so that it runs once
 // a row; an update_state statement that does not is run once a batch.
 func (s *Statement) PerRow() bool {
-	for i := range s.Args {
-		if s.Args[i].Source == Field {
-			return true
-		}
-	}
-	return s.File != nil
+	return s.File != nil || uses(s.Args, Field)
 }
 
 // Paged reports whether the upside is asked again until a page is short.

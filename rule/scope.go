@@ -2,10 +2,9 @@ package rule
 
 // scope is what one statement reads or writes, as far as its tokens tell.
 type scope struct {
-	table  int          // token of the table's name; -1 when there is none or several
-	single bool         // nothing but that table is mentioned
-	alias  string       // the table's other name
-	skip   map[int]bool // tokens that name no column: tables, aliases, index names
+	table  int    // token of the table's name; -1 when there is none or several
+	single bool   // nothing but that table is mentioned
+	alias  string // the table's other name
 }
 
 // insertShape is an insert or replace cut into its parts, as token indexes.
@@ -17,132 +16,65 @@ type insertShape struct {
 	several     bool // more tuples follow
 }
 
-// readScope finds the table of the statement and whether it is the only one.
-func readScope(toks []token, op Op) scope {
-	s := scope{table: -1, skip: map[int]bool{}}
+// afterModifiers is the token behind the words between an insert and its table.
+func afterModifiers(toks []token) int {
 	i := 1
-	switch op {
-	case Select:
-		i = find(toks, 0, "from") + 1
-		if i == 0 || toks[0].is("(") || toks[0].is("with") {
-			return s
-		}
-	case Delete:
-		if i = find(toks, 0, "from") + 1; i == 0 {
-			return s
-		}
-	default:
-		for i < len(toks) && (toks[i].is("low_priority") || toks[i].is("high_priority") || toks[i].is("delayed") || toks[i].is("ignore") || toks[i].is("into")) {
-			i++
+	for i < len(toks) && toks[i].isAny("low_priority", "high_priority", "delayed", "ignore", "into") {
+		i++
+	}
+	return i
+}
+
+// readScope finds the table of the statement and whether it is the only one.
+func (s *script) readScope() {
+	toks, from := s.toks, find(s.toks, 0, "from")
+	s.scope = scope{table: -1}
+	i := afterModifiers(toks)
+	if s.verb == Select || s.verb == Delete {
+		if i = from + 1; from < 0 || toks[0].isAny("with", "(") {
+			return
 		}
 	}
-	if i >= len(toks) || !toks[i].isName() {
-		return s
+	if !s.tok(i).isName() {
+		return
 	}
-	s.skip[i] = true
+	toks[i].noColumn = true
 	if i+2 < len(toks) && toks[i+1].is(".") {
 		i += 2
-		s.skip[i] = true
+		toks[i].noColumn = true
 	}
-	s.table, s.single = i, countWord(toks, "select") == map[Op]int{Select: 1}[op]
-	s.readAlias(toks, op, i+1)
-	if op == Delete && !isKeyword(&toks[find(toks, 0, "from")-1]) {
-		s.single = false // delete a, b from …
+	s.scope.table = i
+	s.scope.single = countWord(toks, "select") == 0 || s.verb == Select && countWord(toks, "select") == 1
+	if s.verb == Insert || s.verb == Replace {
+		return
 	}
-	return s
+	s.readAlias(i + 1)
+	if s.verb == Delete && !isKeyword(&toks[from-1]) {
+		s.scope.single = false // delete a, b from …
+	}
 }
 
 // readAlias takes `as x` or `x` behind a table and sees whether more tables follow.
-func (s *scope) readAlias(toks []token, op Op, i int) {
-	if op == Insert || op == Replace {
-		return
-	}
-	if i < len(toks) && toks[i].is("as") {
+func (s *script) readAlias(i int) {
+	if s.tok(i).is("as") {
 		i++
 	}
-	if i < len(toks) && toks[i].isName() && !isKeyword(&toks[i]) {
-		s.alias, s.skip[i] = toks[i].value, true
+	if t := s.tok(i); t.isName() && !isKeyword(t) {
+		s.scope.alias, t.noColumn = t.value, true
 		i++
 	}
-	for ; i < len(toks); i++ {
-		switch t := &toks[i]; {
-		case t.is("where"), t.is("group"), t.is("order"), t.is("having"), t.is("limit"), t.is("set"):
+	for ; i < len(s.toks); i++ {
+		switch t := &s.toks[i]; {
+		case t.isAny("where", "group", "order", "having", "limit", "set"):
 			return
-		case t.is(","), t.is("join"), t.is("straight_join"):
-			s.single = false
-		case t.is("index"), t.is("key"), t.is("partition"):
-			for i++; i < len(toks) && !toks[i].is(")"); i++ {
-				s.skip[i] = true
+		case t.isAny(",", "join", "straight_join"):
+			s.scope.single = false
+		case t.isAny("index", "key", "partition"):
+			for i++; i < len(s.toks) && !s.toks[i].is(")"); i++ {
+				s.toks[i].noColumn = true
 			}
 		}
 	}
-}
-
-func countWord(toks []token, w string) (n int) {
-	for i := range toks {
-		if toks[i].is(w) {
-			n++
-		}
-	}
-	return n
-}
-
-// readInsert cuts an insert or replace that follows its table's name with an
-// optional column list and VALUES; nil for SET and SELECT.
-func readInsert(toks []token, table int) *insertShape {
-	s := &insertShape{}
-	i := table + 1
-	if i < len(toks) && toks[i].is("(") {
-		end := closing(toks, i)
-		for _, p := range split(toks, i+1, end) {
-			last := p[1] - 1
-			if last >= p[0] && toks[last].isName() {
-				s.columns = append(s.columns, last)
-			}
-		}
-		s.hasList, i = true, end+1
-	}
-	if i+1 >= len(toks) || !toks[i].is("values") && !toks[i].is("value") || !toks[i+1].is("(") {
-		return s
-	}
-	s.open = i + 1
-	s.close = closing(toks, s.open)
-	s.width = len(split(toks, s.open+1, s.close))
-	s.several = s.close+1 < len(toks) && toks[s.close+1].is(",")
-	return s
-}
-
-// insertParts lets consecutive rows be joined where that cannot change the outcome:
-// one tuple, nothing that reads what an earlier row wrote, no value behind the tuple.
-func (c *compiler) insertParts(a *analysis, st *Statement) {
-	a.scope = readScope(a.toks, a.op)
-	if a.op != Insert && a.op != Replace || a.scope.table < 0 {
-		return
-	}
-	a.insert = readInsert(a.toks, a.scope.table)
-	s := a.insert
-	if s.open == 0 {
-		return
-	}
-	if s.hasList && len(s.columns) != s.width {
-		c.at(Error, PlaceholderCount, a.script.phase, a.script.src, a.toks[s.open].from,
-			plural(len(s.columns), "column")+" but "+plural(s.width, "value"), "give each column one value")
-		return
-	}
-	if s.several || countWord(a.toks, "select") > 0 || a.script.phase != downside {
-		return
-	}
-	for _, at := range a.argAt {
-		if at < s.open || at > s.close {
-			return
-		}
-	}
-	for i := range a.toks {
-		if t := &a.toks[i]; t.is("last_insert_id") || t.is("row_count") || t.is("found_rows") || t.is("nextval") || t.is("next") {
-			return
-		}
-	}
-	st.Insert = &InsertParts{Head: st.SQL[:a.from[s.open]], Tuple: st.SQL[a.from[s.open]:a.to[s.close]], Tail: st.SQL[a.to[s.close]:]}
 }
 
 // find is the index of the first keyword w outside brackets from i on, or -1.
@@ -153,6 +85,16 @@ func find(toks []token, i int, w string) int {
 		}
 	}
 	return -1
+}
+
+// countWord is how often one of the words stands in the statement.
+func countWord(toks []token, words ...string) (n int) {
+	for i := range toks {
+		if toks[i].isAny(words...) {
+			n++
+		}
+	}
+	return n
 }
 
 // closing is the index of the bracket that closes the one at i.
@@ -177,4 +119,53 @@ func split(toks []token, from, to int) (parts [][2]int) {
 		parts = append(parts, [2]int{at, to})
 	}
 	return parts
+}
+
+// readInsert cuts an insert or replace that follows its table's name with an
+// optional column list and VALUES; SET and SELECT have no parts.
+func (s *script) readInsert() {
+	in := &insertShape{}
+	s.insert = in
+	i := s.scope.table + 1
+	if s.tok(i).is("(") {
+		end := closing(s.toks, i)
+		for _, p := range split(s.toks, i+1, end) {
+			if last := p[1] - 1; last >= p[0] && s.toks[last].isName() {
+				in.columns = append(in.columns, last)
+			}
+		}
+		in.hasList, i = true, end+1
+	}
+	if s.tok(i).isAny("values", "value") && s.tok(i+1).is("(") {
+		in.open, in.close = i+1, closing(s.toks, i+1)
+		in.width = len(split(s.toks, in.open+1, in.close))
+		in.several = s.tok(in.close + 1).is(",")
+	}
+}
+
+// insertParts lets consecutive rows be joined where that cannot change the outcome:
+// one tuple, nothing that reads what an earlier row wrote, no value behind the tuple.
+func (c *compiler) insertParts(s *script, st *Statement) {
+	s.readScope()
+	if s.verb != Insert && s.verb != Replace || s.scope.table < 0 {
+		return
+	}
+	s.readInsert()
+	in := s.insert
+	if in.open > 0 && in.hasList && len(in.columns) != in.width {
+		c.at(s, s.toks[in.open].from, Error, PlaceholderCount,
+			plural(len(in.columns), "column")+" but "+plural(in.width, "value"), "give each column one value")
+		return
+	}
+	if in.open == 0 || in.several || s.phase != downside ||
+		countWord(s.toks, "select", "last_insert_id", "row_count", "found_rows", "nextval", "next") > 0 {
+		return
+	}
+	for _, at := range s.argAt {
+		if at < in.open || at > in.close {
+			return
+		}
+	}
+	from, to := s.sent[in.open], s.sent[in.close]+1
+	st.Insert = &InsertParts{Head: st.SQL[:from], Tuple: st.SQL[from:to], Tail: st.SQL[to:]}
 }

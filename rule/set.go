@@ -1,19 +1,27 @@
 package rule
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // CheckSet looks for mistakes that only several rows together show; what is wrong
 // with a row by itself is said by Compile. tables gives a table's facts,
 // or nil when there is no such table; it may be nil. Disabled rows do not count.
 func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
-	s := &setCheck{byKey: map[string]*Row{}, facts: map[string]*Table{}}
+	s := &setCheck{byKey: map[Row]*Row{}, facts: map[string]*Table{}}
 	for i := range rows {
-		if rows[i].Enabled {
-			s.rows = append(s.rows, &rows[i])
+		r := &rows[i]
+		if !r.Enabled {
+			continue
 		}
-	}
-	for _, r := range s.rows {
-		s.duplicate(r)
+		s.rows = append(s.rows, r)
+		if first := s.find(r, r.Type, r.User, r.PointNo); first != nil {
+			s.say(r, Error, DuplicateRule, "sync_table", fmt.Sprintf("row %d is for the same table, direction, side and point", first.ID),
+				"remove or disable one")
+		} else {
+			s.byKey[keyOf(r, r.Type, r.User, r.PointNo)] = r
+		}
 	}
 	for _, r := range s.rows {
 		if _, asked := s.facts[r.Table]; tables != nil && !asked {
@@ -30,7 +38,7 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 
 type setCheck struct {
 	rows  []*Row
-	byKey map[string]*Row
+	byKey map[Row]*Row // by keyOf
 	facts map[string]*Table
 	out   []Diagnostic
 }
@@ -39,51 +47,46 @@ func (s *setCheck) say(r *Row, sev Severity, code Code, column, msg, fix string)
 	s.out = append(s.out, Diagnostic{Code: code, Severity: sev, RuleID: r.ID, Column: column, Message: msg, Fix: fix})
 }
 
-func setKey(table, typ, user, point string) string {
-	return strings.Join([]string{strings.ToLower(table), typ, user, point}, "\x00")
+// keyOf is what no two rows for the table of r may have in common.
+func keyOf(r *Row, typ, user, point string) Row {
+	return Row{Table: strings.ToLower(r.Table), Type: typ, User: user, PointNo: point}
 }
 
-func (s *setCheck) duplicate(r *Row) {
-	key := setKey(r.Table, r.Type, r.User, r.PointNo)
-	if first := s.byKey[key]; first != nil {
-		s.say(r, Error, DuplicateRule, "sync_table", "row "+itoa(first.ID)+" is for the same table, direction, side and point", "remove or disable one")
-		return
+// find is the row for the table of r that is in force at the first of the points that has one.
+func (s *setCheck) find(r *Row, typ, user string, points ...string) *Row {
+	for _, point := range points {
+		if found := s.byKey[keyOf(r, typ, user, point)]; found != nil {
+			return found
+		}
 	}
-	s.byKey[key] = r
+	return nil
 }
 
 // peer finds the other side's row. The point's rows may be kept at the point, so a
 // server row alone is only worth a remark.
 func (s *setCheck) peer(r *Row) {
 	other := map[string]string{Server: Client, Client: Server}[r.User]
-	peers := []*Row{s.byKey[setKey(r.Table, r.Type, other, r.PointNo)], s.byKey[setKey(r.Table, r.Type, other, AnyPoint)]}
-	if r.PointNo == AnyPoint {
-		for _, p := range s.rows {
-			if sameName(p.Table, r.Table) && p.Type == r.Type && p.User == other {
-				peers = append(peers, p)
-			}
+	points := []string{r.PointNo, AnyPoint}
+	for _, p := range s.rows {
+		if r.PointNo == AnyPoint {
+			points = append(points, p.PointNo)
 		}
 	}
-	for _, p := range peers {
-		if p == nil {
-			continue
-		}
-		s.fields(r, p)
-		return
-	}
-	if r.User == Client {
-		s.say(r, Warning, MissingPeer, "sync_user", "there is no server row for "+r.Type+" of "+r.Table+" at "+r.PointNo, "add one; with an empty sync_sql it is generated")
-	} else {
-		s.say(r, Info, MissingPeer, "sync_user", "there is no client row for "+r.Type+" of "+r.Table+" at "+r.PointNo, "fine when the point keeps its own; else add one")
+	peer, missing := s.find(r, r.Type, other, points...), fmt.Sprintf("row for %s of %s at %s", r.Type, r.Table, r.PointNo)
+	switch {
+	case peer != nil && r.User == Client:
+		s.fields(r, peer)
+	case peer != nil:
+	case r.User == Client:
+		s.say(r, Warning, MissingPeer, "sync_user", "there is no server "+missing, "add one; with an empty sync_sql it is generated")
+	default:
+		s.say(r, Info, MissingPeer, "sync_user", "there is no client "+missing, "fine when the point keeps its own; else add one")
 	}
 }
 
 // fields compares the columns that one side sends with the fields that the other
 // takes; they must be the same, in any order.
 func (s *setCheck) fields(client, server *Row) {
-	if client.User != Client {
-		return
-	}
 	sender, taker := client, server
 	if client.Type == Download {
 		sender, taker = server, client
@@ -95,7 +98,8 @@ func (s *setCheck) fields(client, server *Row) {
 	}
 	toks, _ := lex(from.Upside[0].SQL)
 	if sent, known := outputNames(toks); known && !(allIn(sent, to.Fields) && allIn(to.Fields, sent)) {
-		s.say(client, Warning, FieldMismatch, "sync_field", "row "+itoa(sender.ID)+" sends "+strings.Join(sent, ", ")+"; row "+itoa(taker.ID)+" takes "+strings.Join(to.Fields, ", "),
+		s.say(client, Warning, FieldMismatch, "sync_field", fmt.Sprintf("row %d sends %s; row %d takes %s",
+			sender.ID, strings.Join(sent, ", "), taker.ID, strings.Join(to.Fields, ", ")),
 			"name the same fields in both rows, and select them")
 	}
 }
@@ -106,12 +110,9 @@ func (s *setCheck) echo(r *Row) {
 	if r.User != Server || r.Type != Upload || !r.UpdateTime {
 		return
 	}
-	down := s.byKey[setKey(r.Table, Download, Server, r.PointNo)]
-	if down == nil {
-		down = s.byKey[setKey(r.Table, Download, Server, AnyPoint)]
-	}
-	if down != nil {
-		s.say(r, Warning, Echo, "sync_is_update_time", "what is uploaded gets a new update_time, is downloaded again by row "+itoa(down.ID)+", and is uploaded again",
+	if down := s.find(r, Download, Server, r.PointNo, AnyPoint); down != nil {
+		s.say(r, Warning, Echo, "sync_is_update_time", fmt.Sprintf(
+			"what is uploaded gets a new update_time, is downloaded again by row %d, and is uploaded again", down.ID),
 			"clear sync_is_update_time, or let upside leave out what came from the other side")
 	}
 }

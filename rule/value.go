@@ -5,45 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"strconv"
 	"strings"
 
 	"syncgate/internal/pyliteral"
 )
 
 // node is a value of a JSON or Python literal column with its place in the column.
-type node struct {
-	value      any // nil, bool, string, int64, uint64, float64, []byte; nil for a list or a dict
-	list       bool
-	keys       []node // of a dict, one for each item
-	items      []node
-	start, end int
-}
-
-func (n *node) isNull() bool { return n.value == nil && !n.list && n.keys == nil }
-
-func (n *node) isDict() bool { return n.keys != nil }
-
-func (n *node) text() (string, bool) {
-	s, ok := n.value.(string)
-	return s, ok
-}
-
-// get is the value under a key of a dict, or nil.
-func (n *node) get(key string) *node {
-	for i := range n.keys {
-		if s, _ := n.keys[i].text(); s == key {
-			return &n.items[i]
-		}
-	}
-	return nil
-}
-
-// valueError is a place where a column stops being JSON or a literal.
-type valueError struct {
-	at  int
-	msg string
-}
+type node = pyliteral.Node
 
 // The bounds of a column's value.
 const (
@@ -51,155 +19,89 @@ const (
 	maxElements = 20000
 )
 
-// parseValue reads a column as JSON, and as a Python literal when it is not JSON.
-// The error is that of the language the text looks like.
-func parseValue(text string) (n *node, isJSON bool, err *valueError) {
-	j := &jsonReader{dec: json.NewDecoder(strings.NewReader(text)), text: text}
-	j.dec.UseNumber()
-	if n, jerr := j.read(0); jerr == nil {
-		if rest := j.rest(); rest < 0 {
-			return n, true, nil
+// value parses a column as JSON, or as a Python literal when it is not JSON. It is
+// nil when the column cannot be read, which has been reported then.
+func (c *compiler) value(column, text string) (n *node, isJSON bool) {
+	isJSON = json.Valid([]byte(text))
+	n, err := pyliteral.Parse([]byte(text), pyliteral.Limits{Depth: maxDepth, Elements: maxElements, JSON: isJSON})
+	if bad := (*pyliteral.SyntaxError)(nil); errors.As(err, &bad) {
+		c.badValue(column, &node{Start: bad.Offset}, "neither JSON nor a Python literal: "+bad.Msg, "")
+	}
+	return n, isJSON
+}
+
+// badValue reports about a place in a column other than plain SQL.
+func (c *compiler) badValue(column string, n *node, msg, fix string) {
+	d := Diagnostic{Code: BadLiteral, Severity: Error, Column: column, Message: msg, Fix: fix}
+	for _, t := range c.row.texts() {
+		if t.column == column {
+			d.Line, d.Col = lineCol(t.value, n.Start)
 		}
 	}
-	lit, perr := pyliteral.Parse([]byte(text), pyliteral.Limits{Depth: maxDepth, Elements: maxElements})
-	if perr == nil {
-		n, err = fromLiteral(lit)
-		return n, false, err
-	}
-	if se := (*pyliteral.SyntaxError)(nil); errors.As(perr, &se) {
-		return nil, false, &valueError{se.Offset, "neither JSON nor a Python literal: " + se.Msg}
-	}
-	return nil, false, &valueError{0, perr.Error()}
+	c.report(d)
 }
 
-// jsonReader builds nodes from encoding/json's tokens, which know where they end.
-type jsonReader struct {
-	dec   *json.Decoder
-	text  string
-	count int
+// blank reports whether a column says nothing.
+func blank(text string) bool {
+	text = strings.TrimSpace(text)
+	return text == "" || text == "None" || text == "null"
 }
 
-var errJSON = errors.New("not JSON")
-
-// rest is the offset of what follows the value, or -1.
-func (j *jsonReader) rest() int {
-	at := int(j.dec.InputOffset())
-	if tail := strings.TrimLeft(j.text[at:], " \t\r\n"); tail != "" {
-		return len(j.text) - len(tail)
-	}
-	return -1
+func isDict(n *node) bool {
+	_, ok := n.Value.(*pyliteral.Dict)
+	return ok
 }
 
-func (j *jsonReader) read(depth int) (*node, error) {
-	at := int(j.dec.InputOffset())
-	for at < len(j.text) && strings.IndexByte(" \t\r\n,:", j.text[at]) >= 0 {
-		at++
-	}
-	tok, err := j.dec.Token()
-	if j.count++; err != nil || depth > maxDepth || j.count > maxElements {
-		return nil, errJSON
-	}
-	n := &node{start: at}
-	switch v := tok.(type) {
-	case json.Delim:
-		err = j.container(n, v, depth)
-	case json.Number:
-		n.value, err = number(string(v))
-	default:
-		n.value = v
-	}
-	n.end = int(j.dec.InputOffset())
-	return n, err
-}
-
-func (j *jsonReader) container(n *node, open json.Delim, depth int) error {
-	n.list = open == '['
-	if !n.list {
-		n.keys = []node{}
-	}
-	for j.dec.More() {
-		if !n.list {
-			key, err := j.read(depth + 1)
-			if err != nil {
-				return err
-			}
-			if s, _ := key.text(); n.get(s) != nil {
-				return errJSON
-			}
-			n.keys = append(n.keys, *key)
-		}
-		item, err := j.read(depth + 1)
-		if err != nil {
-			return err
-		}
-		n.items = append(n.items, *item)
-	}
-	_, err := j.dec.Token()
-	return err
-}
-
-// number is the Go value of a number's text.
-func number(s string) (any, error) {
-	if i, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return i, nil
-	}
-	if u, err := strconv.ParseUint(s, 10, 64); err == nil {
-		return u, nil
-	}
-	return strconv.ParseFloat(s, 64)
-}
-
-func fromLiteral(l *pyliteral.Node) (*node, *valueError) {
-	n := &node{start: l.Start, end: l.End}
-	switch v := l.Value.(type) {
+func isList(n *node) bool {
+	switch n.Value.(type) {
 	case pyliteral.Tuple, pyliteral.List:
-		n.list = true
-	case *pyliteral.Dict:
-		n.keys = []node{}
-	default:
-		var err error
-		if n.value, err = scalar(v); err != nil {
-			return nil, &valueError{l.Start, err.Error()}
-		}
+		return true
 	}
-	for i := range l.Items {
-		item, err := fromLiteral(&l.Items[i])
-		if err != nil {
-			return nil, err
-		}
-		if n.keys != nil && i%2 == 0 {
-			n.keys = append(n.keys, *item)
-		} else {
-			n.items = append(n.items, *item)
-		}
-	}
-	return n, nil
+	return false
 }
 
-// scalar is the SQL value of a Python value.
-func scalar(v pyliteral.Value) (any, error) {
+// items is the elements of a list; anything else is a list of itself.
+func items(n *node) []node {
+	if isList(n) {
+		return n.Items
+	}
+	return []node{*n}
+}
+
+func text(n *node) (string, bool) { return pyliteral.Text(n.Value) }
+
+// eachPhase calls f with what a dict of phases, and of options in sync_sql, holds.
+func (c *compiler) eachPhase(column string, root *node, f func(key string, item *node)) {
+	for i := 0; i+1 < len(root.Items); i += 2 {
+		key, _ := text(&root.Items[i])
+		if _, ok := phaseNamed(key); ok || column == "sync_sql" && (key == "option" || key == "options") {
+			f(key, &root.Items[i+1])
+		} else {
+			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key),
+				"the phases are upside, downside and update_state")
+		}
+	}
+}
+
+// scalar is the SQL value of a literal that is neither a list nor a dict.
+func scalar(v pyliteral.Value) any {
 	switch v := v.(type) {
-	case nil, bool, int64, float64:
-		return v, nil
+	case nil, int64, float64:
+		return v
+	case bool:
+		if v {
+			return int64(1)
+		}
+		return int64(0)
 	case pyliteral.Long:
-		return int64(v), nil
+		return int64(v)
+	case pyliteral.Bytes:
+		return []byte(v)
 	case *big.Int:
 		if v.IsUint64() {
-			return v.Uint64(), nil
+			return v.Uint64()
 		}
-		return v.String(), nil
-	case pyliteral.Str:
-		return string(v), nil
-	case pyliteral.Unicode:
-		return string(v), nil
-	case pyliteral.Bytes:
-		return []byte(v), nil
-	case pyliteral.Decimal:
-		return string(v), nil
 	}
-	text, err := pyliteral.AppendStr(nil, v, pyliteral.Python3)
-	if err != nil {
-		return nil, fmt.Errorf("a value that SQL has no type for: %w", err)
-	}
-	return string(text), nil
+	s, _ := pyliteral.AppendStr(nil, v, pyliteral.Python3) // all that is parsed has a str
+	return string(s)
 }

@@ -1,0 +1,61 @@
+package rule
+
+import "strings"
+
+// didYouMean is the hint for a name that is not a column.
+func (c *compiler) didYouMean(name string) string {
+	if c.table == nil || c.full(Error) {
+		return ""
+	}
+	var names []string
+	for _, col := range c.table.Columns {
+		names = append(names, col.Name)
+	}
+	return hint(name, names)
+}
+
+func hint(name string, names []string) string {
+	if n := near(name, names); n != "" {
+		return "did you mean " + n + "?"
+	}
+	if len(names) > 0 && len(names) <= 12 {
+		return "there are " + strings.Join(names, ", ")
+	}
+	return ""
+}
+
+// near is the name closest to the given one, or "" when none is close.
+func near(name string, names []string) (best string) {
+	limit := 1 + min(len(name)/4, 2)
+	for _, n := range names {
+		if d := distance(strings.ToLower(name), strings.ToLower(n)); d <= limit {
+			best, limit = n, d-1
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, drop, change or swap with their
+// neighbour to make b of a (optimal string alignment).
+func distance(a, b string) int {
+	if len(a) > 128 || len(b) > 128 {
+		return 128
+	}
+	var d [129][129]int
+	for i := range len(a) + 1 {
+		for j := range len(b) + 1 {
+			if i == 0 || j == 0 {
+				d[i][j] = i + j
+				continue
+			}
+			d[i][j] = min(d[i-1][j], d[i][j-1], d[i-1][j-1]) + 1
+			if a[i-1] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-1][j-1])
+			}
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
