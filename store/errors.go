@@ -13,7 +13,7 @@ import (
 
 // What a caller tells apart. A *SQLError, a *RowError or an *UnsafeError may be found with errors.As.
 var (
-	ErrUnavailable = errors.New("store: the database does not answer")           // later
+	ErrUnavailable = errors.New("store: the database is not available")          // later
 	ErrReadOnly    = errors.New("store: the database takes no writes")           // later
 	ErrRetry       = errors.New("store: others held the rows for too long")      // soon
 	ErrReused      = errors.New("store: this request id was used for something") // never: a new id is needed
@@ -140,7 +140,8 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 		return kindSQL
 	case 1792, 1836, 3989: // read-only transaction, read-only mode
 		return kindReadOnly
-	case 1040, 1203, 1226, // too many connections
+	case 1044, 1045, 1049, 1698, 1820, 1862, // the account or the database is not let in (any more)
+		1040, 1203, 1226, // too many connections
 		1053, 1077, 1079, 1080, // shutdown
 		1042, 1043, 1047, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1189, 1190, 1927, 3169, 4031, // connection killed or lost; 1047 is a Galera node apart
 		1180,                                           // error during COMMIT: not known whether it is kept
@@ -152,9 +153,9 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 		1022, 1062, 1169, 1557, 1586, 1761, 1762, 1859, // duplicate
 		1216, 1217, 1451, 1452, // foreign key
 		1264, 1265, 1366, 1367, 1406, 1292, 1411, 1416, 1441, 1525, 1690, 1365, 1426, 3020, // value
-		1300, 3854, 1977, 3988, // character set
+		1300, 3854, 1977, 3988, 1267, 1270, 1271, // character set and collation of this value
 		1118, 1153, 1162, 1301, // too big
-		1526, 1591, 1748, // no partition
+		1526, 1591, 1748, 1369, // no partition; outside a view's CHECK OPTION
 		3140, 3141, 3143, 3144, 3146, 3147, 3148, 3149, 3150, 3152, 3156, 3157, 3158, // JSON
 		3037, 3516, 3617, 3669, 3726, 3732, // geometry
 		3819, 4025, // CHECK

@@ -70,6 +70,7 @@ type reader struct {
 	begun  bool
 	cursor []int // places of the plan's cursor in a row
 	last   []any // its values in the last row
+	texts  arena
 }
 
 func (r *reader) read() error {
@@ -140,7 +141,7 @@ func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
 			_ = res.Close() // err is the one to tell
 			return n, &statementError{sql: st.SQL, err: err}
 		}
-		convertRow(values, dest, cols)
+		r.texts.convertRow(values, dest, cols)
 		n++
 		r.page.Rows++
 		err := r.sink.Row(values)
@@ -226,12 +227,34 @@ func columnsOf(rows driver.Rows) []column {
 	return cols
 }
 
+// arena is where the text of many rows lies, so that a row costs fewer allocations.
+type arena struct{ b *strings.Builder }
+
+const arenaBytes = 64 << 10 // of each piece but the first, which is small because most results are
+
+func (a *arena) text(v []byte) string {
+	if len(v) > arenaBytes/16 {
+		return string(v)
+	}
+	if a.b == nil || a.b.Cap()-a.b.Len() < len(v) {
+		size := arenaBytes
+		if a.b == nil {
+			size = arenaBytes / 16
+		}
+		a.b = &strings.Builder{}
+		a.b.Grow(size)
+	}
+	from := a.b.Len()
+	a.b.Write(v)
+	return a.b.String()[from:]
+}
+
 // convertRow makes SQL values of the driver's: text is string, bytes are []byte into the driver's buffer.
-func convertRow(values []any, dest []driver.Value, cols []column) {
+func (a *arena) convertRow(values []any, dest []driver.Value, cols []column) {
 	for i, v := range dest {
 		switch v := v.(type) {
 		case []byte:
-			values[i] = convertBytes(v, &cols[i])
+			values[i] = a.convertBytes(v, &cols[i])
 		case float32:
 			values[i] = float64(v)
 		default:
@@ -240,7 +263,7 @@ func convertRow(values []any, dest []driver.Value, cols []column) {
 	}
 }
 
-func convertBytes(v []byte, c *column) any {
+func (a *arena) convertBytes(v []byte, c *column) any {
 	switch {
 	case c.Binary:
 		return v
@@ -249,5 +272,5 @@ func convertBytes(v []byte, c *column) any {
 			return n
 		}
 	}
-	return string(v)
+	return a.text(v)
 }

@@ -11,10 +11,10 @@ import (
 // Tx is a transaction of an agent on its own database: rows, outbox, watermark and state move together or not at all.
 // It belongs to one goroutine. End it with Commit or Rollback; Rollback after Commit does nothing.
 type Tx struct {
-	s      *Store
-	sc     *sql.Conn // nil when it has ended
-	files  *files
-	failed bool // the connection is gone
+	s     *Store
+	sc    *sql.Conn // nil when it has ended
+	files *files
+	dead  error // why nothing but Rollback can follow: the server has rolled it back, or is gone
 }
 
 // Begin opens a transaction on a connection of its own.
@@ -39,15 +39,25 @@ func (s *Store) Begin(ctx context.Context) (*Tx, error) {
 
 // on runs f on the transaction's connection.
 func (t *Tx) on(f func(c *conn) error) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	return t.note(onConn(t.sc, f))
+}
+
+func (t *Tx) usable() error {
 	if t.sc == nil {
 		return sql.ErrTxDone
 	}
-	return public(t.note(onConn(t.sc, f)))
+	return t.dead
 }
 
+// note keeps what ends the transaction at the server: after a deadlock the next statement would stand alone.
 func (t *Tx) note(err error) error {
-	if kindOf(err) == kindGone {
-		t.failed = true
+	k := kindOf(err)
+	err = public(err)
+	if k == kindGone || k == kindAgain {
+		t.dead = err
 	}
 	return err
 }
@@ -104,20 +114,20 @@ func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rule.Rows, e ru
 
 // Exec runs one statement.
 func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if t.sc == nil {
-		return nil, sql.ErrTxDone
+	if err := t.usable(); err != nil {
+		return nil, err
 	}
 	res, err := t.sc.ExecContext(ctx, query, args...)
-	return res, public(t.note(err))
+	return res, t.note(err)
 }
 
 // Query runs one statement that has rows. Close them before anything else is done in the transaction.
 func (t *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if t.sc == nil {
-		return nil, sql.ErrTxDone
+	if err := t.usable(); err != nil {
+		return nil, err
 	}
 	rows, err := t.sc.QueryContext(ctx, query, args...)
-	return rows, public(t.note(err))
+	return rows, t.note(err)
 }
 
 // Commit makes it last. ErrUnavailable: it is not known whether it did, so look at what it wrote.
@@ -139,10 +149,8 @@ func (t *Tx) Rollback() error {
 	if t.sc == nil {
 		return nil
 	}
-	if !t.failed {
-		// A connection that cannot roll back is closed, which rolls back too.
-		_ = onConn(t.sc, func(c *conn) error { c.rollback(context.Background()); return nil })
-	}
+	// A connection that cannot roll back is closed, which rolls back too. One that is closed already says so here.
+	_ = onConn(t.sc, func(c *conn) error { c.rollback(context.Background()); return nil })
 	return t.end()
 }
 
