@@ -1,12 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,22 +33,23 @@ type Options struct {
 	FullInterval time.Duration // between two rounds of a rule that reads everything each time; default 6 Intervals
 	RulesEvery   time.Duration // how often the local rules are looked at; default 1 s
 
+	// The outbox: over either of its limits nothing is read but rules of which nothing waits.
 	BatchRows     int   // rows of one upload at most; default 1000
-	DownloadRows  int   // rows of one download at most, 0: the server's choice
 	OutboxBatches int   // uploads that may wait; default 10,000
-	OutboxBytes   int64 // bytes of them; default 1 GiB
+	OutboxBytes   int64 // bytes of them, also the most that one read may give; default 1 GiB
 
 	ReconnectMin time.Duration // first pause before connecting again, doubled each time; default 250 ms
 	ReconnectMax time.Duration // longest; default 1 min
 	RetryMin     time.Duration // the same for a rule that does not get on; default 1 s
 	RetryMax     time.Duration // longest; default 5 min
 
-	Location *time.Location // of the local database's session, for :since, :until and :now; default UTC
-
 	Log   zerolog.Logger   // default: nothing is logged
 	Clock func() time.Time // default time.Now
 	Rand  io.Reader        // default crypto/rand
 }
+
+// maxSoftware is what a HELLO has room for, in bytes.
+const maxSoftware = 64
 
 func (o *Options) setDefaults() error {
 	switch {
@@ -58,70 +59,46 @@ func (o *Options) setDefaults() error {
 		return errors.New("agent: Options.Server is empty")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
-	case o.BatchRows < 0 || o.OutboxBatches < 0 || o.OutboxBytes < 0 || o.DownloadRows < 0 || o.DownloadRows > math.MaxInt32:
-		return errors.New("agent: a limit of Options is negative or too large")
+	case o.BatchRows < 0 || o.OutboxBatches < 0 || o.OutboxBytes < 0:
+		return errors.New("agent: a limit of Options is negative")
 	}
-	or(&o.Software, "syncgate-agent")
+	o.Software = cmp.Or(o.Software, "syncgate-agent")
 	o.Software = strings.ToValidUTF8(o.Software[:min(len(o.Software), maxSoftware)], "")
-	or(&o.Interval, 10*time.Second)
-	or(&o.FullInterval, 6*o.Interval)
-	or(&o.RulesEvery, time.Second)
-	or(&o.BatchRows, 1000)
-	or(&o.OutboxBatches, 10_000)
-	or(&o.OutboxBytes, 1<<30)
-	or(&o.ReconnectMin, 250*time.Millisecond)
-	or(&o.ReconnectMax, time.Minute)
-	or(&o.RetryMin, time.Second)
-	or(&o.RetryMax, 5*time.Minute)
-	or(&o.Location, time.UTC)
+	o.Interval = cmp.Or(o.Interval, 10*time.Second)
+	o.FullInterval = cmp.Or(o.FullInterval, 6*o.Interval)
+	o.RulesEvery = cmp.Or(o.RulesEvery, time.Second)
+	o.BatchRows = cmp.Or(o.BatchRows, 1000)
+	o.OutboxBatches = cmp.Or(o.OutboxBatches, 10_000)
+	o.OutboxBytes = cmp.Or(o.OutboxBytes, 1<<30)
+	o.ReconnectMin = cmp.Or(o.ReconnectMin, 250*time.Millisecond)
+	o.ReconnectMax = cmp.Or(o.ReconnectMax, time.Minute)
+	o.RetryMin = cmp.Or(o.RetryMin, time.Second)
+	o.RetryMax = cmp.Or(o.RetryMax, 5*time.Minute)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
+	o.Rand = cmp.Or(o.Rand, rand.Reader)
 	return nil
 }
 
-// maxSoftware is what a HELLO has room for, in bytes.
-const maxSoftware = 64
-
-func or[T comparable](p *T, value T) {
-	var zero T
-	if *p == zero {
-		*p = value
-	}
-}
-
-func (o *Options) retry() backoff { return backoff{first: o.RetryMin, limit: o.RetryMax} }
-
-// pauseAfter is how long a rule rests when it has nothing more to give.
-func (o *Options) pauseAfter(plan *rule.Plan) time.Duration {
-	if plan.Paged() || len(plan.UpdateState) > 0 {
-		return o.Interval
-	}
-	return o.FullInterval
-}
-
-// env is what a plan is bound to besides the row in hand.
-func (o *Options) env(plan *rule.Plan, state []rule.StateItem, limit int) rule.Env {
-	now := o.Clock().In(o.Location)
+// env is what a plan is bound to besides the row in hand. Times are UTC, as the local
+// database's session is.
+func (o *Options) env(plan *rule.Plan, state []rule.StateItem) rule.Env {
+	now := o.Clock().UTC()
 	since, until := plan.Window(now)
-	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Limit: limit}
+	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Limit: o.BatchRows}
 }
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
 	opts   Options
+	claim  claim
 	book   *book
 	link   *link
 	outbox *outbox
 	tally  tally
-	claim  claim
-
-	used         atomic.Bool
-	rulesVersion atomic.Uint64 // the centre's, as last heard of
-	rulesNotice  signal        // raised when it was heard
+	used   atomic.Bool
+	once   bool // this is Once: a lane ends when it has nothing more to do
 }
 
 // New checks the options and starts nothing.
@@ -129,26 +106,14 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, rulesNotice: newSignal(), claim: claim{db: o.Store, wait: claimWait},
+	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait},
 		tally: tally{moved: make(map[ruleName]moved), errs: make(map[ruleName]error)}}
-	a.book = newBook(&a.opts)
-	a.link = newLink(&a.opts, func(version uint64) {
-		a.rulesVersion.Store(version)
-		a.rulesNotice.raise()
-	})
+	a.book, a.link, a.outbox = newBook(&a.opts), newLink(&a.opts), newOutbox(&a.opts)
 	return a, nil
 }
 
-// Report is what has moved so far. It may be called at any time.
-func (a *Agent) Report() Report {
-	var names []ruleName
-	for _, direction := range []string{rule.Upload, rule.Download} {
-		for _, p := range a.book.plans(direction) {
-			names = append(names, ruleName{direction, p.Row.Table})
-		}
-	}
-	return a.tally.report(names)
-}
+// errLocal says that the agent could not begin for want of its database.
+var errLocal = errors.New("local database")
 
 // open claims the database and reads the rules and the outbox. The claim is to be
 // released also after an error.
@@ -161,16 +126,22 @@ func (a *Agent) open(ctx context.Context) error {
 		err = a.book.reload(ctx, true)
 	}
 	if err == nil {
-		a.outbox, err = openOutbox(ctx, &a.opts)
+		err = a.outbox.open(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errLocal, err)
 	}
 	batches, bytes := a.outbox.depth()
 	a.opts.Log.Info().Str("point", a.opts.Point).Int("outbox_batches", batches).Int64("outbox_bytes", bytes).
-		Int("uploads", len(a.book.plans(rule.Upload))).Int("downloads", len(a.book.plans(rule.Download))).Msg("agent starts")
+		Int("rules", len(a.book.names())).Msg("agent starts")
 	return nil
 }
+
+// The lanes that look after the rules.
+var (
+	localRules   = ruleName{"rules", "local"}
+	fetchedRules = ruleName{"rules", "fetched"}
+)
 
 // Run keeps the point in step until ctx ends, then returns nil with every goroutine
 // joined. An error means that it could not begin: the local database did not answer, lacks
@@ -185,16 +156,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := newCollector(a)
-	parts := []func(context.Context) error{
-		func(ctx context.Context) error { return a.link.run(ctx, true) },
-		c.run, a.keepRules, a.followRules, a.lanes,
-	}
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.claim.keep(ctx)) })
-	for _, part := range parts {
-		wg.Go(func() { _ = part(ctx) }) // each ends with ctx only, and says so
-	}
+	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the lanes end with ctx only
+	a.lane(localRules, nil).start(ctx, &wg, a.reload)
+	a.lane(fetchedRules, a.link.news).start(ctx, &wg, a.refresh)
+	a.tend(ctx, &wg)
 	wg.Wait()
 	batches, bytes := a.outbox.depth()
 	a.opts.Log.Info().Int("outbox_batches", batches).Int64("outbox_bytes", bytes).Msg("agent stopped")
@@ -204,58 +171,92 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// keepRules looks at the local rules, and at their tables.
-func (a *Agent) keepRules(ctx context.Context) error {
-	trouble, wait := a.trouble("rules", "local"), a.opts.retry()
+// tend starts the lanes of each rule there is and of each table whose batches are left
+// over, and wakes those whose rule has changed or which are in trouble, until ctx ends.
+func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
+	lanes := make(map[ruleName][]*lane)
+	plans := make(map[ruleName]*rule.Plan) // as the lanes know them
 	for {
-		rest := a.opts.RulesEvery
-		if err := a.book.reload(ctx, false); err != nil && ctx.Err() == nil {
-			rest = lanePause(fmt.Errorf("%w: %w", errLocal, err), &wait, &trouble)
-		} else {
-			trouble.clear()
-			wait.reset()
+		for name := range a.wanted() {
+			plan := a.book.find(name).plan
+			switch {
+			case lanes[name] == nil && name.direction == rule.Download:
+				l := a.lane(name, nil)
+				lanes[name] = []*lane{l.start(ctx, wg, l.download)}
+			case lanes[name] == nil:
+				reader, sender := a.uploads(name.table)
+				lanes[name] = []*lane{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
+			case plan != plans[name] || a.tally.failed(name):
+				for _, l := range lanes[name] {
+					l.rules.raise()
+				}
+			}
+			plans[name] = plan
 		}
-		if !pause(ctx, rest, nil) {
-			return ctx.Err()
-		}
-	}
-}
-
-// followRules asks for the centre's rules when their version is another than that of the
-// ones that are stored.
-func (a *Agent) followRules(ctx context.Context) error {
-	trouble, wait := a.trouble("rules", "fetched"), a.opts.retry()
-	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-a.rulesNotice:
+			return
+		case <-a.book.changed:
 		}
-		err := a.refresh(ctx)
-		if err == nil {
-			trouble.clear()
-			wait.reset()
-			continue
-		}
-		if ctx.Err() != nil || !pause(ctx, lanePause(err, &wait, &trouble), nil) {
-			return ctx.Err()
-		}
-		a.rulesNotice.raise()
 	}
 }
 
-// refresh fetches the rules if the version last heard of is not that of the stored ones.
-func (a *Agent) refresh(ctx context.Context) error {
-	version, known, err := fetchedVersion(ctx, a.opts.Store)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errLocal, err)
+// wanted is the rules there should be lanes for.
+func (a *Agent) wanted() map[ruleName]bool {
+	names := make(map[ruleName]bool)
+	for _, name := range a.book.names() {
+		if name.direction == rule.Upload || name.direction == rule.Download {
+			names[name] = true
+		}
 	}
-	if known && version == a.rulesVersion.Load() {
-		return nil
+	for _, table := range a.outbox.leftover {
+		names[ruleName{rule.Upload, table}] = true
 	}
-	if err := a.book.fetch(ctx, a.link); err != nil {
-		return err
-	}
-	a.book.lanes.raise() // what the centre has refused it may take now
-	return nil
+	return names
 }
+
+// Once makes one round: it fetches the rules if the centre's have changed, reads every
+// upload rule until it is short, sends all that the outbox holds, and downloads until
+// nothing is left. The error joins the reasons of the rules that did not come to their
+// end; the report says for each what moved. A server that cannot be reached ends the
+// round at once, a busy one after a few tries.
+func (a *Agent) Once(ctx context.Context) (Report, error) {
+	defer a.claim.release()
+	if err := a.open(ctx); err != nil {
+		return nil, err
+	}
+	a.once = true
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { cancel(a.link.run(ctx, false)) })
+	if a.lane(fetchedRules, nil).run(ctx, a.refresh) == nil {
+		a.round(ctx)
+	}
+	err := context.Cause(ctx) // if ctx has ended, all the rules have failed for this one reason
+	cancel(nil)
+	wg.Wait()
+	report := a.Report()
+	if err == nil {
+		err = report.err()
+	}
+	return report, err
+}
+
+// round brings every rule to its end.
+func (a *Agent) round(ctx context.Context) {
+	var wg sync.WaitGroup
+	for name := range a.wanted() {
+		// Their errors are in the tally.
+		if name.direction == rule.Download {
+			l := a.lane(name, nil)
+			l.start(ctx, &wg, l.download)
+		} else {
+			u, _ := a.uploads(name.table)
+			u.start(ctx, &wg, u.round)
+		}
+	}
+	wg.Wait()
+}
+
+// Report is what has moved so far. It may be called at any time.
+func (a *Agent) Report() Report { return a.tally.report(a.book) }

@@ -185,7 +185,7 @@ func TestOnceUploadsAndDownloads(t *testing.T) {
 		t.Errorf("%d batches are left", n)
 	}
 	var text strings.Builder
-	if _, err := report.WriteTo(&text); err != nil {
+	if err := report.Print(&text); err != nil {
 		t.Fatal(err)
 	}
 	want := `TYPE      TABLE   ROWS  BATCHES  QUARANTINED  RESULT
@@ -594,9 +594,9 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	a := f.agent()
 	f.run(a)
 	f.eventually("a batch is on its way", func() bool { return f.number("SELECT COUNT(*) FROM sync_outbox") == 1 })
-	before, _ := a.book.find(rule.Upload, "things")
+	before := a.book.find(ruleName{rule.Upload, "things"}).plan
 	f.exec("UPDATE sync_control SET sync_sql = ?", "select id from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
-	f.eventually("the edit is seen", func() bool { now, _ := a.book.find(rule.Upload, "things"); return now != before })
+	f.eventually("the edit is seen", func() bool { return a.book.find(ruleName{rule.Upload, "things"}).plan != before })
 	close(held)
 	f.eventually("all are marked", func() bool { return f.number("SELECT COUNT(*) FROM things WHERE sent = 1") == 5 })
 	if rows := c.got("things", 10); len(rows) != 10 {

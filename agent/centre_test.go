@@ -132,9 +132,9 @@ func (p *peer) serve() {
 		delete(p.conns, p)
 		p.mu.Unlock()
 	}()
-	var in reader
+	frames := newFrames(p.conn, p.session.MaxFrame)
 	for {
-		frame, err := in.frame(p.conn, p.session.MaxFrame())
+		frame, err := next(frames)
 		if err != nil {
 			return
 		}

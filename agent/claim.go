@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"syncgate/store"
@@ -35,10 +34,7 @@ func (c *claim) take(ctx context.Context) error {
 		return err
 	}
 	var got int
-	rows, err := tx.Query(ctx, fmt.Sprintf(`SELECT COALESCE(GET_LOCK(%s, %d), 0)`, claimName, c.wait))
-	if err == nil {
-		err = one(rows, &got)
-	}
+	err = one(ctx, tx, `SELECT COALESCE(GET_LOCK(`+claimName+`, ?), 0)`, []any{c.wait}, &got)
 	if err == nil && got != 1 {
 		err = ErrTaken
 	}
@@ -52,7 +48,7 @@ func (c *claim) take(ctx context.Context) error {
 // keep uses the connection now and then, and takes the lock again when it was lost with
 // its connection. It returns ErrTaken when somebody else was quicker, else when ctx ends.
 func (c *claim) keep(ctx context.Context) error {
-	for pause(ctx, claimEvery, nil) {
+	for pause(ctx, claimEvery, nil, nil) {
 		if c.tx != nil {
 			if _, err := c.tx.Exec(ctx, `DO 1`); err == nil || ctx.Err() != nil {
 				continue

@@ -5,108 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-
-	"github.com/rs/zerolog"
+	"time"
 
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
-// downloader is the lane of one table from the server to the local database.
-type downloader struct {
-	opts  *Options
-	log   zerolog.Logger
-	table string
-	link  *link
-	book  *book
-	tally *tally
-	retry signal // the rules changed: ask now
-
-	wait    backoff
-	trouble trouble
-}
-
-func newDownloader(a *Agent, table string) *downloader {
-	log := a.opts.Log.With().Str("table", table).Str("type", rule.Download).Logger()
-	return &downloader{opts: &a.opts, log: log, table: table, link: a.link, book: a.book, tally: &a.tally,
-		retry: newSignal(), wait: a.opts.retry(), trouble: a.trouble(rule.Download, table)}
-}
-
-// run asks for the table's rows at every interval until ctx ends.
-func (d *downloader) run(ctx context.Context) error {
-	for {
-		stateful, err := d.round(ctx)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		rest := d.opts.FullInterval
-		if err != nil {
-			rest = lanePause(err, &d.wait, &d.trouble)
-		} else {
-			d.trouble.clear()
-			d.wait.reset()
-			if stateful {
-				rest = d.opts.Interval
-			}
-		}
-		if !pause(ctx, rest, unlessPassing(err, d.retry)) {
-			return ctx.Err()
-		}
-	}
-}
-
-// once downloads until nothing is left.
-func (d *downloader) once(ctx context.Context) error {
-	for {
-		_, err := d.round(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		rest := lanePause(err, &d.wait, &d.trouble)
-		if !passing(err) || d.wait.tries > onceTries {
-			return err
-		}
-		if !pause(ctx, rest, nil) {
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// round takes pages until the server has no more. stateful says that the next round is
-// cheap: it goes on where this one ended, rather than reading the whole table again.
-func (d *downloader) round(ctx context.Context) (stateful bool, err error) {
-	plan, row := d.book.find(rule.Download, d.table)
-	switch {
-	case plan == nil && row.Enabled:
-		return false, errBrokenRule
-	case plan == nil:
-		return false, nil // it was there when the lane began
+// download is the turn of a table's lane from the server to the local database: page after
+// page, until the server has no more. It rests a short time when the next turn goes on
+// where this one ended, a long one when that reads the whole table again.
+func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
+	e := l.book.find(l.name)
+	rest = l.opts.FullInterval
+	if e.plan == nil { // broken, or switched off since the lane began
+		return rest, e.broken
 	}
 	for {
-		p := &page{downloader: d, plan: plan}
-		err := p.fetch(ctx)
-		if err != nil {
-			return stateful, err
+		p := &page{lane: l, plan: e.plan}
+		if err := p.fetch(ctx); err != nil {
+			return 0, err
 		}
-		d.tally.add(rule.Download, d.table, moved{rows: p.rows, batches: 1, quarantined: p.quarantined})
-		stateful = stateful || len(p.asked) > 0 || len(p.last.State) > 0 || p.rows == 0
+		l.tally.add(l.name, moved{rows: p.rows, batches: 1, quarantined: p.quarantined})
+		if len(p.asked) > 0 || len(p.last.State) > 0 || p.rows == 0 {
+			rest = l.opts.Interval
+		}
 		if !p.last.More {
-			return stateful, nil
+			return rest, nil
 		}
 		if p.rows == 0 || reflect.DeepEqual(p.asked, p.last.State) {
-			return stateful, errors.New("the server says that there is more, but the state does not move")
+			return 0, errors.New("the server says that there is more, but the state does not move")
 		}
-		d.wait.reset()
+		l.well()
 	}
 }
 
 // page is one request's worth of rows on its way into the local tables.
 type page struct {
-	*downloader
+	*lane
 	plan *rule.Plan
 	tx   *store.Tx // open from the first part to the last
 
@@ -120,68 +56,64 @@ type page struct {
 // transaction, which also stores the new state. Whatever goes wrong rolls it back, so
 // asking again is always right.
 func (p *page) fetch(ctx context.Context) (err error) {
-	if err = p.from(ctx); err != nil {
-		return fmt.Errorf("%w: read the state: %w", errLocal, err)
+	state, err := p.state(ctx)
+	if err != nil {
+		return fmt.Errorf("read the state: %w", err)
 	}
+	p.asked = toWire(state)
 	defer func() {
 		if p.tx != nil {
 			err = errors.Join(err, p.tx.Rollback())
 		}
 	}()
-	request := &protocol.DownloadRequest{Table: p.table, State: p.asked, MaxRows: uint32(p.opts.DownloadRows)}
-	err = p.link.call(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request},
-		func(m *protocol.Message) error {
-			if err := refusal(m); err != nil {
-				return err
-			}
-			part, err := m.DownloadReply()
-			if err != nil {
-				return err
-			}
-			return p.apply(ctx, part)
-		})
-	if err != nil {
-		return err
-	}
-	return p.finish(ctx)
-}
-
-// from finds the state to ask from: what the rule's upside reads at the point where it
-// carries state, else what the last download left.
-func (p *page) from(ctx context.Context) error {
-	return inTx(ctx, p.opts.Store, func(tx *store.Tx) error {
-		saved, err := loadState(ctx, tx, rule.Download, p.table)
-		if err == nil && p.plan.Row.CarryState && len(p.plan.Upside) > 0 {
-			carried := &carrier{}
-			if _, err = tx.Read(ctx, p.plan, p.opts.env(p.plan, saved, 0), carried); err == nil {
-				saved = carried.state
-			}
+	request := &protocol.DownloadRequest{Table: p.name.table, State: p.asked}
+	err = p.link.do(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request}, func(m *protocol.Message) error {
+		part, err := m.DownloadReply()
+		if err != nil {
+			return err
 		}
-		for _, s := range saved {
-			p.asked = append(p.asked, protocol.StateItem(s))
-		}
-		return err
+		return p.apply(ctx, part)
 	})
+	if err == nil && len(p.last.State) > 0 {
+		err = saveState(ctx, p.tx, p.name, fromWire(p.last.State))
+	}
+	if err == nil {
+		err = p.tx.Commit(ctx)
+	}
+	return err
 }
 
+// state is what to ask from: what the rule's upside reads at the point where it carries
+// state, else what the last download left.
+func (p *page) state(ctx context.Context) ([]rule.StateItem, error) {
+	saved, err := loadState(ctx, p.opts.Store, p.name)
+	if err != nil || !p.plan.Row.CarryState || len(p.plan.Upside) == 0 {
+		return saved, err
+	}
+	carried := &carrier{}
+	_, err = p.opts.Store.Read(ctx, p.plan, p.opts.env(p.plan, saved), carried)
+	return carried.state, err
+}
+
+// apply takes one part of the answer.
 func (p *page) apply(ctx context.Context, part *protocol.DownloadReply) (err error) {
 	p.last = part
 	if p.tx == nil {
 		if p.tx, err = p.opts.Store.Begin(ctx); err != nil {
-			return fmt.Errorf("%w: %w", errLocal, err)
+			return err
 		}
 	}
 	rows := rule.Rows(part.Rows())
 	if rows.Len() == 0 {
 		return nil
 	}
-	env := p.opts.env(p.plan, nil, 0)
+	env := p.opts.env(p.plan, nil)
 	out, err := p.tx.Apply(ctx, p.plan, rows, env)
 	if err == nil {
 		err = p.tx.UpdateState(ctx, p.plan, rows, env)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errLocal, err)
+		return err
 	}
 	if q := out.Quarantined; len(q) > 0 {
 		p.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).Msg("rows put into sync_quarantine")
@@ -191,52 +123,26 @@ func (p *page) apply(ctx context.Context, part *protocol.DownloadReply) (err err
 	return nil
 }
 
-func (p *page) finish(ctx context.Context) error {
-	var state []rule.StateItem
-	for _, s := range p.last.State {
-		state = append(state, rule.StateItem(s))
-	}
-	var err error
-	if len(state) > 0 {
-		err = saveState(ctx, p.tx, rule.Download, p.table, state)
-	}
-	if err == nil {
-		err = p.tx.Commit(ctx)
-		p.tx = nil
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errLocal, err)
-	}
-	return nil
-}
-
 // carrier keeps the first row of each statement as state: a column's name and value make
 // one item. A NULL, as MAX gives for an empty table, is no state.
 type carrier struct {
-	columns []string
-	first   bool
+	columns []store.ColumnInfo
 	state   []rule.StateItem
 }
 
 // Begin starts the rows of one statement.
 func (c *carrier) Begin(_ int, cols []store.ColumnInfo) error {
-	c.columns, c.first = c.columns[:0], true
-	for _, col := range cols {
-		c.columns = append(c.columns, col.Name)
-	}
+	c.columns = cols
 	return nil
 }
 
 // Row takes the first row and leaves the others.
 func (c *carrier) Row(values []any) error {
-	if !c.first {
-		return nil
-	}
-	c.first = false
 	for i, v := range copied(nil, values) {
-		if v != nil {
-			c.state = append(c.state, rule.StateItem{Name: c.columns[i], Value: v})
+		if i < len(c.columns) && v != nil {
+			c.state = append(c.state, rule.StateItem{Name: c.columns[i].Name, Value: v})
 		}
 	}
+	c.columns = nil
 	return nil
 }

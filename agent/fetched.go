@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"syncgate/protocol"
 	"syncgate/rule"
@@ -20,101 +21,89 @@ var ruleColumns = [...]string{
 	"enabled", "note", "updated_at", "updated_by",
 }
 
-// fetchedRules reads what the centre last gave to this point.
-func fetchedRules(ctx context.Context, db *store.Store) (list []rule.Row, err error) {
-	columns := make([]string, len(ruleColumns))
-	for i, c := range ruleColumns {
-		columns[i] = "COALESCE(" + c + ", '')"
-	}
-	return list, inTx(ctx, db, func(tx *store.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT `+strings.Join(columns, ", ")+` FROM sync_agent_rule ORDER BY id`)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var r rule.Row
-			if err := rows.Scan(&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Field, &r.Range, &r.RangeValue,
-				&r.OperationType, &r.SQL, &r.PatchField, &r.PatchFieldValue,
-				&r.CarryState, &r.UseCarriedState, &r.UpdateState, &r.UpdateTime,
-				&r.Enabled, &r.Note, &r.UpdatedAt, &r.UpdatedBy); err != nil {
-				return err
-			}
-			list = append(list, r)
-		}
-		return rows.Err()
+// loadFetched reads what the centre last gave to this point.
+func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err error) {
+	query := `SELECT COALESCE(` + strings.Join(ruleColumns[:], `, ''), COALESCE(`) + `, '') FROM sync_agent_rule ORDER BY id`
+	var r rule.Row
+	into := []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Field, &r.Range, &r.RangeValue,
+		&r.OperationType, &r.SQL, &r.PatchField, &r.PatchFieldValue,
+		&r.CarryState, &r.UseCarriedState, &r.UpdateState, &r.UpdateTime,
+		&r.Enabled, &r.Note, &r.UpdatedAt, &r.UpdatedBy}
+	err = inTx(ctx, db, func(tx *store.Tx) error {
+		return each(ctx, tx, query, nil, into, func() { list = append(list, r) })
 	})
+	return list, err
 }
 
-// fetch asks for the point's rules and replaces the fetched ones, with their version, in
-// one transaction.
-func (b *book) fetch(ctx context.Context, l *link) error {
-	m, err := l.ask(ctx, protocol.OpRules, nil)
+// versionOf is where the version of the fetched rules is kept.
+var versionOf = ruleName{"rules", "*"}
+
+// refresh is the turn of the lane that follows the centre's rules: it fetches them if
+// their version is not that of the stored ones.
+func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
+	version, err := a.link.rulesVersion(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	reply, err := m.RulesReply()
+	stored, err := loadState(ctx, a.opts.Store, versionOf)
+	if err != nil || len(stored) == 1 && stored[0].Value == int64(version) {
+		return a.opts.FullInterval, err
+	}
+	var reply *protocol.RulesReply
+	err = a.link.do(ctx, &protocol.Message{Op: protocol.OpRules}, func(m *protocol.Message) (err error) {
+		reply, err = m.RulesReply()
+		return err
+	})
 	if err != nil {
+		return 0, err
+	}
+	err = inTx(ctx, a.opts.Store, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
+	if err != nil {
+		return 0, fmt.Errorf("store the fetched rules: %w", err)
+	}
+	a.opts.Log.Info().Uint64("version", reply.Version).Int("rules", len(reply.Rules)).Msg("rules fetched")
+	err = a.book.reload(ctx, true)
+	a.book.changed.raise() // what the centre has refused it may take now
+	return a.opts.FullInterval, err
+}
+
+// saveFetched replaces the fetched rules and their version within tx.
+func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM sync_agent_rule`); err != nil {
 		return err
 	}
 	insert := `INSERT INTO sync_agent_rule (` + strings.Join(ruleColumns[:], ", ") + `) VALUES (?` + strings.Repeat(", ?", len(ruleColumns)-1) + `)`
-	err = inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, `DELETE FROM sync_agent_rule`); err != nil {
+	for _, row := range reply.Rules {
+		values, err := ruleValues(row)
+		if err != nil {
 			return err
 		}
-		for _, row := range reply.Rules {
-			values, err := ruleValues(row)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, insert, values...); err != nil {
-				return err
-			}
+		if _, err := tx.Exec(ctx, insert, values...); err != nil {
+			return err
 		}
-		return saveState(ctx, tx, "rules", "*", []rule.StateItem{{Name: "version", Value: int64(reply.Version)}})
-	})
-	if err != nil {
-		return fmt.Errorf("%w: store the fetched rules: %w", errLocal, err)
 	}
-	b.log.Info().Uint64("version", reply.Version).Int("rules", len(reply.Rules)).Msg("rules fetched")
-	return b.reload(ctx, true)
-}
-
-// fetchedVersion is the version of the rules that were last fetched; ok is false when
-// none ever were.
-func fetchedVersion(ctx context.Context, db *store.Store) (version uint64, ok bool, err error) {
-	err = inTx(ctx, db, func(tx *store.Tx) error {
-		state, err := loadState(ctx, tx, "rules", "*")
-		if err == nil && len(state) == 1 {
-			var v int64
-			v, ok = state[0].Value.(int64)
-			version = uint64(v)
-		}
-		return err
-	})
-	return version, ok, err
+	return saveState(ctx, tx, versionOf, []rule.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }
 
 // ruleValues puts a row of a RULES reply into the order of ruleColumns. A column that the
 // centre does not send is NULL, except for the switches.
 func ruleValues(row protocol.RuleRow) ([]any, error) {
-	byName := make(map[string]any, len(row))
+	given := map[string]any{"enabled": int64(1)}
 	for _, item := range row {
-		byName[item.Name] = item.Value
+		if item.Value != nil {
+			given[item.Name] = item.Value
+		}
 	}
 	values := make([]any, len(ruleColumns))
 	for i, name := range ruleColumns {
-		v := byName[name]
-		if v == nil && (strings.HasPrefix(name, "sync_is_") || name == "enabled") {
-			v = int64(0)
-			if name == "enabled" {
-				v = int64(1)
-			}
-		}
-		if v == nil && i < 5 {
+		values[i] = given[name]
+		switch {
+		case values[i] != nil:
+		case i < 5:
 			return nil, errors.New("RULES: a row lacks " + name)
+		case strings.HasPrefix(name, "sync_is_"):
+			values[i] = int64(0)
 		}
-		values[i] = v
 	}
 	return values, nil
 }

@@ -1,38 +1,108 @@
 package agent
 
 import (
+	"context"
 	"errors"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
-	"syncgate/protocol"
 	"syncgate/store"
 )
 
-var (
-	// errLocal says that the local database did not do its part; nothing was changed.
-	errLocal = errors.New("local database")
-	// errBrokenRule says that the point's own rule does not compile.
-	errBrokenRule = errors.New("the point's rule does not compile")
-)
+// lane does one thing again and again: read a rule's rows, send them, download a table,
+// look after the rules. It rests as long as its turn says, longer and longer while the
+// turn fails, and tells an operator of a failure once and when it is over.
+type lane struct {
+	*Agent
+	name  ruleName
+	log   zerolog.Logger
+	work  signal // there is something to do; nil where only time brings it
+	rules signal // other rules are in force: what failed may go now
+	wait  backoff
+	said  string // the failure the operator knows of
+}
 
-// maxRetryAfter bounds what a server may ask for.
-const maxRetryAfter = 5 * time.Minute
+func (a *Agent) lane(name ruleName, work signal) *lane {
+	return &lane{Agent: a, name: name, work: work, rules: newSignal(), wait: backoff{first: a.opts.RetryMin, limit: a.opts.RetryMax},
+		log: a.opts.Log.With().Str("table", name.table).Str("type", name.direction).Logger()}
+}
 
-// lanePause reports err and says how long its lane rests: what passes by itself is tried
-// sooner than what needs a person.
-func lanePause(err error, wait *backoff, trouble *trouble) time.Duration {
-	trouble.report(err)
-	d := wait.next()
-	if !passing(err) {
-		return d
+// turn is a lane's work, once; rest is how long it may rest after that.
+type turn func(context.Context) (rest time.Duration, err error)
+
+// start runs the lane in a goroutine of wg. It ends with ctx.
+func (l *lane) start(ctx context.Context, wg *sync.WaitGroup, do turn) *lane {
+	wg.Go(func() { _ = l.run(ctx, do) })
+	return l
+}
+
+// run takes turns until ctx ends. In a round of Once it ends with the first turn that
+// succeeds or fails for good; what passes by itself is tried a few times.
+func (l *lane) run(ctx context.Context, do turn) error {
+	for {
+		rest, err := do(ctx)
+		work, rules := l.work, l.rules
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			l.well()
+			if l.once {
+				return nil
+			}
+		case l.once && (!passing(err) || l.wait.tries > onceTries):
+			l.tally.fail(l.name, err)
+			return err
+		default:
+			l.trouble(err)
+			rest, work = l.pauseAfter(err), nil
+			if passing(err) {
+				rules = nil // other rules may cure a refusal, but a busy server means what it says
+			}
+		}
+		pause(ctx, rest, work, rules)
+	}
+}
+
+// well says that the lane gets on.
+func (l *lane) well() {
+	l.wait.tries = 0
+	if l.said != "" {
+		l.said = ""
+		l.tally.fail(l.name, nil)
+		l.log.Info().Msg("rule gets on again")
+	}
+}
+
+// trouble says that it does not. The report of what moved shows it as long as it lasts.
+func (l *lane) trouble(err error) {
+	if errors.Is(err, errLost) {
+		return // the link's to tell
+	}
+	l.tally.fail(l.name, err)
+	e := l.log.Debug()
+	if text := err.Error(); text != l.said {
+		l.said = text
+		e = l.log.Warn()
+	}
+	explain(e, err).Msg("rule does not get on; it is tried again, the other rules go on")
+}
+
+// pauseAfter is how long a lane rests after err: what passes by itself is tried sooner
+// than what needs a person.
+func (l *lane) pauseAfter(err error) time.Duration {
+	d := l.wait.next()
+	if passing(err) {
+		d /= 8
 	}
 	var refused *Refusal
-	if errors.As(err, &refused) {
-		return max(d/8, min(refused.RetryAfter, maxRetryAfter))
+	if errors.As(err, &refused) && refused.Passing() {
+		d = max(d, min(refused.RetryAfter, maxRetryAfter))
 	}
-	return d / 8
+	return d
 }
 
 // passing says that err may go away by itself soon.
@@ -42,59 +112,42 @@ func passing(err error) bool {
 		errors.As(err, &refused) && refused.Passing()
 }
 
-// unlessPassing is what may cut the rest after err short: other rules may cure a refusal,
-// but a busy server means what it says.
-func unlessPassing(err error, retry signal) signal {
-	if err != nil && passing(err) {
-		return nil
-	}
-	return retry
+// backoff gives growing pauses with jitter: the n-th is between half and all of
+// first·2ⁿ, at most limit. Jitter keeps a thousand points, all cut off by the same
+// outage, from coming back in the same instant.
+type backoff struct {
+	first, limit time.Duration
+	tries        int // 0 begins anew
 }
 
-// Passing says that the same request may succeed later without anybody's doing.
-func (r *Refusal) Passing() bool {
-	switch r.Status {
-	case protocol.StatusRuleBroken, protocol.StatusRuleDisabled:
-		return false // a person has to act
-	}
-	return r.Status.Info().Retry
+func (b *backoff) next() time.Duration {
+	d := min(b.first<<min(b.tries, 30), b.limit)
+	b.tries++
+	return d/2 + rand.N(d/2+1)
 }
 
-// trouble tells an operator of a failure once, and when it is over, however often it is
-// met in between. The report of what moved shows it as long as it lasts.
-type trouble struct {
-	log   zerolog.Logger
-	tally *tally
-	name  ruleName
-	said  string
+// signal is an edge that is remembered until somebody takes it.
+type signal chan struct{}
+
+func newSignal() signal { return make(signal, 1) }
+
+func (s signal) raise() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
 }
 
-func (a *Agent) trouble(direction, table string) trouble {
-	return trouble{log: a.opts.Log.With().Str("table", table).Str("type", direction).Logger(), tally: &a.tally, name: ruleName{direction, table}}
-}
-
-func (t *trouble) report(err error) {
-	if errors.Is(err, errLost) {
-		return // the link's to tell
+// pause waits for d or a signal; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration, one, other signal) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-one:
+	case <-other:
 	}
-	t.tally.fail(t.name, err)
-	e := t.log.Debug()
-	if text := err.Error(); text != t.said {
-		t.said = text
-		e = t.log.Warn()
-	}
-	e = e.Err(err)
-	var refused *Refusal
-	if errors.As(err, &refused) {
-		e = e.Stringer("status", refused.Status).Str("remedy", refused.Status.Info().Remedy)
-	}
-	e.Msg("rule does not get on; it is tried again, the other rules go on")
-}
-
-func (t *trouble) clear() {
-	if t.said != "" {
-		t.said = ""
-		t.tally.fail(t.name, nil)
-		t.log.Info().Msg("rule gets on again")
-	}
+	return true
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -15,19 +14,17 @@ import (
 // link keeps a connection to the server and lends it to whoever has a request. Requests
 // wait while there is none.
 type link struct {
-	opts *Options
-	log  zerolog.Logger
-	// onNotice learns the server's rules version at every welcome and ping.
-	onNotice func(version uint64)
-
-	mu      sync.Mutex
-	current *session
-	changed chan struct{} // closed and replaced when current changes
+	opts     *Options
+	sessions chan *session // given away by the session there is, as long as it takes requests
+	news     signal        // the server has said which version its rules have
 }
 
-func newLink(o *Options, onNotice func(uint64)) *link {
-	return &link{opts: o, log: o.Log, onNotice: onNotice, changed: make(chan struct{})}
+func newLink(o *Options) *link {
+	return &link{opts: o, sessions: make(chan *session), news: newSignal()}
 }
+
+// onceTries bounds how often what passes by itself is tried again when not patient.
+const onceTries = 5
 
 // run connects, serves the session to its end, and connects again, until ctx ends. With
 // patient false the first connection that cannot be made, and is not merely put off by a
@@ -36,102 +33,60 @@ func (l *link) run(ctx context.Context, patient bool) error {
 	wait := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}
 	var since time.Time // offline since; zero while online
 	for {
-		s, err := connect(ctx, l.opts, l.onNotice)
-		if err == nil {
+		s, err := l.connect(ctx)
+		if s != nil {
 			since = time.Time{}
-			if err = l.serve(ctx, s, &wait); err != nil && !patient && wait.tries > onceTries {
-				return err
+			// A session that got as far as an answer makes the next connection prompt again; one that is
+			// cut at once does not, or two ends that disagree would reconnect as fast as they can.
+			if err = s.run(ctx); s.answered.Load() {
+				wait.tries = 0
 			}
-		} else if busy := retryAfter(err); !patient && (busy == 0 || wait.tries > onceTries) {
+		}
+		put := retryAfter(err)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !patient && (s == nil && put == 0 || wait.tries > onceTries):
 			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if since.IsZero() {
+		case since.IsZero():
 			since = l.opts.Clock()
 		}
-		rest := max(wait.next(), retryAfter(err))
-		l.offline(err, since, rest)
-		if !pause(ctx, rest, nil) {
-			return ctx.Err()
+		rest := max(wait.next(), put)
+		if err == nil {
+			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting anew")
+		} else {
+			explain(l.opts.Log.Warn(), err).Time("offline_since", since).Dur("retry_in_ms", rest).
+				Msg("offline; what is collected waits in the outbox")
+		}
+		if !pause(ctx, rest, nil, nil) {
+			return nil
 		}
 	}
 }
 
-// offline tells an operator. A session that ended in order has no error.
-func (l *link) offline(err error, since time.Time, rest time.Duration) {
-	if err == nil {
-		l.log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting anew")
-		return
-	}
-	e := l.log.Warn().Err(err).Time("offline_since", since).Dur("retry_in_ms", rest)
-	status := protocol.StatusOf(err)
-	var reject *protocol.RejectError
-	if errors.As(err, &reject) {
-		status = reject.Status
-	}
-	if status != protocol.StatusInternal {
-		e = e.Stringer("status", status).Str("remedy", status.Info().Remedy)
-	}
-	e.Msg("offline; what is collected waits in the outbox")
-}
-
-// onceTries bounds how often a busy server is asked again when not patient.
-const onceTries = 5
-
-// serve lends s until it ends. A session that got as far as an answer makes the next
-// connection prompt again; one that is cut at once does not, or two ends that disagree
-// would reconnect as fast as they can.
-func (l *link) serve(ctx context.Context, s *session, wait *backoff) error {
-	l.log.Info().Str("server", l.opts.Server).Str("server_id", s.welcome.ServerID).
-		Uint64("rules_version", s.welcome.RulesVersion).Dur("server_clock_ahead_ms", s.welcome.Clock.Sub(l.opts.Clock())).Msg("connected")
-	l.onNotice(s.welcome.RulesVersion)
-	l.lend(s)
-	err := s.run(ctx)
-	l.lend(nil)
-	if s.answered.Load() {
-		wait.reset()
-	}
-	return err
-}
-
-func (l *link) lend(s *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.current = s
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
-// call makes a request on the connection there is, waiting for one if need be. It
-// returns errLost when the connection ended in between; the caller asks again.
-func (l *link) call(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
-	for {
-		l.mu.Lock()
-		s, changed := l.current, l.changed
-		l.mu.Unlock()
-		if s != nil {
-			if err := s.do(ctx, m, each); !errors.Is(err, errRetired) {
-				return err
-			}
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// do makes a request on the connection there is, waiting for one if need be, and hands
+// every reply to each, in order, until the last one. An error of each gives the request
+// up. A *Refusal is the server's no. errLost: the connection ended in between and the
+// caller asks again.
+func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
+	select {
+	case s := <-l.sessions:
+		return s.do(ctx, m, each)
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// ask is call for requests that have one reply and no number of their own.
-func (l *link) ask(ctx context.Context, op protocol.Op, body any) (*protocol.Message, error) {
-	var reply *protocol.Message
-	err := l.call(ctx, &protocol.Message{Op: op, Body: body}, func(m *protocol.Message) error {
-		reply = m
-		return refusal(m)
-	})
-	return reply, err
+// rulesVersion is the version of the server's rules as last heard of; it waits for a
+// connection.
+func (l *link) rulesVersion(ctx context.Context) (uint64, error) {
+	select {
+	case s := <-l.sessions:
+		defer s.giveBack()
+		return s.rules.Load(), nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 }
 
 // Refusal is the server's answer to a request that it did not carry out.
@@ -142,11 +97,20 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string {
-	name := r.Status.Info().Name
-	if r.Message == "" {
-		return fmt.Sprintf("%s %s", r.Status, name)
+	text := fmt.Sprintf("%s %s", r.Status, r.Status.Info().Name)
+	if r.Message != "" {
+		text += ": " + r.Message
 	}
-	return fmt.Sprintf("%s %s: %s", r.Status, name, r.Message)
+	return text
+}
+
+// Passing says that the same request may succeed later without anybody's doing.
+func (r *Refusal) Passing() bool {
+	switch r.Status {
+	case protocol.StatusRuleBroken, protocol.StatusRuleDisabled:
+		return false // a person has to act
+	}
+	return r.Status.Info().Retry
 }
 
 // refusal is nil for a reply with status OK.
@@ -161,6 +125,9 @@ func refusal(m *protocol.Message) error {
 	return r
 }
 
+// maxRetryAfter bounds what a server may ask for.
+const maxRetryAfter = 5 * time.Minute
+
 // retryAfter is how long a busy server wants to be left alone, 0 when that is not why the
 // connection failed. Anybody on the path can make a REJECT, so it may not ask for ever.
 func retryAfter(err error) time.Duration {
@@ -169,4 +136,18 @@ func retryAfter(err error) time.Duration {
 		return min(max(reject.RetryAfter, time.Millisecond), maxRetryAfter)
 	}
 	return 0
+}
+
+// explain adds err to a line of the log, with its number and what to do about it where
+// the catalogue knows it.
+func explain(e *zerolog.Event, err error) *zerolog.Event {
+	status := protocol.StatusOf(err)
+	var refused *Refusal
+	if errors.As(err, &refused) {
+		status = refused.Status
+	}
+	if e = e.Err(err); status != protocol.StatusInternal {
+		e = e.Stringer("status", status).Str("remedy", status.Info().Remedy)
+	}
+	return e
 }

@@ -8,11 +8,9 @@ import (
 	"strings"
 
 	"syncgate/protocol"
+	"syncgate/rule"
 	"syncgate/store"
 )
-
-// errFull ends a read that gives more than the outbox has room for.
-var errFull = errors.New("outbox is full")
 
 const (
 	// batchBytes bounds a batch to half of what every server takes by default. A larger
@@ -22,7 +20,12 @@ const (
 	maxRowBytes = protocol.HardMaxFrame - 64<<10
 	// pageBytes bounds what a page of a table with large rows takes in memory.
 	pageBytes = 32 << 20
+	// valueOverhead is the most that CBOR puts before a value: a head and eight bytes.
+	valueOverhead = 9
 )
+
+// errTooMuch ends a read that gives more than the outbox may hold.
+var errTooMuch = errors.New("the upside gives more than the outbox may hold")
 
 // packer turns the rows of an upside into batches of bounded size while they are read.
 type packer struct {
@@ -38,13 +41,28 @@ type packer struct {
 	size    int
 	total   int64
 
-	batches []packed
+	batches []batch
 	rows    int
 	aside   []oversized
 }
 
-// valueOverhead is the most that CBOR puts before a value: a head and eight bytes.
-const valueOverhead = 9
+// newPacker reads a page of a rule with a cursor, and else all there is. Where
+// update_state marks what was sent, a part is good, too: the rest is read when that is
+// marked. Otherwise the next read would begin with the same rows again, so it has to be
+// all or nothing.
+func newPacker(o *Options, plan *rule.Plan) *packer {
+	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, room: o.OutboxBytes, enough: store.ErrEnough}
+	switch {
+	case plan.Paged():
+		p.pageRows, p.room = o.BatchRows, pageBytes
+	case len(plan.UpdateState) == 0:
+		p.enough = fmt.Errorf("%w (%d bytes)", errTooMuch, o.OutboxBytes)
+	}
+	if slices.ContainsFunc(plan.UpdateState, func(s rule.Statement) bool { return s.PerRow() }) {
+		p.fields = plan.Fields
+	}
+	return p
+}
 
 // Begin starts the rows of one statement; they do not share a batch with another's.
 func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
@@ -105,9 +123,8 @@ func copied(dst, values []any) []any {
 
 // rowSize is the most bytes a row takes in a payload.
 func rowSize(values []any) int {
-	n := 0
+	n := valueOverhead * len(values)
 	for _, v := range values {
-		n += valueOverhead
 		switch v := v.(type) {
 		case []byte:
 			n += len(v)
@@ -118,6 +135,7 @@ func rowSize(values []any) int {
 	return n
 }
 
+// flush makes a batch of the rows in hand.
 func (p *packer) flush() error {
 	if len(p.values) == 0 {
 		return nil
@@ -127,7 +145,7 @@ func (p *packer) flush() error {
 	if err != nil {
 		return fmt.Errorf("encode %d rows: %w", rows.Len(), err)
 	}
-	p.batches = append(p.batches, packed{rows.Len(), payload})
+	p.batches = append(p.batches, batch{table: p.table, rows: rows.Len(), payload: payload})
 	p.values, p.size = p.values[:0], 0
 	return nil
 }

@@ -109,10 +109,10 @@ func TestChoose(t *testing.T) {
 	row := func(id uint64, user, point, table string) rule.Row {
 		return rule.Row{ID: id, Type: rule.Upload, User: user, PointNo: point, Table: table}
 	}
-	got := choose([]rule.Row{
+	got := choose("p", []rule.Row{
 		row(1, rule.Server, "p", "a"), row(2, rule.Client, "*", "a"), row(3, rule.Client, "p", "a"), row(4, rule.Client, "*", "a"),
 		row(5, rule.Client, "q", "b"), row(6, rule.Client, "*", "c"), row(7, rule.Client, "P", "d"),
-	}, "p")
+	})
 	want := map[ruleName]uint64{{rule.Upload, "a"}: 3, {rule.Upload, "c"}: 6}
 	if len(got) != len(want) {
 		t.Errorf("%d rules, want %d: %v", len(got), len(want), got)
@@ -136,7 +136,7 @@ func TestBackoff(t *testing.T) {
 	if d := b.next(); d < b.limit/2 || d > b.limit {
 		t.Errorf("a late pause is %v", d)
 	}
-	b.reset()
+	b.tries = 0
 	if d := b.next(); d > b.first {
 		t.Errorf("after a reset: %v", d)
 	}

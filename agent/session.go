@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,243 +24,207 @@ const (
 	writeTimeout     = 30 * time.Second
 	requestTimeout   = 10 * time.Minute // a peer that is gone is noticed sooner, by its silence
 	sessionAge       = 55 * time.Minute
-	sessionRecords   = 1<<20 - 1<<16
+	sessionRecords   = 1<<20 - 1<<16 // both ways together
 	defaultKeepalive = 60 * time.Second
 	// reservedSlots of those in flight are for the subscription and for a ping: a server that
 	// works on all others must still be able to say that it is there.
 	reservedSlots = 2
 )
 
-var (
-	// errLost says that the connection ended while a request was out: whether the server
-	// ran it is not known, so it is asked again under the same number.
-	errLost = errors.New("connection lost")
-	// errRetired says that the session takes no new requests.
-	errRetired = errors.New("session is closing")
-)
+// errLost says that the connection ended while a request was out: whether the server ran
+// it is not known, so it is asked again under the same number.
+var errLost = errors.New("connection lost")
 
-// session is one authenticated connection. One goroutine reads, requests are written by
-// whoever makes them under a lock, so that records leave in the order of their counter.
+// session is one authenticated connection. One goroutine reads, one keeps it: lends it to
+// requests, pings, and ends it in time. Requests are written by whoever makes them under a
+// lock, so that records leave in the order of their counter.
 type session struct {
-	opts     *Options
-	conn     net.Conn
-	in       reader // the handshake's, then the reading goroutine's
-	wire     *protocol.Client
-	welcome  protocol.Welcome
-	slots    chan struct{} // one token a request in flight
-	pongs    chan protocol.RequestID
-	onNotice func(rulesVersion uint64)
+	*link
+	conn   net.Conn
+	frames *bufio.Scanner // the handshake's, then the reading goroutine's
+	wire   *protocol.Client
+
+	back  chan struct{}           // a lent session is given back
+	pongs chan protocol.RequestID // the server's pings, to be answered
+	leave chan time.Duration      // it ends; requests in flight have so long to be answered
+	dead  chan struct{}           // closed with err set when the reader ends
+	err   error
 
 	write   sync.Mutex
-	out     []byte // guarded by write, as records
-	records uint64
+	out     []byte   // guarded by write
+	pending sync.Map // requests in flight: protocol.RequestID to *call
 
-	mu      sync.Mutex
-	pending map[protocol.RequestID]*call
-	retired bool
-	grace   time.Duration
-
-	retire signal        // raised when retired is set or the last request is answered
-	dead   chan struct{} // closed with err set when the reader ends
-	err    error
-
-	answered atomic.Bool // some request got a reply
+	records  atomic.Int64
+	answered atomic.Bool   // some request got a reply
+	rules    atomic.Uint64 // version of the server's rules
 }
 
 // call is one request waiting for its replies.
 type call struct {
 	replies chan *protocol.Message
-	gone    chan struct{} // closed when nobody reads replies any more
+	gone    <-chan struct{} // closed when nobody reads replies any more
 }
 
 // connect dials and shakes hands within ctx and handshakeTimeout.
-func connect(ctx context.Context, o *Options, onNotice func(uint64)) (*session, error) {
+func (l *link) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	dialer := net.Dialer{}
-	conn, err := dialer.DialContext(ctx, "tcp", o.Server)
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", l.opts.Server)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	s, err := handshake(conn, o, onNotice)
+	s := &session{
+		link: l, conn: conn, back: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
+		leave: make(chan time.Duration, 1), dead: make(chan struct{}),
+	}
+	err = s.handshake()
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("handshake with %s: %w", o.Server, err)
+		return nil, fmt.Errorf("handshake with %s: %w", l.opts.Server, err)
 	}
 	return s, nil
 }
 
-func handshake(conn net.Conn, o *Options, onNotice func(uint64)) (*session, error) {
-	wire, err := protocol.NewClient(protocol.ClientOptions{
+func (s *session) handshake() (err error) {
+	o := s.opts
+	s.wire, err = protocol.NewClient(protocol.ClientOptions{
 		Point: o.Point, KeyID: o.KeyID, Key: o.Key, Software: o.Software, Clock: o.Clock, Rand: o.Rand,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	hello, err := wire.Hello()
+	hello, err := s.wire.Hello()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := conn.Write(hello); err != nil {
-		return nil, err
+	if _, err := s.conn.Write(hello); err != nil {
+		return err
 	}
-	var in reader
-	frame, err := in.frame(conn, protocol.HandshakeMax)
-	if err != nil {
-		return nil, err
+	s.frames = newFrames(s.conn, s.wire.MaxFrame)
+	frame, err := next(s.frames)
+	if err == nil {
+		_, err = s.wire.Receive(frame)
 	}
-	if _, err := wire.Receive(frame); err != nil {
-		return nil, err
-	}
-	w := wire.Welcome()
-	return &session{
-		opts: o, conn: conn, in: in, wire: wire, welcome: w, onNotice: onNotice,
-		slots:   make(chan struct{}, max(1, w.MaxInFlight-reservedSlots)),
-		pongs:   make(chan protocol.RequestID, 16),
-		pending: make(map[protocol.RequestID]*call),
-		retire:  newSignal(),
-		dead:    make(chan struct{}),
-	}, nil
+	return err
 }
 
-// reader cuts frames out of a stream.
-type reader struct {
-	buf        []byte
-	start, end int
+// newFrames cuts frames out of a stream; max is asked for the largest body each time.
+func newFrames(stream io.Reader, max func() int) *bufio.Scanner {
+	frames := bufio.NewScanner(stream)
+	frames.Buffer(nil, protocol.HardMaxFrame+1<<10)
+	frames.Split(func(buf []byte, _ bool) (int, []byte, error) {
+		n, err := protocol.Split(buf, max())
+		if err != nil || n == 0 {
+			return 0, nil, err
+		}
+		return n, buf[:n], nil
+	})
+	return frames
 }
 
-// frame returns the next whole frame; it is valid until the next call.
-func (r *reader) frame(conn io.Reader, max int) ([]byte, error) {
-	for {
-		n, err := protocol.Split(r.buf[r.start:r.end], max)
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 {
-			frame := r.buf[r.start : r.start+n]
-			r.start += n
-			return frame, nil
-		}
-		if r.start > 0 {
-			r.end = copy(r.buf, r.buf[r.start:r.end])
-			r.start = 0
-		}
-		if r.end == len(r.buf) {
-			r.buf = append(r.buf, make([]byte, len(r.buf)+16<<10)...)
-		}
-		n, err = conn.Read(r.buf[r.end:])
-		r.end += n
-		if n == 0 && err != nil {
-			return nil, err
-		}
+// next is the next whole frame, valid until the next call.
+func next(frames *bufio.Scanner) ([]byte, error) {
+	if frames.Scan() {
+		return frames.Bytes(), nil
 	}
+	return nil, cmp.Or(frames.Err(), io.EOF)
 }
 
 func (s *session) keepalive() time.Duration {
-	if s.welcome.Keepalive > 0 {
-		return s.welcome.Keepalive
-	}
-	return defaultKeepalive
+	return cmp.Or(s.wire.Welcome().Keepalive, defaultKeepalive)
 }
 
-// run serves the session until it is lost (the error says how), ctx ends, or it has
-// retired and every request is answered (nil). It joins the reader.
+// run serves the session until it is lost (the error says how), ctx ends, or its time is
+// over and every request is answered (nil). It joins the reader.
 func (s *session) run(ctx context.Context) error {
+	w := s.wire.Welcome()
+	s.opts.Log.Info().Str("server", s.opts.Server).Str("server_id", w.ServerID).
+		Uint64("rules_version", w.RulesVersion).Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
+	s.heard(w.RulesVersion)
 	go s.read()
-	err := s.keep(ctx)
-	s.retireNow(0)
+	err := s.keep(ctx, max(1, w.MaxInFlight-reservedSlots))
 	_ = s.conn.Close()
 	<-s.dead
 	return err
 }
 
-// keep pings, answers pings, and retires the session in time.
-func (s *session) keep(ctx context.Context) error {
+// keep lends the session to as many requests as may be in flight, pings, answers pings,
+// and ends the session in time.
+func (s *session) keep(ctx context.Context, slots int) error {
 	ping := time.NewTicker(s.keepalive() / 2)
 	defer ping.Stop()
 	age := time.NewTimer(sessionAge - rand.N(sessionAge/10))
 	defer age.Stop()
 	// The first record tells the server that this end is alive; what changes in its rules is
 	// told to us as long as the session lasts.
-	if err := s.send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.wire.RequestID()}); err != nil {
-		return err
-	}
-	var giveUp <-chan time.Time
-	for {
-		var err error
+	err := s.send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.wire.RequestID()})
+	var giveUp <-chan time.Time // set when no further request may begin
+	for lent := 0; err == nil; {
+		offer := s.sessions
+		if giveUp != nil || lent == slots {
+			offer = nil
+		}
+		if giveUp != nil && lent == 0 {
+			return nil
+		}
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.dead:
-			return s.err
+		case offer <- s:
+			lent++
+		case <-s.back:
+			lent--
 		case id := <-s.pongs:
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: id, Body: &protocol.PingReply{ClockMs: s.opts.Clock().UnixMilli()}})
 		case <-ping.C:
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: s.wire.RequestID()})
 		case <-age.C:
-			s.retireNow(requestTimeout)
-		case <-giveUp:
-			return fmt.Errorf("%w: requests unanswered when the session had to end", errLost)
-		case <-s.retire:
-			retired, idle, grace := s.drained()
-			if retired && idle {
-				return nil
-			}
-			if retired && giveUp == nil {
+			s.retire(requestTimeout)
+		case grace := <-s.leave:
+			if giveUp == nil {
 				giveUp = time.After(grace)
 			}
-		}
-		if err != nil {
-			return err
+		case <-giveUp:
+			err = fmt.Errorf("%w: requests unanswered when the session had to end", errLost)
+		case <-s.dead:
+			err = s.err
+		case <-ctx.Done():
+			err = ctx.Err()
 		}
 	}
+	return err
 }
 
-// retireNow lets no further request in; those in flight have grace to be answered.
-func (s *session) retireNow(grace time.Duration) {
-	s.mu.Lock()
-	if !s.retired {
-		s.retired, s.grace = true, grace
-	}
-	s.mu.Unlock()
-	s.retire.raise()
-}
-
-func (s *session) drained() (retired, idle bool, grace time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.retired, len(s.pending) == 0, s.grace
-}
-
-// do makes one request, numbered unless it comes with a number, and hands every reply to each, in order, until the last one. An
-// error of each gives the request up; later replies to it are dropped.
-func (s *session) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
+// retire lets no further request in; those in flight have grace to be answered.
+func (s *session) retire(grace time.Duration) {
 	select {
-	case s.slots <- struct{}{}:
-	case <-s.dead:
-		return errRetired
-	case <-ctx.Done():
-		return ctx.Err()
+	case s.leave <- grace:
+	default: // it is leaving already
 	}
-	defer func() { <-s.slots }()
-	numbered := *m
-	m = &numbered
+}
+
+func (s *session) giveBack() {
+	select {
+	case s.back <- struct{}{}:
+	case <-s.dead:
+	}
+}
+
+// do makes one request, numbered unless it comes with a number, and hands every reply to
+// each. Replies that come after an error of each are dropped.
+func (s *session) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
+	defer s.giveBack()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if m.RequestID == (protocol.RequestID{}) {
 		m.RequestID = s.wire.RequestID()
 	}
-	c := &call{replies: make(chan *protocol.Message, 4), gone: make(chan struct{})}
-	s.mu.Lock()
-	if s.retired {
-		s.mu.Unlock()
-		return errRetired
-	}
-	s.pending[m.RequestID] = c
-	s.mu.Unlock()
-	defer s.forget(m.RequestID, c)
+	c := &call{make(chan *protocol.Message, 4), ctx.Done()}
+	s.pending.Store(m.RequestID, c)
+	defer s.pending.Delete(m.RequestID)
 	if err := s.send(m); err != nil {
 		return err
 	}
@@ -268,11 +234,11 @@ func (s *session) do(ctx context.Context, m *protocol.Message, each func(*protoc
 		select {
 		case reply := <-c.replies:
 			s.answered.Store(true)
-			if err := each(reply); err != nil {
+			if err := refusal(reply); err != nil {
 				return err
 			}
-			if reply.Flags&protocol.FlagMore == 0 {
-				return nil
+			if err := each(reply); err != nil || !reply.More() {
+				return err
 			}
 			timeout.Reset(requestTimeout)
 		case <-s.dead:
@@ -286,14 +252,6 @@ func (s *session) do(ctx context.Context, m *protocol.Message, each func(*protoc
 	}
 }
 
-func (s *session) forget(id protocol.RequestID, c *call) {
-	close(c.gone)
-	s.mu.Lock()
-	delete(s.pending, id)
-	s.mu.Unlock()
-	s.retire.raise()
-}
-
 // send seals and writes one message. A message that can't be sealed harms nobody else; a
 // write that fails ends the session, because the counter has moved on.
 func (s *session) send(m *protocol.Message) error {
@@ -304,9 +262,7 @@ func (s *session) send(m *protocol.Message) error {
 		return err
 	}
 	s.out = frame
-	if s.records++; s.records == sessionRecords {
-		s.retireNow(requestTimeout)
-	}
+	s.count()
 	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := s.conn.Write(frame); err != nil {
 		_ = s.conn.Close()
@@ -315,36 +271,34 @@ func (s *session) send(m *protocol.Message) error {
 	return nil
 }
 
+func (s *session) count() {
+	if s.records.Add(1) == sessionRecords {
+		s.retire(requestTimeout)
+	}
+}
+
 // read hands each reply to its request until the connection ends. A request that is slow
 // to take its replies stops the reading, and so, through TCP, the server.
 func (s *session) read() {
 	defer close(s.dead)
-	var records int
-	for {
+	for s.err == nil {
 		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.keepalive()))
-		frame, err := s.in.frame(s.conn, s.wire.MaxFrame())
+		frame, err := next(s.frames)
 		if err == nil {
 			err = s.dispatch(frame)
 		}
-		if err != nil {
-			s.err = err
-			return
-		}
-		if records++; records == sessionRecords {
-			s.retireNow(requestTimeout)
-		}
+		s.err = err
 	}
 }
 
 func (s *session) dispatch(frame []byte) error {
+	s.count()
 	m, err := s.wire.Receive(frame)
 	if err != nil || m == nil {
 		return err
 	}
-	s.mu.Lock()
-	c := s.pending[m.RequestID]
-	s.mu.Unlock()
-	if c != nil {
+	if c, ok := s.pending.Load(m.RequestID); ok {
+		c := c.(*call)
 		select {
 		case c.replies <- m:
 		case <-c.gone:
@@ -363,7 +317,7 @@ func (s *session) unasked(m *protocol.Message) error {
 		if err != nil {
 			return err
 		}
-		s.retireNow(time.Duration(g.GraceMs) * time.Millisecond)
+		s.retire(time.Duration(g.GraceMs) * time.Millisecond)
 	case m.Op == protocol.OpPing && m.RequestID.Epoch() == 0:
 		select {
 		case s.pongs <- m.RequestID:
@@ -375,7 +329,13 @@ func (s *session) unasked(m *protocol.Message) error {
 		if err != nil {
 			return err
 		}
-		s.onNotice(p.RulesVersion)
+		s.heard(p.RulesVersion)
 	}
 	return nil
+}
+
+// heard takes the version of the server's rules.
+func (s *session) heard(version uint64) {
+	s.rules.Store(version)
+	s.news.raise()
 }

@@ -11,20 +11,56 @@ import (
 	"syncgate/store"
 )
 
+// inTx runs do in one transaction of the local database.
+func inTx(ctx context.Context, db *store.Store, do func(*store.Tx) error) error {
+	tx, err := db.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := do(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit(ctx)
+}
+
+// each runs a query within tx and scans every row of it into the same places; then is
+// called after each.
+func each(ctx context.Context, tx *store.Tx, query string, args, into []any, then func()) error {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		then()
+	}
+	return rows.Err()
+}
+
+// one reads the only row of a query within tx. sql.ErrNoRows: there is none.
+func one(ctx context.Context, tx *store.Tx, query string, args []any, into ...any) error {
+	found := false
+	err := each(ctx, tx, query, args, into, func() { found = true })
+	if err == nil && !found {
+		err = sql.ErrNoRows
+	}
+	return err
+}
+
 // A rule's state is what its next page starts from. It is kept under direction and table,
 // so that it outlives an edit of the rule, encoded as the request that would carry it:
 // the wire already says how a SQL value is written without loss.
 
-func stateKey(direction, table string) string { return direction + ":" + table }
-
 // loadState is the state of a rule; none when there is none yet.
-func loadState(ctx context.Context, tx *store.Tx, direction, table string) ([]rule.StateItem, error) {
-	rows, err := tx.Query(ctx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, stateKey(direction, table))
-	if err != nil {
-		return nil, err
-	}
+func loadState(ctx context.Context, db *store.Store, n ruleName) ([]rule.StateItem, error) {
 	var text []byte
-	if err := one(rows, &text); errors.Is(err, sql.ErrNoRows) {
+	err := inTx(ctx, db, func(tx *store.Tx) error {
+		return one(ctx, tx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, []any{n.key()}, &text)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
@@ -32,25 +68,31 @@ func loadState(ctx context.Context, tx *store.Tx, direction, table string) ([]ru
 	m := protocol.Message{Op: protocol.OpDownload, Payload: text}
 	request, err := m.DownloadRequest()
 	if err != nil {
-		return nil, fmt.Errorf("sync_agent_state of %s %s: %w", direction, table, err)
+		return nil, fmt.Errorf("sync_agent_state of %s: %w", n.key(), err)
 	}
-	items := make([]rule.StateItem, len(request.State))
-	for i, s := range request.State {
-		items[i] = rule.StateItem(s)
-	}
-	return items, nil
+	return fromWire(request.State), nil
 }
 
 // saveState replaces the state of a rule within tx.
-func saveState(ctx context.Context, tx *store.Tx, direction, table string, state []rule.StateItem) error {
-	request := &protocol.DownloadRequest{Table: table}
-	for _, s := range state {
-		request.State = append(request.State, protocol.StateItem(s))
-	}
-	text, err := protocol.AppendPayload(nil, request)
+func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []rule.StateItem) error {
+	text, err := protocol.AppendPayload(nil, &protocol.DownloadRequest{Table: n.table, State: toWire(state)})
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `REPLACE INTO sync_agent_state (rule_key, state) VALUES (?, ?)`, stateKey(direction, table), text)
+	_, err = tx.Exec(ctx, `REPLACE INTO sync_agent_state (rule_key, state) VALUES (?, ?)`, n.key(), text)
 	return err
+}
+
+func toWire(state []rule.StateItem) (items []protocol.StateItem) {
+	for _, s := range state {
+		items = append(items, protocol.StateItem(s))
+	}
+	return items
+}
+
+func fromWire(items []protocol.StateItem) (state []rule.StateItem) {
+	for _, s := range items {
+		state = append(state, rule.StateItem(s))
+	}
+	return state
 }

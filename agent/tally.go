@@ -2,8 +2,10 @@ package agent
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"text/tabwriter"
@@ -22,25 +24,26 @@ type tally struct {
 	errs  map[ruleName]error
 }
 
-func (t *tally) add(direction, table string, m moved) {
+func (t *tally) add(n ruleName, m moved) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	sum := t.moved[ruleName{direction, table}]
-	sum.rows += m.rows
-	sum.batches += m.batches
-	sum.quarantined += m.quarantined
-	t.moved[ruleName{direction, table}] = sum
+	sum := t.moved[n]
+	t.moved[n] = moved{sum.rows + m.rows, sum.batches + m.batches, sum.quarantined + m.quarantined}
 }
 
 // fail notes why a rule does not get on; nil when it does.
 func (t *tally) fail(n ruleName, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err == nil {
+	if t.errs[n] = err; err == nil {
 		delete(t.errs, n)
-	} else {
-		t.errs[n] = err
 	}
+}
+
+func (t *tally) failed(n ruleName) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.errs[n] != nil
 }
 
 // Report is what moved, one line a rule in order of direction and table.
@@ -56,35 +59,43 @@ type Line struct {
 	Err         error  // why the rule does not get on, or did not come to its end; nil when all is well
 }
 
-func (t *tally) report(rules []ruleName) Report {
+// report has a line for each rule of the book and for whatever else moved or failed.
+func (t *tally) report(b *book) Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	seen := make(map[ruleName]bool)
-	var r Report
-	line := func(n ruleName) {
-		if !seen[n] {
-			seen[n] = true
-			m := t.moved[n]
-			r = append(r, Line{n.table, n.direction, m.rows, m.batches, m.quarantined, t.errs[n]})
-		}
+	lines := make(map[ruleName]Line)
+	add := func(n ruleName) {
+		m := t.moved[n]
+		lines[n] = Line{n.table, n.direction, m.rows, m.batches, m.quarantined, cmp.Or(t.errs[n], b.find(n).broken)}
 	}
-	for _, n := range rules {
-		line(n)
+	for _, n := range b.names() {
+		add(n)
 	}
 	for n := range t.moved {
-		line(n)
+		add(n)
 	}
 	for n := range t.errs {
-		line(n)
+		add(n)
 	}
-	slices.SortFunc(r, func(a, b Line) int { return cmp.Or(-cmp.Compare(a.Type, b.Type), cmp.Compare(a.Table, b.Table)) })
-	return r
+	return slices.SortedFunc(maps.Values(lines), func(a, b Line) int {
+		return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table))
+	})
 }
 
-// WriteTo prints the report as a table of text.
-func (r Report) WriteTo(w io.Writer) (int64, error) {
-	count := &counter{w: w}
-	t := tabwriter.NewWriter(count, 0, 0, 2, ' ', 0)
+// err joins what went wrong.
+func (r Report) err() error {
+	var errs []error
+	for _, l := range r {
+		if l.Err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: %w", l.Type, l.Table, l.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Print writes the report as a table of text.
+func (r Report) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "TYPE\tTABLE\tROWS\tBATCHES\tQUARANTINED\tRESULT")
 	for _, l := range r {
 		result := "ok"
@@ -93,17 +104,5 @@ func (r Report) WriteTo(w io.Writer) (int64, error) {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\n", l.Type, l.Table, l.Rows, l.Batches, l.Quarantined, result)
 	}
-	err := t.Flush()
-	return count.n, err
-}
-
-type counter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	c.n += int64(n)
-	return n, err
+	return t.Flush()
 }

@@ -1,188 +1,176 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/rs/zerolog"
+	"time"
 
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
-// uploader is the lane of one table from the outbox to the server.
-type uploader struct {
-	opts   *Options
-	log    zerolog.Logger
-	table  string
-	link   *link
-	book   *book
-	outbox *outbox
-	tally  *tally
-	retry  signal // the server's rules changed: what was refused may go now
-
-	wait    backoff
-	trouble trouble
+// uploads is a lane that moves the rows of one table: from the table into the outbox, from
+// there to the server, or in a round of Once both in turn.
+type uploads struct {
+	*lane
+	batches   signal // raised when there are more in the outbox
+	unsettled *batch // acknowledged; its removal is yet to be committed, or not known to have been
 }
 
-func newUploader(a *Agent, table string) *uploader {
-	log := a.opts.Log.With().Str("table", table).Str("type", rule.Upload).Logger()
-	return &uploader{opts: &a.opts, log: log, table: table, link: a.link, book: a.book, outbox: a.outbox, tally: &a.tally,
-		retry: newSignal(), wait: a.opts.retry(), trouble: a.trouble(rule.Upload, table)}
+// uploads makes the two lanes of a table.
+func (a *Agent) uploads(table string) (reader, sender *uploads) {
+	name, batches := ruleName{rule.Upload, table}, newSignal()
+	return &uploads{lane: a.lane(name, nil), batches: batches}, &uploads{lane: a.lane(name, batches)}
 }
 
-// run sends the table's batches in order until ctx ends, waiting for more when there are
-// none.
-func (u *uploader) run(ctx context.Context) error {
-	wake := u.outbox.lane(u.table)
-	for {
-		rest := u.opts.FullInterval
-		if err := u.drain(ctx); err != nil && ctx.Err() == nil {
-			if !pause(ctx, lanePause(err, &u.wait, &u.trouble), unlessPassing(err, u.retry)) {
-				return ctx.Err()
-			}
-			continue
+// round is the turn of Once.
+func (u *uploads) round(ctx context.Context) (time.Duration, error) {
+	for more := true; more; {
+		err := u.drain(ctx)
+		if err == nil {
+			more, err = u.fill(ctx)
 		}
-		u.trouble.clear()
-		u.wait.reset()
-		if !pause(ctx, rest, wake) {
-			return ctx.Err()
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 0, u.drain(ctx)
+}
+
+// collect is the turn of the reading lane: it ends when the rule is short.
+func (u *uploads) collect(ctx context.Context) (time.Duration, error) {
+	for {
+		freed := u.outbox.nextFreed()
+		more, err := u.fill(ctx)
+		if err != nil || !more {
+			return u.restOf(u.book.find(u.name).plan), err
+		}
+		select {
+		case <-freed:
+		case <-u.rules:
+		case <-ctx.Done():
+			return 0, ctx.Err()
 		}
 	}
 }
 
-// once sends until the outbox has nothing for the table and collected is closed. What
-// passes by itself is tried a few times, everything else ends it.
-func (u *uploader) once(ctx context.Context, collected <-chan struct{}) error {
-	wake := u.outbox.lane(u.table)
-	for last := false; ; {
-		err := u.drain(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case err != nil:
-			rest := lanePause(err, &u.wait, &u.trouble)
-			if !passing(err) || u.wait.tries > onceTries {
+// restOf is how long a rule rests when it has nothing more to give.
+func (u *uploads) restOf(plan *rule.Plan) time.Duration {
+	if plan != nil && !plan.Paged() && len(plan.UpdateState) == 0 {
+		return u.opts.FullInterval
+	}
+	return u.opts.Interval
+}
+
+// fill reads page after page into the outbox, while there is room, until the rule is
+// short. more says that rows may be left.
+func (u *uploads) fill(ctx context.Context) (more bool, err error) {
+	for more = true; more && err == nil; {
+		e := u.book.find(u.name)
+		if e.plan == nil {
+			return false, e.broken
+		}
+		room, err := u.outbox.room(ctx, e.plan)
+		if err != nil || !room {
+			return true, err
+		}
+		if more, err = u.page(ctx, e.plan); err != nil {
+			return true, err
+		}
+	}
+	return more, err
+}
+
+// page reads a part of a rule, and writes it into the outbox in the transaction that moves
+// the rule's watermark. The state read before is still the rule's then: nobody else moves
+// it.
+func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
+	u.outbox.reading.Lock()
+	defer u.outbox.reading.Unlock()
+	var state []rule.StateItem
+	if plan.Paged() {
+		if state, err = loadState(ctx, u.opts.Store, u.name); err != nil {
+			return false, err
+		}
+	}
+	pack := newPacker(&u.opts, plan)
+	page, err := u.opts.Store.Read(ctx, plan, u.opts.env(plan, state), pack)
+	if err == nil {
+		err = pack.flush()
+	}
+	if err != nil || pack.rows == 0 {
+		return page.More, err
+	}
+	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
+		for _, o := range pack.aside {
+			if err := u.setAside(ctx, tx, plan.Row, o, fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)); err != nil {
 				return err
 			}
-			if !pause(ctx, rest, nil) {
-				return context.Cause(ctx)
-			}
-		case last:
-			return nil
-		default:
-			u.wait.reset()
-			select {
-			case <-wake:
-			case <-collected:
-				last = true // and look once more
-			case <-ctx.Done():
-			}
 		}
+		if err := u.outbox.add(ctx, tx, &plan.Row, pack.batches); err != nil || !plan.Paged() {
+			return err
+		}
+		return saveState(ctx, tx, u.name, page.State)
+	})
+	if err == nil {
+		var bytes int64
+		for _, x := range pack.batches {
+			bytes += int64(len(x.payload))
+		}
+		u.outbox.count(len(pack.batches), bytes)
+		u.tally.add(u.name, moved{quarantined: int64(len(pack.aside))})
+		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
+	u.batches.raise() // also after an error: it may have been committed all the same
+	return page.More, err
 }
 
-// drain sends until there is no batch left. While the server works on one batch, the one
-// before is deleted and the next is read, so the server never waits for this database.
-func (u *uploader) drain(ctx context.Context) error {
-	current, err := u.outbox.next(ctx, u.table, protocol.RequestID{})
-	var done *acknowledged
-	for err == nil && current != nil {
+// send is the turn of the sending lane.
+func (u *uploads) send(ctx context.Context) (time.Duration, error) {
+	return u.opts.FullInterval, u.drain(ctx)
+}
+
+// drain sends the table's batches in order until there is none left. While the server
+// works on one batch, the one before is deleted and the next is read, so the server never
+// waits for this database.
+func (u *uploads) drain(ctx context.Context) error {
+	current, err := u.outbox.next(ctx, u.name.table, protocol.RequestID{})
+	if err != nil {
+		return err
+	}
+	if x := u.unsettled; x != nil && (current == nil || current.request != x.request) {
+		u.settled() // the transaction that seemed to fail was committed
+	}
+	u.unsettled = nil // else it is sent again, and answered from the ledger
+	for current != nil {
 		var next *batch
 		housekeeping := make(chan error, 1)
 		number := current.request
 		go func() {
-			err := u.settle(ctx, done)
+			err := u.settle(ctx)
 			if err == nil {
-				next, err = u.outbox.next(ctx, u.table, number)
+				next, err = u.outbox.next(ctx, u.name.table, number)
 			}
 			housekeeping <- err
 		}()
-		reply, refused := u.send(ctx, current)
-		err = <-housekeeping
+		refused := u.deliver(ctx, current)
+		err := <-housekeeping
 		if err == nil && current.request != number { // the next one has a new number, too
-			next, err = u.outbox.next(ctx, u.table, current.request)
+			next, err = u.outbox.next(ctx, u.name.table, current.request)
 		}
-		if refused != nil {
-			return refused
+		if err = cmp.Or(refused, err); err != nil {
+			return err
 		}
-		// If err is set, the batch is still there; it is sent again and answered from the ledger.
-		done = nil
-		if reply != nil {
-			done = &acknowledged{current, reply}
-			u.trouble.clear()
-			u.wait.reset()
+		if current.reply != nil {
+			u.unsettled = current
+			u.well()
 		}
 		current = next
 	}
-	if err == nil {
-		err = u.settle(ctx, done)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errLocal, err)
-	}
-	return nil
-}
-
-// acknowledged is a batch with the server's word that it is there.
-type acknowledged struct {
-	*batch
-	reply *protocol.UploadReply
-}
-
-// send has one batch done by the server, however many connections that takes. Without
-// reply and error the batch is gone, because it could never be sent.
-func (u *uploader) send(ctx context.Context, x *batch) (reply *protocol.UploadReply, err error) {
-	if plan, row := u.book.find(rule.Upload, u.table); plan == nil && row.Enabled && row.UpdateState {
-		return nil, fmt.Errorf("%w, so its update_state could not be run", errBrokenRule)
-	}
-	for renumbered, lost := 0, 0; ; {
-		reply, err = u.request(ctx, x)
-		var refused *Refusal
-		switch {
-		case errors.Is(err, errLost) && ctx.Err() == nil && lost < maxLost:
-			lost++
-		case errors.As(err, &refused) && refused.Status == protocol.StatusRequestIDReused && renumbered < maxRenumber:
-			old := x.request
-			if err := u.outbox.renumber(ctx, x); err != nil {
-				return nil, err
-			}
-			renumbered++
-			u.log.Warn().Stringer("was", old).Stringer("is", x.request).Msg("the server knows this number from before; the outbox goes on in a new epoch")
-		case errors.Is(err, protocol.ErrTooLarge) && x.rows == 1:
-			return nil, u.giveUp(ctx, x, err)
-		case refused != nil:
-			return nil, errors.Join(err, u.outbox.refused(ctx, x, refused))
-		default:
-			return reply, err
-		}
-	}
-}
-
-// giveUp puts the only row of a batch aside that is larger than the frames this server
-// takes, and takes the batch out of the outbox.
-func (u *uploader) giveUp(ctx context.Context, x *batch, why error) error {
-	m := protocol.Message{Op: protocol.OpUpload, Payload: x.payload}
-	request, err := m.UploadRequest()
-	if err != nil {
-		return fmt.Errorf("batch %s: %w", x.request, err)
-	}
-	_, row := u.book.find(rule.Upload, u.table)
-	row.Table = u.table // also when there is no rule any more
-	o := oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}
-	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
-		if err := u.outbox.remove(ctx, tx, x); err != nil {
-			return err
-		}
-		return o.setAside(ctx, tx, u.opts, row, "which the server does not take ("+why.Error()+")")
-	})
-	if err == nil {
-		u.outbox.removed(x)
-		u.tally.add(rule.Upload, u.table, moved{quarantined: 1})
-	}
-	return err
+	return u.settle(ctx)
 }
 
 // maxLost bounds how often a batch is sent again at once: if it is what makes the
@@ -193,57 +181,113 @@ const maxLost = 3
 // seen several random numbers before is broken in another way.
 const maxRenumber = 3
 
-// request is one try.
-func (u *uploader) request(ctx context.Context, x *batch) (reply *protocol.UploadReply, err error) {
-	payload, err := protocol.WithConfirmed(x.payload, x.confirmed)
-	if err != nil {
-		return nil, fmt.Errorf("batch %s: %w", x.request, err)
+// deliver has one batch done by the server, however many connections that takes, and keeps
+// the reply in it. Without reply and error the batch is gone, because it could never be
+// sent.
+func (u *uploads) deliver(ctx context.Context, x *batch) error {
+	if e := u.book.find(u.name); e.plan == nil && e.row.Enabled && e.row.UpdateState {
+		return fmt.Errorf("its update_state could not be run: %w", e.broken)
 	}
-	m := &protocol.Message{Op: protocol.OpUpload, RequestID: x.request, Payload: payload}
-	err = u.link.call(ctx, m, func(m *protocol.Message) (err error) {
-		if err = refusal(m); err == nil {
-			reply, err = m.UploadReply()
+	for renumbered, lost := 0, 0; ; {
+		err := u.request(ctx, x)
+		var refused *Refusal
+		switch {
+		case errors.Is(err, errLost) && ctx.Err() == nil && lost < maxLost:
+			lost++
+		case errors.As(err, &refused) && refused.Status == protocol.StatusRequestIDReused && renumbered < maxRenumber:
+			old := x.request
+			if err := u.outbox.renumber(ctx, x); err != nil {
+				return err
+			}
+			renumbered++
+			u.log.Warn().Stringer("was", old).Stringer("is", x.request).Msg("the server knows this number from before; the outbox goes on in a new epoch")
+		case errors.Is(err, protocol.ErrTooLarge) && x.rows == 1:
+			return u.giveUp(ctx, x, err)
+		case refused != nil:
+			return errors.Join(err, u.outbox.refused(ctx, x, refused))
+		default:
+			return err
 		}
-		return err
-	})
-	return reply, err
+	}
 }
 
-// settle deletes an acknowledged batch and runs the rule's update_state, in one
+// request is one try.
+func (u *uploads) request(ctx context.Context, x *batch) error {
+	payload, err := protocol.WithConfirmed(x.payload, x.confirmed)
+	if err != nil {
+		return fmt.Errorf("batch %s: %w", x.request, err)
+	}
+	m := &protocol.Message{Op: protocol.OpUpload, RequestID: x.request, Payload: payload}
+	return u.link.do(ctx, m, func(m *protocol.Message) (err error) {
+		x.reply, err = m.UploadReply()
+		return err
+	})
+}
+
+// giveUp puts the only row of a batch aside that is larger than the frames this server
+// takes, and takes the batch out of the outbox.
+func (u *uploads) giveUp(ctx context.Context, x *batch, why error) error {
+	request, err := x.upload()
+	if err != nil {
+		return err
+	}
+	row := u.book.find(u.name).row
+	row.Table = x.table // also when there is no rule any more
+	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
+		if err := u.outbox.remove(ctx, tx, x); err != nil {
+			return err
+		}
+		o := oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}
+		return u.setAside(ctx, tx, row, o, "which the server does not take ("+why.Error()+")")
+	})
+	if err == nil {
+		u.outbox.count(-1, -int64(len(x.payload)))
+		u.tally.add(u.name, moved{quarantined: 1})
+	}
+	return err
+}
+
+// settle deletes the acknowledged batch and runs the rule's update_state, in one
 // transaction.
-func (u *uploader) settle(ctx context.Context, a *acknowledged) error {
-	if a == nil {
+func (u *uploads) settle(ctx context.Context) error {
+	x := u.unsettled
+	if x == nil {
 		return nil
 	}
-	plan, _ := u.book.find(rule.Upload, u.table)
+	plan := u.book.find(u.name).plan
 	var rows rule.Rows
 	if plan != nil && len(plan.UpdateState) > 0 {
-		m := protocol.Message{Op: protocol.OpUpload, Payload: a.payload}
-		request, err := m.UploadRequest()
+		request, err := x.upload()
 		if err != nil {
-			return fmt.Errorf("batch %s: %w", a.request, err)
+			return err
 		}
 		rows = rule.Rows(request.Rows)
 	}
 	err := inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
-		if err := u.outbox.remove(ctx, tx, a.batch); err != nil || rows.Len() == 0 {
+		if err := u.outbox.remove(ctx, tx, x); err != nil || rows.Len() == 0 {
 			return err
 		}
-		err := tx.UpdateState(ctx, plan, rows, u.opts.env(plan, nil, 0))
+		err := tx.UpdateState(ctx, plan, rows, u.opts.env(plan, nil))
 		if errors.Is(err, store.ErrMismatch) {
-			u.log.Error().Err(err).Stringer("batch", a.request).Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
+			u.log.Error().Err(err).Stringer("batch", x.request).Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
 			return nil
 		}
 		return err
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		u.settled()
 	}
-	u.outbox.removed(a.batch)
-	u.tally.add(rule.Upload, u.table, moved{rows: int64(a.rows), batches: 1, quarantined: int64(len(a.reply.Quarantined))})
-	if q := a.reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", a.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
+	return err
+}
+
+// settled takes note that the acknowledged batch is gone.
+func (u *uploads) settled() {
+	x := u.unsettled
+	u.unsettled = nil
+	u.outbox.count(-1, -int64(len(x.payload)))
+	u.tally.add(u.name, moved{rows: int64(x.rows), batches: 1, quarantined: int64(len(x.reply.Quarantined))})
+	if q := x.reply.Quarantined; len(q) > 0 {
+		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).Msg("the centre put rows into its quarantine")
 	}
-	return nil
 }

@@ -35,7 +35,7 @@ SYNCGATE_AGENT_KEY). Without a DSN it keeps its tables in a private MariaDB of i
 		s.command("once", "Make one round of every rule, print what moved, and end", func(c *cobra.Command, p *point) error {
 			report, err := p.Once(c.Context())
 			if report != nil {
-				_, printErr := report.WriteTo(c.OutOrStdout())
+				printErr := report.Print(c.OutOrStdout())
 				err = errors.Join(err, printErr)
 			}
 			if errors.Is(err, context.Canceled) {
