@@ -26,7 +26,7 @@ func TestExitCodes(t *testing.T) {
 		{name: "version", args: []string{"--version"}},
 		{name: "unknown command", args: []string{"sreve"}, code: 2, says: "sreve"},
 		{name: "unknown flag", args: []string{"serve", "--prot", "1"}, code: 2, says: "--prot"},
-		{name: "argument missing", args: []string{"point", "add"}, code: 2, says: "accepts 1 arg"},
+		{name: "argument missing", args: []string{"point", "add"}, code: 2, says: "NAME is missing"},
 		{name: "bad format", args: []string{"point", "list", "--format", "xml"}, code: 2, says: "text, json"},
 		{name: "bad point name", args: []string{"point", "add", "*"}, code: 2, says: "every point"},
 		{name: "unknown setting", args: []string{"serve", "--config", bad}, code: 78, says: "bad.toml:2:1: unknown setting \"lissten\"; did you mean \"listen\"?"},

@@ -65,7 +65,7 @@ func TestRulesTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := w.must("rules", "try", "1", "--point", pointName, "--input", rows)
-	for _, want := range []string{"1 of 2 rows applied", "1 by insert", "row 1 would be quarantined", "rolled back"} {
+	for _, want := range []string{"1 of 2 rows applied", "1 by insert", "row 1 goes to quarantine", "rolled back"} {
 		if !strings.Contains(out, want) {
 			t.Fatalf("no %q in\n%s", want, out)
 		}

@@ -3,10 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
@@ -15,43 +15,28 @@ import (
 )
 
 func newDoctor() *cobra.Command {
-	var s settings
-	c := &cobra.Command{
-		Use:   "doctor",
-		Short: "Look at the database as a whole: grants, modes, durability, clocks, indexes, engines, versions",
-		Long:  "Look at everything outside the rules that sync depends on. Exit 0: nothing to do; 1: something to look at; 2: something that breaks the promise.",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := s.load()
-			if err != nil {
-				return err
-			}
-			cfg.AcceptUnsafe = true // it is looked at here, rather than refused
-			db, err := openCentre(c.Context(), cfg, zerolog.Nop(), true, nil)
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			e := examination{out: c.OutOrStdout()}
-			facts, err := db.Facts(c.Context())
-			if err != nil {
-				return err
-			}
-			e.server(facts)
-			e.grants(facts)
-			ds, rules, err := checkAll(c.Context(), db)
+	cmd := onDatabase("doctor", "Look at the database as a whole: grants, modes, durability, clocks, indexes, engines, versions", "", func(c *call) error {
+		e := examination{out: c.out}
+		facts, err := c.db.Facts(c.Context())
+		if err != nil {
+			return err
+		}
+		e.server(facts)
+		e.grants(facts)
+		if e.schema(c) {
+			ds, rules, err := c.checkAll()
 			if err != nil {
 				return err
 			}
 			e.rules(ds, rules)
-			if e.worst > 0 {
-				return &cli.ExitError{Code: e.worst}
-			}
-			return nil
-		},
-	}
-	s.flags(c)
-	return c
+		}
+		if e.worst > 0 {
+			return &cli.ExitError{Code: e.worst}
+		}
+		return nil
+	})
+	cmd.Long = "Look at everything outside the rules that sync depends on. Exit 0: nothing to do; 1: something to look at; 2: something that breaks the promise."
+	return cmd
 }
 
 // examination collects findings and remembers the worst: 1 to look at, 2 broken.
@@ -83,12 +68,12 @@ func (e *examination) server(f *store.Facts) {
 		e.say(0, "clock", fmt.Sprintf("the database's clock is within %v of this host's", maxSkew))
 	}
 	if v := f.Variables["read_only"]; v != "" && v != "OFF" && v != "0" {
-		e.say(2, "read_only", "the server takes no writes: read_only is "+v)
+		e.say(2, "read_only", "the server takes no writes: read_only is "+v+"; see why, then SET GLOBAL read_only = 0")
 	}
 	if f.MaxPacket < 16<<20 {
 		e.say(1, "max_packet", fmt.Sprintf("max_allowed_packet is %d bytes; a row over it cannot cross, and 16 MiB is the largest frame", f.MaxPacket))
 	}
-	e.say(0, "sql_mode", "the server's own is "+orDash(f.Variables["sql_mode"])+"; syncgate sets a strict one for itself")
+	e.say(0, "sql_mode", "the server's own is '"+f.Variables["sql_mode"]+"'; syncgate sets a strict one for itself")
 }
 
 // wanted are the privileges that the server needs on its database. TRIGGER is only for
@@ -100,25 +85,56 @@ var wanted = [...]struct {
 }{
 	{"SELECT", 2, "rules and tables are read"}, {"INSERT", 2, "rows are applied"}, {"UPDATE", 2, "rows are applied"},
 	{"DELETE", 2, "the request ledger is purged"}, {"CREATE", 1, "migrations make tables"}, {"ALTER", 1, "migrations change tables"},
-	{"INDEX", 1, "migrations make indexes"}, {"CREATE VIEW", 1, "sync_control_status is a view"}, {"TRIGGER", 1, "the history of edits is kept by triggers"},
+	{"INDEX", 1, "migrations make indexes"}, {"CREATE VIEW", 1, "sync_control_status is a view"}, {"DROP", 1, "migrations replace that view"},
+	{"TRIGGER", 1, "the history of edits is kept by triggers"},
 }
 
 func (e *examination) grants(f *store.Facts) {
-	all := strings.ToUpper(strings.Join(f.Grants, "\n"))
-	if strings.Contains(all, "ALL PRIVILEGES") {
-		e.say(0, "grants", "all privileges")
-		return
-	}
+	has := privileges(f.Grants, f.Database)
 	missing := 0
 	for _, w := range wanted {
-		if !strings.Contains(all, w.name) {
+		if !has[w.name] && !has["ALL PRIVILEGES"] {
 			missing++
-			e.say(w.level, "grants", "no "+w.name+": "+w.why)
+			e.say(w.level, "grants", fmt.Sprintf("no %s on %s: %s; grant it to %s", w.name, f.Database, w.why, f.User))
 		}
 	}
 	if missing == 0 {
 		e.say(0, "grants", "all that is needed")
 	}
+}
+
+// privileges are those that lines of SHOW GRANTS give on the whole of a database.
+func privileges(grants []string, database string) map[string]bool {
+	has := map[string]bool{}
+	for _, line := range grants {
+		line, ok := strings.CutPrefix(line, "GRANT ")
+		what, rest, on := strings.Cut(line, " ON ")
+		scope, _, to := strings.Cut(rest, " TO ")
+		scope = strings.NewReplacer("`", "", `\_`, "_", `\%`, "%").Replace(scope)
+		matches, _ := path.Match(strings.ReplaceAll(scope, "%", "*"), database+".*")
+		if ok && on && to && (matches || scope == "*.*") {
+			for name := range strings.SplitSeq(what, ", ") {
+				has[name] = true
+			}
+		}
+	}
+	return has
+}
+
+// schema brings the schema forward, since the rules are in it, and says whether that could be done. Triggers that the
+// account may not make are left out, and with them the history of edits.
+func (e *examination) schema(c *call) bool {
+	level, finding := 0, "up to date"
+	err := c.db.Migrate(c.Context(), func(name string) {
+		if strings.Contains(name, "(skipped") {
+			level, finding = 1, "edits of rules are not recorded: "+name
+		}
+	})
+	if err != nil {
+		level, finding = 2, err.Error()
+	}
+	e.say(level, "schema", finding)
+	return err == nil
 }
 
 func (e *examination) rules(ds []rule.Diagnostic, rules int) {
@@ -131,10 +147,10 @@ func (e *examination) rules(ds []rule.Diagnostic, rules int) {
 	}
 	switch {
 	case bad[rule.Error] > 0:
-		e.say(2, "rules", fmt.Sprintf("%d errors; see 'syncgate rules check'", bad[rule.Error]))
+		e.say(2, "rules", plural(bad[rule.Error], "error")+"; see 'syncgate rules check'")
 	case bad[rule.Warning] > 0:
-		e.say(1, "rules", fmt.Sprintf("%d warnings; see 'syncgate rules check'", bad[rule.Warning]))
+		e.say(1, "rules", plural(bad[rule.Warning], "warning")+"; see 'syncgate rules check'")
 	default:
-		e.say(0, "rules", fmt.Sprintf("%d rules, nothing wrong with them", rules))
+		e.say(0, "rules", plural(rules, "rule")+", nothing wrong")
 	}
 }

@@ -8,82 +8,98 @@ import (
 	"strings"
 	"time"
 
-	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/gateway"
 	"syncgate/internal/pyliteral"
 	"syncgate/protocol"
 )
 
-// legacyOptions are those of the seed-era listener; nil when it is not configured.
+// legacyOptions are those of the seed-era listener; nil when it is not configured. Every
+// error is a *config.Error that names the setting.
 func legacyOptions(cfg *config.Server) (*gateway.LegacyOptions, error) {
 	if cfg.ListenLegacy == "" {
 		return nil, nil
 	}
 	l := cfg.Legacy
 	o := &gateway.LegacyOptions{Listen: cfg.ListenLegacy}
+	o.TokenKey, o.Window, o.Names = l.TokenKey, l.Window.Std(), l.Names
 	var err error
-	if o.Key, err = secret(l.Key); err != nil || len(o.Key) == 0 {
-		return nil, place("legacy.key", errors.Join(err, errors.New("is needed: 16, 24 or 32 bytes as hex:… or text:…")))
+	if o.Key, err = secret(l.Key, 16, 24, 32); err != nil {
+		return nil, bad("legacy.key", err)
 	}
-	if o.IV, err = secret(l.IV); err != nil {
-		return nil, place("legacy.iv", err)
+	if l.IV != "" {
+		if o.IV, err = secret(l.IV, 16); err != nil {
+			return nil, bad("legacy.iv", err)
+		}
 	}
 	if l.TokenKey == "" {
-		return nil, place("legacy.token_key", errors.New("is needed: the text that ends what a token is the MD5 of"))
+		return nil, bad("legacy.token_key", errors.New("is needed: the text that ends what a token is the MD5 of"))
 	}
-	o.TokenKey, o.Window, o.Names = l.TokenKey, l.Window.Std(), l.Names
+	if o.Window < time.Second || o.Window > time.Hour {
+		return nil, bad("legacy.window", fmt.Errorf("%v is not between 1s and 1h", o.Window))
+	}
+	if o.Zone, err = time.LoadLocation(l.Zone); err != nil {
+		return nil, bad("legacy.time_zone", err)
+	}
 	if len(l.Networks) == 0 {
-		return nil, place("legacy.networks", errors.New("is needed: the networks its agents connect from, as in 10.1.0.0/16"))
+		return nil, bad("legacy.networks", errors.New("is needed: the networks its agents connect from, as in 10.1.0.0/16"))
 	}
 	for _, text := range l.Networks {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, place("legacy.networks", err)
+			return nil, bad("legacy.networks", fmt.Errorf("%q is not a network such as 10.1.0.0/16", text))
 		}
 		o.Networks = append(o.Networks, p.Masked())
 	}
-	if o.Zone, err = time.LoadLocation(l.Zone); err != nil {
-		return nil, place("legacy.time_zone", err)
+	if err := dialect(o, l.Dialect); err != nil {
+		return nil, bad("legacy.dialect", err)
 	}
-	if err := cli.OneOf("dialect", l.Dialect, "auto", "python2", "python3"); err != nil {
-		return nil, place("legacy.dialect", err)
-	}
-	if l.Dialect != "auto" {
-		dialect := pyliteral.Python2
-		if l.Dialect == "python3" {
-			dialect = pyliteral.Python3
-		}
-		o.Dialect = func(string) (pyliteral.Dialect, bool) { return dialect, true }
-	}
-	if _, err := protocol.NewLegacy(withChecks(o.LegacyOptions)); err != nil {
-		return nil, place("legacy", err)
+	// What is left to be wrong is the names. The gateway sets the other two itself.
+	try := o.LegacyOptions
+	try.Allow, try.Clock = func(string) bool { return false }, time.Now
+	if _, err := protocol.NewLegacy(try); err != nil {
+		return nil, bad("legacy.names", err)
 	}
 	return o, nil
 }
 
-// withChecks fills in what the gateway sets later, so that the settings can be tried now.
-func withChecks(o protocol.LegacyOptions) protocol.LegacyOptions {
-	o.Allow = func(string) bool { return false }
-	o.Clock = time.Now
-	return o
+// dialect sets which Python replies are printed for: the one named, for every point; or, after auto, what each point's
+// requests show, and the one named second until they do.
+func dialect(o *gateway.LegacyOptions, text string) error {
+	name, auto := strings.CutPrefix(text, "auto")
+	if auto && name == "" {
+		return nil // until it shows: Python 2, as most of the seed era
+	}
+	d, err := pyliteral.ParseDialect(strings.TrimPrefix(name, ":"))
+	if err != nil || auto && !strings.HasPrefix(name, ":") {
+		return fmt.Errorf("%q is none of python2, python3, python3.6 to python3.13, auto, auto:python3 and the like", text)
+	}
+	if o.Fallback = d; !auto {
+		o.Dialect = func(string) (pyliteral.Dialect, bool) { return d, true }
+	}
+	return nil
 }
 
-// secret reads hex:… or text:…; nothing is nil.
-func secret(text string) ([]byte, error) {
-	if text == "" {
-		return nil, nil
+// bad is the error of a setting that cannot be used.
+func bad(setting string, err error) error {
+	return &config.Error{Place: setting, Problem: err.Error()}
+}
+
+// secret reads hex:… or text:… of one of the lengths, in bytes.
+func secret(text string, lengths ...int) ([]byte, error) {
+	b, plain := strings.CutPrefix(text, "text:")
+	digits, isHex := strings.CutPrefix(text, "hex:")
+	if isHex {
+		decoded, err := hex.DecodeString(digits)
+		if err != nil {
+			return nil, fmt.Errorf("after hex: %w", err)
+		}
+		b = string(decoded)
 	}
-	if plain, ok := strings.CutPrefix(text, "text:"); ok {
-		return []byte(plain), nil
+	for _, n := range lengths {
+		if (plain || isHex) && len(b) == n {
+			return []byte(b), nil
+		}
 	}
-	digits, ok := strings.CutPrefix(text, "hex:")
-	if !ok {
-		return nil, errors.New("begins with neither hex: nor text:")
-	}
-	b, err := hex.DecodeString(digits)
-	if err != nil {
-		return nil, fmt.Errorf("after hex: %w", err)
-	}
-	return b, nil
+	return nil, fmt.Errorf("must be hex: or text: and %s bytes", strings.Trim(strings.ReplaceAll(fmt.Sprint(lengths), " ", ", "), "[]"))
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -16,34 +15,15 @@ import (
 func main() { os.Exit(cli.Main(newRoot())) }
 
 func newRoot() *cobra.Command {
-	root := &cobra.Command{
-		Use:   "syncgate",
-		Short: "Keep the tables of many detection points in step with one central database",
-		Long: `syncgate keeps the tables of many detection points in step with one central database.
+	root := cli.Group("syncgate", "Keep the tables of many detection points in step with one central database",
+		newServe(), newDemo(), newMigrate(), newPoint(), newRules(), newQuarantine(), newDoctor(), newExplainError(), newConfig())
+	root.Version = cli.Version()
+	root.Long = `syncgate keeps the tables of many detection points in step with one central database.
 
 Agents connect to 'syncgate serve'. What is synced, in which direction and by which SQL
 stands in rows of the table sync_control. Without any configuration it runs on a private
-MariaDB of its own; 'syncgate demo' shows the whole of it on this machine.`,
-		Version: version(),
-		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	root.AddCommand(newServe(), newDemo(), newMigrate(), newPoint(), newRules(), newQuarantine(), newDoctor(), newExplainError(), newConfig())
+MariaDB of its own; 'syncgate demo' shows the whole of it on this machine.`
 	return root
-}
-
-// version is the module's version, or the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return info.Main.Version + " (" + s.Value[:12] + ")"
-		}
-	}
-	return info.Main.Version
 }
 
 // settings are the flags that every command which meets the database has.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"syncgate/cmd/internal/config"
 	"syncgate/crypto"
 )
 
@@ -22,30 +21,28 @@ func masterKey(path string) (*crypto.MasterKey, error) {
 		}
 	}
 	if err != nil {
-		return nil, &config.Error{Place: "master_key_file " + path, Problem: err.Error()}
+		return nil, bad("master_key_file "+path, err)
 	}
 	return key, nil
 }
 
 func readMasterKey(path string) (*crypto.MasterKey, error) {
-	f, err := os.Open(path)
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	const most = 256 // bytes; a key has 45, and more than this is another file
+	switch mode := info.Mode(); {
+	case !mode.IsRegular() || info.Size() > most:
+		return nil, errors.New("is no master key; name the file that holds it, or one that is not there to have it made")
+	case mode.Perm()&0o077 != 0:
+		return nil, fmt.Errorf("others may read it (mode %04o); chmod 600 it", mode.Perm())
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("others may read it (mode %04o); chmod 600 it", info.Mode().Perm())
-	}
-	text := make([]byte, 256) // a key is 45 bytes; more than this is another file
-	n, err := f.Read(text)
-	if err != nil {
-		return nil, err
-	}
-	return crypto.ParseMasterKey(text[:n])
+	return crypto.ParseMasterKey(text)
 }
 
 // makeMasterKey links a finished file into place, so that of two processes that start at

@@ -3,178 +3,168 @@ package main
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
-	"syncgate/cmd/internal/config"
 	"syncgate/crypto"
 	"syncgate/store"
 )
 
-// pointCommand is what the point commands share: the settings and the form of output.
-type pointCommand struct {
-	settings
-	format string
-}
-
 func newPoint() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "point",
-		Short: "Enrol detection points, change their keys, see what they last used",
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(newPointAdd(), newPointList(), newPointRotate(), newPointRevoke(), newPointLegacy())
-	return c
+	return cli.Group("point", "Enrol detection points, change their keys, see what they last used",
+		newPointAdd(), newPointList(), newPointRotate(), newPointRevoke(), newPointLegacy())
 }
 
-// command makes a subcommand whose run has the central database open.
-func (p *pointCommand) command(use, short string, args int, run func(c *cobra.Command, cfg *config.Server, db *centre, args []string) error) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(args)}
-	c.RunE = func(c *cobra.Command, args []string) (err error) {
-		if err := cli.OneOf("format", p.format, "text", "json"); err != nil {
+// onPoint makes a command whose first argument is a point's name.
+func onPoint(use, short string, run func(c *call, name string) error) *cobra.Command {
+	cmd := onCentre(use, short, textOrJSON, func(c *call) error {
+		name := c.args[0]
+		err := run(c, name)
+		switch {
+		case errors.Is(err, store.ErrExists):
+			return fmt.Errorf("point %s is enrolled already, or was and is revoked; 'syncgate point rotate %s' gives an enrolled point another key", name, name)
+		case errors.Is(err, store.ErrNotFound):
+			return fmt.Errorf("there is no such point, or it is revoked: %s; 'syncgate point list' shows points and live keys", name)
+		}
+		return err
+	})
+	count := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := count(cmd, args); err != nil {
 			return err
 		}
-		if len(args) > 0 {
-			if err := checkPointName(args[0]); err != nil {
-				return cli.Usage(err)
-			}
-		}
-		cfg, err := p.load()
-		if err != nil {
-			return err
-		}
-		db, err := openCentre(c.Context(), cfg, zerolog.Nop(), true, nil)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, db.Close()) }()
-		return run(c, cfg, db, args)
+		return checkPointName(args[0])
 	}
-	p.flags(c)
-	c.Flags().StringVar(&p.format, "format", "text", "text or json")
-	return c
+	return cmd
 }
 
 // checkPointName keeps out what the wire cannot carry and what a terminal would not show.
 func checkPointName(name string) error {
 	switch {
 	case name == "" || len(name) > 64:
-		return fmt.Errorf("a point's name has 1 to 64 bytes, not %d", len(name))
+		return cli.Usage(fmt.Errorf("a point's name has 1 to 64 bytes, not %d", len(name)))
 	case name == "*":
-		return errors.New("* stands for every point and cannot be the name of one")
+		return cli.Usage(errors.New("* stands for every point and cannot be the name of one"))
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return errors.New("a point's name is UTF-8 without control characters")
+		return cli.Usage(errors.New("a point's name is UTF-8 without control characters"))
 	}
 	return nil
 }
 
 func newPointAdd() *cobra.Command {
-	p := &pointCommand{}
 	var note string
-	c := p.command("add NAME", "Enrol a point and print what its agent's configuration needs, once", 1,
-		func(c *cobra.Command, cfg *config.Server, db *centre, args []string) error {
-			return p.newKey(c, cfg, args[0], func(wrap func(uint32) ([]byte, error)) (uint32, error) {
-				return db.AddPoint(c.Context(), args[0], note, wrap)
-			})
+	cmd := onPoint("add NAME", "Enrol a point and print what its agent's configuration needs, once", func(c *call, name string) error {
+		return newKey(c, name, func(wrap func(uint32) ([]byte, error)) (uint32, error) {
+			return c.db.AddPoint(c.Context(), name, note, wrap)
 		})
-	c.Flags().StringVar(&note, "note", "", "where it is, who looks after it")
-	return c
+	})
+	cmd.Flags().StringVar(&note, "note", "", "where it is, who looks after it")
+	return cmd
 }
 
 func newPointRotate() *cobra.Command {
-	p := &pointCommand{}
-	return p.command("rotate NAME", "Give a point another key; the one before stays valid until it is revoked", 1,
-		func(c *cobra.Command, cfg *config.Server, db *centre, args []string) error {
-			return p.newKey(c, cfg, args[0], func(wrap func(uint32) ([]byte, error)) (uint32, error) {
-				return db.RotatePoint(c.Context(), args[0], wrap)
-			})
+	return onPoint("rotate NAME", "Give a point another key; the one before stays valid until it is revoked", func(c *call, name string) error {
+		return newKey(c, name, func(wrap func(uint32) ([]byte, error)) (uint32, error) {
+			return c.db.RotatePoint(c.Context(), name, wrap)
 		})
+	})
 }
 
 // newKey makes a key, has save store it wrapped, and prints it: nobody can read it again.
-func (p *pointCommand) newKey(c *cobra.Command, cfg *config.Server, name string, save func(func(uint32) ([]byte, error)) (uint32, error)) error {
-	master, err := masterKey(cfg.MasterKey)
+func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint32, error)) error {
+	master, err := masterKey(c.cfg.MasterKey)
 	if err != nil {
 		return err
 	}
-	key := crypto.Key{Point: name}
+	key := crypto.Key{Point: point}
 	if _, err := io.ReadFull(rand.Reader, key.Secret[:]); err != nil {
 		return err
 	}
 	key.ID, err = save(func(id uint32) ([]byte, error) {
-		return master.Wrap(crypto.Key{Point: name, ID: id, Secret: key.Secret})
+		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret})
 	})
 	if err != nil {
 		return err
 	}
 	secret := base64.StdEncoding.EncodeToString(key.Secret[:])
-	if p.format == "json" {
-		return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"point": name, "key_id": key.ID, "key": secret})
-	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "# For the configuration of the point's agent. The key is not shown again.\npoint = %q\nkey_id = %d\nkey = %q\n", name, key.ID, secret)
-	return err
+	return c.say(map[string]any{"point": point, "key_id": key.ID, "key": secret},
+		"# For the configuration of the point's agent. The key is not shown again.\npoint = %q\nkey_id = %d\nkey = %q", point, key.ID, secret)
 }
 
 func newPointRevoke() *cobra.Command {
-	p := &pointCommand{}
 	var keyID uint32
-	c := p.command("revoke NAME", "Refuse a point from now on, or with --key-id one of its keys", 1,
-		func(c *cobra.Command, _ *config.Server, db *centre, args []string) error {
-			if c.Flags().Changed("key-id") && keyID == 0 {
+	cmd := onPoint("revoke NAME", "Refuse a point from now on, for good, or with --key-id one of its keys", func(c *call, name string) error {
+		what := "point " + name
+		if c.Flags().Changed("key-id") {
+			what = fmt.Sprintf("key %d of point %s", keyID, name)
+			if keyID == 0 {
 				return cli.Usage(errors.New("--key-id counts from 1"))
 			}
-			if err := db.RevokePoint(c.Context(), args[0], keyID); err != nil {
-				return err
-			}
-			if p.format == "json" {
-				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"point": args[0], "key_id": keyID, "revoked": true})
-			}
-			what := "point " + args[0]
-			if keyID != 0 {
-				what = fmt.Sprintf("key %d of point %s", keyID, args[0])
-			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%s is revoked; a running server closes its sessions within a second\n", what)
+		}
+		err := c.db.RevokePoint(c.Context(), name, keyID)
+		if errors.Is(err, store.ErrNotFound) && keyID != 0 {
+			return fmt.Errorf("there is no live %s; 'syncgate point list' shows the live keys", what)
+		}
+		if err != nil {
 			return err
-		})
-	c.Flags().Uint32Var(&keyID, "key-id", 0, "only this key")
-	return c
+		}
+		return c.say(map[string]any{"point": name, "key_id": keyID, "revoked": true},
+			"%s is revoked; a running server closes its sessions within a second", what)
+	})
+	cmd.Flags().Uint32Var(&keyID, "key-id", 0, "only this key")
+	return cmd
 }
 
 func newPointLegacy() *cobra.Command {
-	p := &pointCommand{}
-	return p.command("legacy NAME allow|refuse", "Say whether a point that has spoken the modern wire may go back to the seed-era one", 2,
-		func(c *cobra.Command, _ *config.Server, db *centre, args []string) error {
-			if args[1] != "allow" && args[1] != "refuse" {
-				return cli.Usage(fmt.Errorf("%q is neither allow nor refuse", args[1]))
-			}
-			return db.AllowLegacy(c.Context(), args[0], args[1] == "allow")
-		})
+	return onPoint("legacy NAME allow|refuse", "Say whether a point that has spoken the modern wire may go back to the seed-era one", func(c *call, name string) error {
+		allow := c.args[1] == "allow"
+		if !allow && c.args[1] != "refuse" {
+			return cli.Usage(fmt.Errorf("%q is neither allow nor refuse", c.args[1]))
+		}
+		if err := c.db.AllowLegacy(c.Context(), name, allow); err != nil {
+			return err
+		}
+		return c.say(map[string]any{"point": name, "allow_legacy": allow},
+			"point %s: the seed-era wire after the modern one: %s", name, map[bool]string{true: "allowed", false: "refused"}[allow])
+	})
 }
 
 func newPointList() *cobra.Command {
-	p := &pointCommand{}
-	return p.command("list", "List the points, their keys, and which wire and key each last used", 0,
-		func(c *cobra.Command, _ *config.Server, db *centre, _ []string) error {
-			points, err := db.Points(c.Context())
-			if err != nil {
-				return err
+	return onCentre("list", "List the points, their keys, and which wire and key each last used", textOrJSON, func(c *call) error {
+		points, err := c.db.Points(c.Context())
+		if err != nil {
+			return err
+		}
+		return list(c, points, "POINT\tSTATE\tLIVE KEYS\tLAST KEY\tLAST WIRE\tLAST SEEN\tSEED ERA\tNOTE", func(p *store.Point) []any {
+			state, legacy := "enrolled", ""
+			if !p.RevokedAt.IsZero() {
+				state = "revoked"
 			}
-			if p.format == "json" {
-				return writePointsJSON(c.OutOrStdout(), points)
+			if p.AllowLegacy {
+				legacy = "allowed"
 			}
-			return writePoints(c.OutOrStdout(), points)
+			var live []string
+			var lastKey any = ""
+			var lastUse time.Time
+			for _, k := range p.Keys {
+				if k.RevokedAt.IsZero() {
+					live = append(live, fmt.Sprint(k.ID))
+				}
+				if k.LastUsedAt.After(lastUse) {
+					lastKey, lastUse = k.ID, k.LastUsedAt
+				}
+			}
+			wire, seen := lastUsed(p)
+			return []any{p.Point, state, strings.Join(live, ","), lastKey, wire, seen, legacy, p.Note}
 		})
+	})
 }
 
 // lastUsed is the wire a point spoke last, and when; empty when it never did.
@@ -187,86 +177,4 @@ func lastUsed(p *store.Point) (wire store.Wire, at time.Time) {
 	default:
 		return store.Modern, p.ModernSeenAt
 	}
-}
-
-// lastKey is the id of the key used last; 0 when none ever was.
-func lastKey(p *store.Point) uint32 {
-	var last store.PointKey
-	for _, k := range p.Keys {
-		if k.LastUsedAt.After(last.LastUsedAt) {
-			last = k
-		}
-	}
-	return last.ID
-}
-
-func writePoints(w io.Writer, points []store.Point) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "POINT\tSTATE\tLIVE KEYS\tLAST KEY\tLAST WIRE\tLAST SEEN\tNOTE")
-	for i := range points {
-		p := &points[i]
-		state := "enrolled"
-		if !p.RevokedAt.IsZero() {
-			state = "revoked"
-		}
-		var live []string
-		for _, k := range p.Keys {
-			if k.RevokedAt.IsZero() {
-				live = append(live, fmt.Sprint(k.ID))
-			}
-		}
-		wire, at := lastUsed(p)
-		key := "-"
-		if id := lastKey(p); id != 0 {
-			key = fmt.Sprint(id)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Point, state, orDash(strings.Join(live, ",")), key, orDash(string(wire)), stamp(at), p.Note)
-	}
-	return t.Flush()
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return t.UTC().Format(time.RFC3339)
-}
-
-func writePointsJSON(w io.Writer, points []store.Point) error {
-	type key struct {
-		ID       uint32    `json:"id"`
-		Created  time.Time `json:"created"`
-		Revoked  time.Time `json:"revoked,omitzero"`
-		LastUsed time.Time `json:"last_used,omitzero"`
-	}
-	type point struct {
-		Point       string     `json:"point"`
-		Note        string     `json:"note,omitempty"`
-		Created     time.Time  `json:"created"`
-		Revoked     time.Time  `json:"revoked,omitzero"`
-		LastWire    store.Wire `json:"last_wire,omitempty"`
-		LastKey     uint32     `json:"last_key,omitempty"`
-		LastSeen    time.Time  `json:"last_seen,omitzero"`
-		AllowLegacy bool       `json:"allow_legacy"`
-		Keys        []key      `json:"keys"`
-	}
-	out := make([]point, len(points))
-	for i := range points {
-		p := &points[i]
-		wire, at := lastUsed(p)
-		out[i] = point{p.Point, p.Note, p.CreatedAt, p.RevokedAt, wire, lastKey(p), at, p.AllowLegacy, make([]key, len(p.Keys))}
-		for j, k := range p.Keys {
-			out[i].Keys[j] = key{k.ID, k.CreatedAt, k.RevokedAt, k.LastUsedAt}
-		}
-	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(out)
 }

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"strconv"
+	"reflect"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -15,146 +14,126 @@ import (
 	"syncgate/store"
 )
 
+// notRecorded says why an edit is not to be found.
+const notRecorded = "no edit is recorded; where the account may not create triggers none is (see 'syncgate doctor')"
+
 func newRulesHistory() *cobra.Command {
-	r := &rulesCommand{}
 	var limit int
-	c := r.command("history [ID]", "List the edits of a rule, or of all rules, the newest first", cobra.MaximumNArgs(1), []string{"text", "json"},
-		func(c *cobra.Command, db *centre, args []string) error {
-			edits, err := history(c, db, args, limit)
-			if err != nil {
-				return err
-			}
-			if r.format == "json" {
-				return writeJSON(c.OutOrStdout(), edits)
-			}
-			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "EDIT\tRULE\tWHEN\tBY\tACTION\tCOLUMNS")
-			for _, e := range edits {
-				var columns []string
+	cmd := onCentre("history [ID]", "List the edits of a rule, or of all rules, the newest first", textOrJSON, func(c *call) (err error) {
+		var id uint64 // 0: all rules
+		if len(c.args) > 0 {
+			id, err = c.id("sync_control")
+		}
+		if err == nil && limit < 1 {
+			err = cli.Usage(fmt.Errorf("--limit counts from 1, not %d", limit))
+		}
+		if err != nil {
+			return err
+		}
+		edits, err := c.db.History(c.Context(), id, limit)
+		if err == nil && len(edits) == 0 && c.format == "text" {
+			_, err = fmt.Fprintln(c.out, notRecorded)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		return list(c, edits, "EDIT\tRULE\tWHEN\tBY\tACTION\tCOLUMNS", func(e *store.Edit) []any {
+			var columns []string
+			if e.Action == "update" {
 				for _, d := range rowDiff(e.Before, e.After) {
 					columns = append(columns, d.column)
 				}
-				if e.Action != "update" {
-					columns = nil
-				}
-				fmt.Fprintf(t, "%d\t%d\t%s\t%s\t%s\t%s\n", e.ID, e.RuleID, stamp(e.At), e.By, e.Action, strings.Join(columns, " "))
 			}
-			return t.Flush()
+			return []any{e.ID, e.RuleID, e.At, e.By, e.Action, strings.Join(columns, " ")}
 		})
-	c.Flags().IntVar(&limit, "limit", 50, "edits at most")
-	return c
+	})
+	cmd.Flags().IntVar(&limit, "limit", 50, "edits at most")
+	return cmd
 }
 
-// history reads the edits of the rule that args names, or of all.
-func history(c *cobra.Command, db *centre, args []string, limit int) ([]store.Edit, error) {
-	var id uint64
-	if len(args) > 0 {
-		var err error
-		if id, err = strconv.ParseUint(args[0], 10, 64); err != nil || id == 0 {
-			return nil, cli.Usage(fmt.Errorf("%q is not the id of a row of sync_control", args[0]))
+// onEdit makes a command about the newest edit of a rule, or the one of --edit. now is the row as it stands.
+func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.Row) error) *cobra.Command {
+	var number uint64
+	cmd := onCentre(use+" ID", short, "", func(c *call) error {
+		const most = 10000 // more than anybody makes by hand, and little to read
+		id, err := c.id("sync_control")
+		if err != nil {
+			return err
 		}
-	}
-	edits, err := db.History(c.Context(), id, limit)
-	if err == nil && len(edits) == 0 {
-		err = errors.New("no edits are recorded; where the account may not create triggers, none are (see 'syncgate doctor')")
-	}
-	return edits, err
-}
-
-// pick is the edit with the number, or the newest when the number is 0.
-func pick(edits []store.Edit, number uint64) (store.Edit, error) {
-	for _, e := range edits {
-		if number == 0 || e.ID == number {
-			return e, nil
+		edits, err := c.db.History(c.Context(), id, most)
+		if err != nil {
+			return err
 		}
-	}
-	return store.Edit{}, fmt.Errorf("no edit %d of this rule is recorded", number)
+		i := slices.IndexFunc(edits, func(e store.Edit) bool { return number == 0 || e.ID == number })
+		switch {
+		case len(edits) == 0:
+			return fmt.Errorf("rule %d: %s", id, notRecorded)
+		case i < 0:
+			return fmt.Errorf("no edit %d of rule %d is recorded; 'syncgate rules history %d' lists its edits", number, id, id)
+		}
+		return run(c, edits[i], edits[0].After)
+	})
+	cmd.Flags().Uint64Var(&number, "edit", 0, usage)
+	return cmd
 }
-
-// allEdits is more than anybody makes by hand, and little to read.
-const allEdits = 10000
 
 func newRulesDiff() *cobra.Command {
-	r := &rulesCommand{}
-	var number uint64
-	c := r.command("diff ID", "Show what an edit of a rule changed; the newest, or --edit N of its history", cobra.ExactArgs(1), nil,
-		func(c *cobra.Command, db *centre, args []string) error {
-			edits, err := history(c, db, args, allEdits)
-			if err != nil {
-				return err
-			}
-			e, err := pick(edits, number)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.OutOrStdout(), "edit %d of rule %d: %s by %s at %s\n", e.ID, e.RuleID, e.Action, e.By, stamp(e.At))
-			writeDiff(c.OutOrStdout(), rowDiff(e.Before, e.After))
+	return onEdit("diff", "Show what an edit of a rule changed; the newest, or --edit N of its history", "number of the edit (default the newest)",
+		func(c *call, e store.Edit, _ *rule.Row) error {
+			fmt.Fprintf(c.out, "edit %d of rule %d: %s by %s at %s\n", e.ID, e.RuleID, e.Action, e.By, stamp(e.At))
+			writeDiff(c.out, rowDiff(e.Before, e.After))
 			return nil
 		})
-	c.Flags().Uint64Var(&number, "edit", 0, "number of the edit (default the newest)")
-	return c
 }
 
 func newRulesRevert() *cobra.Command {
-	r := &rulesCommand{}
-	var number uint64
-	c := r.command("revert ID", "Undo the newest edit of a rule, or with --edit N go back to before that one", cobra.ExactArgs(1), nil,
-		func(c *cobra.Command, db *centre, args []string) error {
-			edits, err := history(c, db, args, allEdits)
-			if err != nil {
-				return err
-			}
-			e, err := pick(edits, number)
-			if err != nil {
-				return err
-			}
+	return onEdit("revert", "Undo the newest edit of a rule, or with --edit N go back to before that one", "go back to before this edit (default the newest)",
+		func(c *call, e store.Edit, now *rule.Row) error {
 			if e.Before == nil {
 				return fmt.Errorf("edit %d made rule %d; there is nothing before it (enabled = 0 switches a rule off)", e.ID, e.RuleID)
 			}
-			// The newest edit that is not a delete holds the row as it stands.
-			now := edits[0].After
-			if _, err := db.SaveRule(c.Context(), *e.Before); err != nil {
+			if _, err := c.db.SaveRule(c.Context(), *e.Before); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "rule %d is as it was before edit %d\n", e.RuleID, e.ID)
-			writeDiff(c.OutOrStdout(), rowDiff(now, e.Before))
+			fmt.Fprintf(c.out, "rule %d is as it was before edit %d\n", e.RuleID, e.ID)
+			writeDiff(c.out, rowDiff(now, e.Before))
 			return nil
 		})
-	c.Flags().Uint64Var(&number, "edit", 0, "go back to before this edit (default the newest)")
-	return c
 }
 
 func newRulesConvert() *cobra.Command {
-	r := &rulesCommand{}
 	var write bool
-	c := r.command("convert [ID]", "Show the seed-era rows as plain SQL, and with --write make them so", cobra.MaximumNArgs(1), nil,
-		func(c *cobra.Command, db *centre, args []string) error {
-			rows, err := db.Rules(c.Context())
-			if err != nil {
-				return err
+	cmd := onCentre("convert [ID]", "Show the seed-era rows as plain SQL, and with --write make them so", "", func(c *call) error {
+		rows, err := c.db.Rules(c.Context())
+		if err == nil && len(c.args) > 0 {
+			var id uint64
+			if id, err = c.id("sync_control"); err == nil {
+				rows = make([]rule.Row, 1)
+				rows[0], err = c.rule(id)
 			}
-			if len(args) > 0 {
-				row, err := ruleByID(c.Context(), db, args[0])
-				if err != nil {
-					return err
-				}
-				rows = []rule.Row{row}
-			}
-			return convert(c, db, rows, write)
-		})
-	c.Flags().BoolVar(&write, "write", false, "write the converted rows into sync_control")
-	return c
+		}
+		if err != nil {
+			return err
+		}
+		return convert(c, rows, write)
+	})
+	cmd.Flags().BoolVar(&write, "write", false, "write the converted rows into sync_control")
+	return cmd
 }
 
 // convert shows what would change in each row, and changes it when write is set. A row
 // that cannot be converted is named and does not keep the others from it.
-func convert(c *cobra.Command, db *centre, rows []rule.Row, write bool) error {
-	out, changed, failed := c.OutOrStdout(), 0, 0
+func convert(c *call, rows []rule.Row, write bool) error {
+	changed, failed := 0, 0
 	for _, row := range rows {
 		converted, ds, err := rule.Convert(row)
+		if slices.ContainsFunc(ds, func(d rule.Diagnostic) bool { return d.Code == rule.NoTableFacts }) {
+			continue // it has no SQL: syncgate writes it
+		}
 		if err != nil {
 			failed++
-			fmt.Fprintln(out, err)
+			fmt.Fprintln(c.out, err)
 			continue
 		}
 		diff := rowDiff(&row, &converted)
@@ -162,89 +141,161 @@ func convert(c *cobra.Command, db *centre, rows []rule.Row, write bool) error {
 			continue
 		}
 		changed++
-		fmt.Fprintf(out, "rule %d: %s of %s\n", row.ID, row.Type, row.Table)
-		writeDiff(out, diff)
+		fmt.Fprintf(c.out, "rule %d: %s of %s\n", row.ID, row.Type, row.Table)
+		writeDiff(c.out, diff)
 		for _, d := range ds {
-			fmt.Fprintln(out, d)
+			fmt.Fprintln(c.out, d)
 		}
 		if write {
-			if _, err := db.SaveRule(c.Context(), converted); err != nil {
+			if _, err := c.db.SaveRule(c.Context(), converted); err != nil {
 				return fmt.Errorf("rule %d: %w", row.ID, err)
 			}
 		}
 	}
 	switch {
 	case changed == 0 && failed == 0:
-		fmt.Fprintln(out, "no row is of the seed era's form")
-	case !write && changed > 0:
-		fmt.Fprintf(out, "%d rows would change; --write changes them\n", changed)
+		fmt.Fprintln(c.out, "no row is of the seed era's form")
+	case changed > 0 && write:
+		fmt.Fprintf(c.out, "%s changed\n", plural(changed, "row"))
 	case changed > 0:
-		fmt.Fprintf(out, "%d rows changed\n", changed)
+		fmt.Fprintf(c.out, "%s would change; --write does it\n", plural(changed, "row"))
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d rows could not be converted", failed)
+		return fmt.Errorf("%s could not be converted", plural(failed, "row"))
 	}
 	return nil
 }
 
 func newRulesInit() *cobra.Command {
-	r := &rulesCommand{}
 	var point string
 	var types []string
 	var both, dry bool
-	c := r.command("init TABLE", "Write good rows for a table: no SQL of your own, syncgate writes it from the table", cobra.ExactArgs(1), nil,
-		func(c *cobra.Command, db *centre, args []string) error {
-			for _, t := range types {
-				if err := cli.OneOf("type", t, rule.Upload, rule.Download); err != nil {
+	cmd := onCentre("init TABLE", "Write good rows for a table: no SQL of your own, syncgate writes it from the table", "", func(c *call) error {
+		for _, t := range types {
+			if err := cli.OneOf("type", t, rule.Upload, rule.Download); err != nil {
+				return err
+			}
+		}
+		table, err := c.table(c.args[0])
+		if err != nil {
+			return err
+		}
+		if table == nil {
+			return fmt.Errorf("the database has no table %s; create it first, since the statements are written from its columns", c.args[0])
+		}
+		rows := rule.Init(table, point, types...)
+		if !both {
+			rows = slices.DeleteFunc(rows, func(r rule.Row) bool { return r.User == rule.Client })
+		}
+		if err := c.mayInit(rows, table); err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if !dry {
+				if row.ID, err = c.db.SaveRule(c.Context(), row); err != nil {
 					return err
 				}
 			}
-			table, err := db.Table(c.Context(), args[0])
-			if err != nil {
-				return fmt.Errorf("table %s: %w", args[0], err)
+			plan, ds := rule.Compile(row, table)
+			fmt.Fprint(c.out, plan.Describe())
+			if err := c.verdict(row, ds); err != nil {
+				return err
 			}
-			for _, row := range rule.Init(table, point, types...) {
-				if row.User == rule.Client && !both {
-					continue
-				}
-				if err := initRow(c, db, row, table, dry); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	f := c.Flags()
+		}
+		return nil
+	})
+	f := cmd.Flags()
 	f.StringVar(&point, "point", rule.AnyPoint, "detection point; * is every point without a row of its own")
 	f.StringSliceVar(&types, "type", []string{rule.Upload}, "upload, download, or both with a comma")
 	f.BoolVar(&both, "both", false, "the point's row too; agents fetch it from here")
 	f.BoolVar(&dry, "dry-run", false, "only show what would be written")
-	return c
+	return cmd
 }
 
-// initRow writes one row, unless there is one for its table, direction, side and point.
-func initRow(c *cobra.Command, db *centre, row rule.Row, table *rule.Table, dry bool) error {
-	rows, err := db.Rules(c.Context())
+// mayInit says why one of the rows must not be written: it could not run, or there is one for its table, direction,
+// side and point.
+func (c *call) mayInit(rows []rule.Row, table *rule.Table) error {
+	there, err := c.db.Rules(c.Context())
 	if err != nil {
 		return err
 	}
-	for _, other := range rows {
-		if strings.EqualFold(other.Table, row.Table) && other.Type == row.Type && other.User == row.User && other.PointNo == row.PointNo {
-			return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s", other.ID, row.Type, row.Table, row.User, row.PointNo)
+	for _, row := range rows {
+		for _, other := range there {
+			if strings.EqualFold(other.Table, row.Table) && other.Type == row.Type && other.User == row.User && other.PointNo == row.PointNo {
+				return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it", other.ID, row.Type, row.Table, row.User, row.PointNo, other.ID)
+			}
+		}
+		if plan, ds := rule.Compile(row, table); plan == nil {
+			return fmt.Errorf("no row was written for %s of %s: %s", row.Type, row.Table, firstError(ds))
 		}
 	}
-	plan, ds := rule.Compile(row, table)
+	return nil
+}
+
+// firstError is what is wrong and what would cure it.
+func firstError(ds []rule.Diagnostic) string {
 	for _, d := range ds {
-		fmt.Fprintln(c.OutOrStdout(), d)
-	}
-	if plan == nil {
-		return fmt.Errorf("no row was written for %s of %s", row.Type, row.Table)
-	}
-	if !dry {
-		if row.ID, err = db.SaveRule(c.Context(), row); err != nil {
-			return err
+		if d.Severity == rule.Error {
+			return fmt.Sprintf("%s %s; %s", d.Code, d.Message, d.Fix)
 		}
-		plan.Row.ID = row.ID
 	}
-	_, err = io.WriteString(c.OutOrStdout(), plan.Describe())
-	return err
+	return ""
+}
+
+// change is one column of sync_control before and after.
+type change struct{ column, before, after string }
+
+// rowDiff lists the columns that a DBA may edit in which two versions of a row differ; nil is no row.
+func rowDiff(before, after *rule.Row) []change {
+	var all []change
+	b, a := reflect.ValueOf(before), reflect.ValueOf(after)
+	columns := reflect.TypeFor[rule.Row]()
+	for i := range columns.NumField() {
+		d := change{columns.Field(i).Tag.Get("json"), columnText(b, i), columnText(a, i)}
+		if d.before != d.after && d.column != "id" && !strings.HasPrefix(d.column, "updated_") {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// columnText is a column of the row as SQL has it, a switch as 0 or 1.
+func columnText(row reflect.Value, column int) string {
+	if row.IsNil() {
+		return ""
+	}
+	switch v := row.Elem().Field(column).Interface().(type) {
+	case bool:
+		return map[bool]string{false: "0", true: "1"}[v]
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// writeDiff prints the lines that went with - and those that came with +, under the
+// name of their column. Lines that begin or end both versions are left out.
+func writeDiff(w io.Writer, all []change) {
+	for _, d := range all {
+		fmt.Fprintf(w, "  %s\n", d.column)
+		before, after := lines(d.before), lines(d.after)
+		for len(before) > 0 && len(after) > 0 && before[0] == after[0] {
+			before, after = before[1:], after[1:]
+		}
+		for len(before) > 0 && len(after) > 0 && before[len(before)-1] == after[len(after)-1] {
+			before, after = before[:len(before)-1], after[:len(after)-1]
+		}
+		for _, l := range before {
+			fmt.Fprintf(w, "    - %s\n", l)
+		}
+		for _, l := range after {
+			fmt.Fprintf(w, "    + %s\n", l)
+		}
+	}
+}
+
+func lines(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/gateway"
 	"syncgate/reactor"
+	"syncgate/store"
 )
 
 // logLines is how much of the log the status page can show.
@@ -35,7 +34,7 @@ func newServe() *cobra.Command {
 		Short: "Serve the agents until INT or TERM",
 		Long: `Serve the agents until INT or TERM. Then what is in hand is finished and answered, and
 what was not acknowledged is with the agents, who send it again.`,
-		Args: cobra.NoArgs,
+		Args: cli.Arguments("serve"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := s.load()
 			if err != nil {
@@ -54,10 +53,11 @@ what was not acknowledged is with the agents, who send it again.`,
 			}
 			if err := serve(c.Context(), cfg, log, tail); err != nil {
 				var setting *config.Error
-				if !errors.As(err, &setting) {
-					log.Error().Err(err).Msg("syncgate ends")
+				if errors.As(err, &setting) {
+					return err
 				}
-				return err
+				log.Error().Err(withRemedy(err)).Msg("syncgate ends")
+				return &cli.ExitError{Code: cli.ExitFailed} // the log has said it
 			}
 			log.Info().Msg("syncgate ends")
 			return nil
@@ -69,17 +69,20 @@ what was not acknowledged is with the agents, who send it again.`,
 }
 
 func serve(ctx context.Context, cfg *config.Server, log zerolog.Logger, tail *admin.Log) (err error) {
-	log.Info().Str("version", version()).Msg("syncgate starts")
+	log.Info().Str("version", cli.Version()).Msg("syncgate starts")
 	limit(cfg)
 	o, err := options(cfg, log)
 	if err != nil {
 		return err
 	}
-	db, err := openCentre(ctx, cfg, log, false, func(name string) { log.Info().Str("migration", name).Msg("schema") })
+	db, err := openCentre(ctx, cfg, false, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.Migrate(ctx, func(name string) { log.Info().Str("migration", name).Msg("schema") }); err != nil {
+		return err
+	}
 	o.Store = db.Store
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -160,8 +163,8 @@ func serveAdmin(ctx context.Context, cfg *config.Server, log zerolog.Logger, tai
 		return nil
 	}
 	page := &status{started: time.Now(), gateway: g, db: db, limits: cfg}
-	a, err := admin.New(admin.Options{Address: cfg.AdminListen, Gatherer: metrics, Status: page.now, Log: tail, Health: page.health, Ready: page.health,
-		ErrorLog: logWriter{log}})
+	a, err := admin.New(admin.Options{Address: cfg.AdminListen, Gatherer: metrics, Status: page.now, Log: tail,
+		Health: page.health, Ready: page.health, ErrorLog: log})
 	if err != nil {
 		// Agents are served without a page, too.
 		log.Error().Err(err).Msg("no status page")
@@ -171,17 +174,77 @@ func serveAdmin(ctx context.Context, cfg *config.Server, log zerolog.Logger, tai
 	return a.Run(ctx)
 }
 
-// logWriter makes log lines of what is written to it.
-type logWriter struct{ zerolog.Logger }
-
-var _ io.Writer = logWriter{}
-
-func (w logWriter) Write(p []byte) (int, error) {
-	w.Warn().Msg(string(p))
-	return len(p), nil
+// status is what the status page shows.
+type status struct {
+	started time.Time
+	gateway *gateway.Gateway
+	db      *centre
+	limits  *config.Server
 }
 
-// place gives an error of a setting the place where it stands.
-func place(name string, err error) error {
-	return &config.Error{Place: name, Problem: fmt.Sprint(err)}
+// pageTimeout bounds what a view of the page may cost the database.
+const pageTimeout = time.Second
+
+// health says whether the database answers.
+func (s *status) health(ctx context.Context) error {
+	_, err := s.db.RulesVersion(ctx)
+	return err
+}
+
+// now reads the state of everything at this moment. Without the database it shows what
+// the gateway knows by itself.
+func (s *status) now() admin.Status {
+	ctx, cancel := context.WithTimeout(context.Background(), pageTimeout)
+	defer cancel()
+	load := s.gateway.Stats()
+	st := admin.Status{
+		Program: "syncgate " + cli.Version(), State: "serving", Healthy: true, Started: s.started, Now: time.Now(),
+		Figures: []admin.Figure{
+			{Name: "connections", Value: uint64(load.Conns), Limit: uint64(s.limits.MaxConnections)},
+			{Name: "requests waiting", Value: uint64(load.Waiting), Limit: uint64(s.limits.Queue)},
+			{Name: "requests running", Value: uint64(load.Running), Limit: uint64(s.limits.Workers + s.limits.Downloads)},
+			{Name: "bytes buffered", Value: uint64(load.Buffered), Limit: uint64(s.limits.MaxBufferedInAll), Unit: "B"},
+		},
+	}
+	points, err := s.db.Points(ctx)
+	if err == nil {
+		st.Points = pagePoints(points)
+		var rules []store.RuleLine
+		if rules, err = s.db.RuleStates(ctx); err == nil {
+			st.Rules = pageRules(rules)
+		}
+	}
+	if err != nil {
+		st.State, st.Healthy = "the database does not answer", false
+	}
+	return st
+}
+
+func pagePoints(points []store.Point) []admin.Point {
+	var all []admin.Point
+	for i := range points {
+		p := &points[i]
+		if !p.RevokedAt.IsZero() {
+			continue
+		}
+		wire, at := lastUsed(p)
+		all = append(all, admin.Point{Name: p.Point, Wire: string(wire), Seen: at})
+	}
+	return all
+}
+
+func pageRules(rules []store.RuleLine) []admin.Rule {
+	levels := map[string]admin.Level{"ok": admin.Good, "new": admin.Good, "stale": admin.Warn, "broken": admin.Bad}
+	all := make([]admin.Rule, len(rules))
+	for i, r := range rules {
+		all[i] = admin.Rule{ID: r.ID, Table: r.Table, Type: r.Type, Point: r.PointNo, Level: levels[r.State], State: r.State,
+			Detail: r.Error, Rows: r.RowsMoved, LastFail: r.LastFailure}
+		if at, err := time.Parse("2006-01-02 15:04:05.999999", r.LastRun); err == nil {
+			all[i].LastRun = at
+		}
+		if !r.Enabled {
+			all[i].Level, all[i].State = admin.Off, "disabled"
+		}
+	}
+	return all
 }

@@ -1,4 +1,4 @@
-// Package cli is what both commands share around their work: exit codes, the logger,
+// Package cli is what both commands share around their work: exit codes, arguments, the logger,
 // signals, and the way an error reaches the person at the terminal.
 package cli
 
@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -53,46 +54,75 @@ func Usage(err error) error { return &ExitError{ExitUsage, err} }
 func Main(root *cobra.Command) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return Usage(fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath()))
+		return Usage(err)
 	})
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	return code(root.ExecuteContext(ctx), root.ErrOrStderr(), root.Name())
+	c, err := root.ExecuteContextC(ctx)
+	code := exitCode(err)
+	if exit := (*ExitError)(nil); err == nil || errors.As(err, &exit) && exit.Err == nil {
+		return code
+	}
+	fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), err)
+	if code == ExitUsage {
+		fmt.Fprintf(root.ErrOrStderr(), "See '%s --help'\n", c.CommandPath())
+	}
+	return code
 }
 
-func code(err error, stderr io.Writer, name string) int {
-	if err == nil {
-		return ExitOK
-	}
+func exitCode(err error) int {
 	var exit *ExitError
 	var setting *config.Error
 	switch {
+	case err == nil:
+		return ExitOK
 	case errors.As(err, &exit):
-		if exit.Err != nil {
-			fmt.Fprintf(stderr, "%s: %v\n", name, exit.Err)
-		}
 		return exit.Code
 	case errors.As(err, &setting):
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 		return ExitConfig
-	case isUsage(err):
-		fmt.Fprintf(stderr, "%s: %v\nSee '%s --help'\n", name, err, name)
-		return ExitUsage
+	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
+		return ExitUsage // cobra's own complaints carry no type
 	default:
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 		return ExitFailed
 	}
 }
 
-// isUsage recognises cobra's own complaints, which carry no type.
-func isUsage(err error) bool {
-	for _, prefix := range []string{"unknown command", "accepts ", "requires ", "required flag", "invalid argument"} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return true
+// Arguments takes those that use names, as in "try ID" or "history [ID]".
+func Arguments(use string) cobra.PositionalArgs {
+	names := strings.Fields(use)[1:]
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return Usage(fmt.Errorf("%q is one argument too many", args[len(names)]))
+		}
+		for _, name := range names[len(args):] {
+			if !strings.HasPrefix(name, "[") {
+				return Usage(fmt.Errorf("%s is missing", name))
+			}
+		}
+		return nil
+	}
+}
+
+// Group makes a command that only holds others.
+func Group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(commands...)
+	return c
+}
+
+// Version is the module's version, or with it the commit it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return info.Main.Version + " (" + s.Value[:12] + ")"
 		}
 	}
-	return false
+	return info.Main.Version
 }
 
 // OneOf says whether text is one of the allowed words, and if not, which are.

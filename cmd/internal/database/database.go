@@ -41,8 +41,13 @@ type Database struct {
 // returns when the private one answers; whether a configured one does is for who uses it.
 func Open(ctx context.Context, o Options) (*Database, error) {
 	if o.DSN != "" {
-		if _, err := mysql.ParseDSN(o.DSN); err != nil {
-			return nil, &config.Error{Place: "dsn", Problem: err.Error() + " (a DSN looks like user:password@tcp(host:3306)/database)"}
+		const form = " (a DSN looks like user:password@tcp(host:3306)/database)"
+		cfg, err := mysql.ParseDSN(o.DSN)
+		if err != nil {
+			return nil, &config.Error{Place: "dsn", Problem: err.Error() + form}
+		}
+		if cfg.DBName == "" {
+			return nil, &config.Error{Place: "dsn", Problem: "names no database" + form}
 		}
 		return &Database{DSN: o.DSN, stop: func() {}}, nil
 	}
@@ -57,15 +62,14 @@ func Open(ctx context.Context, o Options) (*Database, error) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d := &Database{DSN: server.DSN(o.Name), Private: server, stop: stop, done: make(chan error, 1)}
 	go func() { d.done <- server.Run(run) }()
-	err = server.WaitReady(ctx)
-	if errors.Is(err, localdb.ErrInUse) && o.Join {
-		_ = d.Close() // only repeats that it is in use
-		return &Database{DSN: server.DSN(o.Name), stop: func() {}}, nil
+	if err := server.WaitReady(ctx); err != nil {
+		_ = d.Close() // Run ends with what WaitReady has said
+		if errors.Is(err, localdb.ErrInUse) && o.Join {
+			return &Database{DSN: server.DSN(o.Name), stop: func() {}}, nil
+		}
+		return nil, err
 	}
-	if err == nil {
-		err = server.CreateDatabase(ctx, o.Name)
-	}
-	if err != nil {
+	if err := server.CreateDatabase(ctx, o.Name); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil

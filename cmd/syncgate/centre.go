@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/config"
+	"syncgate/cmd/internal/database"
+	"syncgate/migrations"
+	"syncgate/store"
+	"syncgate/store/localdb"
+)
+
+// databaseName is the name of the database within the private server.
+const databaseName = "syncgate"
+
+// centre is the central database, open.
+type centre struct {
+	*store.Store
+	database *database.Database
+}
+
+// openCentre opens the configured database or the private one. join: the private one may be
+// that of a running `syncgate serve`.
+func openCentre(ctx context.Context, cfg *config.Server, join bool, log zerolog.Logger) (*centre, error) {
+	c := &centre{}
+	var err error
+	c.database, err = database.Open(ctx, database.Options{
+		DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Name: databaseName, Join: join, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Store, err = store.Open(ctx, store.Options{
+		DSN: c.database.DSN, MaxConns: cfg.DatabaseConns, AcceptUnsafe: cfg.AcceptUnsafe, Set: migrations.Server, FileRoot: cfg.FileDir,
+	})
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// Close ends the connections and stops the database if it is the private one.
+func (c *centre) Close() error {
+	var err error
+	if c.Store != nil {
+		err = c.Store.Close()
+	}
+	return errors.Join(err, c.database.Close())
+}
+
+// call is one call of a command that works on the central database.
+type call struct {
+	*cobra.Command
+	args   []string
+	format string // of the output; "" for a command without a choice
+	out    io.Writer
+	cfg    *config.Server
+	db     *centre
+}
+
+// textOrJSON are the formats that most commands have.
+const textOrJSON = "text, json"
+
+// onCentre makes a command that works on the central database with its schema brought forward; onDatabase leaves the
+// schema as it is. use names its arguments, as in "history [ID]". formats
+// are what --format may say with a comma between, the first by default; "" is no such flag. A database that is not durable is no reason to
+// refuse: nothing is acknowledged here.
+func onCentre(use, short, formats string, run func(*call) error) *cobra.Command {
+	return onDatabase(use, short, formats, func(c *call) error {
+		if err := c.db.Migrate(c.Context(), nil); err != nil {
+			return err
+		}
+		return run(c)
+	})
+}
+
+func onDatabase(use, short, formats string, run func(*call) error) *cobra.Command {
+	var s settings
+	var format string
+	cmd := &cobra.Command{Use: use, Short: short, Args: cli.Arguments(use)}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := cli.OneOf("format", format, strings.Split(formats, ", ")...); err != nil {
+			return err
+		}
+		cfg, err := s.load()
+		if err != nil {
+			return err
+		}
+		cfg.AcceptUnsafe = true
+		db, err := openCentre(cmd.Context(), cfg, true, zerolog.Nop())
+		if err == nil {
+			err = errors.Join(run(&call{cmd, args, format, cmd.OutOrStdout(), cfg, db}), db.Close())
+		}
+		return withRemedy(err)
+	}
+	s.flags(cmd)
+	if formats != "" {
+		first, _, _ := strings.Cut(formats, ",")
+		cmd.Flags().StringVar(&format, "format", first, formats)
+	}
+	return cmd
+}
+
+// withRemedy adds what to do about an error of the database.
+func withRemedy(err error) error {
+	var unsafe *store.UnsafeError
+	var refused *store.SQLError
+	remedy := ""
+	switch {
+	case errors.As(err, &unsafe):
+		remedy = "mend the settings, or start all the same with accept_unsafe_database = true (SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
+	case errors.Is(err, store.ErrUnavailable):
+		remedy = "see that the server of dsn (--dsn, SYNCGATE_DSN) runs, and that account, password and database are right"
+	case errors.Is(err, store.ErrReadOnly):
+		remedy = "see why the server is read-only; 'syncgate doctor' shows what it says"
+	case errors.Is(err, syscall.EADDRINUSE):
+		remedy = "another syncgate may serve there already; else take another address with --listen"
+	case errors.Is(err, localdb.ErrInUse):
+		remedy = "stop that syncgate, or give this one another --data-dir"
+	case errors.As(err, &refused) && slices.Contains([]int{1044, 1142, 1143, 1227, 1370}, refused.Code): // access denied
+		remedy = "'syncgate doctor' lists the privileges that the account lacks"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w\n%s", err, remedy)
+}
+
+// id is the first argument as the id of a row of the table.
+func (c *call) id(table string) (uint64, error) {
+	id, err := strconv.ParseUint(c.args[0], 10, 64)
+	if err != nil || id == 0 {
+		return 0, cli.Usage(fmt.Errorf("%q is not the id of a row of %s", c.args[0], table))
+	}
+	return id, nil
+}
+
+func newMigrate() *cobra.Command {
+	return onDatabase("migrate", "Bring the central database's schema forward; safe to run twice at once", "", func(c *call) error {
+		ran := 0
+		err := c.db.Migrate(c.Context(), func(name string) {
+			ran++
+			fmt.Fprintln(c.out, name)
+		})
+		if err == nil && ran == 0 {
+			fmt.Fprintln(c.out, "the schema is up to date")
+		}
+		return err
+	})
+}
