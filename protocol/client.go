@@ -54,7 +54,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Hello is the first frame of a connection.
 func (c *Client) Hello() ([]byte, error) {
 	if c.state != nil {
-		return nil, ErrUnexpected
+		return nil, errUnexpected
 	}
 	key := crypto.Key{Point: c.opts.Point, ID: c.opts.KeyID, Secret: c.opts.Key}
 	state, err := noise.NewHandshakeState(noiseConfig(noise.DH25519, c.opts.Rand, true, key))
@@ -96,13 +96,13 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 	}
 	switch {
 	case c.state == nil:
-		return nil, ErrUnexpected
+		return nil, errUnexpected
 	case c.records == nil && typ == frameReject:
 		return nil, parseReject(body)
 	case c.records == nil && typ == frameWelcome:
 		return nil, c.receiveWelcome(body)
 	case c.records == nil || typ != frameData:
-		return nil, ErrUnexpected
+		return nil, errUnexpected
 	}
 	m, err := c.records.message(frame, body)
 	if err != nil {
@@ -116,11 +116,11 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 
 func (c *Client) receiveWelcome(body []byte) error {
 	if len(body) < welcomeMin {
-		return ErrWelcome
+		return errWelcome
 	}
 	payload, toServer, toClient, err := c.state.ReadMessage(nil, body)
 	if err != nil {
-		return ErrAuth
+		return errAuth
 	}
 	var w Welcome
 	if err := decode(payload, &w); err != nil {
@@ -155,10 +155,10 @@ func (c *Client) Seal(m *Message) ([]byte, error) { return c.AppendSeal(nil, m) 
 // AppendSeal is Seal appended to dst, without an allocation when dst has room.
 func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
 	if c.records == nil {
-		return nil, ErrState
+		return nil, errState
 	}
 	if m.RequestID.Epoch() == 0 && m.Op != OpPing {
-		return nil, ErrRequestID
+		return nil, errRequestID
 	}
 	var err error
 	if !c.confirmed {

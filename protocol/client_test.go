@@ -14,11 +14,11 @@ var badWelcomes = []struct {
 	frame       func(p *pair, welcome []byte) []byte
 	err         error
 }{
-	{"tampered-welcome", "a byte of the WELCOME changed on the way", func(_ *pair, f []byte) []byte { f[50] ^= 1; return refresh(f) }, ErrAuth},
-	{"short-welcome", "a WELCOME of 47 bytes", func(_ *pair, f []byte) []byte { return plainFrame(frameWelcome, f[12:59]) }, ErrWelcome},
-	{"long-reject", "a REJECT of 7 bytes", func(*pair, []byte) []byte { return plainFrame(frameReject, make([]byte, 7)) }, ErrFrame},
-	{"hello-to-client", "a HELLO as answer", func(p *pair, _ []byte) []byte { return p.hello }, ErrUnexpected},
-	{"data-before-welcome", "a DATA frame as answer", func(*pair, []byte) []byte { return plainFrame(frameData, make([]byte, 40)) }, ErrUnexpected},
+	{"tampered-welcome", "a byte of the WELCOME changed on the way", func(_ *pair, f []byte) []byte { f[50] ^= 1; return refresh(f) }, errAuth},
+	{"short-welcome", "a WELCOME of 47 bytes", func(_ *pair, f []byte) []byte { return plainFrame(frameWelcome, f[12:59]) }, errWelcome},
+	{"long-reject", "a REJECT of 7 bytes", func(*pair, []byte) []byte { return plainFrame(frameReject, make([]byte, 7)) }, errFrame},
+	{"hello-to-client", "a HELLO as answer", func(p *pair, _ []byte) []byte { return p.hello }, errUnexpected},
+	{"data-before-welcome", "a DATA frame as answer", func(*pair, []byte) []byte { return plainFrame(frameData, make([]byte, 40)) }, errUnexpected},
 }
 
 func TestBadWelcomes(t *testing.T) {
@@ -41,26 +41,26 @@ var badReplies = []struct {
 		f := p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		f[40] ^= 1
 		return refresh(f)
-	}, ErrRecord},
+	}, errRecord},
 	{"damaged-reply", "a byte changed on the way and the MD5 not", func(t testing.TB, p *pair) []byte {
 		f := p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		f[40] ^= 1
 		return f
-	}, ErrMD5},
+	}, errMD5},
 	{"dropped-reply", "the record before this one never came", func(t testing.TB, p *pair) []byte {
 		p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		return p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 2)})
-	}, ErrRecord},
+	}, errRecord},
 	{"reflected-record", "the client's own record sent back to it", func(_ testing.TB, p *pair) []byte {
 		return bytes.Clone(p.first)
-	}, ErrRecord},
+	}, errRecord},
 	{"reply-flags", "bit 1 of the envelope's flags", func(t testing.TB, p *pair) []byte {
 		return p.reply(t, &Message{Op: OpPing, Flags: 2, RequestID: MakeRequestID(1, 1)})
-	}, ErrEnvelope},
+	}, errEnvelope},
 	{"second-welcome", "a WELCOME in a session", func(testing.TB, *pair) []byte {
 		return plainFrame(frameWelcome, make([]byte, 48))
-	}, ErrUnexpected},
-	{"late-reject", "a REJECT in a session", func(testing.TB, *pair) []byte { return rejectFrame(StatusBusy, 0) }, ErrUnexpected},
+	}, errUnexpected},
+	{"late-reject", "a REJECT in a session", func(testing.TB, *pair) []byte { return rejectFrame(StatusBusy, 0) }, errUnexpected},
 }
 
 // reply seals m as the server.
@@ -149,14 +149,14 @@ func TestClientOptions(t *testing.T) {
 func TestClientStates(t *testing.T) {
 	p := newPair(t, nil)
 	reject := rejectFrame(StatusBusy, 1500*time.Microsecond)
-	if _, err := p.client.Receive(reject); !errors.Is(err, ErrUnexpected) {
+	if _, err := p.client.Receive(reject); !errors.Is(err, errUnexpected) {
 		t.Errorf("before the hello: %v", err)
 	}
-	if _, err := p.client.Seal(&Message{Op: OpPing}); !errors.Is(err, ErrState) {
+	if _, err := p.client.Seal(&Message{Op: OpPing}); !errors.Is(err, errState) {
 		t.Errorf("sealed without a session: %v", err)
 	}
 	welcome := p.welcomeFrame(t)
-	if _, err := p.client.Hello(); !errors.Is(err, ErrUnexpected) {
+	if _, err := p.client.Hello(); !errors.Is(err, errUnexpected) {
 		t.Errorf("a second hello: %v", err)
 	}
 	var r *RejectError
@@ -167,7 +167,7 @@ func TestClientStates(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, f := range map[string][]byte{"welcome": welcome, "reject": reject} {
-		if _, err := p.client.Receive(f); !errors.Is(err, ErrUnexpected) {
+		if _, err := p.client.Receive(f); !errors.Is(err, errUnexpected) {
 			t.Errorf("%s in a session: %v", name, err)
 		}
 	}

@@ -57,7 +57,7 @@ func TestPayloads(t *testing.T) {
 				t.Errorf("%T: took its first %d bytes of %d", c.body, n, len(b))
 			}
 		}
-		if _, err := c.read(&Message{Body: 1}); !errors.Is(err, ErrBody) {
+		if _, err := c.read(&Message{Body: 1}); !errors.Is(err, errBody) {
 			t.Errorf("%T: a strange body: %v", c.body, err)
 		}
 	}

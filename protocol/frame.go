@@ -36,14 +36,14 @@ const magic = "\xc5SG\x02"
 // before anything is allocated for it. Split checks the header only; the session checks the MD5.
 func Split(buf []byte, max int) (n int, err error) {
 	if p := min(len(buf), len(magic)); string(buf[:p]) != magic[:p] {
-		return 0, ErrMagic
+		return 0, errMagic
 	}
 	if len(buf) < headerSize {
 		return 0, nil
 	}
 	typ := frameType(buf[4])
 	if typ < frameHello || typ > frameReject || buf[5] != 0 || buf[6] != 0 || buf[7] != 0 {
-		return 0, ErrHeader
+		return 0, errHeader
 	}
 	length := binary.BigEndian.Uint32(buf[8:])
 	if int64(length) > int64(min(max, HardMaxFrame)) {
@@ -63,11 +63,11 @@ func parseFrame(frame []byte) (frameType, []byte, error) {
 		return 0, nil, err
 	}
 	if n == 0 || n != len(frame) {
-		return 0, nil, ErrFrame
+		return 0, nil, errFrame
 	}
 	end := n - trailerSize
 	if md5.Sum(frame[:end]) != [md5.Size]byte(frame[end:]) {
-		return 0, nil, ErrMD5
+		return 0, nil, errMD5
 	}
 	return frameType(frame[4]), frame[headerSize:end], nil
 }

@@ -29,13 +29,13 @@ func TestSplit(t *testing.T) {
 		{"whole and more", append(bytes.Clone(frame), frame...), 512, len(frame), nil},
 		{"body at the limit", frame, 4, len(frame), nil},
 		{"body over the limit", frame[:12], 3, 0, ErrTooLarge},
-		{"another protocol", []byte("G"), 512, 0, ErrMagic},
-		{"version 1", with(3, 1), 512, 0, ErrMagic},
-		{"magic broken late", []byte{0xc5, 'S', 0}, 512, 0, ErrMagic},
-		{"type 0", with(4, 0), 512, 0, ErrHeader},
-		{"type 5", with(4, 5), 512, 0, ErrHeader},
-		{"flags", with(5, 1), 512, 0, ErrHeader},
-		{"reserved", with(7, 1), 512, 0, ErrHeader},
+		{"another protocol", []byte("G"), 512, 0, errMagic},
+		{"version 1", with(3, 1), 512, 0, errMagic},
+		{"magic broken late", []byte{0xc5, 'S', 0}, 512, 0, errMagic},
+		{"type 0", with(4, 0), 512, 0, errHeader},
+		{"type 5", with(4, 5), 512, 0, errHeader},
+		{"flags", with(5, 1), 512, 0, errHeader},
+		{"reserved", with(7, 1), 512, 0, errHeader},
 		{"length 2^32-1", append(bytes.Clone(frame[:8]), 255, 255, 255, 255), HardMaxFrame, 0, ErrTooLarge},
 		{"over the hard limit", append(bytes.Clone(frame[:8]), 1, 0, 0, 1), 1 << 30, 0, ErrTooLarge},
 		{"wrong MD5 is not Split's", with(len(frame)-1, frame[len(frame)-1]^1), 512, len(frame), nil},
@@ -60,7 +60,7 @@ func TestParseFrame(t *testing.T) {
 		}
 	}
 	for _, bad := range [][]byte{nil, frame[:12], frame[:len(frame)-1], append(bytes.Clone(frame), 0)} {
-		if _, _, err := parseFrame(bad); !errors.Is(err, ErrFrame) {
+		if _, _, err := parseFrame(bad); !errors.Is(err, errFrame) {
 			t.Errorf("%d bytes: %v", len(bad), err)
 		}
 	}

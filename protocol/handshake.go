@@ -54,14 +54,14 @@ func validPoint(point string) bool {
 // parseHello takes a HELLO body apart.
 func parseHello(body []byte) (point string, id uint32, message []byte, err error) {
 	if len(body) < helloMin || len(body) > HandshakeMax {
-		return "", 0, nil, ErrHello
+		return "", 0, nil, errHello
 	}
 	n := 1 + int(body[0])
 	if len(body) < n+helloMin-2 {
-		return "", 0, nil, ErrHello
+		return "", 0, nil, errHello
 	}
 	if point = string(body[1:n]); !validPoint(point) {
-		return "", 0, nil, ErrHello
+		return "", 0, nil, errHello
 	}
 	return point, binary.BigEndian.Uint32(body[n:]), body[n+4:], nil
 }
@@ -131,7 +131,7 @@ func rejectFrame(s Status, retryAfter time.Duration) []byte {
 
 func parseReject(body []byte) error {
 	if len(body) != rejectSize {
-		return ErrFrame
+		return errFrame
 	}
 	return &RejectError{
 		Status:     Status(binary.BigEndian.Uint16(body)),

@@ -27,16 +27,17 @@ import (
 // Errors of the seed-era wire, for log and metric. Those before the request is known to be an agent's are all answered
 // alike.
 var (
-	ErrLegacyPacket  = newError(StatusMalformed, "seed-era packet is not as documented")
-	ErrLegacyMD5     = newError(StatusBadMD5, "seed-era packet's MD5 does not fit")
-	ErrLegacyText    = newError(StatusRejected, "seed-era text is not a request; another key?")
-	ErrLegacyToken   = newError(StatusRejected, "security token does not fit")
-	ErrLegacyTime    = newError(StatusRejected, "time is outside the window")
-	ErrLegacyReplay  = newError(StatusRejected, "the token was used before")
-	ErrLegacyPoint   = newError(StatusLegacyRefused, "the point may not use the seed-era wire, or is another than before")
-	ErrLegacyNetwork = newError(StatusLegacyRefused, "not one of the source networks")
-	ErrLegacyFull    = newError(StatusBusy, "no room to remember another token")
-	ErrLegacyReply   = newError(StatusTooLarge, "rows are more than one seed-era reply may hold")
+	errLegacyPacket  = newError(StatusMalformed, "seed-era packet is not as documented")
+	errLegacyMD5     = newError(StatusBadMD5, "seed-era packet's MD5 does not fit")
+	errLegacyText    = newError(StatusRejected, "seed-era text is not a request; another key?")
+	errLegacyToken   = newError(StatusRejected, "security token does not fit")
+	errLegacyTime    = newError(StatusRejected, "time is outside the window")
+	errLegacyReplay  = newError(StatusRejected, "the token was used before")
+	errLegacyPoint   = newError(StatusLegacyRefused, "the point may not use the seed-era wire, or is another than before")
+	errLegacyNetwork = newError(StatusLegacyRefused, "not one of the source networks")
+	errLegacyFull    = newError(StatusBusy, "no room to remember another token")
+	errLegacyFit     = newError(StatusRequestMismatch, "the request's content is not as documented")
+	errLegacyReply   = newError(StatusTooLarge, "rows are more than one seed-era reply may hold")
 )
 
 // LegacyOptions set up the seed-era wire. Key, TokenKey, Networks, Allow and Clock are required; a zero elsewhere means
@@ -101,11 +102,11 @@ func NewLegacy(o LegacyOptions) (*Legacy, error) {
 	return &Legacy{opts: o, cbc: cbc, names: names, memory: newLegacyMemory(o.Window, o.MaxTokens)}, nil
 }
 
-// NewSession is the session of one accepted connection, or ErrLegacyNetwork: close it, say nothing.
+// NewSession is the session of one accepted connection, or errLegacyNetwork: close it, say nothing.
 func (l *Legacy) NewSession(remote netip.Addr) (*LegacySession, error) {
 	remote = remote.Unmap()
 	if !slices.ContainsFunc(l.opts.Networks, func(p netip.Prefix) bool { return p.Contains(remote) }) {
-		return nil, fmt.Errorf("%w: %v", ErrLegacyNetwork, remote)
+		return nil, fmt.Errorf("%w: %v", errLegacyNetwork, remote)
 	}
 	return &LegacySession{legacy: l}, nil
 }

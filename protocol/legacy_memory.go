@@ -43,7 +43,7 @@ func newLegacyMemory(window time.Duration, max int) *legacyMemory {
 
 func (m *legacyMemory) slot(t time.Time) int64 { return t.UnixNano() / int64(m.window) }
 
-// admit enters a token whose time at is inside the window now. One that is there is ErrLegacyReplay, unless it may come
+// admit enters a token whose time at is inside the window now. One that is there is errLegacyReplay, unless it may come
 // again and its text is the same to the byte. When the memory is full nothing new is admitted: forgetting would let a
 // token in twice.
 func (m *legacyMemory) admit(token, text [16]byte, at, now time.Time, mayRepeat bool) error {
@@ -59,14 +59,14 @@ func (m *legacyMemory) admit(token, text [16]byte, at, now time.Time, mayRepeat 
 	tokens := m.slots[m.slot(at)]
 	if seen, known := tokens[token]; known {
 		if !mayRepeat || seen.text != text || seen.again >= legacyRetries {
-			return ErrLegacyReplay
+			return errLegacyReplay
 		}
 		seen.again++
 		tokens[token] = seen
 		return nil
 	}
 	if m.tokens >= m.max {
-		return ErrLegacyFull
+		return errLegacyFull
 	}
 	if tokens == nil {
 		tokens = make(map[[16]byte]legacySeen)

@@ -19,10 +19,10 @@ func TestLegacyMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := admit(4, now, false); !errors.Is(err, ErrLegacyFull) {
+	if err := admit(4, now, false); !errors.Is(err, errLegacyFull) {
 		t.Errorf("a fourth of three: %v", err)
 	}
-	if err := admit(1, now, false); !errors.Is(err, ErrLegacyReplay) {
+	if err := admit(1, now, false); !errors.Is(err, errLegacyReplay) {
 		t.Errorf("again: %v", err)
 	}
 	for range legacyRetries {
@@ -30,13 +30,13 @@ func TestLegacyMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := admit(2, now, true); !errors.Is(err, ErrLegacyReplay) {
+	if err := admit(2, now, true); !errors.Is(err, errLegacyReplay) {
 		t.Errorf("too many retries: %v", err)
 	}
 	then := now
 	// As long as the token's time is in the window it must be remembered, also when it was ahead of ours.
 	for now = now.Add(time.Second); now.Sub(then) <= time.Minute; now = now.Add(time.Second) {
-		if err := admit(1, then, false); !errors.Is(err, ErrLegacyReplay) {
+		if err := admit(1, then, false); !errors.Is(err, errLegacyReplay) {
 			t.Fatalf("after %v: %v", now.Sub(then), err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestLegacyReplayEverywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		for now := testEpoch; now.Sub(at) <= window; now = now.Add(250 * time.Millisecond) {
-			if err := m.admit([16]byte{1}, [16]byte{}, at, now, false); !errors.Is(err, ErrLegacyReplay) {
+			if err := m.admit([16]byte{1}, [16]byte{}, at, now, false); !errors.Is(err, errLegacyReplay) {
 				t.Fatalf("token %v ahead, replayed %v later: %v", ahead, now.Sub(testEpoch), err)
 			}
 		}
@@ -75,9 +75,15 @@ func TestLegacyFull(t *testing.T) {
 
 // TestLegacyReceiveMemory bounds what a packet makes the server allocate, for the contents that cost most.
 func TestLegacyReceiveMemory(t *testing.T) {
-	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),"} {
+	wide := "(" + strings.Repeat("0,", MaxColumns) + ")," // a first row whose length the others do not have
+	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),", wide + "(),"} {
+		unit, first := strings.CutPrefix(unit, wide)
+		content := "[" + strings.Repeat(unit, 1<<17/len(unit)) + "]"
+		if first {
+			content = "[" + wide + content[1:]
+		}
 		b := newLegacyBench(t, nil)
-		packet := b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "["+strings.Repeat(unit, 1<<17/len(unit))+"]", b.now))
+		packet := b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", content, b.now))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := b.session().Receive(packet)

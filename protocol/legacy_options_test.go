@@ -10,7 +10,7 @@ import (
 
 func TestLegacyNetworks(t *testing.T) {
 	b := newLegacyBench(t, nil)
-	if _, err := b.NewSession(netip.MustParseAddr("198.51.100.1")); !errors.Is(err, ErrLegacyNetwork) {
+	if _, err := b.NewSession(netip.MustParseAddr("198.51.100.1")); !errors.Is(err, errLegacyNetwork) {
 		t.Errorf("a stranger's address: %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package protocol
 import (
 	"bytes"
 	"crypto/md5"
-	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 
@@ -29,14 +28,14 @@ func SplitLegacy(buf []byte, max int) (n int, err error) {
 	}
 	tail := buf[end:]
 	if p := min(len(tail), len(legacyEnd)); string(tail[:p]) != legacyEnd[:p] {
-		return 0, ErrLegacyPacket
+		return 0, errLegacyPacket
 	}
 	n = end + len(legacyEnd)
 	switch {
 	case n > max+legacyOverhead:
 		return 0, ErrTooLarge
 	case n < legacyOverhead:
-		return 0, ErrLegacyPacket
+		return 0, errLegacyPacket
 	case len(buf) < n:
 		return 0, nil
 	}
@@ -46,28 +45,24 @@ func SplitLegacy(buf []byte, max int) (n int, err error) {
 // openLegacy takes a whole packet apart and returns its text in fresh memory. Nothing says yet that the key was right.
 func openLegacy(packet []byte, cbc *crypto.CBC) ([]byte, error) {
 	if len(packet) < legacyOverhead || string(packet[len(packet)-len(legacyEnd):]) != legacyEnd {
-		return nil, fmt.Errorf("%w: not whole", ErrLegacyPacket)
+		return nil, fmt.Errorf("%w: not whole", errLegacyPacket)
 	}
 	body := packet[:len(packet)-len(legacyEnd)]
 	payload := body[legacyHalf : len(body)-legacyHalf]
 	sum := legacyMD5(payload)
 	if string(body[:legacyHalf]) != sum[:legacyHalf] || string(body[len(body)-legacyHalf:]) != sum[legacyHalf:] {
-		return nil, ErrLegacyMD5
+		return nil, errLegacyMD5
 	}
 	box := make([]byte, len(payload)/2)
 	if _, err := hex.Decode(box, payload); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLegacyPacket, err)
+		return nil, fmt.Errorf("%w: %w", errLegacyPacket, err)
 	}
-	var upper byte
-	for _, c := range payload {
-		upper |= c >> 1 &^ c & 0x20 // a letter, and not a lower-case one
-	}
-	if upper != 0 {
-		return nil, fmt.Errorf("%w: hex in upper case", ErrLegacyPacket)
+	if bytes.ContainsAny(payload, "ABCDEF") {
+		return nil, fmt.Errorf("%w: hex in upper case", errLegacyPacket)
 	}
 	text, err := cbc.Open(box)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLegacyPacket, err)
+		return nil, fmt.Errorf("%w: %w", errLegacyPacket, err)
 	}
 	return text, nil
 }
@@ -95,8 +90,4 @@ func legacyMD5(parts ...[]byte) string {
 // legacyToken is a Security_Token: MD5 over str(Content), Time and the token key.
 func legacyToken(content []byte, time, key string) string {
 	return legacyMD5(content, []byte(time), []byte(key))
-}
-
-func sameToken(a, b string) bool {
-	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }

@@ -1,167 +1,153 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"syncgate/internal/pyliteral"
 )
 
-// legacyReply is the answer to one request while its parts come in. What is known is printed at once, so that a part's
-// rows are held as text and no longer as values:
-//
-//	{'userid': …, 'Business': {'Type': …, 'Content': | [[(…), (…)], [… | … the rest, at the end
-//	                                                 content           len(text)
+// legacyReply is the answer to one request while its parts come in. A part's rows are printed at once, so that they are
+// held as text and no longer as values.
 type legacyReply struct {
-	id       RequestID
-	op       Op
-	print    legacyPrinter
-	table    pyliteral.Value
-	field    pyliteral.Value
-	isSyncdb pyliteral.Value
+	*legacyRequest
+	id RequestID
+	op Op
 
-	text      []byte
-	content   int // where Content begins in text
-	statement int // of the list that is open in it, -1 before the first
+	content   []byte
+	statement int // of the list that is open in content, -1 before the first
 	rows      int // in that list
-
-	packet []byte // when the reply is whole
 }
 
-func (l *Legacy) newReply(r *legacyRequest, m *Message) *legacyReply {
-	e := &legacyReply{id: m.RequestID, op: m.Op, print: r.legacyPrinter, table: r.named, field: r.tableField, isSyncdb: r.isSyncdb, statement: -1}
-	e.open(&l.names, r.userID, r.typed)
-	return e
-}
+// legacyNone is a Content that holds nothing.
+const legacyNone = "None"
 
-// newRefusal is the reply to what is not known to be an agent's. It says nothing of what came.
-func (l *Legacy) newRefusal() *legacyReply {
-	e := &legacyReply{print: legacyPrinter{neutral: true}, statement: -1}
-	e.open(&l.names, nil, nil)
-	return e
-}
-
-// key appends a separator, a key and its colon.
-func (e *legacyReply) key(before, name string) {
-	e.text = append(e.text, before...)
-	e.value(pyliteral.Str(name))
-	e.text = append(e.text, ": "...)
-}
-
-// value appends a value, or None where the dialect has no literal for what the request held.
-func (e *legacyReply) value(v pyliteral.Value) {
-	text, err := pyliteral.Append(e.text, v, e.print.dialect)
-	if err != nil {
-		text = append(e.text, "None"...)
+// reply takes a message in and returns the packet once it is whole.
+func (l *Legacy) reply(e *legacyReply, m *Message) ([]byte, error) {
+	if m.Status != StatusOK {
+		r, err := m.ErrorReply()
+		if err != nil {
+			return nil, err
+		}
+		return l.failure(e.legacyRequest, m.Status, r.Message), nil
 	}
-	e.text = text
-}
-
-func (e *legacyReply) open(n *legacyNames, userID, typ pyliteral.Value) {
-	e.key("{", n.userID)
-	e.value(userID)
-	e.key(", ", n.business)
-	e.key("{", n.typ)
-	e.value(typ)
-	e.key(", ", n.content)
-	e.content = len(e.text)
+	if e.op == OpUpload {
+		r, err := m.UploadReply()
+		if err != nil {
+			return nil, err
+		}
+		note := ""
+		if n := len(r.Quarantined); n > 0 {
+			note = fmt.Sprintf("%v: %d rows were put aside", StatusRowRefused, n)
+		}
+		return l.packet(e.legacyRequest, []byte(legacyNone), "", note), nil
+	}
+	r, err := m.DownloadReply()
+	if err == nil {
+		err = e.add(r, l.opts.MaxReply)
+	}
+	switch {
+	case err != nil || m.More():
+		return nil, err
+	case e.statement < 0:
+		return l.packet(e.legacyRequest, []byte("[]"), "", ""), nil
+	}
+	return l.packet(e.legacyRequest, append(e.content, "]]"...), "", ""), nil
 }
 
 // add prints the rows of a part, of whose statement a list is open or is opened. Statements without a part have an
 // empty list.
-func (e *legacyReply) add(r *DownloadReply, max int) error {
+func (e *legacyReply) add(r *DownloadReply, most int) error {
 	if len(r.Columns) == 0 {
 		return nil
 	}
-	if e.statement < 0 {
-		e.text = append(e.text, '[')
-	}
 	if int(r.Statement) < e.statement || int(r.Statement) > e.statement+MaxColumns {
-		return fmt.Errorf("%w: statement %d after %d", ErrBody, r.Statement, e.statement)
+		return fmt.Errorf("%w: statement %d after %d", errBody, r.Statement, e.statement)
 	}
-	for e.statement < int(r.Statement) {
-		if e.statement >= 0 {
-			e.text = append(e.text, "], "...)
+	for ; e.statement < int(r.Statement); e.statement++ {
+		open := "], ["
+		if e.statement < 0 {
+			open = "[["
 		}
-		e.text = append(e.text, '[')
-		e.statement, e.rows = e.statement+1, 0
+		e.content, e.rows = append(e.content, open...), 0
 	}
 	kinds := make([]legacyKind, len(r.Columns))
-	for i := range kinds {
-		if i < len(r.Types) {
-			kinds[i] = legacyKindOf(r.Types[i])
-		}
+	for i := range min(len(kinds), len(r.Types)) {
+		kinds[i] = legacyKindOf(r.Types[i])
 	}
-	rows := r.Rows()
-	row := make(pyliteral.Tuple, len(kinds))
+	rows, row := r.Rows(), make(pyliteral.Tuple, len(kinds))
 	for i := range rows.Len() {
 		for k, v := range rows.Row(i) {
-			value, ok := e.print.value(v, kinds[k])
-			if !ok {
+			var ok bool
+			if row[k], ok = e.value(v, kinds[k]); !ok {
 				return fmt.Errorf("%w: %T", ErrValue, v)
 			}
-			row[k] = value
 		}
 		if e.rows > 0 {
-			e.text = append(e.text, ", "...)
+			e.content = append(e.content, ", "...)
 		}
-		text, err := pyliteral.Append(e.text, row, e.print.dialect)
+		text, err := pyliteral.Append(e.content, row, e.dialect)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrValue, err)
 		}
-		e.text = text
+		e.content = text
 		e.rows++
-		if len(e.text)-e.content > max {
-			return ErrLegacyReply
+		if len(e.content) > most {
+			return errLegacyReply
 		}
 	}
 	return nil
 }
 
-// finish ends Content: for a download the lists that are open, else None.
-func (e *legacyReply) finish(l *Legacy, note string) {
-	switch {
-	case e.op != OpDownload:
-		e.text = append(e.text[:e.content], "None"...)
-	case e.statement < 0:
-		e.text = append(e.text, "[]"...)
-	default:
-		e.text = append(e.text, "]]"...)
+// failure is the packet that answers a request which was not done.
+func (l *Legacy) failure(r *legacyRequest, s Status, text string) []byte {
+	return l.packet(r, []byte(legacyNone), l.names.word(s), fmt.Sprintf("%v: %s", s, text))
+}
+
+// failed is failure for an error, whose text the agent is told when it is of this package: those hold no values.
+func (l *Legacy) failed(r *legacyRequest, err error) []byte {
+	text := "the server failed"
+	var w *wireError
+	if errors.As(err, &w) {
+		text = strings.TrimPrefix(err.Error(), "protocol: ")
 	}
-	e.close(l, false, nil, e.note(note))
+	return l.failure(r, StatusOf(err), text)
 }
 
-// fail makes it the reply of a request that was not done, whatever was printed before.
-func (e *legacyReply) fail(l *Legacy, word, info string) {
-	e.text = append(e.text[:e.content], "None"...)
-	e.close(l, true, pyliteral.Str(word), e.note(info))
-}
+// legacyRaw is printed as it stands.
+type legacyRaw []byte
 
-func (e *legacyReply) note(s string) pyliteral.Value {
-	if s == "" {
-		return nil
-	}
-	return e.print.text(s)
-}
-
-// close prints what follows Content and makes the packet.
-func (e *legacyReply) close(l *Legacy, failed bool, word, info pyliteral.Value) {
-	n := &l.names
+// packet prints a reply: an error word makes it one of a request that was not done.
+func (l *Legacy) packet(r *legacyRequest, content []byte, word, info string) []byte {
 	now := l.opts.Clock().In(l.opts.Zone).Format("2006-01-02 15:04:05.000000")
-	token := legacyToken(e.text[e.content:], now, l.opts.TokenKey)
+	var failure, note pyliteral.Value
+	if word != "" {
+		failure = pyliteral.Str(word)
+	}
+	if info != "" {
+		note = r.text(info)
+	}
+	text := make([]byte, 0, len(content)+1024)
 	for _, f := range []struct {
-		before, name string
-		value        pyliteral.Value
+		before, key string
+		value       pyliteral.Value
 	}{
-		{", ", n.tableName, e.table}, {", ", n.tableField, e.field}, {", ", n.isSyncdb, e.isSyncdb},
-		{"}, ", n.failure, nil}, {"{", n.errorFlag, failed}, {", ", n.errorType, word}, {", ", n.errorInfo, info},
-		{"}, ", n.info, nil}, {"{", n.infoType, pyliteral.Str(n.response)}, {", ", n.token, pyliteral.Str(token)},
-		{", ", n.time, pyliteral.Str(now)}, {", ", n.isEnd, true},
+		{"{", "userid", r.userID},
+		{", ", "Business", legacyRaw("{")}, {"", "Type", r.typed}, {", ", "Content", legacyRaw(content)},
+		{", ", "Table_Name", r.named}, {", ", "Table_Field", r.tableField}, {", ", "Is_Syncdb", r.isSyncdb},
+		{"}, ", "Error", legacyRaw("{")}, {"", "Error_Flag", word != ""}, {", ", "Error_Type", failure}, {", ", "Error_Info", note},
+		{"}, ", "Info_Status", legacyRaw("{")}, {"", "Info_Type", pyliteral.Str(l.names["RESPONSE"])},
+		{", ", "Security_Token", pyliteral.Str(legacyToken(content, now, l.opts.TokenKey))},
+		{", ", "Time", pyliteral.Str(now)}, {", ", "Is_End", true},
 	} {
-		e.key(f.before, f.name)
-		if f.name != n.failure && f.name != n.info {
-			e.value(f.value)
+		text = append(text, f.before...)
+		text = append(r.print(text, pyliteral.Str(l.names[f.key])), ": "...)
+		if raw, ok := f.value.(legacyRaw); ok {
+			text = append(text, raw...)
+		} else {
+			text = r.print(text, f.value)
 		}
 	}
-	e.packet = sealLegacy(append(e.text, "}}"...), l.cbc)
-	e.text = nil
+	return sealLegacy(append(text, "}}"...), l.cbc)
 }

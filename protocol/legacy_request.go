@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -21,12 +22,10 @@ const LegacyEpoch uint64 = 1 << 63
 
 // legacyRequest is a request whose token fits.
 type legacyRequest struct {
-	point      string
-	typ, table string
-	content    pyliteral.Value
-	token      [16]byte
-	text       [16]byte // of the SHA-256 of the whole text
-	time       time.Time
+	point, typ, table string
+	content           pyliteral.Value
+	token, digest     [16]byte // digest begins the SHA-256 of the whole text
+	time              time.Time
 
 	// As they came, for the reply.
 	userID, typed, named, tableField, isSyncdb pyliteral.Value
@@ -35,14 +34,14 @@ type legacyRequest struct {
 	shown bool // the text itself shows its dialect
 }
 
-// legacyEcho bounds what a reply repeats of a request's Table_Field and Is_Syncdb, in bytes of text.
+// legacyEcho bounds what a reply repeats of a value of the request, in bytes of text.
 const legacyEcho = 4096
 
 // request reads a text and checks the token over it. A text that is not a request is most likely one opened with
 // another key.
 func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 	if len(text) == 0 || text[0] != '{' {
-		return nil, ErrLegacyText // another key's, at no more cost
+		return nil, errLegacyText // another key's, at no more cost
 	}
 	read, shown := pyliteral.Detect(text)
 	if !shown {
@@ -53,7 +52,7 @@ func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 		return nil, err
 	}
 	r := &legacyRequest{shown: shown}
-	if u := root.Get(l.names.userID); u != nil {
+	if u := root.Get(l.names["userid"]); u != nil {
 		r.point, _ = pyliteral.Text(u.Value)
 	}
 	r.legacyPrinter = l.printer(r.point, read, shown)
@@ -71,7 +70,7 @@ func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 func parseLegacy(text []byte, d pyliteral.Dialect) (*pyliteral.Node, error) {
 	root, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: d, Spans: pyliteral.DictSpans, Elements: MaxValues})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLegacyText, err)
+		return nil, fmt.Errorf("%w: %w", errLegacyText, err)
 	}
 	return root, nil
 }
@@ -94,51 +93,48 @@ func (l *Legacy) printer(point string, read pyliteral.Dialect, shown bool) legac
 
 // take reads the fields of a request and checks its token.
 func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error {
-	n := &l.names
-	business, info := root.Get(n.business), root.Get(n.info)
+	n := l.names
+	business, info := root.Get(n["Business"]), root.Get(n["Info_Status"])
 	if business == nil || info == nil {
-		return fmt.Errorf("%w: no %s or no %s", ErrLegacyText, n.business, n.info)
+		return fmt.Errorf("%w: no %s or no %s", errLegacyText, n["Business"], n["Info_Status"])
 	}
-	var token, at string
-	var infoType string
+	var token, at, infoType string
 	for _, f := range []struct {
 		in   *pyliteral.Node
 		name string
 		to   *string
 	}{
-		{root, n.userID, &r.point}, {business, n.typ, &r.typ}, {business, n.tableName, &r.table},
-		{info, n.infoType, &infoType}, {info, n.token, &token}, {info, n.time, &at},
+		{root, "userid", &r.point}, {business, "Type", &r.typ}, {business, "Table_Name", &r.table},
+		{info, "Info_Type", &infoType}, {info, "Security_Token", &token}, {info, "Time", &at},
 	} {
-		node := f.in.Get(f.name)
-		if node == nil {
-			return fmt.Errorf("%w: no %s", ErrLegacyText, f.name)
+		node, ok := f.in.Get(n[f.name]), false
+		if node != nil {
+			*f.to, ok = pyliteral.Text(node.Value)
 		}
-		var ok bool
-		if *f.to, ok = pyliteral.Text(node.Value); !ok {
-			return fmt.Errorf("%w: %s is no text", ErrLegacyText, f.name)
+		if !ok {
+			return fmt.Errorf("%w: %s is no text", errLegacyText, n[f.name])
 		}
 	}
-	if infoType != n.request {
-		return fmt.Errorf("%w: %s is not %s", ErrLegacyText, n.infoType, n.request)
+	if infoType != n["REQUEST"] {
+		return fmt.Errorf("%w: %s is not %s", errLegacyText, n["Info_Type"], n["REQUEST"])
 	}
-	content := business.Get(n.content)
-	if !sameToken(token, legacyToken(legacyContent(text, content), at, l.opts.TokenKey)) {
-		return ErrLegacyToken
+	content := business.Get(n["Content"])
+	want := legacyToken(legacyContent(text, content), at, l.opts.TokenKey)
+	if subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
+		return errLegacyToken
+	}
+	_, _ = hex.Decode(r.token[:], []byte(token)) // it is what we printed
+	sum := sha256.Sum256(text)
+	copy(r.digest[:], sum[:])
+	var err error
+	if r.time, err = parseLegacyTime(at, l.opts.Zone); err != nil {
+		return err
 	}
 	if content != nil {
 		r.content = content.Value
 	}
-	if _, err := hex.Decode(r.token[:], []byte(token)); err != nil {
-		return ErrLegacyToken
-	}
-	sum := sha256.Sum256(text)
-	copy(r.text[:], sum[:])
-	var err error
-	if r.time, err = l.time(at); err != nil {
-		return err
-	}
-	r.userID, r.typed, r.named = root.Get(n.userID).Value, business.Get(n.typ).Value, business.Get(n.tableName).Value
-	r.tableField, r.isSyncdb = legacyEchoed(business.Get(n.tableField)), legacyEchoed(business.Get(n.isSyncdb))
+	r.userID, r.typed, r.named = legacyEchoed(root, n["userid"]), legacyEchoed(business, n["Type"]), legacyEchoed(business, n["Table_Name"])
+	r.tableField, r.isSyncdb = legacyEchoed(business, n["Table_Field"]), legacyEchoed(business, n["Is_Syncdb"])
 	return nil
 }
 
@@ -154,78 +150,68 @@ func legacyContent(text []byte, n *pyliteral.Node) []byte {
 	return text[n.Start:n.End]
 }
 
-func legacyEchoed(n *pyliteral.Node) pyliteral.Value {
-	if n == nil || n.End-n.Start > legacyEcho {
-		return nil
+func legacyEchoed(in *pyliteral.Node, name string) pyliteral.Value {
+	if n := in.Get(name); n != nil && n.End-n.Start <= legacyEcho {
+		return n.Value
 	}
-	return n.Value
+	return nil
 }
 
-// time reads YYYY-MM-DD hh:mm:ss.ffffff, which Python prints without the fraction when it is 0.
-func (l *Legacy) time(s string) (time.Time, error) {
+// parseLegacyTime reads YYYY-MM-DD hh:mm:ss.ffffff, which Python prints without the fraction when it is 0.
+func parseLegacyTime(s string, zone *time.Location) (time.Time, error) {
 	const layout = "2006-01-02 15:04:05"
 	if len(s) != len(layout) && len(s) != len(layout)+len(".000000") {
-		return time.Time{}, fmt.Errorf("%w: %q is no time", ErrLegacyTime, s[:min(len(s), 32)])
+		return time.Time{}, fmt.Errorf("%w: %.32q is no time", errLegacyTime, s)
 	}
-	t, err := time.ParseInLocation(layout, s, l.opts.Zone)
+	t, err := time.ParseInLocation(layout, s, zone)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %w", ErrLegacyTime, err)
+		return time.Time{}, fmt.Errorf("%w: %w", errLegacyTime, err)
 	}
 	return t, nil
 }
 
-// id is the request's id, the same for the same bytes.
-func (r *legacyRequest) id() RequestID {
-	return MakeRequestID(LegacyEpoch|uint64(r.time.Unix()), binary.BigEndian.Uint64(r.token[:]))
-}
-
 // message is the request as business knows it. An error is of a request that is an agent's and does not fit.
-func (r *legacyRequest) message(n *legacyNames, maxRows uint32) (*Message, error) {
-	m := &Message{RequestID: r.id()}
-	if r.table == "" || len(r.table) > MaxName || !utf8.ValidString(r.table) {
-		return m, fmt.Errorf("%w: no name of a table", errLegacyFit)
+func (r *legacyRequest) message(n legacyNames, maxRows uint32) (*Message, error) {
+	if r.table == "" || !validName(r.table) {
+		return nil, fmt.Errorf("%w: no name of a table", errLegacyFit)
 	}
+	m := &Message{RequestID: MakeRequestID(LegacyEpoch|uint64(r.time.Unix()), binary.BigEndian.Uint64(r.token[:]))}
+	var err error
 	switch r.typ {
-	case n.upload:
-		rows, err := r.rows()
-		if err != nil {
-			return m, err
-		}
-		m.Op, m.Body = OpUpload, &UploadRequest{Table: r.table, Rows: rows}
-	case n.download:
-		state, err := r.state()
-		if err != nil {
-			return m, err
-		}
-		m.Op, m.Body = OpDownload, &DownloadRequest{Table: r.table, State: state, MaxRows: maxRows}
+	case n["UPLOAD_DB"]:
+		u := &UploadRequest{Table: r.table}
+		m.Op, m.Body = OpUpload, u
+		u.Rows, err = r.rows()
+	case n["DOLOAD_DB"]:
+		d := &DownloadRequest{Table: r.table, MaxRows: maxRows}
+		m.Op, m.Body = OpDownload, d
+		d.State, err = r.state()
 	default:
-		return m, fmt.Errorf("%w: %s is neither %s nor %s", errLegacyFit, n.typ, n.upload, n.download)
+		err = fmt.Errorf("%w: %s is neither %s nor %s", errLegacyFit, n["Type"], n["UPLOAD_DB"], n["DOLOAD_DB"])
+	}
+	if err != nil {
+		return nil, err
 	}
 	return m, nil
 }
 
-var errLegacyFit = newError(StatusRequestMismatch, "the request's content is not as documented")
+func validName(s string) bool { return len(s) <= MaxName && utf8.ValidString(s) }
 
-// rows are the rows of an upload's content: a list of tuples of one length. None, an empty list and an empty text hold
-// no row.
+// rows are the rows of an upload's content: a list of tuples of one length.
 func (r *legacyRequest) rows() (Rows, error) {
-	list, err := legacyList(r.content)
+	list, err := r.list()
 	if err != nil || len(list) == 0 {
 		return Rows{}, err
 	}
-	var rows Rows
+	first, _ := legacyItems(list[0])
+	for i, e := range list { // before memory is taken for as many rows of that length
+		if row, _ := legacyItems(e); len(row) == 0 || len(row) > MaxColumns || len(row) != len(first) {
+			return Rows{}, fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
+		}
+	}
+	rows := Rows{make([]string, len(first)), make([]any, 0, len(first)*len(list))}
 	for i, e := range list {
-		row, ok := legacySequence(e)
-		if !ok || len(row) == 0 || len(row) > MaxColumns {
-			return Rows{}, fmt.Errorf("%w: row %d is no tuple of values", errLegacyFit, i)
-		}
-		if rows.Columns == nil {
-			rows.Columns = make([]string, len(row))
-			rows.Values = make([]any, 0, len(row)*len(list))
-		}
-		if len(row) != len(rows.Columns) {
-			return Rows{}, fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(rows.Columns))
-		}
+		row, _ := legacyItems(e)
 		for _, v := range row {
 			value, ok := fromLegacy(v)
 			if !ok {
@@ -240,24 +226,24 @@ func (r *legacyRequest) rows() (Rows, error) {
 // state is the state that a download's content carries: a list of tuples of pairs of a name and a value, which are taken
 // in the order in which they stand.
 func (r *legacyRequest) state() ([]StateItem, error) {
-	list, err := legacyList(r.content)
+	list, err := r.list()
 	if err != nil {
 		return nil, err
 	}
 	var state []StateItem
 	for _, e := range list {
-		pairs, ok := legacySequence(e)
-		if !ok {
-			return nil, fmt.Errorf("%w: the state is no list of tuples of pairs", errLegacyFit)
+		pairs, ok := legacyItems(e)
+		if !ok || len(state)+len(pairs) > MaxState {
+			return nil, fmt.Errorf("%w: the state is no list of tuples of up to %d pairs", errLegacyFit, MaxState)
 		}
 		for _, p := range pairs {
-			pair, ok := legacySequence(p)
-			if !ok || len(pair) != 2 || len(state) == MaxState {
-				return nil, fmt.Errorf("%w: the state is no list of tuples of pairs, or has more than %d", errLegacyFit, MaxState)
+			pair, _ := legacyItems(p)
+			if len(pair) != 2 {
+				return nil, fmt.Errorf("%w: an item of the state is no pair", errLegacyFit)
 			}
 			name, named := pyliteral.Text(pair[0])
 			value, ok := fromLegacy(pair[1])
-			if !named || !ok || len(name) > MaxName || !utf8.ValidString(name) {
+			if !named || !ok || !validName(name) {
 				return nil, fmt.Errorf("%w: an item of the state is no name and value", errLegacyFit)
 			}
 			state = append(state, StateItem{name, value})
@@ -266,18 +252,16 @@ func (r *legacyRequest) state() ([]StateItem, error) {
 	return state, nil
 }
 
-func legacyList(v pyliteral.Value) ([]pyliteral.Value, error) {
-	if s, ok := pyliteral.Text(v); v == nil || ok && s == "" {
-		return nil, nil
-	}
-	list, ok := legacySequence(v)
-	if !ok {
+// list is the content as a list; None and an empty text are one without elements.
+func (r *legacyRequest) list() ([]pyliteral.Value, error) {
+	list, ok := legacyItems(r.content)
+	if s, text := pyliteral.Text(r.content); !ok && r.content != nil && !(text && s == "") {
 		return nil, fmt.Errorf("%w: it is no list", errLegacyFit)
 	}
 	return list, nil
 }
 
-func legacySequence(v pyliteral.Value) ([]pyliteral.Value, bool) {
+func legacyItems(v pyliteral.Value) ([]pyliteral.Value, bool) {
 	switch s := v.(type) {
 	case pyliteral.List:
 		return s, true

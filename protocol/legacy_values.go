@@ -29,10 +29,13 @@ func fromLegacy(v pyliteral.Value) (value any, ok bool) {
 			return x.Uint64(), true
 		}
 		return x.String(), true
-	case pyliteral.Str:
-		return fromLegacyText(string(x)), true
-	case pyliteral.Unicode:
-		return fromLegacyText(string(x)), true
+	case pyliteral.Str, pyliteral.Unicode:
+		// Bytes where it is not UTF-8: MySQL then takes it for a binary column, and refuses the row for another.
+		if s, _ := pyliteral.Text(x); utf8.ValidString(s) {
+			return s, true
+		}
+		s, _ := pyliteral.Text(x)
+		return []byte(s), true
 	case pyliteral.Bytes:
 		return []byte(x), true
 	case pyliteral.Decimal:
@@ -44,14 +47,6 @@ func fromLegacy(v pyliteral.Value) (value any, ok bool) {
 		return fromLegacyTime(x), true
 	}
 	return nil, false
-}
-
-// fromLegacyText is bytes where s is not UTF-8: MySQL then takes it for a binary column, and refuses the row for another.
-func fromLegacyText(s string) any {
-	if utf8.ValidString(s) {
-		return s
-	}
-	return []byte(s)
 }
 
 // fromLegacyTime is MySQL's text of a TIME: [-]hh:mm:ss[.ffffff], with as many hours as it takes.
@@ -123,19 +118,19 @@ func (p legacyPrinter) text(s string) pyliteral.Value {
 	if !utf8.ValidString(s) {
 		return pyliteral.Bytes(s)
 	}
-	if p.neutral && isASCII(s) {
+	if p.neutral && strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
 		return pyliteral.Str(s)
 	}
 	return pyliteral.Unicode(s)
 }
 
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
+// print appends a value, or None where the dialect has no literal for what a request held.
+func (p legacyPrinter) print(dst []byte, v pyliteral.Value) []byte {
+	text, err := pyliteral.Append(dst, v, p.dialect)
+	if err != nil {
+		return append(dst, legacyNone...)
 	}
-	return true
+	return text
 }
 
 // value is a SQL value of a column as that agent's MySQLdb would have given it. ok is false for what is no SQL value.
@@ -215,27 +210,18 @@ func (p legacyPrinter) parsed(s string, k legacyKind) pyliteral.Value {
 
 // legacyTimedelta reads MySQL's text of a TIME.
 func legacyTimedelta(s string) (pyliteral.TimeDelta, bool) {
-	s, neg := strings.CutPrefix(s, "-")
-	clock, frac, _ := strings.Cut(s, ".")
-	parts := strings.Split(clock, ":")
-	if len(parts) != 3 || len(frac) > 6 {
+	hours, rest, _ := strings.Cut(s, ":")
+	minutes, seconds, ok := strings.Cut(rest, ":")
+	d, err := time.ParseDuration(hours + "h" + minutes + "m" + seconds + "s")
+	if !ok || err != nil {
 		return pyliteral.TimeDelta{}, false
 	}
-	us := int64(0)
-	for i, part := range append(parts, frac+"000000"[len(frac):]) {
-		n, err := strconv.ParseUint(part, 10, 32)
-		if err != nil || i == 0 && n > 1e6 {
-			return pyliteral.TimeDelta{}, false
-		}
-		us = us*[...]int64{1, 60, 60, 1e6}[i] + int64(n)
+	const day = 24 * time.Hour
+	days := d / day
+	if d %= day; d < 0 {
+		d, days = d+day, days-1
 	}
-	if neg {
-		us = -us
-	}
-	const day = 86400 * 1e6
-	days := us / day
-	if us %= day; us < 0 {
-		us, days = us+day, days-1
-	}
-	return pyliteral.TimeDelta{Days: int(days), Seconds: int(us / 1e6), Microseconds: int(us % 1e6)}, true
+	return pyliteral.TimeDelta{
+		Days: int(days), Seconds: int(d / time.Second), Microseconds: int(d % time.Second / time.Microsecond),
+	}, true
 }

@@ -72,8 +72,8 @@ func (id RequestID) String() string {
 // Message is one request or reply, of either wire.
 //
 // Body, when set, points to one of the typed payloads of this package and wins; else Payload is its CBOR. The methods
-// named after the payloads return Body or decode Payload, where no bytes are a payload without fields; they fail with
-// ErrPayload, ErrLimit, or ErrBody when Body is of another type. Text and bytes they return alias Payload or one copy.
+// named after the payloads return Body, or decode Payload and fail with ErrPayload or ErrLimit; no bytes are a payload
+// whose fields are all zero. Text and bytes they return alias Payload or one copy of it.
 type Message struct {
 	Op        Op
 	Flags     uint8
@@ -111,7 +111,7 @@ func bodyOf[T any, P interface {
 	if m.Body != nil {
 		b, ok := m.Body.(*T)
 		if !ok {
-			return nil, fmt.Errorf("%w: %T", ErrBody, m.Body)
+			return nil, fmt.Errorf("%w: %T", errBody, m.Body)
 		}
 		return b, nil
 	}
@@ -126,7 +126,7 @@ func bodyOf[T any, P interface {
 func AppendPayload(dst []byte, body any) ([]byte, error) {
 	p, ok := body.(payload)
 	if !ok {
-		return dst, fmt.Errorf("%w: %T", ErrBody, body)
+		return dst, fmt.Errorf("%w: %T", errBody, body)
 	}
 	return encode(dst, p)
 }

@@ -89,7 +89,7 @@ func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 // open appends the plaintext of a DATA frame's body to dst. header is authenticated with it.
 func (r *records) open(dst, header, body []byte) ([]byte, error) {
 	if len(body) < RecordOverhead {
-		return nil, ErrEnvelope
+		return nil, errEnvelope
 	}
 	if len(body) > r.max {
 		return nil, ErrTooLarge
@@ -99,7 +99,7 @@ func (r *records) open(dst, header, body []byte) ([]byte, error) {
 	case errors.Is(err, crypto.ErrExhausted):
 		return nil, ErrExpired
 	case err != nil:
-		return nil, ErrRecord
+		return nil, errRecord
 	}
 	return plain, nil
 }
@@ -117,7 +117,7 @@ func (r *records) message(frame, body []byte) (*Message, error) {
 // parseEnvelope reads a record's plaintext; Payload aliases it.
 func (m *Message) parseEnvelope(plain []byte) error {
 	if len(plain) < envelopeSize || plain[1]&^FlagMore != 0 {
-		return ErrEnvelope
+		return errEnvelope
 	}
 	m.Op, m.Flags = Op(plain[0]), plain[1]
 	m.Status = Status(binary.BigEndian.Uint16(plain[2:]))

@@ -47,7 +47,7 @@ const (
 // when no row follows.
 func (e *RowEncoder) Begin(statement uint32, columns []Column) error {
 	if e.values != 0 {
-		return fmt.Errorf("%w: rows of the statement before are left", ErrState)
+		return fmt.Errorf("%w: rows of the statement before are left", errState)
 	}
 	if len(columns) > MaxColumns {
 		return ErrLimit
@@ -136,7 +136,7 @@ func (e *RowEncoder) Last(id RequestID, state []StateItem, more bool) (*Message,
 
 func (e *RowEncoder) finish(id RequestID, keys uint64) (*Message, error) {
 	if !e.started {
-		return nil, fmt.Errorf("%w: no statement was begun", ErrState)
+		return nil, fmt.Errorf("%w: no statement was begun", errState)
 	}
 	e.buf = slices.Grow(e.buf, recordTail)
 	var key4 [maxKey4]byte

@@ -79,7 +79,7 @@ func TestRowEncoderParts(t *testing.T) {
 	if err := e.Append([]any{"x"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Begin(4, testColumns); !errors.Is(err, ErrState) {
+	if err := e.Begin(4, testColumns); !errors.Is(err, errState) {
 		t.Errorf("began over rows that nobody took: %v", err)
 	}
 	m, err := e.Last(id, nil, false)
@@ -99,7 +99,7 @@ func TestRowEncoderParts(t *testing.T) {
 }
 
 func TestRowEncoderRefuses(t *testing.T) {
-	if _, err := new(RowEncoder).Part(RequestID{}); !errors.Is(err, ErrState) {
+	if _, err := new(RowEncoder).Part(RequestID{}); !errors.Is(err, errState) {
 		t.Errorf("a part before Begin: %v", err)
 	}
 	e := begun(t)

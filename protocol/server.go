@@ -155,7 +155,7 @@ func (s *ServerSession) Expired(now time.Time) bool {
 func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	switch {
 	case s.rejected != nil:
-		return Event{}, ErrUnexpected
+		return Event{}, errUnexpected
 	case s.records == nil:
 		return s.receiveHello(frame)
 	}
@@ -164,7 +164,7 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 		return Event{}, err
 	}
 	if typ != frameData {
-		return Event{}, ErrUnexpected
+		return Event{}, errUnexpected
 	}
 	m, err := s.records.message(frame, body)
 	if err != nil {
@@ -173,11 +173,11 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	e := Event{Established: !s.established, Message: m}
 	s.established = true
 	if m.Flags != 0 || m.Status != StatusOK {
-		return Event{}, ErrEnvelope
+		return Event{}, errEnvelope
 	}
 	if m.RequestID.Epoch() == 0 {
 		if m.Op != OpPing {
-			return Event{}, ErrEnvelope
+			return Event{}, errEnvelope
 		}
 		e.Message = nil // the answer to a PING of ours: that it came is all it says
 	}
@@ -189,17 +189,17 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 // same outside: with no such key a random one takes its place and the same work is done.
 func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	if len(frame) >= headerSize && frameType(frame[4]) != frameHello {
-		return Event{}, ErrUnexpected
+		return Event{}, errUnexpected
 	}
 	now := s.server.opts.Clock()
 	if d := s.server.limiter.wait(s.remote, now); d > 0 {
-		s.rejected = ErrBusy
+		s.rejected = errBusy
 		return Event{Reject: rejectFrame(StatusBusy, d)}, nil
 	}
 	reply, err := s.greet(frame, now)
 	s.rejected = err
 	switch {
-	case errors.Is(err, ErrVersion):
+	case errors.Is(err, errVersion):
 		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
 	case err != nil:
 		return Event{Reject: rejectFrame(StatusRejected, 0), RejectAfter: s.server.opts.RejectDelay}, nil
@@ -229,16 +229,16 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	payload, _, _, err := state.ReadMessage(nil, message)
 	switch {
 	case !known:
-		return nil, fmt.Errorf("%w: point %q, key id %d", ErrNoKey, point, id)
+		return nil, fmt.Errorf("%w: point %q, key id %d", errNoKey, point, id)
 	case err != nil:
-		return nil, fmt.Errorf("%w: point %q, key id %d", ErrAuth, point, id)
+		return nil, fmt.Errorf("%w: point %q, key id %d", errAuth, point, id)
 	}
 	var h hello
 	if err := decode(payload, &h); err != nil {
 		return nil, err
 	}
 	if h.minVersion > Version || h.maxVersion < Version {
-		return nil, ErrVersion
+		return nil, errVersion
 	}
 	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion()}
 	if payload, err = encode(nil, &granted); err != nil {
@@ -275,7 +275,7 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.records == nil {
-		return ErrState
+		return errState
 	}
 	frame, err := s.records.seal(buf, 0, m)
 	if err != nil {

@@ -94,10 +94,10 @@ func TestBadHellosLookTheSame(t *testing.T) {
 			if dh.n != 0 {
 				t.Errorf("%d elliptic-curve operations", dh.n)
 			}
-			if _, err := p.session.Receive(hello); !errors.Is(err, ErrUnexpected) {
+			if _, err := p.session.Receive(hello); !errors.Is(err, errUnexpected) {
 				t.Errorf("a second try on the same connection: %v", err)
 			}
-			if err := p.session.Send(&Message{Op: OpPing}, nil); !errors.Is(err, ErrState) {
+			if err := p.session.Send(&Message{Op: OpPing}, nil); !errors.Is(err, errState) {
 				t.Errorf("sent a record without a session: %v", err)
 			}
 		})
@@ -265,37 +265,37 @@ var badRecords = []struct {
 		f := p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		f[40] ^= 1
 		return refresh(f)
-	}, ErrRecord},
+	}, errRecord},
 	{"damaged-record", "a byte changed on the way and the MD5 not", func(p *pair) []byte {
 		f := p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		f[40] ^= 1
 		return f
-	}, ErrMD5},
+	}, errMD5},
 	{"dropped-record", "the record before this one never came", func(p *pair) []byte {
 		p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		return p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 2)})
-	}, ErrRecord},
+	}, errRecord},
 	{"replayed-record", "the record before this one, once more", func(p *pair) []byte {
 		return slices.Clone(p.first)
-	}, ErrRecord},
-	{"second-hello", "a HELLO in an established session", func(p *pair) []byte { return p.hello }, ErrUnexpected},
-	{"reject-from-client", "a client sends REJECT", func(*pair) []byte { return rejectFrame(StatusBusy, 0) }, ErrUnexpected},
+	}, errRecord},
+	{"second-hello", "a HELLO in an established session", func(p *pair) []byte { return p.hello }, errUnexpected},
+	{"reject-from-client", "a client sends REJECT", func(*pair) []byte { return rejectFrame(StatusBusy, 0) }, errUnexpected},
 	{"short-record", "a record with 19 bytes of plaintext", func(p *pair) []byte {
 		return p.raw(make([]byte, envelopeSize-1))
-	}, ErrEnvelope},
-	{"empty-record", "a DATA frame without a body", func(*pair) []byte { return plainFrame(frameData, nil) }, ErrEnvelope},
+	}, errEnvelope},
+	{"empty-record", "a DATA frame without a body", func(*pair) []byte { return plainFrame(frameData, nil) }, errEnvelope},
 	{"envelope-flags", "bit 1 of the envelope's flags", func(p *pair) []byte {
 		return p.raw(append([]byte{1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, make([]byte, 8)...))
-	}, ErrEnvelope},
+	}, errEnvelope},
 	{"more-from-client", "FlagMore in a request", func(p *pair) []byte {
 		return p.must(&Message{Op: OpPing, Flags: FlagMore, RequestID: MakeRequestID(1, 1)})
-	}, ErrEnvelope},
+	}, errEnvelope},
 	{"status-from-client", "a status in a request", func(p *pair) []byte {
 		return p.must(&Message{Op: OpPing, Status: StatusBusy, RequestID: MakeRequestID(1, 1)})
-	}, ErrEnvelope},
+	}, errEnvelope},
 	{"epoch-0", "a request under an id of the server's", func(p *pair) []byte {
 		return p.raw(append([]byte{byte(OpRules)}, make([]byte, 19)...))
-	}, ErrEnvelope},
+	}, errEnvelope},
 }
 
 // must seals m as the client.
@@ -326,7 +326,7 @@ func TestBadRecords(t *testing.T) {
 		if e, err := p.session.Receive(c.send(p)); !errors.Is(err, c.err) || e.Message != nil || e.Reply != nil || e.Reject != nil {
 			t.Errorf("%s: %+v, %v; want %v", c.name, e, err, c.err)
 		}
-		if errors.Is(c.err, ErrRecord) {
+		if errors.Is(c.err, errRecord) {
 			if _, err := p.session.Receive(p.must(&Message{Op: OpPing, RequestID: MakeRequestID(1, 3)})); err == nil {
 				t.Errorf("%s: the session went on", c.name)
 			}
@@ -336,7 +336,7 @@ func TestBadRecords(t *testing.T) {
 
 func TestDataBeforeHello(t *testing.T) {
 	p := newPair(t, nil)
-	if _, err := p.session.Receive(plainFrame(frameData, make([]byte, 64))); !errors.Is(err, ErrUnexpected) {
+	if _, err := p.session.Receive(plainFrame(frameData, make([]byte, 64))); !errors.Is(err, errUnexpected) {
 		t.Error(err)
 	}
 }
@@ -368,7 +368,7 @@ func TestServerPing(t *testing.T) {
 	if e := p.up(t, &Message{Op: OpPing, RequestID: ping.RequestID}); e.Message != nil {
 		t.Fatalf("the answer to the server's own ping is a request: %+v", e)
 	}
-	if _, err := p.client.Seal(&Message{Op: OpUpload}); !errors.Is(err, ErrRequestID) {
+	if _, err := p.client.Seal(&Message{Op: OpUpload}); !errors.Is(err, errRequestID) {
 		t.Errorf("a client took an id of the server's: %v", err)
 	}
 }

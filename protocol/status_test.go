@@ -39,7 +39,7 @@ func TestStatusOf(t *testing.T) {
 		want Status
 	}{
 		{nil, StatusOK},
-		{ErrMD5, StatusBadMD5},
+		{errMD5, StatusBadMD5},
 		{fmt.Errorf("conn: %w", ErrTooLarge), StatusTooLarge},
 		{fmt.Errorf("dial: %w", &RejectError{Status: StatusBusy}), StatusBusy},
 		{errors.New("strange"), StatusInternal},

@@ -144,7 +144,7 @@ func (p *pair) atServer(frame []byte) (Event, vectorStep) {
 	n, err := Split(frame, p.session.MaxFrame())
 	var e Event
 	if err == nil && n != len(frame) {
-		err = ErrFrame
+		err = errFrame
 	}
 	if err == nil {
 		e, err = p.session.Receive(frame)
@@ -169,7 +169,7 @@ func (p *pair) atServer(frame []byte) (Event, vectorStep) {
 func (p *pair) atClient(frame []byte) (*Message, vectorStep) {
 	n, err := Split(frame, p.client.MaxFrame())
 	if err == nil && n != len(frame) {
-		err = ErrFrame
+		err = errFrame
 	}
 	var m *Message
 	granted := p.client.records != nil
