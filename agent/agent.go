@@ -106,8 +106,7 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait},
-		tally: tally{moved: make(map[ruleName]moved), errs: make(map[ruleName]error)}}
+	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, tally: tally{lines: make(map[ruleName]Line)}}
 	a.book, a.link, a.outbox = newBook(&a.opts), newLink(&a.opts), newOutbox(&a.opts)
 	return a, nil
 }

@@ -27,18 +27,14 @@ const asideBytes = 64 << 10
 func (a *Agent) setAside(ctx context.Context, tx *store.Tx, of rule.Row, o oversized, why string) error {
 	fields := make(map[string]any)
 	for i, c := range o.columns {
-		switch v := o.values[i].(type) {
-		case []byte:
-			if len(v) <= asideBytes {
-				fields[c] = map[string][]byte{"base64": v}
-			}
-		case string:
-			if len(v) <= asideBytes {
-				fields[c] = v
-			}
-		default:
-			fields[c] = v
+		v := o.values[i]
+		if rowSize(o.values[i:i+1]) > asideBytes {
+			continue
 		}
+		if b, ok := v.([]byte); ok {
+			v = map[string][]byte{"base64": b}
+		}
+		fields[c] = v
 	}
 	text, err := json.Marshal(fields)
 	if err != nil {

@@ -26,7 +26,7 @@ func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
 		if err := p.fetch(ctx); err != nil {
 			return 0, err
 		}
-		l.tally.add(l.name, moved{rows: p.rows, batches: 1, quarantined: p.quarantined})
+		l.tally.add(l.name, p.rows, 1, p.quarantined)
 		if len(p.asked) > 0 || len(p.last.State) > 0 || p.rows == 0 {
 			rest = l.opts.Interval
 		}
@@ -48,8 +48,8 @@ type page struct {
 
 	asked       []protocol.StateItem
 	last        *protocol.DownloadReply
-	rows        int64
-	quarantined int64
+	rows        int
+	quarantined int
 }
 
 // fetch asks from the state there is and applies every part of the answer in one
@@ -118,8 +118,8 @@ func (p *page) apply(ctx context.Context, part *protocol.DownloadReply) (err err
 	if q := out.Quarantined; len(q) > 0 {
 		p.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).Msg("rows put into sync_quarantine")
 	}
-	p.rows += int64(rows.Len())
-	p.quarantined += int64(len(out.Quarantined))
+	p.rows += rows.Len()
+	p.quarantined += len(out.Quarantined)
 	return nil
 }
 

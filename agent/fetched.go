@@ -2,8 +2,8 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +14,7 @@ import (
 
 // ruleColumns are the columns that sync_agent_rule has of sync_control. Only these are
 // taken from a RULES reply: no name of a column ever comes from the wire into SQL.
-var ruleColumns = [...]string{
+var ruleColumns = []string{
 	"id", "sync_table", "sync_type", "sync_user", "sync_point_no", "sync_field", "sync_range", "sync_range_value",
 	"sync_operation_type", "sync_sql", "sync_patch_field", "sync_patch_field_value",
 	"sync_is_carry_state", "sync_is_use_state_carry_data", "sync_is_update_state", "sync_is_update_time",
@@ -23,7 +23,7 @@ var ruleColumns = [...]string{
 
 // loadFetched reads what the centre last gave to this point.
 func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err error) {
-	query := `SELECT COALESCE(` + strings.Join(ruleColumns[:], `, ''), COALESCE(`) + `, '') FROM sync_agent_rule ORDER BY id`
+	query := `SELECT COALESCE(` + strings.Join(ruleColumns, `, ''), COALESCE(`) + `, '') FROM sync_agent_rule ORDER BY id`
 	var r rule.Row
 	into := []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Field, &r.Range, &r.RangeValue,
 		&r.OperationType, &r.SQL, &r.PatchField, &r.PatchFieldValue,
@@ -67,43 +67,25 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	return a.opts.FullInterval, err
 }
 
-// saveFetched replaces the fetched rules and their version within tx.
+// saveFetched replaces the fetched rules and their version within tx. A column that the
+// centre does not send has its default.
 func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM sync_agent_rule`); err != nil {
 		return err
 	}
-	insert := `INSERT INTO sync_agent_rule (` + strings.Join(ruleColumns[:], ", ") + `) VALUES (?` + strings.Repeat(", ?", len(ruleColumns)-1) + `)`
 	for _, row := range reply.Rules {
-		values, err := ruleValues(row)
-		if err != nil {
-			return err
+		var columns []string
+		var values []any
+		for _, item := range row {
+			if item.Value != nil && slices.Contains(ruleColumns, item.Name) {
+				columns, values = append(columns, item.Name), append(values, item.Value)
+			}
 		}
-		if _, err := tx.Exec(ctx, insert, values...); err != nil {
+		places := strings.TrimSuffix(strings.Repeat("?, ", len(values)), ", ")
+		_, err := tx.Exec(ctx, `INSERT INTO sync_agent_rule (`+strings.Join(columns, ", ")+`) VALUES (`+places+`)`, values...)
+		if err != nil {
 			return err
 		}
 	}
 	return saveState(ctx, tx, versionOf, []rule.StateItem{{Name: "version", Value: int64(reply.Version)}})
-}
-
-// ruleValues puts a row of a RULES reply into the order of ruleColumns. A column that the
-// centre does not send is NULL, except for the switches.
-func ruleValues(row protocol.RuleRow) ([]any, error) {
-	given := map[string]any{"enabled": int64(1)}
-	for _, item := range row {
-		if item.Value != nil {
-			given[item.Name] = item.Value
-		}
-	}
-	values := make([]any, len(ruleColumns))
-	for i, name := range ruleColumns {
-		values[i] = given[name]
-		switch {
-		case values[i] != nil:
-		case i < 5:
-			return nil, errors.New("RULES: a row lacks " + name)
-		case strings.HasPrefix(name, "sync_is_"):
-			values[i] = int64(0)
-		}
-	}
-	return values, nil
 }

@@ -51,11 +51,11 @@ func newOutbox(o *Options) *outbox { return &outbox{opts: o, freed: make(chan st
 
 // open counts what is there and makes the epoch if there is none.
 func (b *outbox) open(ctx context.Context) error {
-	epoch, err := newEpoch(b.opts.Rand)
+	epoch, err := b.random()
 	if err != nil {
 		return err
 	}
-	epoch = epoch>>1 + 1 // room for greater ones
+	epoch = epoch>>1 + 1 // not 0, which is the epoch of what the server asks, and room for greater ones
 	return inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch); err != nil {
 			return err
@@ -141,7 +141,7 @@ const maxEpochStep = 1 << 40
 // another table has begun that already. A table has one batch in flight, so none of the
 // later ones is at the server under its old number. Epochs grow, so the order stays.
 func (b *outbox) renumber(ctx context.Context, x *batch) error {
-	step, err := newEpoch(b.opts.Rand)
+	step, err := b.random()
 	if err != nil {
 		return err
 	}
@@ -233,15 +233,9 @@ func (b *outbox) depth() (batches int, bytes int64) {
 	return b.batches, b.bytes
 }
 
-// newEpoch is a random number other than 0, which is the epoch of what the server asks.
-func newEpoch(random io.Reader) (uint64, error) {
-	var b [8]byte
-	for {
-		if _, err := io.ReadFull(random, b[:]); err != nil {
-			return 0, fmt.Errorf("random epoch: %w", err)
-		}
-		if e := binary.BigEndian.Uint64(b[:]); e != 0 {
-			return e, nil
-		}
-	}
+// random is a number for an epoch.
+func (b *outbox) random() (uint64, error) {
+	var n [8]byte
+	_, err := io.ReadFull(b.opts.Rand, n[:])
+	return binary.BigEndian.Uint64(n[:]), err
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,9 +22,6 @@ const (
 	// valueOverhead is the most that CBOR puts before a value: a head and eight bytes.
 	valueOverhead = 9
 )
-
-// errTooMuch ends a read that gives more than the outbox may hold.
-var errTooMuch = errors.New("the upside gives more than the outbox may hold")
 
 // packer turns the rows of an upside into batches of bounded size while they are read.
 type packer struct {
@@ -56,7 +52,7 @@ func newPacker(o *Options, plan *rule.Plan) *packer {
 	case plan.Paged():
 		p.pageRows, p.room = o.BatchRows, pageBytes
 	case len(plan.UpdateState) == 0:
-		p.enough = fmt.Errorf("%w (%d bytes)", errTooMuch, o.OutboxBytes)
+		p.enough = fmt.Errorf("the upside gives more than the outbox may hold (%d bytes)", o.OutboxBytes)
 	}
 	if slices.ContainsFunc(plan.UpdateState, func(s rule.Statement) bool { return s.PerRow() }) {
 		p.fields = plan.Fields
@@ -84,29 +80,20 @@ func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
 // Row takes one row. Its bytes are only valid during the call, so they are copied.
 func (p *packer) Row(values []any) error {
 	size := rowSize(values)
-	p.rows++
-	p.total += int64(size)
 	if size > maxRowBytes {
 		p.aside = append(p.aside, oversized{p.columns, copied(nil, values), size})
-	} else if err := p.put(values, size); err != nil {
-		return err
+	} else {
+		if p.size+size > batchBytes || len(p.values) >= p.maxRows*len(p.columns) {
+			if err := p.flush(); err != nil {
+				return err
+			}
+		}
+		p.values, p.size = copied(p.values, values), p.size+size
 	}
+	p.rows++
+	p.total += int64(size)
 	if p.rows == p.pageRows || p.total >= p.room {
 		return p.enough
-	}
-	return nil
-}
-
-func (p *packer) put(values []any, size int) error {
-	if p.size > 0 && p.size+size > batchBytes {
-		if err := p.flush(); err != nil {
-			return err
-		}
-	}
-	p.values = copied(p.values, values)
-	p.size += size
-	if len(p.values) >= p.maxRows*len(p.columns) {
-		return p.flush()
 	}
 	return nil
 }

@@ -11,41 +11,6 @@ import (
 	"text/tabwriter"
 )
 
-// moved counts what one rule did. For an upload, rows are those the centre acknowledged
-// and quarantined of them those it put aside; for a download, rows are those received.
-type moved struct {
-	rows, batches, quarantined int64
-}
-
-// tally is what moved since the agent was made.
-type tally struct {
-	mu    sync.Mutex
-	moved map[ruleName]moved
-	errs  map[ruleName]error
-}
-
-func (t *tally) add(n ruleName, m moved) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	sum := t.moved[n]
-	t.moved[n] = moved{sum.rows + m.rows, sum.batches + m.batches, sum.quarantined + m.quarantined}
-}
-
-// fail notes why a rule does not get on; nil when it does.
-func (t *tally) fail(n ruleName, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.errs[n] = err; err == nil {
-		delete(t.errs, n)
-	}
-}
-
-func (t *tally) failed(n ruleName) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.errs[n] != nil
-}
-
 // Report is what moved, one line a rule in order of direction and table.
 type Report []Line
 
@@ -59,27 +24,52 @@ type Line struct {
 	Err         error  // why the rule does not get on, or did not come to its end; nil when all is well
 }
 
+// tally is what moved since the agent was made.
+type tally struct {
+	mu    sync.Mutex
+	lines map[ruleName]Line
+}
+
+func (t *tally) add(n ruleName, rows, batches, quarantined int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.lines[n]
+	l.Rows, l.Batches, l.Quarantined = l.Rows+int64(rows), l.Batches+int64(batches), l.Quarantined+int64(quarantined)
+	t.lines[n] = l
+}
+
+// fail notes why a rule does not get on; nil when it does.
+func (t *tally) fail(n ruleName, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.lines[n]
+	l.Err = err
+	t.lines[n] = l
+}
+
+func (t *tally) failed(n ruleName) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lines[n].Err != nil
+}
+
 // report has a line for each rule of the book and for whatever else moved or failed.
 func (t *tally) report(b *book) Report {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := make(map[ruleName]Line)
-	add := func(n ruleName) {
-		m := t.moved[n]
-		lines[n] = Line{n.table, n.direction, m.rows, m.batches, m.quarantined, cmp.Or(t.errs[n], b.find(n).broken)}
-	}
+	lines := maps.Clone(t.lines)
+	t.mu.Unlock()
 	for _, n := range b.names() {
-		add(n)
+		l := lines[n]
+		l.Err = cmp.Or(l.Err, b.find(n).broken)
+		lines[n] = l
 	}
-	for n := range t.moved {
-		add(n)
+	r := Report{}
+	for n, l := range lines {
+		l.Type, l.Table = n.direction, n.table
+		r = append(r, l)
 	}
-	for n := range t.errs {
-		add(n)
-	}
-	return slices.SortedFunc(maps.Values(lines), func(a, b Line) int {
-		return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table))
-	})
+	slices.SortFunc(r, func(a, b Line) int { return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table)) })
+	return r
 }
 
 // err joins what went wrong.

@@ -121,7 +121,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 			bytes += int64(len(x.payload))
 		}
 		u.outbox.count(len(pack.batches), bytes)
-		u.tally.add(u.name, moved{quarantined: int64(len(pack.aside))})
+		u.tally.add(u.name, 0, 0, len(pack.aside))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
 	u.batches.raise() // also after an error: it may have been committed all the same
@@ -242,7 +242,7 @@ func (u *uploads) giveUp(ctx context.Context, x *batch, why error) error {
 	})
 	if err == nil {
 		u.outbox.count(-1, -int64(len(x.payload)))
-		u.tally.add(u.name, moved{quarantined: 1})
+		u.tally.add(u.name, 0, 0, 1)
 	}
 	return err
 }
@@ -285,7 +285,7 @@ func (u *uploads) settled() {
 	x := u.unsettled
 	u.unsettled = nil
 	u.outbox.count(-1, -int64(len(x.payload)))
-	u.tally.add(u.name, moved{rows: int64(x.rows), batches: 1, quarantined: int64(len(x.reply.Quarantined))})
+	u.tally.add(u.name, x.rows, 1, len(x.reply.Quarantined))
 	if q := x.reply.Quarantined; len(q) > 0 {
 		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).Msg("the centre put rows into its quarantine")
