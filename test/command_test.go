@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +35,7 @@ func TestExitCodes(t *testing.T) {
 		{name: "bad environment", env: []string{"SYNCGATE_QUEUE=many"}, args: []string{"serve"}, code: 78, says: "SYNCGATE_QUEUE"},
 		{name: "setting out of bounds", env: []string{"SYNCGATE_MAX_FRAME=17MiB"}, args: []string{"serve"}, code: 78, says: "max_frame: 17825792 is not between 4096 and 16777216"},
 		{name: "bad address", args: []string{"serve", "--listen", "here"}, code: 78, says: "listen: \"here\""},
-		{name: "seed era without a key", env: []string{"SYNCGATE_LISTEN_LEGACY=127.0.0.1:0"}, args: []string{"serve"}, code: 78, says: "legacy.key"},
+		{name: "DSN without a database", args: []string{"migrate", "--dsn", "root@tcp(db:3306)/"}, code: 78, says: "dsn: names no database"},
 		{name: "bad DSN", args: []string{"migrate", "--dsn", "what?"}, code: 78, says: "user:password@tcp"},
 		{name: "no database there", args: []string{"migrate", "--dsn", "root@unix(" + dir + "/none.sock)/x"}, code: 1, says: "not available"},
 		{name: "unknown number", args: []string{"explain-error", "SG9999"}, code: 1, says: "SG9999"},
@@ -48,6 +49,57 @@ func TestExitCodes(t *testing.T) {
 			}
 			if code == 0 && (out == "" || errs != "") {
 				t.Fatalf("standard output %q, standard error %q", out, errs)
+			}
+		})
+	}
+}
+
+// The settings of the seed era's wire are looked at before anything is opened, and each error names its setting.
+func TestExitSeedEraSettings(t *testing.T) {
+	dir := t.TempDir()
+	good := map[string]string{"key": `"text:0123456789abcdef"`, "token_key": `"token"`, "networks": `["10.0.0.0/8"]`}
+	for _, tt := range []struct{ setting, value, says string }{
+		{"key", `""`, "16, 24, 32 bytes"},
+		{"key", `"text:short"`, "16, 24, 32 bytes"},
+		{"key", `"0123456789abcdef"`, "hex: or text:"},
+		{"key", `"hex:xy"`, "after hex:"},
+		{"iv", `"text:short"`, "16 bytes"},
+		{"token_key", `""`, "is needed"},
+		{"window", `"2h"`, "not between 1s and 1h"},
+		{"time_zone", `"Mars/Olympus"`, "Mars/Olympus"},
+		{"networks", `[]`, "is needed"},
+		{"networks", `["10.0.0.1"]`, "10.1.0.0/16"},
+		{"dialect", `"python4"`, "python3.6 to python3.13"},
+		{"dialect", `"autopython3"`, "auto:python3"},
+		{"names", `{Userid = "u"}`, "Userid"},
+		{"names", `{Type = "Content"}`, "Content"},
+		{"", "", ""},
+		{"dialect", `"python3.11"`, ""},
+		{"dialect", `"auto:python3"`, ""},
+		{"names", `{Security_Token = "token"}`, ""},
+	} {
+		t.Run(tt.setting+tt.value, func(t *testing.T) {
+			text := "listen_legacy = \"127.0.0.1:0\"\ndsn = \"root@unix(" + dir + "/none.sock)/x\"\n[legacy]\n"
+			all := maps.Clone(good)
+			if tt.setting != "" {
+				all[tt.setting] = tt.value
+			}
+			for name, value := range all {
+				text += name + " = " + value + "\n"
+			}
+			file := filepath.Join(t.TempDir(), "syncgate.toml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, errs, code := run(t, nil, "syncgate", "serve", "--config", file, "--data-dir", dir)
+			want, says := 78, []string{"legacy." + tt.setting + ": ", tt.says}
+			if tt.says == "" { // it is good, so that serve gets as far as the database, which is not there
+				want, says = 1, []string{"not available"}
+			}
+			for _, text := range says {
+				if code != want || !strings.Contains(errs, text) {
+					t.Fatalf("exit %d, want %d and %q in\n%s", code, want, text, errs)
+				}
 			}
 		})
 	}

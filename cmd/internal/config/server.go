@@ -48,8 +48,8 @@ type Legacy struct {
 	Window   Duration          `toml:"window" comment:"How far a request's Time may be from ours."`
 	Zone     string            `toml:"time_zone" comment:"Zone of the Time that agents write, as in Asia/Shanghai; Local: this host's."`
 	Networks []string          `toml:"networks" comment:"Source networks that may connect, as in 10.1.0.0/16. Empty: none."`
-	Dialect  string            `toml:"dialect" comment:"python2, python3, or auto: as seen from each point's requests."`
-	Names    map[string]string `toml:"names" comment:"Other names for the packet's dict keys, constants and error words, as in Security_Token = \"token\"."`
+	Dialect  string            `toml:"dialect" comment:"The Python that replies are printed for: python2, python3, or python3.6 to python3.13 where it matters;\nauto: as each point's requests show, and python2 until they do; auto:python3 and the like: another until then."`
+	Names    map[string]string `toml:"names,inline" comment:"Other names for the packet's dict keys, constants and error words, as in {Security_Token = \"token\"}."`
 }
 
 // DefaultServer is a configuration that works without a file.
@@ -75,6 +75,7 @@ func DefaultServer() *Server {
 			Window:  Duration(300 * time.Second),
 			Zone:    "Local",
 			Dialect: "auto",
+			Names:   map[string]string{}, // so that it is printed
 		},
 	}
 }
