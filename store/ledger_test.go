@@ -88,6 +88,18 @@ func TestPurgeUnderLoad(t *testing.T) {
 	equal(t, "rows", one(t, s, "SELECT COUNT(*) FROM phishing_log"), "100")
 }
 
+func TestForgetUnconfirmed(t *testing.T) {
+	s := open(t)
+	exec(t, s, `INSERT INTO sync_request (point_no, epoch, seq, hash, reply, created_at) VALUES
+		('old', 9223372036854775808, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL 25 HOUR),
+		('new', 9223372036854775808, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL 23 HOUR),
+		('modern', 9223372036854775807, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL 25 HOUR)`)
+	if err := s.forgetUnconfirmed(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "left", one(t, s, "SELECT GROUP_CONCAT(point_no ORDER BY point_no) FROM sync_request"), "modern,new")
+}
+
 func TestQuarantine(t *testing.T) {
 	s := open(t)
 	exec(t, s, "CREATE TABLE odd (id INT PRIMARY KEY, f DOUBLE, b VARBINARY(20), u BIGINT UNSIGNED, tx VARCHAR(20)) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")

@@ -10,6 +10,14 @@ import (
 // purgeRows bounds one DELETE, so that its locks and its undo stay small.
 const purgeRows = 5000
 
+// A point of the seed era confirms nothing. Its epochs have the top bit set, and its requests are refused by their time
+// an hour after they were made at the latest, so that a day in the ledger is more than enough.
+const (
+	unconfirmedEpochs = 1 << 63
+	unconfirmedHours  = 24
+	forgetEvery       = 10 * time.Minute // no index helps this DELETE, and none is worth its price in every insert
+)
+
 // outboxID is one outbox of one point.
 type outboxID struct {
 	point string
@@ -43,19 +51,30 @@ func (f *floors) take() map[outboxID]uint64 {
 	return taken
 }
 
-// Run purges the ledger at intervals of what the points have confirmed, until ctx ends; it returns nil then. Without
-// it the ledger grows and nothing else happens. What fails is tried again the next time its point confirms something.
+// Run purges the ledger at intervals of what the points have confirmed, and of what points of the seed era sent a day
+// ago, until ctx ends; it returns nil then. Without it the ledger grows and nothing else happens. What fails is tried
+// again the next time its point confirms something.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.o.PurgeEvery)
-	defer tick.Stop()
+	purge, forget := time.NewTicker(s.o.PurgeEvery), time.NewTicker(forgetEvery)
+	defer purge.Stop()
+	defer forget.Stop()
 	for {
+		// A database that is away is told of by every request, and both are tried again.
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			_ = s.Purge(ctx) // a database that is away is told of by every request; the floor rises later
+		case <-purge.C:
+			_ = s.Purge(ctx)
+		case <-forget.C:
+			_ = s.forgetUnconfirmed(ctx)
 		}
 	}
+}
+
+// forgetUnconfirmed deletes the ledger rows of the seed era that no request can meet any more.
+func (s *Store) forgetUnconfirmed(ctx context.Context) error {
+	return s.deleteAll(ctx, `DELETE FROM sync_request WHERE epoch >= ? AND created_at < CURRENT_TIMESTAMP(6) - INTERVAL ? HOUR LIMIT ?`,
+		uint64(unconfirmedEpochs), unconfirmedHours, purgeRows)
 }
 
 // Purge raises the floor of each outbox to what its point has confirmed and deletes the ledger rows below it.
@@ -75,16 +94,27 @@ func (s *Store) purge(ctx context.Context, id outboxID, confirmed uint64) error 
 			ON DUPLICATE KEY UPDATE confirmed = GREATEST(confirmed, VALUES(confirmed))`, id.point, id.epoch, confirmed)
 		return err
 	})
-	for deleted := int64(purgeRows); err == nil && deleted == purgeRows; {
-		err = s.inTx(ctx, func(tx *sql.Tx) error {
-			res, err := tx.ExecContext(ctx, `DELETE FROM sync_request WHERE point_no = ? AND epoch = ? AND seq <= ?
-				ORDER BY seq LIMIT ?`, id.point, id.epoch, confirmed, purgeRows)
+	if err != nil {
+		return err
+	}
+	return s.deleteAll(ctx, `DELETE FROM sync_request WHERE point_no = ? AND epoch = ? AND seq <= ? ORDER BY seq LIMIT ?`,
+		id.point, id.epoch, confirmed, purgeRows)
+}
+
+// deleteAll runs a DELETE of at most purgeRows rows until it finds fewer.
+func (s *Store) deleteAll(ctx context.Context, query string, args ...any) error {
+	for deleted := int64(purgeRows); deleted == purgeRows; {
+		err := s.inTx(ctx, func(tx *sql.Tx) error {
+			res, err := tx.ExecContext(ctx, query, args...)
 			if err != nil {
 				return err
 			}
 			deleted, err = res.RowsAffected()
 			return err
 		})
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
