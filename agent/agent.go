@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -83,10 +85,14 @@ func (o *Options) setDefaults() error {
 
 // env is what a plan is bound to besides the row in hand. Times are UTC, as the local
 // database's session is.
-func (o *Options) env(plan *rule.Plan, state []rule.StateItem) rule.Env {
+func (o *Options) env(plan *rule.Plan, state []protocol.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
-	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Limit: o.BatchRows}
+	e := rule.Env{Since: since, Until: until, Now: now, Point: o.Point, Limit: o.BatchRows}
+	for _, s := range state {
+		e.State = append(e.State, rule.StateItem(s))
+	}
+	return e
 }
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
@@ -130,9 +136,7 @@ func (a *Agent) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errLocal, err)
 	}
-	batches, bytes := a.outbox.depth()
-	a.opts.Log.Info().Str("point", a.opts.Point).Int("outbox_batches", batches).Int64("outbox_bytes", bytes).
-		Int("rules", len(a.book.names())).Msg("agent starts")
+	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).Int("rules", len(a.book.names())).Msg("agent starts")
 	return nil
 }
 
@@ -162,8 +166,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.lane(fetchedRules, a.link.news).start(ctx, &wg, a.refresh)
 	a.tend(ctx, &wg)
 	wg.Wait()
-	batches, bytes := a.outbox.depth()
-	a.opts.Log.Info().Int("outbox_batches", batches).Int64("outbox_bytes", bytes).Msg("agent stopped")
+	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
 	if err := context.Cause(ctx); errors.Is(err, ErrTaken) {
 		return err
 	}
@@ -178,14 +181,9 @@ func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
 	for {
 		for name := range a.wanted() {
 			plan := a.book.find(name).plan
-			switch {
-			case lanes[name] == nil && name.direction == rule.Download:
-				l := a.lane(name, nil)
-				lanes[name] = []*lane{l.start(ctx, wg, l.download)}
-			case lanes[name] == nil:
-				reader, sender := a.uploads(name.table)
-				lanes[name] = []*lane{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
-			case plan != plans[name] || a.tally.failed(name):
+			if lanes[name] == nil {
+				lanes[name] = a.start(ctx, wg, name)
+			} else if plan != plans[name] || a.tally.failed(name) {
 				for _, l := range lanes[name] {
 					l.rules.raise()
 				}
@@ -200,17 +198,30 @@ func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
+// start starts the lanes of a rule; the tally has what becomes of them.
+func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*lane {
+	if name.direction == rule.Download {
+		l := a.lane(name, nil)
+		return []*lane{l.start(ctx, wg, l.download)}
+	}
+	batches := newSignal()
+	reader, sender := &uploads{lane: a.lane(name, nil), batches: batches}, &uploads{lane: a.lane(name, batches)}
+	if a.once {
+		return []*lane{reader.start(ctx, wg, reader.round)}
+	}
+	return []*lane{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
+}
+
 // wanted is the rules there should be lanes for.
 func (a *Agent) wanted() map[ruleName]bool {
 	names := make(map[ruleName]bool)
 	for _, name := range a.book.names() {
-		if name.direction == rule.Upload || name.direction == rule.Download {
-			names[name] = true
-		}
+		names[name] = name.direction == rule.Upload || name.direction == rule.Download
 	}
 	for _, table := range a.outbox.leftover {
 		names[ruleName{rule.Upload, table}] = true
 	}
+	maps.DeleteFunc(names, func(_ ruleName, is bool) bool { return !is })
 	return names
 }
 
@@ -229,7 +240,11 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.link.run(ctx, false)) })
 	if a.lane(fetchedRules, nil).run(ctx, a.refresh) == nil {
-		a.round(ctx)
+		var lanes sync.WaitGroup
+		for name := range a.wanted() {
+			a.start(ctx, &lanes, name)
+		}
+		lanes.Wait()
 	}
 	err := context.Cause(ctx) // if ctx has ended, all the rules have failed for this one reason
 	cancel(nil)
@@ -239,22 +254,6 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		err = report.err()
 	}
 	return report, err
-}
-
-// round brings every rule to its end.
-func (a *Agent) round(ctx context.Context) {
-	var wg sync.WaitGroup
-	for name := range a.wanted() {
-		// Their errors are in the tally.
-		if name.direction == rule.Download {
-			l := a.lane(name, nil)
-			l.start(ctx, &wg, l.download)
-		} else {
-			u, _ := a.uploads(name.table)
-			u.start(ctx, &wg, u.round)
-		}
-	}
-	wg.Wait()
 }
 
 // Report is what has moved so far. It may be called at any time.

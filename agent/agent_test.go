@@ -671,7 +671,7 @@ func TestPingBothWays(t *testing.T) {
 		return false
 	})
 	f.run(f.agent())
-	for range 2 { // the first is the handshake's
+	for range 3 { // the first is the handshake's, the second asks for the rules' version
 		select {
 		case <-pinged:
 		case <-time.After(patience):

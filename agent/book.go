@@ -66,7 +66,10 @@ func (b *book) reload(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	if !force && version == b.version && !b.broken() && time.Since(b.read) < rereadEvery {
+	for _, e := range b.entries { // only a reload changes them
+		force = force || e.broken != nil
+	}
+	if !force && version == b.version && time.Since(b.read) < rereadEvery {
 		return nil
 	}
 	local, err := b.opts.Store.Rules(ctx)
@@ -161,14 +164,4 @@ func (b *book) names() (names []ruleName) {
 		}
 	}
 	return names
-}
-
-// broken says that some rule does not compile.
-func (b *book) broken() bool {
-	for _, name := range b.names() {
-		if b.find(name).broken != nil {
-			return true
-		}
-	}
-	return false
 }

@@ -56,11 +56,9 @@ type page struct {
 // transaction, which also stores the new state. Whatever goes wrong rolls it back, so
 // asking again is always right.
 func (p *page) fetch(ctx context.Context) (err error) {
-	state, err := p.state(ctx)
-	if err != nil {
+	if p.asked, err = p.state(ctx); err != nil {
 		return fmt.Errorf("read the state: %w", err)
 	}
-	p.asked = toWire(state)
 	defer func() {
 		if p.tx != nil {
 			err = errors.Join(err, p.tx.Rollback())
@@ -75,7 +73,7 @@ func (p *page) fetch(ctx context.Context) (err error) {
 		return p.apply(ctx, part)
 	})
 	if err == nil && len(p.last.State) > 0 {
-		err = saveState(ctx, p.tx, p.name, fromWire(p.last.State))
+		err = saveState(ctx, p.tx, p.name, p.last.State)
 	}
 	if err == nil {
 		err = p.tx.Commit(ctx)
@@ -85,7 +83,7 @@ func (p *page) fetch(ctx context.Context) (err error) {
 
 // state is what to ask from: what the rule's upside reads at the point where it carries
 // state, else what the last download left.
-func (p *page) state(ctx context.Context) ([]rule.StateItem, error) {
+func (p *page) state(ctx context.Context) ([]protocol.StateItem, error) {
 	saved, err := loadState(ctx, p.opts.Store, p.name)
 	if err != nil || !p.plan.Row.CarryState || len(p.plan.Upside) == 0 {
 		return saved, err
@@ -127,7 +125,7 @@ func (p *page) apply(ctx context.Context, part *protocol.DownloadReply) (err err
 // one item. A NULL, as MAX gives for an empty table, is no state.
 type carrier struct {
 	columns []store.ColumnInfo
-	state   []rule.StateItem
+	state   []protocol.StateItem
 }
 
 // Begin starts the rows of one statement.
@@ -140,7 +138,7 @@ func (c *carrier) Begin(_ int, cols []store.ColumnInfo) error {
 func (c *carrier) Row(values []any) error {
 	for i, v := range copied(nil, values) {
 		if i < len(c.columns) && v != nil {
-			c.state = append(c.state, rule.StateItem{Name: c.columns[i].Name, Value: v})
+			c.state = append(c.state, protocol.StateItem{Name: c.columns[i].Name, Value: v})
 		}
 	}
 	c.columns = nil

@@ -41,12 +41,16 @@ var versionOf = ruleName{"rules", "*"}
 // refresh is the turn of the lane that follows the centre's rules: it fetches them if
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
-	version, err := a.link.rulesVersion(ctx)
+	var ping *protocol.PingReply
+	err := a.link.do(ctx, &protocol.Message{Op: protocol.OpPing}, func(m *protocol.Message) (err error) {
+		ping, err = m.PingReply()
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
 	stored, err := loadState(ctx, a.opts.Store, versionOf)
-	if err != nil || len(stored) == 1 && stored[0].Value == int64(version) {
+	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err
 	}
 	var reply *protocol.RulesReply
@@ -54,12 +58,11 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 		reply, err = m.RulesReply()
 		return err
 	})
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = inTx(ctx, a.opts.Store, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
 	}
-	err = inTx(ctx, a.opts.Store, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
 	if err != nil {
-		return 0, fmt.Errorf("store the fetched rules: %w", err)
+		return 0, fmt.Errorf("fetch the rules: %w", err)
 	}
 	a.opts.Log.Info().Uint64("version", reply.Version).Int("rules", len(reply.Rules)).Msg("rules fetched")
 	err = a.book.reload(ctx, true)
@@ -87,5 +90,5 @@ func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) 
 			return err
 		}
 	}
-	return saveState(ctx, tx, versionOf, []rule.StateItem{{Name: "version", Value: int64(reply.Version)}})
+	return saveState(ctx, tx, versionOf, []protocol.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }

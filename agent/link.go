@@ -31,36 +31,28 @@ const onceTries = 5
 // busy server, is returned as the error.
 func (l *link) run(ctx context.Context, patient bool) error {
 	wait := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}
-	var since time.Time // offline since; zero while online
 	for {
 		s, err := l.connect(ctx)
 		if s != nil {
-			since = time.Time{}
 			// A session that got as far as an answer makes the next connection prompt again; one that is
 			// cut at once does not, or two ends that disagree would reconnect as fast as they can.
 			if err = s.run(ctx); s.answered.Load() {
 				wait.tries = 0
 			}
 		}
-		put := retryAfter(err)
+		busy := retryAfter(err)
+		rest := max(wait.next(), busy)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && !patient && (s == nil && put == 0 || wait.tries > onceTries):
-			return err
-		case since.IsZero():
-			since = l.opts.Clock()
-		}
-		rest := max(wait.next(), put)
-		if err == nil {
+		case err == nil:
 			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting anew")
-		} else {
-			explain(l.opts.Log.Warn(), err).Time("offline_since", since).Dur("retry_in_ms", rest).
-				Msg("offline; what is collected waits in the outbox")
+		case !patient && (s == nil && busy == 0 || wait.tries > onceTries):
+			return err
+		default:
+			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; what is collected waits in the outbox")
 		}
-		if !pause(ctx, rest, nil, nil) {
-			return nil
-		}
+		pause(ctx, rest, nil, nil)
 	}
 }
 
@@ -74,18 +66,6 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 		return s.do(ctx, m, each)
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-// rulesVersion is the version of the server's rules as last heard of; it waits for a
-// connection.
-func (l *link) rulesVersion(ctx context.Context) (uint64, error) {
-	select {
-	case s := <-l.sessions:
-		defer s.giveBack()
-		return s.rules.Load(), nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
 	}
 }
 

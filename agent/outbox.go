@@ -9,6 +9,8 @@ import (
 	"io"
 	"sync"
 
+	"github.com/rs/zerolog"
+
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -193,16 +195,16 @@ func (b *outbox) room(ctx context.Context, plan *rule.Plan) (bool, error) {
 // isFull tells an operator when it changes.
 func (b *outbox) isFull() bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	full := b.batches >= b.opts.OutboxBatches || b.bytes >= b.opts.OutboxBytes
-	if full != b.full {
-		b.full = full
-		e, text := b.opts.Log.Info(), "outbox has room again, collecting goes on"
-		if full {
-			e = b.opts.Log.Warn().Stringer("status", protocol.StatusAgentOutboxFull)
-			text = "outbox is full, collecting pauses until batches are acknowledged"
-		}
-		e.Int("batches", b.batches).Int64("bytes", b.bytes).Msg(text)
+	changed := full != b.full
+	b.full = full
+	b.mu.Unlock()
+	switch {
+	case changed && full:
+		b.depth(b.opts.Log.Warn()).Stringer("status", protocol.StatusAgentOutboxFull).
+			Msg("outbox is full, collecting pauses until batches are acknowledged")
+	case changed:
+		b.depth(b.opts.Log.Info()).Msg("outbox has room again, collecting goes on")
 	}
 	return full
 }
@@ -226,11 +228,11 @@ func (b *outbox) nextFreed() <-chan struct{} {
 	return b.freed
 }
 
-// depth is the number of batches and bytes that wait.
-func (b *outbox) depth() (batches int, bytes int64) {
+// depth adds to a line of the log what waits.
+func (b *outbox) depth(e *zerolog.Event) *zerolog.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.batches, b.bytes
+	return e.Int("outbox_batches", b.batches).Int64("outbox_bytes", b.bytes)
 }
 
 // random is a number for an epoch.

@@ -23,8 +23,7 @@ const (
 	handshakeTimeout = 10 * time.Second
 	writeTimeout     = 30 * time.Second
 	requestTimeout   = 10 * time.Minute // a peer that is gone is noticed sooner, by its silence
-	sessionAge       = 55 * time.Minute
-	sessionRecords   = 1<<20 - 1<<16 // both ways together
+	leaveEarly       = 5 * time.Minute  // or up to twice that
 	defaultKeepalive = 60 * time.Second
 	// reservedSlots of those in flight are for the subscription and for a ping: a server that
 	// works on all others must still be able to say that it is there.
@@ -46,17 +45,14 @@ type session struct {
 
 	back  chan struct{}           // a lent session is given back
 	pongs chan protocol.RequestID // the server's pings, to be answered
-	leave chan time.Duration      // it ends; requests in flight have so long to be answered
+	leave chan time.Duration      // GOAWAY: requests in flight have so long to be answered
 	dead  chan struct{}           // closed with err set when the reader ends
 	err   error
 
-	write   sync.Mutex
-	out     []byte   // guarded by write
-	pending sync.Map // requests in flight: protocol.RequestID to *call
-
-	records  atomic.Int64
-	answered atomic.Bool   // some request got a reply
-	rules    atomic.Uint64 // version of the server's rules
+	write    sync.Mutex
+	out      []byte      // guarded by write
+	pending  sync.Map    // requests in flight: protocol.RequestID to *call
+	answered atomic.Bool // some request got a reply
 }
 
 // call is one request waiting for its replies.
@@ -69,23 +65,16 @@ type call struct {
 func (l *link) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", l.opts.Server)
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", l.opts.Server)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	s := &session{
-		link: l, conn: conn, back: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
-		leave: make(chan time.Duration, 1), dead: make(chan struct{}),
-	}
-	err = s.handshake()
-	if !stop() && err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	s := &session{link: l, conn: conn, back: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
+		leave: make(chan time.Duration, 1), dead: make(chan struct{})}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	if err := s.handshake(); err != nil || !stop() {
 		_ = conn.Close()
-		return nil, fmt.Errorf("handshake with %s: %w", l.opts.Server, err)
+		return nil, fmt.Errorf("handshake with %s: %w", l.opts.Server, cmp.Or(ctx.Err(), err))
 	}
 	return s, nil
 }
@@ -98,15 +87,14 @@ func (s *session) handshake() (err error) {
 	if err != nil {
 		return err
 	}
-	hello, err := s.wire.Hello()
-	if err != nil {
-		return err
-	}
-	if _, err := s.conn.Write(hello); err != nil {
-		return err
-	}
 	s.frames = newFrames(s.conn, s.wire.MaxFrame)
-	frame, err := next(s.frames)
+	frame, err := s.wire.Hello()
+	if err == nil {
+		_, err = s.conn.Write(frame)
+	}
+	if err == nil {
+		frame, err = next(s.frames)
+	}
 	if err == nil {
 		_, err = s.wire.Receive(frame)
 	}
@@ -143,9 +131,9 @@ func (s *session) keepalive() time.Duration {
 // over and every request is answered (nil). It joins the reader.
 func (s *session) run(ctx context.Context) error {
 	w := s.wire.Welcome()
-	s.opts.Log.Info().Str("server", s.opts.Server).Str("server_id", w.ServerID).
-		Uint64("rules_version", w.RulesVersion).Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
-	s.heard(w.RulesVersion)
+	s.opts.Log.Info().Str("server", s.opts.Server).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
+		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
+	s.news.raise()
 	go s.read()
 	err := s.keep(ctx, max(1, w.MaxInFlight-reservedSlots))
 	_ = s.conn.Close()
@@ -158,19 +146,21 @@ func (s *session) run(ctx context.Context) error {
 func (s *session) keep(ctx context.Context, slots int) error {
 	ping := time.NewTicker(s.keepalive() / 2)
 	defer ping.Stop()
-	age := time.NewTimer(sessionAge - rand.N(sessionAge/10))
-	defer age.Stop()
+	early := leaveEarly + rand.N(leaveEarly)
 	// The first record tells the server that this end is alive; what changes in its rules is
 	// told to us as long as the session lasts.
 	err := s.send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.wire.RequestID()})
 	var giveUp <-chan time.Time // set when no further request may begin
 	for lent := 0; err == nil; {
-		offer := s.sessions
-		if giveUp != nil || lent == slots {
-			offer = nil
+		if giveUp == nil && s.wire.Expired(s.opts.Clock().Add(early)) {
+			giveUp = time.After(requestTimeout)
 		}
-		if giveUp != nil && lent == 0 {
+		offer := s.sessions
+		switch {
+		case giveUp != nil && lent == 0:
 			return nil
+		case giveUp != nil || lent == slots:
+			offer = nil
 		}
 		select {
 		case offer <- s:
@@ -181,12 +171,8 @@ func (s *session) keep(ctx context.Context, slots int) error {
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: id, Body: &protocol.PingReply{ClockMs: s.opts.Clock().UnixMilli()}})
 		case <-ping.C:
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: s.wire.RequestID()})
-		case <-age.C:
-			s.retire(requestTimeout)
 		case grace := <-s.leave:
-			if giveUp == nil {
-				giveUp = time.After(grace)
-			}
+			giveUp = time.After(grace)
 		case <-giveUp:
 			err = fmt.Errorf("%w: requests unanswered when the session had to end", errLost)
 		case <-s.dead:
@@ -196,14 +182,6 @@ func (s *session) keep(ctx context.Context, slots int) error {
 		}
 	}
 	return err
-}
-
-// retire lets no further request in; those in flight have grace to be answered.
-func (s *session) retire(grace time.Duration) {
-	select {
-	case s.leave <- grace:
-	default: // it is leaving already
-	}
 }
 
 func (s *session) giveBack() {
@@ -228,8 +206,6 @@ func (s *session) do(ctx context.Context, m *protocol.Message, each func(*protoc
 	if err := s.send(m); err != nil {
 		return err
 	}
-	timeout := time.NewTimer(requestTimeout)
-	defer timeout.Stop()
 	for {
 		select {
 		case reply := <-c.replies:
@@ -240,10 +216,9 @@ func (s *session) do(ctx context.Context, m *protocol.Message, each func(*protoc
 			if err := each(reply); err != nil || !reply.More() {
 				return err
 			}
-			timeout.Reset(requestTimeout)
 		case <-s.dead:
 			return fmt.Errorf("%w: %w", errLost, s.err)
-		case <-timeout.C:
+		case <-time.After(requestTimeout):
 			_ = s.conn.Close()
 			return fmt.Errorf("%w: no reply within %v", errLost, requestTimeout)
 		case <-ctx.Done():
@@ -262,19 +237,12 @@ func (s *session) send(m *protocol.Message) error {
 		return err
 	}
 	s.out = frame
-	s.count()
 	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := s.conn.Write(frame); err != nil {
 		_ = s.conn.Close()
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return nil
-}
-
-func (s *session) count() {
-	if s.records.Add(1) == sessionRecords {
-		s.retire(requestTimeout)
-	}
 }
 
 // read hands each reply to its request until the connection ends. A request that is slow
@@ -292,7 +260,6 @@ func (s *session) read() {
 }
 
 func (s *session) dispatch(frame []byte) error {
-	s.count()
 	m, err := s.wire.Receive(frame)
 	if err != nil || m == nil {
 		return err
@@ -317,25 +284,17 @@ func (s *session) unasked(m *protocol.Message) error {
 		if err != nil {
 			return err
 		}
-		s.retire(time.Duration(g.GraceMs) * time.Millisecond)
+		select {
+		case s.leave <- time.Duration(g.GraceMs) * time.Millisecond:
+		default: // it has said so before
+		}
 	case m.Op == protocol.OpPing && m.RequestID.Epoch() == 0:
 		select {
 		case s.pongs <- m.RequestID:
 		default: // the keeper is busy writing; the server sees that traffic
 		}
-	case m.Status != protocol.StatusOK:
 	case m.Op == protocol.OpPing, m.Op == protocol.OpSubscribe:
-		p, err := m.PingReply()
-		if err != nil {
-			return err
-		}
-		s.heard(p.RulesVersion)
+		s.news.raise() // it has the version of the rules; who needs it asks for it
 	}
 	return nil
-}
-
-// heard takes the version of the server's rules.
-func (s *session) heard(version uint64) {
-	s.rules.Store(version)
-	s.news.raise()
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"syncgate/protocol"
-	"syncgate/rule"
 	"syncgate/store"
 )
 
@@ -55,7 +54,7 @@ func one(ctx context.Context, tx *store.Tx, query string, args []any, into ...an
 // the wire already says how a SQL value is written without loss.
 
 // loadState is the state of a rule; none when there is none yet.
-func loadState(ctx context.Context, db *store.Store, n ruleName) ([]rule.StateItem, error) {
+func loadState(ctx context.Context, db *store.Store, n ruleName) ([]protocol.StateItem, error) {
 	var text []byte
 	err := inTx(ctx, db, func(tx *store.Tx) error {
 		return one(ctx, tx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, []any{n.key()}, &text)
@@ -70,29 +69,15 @@ func loadState(ctx context.Context, db *store.Store, n ruleName) ([]rule.StateIt
 	if err != nil {
 		return nil, fmt.Errorf("sync_agent_state of %s: %w", n.key(), err)
 	}
-	return fromWire(request.State), nil
+	return request.State, nil
 }
 
 // saveState replaces the state of a rule within tx.
-func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []rule.StateItem) error {
-	text, err := protocol.AppendPayload(nil, &protocol.DownloadRequest{Table: n.table, State: toWire(state)})
+func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []protocol.StateItem) error {
+	text, err := protocol.AppendPayload(nil, &protocol.DownloadRequest{Table: n.table, State: state})
 	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, `REPLACE INTO sync_agent_state (rule_key, state) VALUES (?, ?)`, n.key(), text)
 	return err
-}
-
-func toWire(state []rule.StateItem) (items []protocol.StateItem) {
-	for _, s := range state {
-		items = append(items, protocol.StateItem(s))
-	}
-	return items
-}
-
-func fromWire(items []protocol.StateItem) (state []rule.StateItem) {
-	for _, s := range items {
-		state = append(state, rule.StateItem(s))
-	}
-	return state
 }

@@ -20,12 +20,6 @@ type uploads struct {
 	unsettled *batch // acknowledged; its removal is yet to be committed, or not known to have been
 }
 
-// uploads makes the two lanes of a table.
-func (a *Agent) uploads(table string) (reader, sender *uploads) {
-	name, batches := ruleName{rule.Upload, table}, newSignal()
-	return &uploads{lane: a.lane(name, nil), batches: batches}, &uploads{lane: a.lane(name, batches)}
-}
-
 // round is the turn of Once.
 func (u *uploads) round(ctx context.Context) (time.Duration, error) {
 	for more := true; more; {
@@ -90,7 +84,7 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
 	u.outbox.reading.Lock()
 	defer u.outbox.reading.Unlock()
-	var state []rule.StateItem
+	var state []protocol.StateItem
 	if plan.Paged() {
 		if state, err = loadState(ctx, u.opts.Store, u.name); err != nil {
 			return false, err
@@ -113,7 +107,11 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		if err := u.outbox.add(ctx, tx, &plan.Row, pack.batches); err != nil || !plan.Paged() {
 			return err
 		}
-		return saveState(ctx, tx, u.name, page.State)
+		state = nil
+		for _, s := range page.State {
+			state = append(state, protocol.StateItem(s))
+		}
+		return saveState(ctx, tx, u.name, state)
 	})
 	if err == nil {
 		var bytes int64
@@ -189,7 +187,14 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 		return fmt.Errorf("its update_state could not be run: %w", e.broken)
 	}
 	for renumbered, lost := 0, 0; ; {
-		err := u.request(ctx, x)
+		payload, err := protocol.WithConfirmed(x.payload, x.confirmed)
+		if err == nil {
+			m := &protocol.Message{Op: protocol.OpUpload, RequestID: x.request, Payload: payload}
+			err = u.link.do(ctx, m, func(m *protocol.Message) (err error) {
+				x.reply, err = m.UploadReply()
+				return err
+			})
+		}
 		var refused *Refusal
 		switch {
 		case errors.Is(err, errLost) && ctx.Err() == nil && lost < maxLost:
@@ -209,19 +214,6 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 			return err
 		}
 	}
-}
-
-// request is one try.
-func (u *uploads) request(ctx context.Context, x *batch) error {
-	payload, err := protocol.WithConfirmed(x.payload, x.confirmed)
-	if err != nil {
-		return fmt.Errorf("batch %s: %w", x.request, err)
-	}
-	m := &protocol.Message{Op: protocol.OpUpload, RequestID: x.request, Payload: payload}
-	return u.link.do(ctx, m, func(m *protocol.Message) (err error) {
-		x.reply, err = m.UploadReply()
-		return err
-	})
 }
 
 // giveUp puts the only row of a batch aside that is larger than the frames this server
