@@ -104,7 +104,7 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 	case c.records == nil || typ != frameData:
 		return nil, errUnexpected
 	}
-	m, err := c.records.message(frame, body)
+	m, err := c.records.open(nil, frame, body)
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +146,6 @@ func (c *Client) MaxFrame() int {
 	return c.welcome.MaxFrame
 }
 
-// MaxPayload is the longest payload a message may have on this connection; 0 before the WELCOME came.
-func (c *Client) MaxPayload() int { return max(0, c.welcome.MaxFrame-RecordOverhead) }
-
 // Seal makes the frame of m; the first call puts the client's own PING before it.
 func (c *Client) Seal(m *Message) ([]byte, error) { return c.AppendSeal(nil, m) }
 
@@ -171,18 +168,11 @@ func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
 }
 
 func (c *Client) appendRecord(dst []byte, m *Message) ([]byte, error) {
-	buf, own, err := m.plaintext(dst)
+	buf, err := m.plaintext(dst)
 	if err != nil {
 		return nil, err
 	}
-	if !own {
-		return c.records.seal(buf, len(dst), m)
-	}
-	frame, err := c.records.seal(buf, 0, m)
-	if err != nil {
-		return nil, err
-	}
-	return append(dst, frame...), nil
+	return c.records.seal(buf, len(dst), m)
 }
 
 // Expired reports that the session has had its records or its hour: open another connection, send new requests there,

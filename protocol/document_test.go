@@ -22,7 +22,7 @@ func TestDocumentHasTheCatalogue(t *testing.T) {
 	}
 	var table strings.Builder
 	table.WriteString("| number | name | meaning | again | what to do |\n|---|---|---|---|---|\n")
-	for _, s := range Statuses() {
+	for _, s := range catalogue() {
 		again := "no"
 		if s.Retry {
 			again = "yes"

@@ -55,13 +55,14 @@ type LegacyOptions struct {
 	Names    map[string]string                            // other names for the keys, constants and error words of LegacyNames
 	Dialect  func(point string) (pyliteral.Dialect, bool) // a point's Python; false or nil: as its requests show
 	Fallback pyliteral.Dialect                            // where they have not shown it yet
-
-	MaxFrame    int           // hex digits of a request's payload, which is twice its text; default 4 MiB
-	MaxReply    int           // bytes of a reply's Content; default 16 MiB
-	MaxRows     uint32        // rows to ask business for in a download; default its own choice
-	MaxTokens   int           // tokens remembered, 60 bytes each; more within twice the window are refused as busy; default 262144
-	RejectDelay time.Duration // from a request that is refused to the answer; default 200 ms
 }
+
+const (
+	legacyFrame       = 4 << 20                // hex digits of a request's payload, which is twice its text
+	legacyMaxReply    = 16 << 20               // bytes of a reply's Content
+	legacyMaxTokens   = 1 << 18                // tokens remembered, 60 bytes each; more within twice the window are refused as busy
+	legacyRejectDelay = 200 * time.Millisecond // from a request that is refused to the answer
+)
 
 // Legacy makes the sessions of the seed-era listener. It does no I/O; all methods may be called by any goroutine.
 type Legacy struct {
@@ -81,15 +82,11 @@ func NewLegacy(o LegacyOptions) (*Legacy, error) {
 	}
 	setDefault(&o.Zone, time.Local)
 	setDefault(&o.Window, 300*time.Second)
-	setDefault(&o.MaxFrame, 4<<20)
-	setDefault(&o.MaxReply, 16<<20)
-	setDefault(&o.MaxTokens, 1<<18)
-	setDefault(&o.RejectDelay, 200*time.Millisecond)
 	if o.Dialect == nil {
 		o.Dialect = func(string) (pyliteral.Dialect, bool) { return 0, false }
 	}
-	if o.Window < time.Second || o.Window > time.Hour || o.MaxFrame < 1024 || o.MaxReply < 1024 || o.MaxTokens < 1 || o.RejectDelay < 0 {
-		return nil, errors.New("protocol: legacy: a limit is out of its bounds")
+	if o.Window < time.Second || o.Window > time.Hour {
+		return nil, errors.New("protocol: legacy: the window is not between a second and an hour")
 	}
 	cbc, err := crypto.NewCBC(o.Key, o.IV)
 	if err != nil {
@@ -99,7 +96,7 @@ func NewLegacy(o LegacyOptions) (*Legacy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Legacy{opts: o, cbc: cbc, names: names, memory: newLegacyMemory(o.Window, o.MaxTokens)}, nil
+	return &Legacy{opts: o, cbc: cbc, names: names, memory: newLegacyMemory(o.Window, legacyMaxTokens)}, nil
 }
 
 // NewSession is the session of one accepted connection, or errLegacyNetwork: close it, say nothing.

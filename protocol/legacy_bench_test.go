@@ -37,7 +37,8 @@ func BenchmarkLegacyReceive(b *testing.B) {
 func BenchmarkLegacySend(b *testing.B) {
 	for _, n := range []int{1, 100, 10000} {
 		b.Run(fmt.Sprint(n, "rows"), func(b *testing.B) {
-			bench := newLegacyBench(b, func(o *LegacyOptions) { o.MaxTokens = 1 << 30 })
+			bench := newLegacyBench(b, nil)
+			bench.memory.max = 1 << 30
 			part := &DownloadReply{Columns: []string{"url", "ip", "title", "hits", "update_time"}, Types: []string{"VARCHAR", "VARCHAR", "VARCHAR", "INT", "DATETIME"}}
 			for i := range n {
 				part.Values = append(part.Values, fmt.Sprint("http://example.com/path/", i), "10.0.0.1", "中文 title", int64(i), "2020-01-02 03:04:05")

@@ -64,7 +64,8 @@ func TestLegacyReplayEverywhere(t *testing.T) {
 }
 
 func TestLegacyFull(t *testing.T) {
-	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxTokens = 1 })
+	b := newLegacyBench(t, nil)
+	b.memory.max = 1
 	s := b.session()
 	b.receive(s, legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
 	e, err := b.session().Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(2,)]", b.now)))

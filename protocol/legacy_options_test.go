@@ -67,7 +67,6 @@ func TestNewLegacyRefuses(t *testing.T) {
 		"short key":    func(o *LegacyOptions) { o.Key = o.Key[:15] },
 		"short iv":     func(o *LegacyOptions) { o.IV = o.Key[:15] },
 		"long window":  func(o *LegacyOptions) { o.Window = 2 * time.Hour },
-		"small frame":  func(o *LegacyOptions) { o.MaxFrame = 1 },
 	} {
 		o := LegacyOptions{Key: []byte(testLegacyKey), TokenKey: "x", Networks: make([]netip.Prefix, 1), Allow: func(string) bool { return true }, Clock: time.Now}
 		if _, err := NewLegacy(o); err != nil {

@@ -45,7 +45,7 @@ func (l *Legacy) reply(e *legacyReply, m *Message) ([]byte, error) {
 	}
 	r, err := m.DownloadReply()
 	if err == nil {
-		err = e.add(r, l.opts.MaxReply)
+		err = e.add(r)
 	}
 	switch {
 	case err != nil || m.More():
@@ -58,7 +58,7 @@ func (l *Legacy) reply(e *legacyReply, m *Message) ([]byte, error) {
 
 // add prints the rows of a part, of whose statement a list is open or is opened. Statements without a part have an
 // empty list.
-func (e *legacyReply) add(r *DownloadReply, most int) error {
+func (e *legacyReply) add(r *DownloadReply) error {
 	if len(r.Columns) == 0 {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (e *legacyReply) add(r *DownloadReply, most int) error {
 		}
 		e.content = text
 		e.rows++
-		if len(e.content) > most {
+		if len(e.content) > legacyMaxReply {
 			return errLegacyReply
 		}
 	}

@@ -171,7 +171,7 @@ func parseLegacyTime(s string, zone *time.Location) (time.Time, error) {
 }
 
 // message is the request as business knows it. An error is of a request that is an agent's and does not fit.
-func (r *legacyRequest) message(n legacyNames, maxRows uint32) (*Message, error) {
+func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 	if r.table == "" || !validName(r.table) {
 		return nil, fmt.Errorf("%w: no name of a table", errLegacyFit)
 	}
@@ -183,7 +183,7 @@ func (r *legacyRequest) message(n legacyNames, maxRows uint32) (*Message, error)
 		m.Op, m.Body = OpUpload, u
 		u.Rows, err = r.rows()
 	case n["DOLOAD_DB"]:
-		d := &DownloadRequest{Table: r.table, MaxRows: maxRows}
+		d := &DownloadRequest{Table: r.table}
 		m.Op, m.Body = OpDownload, d
 		d.State, err = r.state()
 	default:

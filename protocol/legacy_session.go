@@ -33,7 +33,7 @@ func (s *LegacySession) Point() string {
 }
 
 // MaxFrame is the most hex digits a payload may have, for SplitLegacy.
-func (s *LegacySession) MaxFrame() int { return s.legacy.opts.MaxFrame }
+func (s *LegacySession) MaxFrame() int { return legacyFrame }
 
 // Expired is false: a seed-era connection has no end of its own.
 func (s *LegacySession) Expired(time.Time) bool { return false }
@@ -63,12 +63,12 @@ func (s *LegacySession) Receive(packet []byte) (Event, error) {
 	if r == nil {
 		s.cause = err
 		reply := l.refusal(err)
-		return Event{Reject: reply, RejectAfter: max(0, l.opts.RejectDelay-l.opts.Clock().Sub(begun))}, nil
+		return Event{Reject: reply, RejectAfter: max(0, legacyRejectDelay-l.opts.Clock().Sub(begun))}, nil
 	}
 	e := Event{Established: s.point == ""}
 	s.point = r.point
 	if err == nil {
-		e.Message, err = r.message(l.names, l.opts.MaxRows)
+		e.Message, err = r.message(l.names)
 	}
 	if err != nil {
 		e.Reply = l.failed(r, err)

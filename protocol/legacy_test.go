@@ -162,11 +162,11 @@ func TestLegacyUpload(t *testing.T) {
 }
 
 func TestLegacyDownload(t *testing.T) {
-	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxRows = 1000 })
+	b := newLegacyBench(t, nil)
 	s := b.session()
 	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", `[((u'update_time', u'1970-01-01 00:00:00'),)]`, b.now))
 	d, err := m.DownloadRequest()
-	if err != nil || d.Table != "black_list" || d.MaxRows != 1000 || len(d.State) != 1 || d.State[0] != (StateItem{"update_time", "1970-01-01 00:00:00"}) {
+	if err != nil || d.Table != "black_list" || d.MaxRows != 0 || len(d.State) != 1 || d.State[0] != (StateItem{"update_time", "1970-01-01 00:00:00"}) {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	part := func(r *DownloadReply) *Message {
@@ -318,10 +318,10 @@ func TestLegacyDialects(t *testing.T) {
 }
 
 func TestLegacyTooLarge(t *testing.T) {
-	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxReply = 1024 })
+	b := newLegacyBench(t, nil)
 	s := b.session()
 	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now))
-	part := m.Reply(StatusOK, &DownloadReply{Columns: []string{"a"}, Types: []string{"TEXT"}, Values: []any{strings.Repeat("x", 600)}})
+	part := m.Reply(StatusOK, &DownloadReply{Columns: []string{"a"}, Types: []string{"TEXT"}, Values: []any{strings.Repeat("x", 9<<20)}})
 	part.Flags = FlagMore
 	b.send(s, part)
 	var sent []byte

@@ -99,7 +99,7 @@ func (v *legacyVector) session(t testing.TB) *LegacySession {
 	key, err1 := hex.DecodeString(v.Key)
 	iv, err2 := hex.DecodeString(v.IV)
 	l, err3 := NewLegacy(LegacyOptions{
-		Key: key, IV: iv, TokenKey: v.TokenKey, Zone: time.UTC, MaxFrame: v.MaxPayload,
+		Key: key, IV: iv, TokenKey: v.TokenKey, Zone: time.UTC,
 		Networks: []netip.Prefix{netip.MustParsePrefix("::1/128")},
 		Allow:    func(point string) bool { return strings.HasPrefix(point, "point-") },
 		Clock:    func() time.Time { return now },
@@ -119,7 +119,7 @@ func (v *legacyVector) last(t *testing.T, s *LegacySession) Event {
 	t.Helper()
 	var e Event
 	for i, p := range v.Packets {
-		if n, err := SplitLegacy([]byte(p), s.MaxFrame()); err != nil || n != len(p) {
+		if n, err := SplitLegacy([]byte(p), v.MaxPayload); err != nil || n != len(p) {
 			t.Fatalf("split: %d of %d, %v", n, len(p), err)
 		}
 		var err error

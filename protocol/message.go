@@ -81,10 +81,6 @@ type Message struct {
 	RequestID RequestID
 	Payload   []byte
 	Body      any
-
-	// room is the buffer in which Payload stands with space before it for the frame's head and after it for the tag
-	// and the trailer, so that sealing needs no copy. RowEncoder makes it; sealing uses the message up.
-	room []byte
 }
 
 // More reports whether more replies follow for the same request.

@@ -50,20 +50,16 @@ func (r *records) expired(now time.Time) bool {
 	return !now.Before(r.expires) || r.send.Count() >= SessionRecords || r.recv.Count() >= SessionRecords
 }
 
-// plaintext appends to dst room for header and envelope and the message's payload, and sees to capacity for tag and
-// trailer. A message that brings its own room is returned where it stands, and used up; own then says so.
-func (m *Message) plaintext(dst []byte) (buf []byte, own bool, err error) {
-	if n := len(m.Payload); m.Body == nil && n > 0 && len(m.room) == recordHead+n && &m.room[recordHead] == &m.Payload[0] {
-		buf, m.room, m.Payload = m.room, nil, nil
-		return slices.Grow(buf, recordTail), true, nil
-	}
-	var head [recordHead]byte
+// plaintext appends to dst room for header and envelope, then the message's payload, and sees to capacity for what
+// follows it.
+func (m *Message) plaintext(dst []byte) ([]byte, error) {
+	var head [headerSize + envelopeSize]byte
+	dst = append(slices.Grow(dst, FrameOverhead+RecordOverhead+len(m.Payload)), head[:]...)
 	if m.Body == nil {
-		buf = append(slices.Grow(dst, recordHead+len(m.Payload)+recordTail), head[:]...)
-		return append(buf, m.Payload...), false, nil
+		return append(dst, m.Payload...), nil
 	}
-	buf, err = AppendPayload(append(dst, head[:]...), m.Body)
-	return slices.Grow(buf, recordTail), false, err
+	dst, err := AppendPayload(dst, m.Body)
+	return slices.Grow(dst, cryptoOverhead+trailerSize), err
 }
 
 // seal makes the frame of m out of buf[at:], which is what plaintext made, in place. Nothing was counted or changed for
@@ -77,7 +73,7 @@ func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	putHeader(b, frameData, length)
 	b[12], b[13] = byte(m.Op), m.Flags
 	binary.BigEndian.PutUint16(b[14:], uint16(m.Status))
-	copy(b[16:recordHead], m.RequestID[:])
+	copy(b[16:], m.RequestID[:])
 	b, err := r.send.Seal(b[:headerSize], b[:headerSize], b[headerSize:])
 	if err != nil {
 		return nil, ErrExpired
@@ -86,29 +82,20 @@ func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	return buf[:at+len(b)], nil
 }
 
-// open appends the plaintext of a DATA frame's body to dst. header is authenticated with it.
-func (r *records) open(dst, header, body []byte) ([]byte, error) {
-	if len(body) < RecordOverhead {
+// open appends what is in a DATA frame to dst, and the message's payload aliases it.
+func (r *records) open(dst, frame, body []byte) (*Message, error) {
+	switch {
+	case len(body) < RecordOverhead:
 		return nil, errEnvelope
-	}
-	if len(body) > r.max {
+	case len(body) > r.max:
 		return nil, ErrTooLarge
 	}
-	plain, err := r.recv.Open(dst, header[:headerSize], body)
+	plain, err := r.recv.Open(dst, frame[:headerSize], body)
 	switch {
 	case errors.Is(err, crypto.ErrExhausted):
 		return nil, ErrExpired
 	case err != nil:
 		return nil, errRecord
-	}
-	return plain, nil
-}
-
-// message opens a DATA frame into a fresh buffer, which the message's payload aliases.
-func (r *records) message(frame, body []byte) (*Message, error) {
-	plain, err := r.open(make([]byte, 0, max(0, len(body)-cryptoOverhead)), frame, body)
-	if err != nil {
-		return nil, err
 	}
 	m := new(Message)
 	return m, m.parseEnvelope(plain)

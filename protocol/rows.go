@@ -12,8 +12,8 @@ type Column struct {
 	Binary bool   // []byte of the column are bytes, not text
 }
 
-// RowEncoder writes rows of driver values straight into the plaintext of the record that will carry them, so a download
-// costs one copy and no allocation a row. One goroutine uses it; it is reused from part to part:
+// RowEncoder writes rows of driver values straight into the payload that will carry them, with no allocation a row. One
+// goroutine uses it; it is reused from part to part:
 //
 //	e.Begin(0, columns)
 //	for rows {
@@ -22,11 +22,11 @@ type Column struct {
 //	}
 //	reply(e.Last(id, state, more))
 //
-// The values stand at a fixed place in the buffer; what comes before them (frame header, envelope, keys 1 to 4, whose
-// length is known only at the end) is put right before them when the part is finished:
+// The values stand at a fixed place in the buffer. What comes before them is put there when the part is finished, since
+// the length of key 4's array head is known only then:
 //
-//	| unused | header 12 | envelope 20 | map head, keys 1..3 | key 4, array head | values | keys 5..7 | tag, MD5 |
-//	                     room          Payload                                    start
+//	| unused | map head, keys 1..3 | key 4, array head | values | keys 5..7 |
+//	          Payload                                   start
 type RowEncoder struct {
 	buf     []byte
 	head    []byte // keys 1 to 3, encoded at Begin
@@ -37,11 +37,8 @@ type RowEncoder struct {
 	started bool
 }
 
-const (
-	recordHead = headerSize + envelopeSize    // before a payload
-	recordTail = cryptoOverhead + trailerSize // after it
-	maxKey4    = 1 + 1 + 5                    // map head, key 4, array head at its longest
-)
+// maxKey4 is map head, key 4 and array head at its longest.
+const maxKey4 = 1 + 1 + 5
 
 // Begin starts a statement's rows. Rows of the statement before must have been taken by Part. Columns may be none only
 // when no row follows.
@@ -63,7 +60,7 @@ func (e *RowEncoder) Begin(statement uint32, columns []Column) error {
 		return c.err
 	}
 	e.head, e.started = c.out, true
-	e.start = recordHead + maxKey4 + len(e.head)
+	e.start = maxKey4 + len(e.head)
 	e.buf = slices.Grow(e.buf[:0], e.start)[:e.start]
 	return nil
 }
@@ -91,7 +88,7 @@ func (e *RowEncoder) Append(row []any) error {
 }
 
 // Len is the length in bytes that Part's payload would have now, or a few bytes more.
-func (e *RowEncoder) Len() int { return len(e.buf) - recordHead }
+func (e *RowEncoder) Len() int { return len(e.buf) }
 
 // Rows is the number of rows since the last part.
 func (e *RowEncoder) Rows() int {
@@ -134,18 +131,17 @@ func (e *RowEncoder) Last(id RequestID, state []StateItem, more bool) (*Message,
 	return m, err
 }
 
-func (e *RowEncoder) finish(id RequestID, keys uint64) (*Message, error) {
+func (e *RowEncoder) finish(id RequestID, keys byte) (*Message, error) {
 	if !e.started {
 		return nil, fmt.Errorf("%w: no statement was begun", errState)
 	}
-	e.buf = slices.Grow(e.buf, recordTail)
 	var key4 [maxKey4]byte
 	tail := appendHead(append(key4[:0], 4), majorArray, uint64(e.values))
 	at := e.start - len(tail) - len(e.head) - 1
-	appendHead(e.buf[:at], majorMap, keys)
+	e.buf[at] = majorMap<<5 | keys
 	copy(e.buf[at+1:], e.head)
 	copy(e.buf[e.start-len(tail):], tail)
-	room := e.buf[at-recordHead:]
+	m := &Message{Op: OpDownload, RequestID: id, Payload: e.buf[at:]}
 	e.buf, e.values = e.buf[:e.start], 0
-	return &Message{Op: OpDownload, RequestID: id, Payload: room[recordHead:], room: room}, nil
+	return m, nil
 }

@@ -166,7 +166,7 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	if typ != frameData {
 		return Event{}, errUnexpected
 	}
-	m, err := s.records.message(frame, body)
+	m, err := s.records.open(nil, frame, body)
 	if err != nil {
 		return Event{}, err
 	}
@@ -260,18 +260,16 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 }
 
 // Send seals m and calls write with the frame, all under the session's lock, so that frames leave in the order of their
-// counters whoever sends. frame is valid only during write, whose error Send returns. A message from a RowEncoder is
-// sealed where it stands and used up. Errors before write leave the session as it was.
+// counters whoever sends. frame is valid only during write, whose error Send returns. Errors before write leave the
+// session as it was.
 func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 	scratch := s.server.buffers.Get().(*[]byte)
 	defer s.server.buffers.Put(scratch)
-	buf, own, err := m.plaintext((*scratch)[:0])
-	if !own {
-		*scratch = buf
-	}
+	buf, err := m.plaintext((*scratch)[:0])
 	if err != nil {
 		return err
 	}
+	*scratch = buf
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.records == nil {

@@ -309,7 +309,7 @@ func (p *pair) must(m *Message) []byte {
 
 // raw seals any plaintext as the client.
 func (p *pair) raw(plain []byte) []byte {
-	f := make([]byte, headerSize, headerSize+len(plain)+recordTail)
+	f := make([]byte, headerSize, headerSize+len(plain)+cryptoOverhead+trailerSize)
 	putHeader(f, frameData, len(plain)+cryptoOverhead)
 	f, err := p.client.records.send.Seal(f, f[:headerSize], plain)
 	if err != nil {
@@ -405,7 +405,7 @@ func TestRecordLimit(t *testing.T) {
 		}
 	}
 	m := Message{Op: OpPing}
-	plain, _, err := m.plaintext(nil)
+	plain, err := m.plaintext(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -449,10 +449,10 @@ func TestSendTooLarge(t *testing.T) {
 	if err := p.session.Send(&Message{Payload: make([]byte, MinMaxFrame-RecordOverhead+1)}, write); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
-	if n := p.client.MaxPayload(); n != MinMaxFrame-RecordOverhead {
+	if n := p.client.MaxFrame(); n != MinMaxFrame {
 		t.Error(n)
 	}
-	if m := p.down(t, &Message{Op: OpRules, RequestID: MakeRequestID(1, 1), Payload: make([]byte, p.client.MaxPayload())}); m == nil {
+	if m := p.down(t, &Message{Op: OpRules, RequestID: MakeRequestID(1, 1), Payload: make([]byte, MinMaxFrame-RecordOverhead)}); m == nil {
 		t.Error("the largest payload did not arrive")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	_ "embed" // the catalogue
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -93,9 +92,6 @@ func (s Status) Info() StatusInfo {
 	return StatusInfo{s, unknown, "This version does not know the number.",
 		"Look it up in the documents of the peer's version; the lower bound of its hundred says the area.", false}
 }
-
-// Statuses is the whole catalogue in order of number, a fresh copy.
-func Statuses() []StatusInfo { return slices.Clone(catalogue()) }
 
 // Errors of this package. Each is a number of the catalogue, found with StatusOf; callers test with errors.Is.
 var (

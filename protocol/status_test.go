@@ -9,7 +9,7 @@ import (
 func TestCatalogue(t *testing.T) {
 	names := map[string]Status{}
 	last := -1
-	for _, s := range Statuses() {
+	for _, s := range catalogue() {
 		if int(s.Status) <= last {
 			t.Errorf("%s is out of order", s.Status)
 		}

@@ -225,7 +225,7 @@ func (r *recorder) downloads() {
 			if err != nil {
 				r.t.Fatal(err)
 			}
-			m.Payload, m.room = bytes.Clone(m.Payload), nil
+			m.Payload = bytes.Clone(m.Payload)
 			r.down("first part, FlagMore", m)
 		}
 	}
@@ -233,7 +233,7 @@ func (r *recorder) downloads() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	m.Payload, m.room = bytes.Clone(m.Payload), nil
+	m.Payload = bytes.Clone(m.Payload)
 	r.down("last part, with the state to carry next time", m)
 	r.up("DOWNLOAD of a table without a rule", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: &DownloadRequest{Table: "nothing"}})
 	r.down("refused", r.event.Message.Reply(StatusNoRule, &ErrorReply{"no rule for this table, direction and point", 0}))
