@@ -86,7 +86,7 @@ func firstWords(text string) string {
 // withSelects reports whether what follows the common table expressions is a select.
 func withSelects(toks []token) bool {
 	i := slices.IndexFunc(toks, func(t token) bool {
-		return t.depth == 0 && t.isAny("select", "update", "delete", "insert", "replace")
+		return t.depth == 0 && t.is("select", "update", "delete", "insert", "replace")
 	})
 	return i >= 0 && toks[i].is("select")
 }
@@ -114,7 +114,7 @@ func (c *compiler) forbidden(s *script, i int) {
 		clause("RETURNING gives rows back where none are read", "remove it")
 	case t.is("procedure") && s.verb == Select:
 		clause("PROCEDURE is not used by rules", "remove it")
-	case s.verb == Select && (t.is("for") && next.isAny("update", "share") || t.is("lock") && next.is("in")):
+	case s.verb == Select && (t.is("for") && next.is("update", "share") || t.is("lock") && next.is("in")):
 		c.at(s, t.from, Warning, LockingRead, "the select locks the rows it reads until the batch ends",
 			"remove the clause unless that is meant")
 	}

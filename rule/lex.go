@@ -33,16 +33,13 @@ type token struct {
 	noColumn bool   // it names a table, an alias or an index
 }
 
-// is reports whether the token is the keyword or operator w, in lower case.
-func (t *token) is(w string) bool {
-	return (t.kind == tokWord || t.kind == tokOp) && t.value == w
-}
-
-// isAny reports whether the token is one of the keywords or operators.
-func (t *token) isAny(words ...string) bool {
-	for _, w := range words {
-		if t.is(w) {
-			return true
+// is reports whether the token is one of the keywords or operators, in lower case.
+func (t *token) is(words ...string) bool {
+	if t.kind == tokWord || t.kind == tokOp {
+		for _, w := range words {
+			if t.value == w {
+				return true
+			}
 		}
 	}
 	return false
@@ -57,14 +54,42 @@ type lexError struct {
 	msg string
 }
 
-// lexer cuts SQL as MySQL's and MariaDB's default sql_mode reads it: backslash
-// escapes in strings, "…" a string, # and `-- ` comments. The seed's %s are tokens
-// of their own, which plain SQL refuses later.
-type lexer struct {
-	text string
-	at   int
-	err  *lexError
+const (
+	wordText = `[0-9A-Za-z_$\x{80}-\x{10ffff}]+`
+	nameText = "(?:" + wordText + "|`(?:[^`]|``)*`)"
+)
+
+// lexemes are the tokens as MySQL's and MariaDB's default sql_mode reads them:
+// backslash escapes in strings, "…" a string, # and `-- ` comments. The first that
+// fits is taken; one that names a mistake ends the reading at its group. What none
+// fits is a word or one character.
+var lexemes = [...]struct {
+	kind    kind
+	first   string // the bytes it may begin with
+	mistake string
+	pattern *regexp.Regexp
+}{
+	{tokComment, "#-", "", lexeme(`(#[^\n]*|--(?:[\t\v-\r ][^\n]*|\n|\z))`)},
+	{tokHint, "/", "", lexeme(`(/\*(?:[!+]|[mM]!).*?\*/)`)},
+	{tokComment, "/", "", lexeme(`(/\*.*?\*/)`)},
+	{0, "/", "a comment /* that is not closed", lexeme(`(/\*)`)},
+	{tokNumber, "xXbB", "", lexeme(`([xXbB]'[^']*')`)},
+	{tokString, `nN'"`, "", lexeme(`([nN]?'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")`)},
+	{0, `xXbBnN'"`, "a string that is not closed", lexeme(`[xXbBnN]?('|")`)},
+	{tokNumber, "0123456789.", "", lexeme(`(0[xX][0-9a-fA-F]+|0[bB][01]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)`)},
+	{tokParam, ":", "", lexeme(`(:` + nameText + `(?:\.` + nameText + `)*)`)},
+	{tokName, "`", "", lexeme("(`(?:[^`]|``)*`)")},
+	{0, ":`", "a name in ` that is not closed", lexeme(":?(`)")},
+	{tokOp, "<>!:-&%|", "", lexeme(`(<=>|->>|[<>!:]=|<>|->|<<|>>|&&|%%|\|\|)`)},
+	{0, ":", "a colon that is not followed by a parameter's name", lexeme(`(:)`)},
+	{tokVariable, "@", "", lexeme(`(@+(?:` + wordText + `)?)`)},
+	{tokMark, "?", "", lexeme(`(\?)`)},
+	{tokPercent, "%", "", lexeme(`(%s)`)},
 }
+
+func lexeme(pattern string) *regexp.Regexp { return regexp.MustCompile(`\A(?s:` + pattern + `)`) }
+
+var nameParts = regexp.MustCompile(nameText)
 
 // lex cuts the whole text. Comments are tokens too, so that headings can be found.
 func lex(text string) (toks []token, err *lexError) {
@@ -73,23 +98,106 @@ func lex(text string) (toks []token, err *lexError) {
 			return nil, &lexError{i, "a byte that is not UTF-8 text"}
 		}
 	}
-	l, depth := &lexer{text: text}, 0
-	for l.skipSpace() {
-		t := token{from: l.at}
-		l.next(&t)
-		if l.err != nil {
-			return toks, l.err
+	depth := 0
+	for at := 0; at < len(text); {
+		if isSpace(text[at]) {
+			at++
+			continue
 		}
-		if t.is(")") {
-			depth--
+		t := token{from: at, depth: depth}
+		if err := t.find(text); err != nil {
+			return toks, err
 		}
-		t.to, t.depth = l.at, depth
+		t.read(text)
 		if t.is("(") {
 			depth++
+		} else if t.is(")") {
+			depth--
+			t.depth = depth
 		}
+		at = t.to
 		toks = append(toks, t)
 	}
 	return toks, nil
+}
+
+// find sees what begins at t.from and where it ends.
+func (t *token) find(text string) *lexError {
+	rest := text[t.from:]
+	for i := range lexemes {
+		l := &lexemes[i]
+		if strings.IndexByte(l.first, rest[0]) < 0 {
+			continue
+		}
+		m := l.pattern.FindStringSubmatchIndex(rest)
+		switch {
+		case m == nil:
+		case l.mistake != "":
+			return &lexError{t.from + m[2], l.mistake}
+		case strings.HasPrefix(rest[m[1]:], rest[m[1]-1:m[1]]) && strings.IndexByte("'\"`", rest[m[1]]) >= 0:
+			// half of a doubled quote does not close
+		default:
+			t.kind, t.to = l.kind, t.from+m[1]
+			return nil
+		}
+	}
+	n := wordAt(text, t.from)
+	if t.kind = tokWord; n == 0 {
+		_, n = utf8.DecodeRuneInString(rest)
+		t.kind = tokOp
+	}
+	if t.to = t.from + n; rest[0] < ' ' || rest[0] == 0x7f {
+		return &lexError{t.from, "a control character"} // MySQL takes -- and one of them for a comment
+	}
+	return nil
+}
+
+// read takes the token's meaning, and its end where that depends on what stands around it.
+func (t *token) read(text string) {
+	more := wordAt(text, t.to)
+	switch s := text[t.from:t.to]; {
+	case t.kind == tokNumber && s[0] == '.' && t.from > 0 && (isWordByte(text[t.from-1]) || text[t.from-1] == '`'),
+		t.kind == tokPercent && more > 0: // the dot of a qualifier; the remainder of a division
+		t.kind, t.to = tokOp, t.from+1
+	case t.kind == tokNumber && s[len(s)-1] != '\'' && more > 0:
+		t.kind, t.to = tokWord, t.to+more // 2fa is a name, as it is in MySQL
+	}
+	switch s := text[t.from:t.to]; t.kind {
+	case tokString:
+		t.value = unquoted(strings.TrimLeft(s, "nN"))
+	case tokName:
+		t.value = unquoted(s)
+	case tokParam:
+		parts := nameParts.FindAllString(s, -1)
+		for i := range parts {
+			parts[i] = unquoted(parts[i])
+		}
+		t.value, t.rest = parts[0], strings.Join(parts[1:], ".")
+	default:
+		t.value = strings.ToLower(s)
+	}
+}
+
+// unquoted is what stands between quotes, a doubled one of them being one.
+func unquoted(s string) string {
+	if quote := s[:1]; strings.Contains("'\"`", quote) {
+		return strings.ReplaceAll(s[1:len(s)-1], quote+quote, quote)
+	}
+	return s
+}
+
+// wordAt is the length of the word that stands at an offset of the text.
+func wordAt(text string, at int) (n int) {
+	for at+n < len(text) && isWordByte(text[at+n]) {
+		n++
+	}
+	return n
+}
+
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+
+func isWordByte(c byte) bool {
+	return c == '_' || c == '$' || c >= 0x80 || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
 // code is the tokens that are run: all but the comments.
@@ -100,164 +208,4 @@ func code(toks []token) (out []token) {
 		}
 	}
 	return out
-}
-
-func (l *lexer) skipSpace() bool {
-	for l.at < len(l.text) && isSpace(l.text[l.at]) {
-		l.at++
-	}
-	return l.at < len(l.text)
-}
-
-func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
-
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-func isWordByte(c byte) bool {
-	return c == '_' || c == '$' || c >= 0x80 || isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z'
-}
-
-func (l *lexer) peek(i int) byte {
-	if l.at+i < len(l.text) {
-		return l.text[l.at+i]
-	}
-	return 0
-}
-
-// fail ends the reading with a mistake.
-func (l *lexer) fail(at int, msg string) { l.err = &lexError{at, msg} }
-
-// next reads the token at hand and moves behind it.
-func (l *lexer) next(t *token) {
-	c, next := l.peek(0), l.peek(1)
-	switch {
-	case c == '#', c == '-' && next == '-' && (l.at+2 == len(l.text) || isSpace(l.peek(2))):
-		line, _, _ := strings.Cut(l.text[l.at:], "\n")
-		t.kind, l.at = tokComment, l.at+len(line)
-	case c == '/' && next == '*':
-		t.kind = l.blockComment()
-	case c == '\'' || c == '"':
-		t.kind, t.value = tokString, l.quoted("a string")
-	case c == '`':
-		t.kind, t.value = tokName, l.quoted("a name in `")
-	case isDigit(c) || c == '.' && isDigit(next) && !l.afterName():
-		t.kind, t.value = l.number()
-	case strings.IndexByte("xXbBnN", c) >= 0 && next == '\'':
-		l.at++
-		if t.kind, t.value = tokNumber, l.quoted("a string"); c|0x20 == 'n' {
-			t.kind = tokString
-		}
-	case isWordByte(c):
-		t.kind, t.value = tokWord, strings.ToLower(l.word())
-	case c == ':' && next != '=':
-		l.param(t)
-	case c == '@':
-		for l.at++; l.peek(0) == '@'; l.at++ {
-		}
-		l.word()
-		t.kind, t.value = tokVariable, l.text[t.from:l.at]
-	case c == '?':
-		t.kind, l.at = tokMark, l.at+1
-	case c == '%' && next == 's' && !isWordByte(l.peek(2)):
-		t.kind, l.at = tokPercent, l.at+2
-	default:
-		t.kind, t.value = tokOp, l.operator()
-	}
-}
-
-// afterName reports whether the text before touches a name, so that .5 is a qualifier.
-func (l *lexer) afterName() bool {
-	return l.at > 0 && (isWordByte(l.text[l.at-1]) || l.text[l.at-1] == '`')
-}
-
-func (l *lexer) word() string {
-	from := l.at
-	for l.at < len(l.text) && isWordByte(l.text[l.at]) {
-		l.at++
-	}
-	return l.text[from:l.at]
-}
-
-func (l *lexer) blockComment() kind {
-	body, _, closed := strings.Cut(l.text[l.at+2:], "*/")
-	if !closed {
-		l.fail(l.at, "a comment /* that is not closed")
-	}
-	l.at += len("/**/") + len(body)
-	if strings.HasPrefix(body, "!") || strings.HasPrefix(body, "+") || strings.HasPrefix(strings.ToUpper(body), "M!") {
-		return tokHint
-	}
-	return tokComment
-}
-
-// quoted reads from the quote at hand to the one that closes it and gives what stands
-// between them. A doubled quote is one; a backslash in a string stays as it is written.
-func (l *lexer) quoted(what string) string {
-	open, quote := l.at, l.text[l.at]
-	var b strings.Builder
-	for l.at++; l.at < len(l.text); l.at++ {
-		c := l.text[l.at]
-		switch {
-		case c == quote && l.peek(1) != quote:
-			l.at++
-			return b.String()
-		case c == quote:
-			l.at++
-		case c == '\\' && quote != '`' && l.at+1 < len(l.text):
-			b.WriteByte(c)
-			l.at++
-			c = l.text[l.at]
-		}
-		b.WriteByte(c)
-	}
-	l.fail(open, what+" that is not closed")
-	return ""
-}
-
-var numberText = regexp.MustCompile(`^(?i:0x[0-9a-f]+|0b[01]+|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)`)
-
-// number reads 12, 1.5, 1e-3, 0xff, 0b01; what begins with a digit and goes on as
-// a word (`2fa`) is a name, as it is in MySQL.
-func (l *lexer) number() (kind, string) {
-	from := l.at
-	l.at += len(numberText.FindString(l.text[from:]))
-	if l.word() != "" {
-		return tokWord, strings.ToLower(l.text[from:l.at])
-	}
-	return tokNumber, l.text[from:l.at]
-}
-
-// param reads :name and :state.name; each part may stand in backticks.
-func (l *lexer) param(t *token) {
-	var parts []string
-	for {
-		l.at++ // the colon, or a dot
-		start := l.at
-		if l.peek(0) == '`' {
-			parts = append(parts, l.quoted("a name in `"))
-		} else {
-			parts = append(parts, l.word())
-		}
-		if l.at == start {
-			l.fail(t.from, "a colon that is not followed by a parameter's name")
-		}
-		if next := l.peek(1); l.err != nil || l.peek(0) != '.' || !isWordByte(next) && next != '`' {
-			break
-		}
-	}
-	t.kind, t.value, t.rest = tokParam, parts[0], strings.Join(parts[1:], ".")
-}
-
-var operators = regexp.MustCompile(`^(?:<=>|->>|[<>!:]=|<>|->|<<|>>|&&|%%|\|\|)`)
-
-func (l *lexer) operator() string {
-	op := operators.FindString(l.text[l.at:min(l.at+3, len(l.text))])
-	if c := l.text[l.at]; c < ' ' || c == 0x7f {
-		l.fail(l.at, "a control character") // MySQL takes -- and one of them for a comment
-	} else if op == "" {
-		_, n := utf8.DecodeRuneInString(l.text[l.at:])
-		op = l.text[l.at : l.at+n]
-	}
-	l.at += len(op)
-	return op
 }

@@ -12,6 +12,7 @@ func TestLex(t *testing.T) {
 		{"a--b", "wooww"[:4]},
 		{"a -- b\nc", "wcw"},
 		{"a --b", "woow"},
+		{"a --\nb\n--", "wcwc"},
 		{"# x\n/* y */ /*! z */ /*+ q */ /*M! r */", "cchhh"},
 		{`'it''s' "a""b" 'a\'b' '\\'`, "ssss"},
 		{"`a``b` `:x`", "nn"},

@@ -80,7 +80,7 @@ func (s *script) columnPlace(i int) bool {
 		return false
 	case prev.is("."):
 		return sameName(before.value, s.toks[s.scope.table].value) || s.scope.alias != "" && sameName(before.value, s.scope.alias)
-	case prev.isAny("over", "window", "for", "collate", "using", "charset") || prev.is("set") && before.is("character"):
+	case prev.is("over", "window", "for", "collate", "using", "charset") || prev.is("set") && before.is("character"):
 		return false
 	}
 	return !(t.kind == tokWord && t.value[0] == '_' && next.kind == tokNumber) // _latin1 x'41'

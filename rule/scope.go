@@ -19,7 +19,10 @@ type insertShape struct {
 // afterModifiers is the token behind the words between an insert and its table.
 func afterModifiers(toks []token) int {
 	i := 1
-	for i < len(toks) && toks[i].isAny("low_priority", "high_priority", "delayed", "ignore", "into") {
+	for i < len(toks) && toks[i].is("low_priority", "high_priority", "delayed", "ignore") {
+		i++
+	}
+	if i < len(toks) && toks[i].is("into") {
 		i++
 	}
 	return i
@@ -31,7 +34,7 @@ func (s *script) readScope() {
 	s.scope = scope{table: -1}
 	i := afterModifiers(toks)
 	if s.verb == Select || s.verb == Delete {
-		if i = from + 1; from < 0 || toks[0].isAny("with", "(") {
+		if i = from + 1; from < 0 || toks[0].is("with", "(") {
 			return
 		}
 	}
@@ -65,11 +68,11 @@ func (s *script) readAlias(i int) {
 	}
 	for ; i < len(s.toks); i++ {
 		switch t := &s.toks[i]; {
-		case t.isAny("where", "group", "order", "having", "limit", "set"):
+		case t.is("where", "group", "order", "having", "limit", "set"):
 			return
-		case t.isAny(",", "join", "straight_join"):
+		case t.is(",", "join", "straight_join"):
 			s.scope.single = false
-		case t.isAny("index", "key", "partition"):
+		case t.is("index", "key", "partition"):
 			for i++; i < len(s.toks) && !s.toks[i].is(")"); i++ {
 				s.toks[i].noColumn = true
 			}
@@ -90,7 +93,7 @@ func find(toks []token, i int, w string) int {
 // countWord is how often one of the words stands in the statement.
 func countWord(toks []token, words ...string) (n int) {
 	for i := range toks {
-		if toks[i].isAny(words...) {
+		if toks[i].is(words...) {
 			n++
 		}
 	}
@@ -136,7 +139,7 @@ func (s *script) readInsert() {
 		}
 		in.hasList, i = true, end+1
 	}
-	if s.tok(i).isAny("values", "value") && s.tok(i+1).is("(") {
+	if s.tok(i).is("values", "value") && s.tok(i+1).is("(") {
 		in.open, in.close = i+1, closing(s.toks, i+1)
 		in.width = len(split(s.toks, in.open+1, in.close))
 		in.several = s.tok(in.close + 1).is(",")

@@ -82,7 +82,7 @@ func escape(s string) (wrote, means int) {
 	}
 	r, _, rest, err := strconv.UnquoteChar(s, 0)
 	if err != nil {
-		return 2, 2
+		return 1, 1
 	}
 	return len(s) - len(rest), utf8.RuneLen(r)
 }

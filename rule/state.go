@@ -29,7 +29,7 @@ func comparedColumn(toks []token, i int) string {
 	if j > 2 && toks[j].is("and") && toks[j-2].is("between") {
 		j -= 2
 	}
-	if j > 0 && toks[j-1].isName() && toks[j].isAny("<", ">", "<=", ">=", "=", "<>", "!=", "<=>", "between") {
+	if j > 0 && toks[j-1].isName() && toks[j].is("<", ">", "<=", ">=", "=", "<>", "!=", "<=>", "between") {
 		return toks[j-1].value
 	}
 	return ""
