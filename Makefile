@@ -58,11 +58,12 @@ bench-wire: go ## sealing, opening and coding of messages, both wires
 bench-sync: deps build ## the whole path beside the plain driver on the same durable MariaDB, taking turns
 	cd bench && $(GO) run ./sync --server ../bin/syncgate
 
-soak: test-deps build ## the demo and the fault tests again and again for SOAKTIME (30m), to the first failure
+soak: test-deps build ## the reactor's tests at full size, then the demo and the fault tests again and again for SOAKTIME (30m)
+	REACTOR_SOAK=1 $(GO) test -count=1 -timeout 60m ./reactor
 	@end=$$(($$(date +%s) + $(shell echo $(SOAKTIME) | sed 's/h$$/*3600/; s/m$$/*60/; s/s$$//'))); round=0; \
 	while [ $$(date +%s) -lt $$end ]; do \
 		round=$$((round + 1)); echo "== round $$round"; \
-		bin/syncgate demo --rows 50000 || exit 1; \
+		bin/syncgate demo --rows 50000 --crash || exit 1; \
 		$(GO) test $(RACE) -count=1 -timeout $(TIMEOUT) ./store/... ./reactor ./agent ./test/... || exit 1; \
 	done; echo "soak: $$round rounds, no failure"
 
