@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,28 +199,30 @@ func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
 
 // start starts the lanes of a rule; the tally has what becomes of them.
 func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*lane {
-	if name.direction == rule.Download {
+	switch name.direction {
+	case rule.Download:
 		l := a.lane(name, nil)
 		return []*lane{l.start(ctx, wg, l.download)}
+	case rule.Upload:
+		batches := newSignal()
+		reader, sender := &uploads{lane: a.lane(name, nil), batches: batches}, &uploads{lane: a.lane(name, batches)}
+		if a.once {
+			return []*lane{reader.start(ctx, wg, reader.round)}
+		}
+		return []*lane{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
 	}
-	batches := newSignal()
-	reader, sender := &uploads{lane: a.lane(name, nil), batches: batches}, &uploads{lane: a.lane(name, batches)}
-	if a.once {
-		return []*lane{reader.start(ctx, wg, reader.round)}
-	}
-	return []*lane{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
+	return nil // the book knows a rule of no direction as broken
 }
 
 // wanted is the rules there should be lanes for.
 func (a *Agent) wanted() map[ruleName]bool {
 	names := make(map[ruleName]bool)
 	for _, name := range a.book.names() {
-		names[name] = name.direction == rule.Upload || name.direction == rule.Download
+		names[name] = true
 	}
 	for _, table := range a.outbox.leftover {
 		names[ruleName{rule.Upload, table}] = true
 	}
-	maps.DeleteFunc(names, func(_ ruleName, is bool) bool { return !is })
 	return names
 }
 

@@ -21,104 +21,89 @@ func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
 	if e.plan == nil { // broken, or switched off since the lane began
 		return rest, e.broken
 	}
-	for {
-		p := &page{lane: l, plan: e.plan}
-		if err := p.fetch(ctx); err != nil {
+	for more := true; more; {
+		var stateful bool
+		if stateful, more, err = l.page(ctx, e.plan); err != nil {
 			return 0, err
 		}
-		l.tally.add(l.name, p.rows, 1, p.quarantined)
-		if len(p.asked) > 0 || len(p.last.State) > 0 || p.rows == 0 {
+		if stateful {
 			rest = l.opts.Interval
-		}
-		if !p.last.More {
-			return rest, nil
-		}
-		if p.rows == 0 || reflect.DeepEqual(p.asked, p.last.State) {
-			return 0, errors.New("the server says that there is more, but the state does not move")
 		}
 		l.well()
 	}
+	return rest, nil
 }
 
-// page is one request's worth of rows on its way into the local tables.
-type page struct {
-	*lane
-	plan *rule.Plan
-	tx   *store.Tx // open from the first part to the last
-
-	asked       []protocol.StateItem
-	last        *protocol.DownloadReply
-	rows        int
-	quarantined int
-}
-
-// fetch asks from the state there is and applies every part of the answer in one
+// page asks from the state there is and applies every part of the answer in one
 // transaction, which also stores the new state. Whatever goes wrong rolls it back, so
-// asking again is always right.
-func (p *page) fetch(ctx context.Context) (err error) {
-	if p.asked, err = p.state(ctx); err != nil {
-		return fmt.Errorf("read the state: %w", err)
+// asking again is always right. stateful says that the next page goes on from this one.
+func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
+	asked, err := l.carry(ctx, plan)
+	if err != nil {
+		return false, false, fmt.Errorf("read the state: %w", err)
 	}
+	var tx *store.Tx // open from the first part to the last
 	defer func() {
-		if p.tx != nil {
-			err = errors.Join(err, p.tx.Rollback())
+		if tx != nil {
+			err = errors.Join(err, tx.Rollback()) // which does nothing after a commit
 		}
 	}()
-	request := &protocol.DownloadRequest{Table: p.name.table, State: p.asked}
-	err = p.link.do(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request}, func(m *protocol.Message) error {
-		part, err := m.DownloadReply()
+	var last *protocol.DownloadReply
+	rows, quarantined := 0, 0
+	request := &protocol.DownloadRequest{Table: l.name.table, State: asked}
+	err = l.link.do(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request}, func(m *protocol.Message) (err error) {
+		if last, err = m.DownloadReply(); err == nil && tx == nil {
+			tx, err = l.opts.Store.Begin(ctx)
+		}
 		if err != nil {
 			return err
 		}
-		return p.apply(ctx, part)
+		out, err := l.apply(ctx, tx, plan, rule.Rows(last.Rows()))
+		rows += last.Rows().Len()
+		quarantined += len(out.Quarantined)
+		return err
 	})
-	if err == nil && len(p.last.State) > 0 {
-		err = saveState(ctx, p.tx, p.name, p.last.State)
+	if err == nil && len(last.State) > 0 {
+		err = saveState(ctx, tx, l.name, last.State)
 	}
 	if err == nil {
-		err = p.tx.Commit(ctx)
-	}
-	return err
-}
-
-// state is what to ask from: what the rule's upside reads at the point where it carries
-// state, else what the last download left.
-func (p *page) state(ctx context.Context) ([]protocol.StateItem, error) {
-	saved, err := loadState(ctx, p.opts.Store, p.name)
-	if err != nil || !p.plan.Row.CarryState || len(p.plan.Upside) == 0 {
-		return saved, err
-	}
-	carried := &carrier{}
-	_, err = p.opts.Store.Read(ctx, p.plan, p.opts.env(p.plan, saved), carried)
-	return carried.state, err
-}
-
-// apply takes one part of the answer.
-func (p *page) apply(ctx context.Context, part *protocol.DownloadReply) (err error) {
-	p.last = part
-	if p.tx == nil {
-		if p.tx, err = p.opts.Store.Begin(ctx); err != nil {
-			return err
-		}
-	}
-	rows := rule.Rows(part.Rows())
-	if rows.Len() == 0 {
-		return nil
-	}
-	env := p.opts.env(p.plan, nil)
-	out, err := p.tx.Apply(ctx, p.plan, rows, env)
-	if err == nil {
-		err = p.tx.UpdateState(ctx, p.plan, rows, env)
+		err = tx.Commit(ctx)
 	}
 	if err != nil {
-		return err
+		return false, false, err
+	}
+	l.tally.add(l.name, rows, 1, quarantined)
+	if last.More && (rows == 0 || reflect.DeepEqual(asked, last.State)) {
+		return false, false, errors.New("the server says that there is more, but the state does not move")
+	}
+	return len(asked) > 0 || len(last.State) > 0 || rows == 0, last.More, nil
+}
+
+// apply runs the downside and update_state over one part of a page.
+func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rule.Rows) (out store.Outcome, err error) {
+	if rows.Len() == 0 {
+		return out, nil
+	}
+	env := l.opts.env(plan, nil)
+	if out, err = tx.Apply(ctx, plan, rows, env); err == nil {
+		err = tx.UpdateState(ctx, plan, rows, env)
 	}
 	if q := out.Quarantined; len(q) > 0 {
-		p.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).Msg("rows put into sync_quarantine")
+		l.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).Msg("rows put into sync_quarantine")
 	}
-	p.rows += rows.Len()
-	p.quarantined += len(out.Quarantined)
-	return nil
+	return out, err
+}
+
+// carry is the state to ask from: what the rule's upside reads at the point where it
+// carries state, else what the last download left.
+func (l *lane) carry(ctx context.Context, plan *rule.Plan) ([]protocol.StateItem, error) {
+	saved, err := loadState(ctx, l.opts.Store, l.name)
+	if err != nil || !plan.Row.CarryState || len(plan.Upside) == 0 {
+		return saved, err
+	}
+	c := &carrier{}
+	_, err = l.opts.Store.Read(ctx, plan, l.opts.env(plan, saved), c)
+	return c.state, err
 }
 
 // carrier keeps the first row of each statement as state: a column's name and value make

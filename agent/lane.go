@@ -57,8 +57,7 @@ func (l *lane) run(ctx context.Context, do turn) error {
 			l.tally.fail(l.name, err)
 			return err
 		default:
-			l.trouble(err)
-			rest, work = l.pauseAfter(err), nil
+			rest, work = l.trouble(err), nil
 			if passing(err) {
 				rules = nil // other rules may cure a refusal, but a busy server means what it says
 			}
@@ -77,32 +76,23 @@ func (l *lane) well() {
 	}
 }
 
-// trouble says that it does not. The report of what moved shows it as long as it lasts.
-func (l *lane) trouble(err error) {
-	if errors.Is(err, errLost) {
-		return // the link's to tell
+// trouble says that it does not, and how long it rests: what passes by itself is tried
+// sooner than what needs a person. The report of what moved shows err as long as it lasts.
+func (l *lane) trouble(err error) (rest time.Duration) {
+	if !errors.Is(err, errLost) { // that is the link's to tell
+		l.tally.fail(l.name, err)
+		e := l.log.Debug()
+		if text := err.Error(); text != l.said {
+			l.said = text
+			e = l.log.Warn()
+		}
+		explain(e, err).Msg("rule does not get on; it is tried again, the other rules go on")
 	}
-	l.tally.fail(l.name, err)
-	e := l.log.Debug()
-	if text := err.Error(); text != l.said {
-		l.said = text
-		e = l.log.Warn()
-	}
-	explain(e, err).Msg("rule does not get on; it is tried again, the other rules go on")
-}
-
-// pauseAfter is how long a lane rests after err: what passes by itself is tried sooner
-// than what needs a person.
-func (l *lane) pauseAfter(err error) time.Duration {
-	d := l.wait.next()
+	rest = l.wait.next()
 	if passing(err) {
-		d /= 8
+		rest = max(rest/8, retryAfter(err))
 	}
-	var refused *Refusal
-	if errors.As(err, &refused) && refused.Passing() {
-		d = max(d, min(refused.RetryAfter, maxRetryAfter))
-	}
-	return d
+	return rest
 }
 
 // passing says that err may go away by itself soon.

@@ -71,13 +71,15 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 
 // Refusal is the server's answer to a request that it did not carry out.
 type Refusal struct {
-	Status     protocol.Status
-	Message    string
-	RetryAfter time.Duration
+	Code protocol.Status
+	protocol.ErrorReply
 }
 
+// Status is the refusal's number, for protocol.StatusOf.
+func (r *Refusal) Status() protocol.Status { return r.Code }
+
 func (r *Refusal) Error() string {
-	text := fmt.Sprintf("%s %s", r.Status, r.Status.Info().Name)
+	text := fmt.Sprintf("%s %s", r.Code, r.Code.Info().Name)
 	if r.Message != "" {
 		text += ": " + r.Message
 	}
@@ -86,11 +88,11 @@ func (r *Refusal) Error() string {
 
 // Passing says that the same request may succeed later without anybody's doing.
 func (r *Refusal) Passing() bool {
-	switch r.Status {
+	switch r.Code {
 	case protocol.StatusRuleBroken, protocol.StatusRuleDisabled:
 		return false // a person has to act
 	}
-	return r.Status.Info().Retry
+	return r.Code.Info().Retry
 }
 
 // refusal is nil for a reply with status OK.
@@ -98,35 +100,36 @@ func refusal(m *protocol.Message) error {
 	if m.Status == protocol.StatusOK {
 		return nil
 	}
-	r := &Refusal{Status: m.Status}
+	r := &Refusal{Code: m.Status}
 	if e, err := m.ErrorReply(); err == nil {
-		r.Message, r.RetryAfter = e.Message, time.Duration(e.RetryAfterMs)*time.Millisecond
+		r.ErrorReply = *e
 	}
 	return r
 }
 
-// maxRetryAfter bounds what a server may ask for.
+// maxRetryAfter bounds what a server may ask for, and anybody on the path, who can make a
+// REJECT.
 const maxRetryAfter = 5 * time.Minute
 
-// retryAfter is how long a busy server wants to be left alone, 0 when that is not why the
-// connection failed. Anybody on the path can make a REJECT, so it may not ask for ever.
-func retryAfter(err error) time.Duration {
+// retryAfter is how long a busy server wants to be left alone, 0 when that is not what err
+// says.
+func retryAfter(err error) (d time.Duration) {
 	var reject *protocol.RejectError
-	if errors.As(err, &reject) && reject.Status == protocol.StatusBusy {
-		return min(max(reject.RetryAfter, time.Millisecond), maxRetryAfter)
+	var refused *Refusal
+	switch {
+	case errors.As(err, &reject) && reject.Status == protocol.StatusBusy:
+		d = max(reject.RetryAfter, time.Millisecond)
+	case errors.As(err, &refused) && refused.Passing():
+		d = time.Duration(refused.RetryAfterMs) * time.Millisecond
 	}
-	return 0
+	return min(d, maxRetryAfter)
 }
 
 // explain adds err to a line of the log, with its number and what to do about it where
 // the catalogue knows it.
 func explain(e *zerolog.Event, err error) *zerolog.Event {
-	status := protocol.StatusOf(err)
-	var refused *Refusal
-	if errors.As(err, &refused) {
-		status = refused.Status
-	}
-	if e = e.Err(err); status != protocol.StatusInternal {
+	e = e.Err(err)
+	if status := protocol.StatusOf(err); status != protocol.StatusInternal {
 		e = e.Stringer("status", status).Str("remedy", status.Info().Remedy)
 	}
 	return e

@@ -23,7 +23,7 @@ type batch struct {
 	table     string
 	rows      int
 	payload   []byte                // an encoded UploadRequest that confirms nothing
-	reply     *protocol.UploadReply // the acknowledgement, once it is there
+	reply     *protocol.UploadReply // the acknowledgement; nil also of a batch that no server takes
 }
 
 // upload is the request in the payload.
@@ -129,7 +129,7 @@ func (b *outbox) remove(ctx context.Context, tx *store.Tx, x *batch) error {
 func (b *outbox) refused(ctx context.Context, x *batch, r *Refusal) error {
 	return inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE sync_outbox SET attempts = attempts + 1, last_status = ?, last_error = ? WHERE epoch = ? AND seq = ?`,
-			uint16(r.Status), r.Message, x.request.Epoch(), x.request.Seq())
+			uint16(r.Code), r.Message, x.request.Epoch(), x.request.Seq())
 		return err
 	})
 }

@@ -148,12 +148,12 @@ func TestPassing(t *testing.T) {
 		want bool
 	}{
 		{fmt.Errorf("x: %w", errLost), true},
-		{&Refusal{Status: protocol.StatusBusy}, true},
-		{&Refusal{Status: protocol.StatusDBUnavailable}, true},
-		{&Refusal{Status: protocol.StatusDeadlock}, true},
-		{&Refusal{Status: protocol.StatusNoRule}, false},
-		{&Refusal{Status: protocol.StatusRuleBroken}, false},
-		{&Refusal{Status: protocol.StatusRuleDisabled}, false},
+		{&Refusal{Code: protocol.StatusBusy}, true},
+		{&Refusal{Code: protocol.StatusDBUnavailable}, true},
+		{&Refusal{Code: protocol.StatusDeadlock}, true},
+		{&Refusal{Code: protocol.StatusNoRule}, false},
+		{&Refusal{Code: protocol.StatusRuleBroken}, false},
+		{&Refusal{Code: protocol.StatusRuleDisabled}, false},
 		{fmt.Errorf("%w: %w", errLocal, store.ErrRetry), true},
 		{errLocal, false},
 		{errors.New("x"), false},

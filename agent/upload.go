@@ -17,7 +17,7 @@ import (
 type uploads struct {
 	*lane
 	batches   signal // raised when there are more in the outbox
-	unsettled *batch // acknowledged; its removal is yet to be committed, or not known to have been
+	unsettled *batch // done with; its removal is yet to be committed, or not known to have been
 }
 
 // round is the turn of Once.
@@ -162,11 +162,8 @@ func (u *uploads) drain(ctx context.Context) error {
 		if err = cmp.Or(refused, err); err != nil {
 			return err
 		}
-		if current.reply != nil {
-			u.unsettled = current
-			u.well()
-		}
-		current = next
+		u.well()
+		u.unsettled, current = current, next
 	}
 	return u.settle(ctx)
 }
@@ -180,8 +177,7 @@ const maxLost = 3
 const maxRenumber = 3
 
 // deliver has one batch done by the server, however many connections that takes, and keeps
-// the reply in it. Without reply and error the batch is gone, because it could never be
-// sent.
+// the reply in it.
 func (u *uploads) deliver(ctx context.Context, x *batch) error {
 	if e := u.book.find(u.name); e.plan == nil && e.row.Enabled && e.row.UpdateState {
 		return fmt.Errorf("its update_state could not be run: %w", e.broken)
@@ -199,7 +195,7 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 		switch {
 		case errors.Is(err, errLost) && ctx.Err() == nil && lost < maxLost:
 			lost++
-		case errors.As(err, &refused) && refused.Status == protocol.StatusRequestIDReused && renumbered < maxRenumber:
+		case protocol.StatusOf(err) == protocol.StatusRequestIDReused && renumbered < maxRenumber:
 			old := x.request
 			if err := u.outbox.renumber(ctx, x); err != nil {
 				return err
@@ -207,8 +203,8 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 			renumbered++
 			u.log.Warn().Stringer("was", old).Stringer("is", x.request).Msg("the server knows this number from before; the outbox goes on in a new epoch")
 		case errors.Is(err, protocol.ErrTooLarge) && x.rows == 1:
-			return u.giveUp(ctx, x, err)
-		case refused != nil:
+			return nil // it can never be sent: it is done with, without a reply
+		case errors.As(err, &refused):
 			return errors.Join(err, u.outbox.refused(ctx, x, refused))
 		default:
 			return err
@@ -216,55 +212,24 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 	}
 }
 
-// giveUp puts the only row of a batch aside that is larger than the frames this server
-// takes, and takes the batch out of the outbox.
-func (u *uploads) giveUp(ctx context.Context, x *batch, why error) error {
-	request, err := x.upload()
-	if err != nil {
-		return err
-	}
-	row := u.book.find(u.name).row
-	row.Table = x.table // also when there is no rule any more
-	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
-		if err := u.outbox.remove(ctx, tx, x); err != nil {
-			return err
-		}
-		o := oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}
-		return u.setAside(ctx, tx, row, o, "which the server does not take ("+why.Error()+")")
-	})
-	if err == nil {
-		u.outbox.count(-1, -int64(len(x.payload)))
-		u.tally.add(u.name, 0, 0, 1)
-	}
-	return err
-}
-
-// settle deletes the acknowledged batch and runs the rule's update_state, in one
-// transaction.
+// settle deletes the batch that is done with and, in the same transaction, runs the rule's
+// update_state, or puts the row aside that the server does not take.
 func (u *uploads) settle(ctx context.Context) error {
 	x := u.unsettled
 	if x == nil {
 		return nil
 	}
-	plan := u.book.find(u.name).plan
-	var rows rule.Rows
-	if plan != nil && len(plan.UpdateState) > 0 {
-		request, err := x.upload()
-		if err != nil {
-			return err
-		}
-		rows = rule.Rows(request.Rows)
-	}
 	err := inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
-		if err := u.outbox.remove(ctx, tx, x); err != nil || rows.Len() == 0 {
+		err := u.outbox.remove(ctx, tx, x)
+		switch e := u.book.find(u.name); {
+		case err != nil:
 			return err
+		case x.reply == nil:
+			return u.giveUp(ctx, tx, x, e.row)
+		case e.plan != nil && len(e.plan.UpdateState) > 0:
+			return u.updateState(ctx, tx, x, e.plan)
 		}
-		err := tx.UpdateState(ctx, plan, rows, u.opts.env(plan, nil))
-		if errors.Is(err, store.ErrMismatch) {
-			u.log.Error().Err(err).Stringer("batch", x.request).Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
-			return nil
-		}
-		return err
+		return nil
 	})
 	if err == nil {
 		u.settled()
@@ -272,11 +237,41 @@ func (u *uploads) settle(ctx context.Context) error {
 	return err
 }
 
-// settled takes note that the acknowledged batch is gone.
+// updateState runs the rule's update_state for the rows of an acknowledged batch.
+func (u *uploads) updateState(ctx context.Context, tx *store.Tx, x *batch, plan *rule.Plan) error {
+	request, err := x.upload()
+	if err != nil {
+		return err
+	}
+	err = tx.UpdateState(ctx, plan, rule.Rows(request.Rows), u.opts.env(plan, nil))
+	if errors.Is(err, store.ErrMismatch) {
+		u.log.Error().Err(err).Stringer("batch", x.request).
+			Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
+		return nil
+	}
+	return err
+}
+
+// giveUp puts the only row of a batch aside that is larger than the frames this server
+// takes.
+func (u *uploads) giveUp(ctx context.Context, tx *store.Tx, x *batch, of rule.Row) error {
+	request, err := x.upload()
+	if err != nil {
+		return err
+	}
+	of.Table = x.table // also when there is no rule any more
+	return u.setAside(ctx, tx, of, oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}, "more than the server takes")
+}
+
+// settled takes note that the batch is gone.
 func (u *uploads) settled() {
 	x := u.unsettled
 	u.unsettled = nil
 	u.outbox.count(-1, -int64(len(x.payload)))
+	if x.reply == nil {
+		u.tally.add(u.name, 0, 0, 1)
+		return
+	}
 	u.tally.add(u.name, x.rows, 1, len(x.reply.Quarantined))
 	if q := x.reply.Quarantined; len(q) > 0 {
 		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
