@@ -84,20 +84,16 @@ func appendValue(dst []byte, v any, asText bool) ([]byte, error) {
 		}
 		return appendString(dst, v, asText && utf8.Valid(v)), nil
 	case float64:
-		return appendFloat(dst, v)
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return dst, fmt.Errorf("%w: %v", ErrValue, v)
+		}
+		return binary.BigEndian.AppendUint64(append(dst, cborFloat), math.Float64bits(v)), nil
 	case uint64:
 		return appendHead(dst, majorUint, v), nil
 	case float32:
-		return appendFloat(dst, float64(v))
+		return appendValue(dst, float64(v), false)
 	}
 	return dst, fmt.Errorf("%w: %T", ErrValue, v)
-}
-
-func appendFloat(dst []byte, f float64) ([]byte, error) {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return dst, fmt.Errorf("%w: %v", ErrValue, f)
-	}
-	return binary.BigEndian.AppendUint64(append(dst, cborFloat), math.Float64bits(f)), nil
 }
 
 // decoder reads one payload. The first failure is kept in err and every read after it gives a zero value, so a reader

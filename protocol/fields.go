@@ -151,7 +151,7 @@ func clip(s string) string {
 	return s[:end]
 }
 
-// list is an array of up to most elements, each of width items.
+// list is an array of up to most elements, each of width items. More are not written.
 func list[T any](c *coder, key uint64, v *[]T, most, width int, element func(*coder, *T)) {
 	if !c.at(key) {
 		return
@@ -162,13 +162,14 @@ func list[T any](c *coder, key uint64, v *[]T, most, width int, element func(*co
 		if n >= width {
 			*v = make([]T, n/width)
 		}
-	} else {
-		c.out = appendHead(c.out, majorArray, uint64(len(*v)*width))
+	} else if c.out = appendHead(c.out, majorArray, uint64(len(*v)*width)); len(*v) > most {
+		c.err = ErrLimit
 	}
 	for i := range *v {
-		if element(c, &(*v)[i]); c.err != nil {
+		if c.err != nil {
 			return
 		}
+		element(c, &(*v)[i])
 	}
 }
 
@@ -181,39 +182,33 @@ func (c *coder) names(key uint64, v *[]string) {
 func (c *coder) items(key uint64, v *[]StateItem, most int) {
 	list(c, key, v, most, 2, func(c *coder, it *StateItem) {
 		c.text(item, &it.Name, MaxName)
-		if c.reading {
-			it.Value = c.value()
-		} else if c.err == nil {
-			c.out, c.err = appendValue(c.out, it.Value, false)
-		}
+		c.value(&it.Value)
 	})
 }
 
-// values is an array of SQL values. Rows pass here, so it is a loop of its own.
+// values is an array of SQL values, row after row: a list whose loop is written out, since all rows pass here.
 func (c *coder) values(key uint64, v *[]any) {
-	if !c.at(key) {
-		return
-	}
-	if c.reading {
+	if !c.reading {
+		list(c, key, v, MaxValues, 1, (*coder).value)
+	} else if c.at(key) {
 		if n := c.array(MaxValues); n > 0 {
 			*v = make([]any, n)
 		}
 		for i := range *v {
-			if (*v)[i] = c.value(); c.err != nil {
+			if (*v)[i] = c.decoder.value(); c.err != nil {
 				return
 			}
 		}
-		return
 	}
-	if len(*v) > MaxValues {
-		c.err = ErrLimit
-	}
-	c.out = appendHead(c.out, majorArray, uint64(len(*v)))
-	for _, x := range *v {
-		if c.err != nil {
-			return
-		}
-		c.out, c.err = appendValue(c.out, x, false)
+}
+
+func (c *coder) value(v *any) {
+	switch {
+	case c.err != nil:
+	case c.reading:
+		*v = c.decoder.value()
+	default:
+		c.out, c.err = appendValue(c.out, *v, false)
 	}
 }
 

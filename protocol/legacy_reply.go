@@ -72,15 +72,15 @@ func (e *legacyReply) add(r *DownloadReply) error {
 		}
 		e.content, e.rows = append(e.content, open...), 0
 	}
-	kinds := make([]legacyKind, len(r.Columns))
-	for i := range min(len(kinds), len(r.Types)) {
-		kinds[i] = legacyKindOf(r.Types[i])
+	types := make([]string, len(r.Columns))
+	for i := range min(len(types), len(r.Types)) {
+		types[i] = legacyType(r.Types[i])
 	}
-	rows, row := r.Rows(), make(pyliteral.Tuple, len(kinds))
+	rows, row := r.Rows(), make(pyliteral.Tuple, len(types))
 	for i := range rows.Len() {
 		for k, v := range rows.Row(i) {
 			var ok bool
-			if row[k], ok = e.value(v, kinds[k]); !ok {
+			if row[k], ok = e.value(v, types[k]); !ok {
 				return fmt.Errorf("%w: %T", ErrValue, v)
 			}
 		}

@@ -64,46 +64,13 @@ func fromLegacyTime(d pyliteral.TimeDelta) string {
 	return text
 }
 
-// legacyKind is what MySQLdb makes of a column.
-type legacyKind int
-
-const (
-	legacyText legacyKind = iota
-	legacyInt             // int
-	legacyLong            // long in Python 2
-	legacyFloat
-	legacyDecimal
-	legacyDateTime
-	legacyDate
-	legacyTime
-	legacyBytes
-)
-
-// legacyKindOf goes from the name of a MySQL type, with or without UNSIGNED, to what MySQLdb 1.2 converts it to.
-func legacyKindOf(mysqlType string) legacyKind {
+// legacyType is the bare name of a MySQL type, which may come with UNSIGNED before or after it and a width.
+func legacyType(mysqlType string) string {
 	t := strings.TrimPrefix(strings.ToUpper(mysqlType), "UNSIGNED ")
 	if i := strings.IndexAny(t, " ("); i >= 0 {
 		t = t[:i]
 	}
-	switch t {
-	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR":
-		return legacyInt
-	case "INT", "INTEGER", "BIGINT":
-		return legacyLong
-	case "FLOAT", "DOUBLE", "REAL":
-		return legacyFloat
-	case "DECIMAL", "NUMERIC":
-		return legacyDecimal
-	case "DATETIME", "TIMESTAMP":
-		return legacyDateTime
-	case "DATE":
-		return legacyDate
-	case "TIME":
-		return legacyTime
-	case "BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "GEOMETRY", "VECTOR":
-		return legacyBytes
-	}
-	return legacyText
+	return t
 }
 
 // legacyPrinter makes the Python values of one reply.
@@ -133,16 +100,17 @@ func (p legacyPrinter) print(dst []byte, v pyliteral.Value) []byte {
 	return text
 }
 
-// value is a SQL value of a column as that agent's MySQLdb would have given it. ok is false for what is no SQL value.
-func (p legacyPrinter) value(v any, k legacyKind) (value pyliteral.Value, ok bool) {
+// value is a SQL value of a column of type t as that agent's MySQLdb (1.2) would have given it. ok is false for what is
+// no SQL value.
+func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 	switch x := v.(type) {
 	case nil:
 		return nil, true
 	case int64:
-		return p.integer(x, k), true
+		return p.integer(x, t), true
 	case uint64:
 		if int64(x) >= 0 {
-			return p.integer(int64(x), k), true
+			return p.integer(int64(x), t), true
 		}
 		return new(big.Int).SetUint64(x), true
 	case float32:
@@ -157,37 +125,40 @@ func (p legacyPrinter) value(v any, k legacyKind) (value pyliteral.Value, ok boo
 		}
 		return pyliteral.Bytes(x), true
 	case string:
-		return p.parsed(x, k), true
+		return p.parsed(x, t), true
 	}
 	return nil, false
 }
 
-func (p legacyPrinter) integer(i int64, k legacyKind) pyliteral.Value {
-	switch {
-	case k == legacyFloat:
+func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
+	switch t {
+	case "FLOAT", "DOUBLE", "REAL":
 		return float64(i)
-	case k == legacyInt || p.neutral || p.dialect != pyliteral.Python2:
+	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR":
+		return i
+	}
+	if p.neutral || p.dialect != pyliteral.Python2 {
 		return i
 	}
 	return pyliteral.Long(i)
 }
 
-// parsed is MySQL's text of a value. What a kind can't hold stays text, as a date in year 0; a zero date is None.
-func (p legacyPrinter) parsed(s string, k legacyKind) pyliteral.Value {
-	switch k {
-	case legacyInt, legacyLong:
+// parsed is MySQL's text of a value. What a type can't hold stays text, as a date in year 0; a zero date is None.
+func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
+	switch t {
+	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR", "INT", "INTEGER", "BIGINT":
 		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
-			return p.integer(i, k)
+			return p.integer(i, t)
 		}
-	case legacyFloat:
+	case "FLOAT", "DOUBLE", "REAL":
 		if f, err := strconv.ParseFloat(s, 64); err == nil {
 			return f
 		}
-	case legacyDecimal:
+	case "DECIMAL", "NUMERIC":
 		if _, err := pyliteral.Append(nil, pyliteral.Decimal(s), p.dialect); err == nil {
 			return pyliteral.Decimal(s)
 		}
-	case legacyDateTime, legacyDate:
+	case "DATETIME", "TIMESTAMP", "DATE":
 		if strings.HasPrefix(s, "0000-00-00") {
 			return nil
 		}
@@ -198,11 +169,11 @@ func (p legacyPrinter) parsed(s string, k legacyKind) pyliteral.Value {
 		if t, err := time.Parse("2006-01-02", s); err == nil && t.Year() >= 1 {
 			return pyliteral.Date{Year: t.Year(), Month: int(t.Month()), Day: t.Day()}
 		}
-	case legacyTime:
+	case "TIME":
 		if d, ok := legacyTimedelta(s); ok {
 			return d
 		}
-	case legacyBytes:
+	case "BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "GEOMETRY", "VECTOR":
 		return pyliteral.Bytes(s)
 	}
 	return p.text(s)

@@ -55,12 +55,12 @@ func TestLegacyValue(t *testing.T) {
 		{"BLOB", []byte{0xff}, pyliteral.Bytes("\xff")}, {"BLOB", []byte(nil), nil}, {"VARBINARY", "x", pyliteral.Bytes("x")}, {"BIT", []byte{1}, pyliteral.Bytes("\x01")},
 		{"VARCHAR", "中", text("中")}, {"JSON", "{}", text("{}")}, {"SET", "a,b", text("a,b")}, {"", "x", text("x")}, {"TEXT", "\xff", pyliteral.Bytes("\xff")},
 	} {
-		got, ok := legacyPrinter{dialect: pyliteral.Python2}.value(tt.in, legacyKindOf(tt.mysql))
+		got, ok := legacyPrinter{dialect: pyliteral.Python2}.value(tt.in, legacyType(tt.mysql))
 		if !ok || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s %#v is %#v, %v; want %#v", tt.mysql, tt.in, got, ok, tt.want)
 		}
 	}
-	if got, ok := (legacyPrinter{}).value(struct{}{}, legacyText); ok {
+	if got, ok := (legacyPrinter{}).value(struct{}{}, "TEXT"); ok {
 		t.Errorf("a struct is %v", got)
 	}
 }

@@ -41,17 +41,12 @@ func (l *limiter) wait(source netip.Addr, now time.Time) time.Duration {
 		}
 	}
 	bucket := maphash.Comparable(l.seed, key) % sourceBuckets
-	if d := take(l.sources[bucket], now); d > 0 {
-		return d
+	for _, limit := range [...]*rate.Limiter{l.sources[bucket], l.total} {
+		r := limit.ReserveN(now, 1)
+		if d := r.DelayFrom(now); d > 0 {
+			r.CancelAt(now)
+			return d
+		}
 	}
-	return take(l.total, now)
-}
-
-func take(l *rate.Limiter, now time.Time) time.Duration {
-	r := l.ReserveN(now, 1)
-	d := r.DelayFrom(now)
-	if d > 0 {
-		r.CancelAt(now)
-	}
-	return d
+	return 0
 }

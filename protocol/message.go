@@ -23,21 +23,9 @@ const (
 
 // String is the op's lower-case name, or op(n) for a number this version does not know.
 func (o Op) String() string {
-	switch o {
-	case OpPing:
-		return "ping"
-	case OpUpload:
-		return "upload"
-	case OpDownload:
-		return "download"
-	case OpRules:
-		return "rules"
-	case OpFile:
-		return "file"
-	case OpSubscribe:
-		return "subscribe"
-	case OpGoAway:
-		return "goaway"
+	names := [...]string{1: "ping", "upload", "download", "rules", "file", "subscribe", "goaway"}
+	if o > 0 && int(o) < len(names) {
+		return names[o]
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
 }

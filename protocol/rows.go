@@ -1,9 +1,6 @@
 package protocol
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Column describes one column of a download.
 type Column struct {
@@ -21,33 +18,20 @@ type Column struct {
 //		if e.Len() >= partSize { reply(e.Part(id)) }
 //	}
 //	reply(e.Last(id, state, more))
-//
-// The values stand at a fixed place in the buffer. What comes before them is put there when the part is finished, since
-// the length of key 4's array head is known only then:
-//
-//	| unused | map head, keys 1..3 | key 4, array head | values | keys 5..7 |
-//	          Payload                                   start
 type RowEncoder struct {
-	buf     []byte
 	head    []byte // keys 1 to 3, encoded at Begin
-	asText  []bool
-	start   int // where values begin in buf
-	values  int
+	asText  []bool // of the columns
+	values  []byte // encoded rows of this part
+	count   int    // values in them
 	total   uint64
-	started bool
+	payload []byte
 }
-
-// maxKey4 is map head, key 4 and array head at its longest.
-const maxKey4 = 1 + 1 + 5
 
 // Begin starts a statement's rows. Rows of the statement before must have been taken by Part. Columns may be none only
 // when no row follows.
 func (e *RowEncoder) Begin(statement uint32, columns []Column) error {
-	if e.values != 0 {
+	if e.count != 0 {
 		return fmt.Errorf("%w: rows of the statement before are left", errState)
-	}
-	if len(columns) > MaxColumns {
-		return ErrLimit
 	}
 	reply := DownloadReply{Statement: statement}
 	e.asText = e.asText[:0]
@@ -56,13 +40,9 @@ func (e *RowEncoder) Begin(statement uint32, columns []Column) error {
 		reply.Columns, reply.Types = append(reply.Columns, c.Name), append(reply.Types, c.Type)
 	}
 	c := coder{out: e.head[:0]}
-	if reply.first(&c); c.err != nil {
-		return c.err
-	}
-	e.head, e.started = c.out, true
-	e.start = maxKey4 + len(e.head)
-	e.buf = slices.Grow(e.buf[:0], e.start)[:e.start]
-	return nil
+	reply.first(&c)
+	e.head = c.out
+	return c.err
 }
 
 // Append adds a row: one value a column, each nil, int64, uint64, float32, float64, string or []byte. Values are copied.
@@ -71,77 +51,66 @@ func (e *RowEncoder) Append(row []any) error {
 	if len(row) != len(e.asText) || len(row) == 0 {
 		return fmt.Errorf("%w: %d values for %d columns", ErrValue, len(row), len(e.asText))
 	}
-	if e.values+len(row) > MaxValues {
+	if e.count+len(row) > MaxValues {
 		return ErrLimit
 	}
-	buf := e.buf
+	values := e.values
 	var err error
 	for i, v := range row {
-		if buf, err = appendValue(buf, v, e.asText[i]); err != nil {
+		if values, err = appendValue(values, v, e.asText[i]); err != nil {
 			return fmt.Errorf("column %d: %w", i, err)
 		}
 	}
-	e.buf = buf
-	e.values += len(row)
+	e.values = values
+	e.count += len(row)
 	e.total++
 	return nil
 }
 
 // Len is the length in bytes that Part's payload would have now, or a few bytes more.
-func (e *RowEncoder) Len() int { return len(e.buf) }
+func (e *RowEncoder) Len() int { return len(e.head) + len(e.values) + maxHeads }
+
+// maxHeads is what head and values have around them: map head, key 4 and array head.
+const maxHeads = 1 + 1 + 5
 
 // Rows is the number of rows since the last part.
-func (e *RowEncoder) Rows() int {
-	if e.values == 0 {
-		return 0
-	}
-	return e.values / len(e.asText)
-}
+func (e *RowEncoder) Rows() int { return e.count / max(1, len(e.asText)) }
 
 // Total is the number of rows since the encoder was made or Last was called.
 func (e *RowEncoder) Total() uint64 { return e.total }
 
 // Part finishes a part of the reply to request id, with FlagMore. The message stands in the encoder's buffer: it is to
-// be sent before the encoder is used again, and once.
+// be sent before the encoder is used again.
 func (e *RowEncoder) Part(id RequestID) (*Message, error) {
-	m, err := e.finish(id, 4)
-	if err != nil {
-		return nil, err
+	if len(e.head) == 0 {
+		return nil, fmt.Errorf("%w: no statement was begun", errState)
 	}
-	m.Flags = FlagMore
-	return m, nil
+	return &Message{Op: OpDownload, RequestID: id, Flags: FlagMore, Payload: e.finish(4, nil)}, nil
 }
 
 // Last finishes the last part, which may hold no rows; without a Begin it answers a download of nothing. Then the
 // encoder is as new, but for its memory.
 func (e *RowEncoder) Last(id RequestID, state []StateItem, more bool) (*Message, error) {
-	if !e.started {
+	if len(e.head) == 0 {
 		if err := e.Begin(0, nil); err != nil {
 			return nil, err
 		}
 	}
-	reply := DownloadReply{State: state, More: more, Total: e.total}
-	c := coder{out: e.buf}
-	if reply.last(&c); c.err != nil {
+	end := DownloadReply{State: state, More: more, Total: e.total}
+	var c coder
+	if end.last(&c); c.err != nil {
 		return nil, c.err
 	}
-	e.buf = c.out
-	m, err := e.finish(id, 7)
-	e.total, e.started = 0, false
-	return m, err
+	m := &Message{Op: OpDownload, RequestID: id, Payload: e.finish(7, c.out)}
+	e.head, e.asText, e.total = e.head[:0], e.asText[:0], 0
+	return m, nil
 }
 
-func (e *RowEncoder) finish(id RequestID, keys byte) (*Message, error) {
-	if !e.started {
-		return nil, fmt.Errorf("%w: no statement was begun", errState)
-	}
-	var key4 [maxKey4]byte
-	tail := appendHead(append(key4[:0], 4), majorArray, uint64(e.values))
-	at := e.start - len(tail) - len(e.head) - 1
-	e.buf[at] = majorMap<<5 | keys
-	copy(e.buf[at+1:], e.head)
-	copy(e.buf[e.start-len(tail):], tail)
-	m := &Message{Op: OpDownload, RequestID: id, Payload: e.buf[at:]}
-	e.buf, e.values = e.buf[:e.start], 0
-	return m, nil
+// finish is the payload of what is at hand: so many keys, of which end holds those after the values.
+func (e *RowEncoder) finish(keys byte, end []byte) []byte {
+	p := append(append(e.payload[:0], majorMap<<5|keys), e.head...)
+	p = appendHead(append(p, 4), majorArray, uint64(e.count))
+	e.payload = append(append(p, e.values...), end...)
+	e.values, e.count = e.values[:0], 0
+	return e.payload
 }

@@ -46,7 +46,7 @@ func TestRowEncoderWritesTheSamePayload(t *testing.T) {
 		if !bytes.Equal(m.Payload, wantBytes) || m.More() || m.Op != OpDownload {
 			t.Fatalf("%d rows: other bytes than AppendPayload's", rows)
 		}
-		if short := len(m.Payload) - estimate; short > 20 || short < -maxKey4 {
+		if short := len(m.Payload) - estimate; short > 20 || short < -maxHeads {
 			t.Errorf("%d rows: Len said %d, payload has %d", rows, estimate, len(m.Payload))
 		}
 	}
