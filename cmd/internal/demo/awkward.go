@@ -9,16 +9,6 @@ import (
 	"time"
 )
 
-// column is one column of a demo table, as CREATE TABLE wants it.
-type column struct{ name, kind string }
-
-// source is a table's rows. each calls yield for every row; the slice is reused.
-type source struct {
-	columns []column
-	rows    int
-	each    func(yield func([]any) error) error
-}
-
 // awkwardColumns has a column of every kind that has ever come back changed.
 var awkwardColumns = []column{
 	{"id", "BIGINT UNSIGNED NOT NULL PRIMARY KEY"},

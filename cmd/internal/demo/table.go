@@ -8,6 +8,16 @@ import (
 	"time"
 )
 
+// column is one column of a demo table, as CREATE TABLE wants it.
+type column struct{ name, kind string }
+
+// source is a table's rows. each calls yield for every row; the slice is reused.
+type source struct {
+	columns []column
+	rows    int
+	each    func(yield func([]any) error) error
+}
+
 func createTable(ctx context.Context, db *sql.DB, name string, columns []column) error {
 	lines := make([]string, len(columns))
 	for i, c := range columns {
@@ -17,39 +27,36 @@ func createTable(ctx context.Context, db *sql.DB, name string, columns []column)
 	return err
 }
 
-// fillRows is how many rows one statement loads.
-const fillRows = 500
-
 // fill loads rows with the plain driver in one transaction.
 func fill(ctx context.Context, db *sql.DB, table string, s source, progress func(int)) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // does nothing after a commit
-	one := "(" + strings.TrimSuffix(strings.Repeat("?, ", len(s.columns)), ", ") + ")"
-	statement := func(rows int) string {
-		return "INSERT INTO `" + table + "` VALUES " + strings.TrimSuffix(strings.Repeat(one+", ", rows), ", ")
-	}
-	full, err := tx.PrepareContext(ctx, statement(fillRows))
-	if err != nil {
+	defer tx.Rollback() //nolint:errcheck // does nothing after a commit
+	const most = 500    // rows of one statement
+	one := "(?" + strings.Repeat(", ?", len(s.columns)-1) + ")"
+	var batch []any
+	insert := func() error {
+		rows := len(batch) / len(s.columns)
+		if rows == 0 {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, "INSERT INTO `"+table+"` VALUES "+one+strings.Repeat(", "+one, rows-1), batch...)
+		batch = batch[:0]
 		return err
 	}
-	defer full.Close()
-	var batch []any
 	done := 0
 	err = s.each(func(row []any) error {
 		batch = append(batch, row...)
-		if done++; len(batch) < fillRows*len(s.columns) {
+		if done++; done%most != 0 {
 			return nil
 		}
-		_, err := full.ExecContext(ctx, batch...)
-		batch = batch[:0]
 		progress(done)
-		return err
+		return insert()
 	})
-	if err == nil && len(batch) > 0 {
-		_, err = tx.ExecContext(ctx, statement(len(batch)/len(s.columns)), batch...)
+	if err == nil {
+		err = insert()
 	}
 	if err != nil {
 		return err

@@ -10,114 +10,86 @@ import (
 	"strings"
 )
 
-// tsv is a tab-separated file whose fields escape a tab as \t, a newline as \n and a
-// backslash as \\. It has no header line. A name that ends in .gz is decompressed.
-type tsv struct {
-	path    string
-	columns []column
-	rows    int
-}
-
 // packageColumns names the nine fields of a Debian package index; a file of another
 // width gets c1, c2, ….
 var packageColumns = [...]string{"package", "version", "section", "priority", "maintainer",
 	"installed_kib", "size_bytes", "description", "homepage"}
 
-// inspect reads the file once, to learn its width, its length and which of its columns
-// hold nothing but numbers. limit, when above 0, is how many rows count.
-func inspect(path string, limit int) (*tsv, error) {
-	f := &tsv{path: path}
-	var numeric []bool
-	err := f.each(limit, func(line int, fields []string) error {
-		if numeric == nil {
-			numeric = make([]bool, len(fields))
-			for i := range numeric {
-				numeric[i] = true
+// number is the type of a column in which there are nothing but numbers; an empty field is NULL.
+const number = "BIGINT UNSIGNED"
+
+// openTSV gives the rows of a tab-separated file, the line number first. It reads the file once, to learn its width, its
+// length and which of its columns hold nothing but numbers. limit, when above 0, is how many rows count.
+func openTSV(path string, limit int) (source, error) {
+	s := source{}
+	err := eachLine(path, limit, func(line int, fields []string) error {
+		if s.columns == nil {
+			s.columns = []column{{"id", number + " NOT NULL PRIMARY KEY"}}
+			for i := range fields {
+				s.columns = append(s.columns, column{"c" + strconv.Itoa(i+1), number})
+				if len(fields) == len(packageColumns) {
+					s.columns[i+1].name = packageColumns[i]
+				}
 			}
 		}
-		if len(fields) != len(numeric) {
-			return fmt.Errorf("%s:%d: %d fields, where the first line has %d", path, line, len(fields), len(numeric))
+		if len(fields) != len(s.columns)-1 {
+			return fmt.Errorf("%s:%d: %d fields, where the first line has %d", path, line, len(fields), len(s.columns)-1)
 		}
-		for i, s := range fields {
-			numeric[i] = numeric[i] && isNumber(s)
+		for i, f := range fields {
+			n, err := strconv.ParseUint(f, 10, 64)
+			if f != "" && (err != nil || strconv.FormatUint(n, 10) != f) {
+				s.columns[i+1].kind = "LONGTEXT NOT NULL"
+			}
 		}
-		f.rows++
+		s.rows++
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	if err == nil && s.rows == 0 {
+		err = fmt.Errorf("%s: no rows", path)
 	}
-	if f.rows == 0 {
-		return nil, fmt.Errorf("%s: no rows", path)
-	}
-	f.columns = []column{{"id", "BIGINT UNSIGNED NOT NULL PRIMARY KEY"}}
-	for i, n := range numeric {
-		c := column{name: "c" + strconv.Itoa(i+1), kind: "LONGTEXT NOT NULL"}
-		if len(numeric) == len(packageColumns) {
-			c.name = packageColumns[i]
-		}
-		if n {
-			c.kind = "BIGINT UNSIGNED"
-		}
-		f.columns = append(f.columns, c)
-	}
-	return f, nil
-}
-
-// isNumber says whether s comes back from a BIGINT UNSIGNED as it was; an empty field
-// becomes NULL.
-func isNumber(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 64)
-	return s == "" || err == nil && strconv.FormatUint(n, 10) == s
-}
-
-// source gives the rows as values of the table's columns, the line number first.
-func (f *tsv) source() source {
-	return source{columns: f.columns, rows: f.rows, each: func(yield func([]any) error) error {
-		row := make([]any, len(f.columns))
-		return f.each(f.rows, func(line int, fields []string) error {
+	s.each = func(yield func([]any) error) error {
+		row := make([]any, len(s.columns))
+		return eachLine(path, s.rows, func(line int, fields []string) error {
 			row[0] = int64(line)
-			for i, s := range fields {
-				if row[i+1] = any(s); s == "" && f.columns[i+1].kind == "BIGINT UNSIGNED" {
+			for i, f := range fields {
+				if row[i+1] = f; f == "" && s.columns[i+1].kind == number {
 					row[i+1] = nil
 				}
 			}
 			return yield(row)
 		})
-	}}
+	}
+	return s, err
 }
 
-func (f *tsv) each(limit int, yield func(line int, fields []string) error) error {
-	file, err := os.Open(f.path)
+// eachLine reads a file without a heading whose fields escape a tab as \t, a newline as \n and a backslash as \\. A name
+// that ends in .gz is decompressed.
+func eachLine(path string, limit int, yield func(line int, fields []string) error) error {
+	file, err := os.Open(path)
 	if err != nil {
-		return err
+		return fmt.Errorf("--input: %w", err)
 	}
 	defer file.Close()
 	var r io.Reader = file
-	if strings.HasSuffix(f.path, ".gz") {
+	if strings.HasSuffix(path, ".gz") {
 		if r, err = gzip.NewReader(file); err != nil {
-			return fmt.Errorf("%s: %w", f.path, err)
+			return fmt.Errorf("%s is not gzip: %w", path, err)
 		}
 	}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 16<<20)
 	unescape := strings.NewReplacer(`\\`, `\`, `\t`, "\t", `\n`, "\n", `\r`, "\r")
-	for line := 1; lines.Scan(); line++ {
-		if limit > 0 && line > limit {
-			return nil
-		}
+	for line := 1; (limit == 0 || line <= limit) && lines.Scan(); line++ {
 		fields := strings.Split(lines.Text(), "\t")
-		for i, s := range fields {
-			if strings.Contains(s, `\`) {
-				fields[i] = unescape.Replace(s)
-			}
+		for i, f := range fields {
+			fields[i] = unescape.Replace(f)
 		}
 		if err := yield(line, fields); err != nil {
 			return err
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("%s: %w", f.path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
