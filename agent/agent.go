@@ -112,7 +112,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, tally: tally{lines: make(map[ruleName]Line)}}
-	a.book, a.link, a.outbox = newBook(&a.opts), newLink(&a.opts), newOutbox(&a.opts)
+	a.book, a.link, a.outbox = newBook(&a.opts), newLink(&a.opts), &outbox{opts: &a.opts}
 	return a, nil
 }
 
@@ -139,11 +139,8 @@ func (a *Agent) open(ctx context.Context) error {
 	return nil
 }
 
-// The lanes that look after the rules.
-var (
-	localRules   = ruleName{"rules", "local"}
-	fetchedRules = ruleName{"rules", "fetched"}
-)
+// fetched names the lane that fetches the centre's rules, and the state that is their version.
+var fetched = ruleName{"rules", "fetched"}
 
 // Run keeps the point in step until ctx ends, then returns nil with every goroutine
 // joined. An error means that it could not begin: the local database did not answer, lacks
@@ -161,8 +158,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.claim.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the lanes end with ctx only
-	a.lane(localRules, nil).start(ctx, &wg, a.reload)
-	a.lane(fetchedRules, a.link.news).start(ctx, &wg, a.refresh)
+	a.lane(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
+	a.lane(fetched, a.link.news).start(ctx, &wg, a.refresh)
 	a.tend(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
@@ -204,8 +201,8 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []
 		l := a.lane(name, nil)
 		return []*lane{l.start(ctx, wg, l.download)}
 	case rule.Upload:
-		batches := newSignal()
-		reader, sender := &uploads{lane: a.lane(name, nil), batches: batches}, &uploads{lane: a.lane(name, batches)}
+		read, sent := newSignal(), newSignal()
+		reader, sender := &uploads{lane: a.lane(name, nil), read: read, sent: sent}, &uploads{lane: a.lane(name, read), sent: sent}
 		if a.once {
 			return []*lane{reader.start(ctx, wg, reader.round)}
 		}
@@ -240,7 +237,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.link.run(ctx, false)) })
-	if a.lane(fetchedRules, nil).run(ctx, a.refresh) == nil {
+	if a.lane(fetched, nil).run(ctx, a.refresh) == nil {
 		var lanes sync.WaitGroup
 		for name := range a.wanted() {
 			a.start(ctx, &lanes, name)

@@ -76,12 +76,12 @@ func (b *book) reload(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	fetched, err := loadFetched(ctx, b.opts.Store)
+	given, err := loadFetched(ctx, b.opts.Store)
 	if err != nil {
 		return err
 	}
 	entries := make(map[ruleName]entry)
-	for name, row := range choose(b.opts.Point, local, fetched) {
+	for name, row := range choose(b.opts.Point, local, given) {
 		if entries[name], err = b.compile(ctx, name, row); err != nil {
 			return err
 		}

@@ -35,9 +35,6 @@ func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err err
 	return list, err
 }
 
-// versionOf is where the version of the fetched rules is kept.
-var versionOf = ruleName{"rules", "*"}
-
 // refresh is the turn of the lane that follows the centre's rules: it fetches them if
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
@@ -49,7 +46,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	stored, err := loadState(ctx, a.opts.Store, versionOf)
+	stored, err := loadState(ctx, a.opts.Store, fetched)
 	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err
 	}
@@ -90,5 +87,5 @@ func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) 
 			return err
 		}
 	}
-	return saveState(ctx, tx, versionOf, []protocol.StateItem{{Name: "version", Value: int64(reply.Version)}})
+	return saveState(ctx, tx, fetched, []protocol.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }

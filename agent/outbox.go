@@ -45,11 +45,8 @@ type outbox struct {
 	mu      sync.Mutex
 	batches int
 	bytes   int64
-	full    bool          // said so in the log
-	freed   chan struct{} // closed and replaced when a batch is gone
+	full    bool // said so in the log
 }
-
-func newOutbox(o *Options) *outbox { return &outbox{opts: o, freed: make(chan struct{})} }
 
 // open counts what is there and makes the epoch if there is none.
 func (b *outbox) open(ctx context.Context) error {
@@ -215,17 +212,6 @@ func (b *outbox) count(batches int, bytes int64) {
 	defer b.mu.Unlock()
 	b.batches += batches
 	b.bytes += bytes
-	if batches < 0 {
-		close(b.freed)
-		b.freed = make(chan struct{})
-	}
-}
-
-// nextFreed is closed when the next batch is gone: there may be room, or a table be empty.
-func (b *outbox) nextFreed() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.freed
 }
 
 // depth adds to a line of the log what waits.

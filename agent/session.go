@@ -251,33 +251,28 @@ func (s *session) read() {
 	defer close(s.dead)
 	for s.err == nil {
 		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.keepalive()))
+		var m *protocol.Message
 		frame, err := next(s.frames)
 		if err == nil {
-			err = s.dispatch(frame)
+			m, err = s.wire.Receive(frame)
+		}
+		if err == nil && m != nil {
+			err = s.dispatch(m)
 		}
 		s.err = err
 	}
 }
 
-func (s *session) dispatch(frame []byte) error {
-	m, err := s.wire.Receive(frame)
-	if err != nil || m == nil {
-		return err
-	}
+// dispatch takes replies, and what the server says of its own accord. Replies to requests
+// that were given up are dropped.
+func (s *session) dispatch(m *protocol.Message) error {
 	if c, ok := s.pending.Load(m.RequestID); ok {
-		c := c.(*call)
 		select {
-		case c.replies <- m:
-		case <-c.gone:
+		case c.(*call).replies <- m:
+		case <-c.(*call).gone:
 		}
 		return nil
 	}
-	return s.unasked(m)
-}
-
-// unasked takes what the server says of its own accord, and answers to our pings.
-// Replies to requests that were given up are dropped.
-func (s *session) unasked(m *protocol.Message) error {
 	switch {
 	case m.Op == protocol.OpGoAway:
 		g, err := m.GoAway()

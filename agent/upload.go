@@ -16,7 +16,8 @@ import (
 // there to the server, or in a round of Once both in turn.
 type uploads struct {
 	*lane
-	batches   signal // raised when there are more in the outbox
+	read      signal // there are more batches in the outbox
+	sent      signal // there are less
 	unsettled *batch // done with; its removal is yet to be committed, or not known to have been
 }
 
@@ -34,29 +35,18 @@ func (u *uploads) round(ctx context.Context) (time.Duration, error) {
 	return 0, u.drain(ctx)
 }
 
-// collect is the turn of the reading lane: it ends when the rule is short.
-func (u *uploads) collect(ctx context.Context) (time.Duration, error) {
-	for {
-		freed := u.outbox.nextFreed()
-		more, err := u.fill(ctx)
-		if err != nil || !more {
-			return u.restOf(u.book.find(u.name).plan), err
-		}
-		select {
-		case <-freed:
-		case <-u.rules:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
+// collect is the turn of the reading lane: it ends when the rule is short, or when there is
+// no room; then batches of the table wait, and one that is sent may make some.
+func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
+	more, err := u.fill(ctx)
+	plan := u.book.find(u.name).plan
+	switch u.work = nil; {
+	case more:
+		u.work = u.sent
+	case plan != nil && !plan.Paged() && len(plan.UpdateState) == 0:
+		return u.opts.FullInterval, err
 	}
-}
-
-// restOf is how long a rule rests when it has nothing more to give.
-func (u *uploads) restOf(plan *rule.Plan) time.Duration {
-	if plan != nil && !plan.Paged() && len(plan.UpdateState) == 0 {
-		return u.opts.FullInterval
-	}
-	return u.opts.Interval
+	return u.opts.Interval, err
 }
 
 // fill reads page after page into the outbox, while there is room, until the rule is
@@ -122,7 +112,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		u.tally.add(u.name, 0, 0, len(pack.aside))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
-	u.batches.raise() // also after an error: it may have been committed all the same
+	u.read.raise() // also after an error: it may have been committed all the same
 	return page.More, err
 }
 
@@ -268,6 +258,7 @@ func (u *uploads) settled() {
 	x := u.unsettled
 	u.unsettled = nil
 	u.outbox.count(-1, -int64(len(x.payload)))
+	u.sent.raise()
 	if x.reply == nil {
 		u.tally.add(u.name, 0, 0, 1)
 		return
