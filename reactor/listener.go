@@ -63,7 +63,7 @@ func (ln *listener) bind(at netip.AddrPort) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			unix.Close(fd)
+			_ = unix.Close(fd) // err is the one to tell
 		}
 	}()
 	if family == unix.AF_INET6 {
@@ -94,7 +94,7 @@ func (ln *listener) bind(at netip.AddrPort) (err error) {
 
 func (ln *listener) close() {
 	if ln.fd >= 0 {
-		unix.Close(ln.fd)
+		_ = unix.Close(ln.fd) // the descriptor is gone whatever it says
 		ln.fd = -1
 	}
 	ln.ready = false
@@ -160,9 +160,9 @@ func (l *EventLoop) admit(ln *listener, fd int, remote netip.AddrPort) {
 	r := l.reactor
 	if err := r.door.enter(remote.Addr()); err != nil {
 		if len(ln.Refusal) > 0 {
-			unix.Write(fd, ln.Refusal)
+			_, _ = unix.Write(fd, ln.Refusal) // as much of it as there is room for
 		}
-		unix.Close(fd)
+		_ = unix.Close(fd) // the descriptor is gone whatever it says
 		l.opts.Observer.Refused(ln.index, err)
 		return
 	}

@@ -65,7 +65,7 @@ func (p *poller) add(fd int, k key) error {
 // not run over.
 func (p *poller) wake() {
 	one := [8]byte{1}
-	unix.Write(p.wakeup, one[:])
+	_, _ = unix.Write(p.wakeup, one[:]) // fails only when so many wait to be read that it is awake already
 }
 
 // poll takes what is ready without waiting. It keeps the processor (RawSyscall), which is cheaper for a call that

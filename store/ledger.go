@@ -106,7 +106,7 @@ func (c *conn) scan(ctx context.Context, q string, row func(v []any) error) erro
 	var texts arena
 	for {
 		err := rows.Next(dest)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return errors.Join(failed, rows.Close())
 		}
 		if err != nil {

@@ -135,7 +135,7 @@ func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
 	n := 0
 	dest, values := make([]driver.Value, len(cols)), make([]any, len(cols))
 	for {
-		if err := res.Next(dest); err == io.EOF {
+		if err := res.Next(dest); errors.Is(err, io.EOF) {
 			return n, res.Close()
 		} else if err != nil {
 			_ = res.Close() // err is the one to tell

@@ -23,7 +23,7 @@ func naughty(t testing.TB) []string {
 	t.Helper()
 	all := []string{"", " ", "'", `"`, "`", `\`, `\\'`, "''", "%", "%s", "%%s", "'%s'", "%(url)s", "%n%n", "?", ":vc", ":state.tx", "NULL", "None", "0", "-1", "1e400",
 		"'; DROP TABLE phrase; -- ", `\'; DROP TABLE phrase; -- `, "x' OR '1'='1", "') ON DUPLICATE KEY UPDATE vc = ('", "/*!50000 DROP TABLE phrase */", "-- upside", "\x00", "a\x00b",
-		"\x1a", "\r\n", "\n\r\n", "\t", "\u200b", "\ufeff", "‮", "ﷺ", "中文", "😀", "e\u0301", "\U0010ffff", "{'a': 1}", "u'x'", "datetime.datetime(2020, 1, 1)", "__import__('os')", "ÿ", "a ", strings.Repeat("'", 300)}
+		"\x1a", "\r\n", "\n\r\n", "\t", "\u200b", "\ufeff", "\u202e", "ﷺ", "中文", "😀", "e\u0301", "\U0010ffff", "{'a': 1}", "u'x'", "datetime.datetime(2020, 1, 1)", "__import__('os')", "ÿ", "a ", strings.Repeat("'", 300)}
 	path := sharedData(t, "naughty-strings.base64.txt")
 	if path == "" {
 		return all

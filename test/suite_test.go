@@ -141,7 +141,7 @@ func (s *suiteRun) insertRules(t *testing.T) (rows map[int]rule.Row, refused map
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	defer tx.Rollback() // after Commit it does nothing
 	rows, refused = map[int]rule.Row{}, map[int]error{}
 	for i := range s.suite.Rules {
 		row := map[string]any{"id": i + 1, "sync_table": "phishing_log", "sync_type": rule.Upload, "sync_user": rule.Server, "sync_point_no": pointName}
@@ -251,7 +251,7 @@ func (s *suiteRun) effect(t *testing.T, p *rule.Plan) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // it may have been committed
+	defer tx.Rollback() // it may have been committed
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	env := rule.Env{Point: pointName, Now: now, Until: now, Since: now.Add(-p.Period), Limit: 2}
 	var did []string
