@@ -117,7 +117,7 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 func withRemedy(err error) error {
 	var unsafe *store.UnsafeError
 	var refused *store.SQLError
-	remedy := ""
+	var remedy string
 	switch {
 	case errors.As(err, &unsafe):
 		remedy = "mend the settings, or start all the same with accept_unsafe_database = true (SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"

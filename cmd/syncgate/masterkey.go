@@ -60,7 +60,7 @@ func makeMasterKey(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) //nolint:errcheck // what may be left is a file that nobody reads
 	_, err = f.Write(key.Text())
 	// The key must survive whatever the keys it wraps survive.
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {

@@ -122,7 +122,7 @@ func (d *demo) pullThePlug(ctx context.Context, after int) error {
 	if err := s.cmd.Process.Kill(); err != nil {
 		return err
 	}
-	<-s.done // it says that it was killed
+	_ = <-s.done // it says that it was killed
 	d.server = nil
 	d.say("crash     server killed with -9 after %s rows were acknowledged", thousands(after))
 	began := time.Now()
