@@ -33,12 +33,8 @@ type Cipher struct {
 }
 
 // NewCipher makes a cipher that will seal or open at most limit records under key.
-func NewCipher(key [KeySize]byte, limit uint64) (*Cipher, error) {
-	aead, err := newGCM(key[:])
-	if err != nil {
-		return nil, err
-	}
-	return &Cipher{aead: aead, limit: limit}, nil
+func NewCipher(key [KeySize]byte, limit uint64) *Cipher {
+	return &Cipher{aead: newGCM(key), limit: limit}
 }
 
 // Count is the number of records sealed or opened so far.

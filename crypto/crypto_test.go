@@ -117,10 +117,7 @@ func TestBadMasterKey(t *testing.T) {
 // The first two records under a key of zeros, checked against the GCM vectors of the standard: case 14 of the GCM
 // specification has that key, nonce and plaintext.
 func TestCipherIsGCM(t *testing.T) {
-	c, err := NewCipher([32]byte{}, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := NewCipher([32]byte{}, 10)
 	box, err := c.Seal(nil, nil, make([]byte, 16))
 	if err != nil {
 		t.Fatal(err)
@@ -132,14 +129,8 @@ func TestCipherIsGCM(t *testing.T) {
 
 func TestCipherIsStrict(t *testing.T) {
 	pair := func() (seal, open *Cipher) {
-		a, err := NewCipher([32]byte{1}, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := NewCipher([32]byte{1}, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := NewCipher([32]byte{1}, 4)
+		b := NewCipher([32]byte{1}, 4)
 		return a, b
 	}
 	seal := func(c *Cipher, text string) []byte {
@@ -192,14 +183,8 @@ func TestCipherIsStrict(t *testing.T) {
 }
 
 func TestCipherInPlaceWithoutAllocating(t *testing.T) {
-	a, err := NewCipher([32]byte{1}, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := NewCipher([32]byte{1}, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := NewCipher([32]byte{1}, 1<<20)
+	b := NewCipher([32]byte{1}, 1<<20)
 	buf := append(make([]byte, 0, 100), "headerplaintext"...)
 	n := testing.AllocsPerRun(100, func() {
 		box, err := a.Seal(buf[:6], buf[:6], buf[6:15])

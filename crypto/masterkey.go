@@ -63,12 +63,8 @@ func newMasterKey(secret []byte) (*MasterKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("crypto: master key: %w", err)
 	}
-	aead, err := newGCM(sealKey)
-	if err != nil {
-		return nil, err
-	}
 	text := append(base64.StdEncoding.AppendEncode(nil, secret), '\n')
-	return &MasterKey{seal: aead, nonce: nonceKey, text: text}, nil
+	return &MasterKey{seal: newGCM([KeySize]byte(sealKey)), nonce: nonceKey, text: text}, nil
 }
 
 // Wrap seals k for storage, bound to its point and id: the bytes open under no other name. The nonce is an HMAC of name
@@ -109,14 +105,15 @@ func wrapName(point string, id uint32) []byte {
 	return append(binary.BigEndian.AppendUint32(name, id), point...)
 }
 
-func newGCM(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
+// newGCM can't fail: AES takes any key of 32 bytes, GCM any block of 16.
+func newGCM(key [KeySize]byte) cipher.AEAD {
+	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		return nil, fmt.Errorf("crypto: %w", err)
+		panic(err)
 	}
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
-		return nil, fmt.Errorf("crypto: %w", err)
+		panic(err)
 	}
-	return aead, nil
+	return aead
 }

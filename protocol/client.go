@@ -115,7 +115,7 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 }
 
 func (c *Client) receiveWelcome(body []byte) error {
-	if len(body) < welcomeMin {
+	if len(body) < noiseMin {
 		return errWelcome
 	}
 	payload, toServer, toClient, err := c.state.ReadMessage(nil, body)
@@ -126,12 +126,8 @@ func (c *Client) receiveWelcome(body []byte) error {
 	if err := decode(payload, &w); err != nil {
 		return err
 	}
-	r, err := newRecords(toServer.UnsafeKey(), toClient.UnsafeKey(), w.MaxFrame, c.opts.Clock())
-	if err != nil {
-		return err
-	}
 	c.first = c.RequestID()
-	c.welcome, c.records = w, r
+	c.welcome, c.records = w, newRecords(toServer.UnsafeKey(), toClient.UnsafeKey(), w.MaxFrame, c.opts.Clock())
 	return nil
 }
 

@@ -140,15 +140,10 @@ func (c *coder) note(key uint64, v *string) {
 }
 
 func clip(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) <= MaxText {
-		return s
+	if s = strings.ToValidUTF8(s, "?"); len(s) > MaxText {
+		s = strings.ToValidUTF8(s[:MaxText], "")
 	}
-	end := MaxText
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end]
+	return s
 }
 
 // list is an array of up to most elements, each of width items. More are not written.

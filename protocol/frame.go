@@ -72,10 +72,8 @@ func parseFrame(frame []byte) (frameType, []byte, error) {
 	return frameType(frame[4]), frame[headerSize:end], nil
 }
 
-func putHeader(dst []byte, typ frameType, length int) {
-	copy(dst, magic)
-	dst[4], dst[5], dst[6], dst[7] = byte(typ), 0, 0, 0
-	binary.BigEndian.PutUint32(dst[8:headerSize], uint32(length))
+func appendHeader(dst []byte, typ frameType, length int) []byte {
+	return binary.BigEndian.AppendUint32(append(append(dst, magic...), byte(typ), 0, 0, 0), uint32(length))
 }
 
 // appendTrailer ends a frame whose first byte is frame[0].
@@ -86,7 +84,6 @@ func appendTrailer(frame []byte) []byte {
 
 // plainFrame makes a whole frame around a body that is not a record.
 func plainFrame(typ frameType, body []byte) []byte {
-	frame := make([]byte, headerSize, FrameOverhead+len(body))
-	putHeader(frame, typ, len(body))
+	frame := appendHeader(make([]byte, 0, FrameOverhead+len(body)), typ, len(body))
 	return appendTrailer(append(frame, body...))
 }

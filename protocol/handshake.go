@@ -19,9 +19,7 @@ const (
 	maxPoint    = 64 // bytes of point_no
 	maxSoftware = 64 // bytes of software and server id
 
-	noisePublic = 32                                       // an ephemeral public key
-	helloMin    = 1 + 1 + 4 + noisePublic + cryptoOverhead // the shortest HELLO body
-	welcomeMin  = noisePublic + cryptoOverhead
+	noiseMin = 32 + cryptoOverhead // a noise message: an ephemeral public key and an empty payload
 )
 
 // rejectSize is the length of a REJECT's body: status u16 and retry-after u32 in ms.
@@ -53,17 +51,14 @@ func validPoint(point string) bool {
 
 // parseHello takes a HELLO body apart.
 func parseHello(body []byte) (point string, id uint32, message []byte, err error) {
-	if len(body) < helloMin || len(body) > HandshakeMax {
+	if len(body) < noiseMin {
 		return "", 0, nil, errHello
 	}
 	n := 1 + int(body[0])
-	if len(body) < n+helloMin-2 {
+	if len(body) < n+4+noiseMin || len(body) > HandshakeMax || !validPoint(string(body[1:n])) {
 		return "", 0, nil, errHello
 	}
-	if point = string(body[1:n]); !validPoint(point) {
-		return "", 0, nil, errHello
-	}
-	return point, binary.BigEndian.Uint32(body[n:]), body[n+4:], nil
+	return string(body[1:n]), binary.BigEndian.Uint32(body[n:]), body[n+4:], nil
 }
 
 // hello is the payload of noise message 1.

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -14,34 +15,28 @@ const legacyRetries = 100
 const legacyPoints = 1 << 16
 
 // legacyMemory remembers the tokens whose time is still inside the window, and the Python of each point.
-//
-// Tokens are kept by the window-long slot that their own time falls into. A request's time is known before its token is
-// looked up, so one map is asked, and a slot that has wholly left the window is dropped at once: at most four are kept.
 type legacyMemory struct {
 	window time.Duration
 	max    int
 
 	mu       sync.Mutex
-	slots    map[int64]map[[16]byte]legacySeen
-	tokens   int
+	tokens   map[[16]byte]legacySeen
+	sweep    time.Time // when tokens are next looked through for those that have left the window
 	dialects map[string]pyliteral.Dialect
 }
 
 type legacySeen struct {
 	text  [16]byte // of the SHA-256 of the whole text: the token covers Content and Time alone
+	at    time.Time
 	again int
 }
 
 func newLegacyMemory(window time.Duration, max int) *legacyMemory {
 	return &legacyMemory{
-		window:   window,
-		max:      max,
-		slots:    make(map[int64]map[[16]byte]legacySeen),
-		dialects: make(map[string]pyliteral.Dialect),
+		window: window, max: max,
+		tokens: make(map[[16]byte]legacySeen), dialects: make(map[string]pyliteral.Dialect),
 	}
 }
-
-func (m *legacyMemory) slot(t time.Time) int64 { return t.UnixNano() / int64(m.window) }
 
 // admit enters a token whose time at is inside the window now. One that is there is errLegacyReplay, unless it may come
 // again and its text is the same to the byte. When the memory is full nothing new is admitted: forgetting would let a
@@ -49,31 +44,22 @@ func (m *legacyMemory) slot(t time.Time) int64 { return t.UnixNano() / int64(m.w
 func (m *legacyMemory) admit(token, text [16]byte, at, now time.Time, mayRepeat bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	oldest := m.slot(now.Add(-m.window))
-	for s, tokens := range m.slots {
-		if s < oldest {
-			m.tokens -= len(tokens)
-			delete(m.slots, s)
-		}
+	if !now.Before(m.sweep) {
+		maps.DeleteFunc(m.tokens, func(_ [16]byte, s legacySeen) bool { return now.Sub(s.at) > m.window })
+		m.sweep = now.Add(m.window)
 	}
-	tokens := m.slots[m.slot(at)]
-	if seen, known := tokens[token]; known {
-		if !mayRepeat || seen.text != text || seen.again >= legacyRetries {
-			return errLegacyReplay
-		}
-		seen.again++
-		tokens[token] = seen
-		return nil
-	}
-	if m.tokens >= m.max {
+	seen, known := m.tokens[token]
+	switch {
+	case !known && len(m.tokens) >= m.max:
 		return errLegacyFull
+	case !known:
+		seen = legacySeen{text: text, at: at}
+	case !mayRepeat || seen.text != text || seen.again >= legacyRetries:
+		return errLegacyReplay
+	default:
+		seen.again++
 	}
-	if tokens == nil {
-		tokens = make(map[[16]byte]legacySeen)
-		m.slots[m.slot(at)] = tokens
-	}
-	tokens[token] = legacySeen{text: text}
-	m.tokens++
+	m.tokens[token] = seen
 	return nil
 }
 

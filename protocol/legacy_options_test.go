@@ -53,7 +53,7 @@ func TestLegacyWords(t *testing.T) {
 		StatusRuleBroken: "Server_config_Error", StatusRequestMismatch: "Client_Data_Pack_Error", StatusRequestIDReused: "Client_Data_Pack_Error",
 		StatusTooLarge: "Client_Data_Pack_Error", StatusBusy: "Server_DB_Error", StatusDBUnavailable: "Server_DB_Error", StatusInternal: "Server_DB_Error",
 	} {
-		if got := n.word(s); got != want {
+		if got := n[s.Info().word]; got != want {
 			t.Errorf("%v is %s, want %s", s, got, want)
 		}
 	}

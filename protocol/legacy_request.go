@@ -160,12 +160,9 @@ func legacyEchoed(in *pyliteral.Node, name string) pyliteral.Value {
 // parseLegacyTime reads YYYY-MM-DD hh:mm:ss.ffffff, which Python prints without the fraction when it is 0.
 func parseLegacyTime(s string, zone *time.Location) (time.Time, error) {
 	const layout = "2006-01-02 15:04:05"
-	if len(s) != len(layout) && len(s) != len(layout)+len(".000000") {
-		return time.Time{}, fmt.Errorf("%w: %.32q is no time", errLegacyTime, s)
-	}
 	t, err := time.ParseInLocation(layout, s, zone)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %w", errLegacyTime, err)
+	if err != nil || len(s) != len(layout) && len(s) != len(layout)+len(".000000") {
+		return time.Time{}, fmt.Errorf("%w: %.32q is no time", errLegacyTime, s)
 	}
 	return t, nil
 }

@@ -30,12 +30,11 @@ func fromLegacy(v pyliteral.Value) (value any, ok bool) {
 		}
 		return x.String(), true
 	case pyliteral.Str, pyliteral.Unicode:
-		// Bytes where it is not UTF-8: MySQL then takes it for a binary column, and refuses the row for another.
-		if s, _ := pyliteral.Text(x); utf8.ValidString(s) {
-			return s, true
-		}
 		s, _ := pyliteral.Text(x)
-		return []byte(s), true
+		if !utf8.ValidString(s) {
+			return []byte(s), true // MySQL takes it for a binary column, and refuses the row for another
+		}
+		return s, true
 	case pyliteral.Bytes:
 		return []byte(x), true
 	case pyliteral.Decimal:

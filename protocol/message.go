@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"math"
 )
 
 // Op says what a message asks for or answers. A reply carries the op of its request.
@@ -125,17 +124,14 @@ func (m *Message) Table() string {
 		return b.Table
 	}
 	// All that may stand before a table's end; no more is looked at.
-	d := decoder{buf: m.Payload[:min(len(m.Payload), 32+MaxName)]}
-	if d.expect(majorMap, "a map") == 0 {
-		return ""
+	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), 32+MaxName)]}, reading: true}
+	c.entries = c.expect(majorMap, "a map")
+	table := ""
+	switch m.Op {
+	case OpUpload:
+		c.text(2, &table, MaxName)
+	case OpDownload:
+		c.text(1, &table, MaxName)
 	}
-	key := d.uint(math.MaxUint64)
-	if m.Op == OpUpload && key == 1 {
-		d.uint(math.MaxUint64)
-		key = d.uint(math.MaxUint64)
-	}
-	if m.Op == OpUpload && key == 2 || m.Op == OpDownload && key == 1 {
-		return d.text(MaxName)
-	}
-	return ""
+	return table
 }

@@ -34,16 +34,11 @@ type records struct {
 	expires    time.Time
 }
 
-func newRecords(sendKey, recvKey [crypto.KeySize]byte, max int, now time.Time) (*records, error) {
-	send, err := crypto.NewCipher(sendKey, recordLimit)
-	if err != nil {
-		return nil, err
+func newRecords(sendKey, recvKey [crypto.KeySize]byte, max int, now time.Time) *records {
+	return &records{
+		send: crypto.NewCipher(sendKey, recordLimit), recv: crypto.NewCipher(recvKey, recordLimit),
+		max: max, expires: now.Add(SessionLifetime),
 	}
-	recv, err := crypto.NewCipher(recvKey, recordLimit)
-	if err != nil {
-		return nil, err
-	}
-	return &records{send: send, recv: recv, max: max, expires: now.Add(SessionLifetime)}, nil
 }
 
 func (r *records) expired(now time.Time) bool {
@@ -70,7 +65,7 @@ func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	if length > r.max {
 		return nil, ErrTooLarge
 	}
-	putHeader(b, frameData, length)
+	appendHeader(b[:0], frameData, length)
 	b[12], b[13] = byte(m.Op), m.Flags
 	binary.BigEndian.PutUint16(b[14:], uint16(m.Status))
 	copy(b[16:], m.RequestID[:])

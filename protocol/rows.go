@@ -23,7 +23,7 @@ type RowEncoder struct {
 	asText  []bool // of the columns
 	values  []byte // encoded rows of this part
 	count   int    // values in them
-	total   uint64
+	total   uint64 // rows since the encoder was made or Last was called
 	payload []byte
 }
 
@@ -75,9 +75,6 @@ const maxHeads = 1 + 1 + 5
 
 // Rows is the number of rows since the last part.
 func (e *RowEncoder) Rows() int { return e.count / max(1, len(e.asText)) }
-
-// Total is the number of rows since the encoder was made or Last was called.
-func (e *RowEncoder) Total() uint64 { return e.total }
 
 // Part finishes a part of the reply to request id, with FlagMore. The message stands in the encoder's buffer: it is to
 // be sent before the encoder is used again.

@@ -31,8 +31,8 @@ func TestRowEncoderWritesTheSamePayload(t *testing.T) {
 			}
 			want.Values = append(want.Values, "http://x", []byte{1, 2, 3, 4}, int64(i))
 		}
-		if e.Rows() != rows || e.Total() != uint64(rows) {
-			t.Fatalf("%d rows, total %d", e.Rows(), e.Total())
+		if e.Rows() != rows || e.total != uint64(rows) {
+			t.Fatalf("%d rows, total %d", e.Rows(), e.total)
 		}
 		estimate := e.Len()
 		m, err := e.Last(MakeRequestID(1, 2), want.State, true)

@@ -57,10 +57,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 	setDefault(&o.SourceBurst, 100)
 	granted := Welcome{Version: Version, MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive, ServerID: o.ServerID}
 	payload, err := encode(nil, &granted)
-	if err == nil {
-		err = decode(payload, new(Welcome))
-	}
-	if err != nil || o.Keepalive%time.Second != 0 {
+	if err != nil || decode(payload, new(Welcome)) != nil || o.Keepalive%time.Second != 0 {
 		return nil, fmt.Errorf("protocol: server: a limit is out of its bounds: %+v", granted)
 	}
 	if o.RejectDelay < 0 || o.HandshakeRate < 0 || o.SourceRate < 0 || o.HandshakeBurst < 1 || o.SourceBurst < 1 {
@@ -248,12 +245,8 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now)
-	if err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
-	s.records = r
+	s.records = newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now)
 	s.mu.Unlock()
 	s.point, s.keyID, s.hello = point, id, h
 	return plainFrame(frameWelcome, reply), nil

@@ -310,7 +310,7 @@ func (p *pair) must(m *Message) []byte {
 // raw seals any plaintext as the client.
 func (p *pair) raw(plain []byte) []byte {
 	f := make([]byte, headerSize, headerSize+len(plain)+cryptoOverhead+trailerSize)
-	putHeader(f, frameData, len(plain)+cryptoOverhead)
+	appendHeader(f[:0], frameData, len(plain)+cryptoOverhead)
 	f, err := p.client.records.send.Seal(f, f[:headerSize], plain)
 	if err != nil {
 		panic(err)
@@ -390,10 +390,7 @@ func TestExpired(t *testing.T) {
 
 // All the records a session may have, then the reserve for what is in flight, then no more.
 func TestRecordLimit(t *testing.T) {
-	c, err := crypto.NewCipher([32]byte{}, recordLimit)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := crypto.NewCipher([32]byte{}, recordLimit)
 	r := records{send: c, recv: c, max: DefaultMaxFrame, expires: testEpoch.Add(time.Hour)}
 	box := make([]byte, 0, 16)
 	for i := range uint64(recordLimit) {

@@ -56,6 +56,8 @@ type StatusInfo struct {
 	Meaning string
 	Remedy  string
 	Retry   bool // the same request may be sent again and may then succeed
+
+	word string // the seed-era wire's for it, by default
 }
 
 // String is SG and four digits, the form in which people meet a status: SG0104.
@@ -64,15 +66,16 @@ func (s Status) String() string { return fmt.Sprintf("SG%04d", uint16(s)) }
 //go:embed statuses.tsv
 var statuses string
 
-// catalogue reads statuses.tsv, a line a status in order of number: number, name, whether to try again, meaning, remedy.
+// catalogue reads statuses.tsv, a line a status in order of number: number, name, whether to try again, the seed era's
+// word, meaning, remedy.
 var catalogue = sync.OnceValue(func() (all []StatusInfo) {
 	for line := range strings.Lines(statuses) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		n, err := strconv.ParseUint(f[0], 10, 16)
-		if err != nil || len(f) != 5 {
+		if err != nil || len(f) != 6 {
 			panic("protocol: statuses.tsv: " + line)
 		}
-		all = append(all, StatusInfo{Status(n), f[1], f[3], f[4], f[2] == "yes"})
+		all = append(all, StatusInfo{Status(n), f[1], f[4], f[5], f[2] == "yes", f[3]})
 	}
 	return all
 })
@@ -90,7 +93,7 @@ func (s Status) Info() StatusInfo {
 		}
 	}
 	return StatusInfo{s, unknown, "This version does not know the number.",
-		"Look it up in the documents of the peer's version; the lower bound of its hundred says the area.", false}
+		"Look it up in the documents of the peer's version; the lower bound of its hundred says the area.", false, "Server_DB_Error"}
 }
 
 // Errors of this package. Each is a number of the catalogue, found with StatusOf; callers test with errors.Is.
