@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"strconv"
+	"strings"
 )
 
 // Append appends exactly what the dialect's repr prints for v. A dict is
@@ -52,6 +53,9 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 
 // appendScalar appends the values that both Pythons print alike, and timedelta.
 func appendScalar(dst []byte, v Value, d Dialect) ([]byte, error) {
+	if t, ok := v.(interface{ valid() bool }); ok && !t.valid() {
+		return dst, fmt.Errorf("%w: no such date, time or timedelta", ErrValue)
+	}
 	switch x := v.(type) {
 	case nil:
 		return append(dst, "None"...), nil
@@ -66,7 +70,7 @@ func appendScalar(dst []byte, v Value, d Dialect) ([]byte, error) {
 		if math.IsInf(x, 0) || math.IsNaN(x) {
 			return dst, fmt.Errorf("%w: a float that is not finite", ErrValue)
 		}
-		return appendFloat(dst, x, -1), nil
+		return appendFloat(dst, x, -1, 16), nil
 	case Decimal:
 		s, ok := canonicalDecimal(string(x))
 		if !ok {
@@ -74,24 +78,12 @@ func appendScalar(dst []byte, v Value, d Dialect) ([]byte, error) {
 		}
 		return append(append(append(dst, "Decimal('"...), s...), "')"...), nil
 	case DateTime:
-		if !x.valid() {
-			return dst, fmt.Errorf("%w: no such date or time", ErrValue)
-		}
 		return appendCall(dst, "datetime", 5, x.Year, x.Month, x.Day, x.Hour, x.Minute, x.Second, x.Microsecond), nil
 	case Date:
-		if !x.valid() {
-			return dst, fmt.Errorf("%w: no such date", ErrValue)
-		}
 		return appendCall(dst, "date", 3, x.Year, x.Month, x.Day), nil
 	case Time:
-		if !x.valid() {
-			return dst, fmt.Errorf("%w: no such time", ErrValue)
-		}
 		return appendCall(dst, "time", 2, x.Hour, x.Minute, x.Second, x.Microsecond), nil
 	case TimeDelta:
-		if !x.valid() {
-			return dst, fmt.Errorf("%w: a timedelta out of its normal form", ErrValue)
-		}
 		return appendTimeDelta(dst, x, d), nil
 	}
 	return dst, fmt.Errorf("%w: Go type %T", ErrValue, v)
@@ -156,82 +148,48 @@ func appendTimeDelta(dst []byte, x TimeDelta, d Dialect) []byte {
 	if d <= Python36 {
 		return appendCall(dst, "timedelta", 1, x.Days, x.Seconds, x.Microseconds)
 	}
-	dst = append(dst, "datetime.timedelta("...)
-	first := true
+	var parts []string
 	for i, n := range [...]int{x.Days, x.Seconds, x.Microseconds} {
-		if n == 0 {
-			continue
+		if n != 0 {
+			parts = append(parts, fmt.Sprintf("%s=%d", timedeltaParts[i], n))
 		}
-		if !first {
-			dst = append(dst, ", "...)
-		}
-		first = false
-		dst = append(dst, [...]string{"days=", "seconds=", "microseconds="}[i]...)
-		dst = strconv.AppendInt(dst, int64(n), 10)
 	}
-	if first {
-		dst = append(dst, '0')
+	if parts == nil {
+		parts = []string{"0"}
 	}
-	return append(dst, ')')
+	return append(dst, "datetime.timedelta("+strings.Join(parts, ", ")+")"...)
 }
 
-// appendFloat appends the shortest digits that read back as f when digits is
-// -1, as repr does; otherwise so many, less zeros at the end, as Python 2's str
-// does with 12.
-func appendFloat(dst []byte, f float64, digits int) []byte {
-	var buf [32]byte
-	most := 16 // the exponent from which digits are written with one
-	if digits > 0 {
-		most, digits = digits-1, digits-1
+// appendFloat appends f with so many digits behind the first, or with the fewest that
+// read back as f when digits is -1; with an exponent from 1e-5 down and from 1e(most) up.
+func appendFloat(dst []byte, f float64, digits, most int) []byte {
+	trim := func(s string) string {
+		if strings.Contains(s, ".") {
+			return strings.TrimRight(strings.TrimRight(s, "0"), ".")
+		}
+		return s
 	}
-	s := strconv.AppendFloat(buf[:0], f, 'e', digits, 64)
-	if s[0] == '-' {
-		dst, s = append(dst, '-'), s[1:]
-	}
-	e := len(s) - 1
-	for s[e] != 'e' {
-		e--
-	}
-	exp, _ := strconv.Atoi(string(s[e+1:]))
-	mant := append([]byte{s[0]}, s[min(2, e):e]...)
-	for len(mant) > 1 && mant[len(mant)-1] == '0' {
-		mant = mant[:len(mant)-1]
-	}
+	mantissa, e, _ := strings.Cut(strconv.FormatFloat(f, 'e', digits, 64), "e")
+	exp, _ := strconv.Atoi(e)
 	if exp < -4 || exp >= most {
-		dst = append(dst, mant[0])
-		if len(mant) > 1 {
-			dst = append(append(dst, '.'), mant[1:]...)
-		}
-		return append(dst, s[e:]...)
+		return append(dst, trim(mantissa)+"e"+e...)
 	}
-	for i := min(exp, 0); i < max(len(mant), exp+2); i++ {
-		switch {
-		case i < 0 || i >= len(mant):
-			dst = append(dst, '0')
-		default:
-			dst = append(dst, mant[i])
-		}
-		if i-min(exp, 0) == max(exp, 0) {
-			dst = append(dst, '.')
-		}
+	if digits >= 0 {
+		digits -= exp
+	}
+	s := trim(strconv.FormatFloat(f, 'f', digits, 64))
+	if dst = append(dst, s...); !strings.Contains(s, ".") {
+		dst = append(dst, ".0"...)
 	}
 	return dst
 }
-
-const hexDigits = "0123456789abcdef"
 
 // appendQuote appends the quote that Python chooses and returns it: the double
 // one when there is a single one inside and no double one.
 func appendQuote(dst []byte, s string) ([]byte, byte) {
 	quote := byte('\'')
-	for i := range len(s) {
-		if s[i] == '"' {
-			quote = '\''
-			break
-		}
-		if s[i] == '\'' {
-			quote = '"'
-		}
+	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
+		quote = '"'
 	}
 	return append(dst, quote), quote
 }
@@ -248,9 +206,18 @@ func appendASCII(dst []byte, c, quote byte) []byte {
 	case c == '\r':
 		return append(dst, `\r`...)
 	case c < ' ' || c == 0x7f:
-		return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+		return appendHex(dst, 'x', 2, rune(c))
 	}
 	return append(dst, c)
+}
+
+// appendHex appends an escape of so many digits.
+func appendHex(dst []byte, letter byte, digits int, r rune) []byte {
+	dst = append(dst, '\\', letter)
+	for digits--; digits >= 0; digits-- {
+		dst = append(dst, "0123456789abcdef"[r>>(4*digits)&15])
+	}
+	return dst
 }
 
 func appendBytes(dst []byte, s string) []byte {
@@ -259,7 +226,7 @@ func appendBytes(dst []byte, s string) []byte {
 		if c := s[i]; c < 0x80 {
 			dst = appendASCII(dst, c, quote)
 		} else {
-			dst = append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+			dst = appendHex(dst, 'x', 2, rune(c))
 		}
 	}
 	return append(dst, quote)
@@ -269,29 +236,21 @@ func appendText(dst []byte, s string, d Dialect) ([]byte, error) {
 	dst, quote := appendQuote(dst, s)
 	for len(s) > 0 {
 		r, n, ok := decodeRune(s)
-		if !ok {
-			return dst, fmt.Errorf("%w: text that is not UTF-8", ErrValue)
-		}
 		switch {
+		case !ok:
+			return dst, fmt.Errorf("%w: text that is not UTF-8", ErrValue)
 		case r < 0x80:
 			dst = appendASCII(dst, byte(r), quote)
 		case d != Python2 && printable(r, d):
 			dst = append(dst, s[:n]...)
 		case r <= 0xff:
-			dst = append(dst, '\\', 'x', hexDigits[r>>4], hexDigits[r&15])
+			dst = appendHex(dst, 'x', 2, r)
 		case r <= 0xffff:
-			dst = appendHex(append(dst, `\u`...), r, 12)
+			dst = appendHex(dst, 'u', 4, r)
 		default:
-			dst = appendHex(append(dst, `\U`...), r, 28)
+			dst = appendHex(dst, 'U', 8, r)
 		}
 		s = s[n:]
 	}
 	return append(dst, quote), nil
-}
-
-func appendHex(dst []byte, r rune, shift int) []byte {
-	for ; shift >= 0; shift -= 4 {
-		dst = append(dst, hexDigits[r>>shift&15])
-	}
-	return dst
 }

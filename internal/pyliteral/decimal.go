@@ -1,6 +1,7 @@
 package pyliteral
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -9,9 +10,9 @@ import (
 // it: the to-scientific-string conversion of the General Decimal Arithmetic
 // Specification. 0.0000001 becomes 1E-7, and 0.0000000000 becomes 0E-10.
 func canonicalDecimal(s string) (string, bool) {
-	rest, neg := strings.CutPrefix(s, "-")
-	if !neg {
-		rest = strings.TrimPrefix(rest, "+")
+	rest, sign := strings.TrimPrefix(s, "+"), ""
+	if strings.HasPrefix(s, "-") {
+		rest, sign = s[1:], "-"
 	}
 	exp := 0
 	if i := strings.IndexAny(rest, "eE"); i >= 0 {
@@ -30,33 +31,16 @@ func canonicalDecimal(s string) (string, bool) {
 	if digits = strings.TrimLeft(digits, "0"); digits == "" {
 		digits = "0"
 	}
-	var b strings.Builder
-	if neg {
-		b.WriteByte('-')
-	}
 	point := len(digits) + exp // digits before the decimal point
 	switch {
+	case (exp > 0 || point < -5) && len(digits) > 1:
+		return fmt.Sprintf("%s%s.%sE%+d", sign, digits[:1], digits[1:], point-1), true
 	case exp > 0 || point < -5:
-		b.WriteString(digits[:1])
-		if len(digits) > 1 {
-			b.WriteByte('.')
-			b.WriteString(digits[1:])
-		}
-		b.WriteByte('E')
-		if point > 0 {
-			b.WriteByte('+')
-		}
-		b.WriteString(strconv.Itoa(point - 1))
+		return fmt.Sprintf("%s%sE%+d", sign, digits, point-1), true
 	case exp == 0:
-		b.WriteString(digits)
+		return sign + digits, true
 	case point > 0:
-		b.WriteString(digits[:point])
-		b.WriteByte('.')
-		b.WriteString(digits[point:])
-	default:
-		b.WriteString("0.")
-		b.WriteString(strings.Repeat("0", -point))
-		b.WriteString(digits)
+		return sign + digits[:point] + "." + digits[point:], true
 	}
-	return b.String(), true
+	return sign + "0." + strings.Repeat("0", -point) + digits, true
 }

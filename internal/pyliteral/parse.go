@@ -3,6 +3,7 @@ package pyliteral
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -164,51 +165,34 @@ func (p *parser) peek() byte {
 // top reads the whole source: a value, or values with commas between them,
 // which Python reads as a tuple.
 func (p *parser) top(n *Node) error {
-	if p.peek() == 0 && p.pos == len(p.src) {
+	if p.ended() {
 		return p.fail(p.pos, "nothing here")
 	}
-	if err := p.value(n); err != nil {
-		return err
-	}
-	if p.peek() == ',' {
-		p.pos++
-		first := *n
-		*n = Node{Start: first.Start}
-		p.spans = p.lim.Spans == AllSpans
-		if p.spans {
-			n.Items = []Node{first}
-		}
-		p.push(first.Value)
-		if err := p.elements(n, 0, 0); err != nil {
-			return err
-		}
-		n.Value, n.End = Tuple(p.take(0)), p.pos
-	}
-	if p.peek() != 0 || p.pos < len(p.src) {
-		return p.stray()
-	}
-	return nil
+	n.Start = p.pos
+	return p.sequence(n, 0)
 }
 
+// ended reports whether nothing but space is left.
+func (p *parser) ended() bool { return p.peek() == 0 && p.pos == len(p.src) }
+
 // value reads one value into n.
-func (p *parser) value(n *Node) error {
+func (p *parser) value(n *Node) (err error) {
 	c := p.peek()
 	n.Start = p.pos
-	var err error
 	switch {
-	case c == '(' || c == '[' || c == '{':
-		return p.container(n, c)
-	case c == '\'' || c == '"':
+	case c == '(':
+		return p.container(n, ')')
+	case c == '[':
+		return p.container(n, ']')
+	case c == '{':
+		return p.container(n, '}')
+	case p.stringBegins():
 		n.Value, err = p.text()
 	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
 		n.Value, err = p.number()
 	case isName(c):
-		if p.prefix() > 0 {
-			n.Value, err = p.text()
-			break
-		}
 		n.Value, err = p.name()
-	case c == 0 && p.pos == len(p.src):
+	case p.ended():
 		return p.fail(p.pos, "a value is missing at the end")
 	default:
 		return p.fail(p.pos, "%s can't begin a value", p.show())
@@ -217,125 +201,87 @@ func (p *parser) value(n *Node) error {
 	return err
 }
 
-// container reads what c opens. A value in parentheses alone is itself.
-func (p *parser) container(n *Node, c byte) error {
+// container reads from an opening bracket to the closing one.
+func (p *parser) container(n *Node, close byte) error {
 	if p.depth++; p.depth > p.lim.Depth {
 		return p.fail(p.pos, "nested deeper than %d", p.lim.Depth)
 	}
 	outer := p.spans
-	p.spans = outer && (c == '{' || p.lim.Spans == AllSpans)
-	defer func() { p.depth, p.spans = p.depth-1, outer }()
-	base := p.left
+	p.spans = outer && (close == '}' || p.lim.Spans == AllSpans)
 	p.pos++
-	switch c {
-	case '{':
-		return p.pairs(n, base)
-	case '(':
-		return p.paren(n, base)
-	}
-	if err := p.elements(n, ']', 0); err != nil {
-		return err
-	}
-	n.Value, n.End = List(p.take(base)), p.pos
-	return nil
+	err := p.sequence(n, close)
+	p.depth, p.spans = p.depth-1, outer
+	return err
 }
 
-func (p *parser) paren(n *Node, base int) error {
-	if p.peek() == ')' {
-		p.pos++
-		n.Value, n.End = Tuple{}, p.pos
-		return nil
-	}
-	var first Node
-	if err := p.value(&first); err != nil {
-		return err
-	}
-	switch p.peek() {
-	case ')':
-		p.pos++
-		*n = first
-		return nil
-	case ',':
-		p.pos++
-	default:
-		return p.stray()
-	}
-	if p.spans {
-		n.Items = []Node{first}
-	}
-	p.push(first.Value)
-	if err := p.elements(n, ')', 0); err != nil {
-		return err
-	}
-	n.Value, n.End = Tuple(p.take(base)), p.pos
-	return nil
-}
-
-// elements reads values up to the closing byte and pushes them; close 0 is the
-// end of the source. colon is ':' where each second value follows a colon.
-func (p *parser) elements(n *Node, close, colon byte) error {
+// sequence reads values up to the closing byte, or up to the end where that is 0. A
+// value alone in parentheses, or alone at the top, is itself.
+func (p *parser) sequence(n *Node, close byte) error {
+	base, keep := p.left, p.spans && (close != 0 || p.lim.Spans == AllSpans)
+	closed := func() bool { return p.peek() == close && (close != 0 || p.pos == len(p.src)) }
 	var e Node // outside the loop it stays on the stack
-	for i := 0; ; i++ {
-		if c := p.peek(); c == close && (c != 0 || p.pos == len(p.src)) && (colon == 0 || i%2 == 0) {
-			if c != 0 {
-				p.pos++
-			}
-			return nil
-		}
-		if colon != 0 && i == 2*MaxDict {
+	count, comma := 0, false
+	for ; !closed() || close == '}' && count%2 == 1; count++ {
+		key := close == '}' && count%2 == 0
+		if count == 2*MaxDict && key {
 			return p.fail(n.Start, "a dict of more than %d pairs", MaxDict)
 		}
 		e = Node{}
 		if err := p.value(&e); err != nil {
 			return err
 		}
-		if p.spans {
+		if key && !hashable(e.Value) {
+			return p.fail(e.Start, "a list or dict can't be a key")
+		}
+		if keep {
 			n.Items = append(n.Items, e)
 		}
-		if colon != 0 && i%2 == 0 {
-			if err := p.key(e); err != nil {
-				return err
-			}
-		}
 		p.push(e.Value)
-		switch c := p.peek(); {
-		case colon != 0 && i%2 == 0:
-			if c != colon {
-				if c == ',' || c == close {
-					return p.fail(p.pos, "a set is not accepted, and this key of a dict has no value")
-				}
-				return p.stray()
-			}
+		c := p.peek()
+		switch comma = c == ','; {
+		case key && c == ':' || !key && comma:
 			p.pos++
-		case c == ',':
-			p.pos++
-		case c != close:
+		case key && (comma || closed()):
+			return p.fail(p.pos, "a set is not accepted, and this key of a dict has no value")
+		case key || !closed():
 			return p.stray()
 		}
 	}
-}
-
-func (p *parser) key(e Node) error {
-	if !hashable(e.Value) {
-		return p.fail(e.Start, "a list or dict can't be a key")
+	if close != 0 {
+		p.pos++
 	}
-	return nil
-}
-
-func (p *parser) pairs(n *Node, base int) error {
-	if err := p.elements(n, '}', ':'); err != nil {
-		return err
-	}
-	kv := p.take(base)
-	for i := 2; i < len(kv); i += 2 {
-		for j := 0; j < i; j += 2 {
-			if sameKey(kv[i], kv[j]) {
-				return p.fail(n.Start, "this dict has a key twice")
-			}
+	values := p.take(base)
+	n.End = p.pos
+	switch {
+	case close == '}':
+		n.Value = &Dict{kv: values}
+		if twice(values) {
+			return p.fail(n.Start, "this dict has a key twice")
 		}
+	case close == ']':
+		n.Value = List(values)
+	case count == 1 && !comma:
+		*n = e
+	default:
+		n.Value = Tuple(values)
 	}
-	n.Value, n.End = &Dict{kv: kv}, p.pos
 	return nil
+}
+
+// twice reports whether two keys of a dict are the same to Python.
+func twice(kv []Value) bool {
+	if len(kv) <= 2 {
+		return false
+	}
+	var keys []string
+	for i := 0; i < len(kv); i += 2 {
+		key, _ := keyOf(kv[i])
+		if slices.Contains(keys, key) {
+			return true
+		}
+		keys = append(keys, key)
+	}
+	return false
 }
 
 // stray reports what stands where a comma or closing bracket should.

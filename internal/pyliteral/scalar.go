@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"math"
 	"math/big"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // maxDigits is CPython's own bound for an integer in decimal; reading one takes
@@ -14,19 +16,20 @@ const maxDigits = 4300
 // number reads an int, long or float in decimal, with its sign.
 func (p *parser) number() (Value, error) {
 	start := p.pos
-	if c := p.src[p.pos]; c == '-' || c == '+' {
+	if p.at('-') || p.at('+') {
 		p.pos++
 	}
-	whole := p.digits()
-	float := false
-	if p.at('.') {
-		float = true
+	digits, float := p.digits(), p.at('.')
+	if float {
 		p.pos++
-		if whole+p.digits() == 0 {
-			return nil, p.fail(start, "a number without digits")
-		}
-	} else if whole == 0 {
-		return nil, p.fail(start, "%s makes an expression, not a literal: write the value out", p.src[start:start+1])
+		digits += p.digits()
+	}
+	bad := func(format string, args ...any) (Value, error) { return nil, p.fail(start, format, args...) }
+	switch {
+	case digits == 0 && float:
+		return bad("a number without digits")
+	case digits == 0:
+		return bad("%s makes an expression, not a literal: write the value out", p.src[start:start+1])
 	}
 	if p.at('e') || p.at('E') {
 		float = true
@@ -35,28 +38,31 @@ func (p *parser) number() (Value, error) {
 			p.pos++
 		}
 		if p.digits() == 0 {
-			return nil, p.fail(start, "an exponent without digits")
+			return bad("an exponent without digits")
 		}
 	}
-	text := string(bytes.TrimPrefix(p.src[start:min(p.pos, start+maxDigits+2)], []byte{'+'}))
 	if p.pos-start > maxDigits+1 {
-		return nil, p.fail(start, "a number of more than %d digits", maxDigits)
+		return bad("a number of more than %d digits", maxDigits)
 	}
-	if float {
-		return p.float(start, text)
-	}
-	if d := bytes.TrimLeft([]byte(text), "-"); len(d) > 1 && d[0] == '0' && len(bytes.Trim(d, "0")) > 0 {
-		return nil, p.fail(start, "a leading 0 (octal in Python 2, an error in Python 3): write the number in decimal")
-	}
-	long := p.at('L') || p.at('l')
+	text := string(bytes.TrimPrefix(p.src[start:p.pos], []byte{'+'}))
+	long := !float && (p.at('L') || p.at('l'))
 	if long {
-		if p.lim.Dialect != Python2 {
-			return nil, p.fail(start, "a long (1L) is Python 2's alone")
-		}
 		p.pos++
 	}
-	if p.pos < len(p.src) && isName(p.src[p.pos]) {
-		return nil, p.fail(start, "%s after a number: write it in decimal", p.show())
+	digit := strings.TrimLeft(text, "-")
+	switch {
+	case p.pos < len(p.src) && isName(p.src[p.pos]):
+		return bad("%s after a number: write it in decimal", p.show())
+	case long && p.lim.Dialect != Python2:
+		return bad("a long (1L) is Python 2's alone")
+	case float:
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return bad("a float out of range")
+		}
+		return f, nil
+	case digit[0] == '0' && strings.Trim(digit, "0") != "":
+		return bad("a leading 0 (octal in Python 2, an error in Python 3): write the number in decimal")
 	}
 	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
 		if long {
@@ -66,17 +72,6 @@ func (p *parser) number() (Value, error) {
 	}
 	b, _ := new(big.Int).SetString(text, 10)
 	return b, nil
-}
-
-func (p *parser) float(start int, text string) (Value, error) {
-	if p.pos < len(p.src) && isName(p.src[p.pos]) {
-		return nil, p.fail(start, "%s after a number", p.show())
-	}
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsInf(f, 0) {
-		return nil, p.fail(start, "a float out of range")
-	}
-	return f, nil
 }
 
 func (p *parser) at(c byte) bool { return p.pos < len(p.src) && p.src[p.pos] == c }
@@ -97,20 +92,17 @@ func (p *parser) name() (Value, error) {
 		p.pos++
 	}
 	word := p.src[start:p.pos]
-	switch w := string(word); {
-	case p.lim.JSON && w == "null":
-		return nil, nil
-	case p.lim.JSON && (w == "true" || w == "false"):
-		return w == "true", nil
+	names := [...]string{"None", "True", "False"}
+	if p.lim.JSON {
+		names = [...]string{"null", "true", "false"}
 	}
 	switch string(word) {
-	case "None":
+	case names[0]:
 		return nil, nil
-	case "True":
-		return true, nil
-	case "False":
-		return false, nil
-	case "Decimal", "datetime.datetime", "datetime.date", "datetime.time", "datetime.timedelta":
+	case names[1], names[2]:
+		return string(word) == names[1], nil
+	}
+	if _, ok := calls[string(word)]; ok {
 		return p.call(start, string(word))
 	}
 	if p.at('\'') || p.at('"') {
@@ -187,71 +179,48 @@ func (p *parser) arg(what string) (a arg, err error) {
 	return a, err
 }
 
+// calls are the constructors by name, with how many parts they take.
+var calls = map[string]struct {
+	least, most int
+	make        func(n [7]int) interface{ valid() bool }
+}{
+	"Decimal": {1, 1, nil},
+	"datetime.datetime": {3, 7, func(n [7]int) interface{ valid() bool } {
+		return DateTime{n[0], n[1], n[2], n[3], n[4], n[5], n[6]}
+	}},
+	"datetime.date":      {3, 3, func(n [7]int) interface{ valid() bool } { return Date{n[0], n[1], n[2]} }},
+	"datetime.time":      {0, 4, func(n [7]int) interface{ valid() bool } { return Time{n[0], n[1], n[2], n[3]} }},
+	"datetime.timedelta": {0, 3, func(n [7]int) interface{ valid() bool } { return TimeDelta{n[0], n[1], n[2]} }},
+}
+
+var timedeltaParts = []string{"days", "seconds", "microseconds"}
+
 // construct makes the value of a call, ok false when Python would not, or would
-// print it otherwise.
-func construct(what string, args []arg) (Value, bool) {
+// print it otherwise: parts stand in order, and none without a name behind one with.
+func construct(what string, args []arg) (v Value, ok bool) {
+	call := calls[what]
+	if len(args) < call.least || len(args) > call.most {
+		return nil, false
+	}
 	if what == "Decimal" {
-		if len(args) != 1 {
-			return nil, false
-		}
 		s, _ := Text(args[0].value)
 		d, ok := canonicalDecimal(s)
 		return Decimal(d), ok
 	}
 	var n [7]int
-	for i, a := range args {
-		v, ok := a.value.(int64)
-		if !ok || v < math.MinInt32 || v > math.MaxInt32 {
-			return nil, false
-		}
-		if a.word != "" {
-			if i = timedeltaPart(a.word); i < 0 {
-				return nil, false
-			}
-		}
-		n[i] = int(v)
-	}
-	switch what {
-	case "datetime.datetime":
-		v := DateTime{n[0], n[1], n[2], n[3], n[4], n[5], n[6]}
-		return v, len(args) >= 3 && v.valid()
-	case "datetime.date":
-		v := Date{n[0], n[1], n[2]}
-		return v, len(args) == 3 && v.valid()
-	case "datetime.time":
-		v := Time{n[0], n[1], n[2], n[3]}
-		return v, len(args) <= 4 && v.valid()
-	}
-	v := TimeDelta{n[0], n[1], n[2]}
-	return v, len(args) <= 3 && v.valid() && distinct(args)
-}
-
-func timedeltaPart(word string) int {
-	switch word {
-	case "days":
-		return 0
-	case "seconds":
-		return 1
-	case "microseconds":
-		return 2
-	}
-	return -1
-}
-
-// distinct reports whether no part was given twice and none without a name
-// follows one with.
-func distinct(args []arg) bool {
 	last, named := -1, false
 	for i, a := range args {
 		if a.word != "" {
-			i, named = timedeltaPart(a.word), true
+			i, named = slices.Index(timedeltaParts, a.word), true
 		} else if named {
-			return false
+			return nil, false
 		}
-		if i <= last {
-			return false
+		v, ok := a.value.(int64)
+		if !ok || i <= last || v < math.MinInt32 || v > math.MaxInt32 {
+			return nil, false
 		}
-		last = i
+		n[i], last = int(v), i
 	}
-	return true
+	made := call.make(n)
+	return made, made.valid()
 }

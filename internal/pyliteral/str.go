@@ -37,7 +37,7 @@ func AppendStr(dst []byte, v Value, d Dialect) ([]byte, error) {
 	switch x := v.(type) {
 	case float64:
 		if d == Python2 && !math.IsInf(x, 0) && !math.IsNaN(x) {
-			return appendFloat(dst, x, 12), nil
+			return appendFloat(dst, x, 11, 11), nil
 		}
 	case Decimal:
 		if s, ok := canonicalDecimal(string(x)); ok {
@@ -46,46 +46,31 @@ func AppendStr(dst []byte, v Value, d Dialect) ([]byte, error) {
 	case Date:
 		return appendDay(dst, x), nil
 	case Time:
-		return appendClock(dst, 2, x.Hour, x.Minute, x.Second, x.Microsecond), nil
+		return appendClock(dst, "%02d", x), nil
 	case DateTime:
-		return appendClock(append(appendDay(dst, x.Date()), ' '), 2, x.Hour, x.Minute, x.Second, x.Microsecond), nil
+		return appendClock(append(appendDay(dst, x.Date()), ' '), "%02d", x.Time()), nil
 	case TimeDelta:
-		if x.Days != 0 {
-			dst = append(strconv.AppendInt(dst, int64(x.Days), 10), " day"...)
-			if x.Days != 1 && x.Days != -1 {
-				dst = append(dst, 's')
-			}
-			dst = append(dst, ", "...)
+		switch x.Days {
+		case 0:
+		case 1, -1:
+			dst = fmt.Appendf(dst, "%d day, ", x.Days)
+		default:
+			dst = fmt.Appendf(dst, "%d days, ", x.Days)
 		}
-		return appendClock(dst, 1, x.Seconds/3600, x.Seconds/60%60, x.Seconds%60, x.Microseconds), nil
+		return appendClock(dst, "%d", Time{x.Seconds / 3600, x.Seconds / 60 % 60, x.Seconds % 60, x.Microseconds}), nil
 	}
 	return Append(dst, v, d)
 }
 
 func appendDay(dst []byte, d Date) []byte {
-	dst = append(appendPadded(dst, d.Year, 4), '-')
-	dst = append(appendPadded(dst, d.Month, 2), '-')
-	return appendPadded(dst, d.Day, 2)
+	return fmt.Appendf(dst, "%04d-%02d-%02d", d.Year, d.Month, d.Day)
 }
 
 // appendClock appends a time of day, the microseconds only where there are any.
-func appendClock(dst []byte, hourDigits, h, m, s, us int) []byte {
-	dst = append(appendPadded(dst, h, hourDigits), ':')
-	dst = append(appendPadded(dst, m, 2), ':')
-	dst = appendPadded(dst, s, 2)
-	if us != 0 {
-		dst = appendPadded(append(dst, '.'), us, 6)
+func appendClock(dst []byte, hour string, t Time) []byte {
+	dst = fmt.Appendf(dst, hour+":%02d:%02d", t.Hour, t.Minute, t.Second)
+	if t.Microsecond != 0 {
+		dst = fmt.Appendf(dst, ".%06d", t.Microsecond)
 	}
 	return dst
-}
-
-// appendPadded appends n, which is not negative, with zeros before it up to so many digits.
-func appendPadded(dst []byte, n, digits int) []byte {
-	for least := 10; digits > 1; digits-- {
-		if n < least {
-			dst = append(dst, '0')
-		}
-		least *= 10
-	}
-	return strconv.AppendInt(dst, int64(n), 10)
 }

@@ -3,6 +3,8 @@ package pyliteral
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -11,59 +13,49 @@ type strKind struct {
 	u, b, raw bool
 }
 
-// prefix returns the length of the string prefix at pos, 0 when there is none:
-// u, b, r, br, rb in either case, directly before a quote.
-func (p *parser) prefix() int {
-	for n := 0; n < 3 && p.pos+n < len(p.src); n++ {
-		switch c := p.src[p.pos+n]; c {
-		case '\'', '"':
-			return n
-		case 'u', 'U', 'b', 'B', 'r', 'R':
-		default:
-			return 0
-		}
+// prefix returns the length of the letters at pos that may stand before a quote, and
+// whether there is one.
+func (p *parser) prefix() (n int, quote bool) {
+	for n < 2 && p.pos+n < len(p.src) && bytes.IndexByte([]byte("uUbBrR"), p.src[p.pos+n]) >= 0 {
+		n++
 	}
-	return 0
+	rest := p.src[p.pos+n:]
+	return n, len(rest) > 0 && (rest[0] == '\'' || rest[0] == '"')
+}
+
+// stringBegins reports whether a string begins at pos: u, b, r, br or rb in either
+// case, directly before a quote.
+func (p *parser) stringBegins() bool {
+	_, quote := p.prefix()
+	return quote
 }
 
 // text reads a string and those that follow it directly, which Python joins.
 func (p *parser) text() (Value, error) {
 	start := p.pos
 	body, kind, err := p.one()
-	if err != nil {
-		return nil, err
-	}
-	var joined []byte
-	for {
-		end := p.pos
-		c := p.peek()
-		if c != '\'' && c != '"' && (!isName(c) || p.prefix() == 0) {
-			p.pos = end
-			break
-		}
+	end := p.pos
+	for joined := false; err == nil && p.peek() != 0 && p.stringBegins(); end = p.pos {
 		at := p.pos
-		next, k, err := p.one()
-		if err != nil {
-			return nil, err
+		var next []byte
+		var k strKind
+		if next, k, err = p.one(); err == nil && k.b != kind.b {
+			err = p.fail(at, "bytes and text can't be joined")
 		}
-		if k.b != kind.b {
-			return nil, p.fail(at, "bytes and text can't be joined")
+		if !joined {
+			body, joined = bytes.Clone(body), true
 		}
-		if joined == nil {
-			joined = bytes.Clone(body)
-		}
-		joined = append(joined, next...)
+		body = append(body, next...)
 		kind.u = kind.u || k.u
 	}
-	if joined != nil {
-		body = joined
-	}
-	if !kind.b && (kind.u || p.lim.Dialect != Python2) && !validText(body) {
-		return nil, p.fail(start, "this text is not UTF-8")
-	}
+	p.pos = end // not behind the space
 	switch {
+	case err != nil:
+		return nil, err
 	case kind.b:
 		return Bytes(body), nil
+	case (kind.u || p.lim.Dialect != Python2) && !validText(body):
+		return nil, p.fail(start, "this text is not UTF-8")
 	case kind.u && p.lim.Dialect == Python2:
 		return Unicode(body), nil
 	}
@@ -73,18 +65,10 @@ func (p *parser) text() (Value, error) {
 // one reads one string with its prefix. The bytes may be those of src.
 func (p *parser) one() ([]byte, strKind, error) {
 	start := p.pos
-	var k strKind
-	n := p.prefix()
-	for _, c := range p.src[p.pos : p.pos+n] {
-		switch c | 0x20 {
-		case 'u':
-			k.u = true
-		case 'b':
-			k.b = true
-		case 'r':
-			k.raw = true
-		}
-	}
+	n, _ := p.prefix()
+	prefix := bytes.ToLower(p.src[p.pos : p.pos+n])
+	has := func(c byte) bool { return bytes.IndexByte(prefix, c) >= 0 }
+	k := strKind{u: has('u'), b: has('b'), raw: has('r')}
 	if n == 2 && !(k.raw && k.b) { // ur'…' of Python 2 is raw only in part
 		return nil, k, p.fail(start, "%s is no prefix of a string", p.show())
 	}
@@ -97,18 +81,20 @@ func (p *parser) one() ([]byte, strKind, error) {
 	body := p.pos
 	plain := true // no escape and no line end to translate
 	for ; p.pos < len(p.src); p.pos++ {
-		switch c := p.src[p.pos]; {
-		case c == 0:
-			return nil, k, p.fail(p.pos, "a NUL byte")
-		case c == '\\':
-			p.pos++
+		c := p.src[p.pos]
+		if c == '\\' {
 			plain = false
-			if p.at(0) {
-				return nil, k, p.fail(p.pos, "a NUL byte")
-			}
-			if bytes.HasPrefix(p.src[p.pos:], []byte("\r\n")) {
+			if p.pos++; bytes.HasPrefix(p.src[p.pos:], []byte("\r\n")) {
 				p.pos++
 			}
+			if !p.at(0) {
+				continue
+			}
+			c = 0
+		}
+		switch {
+		case c == 0:
+			return nil, k, p.fail(p.pos, "a NUL byte")
 		case c == '\r' || c == '\n':
 			if len(quote) == 1 {
 				return nil, k, p.fail(start, "this string does not end on its line")
@@ -119,26 +105,25 @@ func (p *parser) one() ([]byte, strKind, error) {
 		case c == quote[0] && bytes.HasPrefix(p.src[p.pos:], quote):
 			text := p.src[body:p.pos]
 			p.pos += len(quote)
+			var err error
 			if p.lim.JSON {
-				return p.json(start, k)
+				text, err = p.json(start)
+			} else if !plain {
+				text, err = p.unescape(text, body, k)
 			}
-			if plain {
-				return text, k, nil
-			}
-			text, err := p.unescape(text, body, k)
 			return text, k, err
 		}
 	}
 	return nil, k, p.fail(start, "this string does not end")
 }
 
-// json reads the string of JSON that began at start.
-func (p *parser) json(start int, k strKind) ([]byte, strKind, error) {
+// json is the value of the string of JSON from start to pos.
+func (p *parser) json(start int) ([]byte, error) {
 	var s string
 	if err := json.Unmarshal(p.src[start:p.pos], &s); err != nil {
-		return nil, k, p.fail(start, "no string of JSON")
+		return nil, p.fail(start, "no string of JSON")
 	}
-	return []byte(s), k, nil
+	return []byte(s), nil
 }
 
 // unescape returns the value of a string body that began at offset at.
@@ -194,75 +179,38 @@ const (
 // escape reads what follows a backslash and tells its length. \N{…} is
 // refused: Python alone has the table of names.
 func escape(s []byte, wide bool) (r rune, n int, ok bool) {
-	switch c := s[0]; c {
-	case '\n':
-		return lineJoin, 1, true
-	case '\r':
-		if len(s) > 1 && s[1] == '\n' {
+	c := s[0]
+	if i := strings.IndexByte(`\'"abfnrtv`, c); i >= 0 {
+		return rune("\\'\"\a\b\f\n\r\t\v"[i]), 1, true
+	}
+	switch {
+	case c == '\n' || c == '\r':
+		if len(s) > 1 && c == '\r' && s[1] == '\n' {
 			return lineJoin, 2, true
 		}
 		return lineJoin, 1, true
-	case '\\', '\'', '"':
-		return rune(c), 1, true
-	case 'a':
-		return '\a', 1, true
-	case 'b':
-		return '\b', 1, true
-	case 'f':
-		return '\f', 1, true
-	case 'n':
-		return '\n', 1, true
-	case 'r':
-		return '\r', 1, true
-	case 't':
-		return '\t', 1, true
-	case 'v':
-		return '\v', 1, true
-	case '0', '1', '2', '3', '4', '5', '6', '7':
+	case c >= '0' && c <= '7':
 		for n < 3 && n < len(s) && s[n] >= '0' && s[n] <= '7' {
 			r = r<<3 | rune(s[n]-'0')
 			n++
 		}
 		return r, n, true
-	case 'x':
+	case c == 'x':
 		return hexEscape(s, 2)
-	case 'u', 'U', 'N':
-		if !wide {
-			return notEscape, 0, true
-		}
-		if c == 'N' {
-			return 0, 0, false
-		}
-		if c == 'u' {
-			return hexEscape(s, 4)
-		}
+	case c == 'u' && wide:
+		return hexEscape(s, 4)
+	case c == 'U' && wide:
 		return hexEscape(s, 8)
 	}
-	return notEscape, 0, true
+	return notEscape, 0, c != 'N' || !wide
 }
 
 func hexEscape(s []byte, digits int) (rune, int, bool) {
 	if len(s) < 1+digits {
 		return 0, 0, false
 	}
-	v, ok := hexValue(s[1 : 1+digits])
-	return rune(v), 1 + digits, ok && v <= utf8.MaxRune
-}
-
-func hexValue(s []byte) (v uint32, ok bool) {
-	for _, c := range s {
-		d := c - '0'
-		switch {
-		case c >= 'a' && c <= 'f':
-			d = c - 'a' + 10
-		case c >= 'A' && c <= 'F':
-			d = c - 'A' + 10
-		case c < '0' || c > '9':
-			return 0, false
-		}
-		v = v<<4 | uint32(d)
-	}
-	return v, true
+	v, err := strconv.ParseUint(string(s[1:1+digits]), 16, 32)
+	return rune(v), 1 + digits, err == nil && v <= utf8.MaxRune
 }
 
 // appendRune is utf8.AppendRune that keeps surrogates, which Python's text may

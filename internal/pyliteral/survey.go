@@ -1,6 +1,9 @@
 package pyliteral
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+)
 
 // survey walks over a source without reading it: it counts what could be
 // values, so that Parse allocates once and refuses too many before it
@@ -89,7 +92,7 @@ func (s *surveyed) escape(b []byte) {
 	case b[0] == 'u' || b[0] == 'U':
 		s.python3 = true
 	case b[0] == 'x' && len(b) > 2:
-		if v, ok := hexValue(b[1:3]); ok && v > 0xa0 && v != 0xad {
+		if v, err := strconv.ParseUint(string(b[1:3]), 16, 8); err == nil && v > 0xa0 && v != 0xad {
 			s.python2 = true
 		}
 	}

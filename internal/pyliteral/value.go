@@ -3,8 +3,10 @@ package pyliteral
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
+	"strconv"
 )
 
 // Dialect says whose literals are meant. Those of the Python 3 versions differ
@@ -147,67 +149,45 @@ var ErrValue = errors.New("pyliteral: value has no literal")
 // MaxDict is the number of pairs that one dict may have.
 const MaxDict = 128
 
-// hashable reports whether Python accepts v as a key.
 func hashable(v Value) bool {
-	switch t := v.(type) {
-	case List, *Dict:
-		return false
-	case Tuple:
-		for _, e := range t {
-			if !hashable(e) {
-				return false
-			}
-		}
-	}
-	return true
+	_, ok := keyOf(v)
+	return ok
 }
 
-// sameKey reports whether Python takes two keys for one: 1, 1L, 1.0 and True
-// are the same key, and so are 'a' and u'a'.
-func sameKey(a, b Value) bool {
-	if s, ok := Text(a); ok {
-		t, ok := Text(b)
-		return ok && s == t
-	}
-	switch x := a.(type) {
-	case Tuple:
-		y, ok := b.(Tuple)
-		if !ok || len(x) != len(y) {
-			return false
-		}
-		for i := range x {
-			if !sameKey(x[i], y[i]) {
-				return false
-			}
-		}
-		return true
+// keyOf is the same text for values that Python takes for one key: 1, 1L, 1.0 and
+// True are, and so are 'a' and u'a'. ok is false for what Python can't hash.
+func keyOf(v Value) (key string, ok bool) {
+	switch x := v.(type) {
 	case List, *Dict:
-		return false
-	case *big.Int:
-		y, ok := b.(*big.Int)
-		return ok && x.Cmp(y) == 0
-	}
-	switch b.(type) {
-	case Tuple, List, *Dict:
-		return false
-	}
-	return plainKey(a) == plainKey(b)
-}
-
-// plainKey maps the numbers that Python holds equal to one Go value.
-func plainKey(v Value) Value {
-	switch n := v.(type) {
+		return "", false
+	case Str:
+		return "'" + string(x), true
+	case Unicode:
+		return "'" + string(x), true
+	case Tuple:
+		for _, e := range x {
+			k, ok := keyOf(e)
+			if !ok {
+				return "", false
+			}
+			key += fmt.Sprintf("%q,", k)
+		}
+		return "(" + key, true
 	case bool:
-		if n {
-			return int64(1)
+		if x {
+			return "1", true
 		}
-		return int64(0)
-	case Long:
-		return int64(n)
+		return "0", true
 	case float64:
-		if i := int64(n); n > -1<<53 && n < 1<<53 && float64(i) == n {
-			return i
+		if x == math.Trunc(x) && math.Abs(x) < 1<<53 {
+			return strconv.FormatInt(int64(x), 10), true
 		}
+	case int64:
+		return strconv.FormatInt(x, 10), true
+	case Long:
+		return strconv.FormatInt(int64(x), 10), true
+	case *big.Int:
+		return x.String(), true
 	}
-	return v
+	return fmt.Sprintf("%T %v", v, v), true
 }
