@@ -33,97 +33,118 @@ var brokenEdits = []struct{ column, text, says string }{
 	{"sync_operation_type", "upsert", "SG0115 sync_operation_type"},
 }
 
+// editing is a DBA at work on the rules of a few tables, to each of which a point uploads.
+type editing struct {
+	*world
+	tables []string
+	point  *modernClient
+	rows   int64
+}
+
+// goodRule is one that leaves a mark in every row.
+func goodRule(table, mark string) string {
+	return fmt.Sprintf("-- downside: insert\ninsert into %s (id, url) values (:id, concat(:url, '%s'))", table, mark)
+}
+
+// applied is what the url of a row has become on its way into a table.
+func (e *editing) applied(table string) string {
+	e.t.Helper()
+	e.rows++
+	status, reply := e.point.upload(table, protocol.Rows{Columns: []string{"id", "url"}, Values: []any{e.rows, "u"}})
+	if status != protocol.StatusOK || reply.Applied != 1 {
+		e.t.Fatalf("%s: %v %+v", table, status, reply)
+	}
+	return text(e.t, e.world, "SELECT url FROM "+table+" WHERE id = ?", e.rows)
+}
+
+// live edits a good rule and waits until it is in force.
+func (e *editing) live(table, mark string) {
+	e.t.Helper()
+	edited := time.Now()
+	must(e.t, e.centre, "UPDATE sync_control SET sync_sql = ? WHERE sync_table = ?", goodRule(table, mark), table)
+	for e.applied(table) != "u"+mark {
+		if time.Since(edited) > inForce {
+			e.t.Fatalf("the edit is not in force after %v", time.Since(edited))
+		}
+	}
+	e.t.Logf("in force after %v", time.Since(edited).Round(time.Millisecond))
+}
+
 // A DBA edits rules with SQL while points upload. Each edit is in force soon, and a broken one leaves its rule as it was
 // and everybody else alone.
 func TestEditsByAnySQLClient(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.enrol(pointName)
-	good := func(mark string) string {
-		return "-- downside: insert\ninsert into %s (id, url) values (:id, concat(:url, '" + mark + "'))"
-	}
-	var tables []string
+	e := &editing{world: newWorld(t)}
+	e.enrol(pointName)
 	for i := range len(brokenEdits) + 1 { // the last one's rule is never broken
 		name := fmt.Sprint("edited", i)
-		tables = append(tables, name)
-		must(t, w.centre, "CREATE TABLE "+name+" (id BIGINT PRIMARY KEY, url VARCHAR(190))")
-		w.rule("server", "upload", name, fmt.Sprintf(good("!"), name), "sync_field", "id, url")
+		e.tables = append(e.tables, name)
+		must(t, e.centre, "CREATE TABLE "+name+" (id BIGINT PRIMARY KEY, url VARCHAR(190))")
+		e.rule("server", "upload", name, goodRule(name, "!"), "sync_field", "id, url")
 	}
-	neighbour := tables[len(brokenEdits)]
-	w.env = append(w.env, "SYNCGATE_ADMIN_LISTEN=127.0.0.1:0")
-	server := w.serve()
-	c, err := w.dialModern(pointName)
-	if err != nil {
+	neighbour := e.tables[len(brokenEdits)]
+	e.env = append(e.env, "SYNCGATE_ADMIN_LISTEN=127.0.0.1:0")
+	server := e.serve()
+	page, _ := server.waitLog("status page")["address"].(string)
+	var err error
+	if e.point, err = e.dialModern(pointName); err != nil {
 		t.Fatal(err)
 	}
-	id := int64(0)
-	// applied is what a row's url has become on its way into a table.
-	applied := func(table string) string {
-		t.Helper()
-		id++
-		status, reply := c.upload(table, protocol.Rows{Columns: []string{"id", "url"}, Values: []any{id, "u"}})
-		if status != protocol.StatusOK || reply.Applied != 1 {
-			t.Fatalf("%s: %v %+v", table, status, reply)
-		}
-		return text(t, w, "SELECT url FROM "+table+" WHERE id = ?", id)
-	}
-	live := func(mark string) {
-		t.Helper()
-		edited := time.Now()
-		must(t, w.centre, "UPDATE sync_control SET sync_sql = ? WHERE sync_table = ?", fmt.Sprintf(good(mark), neighbour), neighbour)
-		for applied(neighbour) != "u"+mark {
-			if time.Since(edited) > inForce {
-				t.Fatalf("the edit is not in force after %v", time.Since(edited))
-			}
-		}
-		t.Logf("in force after %v", time.Since(edited).Round(time.Millisecond))
-	}
-	for _, table := range tables {
-		if got := applied(table); got != "u!" {
+	for _, table := range e.tables {
+		if got := e.applied(table); got != "u!" {
 			t.Fatalf("%s has %q", table, got)
 		}
 	}
-	live("?")
+	e.live(neighbour, "?")
+	e.breakAll(server)
+	metric(t, page, fmt.Sprintf(`syncgate_rules{state="stale"} %d`, len(brokenEdits)))
+	metric(t, page, `syncgate_rules{state="ok"} 1`)
+	e.live(neighbour, ";") // a neighbour's edit is taken up as ever
+	e.mendAll()
+	metric(t, page, `syncgate_rules{state="stale"} 0`)
+}
 
+// breakAll makes the broken edits. The view and the log tell of each, and the last good version goes on.
+func (e *editing) breakAll(server *process) {
+	e.t.Helper()
 	for i, edit := range brokenEdits {
 		value := edit.text
 		if edit.column == "sync_sql" {
-			value = fmt.Sprintf(edit.text, tables[i])
+			value = fmt.Sprintf(edit.text, e.tables[i])
 		}
-		must(t, w.centre, "UPDATE sync_control SET "+edit.column+" = ? WHERE sync_table = ?", value, tables[i])
+		must(e.t, e.centre, "UPDATE sync_control SET "+edit.column+" = ? WHERE sync_table = ?", value, e.tables[i])
 	}
-	eventually(t, w.centre, len(brokenEdits), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'stale'")
+	eventually(e.t, e.centre, len(brokenEdits), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'stale'")
 	for i, edit := range brokenEdits {
-		says := text(t, w, `SELECT CONCAT_WS(' ', error_code, error_column, error_section, CONCAT(error_line, ':', error_position))
-			FROM sync_control_status WHERE sync_table = ? AND error_text <> ''`, tables[i])
+		says := text(e.t, e.world, `SELECT CONCAT_WS(' ', error_code, error_column, error_section, CONCAT(error_line, ':', error_position))
+			FROM sync_control_status WHERE sync_table = ? AND error_text <> ''`, e.tables[i])
 		if !strings.HasPrefix(says, edit.says) {
-			t.Errorf("of %q the view says %q, want %q", edit.text, says, edit.says)
+			e.t.Errorf("of %q the view says %q, want %q", edit.text, says, edit.says)
 		}
 		code, _, _ := strings.Cut(edit.says, " ")
 		server.waitLine(func(line map[string]any) bool {
 			problem, _ := line["problem"].(string)
-			return line["table"] == tables[i] && line["code"] == code && line["state"] == "stale" && strings.Contains(problem, edit.column)
+			return line["table"] == e.tables[i] && line["code"] == code && line["state"] == "stale" && strings.Contains(problem, edit.column)
 		})
-		if got := applied(tables[i]); got != "u!" { // the last good version
-			t.Errorf("%s has %q after a broken edit", tables[i], got)
+		if got := e.applied(e.tables[i]); got != "u!" {
+			e.t.Errorf("%s has %q after a broken edit", e.tables[i], got)
 		}
 	}
-	page, _ := server.waitLog("status page")["address"].(string)
-	metric(t, page, fmt.Sprintf(`syncgate_rules{state="stale"} %d`, len(brokenEdits)))
-	metric(t, page, `syncgate_rules{state="ok"} 1`)
-	live(";") // a neighbour's edit is taken up as ever
+}
 
+// mendAll puts right what breakAll broke: the edits are in force, and nothing is said of them any more.
+func (e *editing) mendAll() {
+	e.t.Helper()
 	for i := range brokenEdits {
-		must(t, w.centre, "UPDATE sync_control SET sync_sql = ?, sync_field = 'id, url', sync_operation_type = NULL WHERE sync_table = ?", fmt.Sprintf(good("."), tables[i]), tables[i])
+		must(e.t, e.centre, "UPDATE sync_control SET sync_sql = ?, sync_field = 'id, url', sync_operation_type = NULL WHERE sync_table = ?", goodRule(e.tables[i], "."), e.tables[i])
 	}
-	eventually(t, w.centre, len(tables), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'ok' AND error_code IS NULL AND error_line IS NULL AND error_text IS NULL")
-	metric(t, page, `syncgate_rules{state="stale"} 0`)
+	eventually(e.t, e.centre, len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'ok' AND error_code IS NULL AND error_line IS NULL AND error_text IS NULL")
 	for i := range brokenEdits {
-		if got := applied(tables[i]); got != "u." {
-			t.Errorf("%s has %q after it was mended", tables[i], got)
+		if got := e.applied(e.tables[i]); got != "u." {
+			e.t.Errorf("%s has %q after it was mended", e.tables[i], got)
 		}
 	}
-	eventually(t, w.centre, len(tables), "SELECT COUNT(*) FROM sync_control_status WHERE runs >= 2 AND rows_moved = runs AND failures = 0 AND last_run_at IS NOT NULL")
+	eventually(e.t, e.centre, len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE runs >= 2 AND rows_moved = runs AND failures = 0 AND last_run_at IS NOT NULL")
 }
 
 // The point's own rules are edited at the centre: the agent that runs hears of it.
