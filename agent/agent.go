@@ -116,9 +116,6 @@ func New(o Options) (*Agent, error) {
 	return a, nil
 }
 
-// errLocal says that the agent could not begin for want of its database.
-var errLocal = errors.New("local database")
-
 // open claims the database and reads the rules and the outbox. The claim is to be
 // released also after an error.
 func (a *Agent) open(ctx context.Context) error {
@@ -133,7 +130,7 @@ func (a *Agent) open(ctx context.Context) error {
 		err = a.outbox.open(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errLocal, err)
+		return fmt.Errorf("local database: %w", err)
 	}
 	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).Int("rules", len(a.book.names())).Msg("agent starts")
 	return nil
@@ -244,14 +241,16 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		}
 		lanes.Wait()
 	}
-	err := context.Cause(ctx) // if ctx has ended, all the rules have failed for this one reason
+	errs := []error{context.Cause(ctx)} // if ctx has ended, all the rules have failed for this one reason
 	cancel(nil)
 	wg.Wait()
 	report := a.Report()
-	if err == nil {
-		err = report.err()
+	for _, l := range report {
+		if errs[0] == nil && l.Err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: %w", l.Type, l.Table, l.Err))
+		}
 	}
-	return report, err
+	return report, errors.Join(errs...)
 }
 
 // Report is what has moved so far. It may be called at any time.

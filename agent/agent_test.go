@@ -324,7 +324,7 @@ func TestKilled(t *testing.T) {
 			t.Errorf("close: %v", err)
 		}
 		cancel()
-		if err := <-done; err != nil && !errors.Is(err, errLocal) {
+		if err := <-done; err != nil && !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("Run: %v", err)
 		}
 		c.cut()

@@ -26,10 +26,11 @@
 // deleted, while the server works, which keeps the server busy all the time; tables do
 // not wait for each other. A batch that is refused for good (no rule, fields that do not
 // fit) stays, is named in the log, and is tried again after a while or as soon as the
-// server's rules change; the other tables go on.
+// server's rules change; the other tables go on, also when the outbox is full.
 //
-// The parts: link owns the connection and lends it to whoever has a request; session is
-// one connection's life; book is the rules in force; outbox, collector, uploader and
-// downloader are the boxes of the picture; claim keeps a second agent off the database;
-// Agent wires and joins them.
+// The parts: a lane does one thing again and again, such as reading a table into the
+// outbox, sending its batches, downloading a table, or looking after the rules; link owns
+// the connection and lends it to whichever lane has a request; session is one connection's
+// life; book is the rules in force; outbox is the box of the picture; claim keeps a second
+// agent off the database; Agent starts and joins them.
 package agent

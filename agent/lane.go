@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"syncgate/protocol"
 	"syncgate/store"
 )
 
@@ -81,12 +83,10 @@ func (l *lane) well() {
 func (l *lane) trouble(err error) (rest time.Duration) {
 	if !errors.Is(err, errLost) { // that is the link's to tell
 		l.tally.fail(l.name, err)
-		e := l.log.Debug()
 		if text := err.Error(); text != l.said {
 			l.said = text
-			e = l.log.Warn()
+			explain(l.log.Warn(), err).Msg("rule does not get on; it is tried again, the other rules go on")
 		}
-		explain(e, err).Msg("rule does not get on; it is tried again, the other rules go on")
 	}
 	rest = l.wait.next()
 	if passing(err) {
@@ -140,4 +140,67 @@ func pause(ctx context.Context, d time.Duration, one, other signal) bool {
 	case <-other:
 	}
 	return true
+}
+
+// Refusal is the server's answer to a request that it did not carry out.
+type Refusal struct {
+	Code protocol.Status
+	protocol.ErrorReply
+}
+
+// Status is the refusal's number, for protocol.StatusOf.
+func (r *Refusal) Status() protocol.Status { return r.Code }
+
+func (r *Refusal) Error() string {
+	text := fmt.Sprintf("%s %s", r.Code, r.Code.Info().Name)
+	if r.Message != "" {
+		text += ": " + r.Message
+	}
+	return text
+}
+
+// Passing says that the same request may succeed later without anybody's doing. A broken or
+// disabled rule the catalogue calls worth a retry, but here a person has to act.
+func (r *Refusal) Passing() bool {
+	return r.Code.Info().Retry && r.Code != protocol.StatusRuleBroken && r.Code != protocol.StatusRuleDisabled
+}
+
+// refusal is nil for a reply with status OK.
+func refusal(m *protocol.Message) error {
+	if m.Status == protocol.StatusOK {
+		return nil
+	}
+	r := &Refusal{Code: m.Status}
+	if e, err := m.ErrorReply(); err == nil {
+		r.ErrorReply = *e
+	}
+	return r
+}
+
+// maxRetryAfter bounds what a server may ask for, and anybody on the path, who can make a
+// REJECT.
+const maxRetryAfter = 5 * time.Minute
+
+// retryAfter is how long a busy server wants to be left alone, 0 when that is not what err
+// says.
+func retryAfter(err error) (d time.Duration) {
+	var reject *protocol.RejectError
+	var refused *Refusal
+	switch {
+	case errors.As(err, &reject) && reject.Status == protocol.StatusBusy:
+		d = max(reject.RetryAfter, time.Millisecond)
+	case errors.As(err, &refused) && refused.Passing():
+		d = time.Duration(refused.RetryAfterMs) * time.Millisecond
+	}
+	return min(d, maxRetryAfter)
+}
+
+// explain adds err to a line of the log, with its number and what to do about it where
+// the catalogue knows it.
+func explain(e *zerolog.Event, err error) *zerolog.Event {
+	e = e.Err(err)
+	if status := protocol.StatusOf(err); status != protocol.StatusInternal {
+		e = e.Stringer("status", status).Str("remedy", status.Info().Remedy)
+	}
+	return e
 }

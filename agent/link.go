@@ -1,12 +1,17 @@
 package agent
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"syncgate/protocol"
 )
@@ -56,81 +61,295 @@ func (l *link) run(ctx context.Context, patient bool) error {
 	}
 }
 
-// do makes a request on the connection there is, waiting for one if need be, and hands
-// every reply to each, in order, until the last one. An error of each gives the request
-// up. A *Refusal is the server's no. errLost: the connection ended in between and the
-// caller asks again.
+// Bounds of one connection. The server allows a frame 30 s from its first byte to its
+// last, and ends a session after an hour or 2^20 records; leaving a little earlier than
+// that, and not all points at the same age, keeps the change of connection ours to time.
+const (
+	handshakeTimeout = 10 * time.Second
+	writeTimeout     = 30 * time.Second
+	requestTimeout   = 10 * time.Minute // a peer that is gone is noticed sooner, by its silence
+	leaveEarly       = 5 * time.Minute  // or up to twice that
+	defaultKeepalive = 60 * time.Second
+	// reservedSlots of those in flight are for the subscription and for a ping: a server that
+	// works on all others must still be able to say that it is there.
+	reservedSlots = 2
+)
+
+// errLost says that the connection ended while a request was out: whether the server ran
+// it is not known, so it is asked again under the same number.
+var errLost = errors.New("connection lost")
+
+// session is one authenticated connection. One goroutine reads, one keeps it: lends it to
+// requests, pings, and ends it in time. Requests are written by whoever makes them under a
+// lock, so that records leave in the order of their counter.
+type session struct {
+	*link
+	conn   net.Conn
+	frames *bufio.Scanner // the handshake's, then the reading goroutine's
+	wire   *protocol.Client
+
+	back  chan struct{}           // a lent session is given back
+	pongs chan protocol.RequestID // the server's pings, to be answered
+	leave chan time.Duration      // GOAWAY: requests in flight have so long to be answered
+	dead  chan struct{}           // closed with err set when the reader ends
+	err   error
+
+	write    sync.Mutex
+	out      []byte      // guarded by write
+	pending  sync.Map    // requests in flight: protocol.RequestID to *call
+	answered atomic.Bool // some request got a reply
+}
+
+// call is one request waiting for its replies.
+type call struct {
+	replies chan *protocol.Message
+	gone    <-chan struct{} // closed when nobody reads replies any more
+}
+
+// connect dials and shakes hands within ctx and handshakeTimeout.
+func (l *link) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", l.opts.Server)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{link: l, conn: conn, back: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
+		leave: make(chan time.Duration, 1), dead: make(chan struct{})}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	if err := s.handshake(); err != nil || !stop() {
+		_ = conn.Close()
+		return nil, fmt.Errorf("handshake with %s: %w", l.opts.Server, cmp.Or(ctx.Err(), err))
+	}
+	return s, nil
+}
+
+func (s *session) handshake() (err error) {
+	o := s.opts
+	s.wire, err = protocol.NewClient(protocol.ClientOptions{
+		Point: o.Point, KeyID: o.KeyID, Key: o.Key, Software: o.Software, Clock: o.Clock, Rand: o.Rand,
+	})
+	if err != nil {
+		return err
+	}
+	s.frames = newFrames(s.conn, s.wire.MaxFrame)
+	frame, err := s.wire.Hello()
+	if err == nil {
+		_, err = s.conn.Write(frame)
+	}
+	if err == nil {
+		frame, err = next(s.frames)
+	}
+	if err == nil {
+		_, err = s.wire.Receive(frame)
+	}
+	return err
+}
+
+// newFrames cuts frames out of a stream; max is asked for the largest body each time.
+func newFrames(stream io.Reader, max func() int) *bufio.Scanner {
+	frames := bufio.NewScanner(stream)
+	frames.Buffer(nil, protocol.HardMaxFrame+1<<10)
+	frames.Split(func(buf []byte, _ bool) (int, []byte, error) {
+		n, err := protocol.Split(buf, max())
+		if err != nil || n == 0 {
+			return 0, nil, err
+		}
+		return n, buf[:n], nil
+	})
+	return frames
+}
+
+// next is the next whole frame, valid until the next call.
+func next(frames *bufio.Scanner) ([]byte, error) {
+	if frames.Scan() {
+		return frames.Bytes(), nil
+	}
+	return nil, cmp.Or(frames.Err(), io.EOF)
+}
+
+func (s *session) keepalive() time.Duration {
+	return cmp.Or(s.wire.Welcome().Keepalive, defaultKeepalive)
+}
+
+// run serves the session until it is lost (the error says how), ctx ends, or its time is
+// over and every request is answered (nil). It joins the reader.
+func (s *session) run(ctx context.Context) error {
+	w := s.wire.Welcome()
+	s.opts.Log.Info().Str("server", s.opts.Server).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
+		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
+	s.news.raise()
+	go s.read()
+	err := s.keep(ctx, max(1, w.MaxInFlight-reservedSlots))
+	_ = s.conn.Close()
+	<-s.dead
+	return err
+}
+
+// keep lends the session to as many requests as may be in flight, pings, answers pings,
+// and ends the session in time.
+func (s *session) keep(ctx context.Context, slots int) error {
+	ping := time.NewTicker(s.keepalive() / 2)
+	defer ping.Stop()
+	early := leaveEarly + rand.N(leaveEarly)
+	// The first record tells the server that this end is alive; what changes in its rules is
+	// told to us as long as the session lasts.
+	err := s.send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.wire.RequestID()})
+	var giveUp <-chan time.Time // set when no further request may begin
+	for lent := 0; err == nil; {
+		if giveUp == nil && s.wire.Expired(s.opts.Clock().Add(early)) {
+			giveUp = time.After(requestTimeout)
+		}
+		offer := s.sessions
+		switch {
+		case giveUp != nil && lent == 0:
+			return nil
+		case giveUp != nil || lent == slots:
+			offer = nil
+		}
+		select {
+		case offer <- s:
+			lent++
+		case <-s.back:
+			lent--
+		case id := <-s.pongs:
+			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: id, Body: &protocol.PingReply{ClockMs: s.opts.Clock().UnixMilli()}})
+		case <-ping.C:
+			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: s.wire.RequestID()})
+		case grace := <-s.leave:
+			giveUp = time.After(grace)
+		case <-giveUp:
+			err = fmt.Errorf("%w: requests unanswered when the session had to end", errLost)
+		case <-s.dead:
+			err = s.err
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	return err
+}
+
+// do makes a request on the connection there is, waiting for one if need be, numbers it
+// unless it comes with a number, and hands every reply to each, in order, until the last
+// one. An error of each gives the request up. A *Refusal is the server's no. errLost: the
+// connection ended in between and the caller asks again.
 func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
+	var s *session
 	select {
-	case s := <-l.sessions:
-		return s.do(ctx, m, each)
+	case s = <-l.sessions:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// Refusal is the server's answer to a request that it did not carry out.
-type Refusal struct {
-	Code protocol.Status
-	protocol.ErrorReply
-}
-
-// Status is the refusal's number, for protocol.StatusOf.
-func (r *Refusal) Status() protocol.Status { return r.Code }
-
-func (r *Refusal) Error() string {
-	text := fmt.Sprintf("%s %s", r.Code, r.Code.Info().Name)
-	if r.Message != "" {
-		text += ": " + r.Message
+	defer func() {
+		select {
+		case s.back <- struct{}{}:
+		case <-s.dead:
+		}
+	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if m.RequestID == (protocol.RequestID{}) {
+		m.RequestID = s.wire.RequestID()
 	}
-	return text
-}
-
-// Passing says that the same request may succeed later without anybody's doing.
-func (r *Refusal) Passing() bool {
-	switch r.Code {
-	case protocol.StatusRuleBroken, protocol.StatusRuleDisabled:
-		return false // a person has to act
+	c := &call{make(chan *protocol.Message, 4), ctx.Done()}
+	s.pending.Store(m.RequestID, c)
+	defer s.pending.Delete(m.RequestID)
+	if err := s.send(m); err != nil {
+		return err
 	}
-	return r.Code.Info().Retry
+	for {
+		select {
+		case reply := <-c.replies:
+			s.answered.Store(true)
+			if err := refusal(reply); err != nil {
+				return err
+			}
+			if err := each(reply); err != nil || !reply.More() {
+				return err
+			}
+		case <-s.dead:
+			return fmt.Errorf("%w: %w", errLost, s.err)
+		case <-time.After(requestTimeout):
+			_ = s.conn.Close()
+			return fmt.Errorf("%w: no reply within %v", errLost, requestTimeout)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-// refusal is nil for a reply with status OK.
-func refusal(m *protocol.Message) error {
-	if m.Status == protocol.StatusOK {
+// ask is do for a request that has one reply.
+func ask[T any](ctx context.Context, l *link, m *protocol.Message, decode func(*protocol.Message) (T, error)) (reply T, err error) {
+	err = l.do(ctx, m, func(m *protocol.Message) (err error) {
+		reply, err = decode(m)
+		return err
+	})
+	return reply, err
+}
+
+// send seals and writes one message. A message that can't be sealed harms nobody else; a
+// write that fails ends the session, because the counter has moved on.
+func (s *session) send(m *protocol.Message) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	frame, err := s.wire.AppendSeal(s.out[:0], m)
+	if err != nil {
+		return err
+	}
+	s.out = frame
+	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if _, err := s.conn.Write(frame); err != nil {
+		_ = s.conn.Close()
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	return nil
+}
+
+// read hands each reply to its request until the connection ends. A request that is slow
+// to take its replies stops the reading, and so, through TCP, the server.
+func (s *session) read() {
+	defer close(s.dead)
+	for s.err == nil {
+		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.keepalive()))
+		var m *protocol.Message
+		frame, err := next(s.frames)
+		if err == nil {
+			m, err = s.wire.Receive(frame)
+		}
+		if err == nil && m != nil {
+			err = s.dispatch(m)
+		}
+		s.err = err
+	}
+}
+
+// dispatch takes replies, and what the server says of its own accord. Replies to requests
+// that were given up are dropped.
+func (s *session) dispatch(m *protocol.Message) error {
+	if c, ok := s.pending.Load(m.RequestID); ok {
+		select {
+		case c.(*call).replies <- m:
+		case <-c.(*call).gone:
+		}
 		return nil
 	}
-	r := &Refusal{Code: m.Status}
-	if e, err := m.ErrorReply(); err == nil {
-		r.ErrorReply = *e
-	}
-	return r
-}
-
-// maxRetryAfter bounds what a server may ask for, and anybody on the path, who can make a
-// REJECT.
-const maxRetryAfter = 5 * time.Minute
-
-// retryAfter is how long a busy server wants to be left alone, 0 when that is not what err
-// says.
-func retryAfter(err error) (d time.Duration) {
-	var reject *protocol.RejectError
-	var refused *Refusal
 	switch {
-	case errors.As(err, &reject) && reject.Status == protocol.StatusBusy:
-		d = max(reject.RetryAfter, time.Millisecond)
-	case errors.As(err, &refused) && refused.Passing():
-		d = time.Duration(refused.RetryAfterMs) * time.Millisecond
+	case m.Op == protocol.OpGoAway:
+		g, err := m.GoAway()
+		if err != nil {
+			return err
+		}
+		select {
+		case s.leave <- time.Duration(g.GraceMs) * time.Millisecond:
+		default: // it has said so before
+		}
+	case m.Op == protocol.OpPing && m.RequestID.Epoch() == 0:
+		select {
+		case s.pongs <- m.RequestID:
+		default: // the keeper is busy writing; the server sees that traffic
+		}
+	case m.Op == protocol.OpPing, m.Op == protocol.OpSubscribe:
+		s.news.raise() // it has the version of the rules; who needs it asks for it
 	}
-	return min(d, maxRetryAfter)
-}
-
-// explain adds err to a line of the log, with its number and what to do about it where
-// the catalogue knows it.
-func explain(e *zerolog.Event, err error) *zerolog.Event {
-	e = e.Err(err)
-	if status := protocol.StatusOf(err); status != protocol.StatusInternal {
-		e = e.Stringer("status", status).Str("remedy", status.Info().Remedy)
-	}
-	return e
+	return nil
 }

@@ -26,16 +26,6 @@ type batch struct {
 	reply     *protocol.UploadReply // the acknowledgement; nil also of a batch that no server takes
 }
 
-// upload is the request in the payload.
-func (x *batch) upload() (*protocol.UploadRequest, error) {
-	m := protocol.Message{Op: protocol.OpUpload, Payload: x.payload}
-	u, err := m.UploadRequest()
-	if err != nil {
-		err = fmt.Errorf("batch %s: %w", x.request, err)
-	}
-	return u, err
-}
-
 // outbox is sync_outbox, and how much is in it.
 type outbox struct {
 	opts     *Options
@@ -72,7 +62,7 @@ func (b *outbox) open(ctx context.Context) error {
 
 // add numbers the batches and writes them within tx; count them once it is committed.
 func (b *outbox) add(ctx context.Context, tx *store.Tx, of *rule.Row, batches []batch) error {
-	epoch, seq, err := reserve(ctx, tx)
+	epoch, seq, err := reserve(ctx, tx, int64(len(batches)))
 	if err != nil {
 		return err
 	}
@@ -83,19 +73,16 @@ func (b *outbox) add(ctx context.Context, tx *store.Tx, of *rule.Row, batches []
 			return err
 		}
 	}
-	return advance(ctx, tx, int64(len(batches)))
+	return nil
 }
 
-// reserve keeps others from taking numbers until tx ends, and says which come next.
-func reserve(ctx context.Context, tx *store.Tx) (epoch, next uint64, err error) {
-	err = one(ctx, tx, `SELECT epoch, next_seq FROM sync_agent_epoch WHERE id = 1 FOR UPDATE`, nil, &epoch, &next)
-	return epoch, next, err
-}
-
-// advance takes the next n numbers.
-func advance(ctx context.Context, tx *store.Tx, n int64) error {
-	_, err := tx.Exec(ctx, `UPDATE sync_agent_epoch SET next_seq = next_seq + ? WHERE id = 1`, n)
-	return err
+// reserve takes the next n numbers, and keeps others from taking any until tx ends.
+func reserve(ctx context.Context, tx *store.Tx, n int64) (epoch, first uint64, err error) {
+	err = one(ctx, tx, `SELECT epoch, next_seq FROM sync_agent_epoch WHERE id = 1 FOR UPDATE`, nil, &epoch, &first)
+	if err == nil {
+		_, err = tx.Exec(ctx, `UPDATE sync_agent_epoch SET next_seq = next_seq + ? WHERE id = 1`, n)
+	}
+	return epoch, first, err
 }
 
 // next is the first batch of a table after the given one, nil when there is none.
@@ -114,12 +101,6 @@ func (b *outbox) next(ctx context.Context, table string, after protocol.RequestI
 	}
 	x.request = protocol.MakeRequestID(epoch, seq)
 	return x, err
-}
-
-// remove deletes a batch within tx; discount it once tx is committed.
-func (b *outbox) remove(ctx context.Context, tx *store.Tx, x *batch) error {
-	_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`, x.request.Epoch(), x.request.Seq())
-	return err
 }
 
 // refused notes in the batch's row why the server would not take it.
@@ -146,7 +127,7 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 	}
 	var epoch, first uint64
 	err = inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		if epoch, first, err = reserve(ctx, tx); err != nil {
+		if epoch, first, err = reserve(ctx, tx, 0); err != nil {
 			return err
 		}
 		old, seq := x.request.Epoch(), x.request.Seq()
@@ -164,7 +145,10 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 			return err
 		}
 		n, err := moved.RowsAffected()
-		return errors.Join(err, advance(ctx, tx, n))
+		if err == nil {
+			_, _, err = reserve(ctx, tx, n)
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("new epoch for the outbox: %w", err)

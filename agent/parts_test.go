@@ -154,8 +154,8 @@ func TestPassing(t *testing.T) {
 		{&Refusal{Code: protocol.StatusNoRule}, false},
 		{&Refusal{Code: protocol.StatusRuleBroken}, false},
 		{&Refusal{Code: protocol.StatusRuleDisabled}, false},
-		{fmt.Errorf("%w: %w", errLocal, store.ErrRetry), true},
-		{errLocal, false},
+		{fmt.Errorf("x: %w", store.ErrRetry), true},
+		{store.ErrReadOnly, false},
 		{errors.New("x"), false},
 	}
 	for _, test := range tests {

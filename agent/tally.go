@@ -2,7 +2,6 @@ package agent
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -70,17 +69,6 @@ func (t *tally) report(b *book) Report {
 	}
 	slices.SortFunc(r, func(a, b Line) int { return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table)) })
 	return r
-}
-
-// err joins what went wrong.
-func (r Report) err() error {
-	var errs []error
-	for _, l := range r {
-		if l.Err != nil {
-			errs = append(errs, fmt.Errorf("%s %s: %w", l.Type, l.Table, l.Err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // Print writes the report as a table of text.

@@ -22,17 +22,16 @@ type uploads struct {
 }
 
 // round is the turn of Once.
-func (u *uploads) round(ctx context.Context) (time.Duration, error) {
-	for more := true; more; {
-		err := u.drain(ctx)
-		if err == nil {
+func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
+	for more := true; more && err == nil; {
+		if err = u.drain(ctx); err == nil {
 			more, err = u.fill(ctx)
 		}
-		if err != nil {
-			return 0, err
-		}
 	}
-	return 0, u.drain(ctx)
+	if err == nil {
+		err = u.drain(ctx)
+	}
+	return 0, err
 }
 
 // collect is the turn of the reading lane: it ends when the rule is short, or when there is
@@ -57,13 +56,11 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if e.plan == nil {
 			return false, e.broken
 		}
-		room, err := u.outbox.room(ctx, e.plan)
-		if err != nil || !room {
+		var room bool
+		if room, err = u.outbox.room(ctx, e.plan); err != nil || !room {
 			return true, err
 		}
-		if more, err = u.page(ctx, e.plan); err != nil {
-			return true, err
-		}
+		more, err = u.page(ctx, e.plan)
 	}
 	return more, err
 }
@@ -104,11 +101,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		return saveState(ctx, tx, u.name, state)
 	})
 	if err == nil {
-		var bytes int64
-		for _, x := range pack.batches {
-			bytes += int64(len(x.payload))
-		}
-		u.outbox.count(len(pack.batches), bytes)
+		u.outbox.count(len(pack.batches), pack.bytes)
 		u.tally.add(u.name, 0, 0, len(pack.aside))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
@@ -176,10 +169,7 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 		payload, err := protocol.WithConfirmed(x.payload, x.confirmed)
 		if err == nil {
 			m := &protocol.Message{Op: protocol.OpUpload, RequestID: x.request, Payload: payload}
-			err = u.link.do(ctx, m, func(m *protocol.Message) (err error) {
-				x.reply, err = m.UploadReply()
-				return err
-			})
+			x.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
 		}
 		var refused *Refusal
 		switch {
@@ -205,52 +195,37 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 // settle deletes the batch that is done with and, in the same transaction, runs the rule's
 // update_state, or puts the row aside that the server does not take.
 func (u *uploads) settle(ctx context.Context) error {
-	x := u.unsettled
+	x, e := u.unsettled, u.book.find(u.name)
 	if x == nil {
 		return nil
 	}
 	err := inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
-		err := u.outbox.remove(ctx, tx, x)
-		switch e := u.book.find(u.name); {
-		case err != nil:
+		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`, x.request.Epoch(), x.request.Seq())
+		if err != nil || x.reply != nil && (e.plan == nil || len(e.plan.UpdateState) == 0) {
 			return err
-		case x.reply == nil:
-			return u.giveUp(ctx, tx, x, e.row)
-		case e.plan != nil && len(e.plan.UpdateState) > 0:
-			return u.updateState(ctx, tx, x, e.plan)
 		}
-		return nil
+		m := protocol.Message{Op: protocol.OpUpload, Payload: x.payload}
+		request, err := m.UploadRequest()
+		if err != nil {
+			return fmt.Errorf("batch %s: %w", x.request, err)
+		}
+		rows := rule.Rows(request.Rows)
+		if x.reply == nil {
+			e.row.Table = u.name.table // also when there is no rule any more
+			return u.setAside(ctx, tx, e.row, oversized{rows.Columns, rows.Values, len(x.payload)}, "more than the server takes")
+		}
+		err = tx.UpdateState(ctx, e.plan, rows, u.opts.env(e.plan, nil))
+		if errors.Is(err, store.ErrMismatch) {
+			u.log.Error().Err(err).Stringer("batch", x.request).
+				Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
+			return nil
+		}
+		return err
 	})
 	if err == nil {
 		u.settled()
 	}
 	return err
-}
-
-// updateState runs the rule's update_state for the rows of an acknowledged batch.
-func (u *uploads) updateState(ctx context.Context, tx *store.Tx, x *batch, plan *rule.Plan) error {
-	request, err := x.upload()
-	if err != nil {
-		return err
-	}
-	err = tx.UpdateState(ctx, plan, rule.Rows(request.Rows), u.opts.env(plan, nil))
-	if errors.Is(err, store.ErrMismatch) {
-		u.log.Error().Err(err).Stringer("batch", x.request).
-			Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
-		return nil
-	}
-	return err
-}
-
-// giveUp puts the only row of a batch aside that is larger than the frames this server
-// takes.
-func (u *uploads) giveUp(ctx context.Context, tx *store.Tx, x *batch, of rule.Row) error {
-	request, err := x.upload()
-	if err != nil {
-		return err
-	}
-	of.Table = x.table // also when there is no rule any more
-	return u.setAside(ctx, tx, of, oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}, "more than the server takes")
 }
 
 // settled takes note that the batch is gone.

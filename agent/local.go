@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"syncgate/protocol"
 	"syncgate/store"
@@ -80,4 +81,68 @@ func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []protocol.S
 	}
 	_, err = tx.Exec(ctx, `REPLACE INTO sync_agent_state (rule_key, state) VALUES (?, ?)`, n.key(), text)
 	return err
+}
+
+// ErrTaken says that another agent works on the same database. Two of them would send the
+// same batches, which the server's ledger bears, and each would miscount the outbox.
+var ErrTaken = errors.New("agent: another agent works on this database")
+
+const (
+	claimName  = `CONCAT('syncgate-agent.', MD5(DATABASE()))`
+	claimWait  = 10               // seconds; a killed agent is noticed as gone by then
+	claimEvery = 30 * time.Second // keeps the connection that holds the claim from being closed as idle
+)
+
+// claim is the right to work on a database: a lock that ends with its connection.
+type claim struct {
+	db   *store.Store
+	wait int       // seconds
+	tx   *store.Tx // nil while the lock is not held
+}
+
+// take waits for the lock for a while. ErrTaken: somebody else has it.
+func (c *claim) take(ctx context.Context) error {
+	tx, err := c.db.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	got := 0
+	err = one(ctx, tx, `SELECT COALESCE(GET_LOCK(`+claimName+`, ?), 0)`, []any{c.wait}, &got)
+	if err == nil && got != 1 {
+		err = ErrTaken
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	c.tx = tx
+	return nil
+}
+
+// keep uses the connection now and then, and takes the lock again when it was lost with
+// its connection. It returns ErrTaken when somebody else was quicker, else when ctx ends.
+func (c *claim) keep(ctx context.Context) error {
+	for pause(ctx, claimEvery, nil, nil) {
+		if c.tx != nil {
+			if _, err := c.tx.Exec(ctx, `DO 1`); err == nil || ctx.Err() != nil {
+				continue
+			}
+			c.release() // the connection is gone, and the lock with it
+		}
+		if err := c.take(ctx); errors.Is(err, ErrTaken) {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// release gives the lock back before its connection goes on to serve others.
+func (c *claim) release() {
+	if c.tx == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, _ = c.tx.Exec(ctx, `DO RELEASE_LOCK(`+claimName+`)`) // else the end of the connection does it
+	_ = c.tx.Rollback()
+	c.tx = nil
 }
