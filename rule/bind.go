@@ -34,54 +34,39 @@ type StateItem struct {
 func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 	for i := range s.Args {
 		a := &s.Args[i]
+		v := a.Value
 		switch a.Source {
 		case Field:
 			if a.Field >= len(row) {
 				return dst, fmt.Errorf("%w: %d values, %s is number %d", ErrRowShape, len(row), a.Name, a.Field+1)
 			}
-			dst = append(dst, row[a.Field])
-		case Fixed:
-			dst = append(dst, a.Value)
-		default:
-			dst = append(dst, e.value(a))
+			v = row[a.Field]
+		case State:
+			v = e.state(a)
+		case Since:
+			v = DateTime(e.Since)
+		case Until:
+			v = DateTime(e.Until)
+		case Now:
+			v = DateTime(e.Now)
+		case PointNo:
+			v = e.Point
+		case Limit:
+			if v = int64(e.Limit); e.Limit <= 0 {
+				v = int64(DefaultLimit)
+			}
 		}
+		dst = append(dst, v)
 	}
 	return dst, nil
-}
-
-func (e *Env) value(a *Arg) any {
-	switch a.Source {
-	case State:
-		return e.state(a)
-	case Since:
-		return DateTime(e.Since)
-	case Until:
-		return DateTime(e.Until)
-	case Now:
-		return DateTime(e.Now)
-	case PointNo:
-		return e.Point
-	case Limit:
-		if e.Limit > 0 {
-			return int64(e.Limit)
-		}
-		return int64(DefaultLimit)
-	}
-	return nil
 }
 
 // state is the carried value. A NULL, as max() of an empty table gives, is nothing
 // carried: compared to, it would match no row ever.
 func (e *Env) state(a *Arg) any {
-	if a.Name == "" {
-		if a.Field < len(e.State) && e.State[a.Field].Value != nil {
-			return e.State[a.Field].Value
-		}
-		return a.Value
-	}
-	for i := range e.State {
-		if sameName(e.State[i].Name, a.Name) && e.State[i].Value != nil {
-			return e.State[i].Value
+	for i, item := range e.State {
+		if item.Value != nil && (a.Name == "" && i == a.Field || a.Name != "" && sameName(item.Name, a.Name)) {
+			return item.Value
 		}
 	}
 	return a.Value

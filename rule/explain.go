@@ -13,13 +13,11 @@ var (
 // Explain turns what the database's PREPARE said about a statement of the plan, its
 // error number and message, into a diagnostic with the place in sync_sql. t may be nil.
 func Explain(p *Plan, s *Statement, t *Table, number uint16, message string) Diagnostic {
-	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: s.phase.String(),
-		Line: s.Line, Col: s.Col, Message: message}
-	name := ""
+	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: s.phase.String(), Message: message}
+	at, name := s.start, ""
 	if m := quotedName.FindStringSubmatch(message); m != nil {
 		name = baseName(m[1])
 	}
-	at := -1
 	switch number {
 	case 1054: // ER_BAD_FIELD_ERROR
 		d.Code, d.Message = UnknownColumn, "unknown column "+name
@@ -36,34 +34,30 @@ func Explain(p *Plan, s *Statement, t *Table, number uint16, message string) Dia
 			at = s.near(m[1])
 		}
 	}
-	if at >= 0 {
+	if s.text != nil {
 		d.Line, d.Col = s.text.position(at)
 	}
 	return d
 }
 
-// locate is where a name stands in the statement's text, or -1.
+// locate is where a name stands in the statement's text, or else where that begins.
 func (s *Statement) locate(name string) int {
 	if s.text != nil {
 		toks, _ := lex(s.text.text)
-		for i := range toks {
-			if toks[i].isName() && sameName(toks[i].value, name) {
-				return toks[i].from
+		for _, t := range toks {
+			if t.isName() && sameName(t.value, name) {
+				return t.from
 			}
 		}
 	}
-	return -1
+	return s.start
 }
 
-// near is where the rest of a statement begins, as a syntax error quotes it, or -1.
+// near is where the rest of a statement begins, as a syntax error quotes it.
 func (s *Statement) near(rest string) int {
 	rest, _, _ = strings.Cut(rest, "?")
-	if s.text == nil || rest == "" {
-		return -1
+	if s.text != nil && rest != "" {
+		return s.start + max(0, strings.Index(s.text.text[s.start:], strings.TrimRight(rest, " \n")))
 	}
-	at := strings.Index(s.text.text[s.start:], strings.TrimRight(rest, " \n"))
-	if at < 0 {
-		return -1
-	}
-	return s.start + at
+	return s.start
 }

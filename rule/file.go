@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -28,7 +29,7 @@ func (c *compiler) file(s *script) (st Statement, ok bool) {
 	if len(words) == 0 || len(words) > 3 {
 		return bad("a file operation is NAME FORMAT FIELDS", "write, say, black_list.txt lines domain")
 	}
-	f := &File{Name: words[0], Format: formatOf(words[0])}
+	f := &File{Name: words[0], Format: cmp.Or(formats[strings.ToLower(path.Ext(words[0]))], Lines)}
 	if why := badFileName(f.Name); why != "" {
 		return bad(fmt.Sprintf("the file name %q %s", f.Name, why), "name a file inside the configured directory, like lists/black.txt")
 	}
@@ -49,9 +50,7 @@ func (c *compiler) file(s *script) (st Statement, ok bool) {
 	if f.Format == Lines && len(f.Fields) != 1 {
 		return bad("lines holds one value a line, the rule has "+plural(len(f.Fields), "field"), "name the field: "+f.Name+" lines FIELD")
 	}
-	st = Statement{Op: OpFile, File: f, phase: downside, text: s.src}
-	st.Line, st.Col = s.src.position(0)
-	return st, true
+	return Statement{Op: OpFile, File: f, phase: downside, text: s.src}, true
 }
 
 // fileFields are the fields named behind the format, those of sync_patch_field, or all.
@@ -68,17 +67,7 @@ func (c *compiler) fileFields(s *script, words []string) (names []string) {
 	return names
 }
 
-func formatOf(name string) FileFormat {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".csv":
-		return CSV
-	case ".tsv":
-		return TSV
-	case ".jsonl", ".ndjson":
-		return JSONL
-	}
-	return Lines
-}
+var formats = map[string]FileFormat{".csv": CSV, ".tsv": TSV, ".jsonl": JSONL, ".ndjson": JSONL}
 
 // badFileName says why a name could leave the directory or surprise a file system.
 func badFileName(name string) string {

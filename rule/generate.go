@@ -17,7 +17,7 @@ func (c *compiler) generate() {
 			"create the table, or write sync_sql")
 		return
 	}
-	key := c.table.PrimaryKey()
+	key := c.table.primaryKey()
 	if len(key) == 0 {
 		c.column(Error, NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
 		return
@@ -49,8 +49,8 @@ func (c *compiler) statementOf(verb Op, sql string) Statement {
 	s.toks = s.all
 	c.placeholders(s)
 	st := s.render()
-	c.insertParts(s, &st)
-	st.text, st.start, st.Line, st.Col = nil, 0, 0, 0
+	c.parts(s, &st)
+	st.text = nil
 	return st
 }
 

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	_ "embed"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,6 +96,26 @@ func endsOperand(t *token) bool {
 		return !isKeyword(t)
 	}
 	return t.is(")")
+}
+
+// keywordText is the words that may stand in a statement without quotes where a column
+// could, and are none. Those that are keywords only in front of a bracket or a string
+// need not be there, nor those of statements that no rule runs.
+//
+//go:embed keywords.txt
+var keywordText string
+
+var keywords = wordSet(keywordText)
+
+// isKeyword reports whether the token is a keyword written without quotes.
+func isKeyword(t *token) bool { return t.kind == tokWord && keywords[t.value] }
+
+func wordSet(words string) map[string]bool {
+	set := map[string]bool{}
+	for _, w := range strings.Fields(words) {
+		set[w] = true
+	}
+	return set
 }
 
 // unfilled warns of a column that strict mode wants a value for.

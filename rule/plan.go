@@ -62,8 +62,6 @@ type Statement struct {
 	Start  *Statement   // the upside before there is any state; nil: run this one with the initial values
 	File   *File        // only for OpFile
 
-	Line, Col int // where it begins in sync_sql; 0 when generated
-
 	phase phase
 	marks []int   // offset of each ? in SQL
 	text  *source // where SQL was cut from; nil when generated

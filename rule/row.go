@@ -1,6 +1,9 @@
 package rule
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Row is a row of sync_control as the DBA wrote it. NULL reads as "". The tags are the columns' names.
 type Row struct {
@@ -90,22 +93,18 @@ type Key struct {
 
 // Column finds a column by name; names compare as MySQL compares them, without case.
 func (t *Table) Column(name string) *Column {
-	if t == nil {
-		return nil
-	}
-	for i := range t.Columns {
-		if sameName(t.Columns[i].Name, name) {
-			return &t.Columns[i]
+	if t != nil {
+		for i := range t.Columns {
+			if sameName(t.Columns[i].Name, name) {
+				return &t.Columns[i]
+			}
 		}
 	}
 	return nil
 }
 
-// PrimaryKey is the names of the primary key's columns in key order, or nil.
-func (t *Table) PrimaryKey() []string {
-	if t == nil {
-		return nil
-	}
+// primaryKey is the names of the primary key's columns in key order, or nil.
+func (t *Table) primaryKey() []string {
 	for _, k := range t.Keys {
 		if k.Primary {
 			return k.Columns
@@ -116,12 +115,7 @@ func (t *Table) PrimaryKey() []string {
 
 // hasKeyOn reports whether some index begins with the column.
 func (t *Table) hasKeyOn(column string) bool {
-	for _, k := range t.Keys {
-		if len(k.Columns) > 0 && sameName(k.Columns[0], column) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.Keys, func(k Key) bool { return len(k.Columns) > 0 && sameName(k.Columns[0], column) })
 }
 
 // sameName compares names of columns and parameters as MySQL does.

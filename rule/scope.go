@@ -1,5 +1,7 @@
 package rule
 
+import "slices"
+
 // scope is what one statement reads or writes, as far as its tokens tell.
 type scope struct {
 	table  int    // token of the table's name; -1 when there is none or several
@@ -7,13 +9,11 @@ type scope struct {
 	alias  string // the table's other name
 }
 
-// insertShape is an insert or replace cut into its parts, as token indexes.
+// insertShape is what an insert or replace writes, as token indexes.
 type insertShape struct {
-	columns     []int // names in the column list
-	hasList     bool
-	open, close int  // the brackets of the first tuple; 0 when there is none
-	width       int  // values in that tuple
-	several     bool // more tuples follow
+	columns []int // names in the column list
+	hasList bool
+	open    int // the bracket that opens the first tuple; 0 when there is none
 }
 
 // afterModifiers is the token behind the words between an insert and its table.
@@ -124,9 +124,18 @@ func split(toks []token, from, to int) (parts [][2]int) {
 	return parts
 }
 
-// readInsert cuts an insert or replace that follows its table's name with an
-// optional column list and VALUES; SET and SELECT have no parts.
-func (s *script) readInsert() {
+// parts finds what the statement is about.
+func (c *compiler) parts(s *script, st *Statement) {
+	s.readScope()
+	if (s.verb == Insert || s.verb == Replace) && s.scope.table >= 0 {
+		c.readInsert(s, st)
+	}
+}
+
+// readInsert finds the column list and the first tuple of an insert or replace; SET and
+// SELECT have neither. Consecutive rows may be joined where that cannot change the
+// outcome: one tuple, nothing that reads what an earlier row wrote, no value behind it.
+func (c *compiler) readInsert(s *script, st *Statement) {
 	in := &insertShape{}
 	s.insert = in
 	i := s.scope.table + 1
@@ -139,36 +148,21 @@ func (s *script) readInsert() {
 		}
 		in.hasList, i = true, end+1
 	}
-	if s.tok(i).is("values", "value") && s.tok(i+1).is("(") {
-		in.open, in.close = i+1, closing(s.toks, i+1)
-		in.width = len(split(s.toks, in.open+1, in.close))
-		in.several = s.tok(in.close + 1).is(",")
-	}
-}
-
-// insertParts lets consecutive rows be joined where that cannot change the outcome:
-// one tuple, nothing that reads what an earlier row wrote, no value behind the tuple.
-func (c *compiler) insertParts(s *script, st *Statement) {
-	s.readScope()
-	if s.verb != Insert && s.verb != Replace || s.scope.table < 0 {
+	if !s.tok(i).is("values", "value") || !s.tok(i+1).is("(") {
 		return
 	}
-	s.readInsert()
-	in := s.insert
-	if in.open > 0 && in.hasList && len(in.columns) != in.width {
-		c.at(s, s.toks[in.open].from, Error, PlaceholderCount,
-			plural(len(in.columns), "column")+" but "+plural(in.width, "value"), "give each column one value")
+	in.open = i + 1
+	end := closing(s.toks, in.open)
+	if width := len(split(s.toks, in.open+1, end)); in.hasList && len(in.columns) != width {
+		c.at(s, s.toks[in.open].from, Error, PlaceholderCount, plural(len(in.columns), "column")+" but "+plural(width, "value"),
+			"give each column one value")
 		return
 	}
-	if in.open == 0 || in.several || s.phase != downside ||
+	outside := func(at int) bool { return at < in.open || at > end }
+	if s.tok(end+1).is(",") || s.phase != downside || slices.ContainsFunc(s.argAt, outside) ||
 		countWord(s.toks, "select", "last_insert_id", "row_count", "found_rows", "nextval", "next") > 0 {
 		return
 	}
-	for _, at := range s.argAt {
-		if at < in.open || at > in.close {
-			return
-		}
-	}
-	from, to := s.sent[in.open], s.sent[in.close]+1
+	from, to := s.sent[in.open], s.sent[end]+1
 	st.Insert = &InsertParts{Head: st.SQL[:from], Tuple: st.SQL[from:to], Tail: st.SQL[to:]}
 }

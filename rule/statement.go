@@ -57,7 +57,7 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 	}
 	before := c.errors
 	st = s.render()
-	c.insertParts(s, &st)
+	c.parts(s, &st)
 	c.names(s)
 	c.parsed = append(c.parsed, s)
 	return st, c.errors == before
@@ -69,7 +69,6 @@ func (s *script) render() Statement {
 	var b strings.Builder
 	at, end := s.toks[0].from, s.toks[len(s.toks)-1].to
 	st := Statement{Op: s.verb, Args: s.args, phase: s.phase, text: s.src, start: at}
-	st.Line, st.Col = s.src.position(at)
 	for _, t := range s.all {
 		if t.from < at || t.to > end {
 			continue
