@@ -13,14 +13,10 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// The seed-era wire, version 1, which agents already in the field speak. Its packet:
+// The seed-era wire, version 1, which agents already in the field speak:
 //
-//	packet  = md5hex[:16] | payload | md5hex[16:] | "\n\r\n"
-//	payload = lower-case hex of AES-CBC over the text, padded with NUL bytes
-//	text    = the repr of one Python dict
-//
-//	frame ── openLegacy ──> text ── parse ──> legacyRequest ── token, time, point, replay ──> Message
-//	frame <── sealLegacy ── text <── legacyReply, part by part <──────────────────────────── Message
+//	frame ── openLegacy ──> text ── request ──> legacyRequest ── time, point, replay ──> Message
+//	frame <── sealLegacy ── text <── packet ─── legacyReply, part by part <──────────── Message
 //
 // AES and token keys are the same for all points, so this wire tells strangers from agents, and no agent from another.
 // Whoever may use it is therefore bounded by source network, and by Allow, which keeps a point that has spoken the

@@ -17,7 +17,7 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// legacyVector is a file of testdata/legacy; docs/protocol-legacy.md says what its members mean.
+// legacyVector is a file of testdata/legacy; docs/protocol.md, section 22, says what its members mean.
 type legacyVector struct {
 	Key        string   `json:"key"`
 	IV         string   `json:"iv"`

@@ -16,7 +16,7 @@ import (
 	"syncgate/protocol"
 )
 
-// TestPythonLegacyClient runs the client that was written from docs/protocol-legacy.md, as an agent under Python 3 and
+// TestPythonLegacyClient runs the client that was written from docs/protocol.md, as an agent under Python 3 and
 // as one under Python 2, for a whole session. It checks each reply's token as those agents do: it evaluates the text and
 // prints Content again.
 func TestPythonLegacyClient(t *testing.T) {
