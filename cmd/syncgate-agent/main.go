@@ -4,12 +4,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"runtime/debug"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/config"
 )
 
 func main() { os.Exit(cli.Main(newRoot())) }
@@ -24,12 +27,14 @@ func newRoot() *cobra.Command {
 It needs what 'syncgate point add NAME' printed: point, key_id and key, in a file given
 with --config or in the environment (SYNCGATE_AGENT_POINT, SYNCGATE_AGENT_KEY_ID,
 SYNCGATE_AGENT_KEY). Without a DSN it keeps its tables in a private MariaDB of its own.`,
-		Version: version(),
+		Version: cli.Version(),
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(
 		s.command("run", "Stay and keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
+			tell(p.log, daemon.SdNotifyReady)
+			context.AfterFunc(c.Context(), func() { tell(p.log, daemon.SdNotifyStopping) })
 			return p.Run(c.Context())
 		}),
 		s.command("once", "Make one round of every rule, print what moved, and end", func(c *cobra.Command, p *point) error {
@@ -43,6 +48,7 @@ SYNCGATE_AGENT_KEY). Without a DSN it keeps its tables in a private MariaDB of i
 			}
 			return err
 		}),
+		newConfig(),
 	)
 	return root
 }
@@ -72,16 +78,26 @@ func (s *settings) command(use, short string, do func(*cobra.Command, *point) er
 	return c
 }
 
-// version is the module's version, or the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// tell says to systemd, where it is there, that the point's database answers or that the
+// agent is about to end.
+func tell(log zerolog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn().Err(err).Msg("systemd could not be told")
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return info.Main.Version + " (" + s.Value[:12] + ")"
-		}
+}
+
+func newConfig() *cobra.Command {
+	return &cobra.Command{
+		Use:   "config",
+		Short: "Print every setting with its default and its meaning, as a file to start from",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			text, err := config.Example(config.DefaultAgent())
+			if err == nil {
+				_, err = fmt.Fprintf(c.OutOrStdout(), "# Settings of syncgate-agent. Each may also be given as an environment variable:\n"+
+					"# SYNCGATE_AGENT_ and its name in capitals.\n\n%s", text)
+			}
+			return err
+		},
 	}
-	return info.Main.Version
 }

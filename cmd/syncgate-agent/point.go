@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/agent"
+	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/database"
 	"syncgate/migrations"
@@ -62,8 +63,8 @@ func (s *settings) load() (*config.Agent, [32]byte, error) {
 	if err != nil || len(secret) != len(key) {
 		return nil, key, &config.Error{Place: "key", Problem: "is not 32 bytes in base64, as point add prints them"}
 	}
-	if cfg.BatchRows < 1 || cfg.OutboxRows < 1 || cfg.Interval <= 0 {
-		return nil, key, &config.Error{Place: "batch_rows, outbox_batches, interval", Problem: "must be greater than 0"}
+	if cfg.BatchRows < 1 || cfg.OutboxRows < 1 || cfg.Interval <= 0 || cfg.FullInterval <= 0 {
+		return nil, key, &config.Error{Place: "batch_rows, outbox_batches, interval, full_interval", Problem: "must be greater than 0"}
 	}
 	copy(key[:], secret)
 	return cfg, key, nil
@@ -72,6 +73,7 @@ func (s *settings) load() (*config.Agent, [32]byte, error) {
 // point is an agent with its database.
 type point struct {
 	*agent.Agent
+	log      zerolog.Logger
 	store    *store.Store
 	database *database.Database
 }
@@ -83,14 +85,14 @@ func openPoint(ctx context.Context, cfg *config.Agent, key [32]byte, log zerolog
 	if err != nil {
 		return nil, err
 	}
-	p := &point{database: db}
-	if err := p.open(ctx, cfg, key, log); err != nil {
+	p := &point{database: db, log: log}
+	if err := p.open(ctx, cfg, key); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-func (p *point) open(ctx context.Context, cfg *config.Agent, key [32]byte, log zerolog.Logger) (err error) {
+func (p *point) open(ctx context.Context, cfg *config.Agent, key [32]byte) (err error) {
 	if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
 		return &config.Error{Place: "file_dir", Problem: err.Error()}
 	}
@@ -100,12 +102,12 @@ func (p *point) open(ctx context.Context, cfg *config.Agent, key [32]byte, log z
 	if err != nil {
 		return err
 	}
-	if err := p.store.Migrate(ctx, func(name string) { log.Debug().Str("migration", name).Msg("schema") }); err != nil {
+	if err := p.store.Migrate(ctx, func(name string) { p.log.Debug().Str("migration", name).Msg("schema") }); err != nil {
 		return err
 	}
 	p.Agent, err = agent.New(agent.Options{
-		Store: p.store, Server: cfg.Server, Point: cfg.Point, KeyID: cfg.KeyID, Key: key, Software: "syncgate-agent " + version(),
-		Interval: cfg.Interval.Std(), BatchRows: cfg.BatchRows, OutboxBatches: cfg.OutboxRows, Log: log,
+		Store: p.store, Server: cfg.Server, Point: cfg.Point, KeyID: cfg.KeyID, Key: key, Software: "syncgate-agent " + cli.Version(),
+		Interval: cfg.Interval.Std(), FullInterval: cfg.FullInterval.Std(), BatchRows: cfg.BatchRows, OutboxBatches: cfg.OutboxRows, Log: p.log,
 	})
 	return err
 }
