@@ -22,23 +22,21 @@ func (c *compiler) shape(s *script) bool {
 	if len(s.toks) == 0 {
 		return bad(0, MissingPhase, "there is no statement here", "write one, or remove it")
 	}
+	var open []int
 	for _, t := range s.toks {
 		switch {
 		case t.is(";"):
 			return bad(t.from, SeveralStatements, "a second statement begins here; one is run", "give it a section of its own, or remove it")
 		case t.depth < 0:
 			return bad(t.from, BadSQL, "a ) without its (", "")
+		case t.is("("):
+			open = append(open, t.from)
+		case t.is(")"):
+			open = open[:t.depth]
 		}
 	}
-	for i, depth := len(s.toks)-1, 0; i >= 0; i-- {
-		switch t := &s.toks[i]; {
-		case t.is(")"):
-			depth++
-		case t.is("("):
-			if depth--; depth < 0 {
-				return bad(t.from, BadSQL, "a ( that is not closed", "")
-			}
-		}
+	if len(open) > 0 {
+		return bad(open[len(open)-1], BadSQL, "a ( that is not closed", "")
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +21,10 @@ func Convert(r Row) (Row, []Diagnostic, error) {
 	out := r
 	out.SQL = p.options() + p.sections()
 	out.OperationType, out.PatchField, out.PatchFieldValue = "", "", ""
-	out.Field = fieldText(p.Fields, r.Field)
+	odd := func(name string) bool { return word(name) != name }
+	if strings.TrimSpace(r.Field) != "" && !slices.ContainsFunc(p.Fields, odd) {
+		out.Field = strings.Join(p.Fields, ", ")
+	}
 	again, more := Compile(out, nil)
 	if again == nil {
 		return r, ds, fmt.Errorf("rule %d cannot be written as plain SQL: %s", r.ID, firstError(more))
@@ -28,28 +32,9 @@ func Convert(r Row) (Row, []Diagnostic, error) {
 	return out, ds, nil
 }
 
-// firstError is the first error among the diagnostics as text.
-func firstError(ds []Diagnostic) string {
-	for _, d := range ds {
-		if d.Severity == Error {
-			return d.String()
-		}
-	}
-	return ""
-}
-
-// fieldText is the fields parted by commas, or as they were written when a name
-// needs quotes.
-func fieldText(fields []string, written string) string {
-	if strings.TrimSpace(written) == "" {
-		return written
-	}
-	for _, f := range fields {
-		if word(f) != f {
-			return written
-		}
-	}
-	return strings.Join(fields, ", ")
+// firstError is the first error among diagnostics that hold one.
+func firstError(ds []Diagnostic) Diagnostic {
+	return ds[slices.IndexFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })]
 }
 
 // Init writes the rows that sync a table between a point (or AnyPoint) and the

@@ -3,6 +3,7 @@ package rule
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,27 +14,24 @@ func (p *Plan) Describe() string {
 	var b strings.Builder
 	r := &p.Row
 	fmt.Fprintf(&b, "-- rule %d: %s of %s, %s side, point %s (%s)\n", r.ID, r.Type, r.Table, r.User, r.PointNo, p.Form)
+	list := func(names []string) string { return strings.ReplaceAll(strings.Join(names, ", "), "\n", " ") }
 	if len(p.Fields) > 0 {
-		b.WriteString("-- fields: " + strings.ReplaceAll(strings.Join(p.Fields, ", "), "\n", " ") + "\n")
+		b.WriteString("-- fields: " + list(p.Fields) + "\n")
 	}
 	if p.Period > 0 {
 		fmt.Fprintf(&b, "-- period: %d hours\n", int(p.Period.Hours()))
 	}
 	if p.Paged() {
-		b.WriteString("-- pages begin behind: " + strings.ReplaceAll(strings.Join(p.Cursor, ", "), "\n", " ") + "\n")
+		b.WriteString("-- pages begin behind: " + list(p.Cursor) + "\n")
 	}
 	b.WriteString(p.options())
-	for i := range p.Upside {
-		if s := p.Upside[i].Start; s != nil {
-			b.WriteString("-- the first page:\n" + comment(s.named()))
+	for _, s := range p.Upside {
+		if s.Start != nil {
+			b.WriteString("-- the first page:\n--   " + strings.ReplaceAll(s.Start.named(), "\n", "\n--   ") + "\n")
 		}
 	}
 	b.WriteString(p.sections())
 	return b.String()
-}
-
-func comment(sql string) string {
-	return "--   " + strings.ReplaceAll(sql, "\n", "\n--   ") + "\n"
 }
 
 func (p *Plan) options() (s string) {
@@ -49,32 +47,22 @@ func (p *Plan) options() (s string) {
 // sections is the plan's statements in the plain form.
 func (p *Plan) sections() string {
 	var b strings.Builder
-	for i := range p.Upside {
-		b.WriteString("-- upside\n" + p.Upside[i].named() + "\n")
-	}
-	for i := range p.Downside {
-		s := &p.Downside[i]
-		b.WriteString("-- downside: " + s.Op.String())
-		if s.File != nil {
-			b.WriteString(" " + s.File.text(p.Fields))
-		} else {
-			b.WriteString("\n" + s.named())
+	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState) {
+		b.WriteString("-- " + s.phase.String())
+		if s.phase == downside {
+			b.WriteString(": " + s.Op.String())
 		}
-		b.WriteString("\n")
-	}
-	for i := range p.UpdateState {
-		b.WriteString("-- update_state\n" + p.UpdateState[i].named() + "\n")
+		if s.File == nil {
+			b.WriteString("\n" + s.named() + "\n")
+			continue
+		}
+		var names []string
+		for _, i := range s.File.Fields {
+			names = append(names, p.Fields[i])
+		}
+		fmt.Fprintf(&b, " %s %s %s\n", s.File.Name, s.File.Format, strings.Join(names, ","))
 	}
 	return b.String()
-}
-
-// text is NAME FORMAT FIELDS.
-func (f *File) text(fields []string) string {
-	names := make([]string, len(f.Fields))
-	for i, at := range f.Fields {
-		names[i] = fields[at]
-	}
-	return f.Name + " " + string(f.Format) + " " + strings.Join(names, ",")
 }
 
 // named is the SQL with :names for its placeholders.
@@ -108,12 +96,10 @@ func (a *Arg) named() string {
 
 // word is a name as a parameter writes it.
 func word(name string) string {
-	for i := range len(name) {
-		if !isWordByte(name[i]) {
-			return quote(name)
-		}
+	if wordAt(name, 0) == len(name) {
+		return name
 	}
-	return name
+	return quote(name)
 }
 
 // literal is a fixed value as SQL.

@@ -3,6 +3,7 @@ package rule
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -55,12 +56,11 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 	if !c.shape(s) || !c.allowed(s) || !c.placeholders(s) {
 		return st, false
 	}
-	before := c.errors
 	st = s.render()
 	c.parts(s, &st)
 	c.names(s)
 	c.parsed = append(c.parsed, s)
-	return st, c.errors == before
+	return st, true
 }
 
 // render writes the SQL that is sent: the statement as written, with ? for each
@@ -143,11 +143,12 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	}
 	name := t.fieldName()
 	switch {
-	case name != "" && s.phase == upside && c.fieldIndex(name) >= 0:
-		return bad(UnknownParameter, "there is no row in hand at upside for :"+name, "did you mean :state."+name+"?")
 	case name != "" && s.phase == upside:
-		return bad(UnknownParameter, "there is no row in hand at upside for :"+name,
-			"upside knows :since, :until, :now, :limit, :point_no and :state.name")
+		fix := "upside knows :since, :until, :now, :limit, :point_no and :state.name"
+		if c.fieldIndex(name) >= 0 {
+			fix = "did you mean :state." + name + "?"
+		}
+		return bad(UnknownParameter, "there is no row in hand at upside for :"+name, fix)
 	case name != "":
 		if arg, ok = c.field(s.phase, name); !ok {
 			return bad(UnknownParameter, "there is no field "+name+" for :"+name, hint(name, c.plan.Fields))
@@ -219,17 +220,10 @@ func (c *compiler) fill(s *script) {
 			entries = append(entries, patchEntry{field: f, kind: "transfer"})
 		}
 	}
-	var transfer []patchEntry
-	for _, e := range entries {
-		if e.kind == "transfer" {
-			transfer = append(transfer, e)
-		}
-	}
-	switch n {
-	case len(transfer):
+	transfer := slices.DeleteFunc(slices.Clone(entries), func(e patchEntry) bool { return e.kind != "transfer" })
+	if n == len(transfer) {
 		entries = transfer
-	case len(entries):
-	default:
+	} else if n != len(entries) {
 		c.badCount(s, fmt.Sprintf("%d placeholders, %d fields of which %d are transferred", n, len(entries), len(transfer)))
 		return
 	}
