@@ -103,7 +103,8 @@ type Agent struct {
 	outbox *outbox
 	tally  tally
 	used   atomic.Bool
-	once   bool // this is Once: a lane ends when it has nothing more to do
+	pages  chan struct{} // a token each download in flight
+	once   bool          // this is Once: a lane ends when it has nothing more to do
 }
 
 // New checks the options and starts nothing.
@@ -111,8 +112,11 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, tally: tally{lines: make(map[ruleName]Line)}}
-	a.book, a.link, a.outbox = newBook(&a.opts), newLink(&a.opts), &outbox{opts: &a.opts}
+	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, tally: tally{lines: make(map[ruleName]Line)},
+		pages: make(chan struct{}, maxPages)}
+	a.book = &book{opts: &a.opts, changed: newSignal()}
+	a.link = &link{opts: &a.opts, sessions: make(chan *session), news: newSignal()}
+	a.outbox = &outbox{opts: &a.opts}
 	return a, nil
 }
 

@@ -48,8 +48,6 @@ type entry struct {
 // errBrokenRule says that the point's own rule does not compile.
 var errBrokenRule = errors.New("the point's rule does not compile")
 
-func newBook(o *Options) *book { return &book{opts: o, changed: newSignal()} }
-
 // A rule depends on its table, too, which may come or change without a word in the rules:
 // they are compiled again now and then, and sooner while one of them is broken.
 const rereadEvery = time.Minute

@@ -34,10 +34,21 @@ func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
 	return rest, nil
 }
 
+// maxPages bounds how many downloads are in flight: each holds a connection to the local
+// database while its rows come, and one that had to wait for such a connection would hold
+// up the replies to all others.
+const maxPages = 4
+
 // page asks from the state there is and applies every part of the answer in one
 // transaction, which also stores the new state. Whatever goes wrong rolls it back, so
 // asking again is always right. stateful says that the next page goes on from this one.
 func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
+	select {
+	case l.pages <- struct{}{}:
+		defer func() { <-l.pages }()
+	case <-ctx.Done():
+		return false, false, ctx.Err()
+	}
 	asked, err := l.carry(ctx, plan)
 	if err != nil {
 		return false, false, fmt.Errorf("read the state: %w", err)

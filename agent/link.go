@@ -24,10 +24,6 @@ type link struct {
 	news     signal        // the server has said which version its rules have
 }
 
-func newLink(o *Options) *link {
-	return &link{opts: o, sessions: make(chan *session), news: newSignal()}
-}
-
 // onceTries bounds how often what passes by itself is tried again when not patient.
 const onceTries = 5
 

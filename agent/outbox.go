@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -40,8 +39,8 @@ type outbox struct {
 
 // open counts what is there and makes the epoch if there is none.
 func (b *outbox) open(ctx context.Context) error {
-	epoch, err := b.random()
-	if err != nil {
+	var epoch uint64
+	if err := binary.Read(b.opts.Rand, binary.BigEndian, &epoch); err != nil {
 		return err
 	}
 	epoch = epoch>>1 + 1 // not 0, which is the epoch of what the server asks, and room for greater ones
@@ -121,12 +120,11 @@ const maxEpochStep = 1 << 40
 // another table has begun that already. A table has one batch in flight, so none of the
 // later ones is at the server under its old number. Epochs grow, so the order stays.
 func (b *outbox) renumber(ctx context.Context, x *batch) error {
-	step, err := b.random()
-	if err != nil {
+	var step, epoch, first uint64
+	if err := binary.Read(b.opts.Rand, binary.BigEndian, &step); err != nil {
 		return err
 	}
-	var epoch, first uint64
-	err = inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
+	err := inTx(ctx, b.opts.Store, func(tx *store.Tx) (err error) {
 		if epoch, first, err = reserve(ctx, tx, 0); err != nil {
 			return err
 		}
@@ -203,11 +201,4 @@ func (b *outbox) depth(e *zerolog.Event) *zerolog.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return e.Int("outbox_batches", b.batches).Int64("outbox_bytes", b.bytes)
-}
-
-// random is a number for an epoch.
-func (b *outbox) random() (uint64, error) {
-	var n [8]byte
-	_, err := io.ReadFull(b.opts.Rand, n[:])
-	return binary.BigEndian.Uint64(n[:]), err
 }

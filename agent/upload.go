@@ -23,13 +23,11 @@ type uploads struct {
 
 // round is the turn of Once.
 func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
-	for more := true; more && err == nil; {
-		if err = u.drain(ctx); err == nil {
-			more, err = u.fill(ctx)
+	for more := true; err == nil; {
+		if err = u.drain(ctx); err != nil || !more {
+			break
 		}
-	}
-	if err == nil {
-		err = u.drain(ctx)
+		more, err = u.fill(ctx)
 	}
 	return 0, err
 }
