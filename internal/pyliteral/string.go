@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -132,37 +133,17 @@ func (p *parser) unescape(s []byte, at int, k strKind) ([]byte, error) {
 	wide := !k.b && (k.u || p.lim.Dialect != Python2)
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); {
-		c := s[i]
-		switch {
+		switch c := s[i]; {
 		case c == '\r':
 			out = append(out, '\n')
-			i++
-			if i < len(s) && s[i] == '\n' {
-				i++
-			}
-		case c != '\\':
+			i += lineBreak(s[i:])
+		case c != '\\' || k.raw:
 			out = append(out, c)
 			i++
-		case k.raw:
-			out = append(out, c)
-			i++
-			if s[i] != '\r' {
-				out = append(out, s[i])
-				i++
-			}
 		default:
-			r, n, ok := escape(s[i+1:], wide)
-			if !ok {
+			var n int
+			if out, n = appendEscape(out, s[i+1:], wide); n < 0 {
 				return nil, p.fail(at+i, "%q is no escape", s[i:min(i+2, len(s))])
-			}
-			switch {
-			case r == lineJoin:
-			case r == notEscape:
-				out = append(out, '\\')
-			case wide:
-				out = appendRune(out, r)
-			default:
-				out = append(out, byte(r))
 			}
 			i += 1 + n
 		}
@@ -170,53 +151,52 @@ func (p *parser) unescape(s []byte, at int, k strKind) ([]byte, error) {
 	return out, nil
 }
 
-// What escape returns beside a code point or byte.
-const (
-	lineJoin  rune = -1 // backslash and line end: nothing
-	notEscape rune = -2 // the backslash stands for itself
-)
-
-// escape reads what follows a backslash and tells its length. \N{…} is
-// refused: Python alone has the table of names.
-func escape(s []byte, wide bool) (r rune, n int, ok bool) {
-	c := s[0]
-	if i := strings.IndexByte(`\'"abfnrtv`, c); i >= 0 {
-		return rune("\\'\"\a\b\f\n\r\t\v"[i]), 1, true
+// lineBreak is the length of the line end that s begins with.
+func lineBreak(s []byte) int {
+	if bytes.HasPrefix(s, []byte("\r\n")) {
+		return 2
 	}
-	switch {
-	case c == '\n' || c == '\r':
-		if len(s) > 1 && c == '\r' && s[1] == '\n' {
-			return lineJoin, 2, true
-		}
-		return lineJoin, 1, true
-	case c >= '0' && c <= '7':
-		for n < 3 && n < len(s) && s[n] >= '0' && s[n] <= '7' {
-			r = r<<3 | rune(s[n]-'0')
-			n++
-		}
-		return r, n, true
-	case c == 'x':
-		return hexEscape(s, 2)
-	case c == 'u' && wide:
-		return hexEscape(s, 4)
-	case c == 'U' && wide:
-		return hexEscape(s, 8)
-	}
-	return notEscape, 0, c != 'N' || !wide
+	return 1
 }
 
-func hexEscape(s []byte, digits int) (rune, int, bool) {
-	if len(s) < 1+digits {
-		return 0, 0, false
+// appendEscape appends what the escape means whose backslash stands before s, and
+// tells how much of s it takes; less than 0 is no escape. \N{…} is none: Python alone
+// has the table of names.
+func appendEscape(dst, s []byte, wide bool) (out []byte, n int) {
+	const letters, meant = `\'"abfnrtv`, "\\'\"\a\b\f\n\r\t\v"
+	c, r := s[0], rune(0)
+	digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
+	switch i := strings.IndexByte(letters, c); {
+	case i >= 0:
+		r, n = rune(meant[i]), 1
+	case c == '\n' || c == '\r':
+		return dst, lineBreak(s) // joined lines
+	case c >= '0' && c <= '7':
+		for ; n < 3 && n < len(s) && s[n] >= '0' && s[n] <= '7'; n++ {
+			r = r<<3 | rune(s[n]-'0')
+		}
+	case c == 'x' || wide && digits > 0:
+		n = 1 + digits
+		v, err := strconv.ParseUint(string(s[1:min(n, len(s))]), 16, 32)
+		if err != nil || n > len(s) || v > utf8.MaxRune {
+			return dst, -1
+		}
+		r = rune(v)
+	case c == 'N' && wide:
+		return dst, -1
+	default:
+		return append(dst, '\\'), 0
 	}
-	v, err := strconv.ParseUint(string(s[1:1+digits]), 16, 32)
-	return rune(v), 1 + digits, err == nil && v <= utf8.MaxRune
+	if wide {
+		return appendRune(dst, r), n
+	}
+	return append(dst, byte(r)), n
 }
 
 // appendRune is utf8.AppendRune that keeps surrogates, which Python's text may
 // hold and UTF-8 may not.
 func appendRune(dst []byte, r rune) []byte {
-	if isSurrogate(r) {
+	if utf16.IsSurrogate(r) {
 		return append(dst, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0xbf, 0x80|byte(r)&0xbf)
 	}
 	return utf8.AppendRune(dst, r)
@@ -233,8 +213,6 @@ func decodeRune[S []byte | string](s S) (r rune, n int, ok bool) {
 	r, n = utf8.DecodeRuneInString(string(s[:min(len(s), utf8.UTFMax)]))
 	return r, n, r != utf8.RuneError || n == 3
 }
-
-func isSurrogate(r rune) bool { return r >= 0xd800 && r <= 0xdfff }
 
 func validText(s []byte) bool {
 	if utf8.Valid(s) {

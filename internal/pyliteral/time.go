@@ -3,11 +3,8 @@ package pyliteral
 import "time"
 
 func (d Date) valid() bool {
-	if d.Year < 1 || d.Year > 9999 || d.Month < 1 || d.Month > 12 || d.Day < 1 {
-		return false
-	}
-	last := time.Date(d.Year, time.Month(d.Month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
-	return d.Day <= last
+	t := time.Date(d.Year, time.Month(d.Month), d.Day, 0, 0, 0, 0, time.UTC) // the 30th of February is in March
+	return d.Year >= 1 && d.Year <= 9999 && Date{t.Year(), int(t.Month()), t.Day()} == d
 }
 
 func (t Time) valid() bool {
