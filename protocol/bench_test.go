@@ -133,11 +133,7 @@ func BenchmarkSplitOpen(b *testing.B) {
 				if n, err := Split(frame, r.max); err != nil || n != len(frame) {
 					b.Fatal(n, err)
 				}
-				_, body, err := parseFrame(frame)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := r.open(dst, frame, body); err != nil {
+				if _, err := r.open(dst, frame); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -270,11 +266,7 @@ func BenchmarkWholePath(b *testing.B) {
 			b.Fatal(err)
 		}
 		station(1)
-		_, body, err := parseFrame(frame)
-		if err != nil {
-			b.Fatal(err)
-		}
-		got, err := r.open(opened, frame, body)
+		got, err := r.open(opened, frame)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -73,13 +73,13 @@ func (c *Client) Hello() ([]byte, error) {
 	if _, err := io.ReadFull(c.opts.Rand, epoch[:]); err != nil {
 		return nil, fmt.Errorf("protocol: client: %w", err)
 	}
-	c.epoch = max(binary.BigEndian.Uint64(epoch[:]), 1)
+	c.epoch = max(binary.BigEndian.Uint64(epoch[:])&^LegacyEpoch, 1)
 	c.state = state
 	return plainFrame(frameHello, body), nil
 }
 
-// RequestID makes the next id of this connection, for requests that have no id in an outbox. Its epoch is random. Any
-// goroutine may call it after Hello.
+// RequestID makes the next id of this connection, for requests that have no id in an outbox. Its epoch is random and
+// none of the seed era's. Any goroutine may call it after Hello.
 func (c *Client) RequestID() RequestID {
 	return MakeRequestID(c.epoch, c.seq.Add(1))
 }
@@ -90,21 +90,10 @@ func (c *Client) RequestID() RequestID {
 //
 // A PING whose id has epoch 0 is the server's question: answer with Seal of a PING with that id.
 func (c *Client) Receive(frame []byte) (*Message, error) {
-	typ, body, err := parseFrame(frame)
-	if err != nil {
-		return nil, err
+	if c.records == nil {
+		return nil, c.receiveAnswer(frame)
 	}
-	switch {
-	case c.state == nil:
-		return nil, errUnexpected
-	case c.records == nil && typ == frameReject:
-		return nil, parseReject(body)
-	case c.records == nil && typ == frameWelcome:
-		return nil, c.receiveWelcome(body)
-	case c.records == nil || typ != frameData:
-		return nil, errUnexpected
-	}
-	m, err := c.records.open(nil, frame, body)
+	m, err := c.records.open(nil, frame)
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +103,17 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 	return m, nil
 }
 
-func (c *Client) receiveWelcome(body []byte) error {
-	if len(body) < noiseMin {
+// receiveAnswer takes what comes before there is a session: WELCOME or REJECT.
+func (c *Client) receiveAnswer(frame []byte) error {
+	typ, body, err := parseFrame(frame)
+	switch {
+	case err != nil:
+		return err
+	case typ == frameReject && c.state != nil:
+		return parseReject(body)
+	case typ != frameWelcome || c.state == nil:
+		return errUnexpected
+	case len(body) < noiseMin:
 		return errWelcome
 	}
 	payload, toServer, toClient, err := c.state.ReadMessage(nil, body)

@@ -77,9 +77,14 @@ func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	return buf[:at+len(b)], nil
 }
 
-// open appends what is in a DATA frame to dst, and the message's payload aliases it.
-func (r *records) open(dst, frame, body []byte) (*Message, error) {
+// open checks a DATA frame and appends what is in it to dst; the message's payload aliases that.
+func (r *records) open(dst, frame []byte) (*Message, error) {
+	typ, body, err := parseFrame(frame)
 	switch {
+	case err != nil:
+		return nil, err
+	case typ != frameData:
+		return nil, errUnexpected
 	case len(body) < RecordOverhead:
 		return nil, errEnvelope
 	case len(body) > r.max:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flynn/noise"
@@ -115,7 +116,7 @@ type ServerSession struct {
 
 	mu      sync.Mutex // guards sealing, so that records leave in the order of their counters
 	records *records
-	pings   uint64
+	pings   atomic.Uint64
 }
 
 // Point is the authenticated point_no; empty before the session is established.
@@ -156,14 +157,7 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	case s.records == nil:
 		return s.receiveHello(frame)
 	}
-	typ, body, err := parseFrame(frame)
-	if err != nil {
-		return Event{}, err
-	}
-	if typ != frameData {
-		return Event{}, errUnexpected
-	}
-	m, err := s.records.open(nil, frame, body)
+	m, err := s.records.open(nil, frame)
 	if err != nil {
 		return Event{}, err
 	}
@@ -277,8 +271,5 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 
 // Ping makes a PING of the server's own. The client answers it with the same id; Receive takes the answer in.
 func (s *ServerSession) Ping() *Message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pings++
-	return &Message{Op: OpPing, RequestID: MakeRequestID(0, s.pings)}
+	return &Message{Op: OpPing, RequestID: MakeRequestID(0, s.pings.Add(1))}
 }

@@ -61,7 +61,7 @@ func newVector(about string) *vector {
 			Ephemeral: strings.Repeat("5e", 32), ServerID: "centre-a", MaxFrame: DefaultMaxFrame, MaxInFlight: 32, KeepaliveS: 30,
 			RulesVersion: 42, ClockMs: testEpoch.UnixMilli(),
 		},
-		Client: vectorClient{one, strings.Repeat("c1", 32), "a1a2a3a4a5a6a7a8", "vector 1.0", testEpoch.UnixMilli() - 1500},
+		Client: vectorClient{one, strings.Repeat("c1", 32), "21a2a3a4a5a6a7a8", "vector 1.0", testEpoch.UnixMilli() - 1500},
 	}
 }
 
