@@ -28,23 +28,18 @@ func (c *compiler) entry(ctx context.Context, row rule.Row, last *Entry) (*Entry
 	case !row.Enabled:
 		e.State = RuleDisabled
 		return e, nil
-	case row.User == rule.Client:
-		// The point's tables are at the point, so that only what can be seen without them is looked at here.
-		if row.SQL != "" {
-			_, e.Diagnostics = rule.Compile(row, nil)
-		}
-	default:
-		t, err := c.table(ctx, row.Table)
-		if err != nil {
+	}
+	var err error
+	if row.User == rule.Server {
+		if e.facts, err = c.table(ctx, row.Table); err != nil {
 			return nil, err
 		}
-		if unchanged && last.State == RuleOK && reflect.DeepEqual(t, last.facts) {
+		if unchanged && last.State == RuleOK && reflect.DeepEqual(e.facts, last.facts) {
 			return last, nil
 		}
-		e.facts = t
-		if err := c.plan(ctx, e, t); err != nil {
-			return nil, err
-		}
+	}
+	if e.Plan, e.Diagnostics, err = Compile(ctx, c.source, row, e.facts); err != nil {
+		return nil, err
 	}
 	if e.status.Problem = e.problem(); e.status.Problem != nil {
 		e.keep(last)
@@ -53,21 +48,31 @@ func (c *compiler) entry(ctx context.Context, row rule.Row, last *Entry) (*Entry
 	return e, nil
 }
 
-// plan compiles e.Row and has every statement prepared.
-func (c *compiler) plan(ctx context.Context, e *Entry, t *rule.Table) error {
-	if t == nil && e.Row.SQL == "" {
-		e.Diagnostics = []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: e.Row.ID, Column: "sync_table",
-			Message: "the table " + e.Row.Table + " is not in the database"}}
-		return nil
+// PlanChecker has the database PREPARE every statement of a plan and says what it refuses.
+type PlanChecker interface {
+	CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error)
+}
+
+// Compile is what a row means at the centre, the same to the server and to `rules check`: its plan, and what is to be
+// said about it. t is nil when there is no such table. A point's tables are at the point, so that of its rows only what
+// can be seen without them is looked at, and there is no plan. An error means that the database could not be asked.
+func Compile(ctx context.Context, db PlanChecker, row rule.Row, t *rule.Table) (*rule.Plan, []rule.Diagnostic, error) {
+	switch {
+	case row.User == rule.Client && row.SQL == "":
+		return nil, nil, nil
+	case row.User == rule.Client:
+		_, ds := rule.Compile(row, nil)
+		return nil, ds, nil
+	case row.User == rule.Server && row.SQL == "" && t == nil:
+		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID, Column: "sync_table",
+			Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
 	}
-	plan, diagnostics := rule.Compile(e.Row, t)
-	e.Plan, e.Diagnostics = plan, diagnostics
+	plan, ds := rule.Compile(row, t)
 	if plan == nil {
-		return nil
+		return nil, ds, nil
 	}
-	refused, err := c.source.CheckPlan(ctx, plan, t)
-	e.Diagnostics = append(e.Diagnostics, refused...)
-	return err
+	refused, err := db.CheckPlan(ctx, plan, t)
+	return plan, append(ds, refused...), err
 }
 
 // keep makes e, whose row has an error, the last good version, where there is one.

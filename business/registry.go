@@ -22,8 +22,7 @@ type RuleSource interface {
 	Rules(ctx context.Context) ([]rule.Row, error)
 	// Table describes a table; ErrNoTable when it is not there.
 	Table(ctx context.Context, name string) (*rule.Table, error)
-	// CheckPlan has the database PREPARE every statement of a plan and says what it refuses.
-	CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error)
+	PlanChecker
 }
 
 // StatusSink keeps what is known about each rule where the DBA sees it.

@@ -27,9 +27,6 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 		if _, asked := s.facts[r.Table]; tables != nil && !asked {
 			s.facts[r.Table] = tables(r.Table)
 		}
-		if tables != nil && r.User == Server && s.facts[r.Table] == nil {
-			s.say(r, Error, UnknownTable, "sync_table", "there is no table "+r.Table, "create it, or correct the name")
-		}
 		s.peer(r)
 		s.echo(r)
 	}

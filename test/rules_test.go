@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,55 @@ func TestRulesCheck(t *testing.T) {
 	must(t, w.centre, "DELETE FROM sync_control WHERE id = 12")
 	if out, _, code := run(t, w.env, "syncgate", "rules", "check"); code > 1 {
 		t.Fatalf("exit %d\n%s", code, out)
+	}
+}
+
+// What is wrong with a row is the same to `rules check` and to the running server, also of a point's row, whose table
+// need not be at the centre.
+func TestRulesCheckAgreesWithTheServer(t *testing.T) {
+	w := withRules(t)
+	w.rule("server", "download", "phishing_log", "-- upside\nselect url, plat from phishing_log")
+	w.rule("server", "upload", "nosuch", "")
+	w.rule("server", "download", "nosuch", "-- upside\nselect a from nosuch")
+	w.rule("server", "download", "gone", "drop table gone")
+	must(t, w.centre, `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES
+		('pointonly', 'upload', 'client', 'point-01', NULL), ('pointonly', 'download', 'client', 'point-01', 'select 1')`)
+	w.serve()
+	eventually(t, w.centre, 7, "SELECT COUNT(*) FROM sync_control_status WHERE state IN ('ok', 'broken')")
+	out, errs, code := run(t, w.env, "syncgate", "rules", "check", "--format", "json")
+	var found []struct {
+		Code, Severity, Message, Fix string
+		RuleID                       uint64 `json:"rule_id"`
+	}
+	if err := json.Unmarshal([]byte(out), &found); err != nil || code != 2 {
+		t.Fatalf("exit %d, %v\n%s%s", code, err, out, errs)
+	}
+	said, broken := map[string]bool{}, map[uint64]bool{}
+	for _, f := range found {
+		if f.Fix != "" {
+			f.Message += "; " + f.Fix
+		}
+		said[fmt.Sprint(f.RuleID, f.Severity, f.Code, f.Message)] = true
+		broken[f.RuleID] = broken[f.RuleID] || f.Severity == "error"
+	}
+	rows, err := w.centre.Query("SELECT id, state = 'broken', COALESCE(error_code, ''), COALESCE(error_text, '') FROM sync_control_status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id uint64
+		var bad bool
+		var code, text string
+		if err := rows.Scan(&id, &bad, &code, &text); err != nil {
+			t.Fatal(err)
+		}
+		if bad != broken[id] || bad && !said[fmt.Sprint(id, "error", code, text)] {
+			t.Errorf("of rule %d the server says %s %q, but rules check\n%s", id, code, text, out)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
 	}
 }
 

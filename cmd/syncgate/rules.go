@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"syncgate/business"
 	"syncgate/cmd/internal/cli"
 	"syncgate/rule"
 	"syncgate/store"
@@ -84,23 +85,21 @@ func (c *call) table(name string) (*rule.Table, error) {
 	return t, err
 }
 
-// compile makes a row's plan as the server would, with what the database itself says of
-// its statements. A point's own row is about tables at the point, so that the database
-// here is not asked about it; facts of a table of the same name are used where there are any.
+// compile makes a row's plan as the server would. A point's own row, of which the server makes none, is shown by the
+// facts of a table of the same name here.
 func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 	table, err := c.table(row.Table)
 	if err != nil {
 		return nil, nil, err
 	}
-	if row.User == rule.Client && row.SQL == "" && table == nil {
+	switch {
+	case row.User != rule.Client:
+		return business.Compile(c.Context(), c.db, row, table)
+	case row.SQL == "" && table == nil:
 		return nil, nil, fmt.Errorf("rule %d is a point's, whose agent writes its statements from the table %s there; the centre has no table of that name to show them by", row.ID, row.Table)
 	}
 	plan, ds := rule.Compile(row, table)
-	if plan == nil || row.User == rule.Client {
-		return plan, ds, nil
-	}
-	refused, err := c.db.CheckPlan(c.Context(), plan, table)
-	return plan, append(ds, refused...), err
+	return plan, ds, nil
 }
 
 // verdict prints what is to be said about a rule; an error in it is an error here.

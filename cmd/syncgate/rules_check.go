@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"syncgate/business"
 	"syncgate/cmd/internal/cli"
 	"syncgate/protocol"
 	"syncgate/rule"
@@ -40,13 +41,18 @@ func (c *call) checkAll() (ds []rule.Diagnostic, rules int, err error) {
 		return nil, 0, err
 	}
 	for _, row := range all {
-		if row.Enabled && (row.User != rule.Client || row.SQL != "") {
-			_, found, err := c.compile(row)
-			if err != nil {
-				return nil, 0, fmt.Errorf("rule %d: %w", row.ID, err)
-			}
-			ds = append(ds, found...)
+		if !row.Enabled {
+			continue
 		}
+		table, err := c.table(row.Table)
+		var found []rule.Diagnostic
+		if err == nil {
+			_, found, err = business.Compile(c.Context(), c.db, row, table)
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("rule %d: %w", row.ID, err)
+		}
+		ds = append(ds, found...)
 	}
 	ds = append(ds, rule.CheckSet(all, func(name string) *rule.Table {
 		t, e := c.table(name)
