@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"reflect"
@@ -81,6 +82,9 @@ func TestDigest(t *testing.T) {
 		got, err := (&Message{Payload: payload}).UploadRequest()
 		if err != nil || got.Confirmed != confirmed {
 			t.Fatalf("%+v, %v", got, err)
+		}
+		if again, err := AppendPayload(nil, got); err != nil || !bytes.Equal(again, payload) {
+			t.Errorf("written again %x, %v", again, err)
 		}
 		if d, err := got.Digest(); d != want || err != nil {
 			t.Errorf("confirmed %d changes the digest: %v", confirmed, err)

@@ -69,6 +69,7 @@ func (s *LegacySession) Receive(packet []byte) (Event, error) {
 		e.Reply = l.failed(r, err)
 		return e, nil
 	}
+	r.content = nil // its values are in the message
 	s.pending = &legacyReply{legacyRequest: r, id: e.Message.RequestID, op: e.Message.Op, statement: -1}
 	return e, nil
 }

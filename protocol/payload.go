@@ -54,6 +54,9 @@ type UploadRequest struct {
 }
 
 func (u *UploadRequest) fields(c *coder) {
+	if c.reading {
+		u.encoded = c.buf
+	}
 	if c.reading || u.Confirmed != 0 {
 		number(c, 1, &u.Confirmed, math.MaxUint64)
 	}
@@ -62,7 +65,6 @@ func (u *UploadRequest) fields(c *coder) {
 	c.values(4, &u.Rows.Values)
 	c.check(u.Table != "", "no table")
 	c.check(u.Rows.whole(), "values are no whole rows")
-	u.encoded = c.buf
 }
 
 // UploadReply says what became of an upload.
