@@ -46,6 +46,7 @@ func TestDeadlines(t *testing.T) {
 		want    error
 	}{
 		"says nothing":         {func(o *Options) { o.HandshakeTimeout = 50 * time.Millisecond }, stranger, func(net.Conn) {}, ErrHandshakeTimeout},
+		"of this listener":     {func(o *Options) { o.HandshakeTimeout, o.Listeners[0].HandshakeTimeout = time.Hour, 50*time.Millisecond }, stranger, func(net.Conn) {}, ErrHandshakeTimeout},
 		"talks unestablished":  {func(o *Options) { o.HandshakeTimeout = 150 * time.Millisecond }, stranger, trickle(frame(make([]byte, 1))), ErrHandshakeTimeout},
 		"header without end":   {func(o *Options) { o.FrameTimeout = 50 * time.Millisecond }, nil, func(c net.Conn) { c.Write([]byte{0, 0}) }, ErrFrameTimeout},
 		"body byte by byte":    {func(o *Options) { o.FrameTimeout = 150 * time.Millisecond }, nil, trickle(binary.BigEndian.AppendUint32(nil, 1<<20)), ErrFrameTimeout},

@@ -193,7 +193,7 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 		return
 	}
 	c := &Conn{from: l.sources[ln.index], fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
-		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.deadline(l.opts.HandshakeTimeout)}
+		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.deadline(ln.HandshakeTimeout)}
 	l.mu.Lock()
 	l.table.add(l.index, c)
 	l.mu.Unlock()

@@ -41,6 +41,8 @@ type Listener struct {
 	// MaxInFlight is how many frames may be begun and not done before reading pauses; 16 when 0. 1 makes a connection
 	// strictly request, reply, request, reply.
 	MaxInFlight int
+	// HandshakeTimeout is from accept to Establish on this listener; Options.HandshakeTimeout when 0.
+	HandshakeTimeout time.Duration
 	// Refusal, when set, is sent in one attempt to a connection turned away at a cap, before it is closed.
 	Refusal []byte
 
@@ -129,6 +131,7 @@ func (o Options) withDefaults() (Options, error) {
 		number("FirstFrameMax", &ln.FirstFrameMax, 512, maxBytes)
 		number("Overhead", &ln.Overhead, 256, maxBytes)
 		number("MaxInFlight", &ln.MaxInFlight, 16, maxBytes)
+		period("Listener.HandshakeTimeout", &ln.HandshakeTimeout, o.HandshakeTimeout)
 		if ln.Split == nil || ln.Handler == nil {
 			errs = append(errs, fmt.Errorf("reactor: listener %q lacks Split or Handler", ln.Address))
 		}

@@ -181,8 +181,11 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 		return nil, err
 	}
 	legacy := &handler{g: g, legacy: l, name: "legacy"}
-	// Its requests have no ids, so that one is answered before the next is read.
-	return append(all, reactor.Listener{Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy, MaxInFlight: 1}), nil
+	return append(all, reactor.Listener{
+		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy,
+		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
+		HandshakeTimeout: 30 * time.Second, // the first request, which may be of 4 MiB, says who it is
+	}), nil
 }
 
 // Addr is where the modern wire is served.
