@@ -104,8 +104,6 @@ func (c *compiler) head() {
 	}
 }
 
-var hoursOf = map[string]int{"hour": 1, "day": 24, "week": 7 * 24, "month": 30 * 24}
-
 // period reads sync_range and sync_range_value.
 func (c *compiler) period() {
 	r := &c.row
@@ -122,7 +120,7 @@ func (c *compiler) period() {
 		return
 	}
 	unit, digits, _ := strings.Cut(value, ":")
-	hours := hoursOf[strings.TrimSuffix(unit, "s")]
+	hours := map[string]int{"hour": 1, "day": 24, "week": 7 * 24, "month": 30 * 24}[strings.TrimSuffix(unit, "s")]
 	n, err := strconv.Atoi(digits)
 	if hours == 0 || err != nil || n < 1 || n > 1<<16 {
 		c.column(Error, BadRange, "sync_range_value", fmt.Sprintf("%q is not a period", r.RangeValue), "write it like day:3 or hour:6")

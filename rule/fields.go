@@ -36,11 +36,7 @@ func (c *compiler) fields(scripts []*script) {
 		names = selected(scripts)
 	}
 	if len(names) == 0 && c.table != nil {
-		for _, col := range c.table.Columns {
-			if !col.Generated {
-				names = append(names, col.Name)
-			}
-		}
+		names = c.table.names(func(col *Column) bool { return !col.Generated })
 	}
 	if len(names) == 0 && c.plan.Form != Generated {
 		names = namedFields(scripts)

@@ -71,7 +71,7 @@ func (c *compiler) paging(s *script) {
 // alone reports whether the statement is about nothing but the rule's table, whose
 // facts are known.
 func (c *compiler) alone(s *script) bool {
-	return c.table != nil && s.scope.single && sameName(s.toks[s.scope.table].value, baseName(c.table.Name))
+	return c.table != nil && s.single && sameName(s.toks[s.table].value, baseName(c.table.Name))
 }
 
 // ordered is the names at the head of each part of order by.

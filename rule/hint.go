@@ -7,11 +7,7 @@ func (c *compiler) didYouMean(name string) string {
 	if c.table == nil || c.full(Error) {
 		return ""
 	}
-	var names []string
-	for _, col := range c.table.Columns {
-		names = append(names, col.Name)
-	}
-	return hint(name, names)
+	return hint(name, c.table.names(func(*Column) bool { return true }))
 }
 
 func hint(name string, names []string) string {

@@ -16,6 +16,7 @@ func TestLex(t *testing.T) {
 		{"# x\n/* y */ /*! z */ /*+ q */ /*M! r */", "cchhh"},
 		{`'it''s' "a""b" 'a\'b' '\\'`, "ssss"},
 		{"`a``b` `:x`", "nn"},
+		{`x"a" b 'c' n'd'"e"`, "wswsss"},
 		{"1 1.5 .5 1e3 1e-3 1.e5 0xff 0b01 x'ff' b'01' N'x'", "111111111" + "1s"},
 		{"2fa 0xzz 1ea", "www"},
 		{"t.1", "wo1"},

@@ -11,10 +11,10 @@ import (
 // Only what stands where nothing but a column can stand is called unknown; the
 // database's PREPARE finds the rest.
 func (c *compiler) names(s *script) {
-	if c.table == nil || s.scope.table < 0 {
+	if c.table == nil || s.table < 0 {
 		return
 	}
-	at := s.scope.table
+	at := s.table
 	name, base := s.toks[at].value, baseName(c.table.Name)
 	if !sameName(name, base) {
 		if near(name, []string{base}) != "" {
@@ -27,7 +27,7 @@ func (c *compiler) names(s *script) {
 		return // another database's table of that name
 	}
 	if s.insert == nil {
-		if s.scope.single {
+		if s.single {
 			c.expressions(s, 0)
 		}
 		return
@@ -40,7 +40,7 @@ func (c *compiler) names(s *script) {
 	if s.insert.hasList || s.insert.open > 0 {
 		at = find(s.toks, at, "duplicate")
 	}
-	if at > 0 && s.scope.single {
+	if at > 0 && s.single {
 		c.expressions(s, at)
 	}
 }
@@ -80,7 +80,7 @@ func (s *script) columnPlace(i int) bool {
 	case next.is(".") || next.kind == tokString || t.kind == tokWord && next.is("("):
 		return false
 	case prev.is("."):
-		return sameName(before.value, s.toks[s.scope.table].value) || s.scope.alias != "" && sameName(before.value, s.scope.alias)
+		return sameName(before.value, s.toks[s.table].value) || s.alias != "" && sameName(before.value, s.alias)
 	case prev.is("over", "window", "for", "collate", "using", "charset") || prev.is("set") && before.is("character"):
 		return false
 	}
@@ -100,7 +100,7 @@ func endsOperand(t *token) bool {
 
 // keywordText is the words that may stand in a statement without quotes where a column
 // could, and are none. Those that are keywords only in front of a bracket or a string
-// need not be there, nor those of statements that no rule runs.
+// need not be there.
 //
 //go:embed keywords.txt
 var keywordText string
@@ -134,13 +134,10 @@ func (c *compiler) unfilled(s *script) {
 }
 
 // missingColumns is the columns that need a value and are not listed.
-func missingColumns(t *Table, listed []string) (out []string) {
-	for _, col := range t.Columns {
-		if !col.Nullable && !col.HasDefault && !col.Auto && !col.Generated && !contains(listed, col.Name) {
-			out = append(out, col.Name)
-		}
-	}
-	return out
+func missingColumns(t *Table, listed []string) []string {
+	return t.names(func(col *Column) bool {
+		return !col.Nullable && !col.HasDefault && !col.Auto && !col.Generated && !contains(listed, col.Name)
+	})
 }
 
 // index is the place of a name among the names, or -1.

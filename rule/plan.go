@@ -63,7 +63,7 @@ type Statement struct {
 	File   *File        // only for OpFile
 
 	phase phase
-	marks []int   // offset of each ? in SQL
+	named string  // SQL with :names in the place of its ?s
 	text  *source // where SQL was cut from; nil when generated
 	start int     // offset of SQL in text
 }

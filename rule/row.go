@@ -103,6 +103,16 @@ func (t *Table) Column(name string) *Column {
 	return nil
 }
 
+// names is the columns that are wanted.
+func (t *Table) names(wanted func(*Column) bool) (names []string) {
+	for i := range t.Columns {
+		if wanted(&t.Columns[i]) {
+			names = append(names, t.Columns[i].Name)
+		}
+	}
+	return names
+}
+
 // primaryKey is the names of the primary key's columns in key order, or nil.
 func (t *Table) primaryKey() []string {
 	for _, k := range t.Keys {

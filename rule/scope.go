@@ -2,13 +2,6 @@ package rule
 
 import "slices"
 
-// scope is what one statement reads or writes, as far as its tokens tell.
-type scope struct {
-	table  int    // token of the table's name; -1 when there is none or several
-	single bool   // nothing but that table is mentioned
-	alias  string // the table's other name
-}
-
 // insertShape is what an insert or replace writes, as token indexes.
 type insertShape struct {
 	columns []int // names in the column list
@@ -31,7 +24,7 @@ func afterModifiers(toks []token) int {
 // readScope finds the table of the statement and whether it is the only one.
 func (s *script) readScope() {
 	toks, from := s.toks, find(s.toks, 0, "from")
-	s.scope = scope{table: -1}
+	s.table = -1
 	i := afterModifiers(toks)
 	if s.verb == Select || s.verb == Delete {
 		if i = from + 1; from < 0 || toks[0].is("with", "(") {
@@ -46,14 +39,14 @@ func (s *script) readScope() {
 		i += 2
 		toks[i].noColumn = true
 	}
-	s.scope.table = i
-	s.scope.single = countWord(toks, "select") == 0 || s.verb == Select && countWord(toks, "select") == 1
+	s.table = i
+	s.single = countWord(toks, "select") == 0 || s.verb == Select && countWord(toks, "select") == 1
 	if s.verb == Insert || s.verb == Replace {
 		return
 	}
 	s.readAlias(i + 1)
 	if s.verb == Delete && !isKeyword(&toks[from-1]) {
-		s.scope.single = false // delete a, b from …
+		s.single = false // delete a, b from …
 	}
 }
 
@@ -63,7 +56,7 @@ func (s *script) readAlias(i int) {
 		i++
 	}
 	if t := s.tok(i); t.isName() && !isKeyword(t) {
-		s.scope.alias, t.noColumn = t.value, true
+		s.alias, t.noColumn = t.value, true
 		i++
 	}
 	for ; i < len(s.toks); i++ {
@@ -71,7 +64,7 @@ func (s *script) readAlias(i int) {
 		case t.is("where", "group", "order", "having", "limit", "set"):
 			return
 		case t.is(",", "join", "straight_join"):
-			s.scope.single = false
+			s.single = false
 		case t.is("index", "key", "partition"):
 			for i++; i < len(s.toks) && !s.toks[i].is(")"); i++ {
 				s.toks[i].noColumn = true
@@ -127,7 +120,7 @@ func split(toks []token, from, to int) (parts [][2]int) {
 // parts finds what the statement is about.
 func (c *compiler) parts(s *script, st *Statement) {
 	s.readScope()
-	if (s.verb == Insert || s.verb == Replace) && s.scope.table >= 0 {
+	if (s.verb == Insert || s.verb == Replace) && s.table >= 0 {
 		c.readInsert(s, st)
 	}
 }
@@ -138,7 +131,7 @@ func (c *compiler) parts(s *script, st *Statement) {
 func (c *compiler) readInsert(s *script, st *Statement) {
 	in := &insertShape{}
 	s.insert = in
-	i := s.scope.table + 1
+	i := s.table + 1
 	if s.tok(i).is("(") {
 		end := closing(s.toks, i)
 		for _, p := range split(s.toks, i+1, end) {

@@ -27,7 +27,7 @@ func (p *Plan) Describe() string {
 	b.WriteString(p.options())
 	for _, s := range p.Upside {
 		if s.Start != nil {
-			b.WriteString("-- the first page:\n--   " + strings.ReplaceAll(s.Start.named(), "\n", "\n--   ") + "\n")
+			b.WriteString("-- the first page:\n--   " + strings.ReplaceAll(s.Start.named, "\n", "\n--   ") + "\n")
 		}
 	}
 	b.WriteString(p.sections())
@@ -53,7 +53,7 @@ func (p *Plan) sections() string {
 			b.WriteString(": " + s.Op.String())
 		}
 		if s.File == nil {
-			b.WriteString("\n" + s.named() + "\n")
+			b.WriteString("\n" + s.named + "\n")
 			continue
 		}
 		var names []string
@@ -65,18 +65,7 @@ func (p *Plan) sections() string {
 	return b.String()
 }
 
-// named is the SQL with :names for its placeholders.
-func (s *Statement) named() string {
-	var b strings.Builder
-	at := 0
-	for i, mark := range s.marks {
-		b.WriteString(s.SQL[at:mark] + s.Args[i].named())
-		at = mark + 1
-	}
-	b.WriteString(s.SQL[at:])
-	return b.String()
-}
-
+// named is what stands for the ? in plain SQL.
 func (a *Arg) named() string {
 	switch {
 	case a.Source == Field, a.Source == Now && sameName(a.Name, updateTimeColumn):

@@ -20,11 +20,13 @@ type script struct {
 	err   *lexError
 
 	verb   Op
-	args   []Arg // in the order of the placeholders
-	argAt  []int // the token of each
-	sent   []int // where each token begins in Statement.SQL
+	args   []Arg  // in the order of the placeholders
+	argAt  []int  // the token of each
+	sent   []int  // where each token begins in Statement.SQL
+	table  int    // token of the table's name; -1 when there is none or several
+	single bool   // nothing but that table is mentioned
+	alias  string // the table's other name
 	insert *insertShape
-	scope  scope
 }
 
 // written is the token at i as it stands in the statement.
@@ -66,30 +68,36 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 // render writes the SQL that is sent: the statement as written, with ? for each
 // placeholder and a space for each comment.
 func (s *script) render() Statement {
-	var b strings.Builder
+	var sql, named strings.Builder
+	put := func(s string) { sql.WriteString(s); named.WriteString(s) }
 	at, end := s.toks[0].from, s.toks[len(s.toks)-1].to
 	st := Statement{Op: s.verb, Args: s.args, phase: s.phase, text: s.src, start: at}
+	n := 0 // arguments so far
 	for _, t := range s.all {
 		if t.from < at || t.to > end {
 			continue
 		}
-		b.WriteString(s.src.text[at:t.from])
+		put(s.src.text[at:t.from])
 		at = t.to
-		if t.kind == tokComment {
-			b.WriteByte(' ')
-			continue
-		}
 		written := s.src.text[t.from:t.to]
-		if n := len(st.marks); n < len(s.argAt) && s.argAt[n] == len(s.sent) {
-			st.marks = append(st.marks, b.Len())
-			written = "?"
-		} else if s.seed != nil && (t.kind == tokString || t.is("%%")) {
+		switch {
+		case t.kind == tokComment:
+			put(" ")
+			continue
+		case s.seed != nil && (t.kind == tokString || t.is("%%")):
 			written = strings.ReplaceAll(written, "%%", "%")
 		}
-		s.sent = append(s.sent, b.Len())
-		b.WriteString(written)
+		i := len(s.sent)
+		s.sent = append(s.sent, sql.Len())
+		if n < len(s.argAt) && s.argAt[n] == i {
+			sql.WriteString("?")
+			named.WriteString(s.args[n].named())
+			n++
+		} else {
+			put(written)
+		}
 	}
-	st.SQL = b.String()
+	st.SQL, st.named = sql.String(), named.String()
 	return st
 }
 
