@@ -102,16 +102,6 @@ func (d *Dict) Len() int { return len(d.kv) / 2 }
 // At returns the i-th pair in written order.
 func (d *Dict) At(i int) (key, value Value) { return d.kv[2*i], d.kv[2*i+1] }
 
-// Get returns the value under a text key, written with or without the u.
-func (d *Dict) Get(key string) (Value, bool) {
-	for i := 0; i < len(d.kv); i += 2 {
-		if k, ok := Text(d.kv[i]); ok && k == key {
-			return d.kv[i+1], true
-		}
-	}
-	return nil, false
-}
-
 // DateTime is datetime.datetime, without a time zone.
 type DateTime struct {
 	Year, Month, Day, Hour, Minute, Second, Microsecond int
