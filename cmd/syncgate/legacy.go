@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,20 +87,18 @@ func bad(setting string, err error) error {
 }
 
 // secret reads hex:… or text:… of one of the lengths, in bytes.
-func secret(text string, lengths ...int) ([]byte, error) {
-	b, plain := strings.CutPrefix(text, "text:")
-	digits, isHex := strings.CutPrefix(text, "hex:")
-	if isHex {
-		decoded, err := hex.DecodeString(digits)
-		if err != nil {
+func secret(text string, lengths ...int) (b []byte, err error) {
+	kind, value, _ := strings.Cut(text, ":")
+	switch kind {
+	case "text":
+		b = []byte(value)
+	case "hex":
+		if b, err = hex.DecodeString(value); err != nil {
 			return nil, fmt.Errorf("after hex: %w", err)
 		}
-		b = string(decoded)
 	}
-	for _, n := range lengths {
-		if (plain || isHex) && len(b) == n {
-			return []byte(b), nil
-		}
+	if !slices.Contains(lengths, len(b)) {
+		return nil, fmt.Errorf("must be hex: or text: and %s bytes", strings.Trim(strings.ReplaceAll(fmt.Sprint(lengths), " ", ", "), "[]"))
 	}
-	return nil, fmt.Errorf("must be hex: or text: and %s bytes", strings.Trim(strings.ReplaceAll(fmt.Sprint(lengths), " ", ", "), "[]"))
+	return b, nil
 }

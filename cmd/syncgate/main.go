@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 
@@ -46,17 +47,9 @@ func (s *settings) load() (*config.Server, error) {
 	if err := config.Load(cfg, s.file, "SYNCGATE_", os.LookupEnv); err != nil {
 		return nil, err
 	}
-	if s.dsn != "" {
-		cfg.DSN = s.dsn
-	}
-	if s.dataDir != "" {
-		cfg.DataDir = s.dataDir
-	}
-	if cfg.MasterKey == "" {
-		cfg.MasterKey = filepath.Join(cfg.DataDir, "master.key")
-	}
-	if cfg.FileDir == "" {
-		cfg.FileDir = filepath.Join(cfg.DataDir, "files")
-	}
+	cfg.DSN = cmp.Or(s.dsn, cfg.DSN)
+	cfg.DataDir = cmp.Or(s.dataDir, cfg.DataDir)
+	cfg.MasterKey = cmp.Or(cfg.MasterKey, filepath.Join(cfg.DataDir, "master.key"))
+	cfg.FileDir = cmp.Or(cfg.FileDir, filepath.Join(cfg.DataDir, "files"))
 	return cfg, nil
 }

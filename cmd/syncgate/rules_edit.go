@@ -187,8 +187,10 @@ func newRulesInit() *cobra.Command {
 		if !both {
 			rows = slices.DeleteFunc(rows, func(r rule.Row) bool { return r.User == rule.Client })
 		}
-		if err := c.mayInit(rows, table); err != nil {
-			return err
+		for _, row := range rows {
+			if err := c.mayInit(row, table); err != nil {
+				return err
+			}
 		}
 		for _, row := range rows {
 			if !dry {
@@ -212,34 +214,21 @@ func newRulesInit() *cobra.Command {
 	return cmd
 }
 
-// mayInit says why one of the rows must not be written: it could not run, or there is one for its table, direction,
-// side and point.
-func (c *call) mayInit(rows []rule.Row, table *rule.Table) error {
-	there, err := c.db.Rules(c.Context())
+// mayInit says why a row must not be written: there is one for its table, direction, side and point, or it could not run.
+func (c *call) mayInit(row rule.Row, table *rule.Table) error {
+	all, err := c.db.Rules(c.Context())
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
-		for _, other := range there {
-			if strings.EqualFold(other.Table, row.Table) && other.Type == row.Type && other.User == row.User && other.PointNo == row.PointNo {
-				return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it", other.ID, row.Type, row.Table, row.User, row.PointNo, other.ID)
-			}
+	for _, r := range all {
+		if strings.EqualFold(r.Table, row.Table) && r.Type == row.Type && r.User == row.User && r.PointNo == row.PointNo {
+			return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it", r.ID, r.Type, r.Table, r.User, r.PointNo, r.ID)
 		}
-		if plan, ds := rule.Compile(row, table); plan == nil {
-			return fmt.Errorf("no row was written for %s of %s: %s", row.Type, row.Table, firstError(ds))
-		}
+	}
+	if plan, ds := rule.Compile(row, table); plan == nil {
+		return c.verdict(row, ds)
 	}
 	return nil
-}
-
-// firstError is what is wrong and what would cure it.
-func firstError(ds []rule.Diagnostic) string {
-	for _, d := range ds {
-		if d.Severity == rule.Error {
-			return fmt.Sprintf("%s %s; %s", d.Code, d.Message, d.Fix)
-		}
-	}
-	return ""
 }
 
 // change is one column of sync_control before and after.

@@ -96,15 +96,18 @@ type trial struct {
 	plan  *rule.Plan
 	env   rule.Env
 	rows  rule.Rows
-	count int    // rows of the statement so far
-	shown *table // some of them
+	count int     // rows of the statement so far
+	shown []table // some of them, a table a statement
 }
 
 func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 	if len(t.plan.Upside) > 0 {
 		began := time.Now()
 		page, err := tx.Read(ctx, t.plan, t.env, t)
-		if err = errors.Join(err, t.flush()); err != nil {
+		for _, s := range t.shown {
+			err = errors.Join(err, s.Flush())
+		}
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(t.out, "upside: %s in %v\n", plural(int(page.Rows), "row"), time.Since(began).Round(time.Millisecond))
@@ -141,17 +144,8 @@ func (t *trial) Begin(_ int, columns []store.ColumnInfo) error {
 	for i, c := range columns {
 		names[i] = fmt.Sprintf("%s (%s)", c.Name, strings.ToLower(c.Type))
 	}
-	err := t.flush()
-	shown := newTable(t.out, strings.Join(names, "\t"))
-	t.count, t.shown = 0, &shown
-	return err
-}
-
-func (t *trial) flush() error {
-	if t.shown == nil {
-		return nil
-	}
-	return t.shown.Flush()
+	t.count, t.shown = 0, append(t.shown, newTable(t.out, strings.Join(names, "\t")))
+	return nil
 }
 
 // Row implements store.Sink: a sample.
@@ -162,7 +156,7 @@ func (t *trial) Row(values []any) error {
 		for i, v := range values {
 			cells[i] = sample(v)
 		}
-		t.shown.row(cells...)
+		t.shown[len(t.shown)-1].row(cells...)
 	}
 	return nil
 }

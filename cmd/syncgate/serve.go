@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -40,9 +41,7 @@ what was not acknowledged is with the agents, who send it again.`,
 			if err != nil {
 				return err
 			}
-			if listen != "" {
-				cfg.Listen = listen
-			}
+			cfg.Listen = cmp.Or(listen, cfg.Listen)
 			if err := cfg.Check(); err != nil {
 				return err
 			}
@@ -121,12 +120,8 @@ func notify(log zerolog.Logger, state string) {
 
 // limit fills in the numbers that follow from the machine.
 func limit(cfg *config.Server) {
-	if cfg.Workers == 0 {
-		cfg.Workers = max(8, 4*runtime.GOMAXPROCS(0))
-	}
-	if cfg.DatabaseConns == 0 {
-		cfg.DatabaseConns = cfg.Workers + cfg.Downloads + 4
-	}
+	cfg.Workers = cmp.Or(cfg.Workers, max(8, 4*runtime.GOMAXPROCS(0)))
+	cfg.DatabaseConns = cmp.Or(cfg.DatabaseConns, cfg.Workers+cfg.Downloads+4)
 }
 
 // options are the gateway's, but for the database.

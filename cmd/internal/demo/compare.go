@@ -71,10 +71,11 @@ func appendValue(b []byte, v any) []byte {
 // differences names the rows in which two tables differ.
 func differences(centre, point digest) []string {
 	var all []string
-	for id, c := range centre {
-		if p, ok := point[id]; !ok {
+	for id, hash := range centre {
+		switch other, ok := point[id]; {
+		case !ok:
 			all = append(all, "id "+id+" is only at the centre")
-		} else if p != c {
+		case other != hash:
 			all = append(all, "id "+id+" differs")
 		}
 	}

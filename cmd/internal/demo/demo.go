@@ -3,6 +3,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
@@ -125,10 +126,7 @@ func (d *demo) sources() (up, down source, err error) {
 	if err != nil {
 		return up, down, err
 	}
-	rows := d.Rows
-	if rows == 0 {
-		rows = madeRows
-	}
+	rows := cmp.Or(d.Rows, madeRows)
 	down = awkward(min(rows, madeRows), seed, texts)
 	if d.Input == "" {
 		return awkward(rows, seed+1, texts), down, nil
@@ -139,21 +137,20 @@ func (d *demo) sources() (up, down source, err error) {
 
 // readTexts reads one base64 text a line; # and empty lines are not texts, and a line that is no base64 is one as it
 // stands. A file that is not there has none.
-func readTexts(path string) ([]string, error) {
+func readTexts(path string) (texts []string, err error) {
 	all, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	var texts []string
-	for line := range strings.SplitSeq(string(all), "\n") {
+	for line := range strings.Lines(string(all)) {
+		line = strings.TrimSuffix(line, "\n")
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		text, err := base64.StdEncoding.DecodeString(line)
-		if err != nil {
-			text = []byte(line)
+		if text, err := base64.StdEncoding.DecodeString(line); err == nil {
+			line = string(text)
 		}
-		texts = append(texts, strings.ToValidUTF8(string(text), "\ufffd"))
+		texts = append(texts, strings.ToValidUTF8(line, "\ufffd"))
 	}
 	return texts, err
 }

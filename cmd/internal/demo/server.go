@@ -38,10 +38,13 @@ func (d *demo) serve(ctx context.Context) error {
 	if err == nil {
 		err = json.Unmarshal(out, &d.key)
 	}
-	if err != nil || len(d.key.Key) != 32 {
-		return fmt.Errorf("point add has given no key: %w %s", err, errs.Bytes())
+	if err == nil && len(d.key.Key) != 32 {
+		err = errors.New("no key")
 	}
-	d.ends = append(d.ends, func() error { return d.server.stop() })
+	if err != nil {
+		return fmt.Errorf("point add: %w %s", err, errs.Bytes())
+	}
+	d.ends = append(d.ends, d.stopServer)
 	d.address = "127.0.0.1:0"
 	if err := d.start(ctx); err != nil {
 		return err
@@ -133,18 +136,13 @@ func (d *demo) pullThePlug(ctx context.Context, after int) error {
 	return nil
 }
 
-// stop is TERM, and KILL for a server that does not heed it.
-func (s *server) stop() error {
-	if s == nil {
+// stopServer is TERM, and KILL for a server that does not heed it.
+func (d *demo) stopServer() error {
+	if d.server == nil {
 		return nil
 	}
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case err := <-s.done:
-		return err
-	case <-time.After(time.Minute):
-		return errors.Join(errors.New("the server did not stop within a minute"), s.cmd.Process.Kill())
-	}
+	err := d.server.cmd.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(time.Minute, func() { _ = d.server.cmd.Process.Kill() }) // Wait says then that it was killed
+	defer late.Stop()
+	return errors.Join(err, <-d.server.done)
 }
