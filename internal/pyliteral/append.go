@@ -53,7 +53,7 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 
 // appendScalar appends the values that both Pythons print alike, and timedelta.
 func appendScalar(dst []byte, v Value, d Dialect) ([]byte, error) {
-	if t, ok := v.(interface{ valid() bool }); ok && !t.valid() {
+	if t, ok := v.(moment); ok && !t.valid() {
 		return dst, fmt.Errorf("%w: no such date, time or timedelta", ErrValue)
 	}
 	switch x := v.(type) {

@@ -14,7 +14,9 @@
 // check a reply by evaluating it and printing its content again; so Append must
 // print what that Python would print, to the byte. And the columns of a rule
 // may be written as a literal, by hand, over several lines, with comments; so
-// Parse says line and column, and keeps where each value stood (Node).
+// Parse says line and column, and keeps where each value stood (Node). Such a
+// column may be JSON as well, which differs in three names and in the escapes
+// of its strings (Limits.JSON).
 //
 // The two Pythons read the same bytes differently: '\xe4\xb8\xad' is three
 // bytes under Python 2 and three characters under Python 3. Limits.Dialect says

@@ -182,15 +182,15 @@ func (p *parser) arg(what string) (a arg, err error) {
 // calls are the constructors by name, with how many parts they take.
 var calls = map[string]struct {
 	least, most int
-	make        func(n [7]int) interface{ valid() bool }
+	make        func(n [7]int) moment
 }{
 	"Decimal": {1, 1, nil},
-	"datetime.datetime": {3, 7, func(n [7]int) interface{ valid() bool } {
+	"datetime.datetime": {3, 7, func(n [7]int) moment {
 		return DateTime{n[0], n[1], n[2], n[3], n[4], n[5], n[6]}
 	}},
-	"datetime.date":      {3, 3, func(n [7]int) interface{ valid() bool } { return Date{n[0], n[1], n[2]} }},
-	"datetime.time":      {0, 4, func(n [7]int) interface{ valid() bool } { return Time{n[0], n[1], n[2], n[3]} }},
-	"datetime.timedelta": {0, 3, func(n [7]int) interface{ valid() bool } { return TimeDelta{n[0], n[1], n[2]} }},
+	"datetime.date":      {3, 3, func(n [7]int) moment { return Date{n[0], n[1], n[2]} }},
+	"datetime.time":      {0, 4, func(n [7]int) moment { return Time{n[0], n[1], n[2], n[3]} }},
+	"datetime.timedelta": {0, 3, func(n [7]int) moment { return TimeDelta{n[0], n[1], n[2]} }},
 }
 
 var timedeltaParts = []string{"days", "seconds", "microseconds"}

@@ -31,7 +31,7 @@ func AppendStr(dst []byte, v Value, d Dialect) ([]byte, error) {
 	case *big.Int:
 		return x.Append(dst, 10), nil
 	}
-	if t, ok := v.(interface{ valid() bool }); ok && !t.valid() {
+	if t, ok := v.(moment); ok && !t.valid() {
 		return dst, fmt.Errorf("%w: no such date or time", ErrValue)
 	}
 	switch x := v.(type) {

@@ -2,6 +2,10 @@ package pyliteral
 
 import "time"
 
+// moment is a date, a time, both or a timedelta; valid is false for what Python refuses
+// to make, or makes otherwise.
+type moment interface{ valid() bool }
+
 func (d Date) valid() bool {
 	t := time.Date(d.Year, time.Month(d.Month), d.Day, 0, 0, 0, 0, time.UTC) // the 30th of February is in March
 	return d.Year >= 1 && d.Year <= 9999 && Date{t.Year(), int(t.Month()), t.Day()} == d

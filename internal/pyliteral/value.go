@@ -139,6 +139,7 @@ var ErrValue = errors.New("pyliteral: value has no literal")
 // MaxDict is the number of pairs that one dict may have.
 const MaxDict = 128
 
+// hashable reports whether Python accepts v as a key.
 func hashable(v Value) bool {
 	_, ok := keyOf(v)
 	return ok
