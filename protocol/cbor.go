@@ -11,7 +11,7 @@ import (
 // keys ascending, no tags, 64-bit finite floats, null, true and false as the only simple values. It is written and
 // read by hand, since rows pass here at over a million a second and one strict reader is easier to trust than two.
 
-// Limits of a payload. Together with the frame's length they bound what decoding may allocate: 16 bytes a value and
+// Limits of a payload. Together with the frame's length they bound what decoding may allocate: 24 bytes a value and
 // one copy of the payload.
 const (
 	MaxValues  = 1 << 21 // SQL values in one payload

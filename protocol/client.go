@@ -38,6 +38,7 @@ type Client struct {
 	// first record is a PING of the client's own, whose answer Receive takes in.
 	first     RequestID
 	confirmed bool
+	ping      []byte // its frame, until it has left
 	epoch     uint64
 	seq       atomic.Uint64
 }
@@ -151,14 +152,18 @@ func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
 	if m.RequestID.Epoch() == 0 && m.Op != OpPing {
 		return nil, errRequestID
 	}
-	var err error
 	if !c.confirmed {
-		if dst, err = c.appendRecord(dst, &Message{Op: OpPing, RequestID: c.first}); err != nil {
+		var err error
+		if c.ping, err = c.appendRecord(nil, &Message{Op: OpPing, RequestID: c.first}); err != nil {
 			return nil, err
 		}
 		c.confirmed = true
 	}
-	return c.appendRecord(dst, m)
+	frames, err := c.appendRecord(append(dst, c.ping...), m)
+	if err == nil {
+		c.ping = nil // it leaves with the first message that can be sealed
+	}
+	return frames, err
 }
 
 func (c *Client) appendRecord(dst []byte, m *Message) ([]byte, error) {

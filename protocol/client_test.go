@@ -237,3 +237,26 @@ func FuzzEnvelope(f *testing.F) {
 		}
 	})
 }
+
+// A first message that can't be sealed takes nothing with it: the PING leaves with the next one.
+func TestFirstSealRefused(t *testing.T) {
+	p := newPair(t, nil)
+	p.greet(t)
+	if f, err := p.client.Seal(&Message{Op: OpUpload, RequestID: p.client.RequestID(), Payload: make([]byte, DefaultMaxFrame)}); !errors.Is(err, ErrTooLarge) {
+		t.Fatalf("%d bytes, %v", len(f), err)
+	}
+	stream, err := p.client.Seal(&Message{Op: OpRules, RequestID: p.client.RequestID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []Op{OpPing, OpRules} {
+		n, err := Split(stream, p.session.MaxFrame())
+		if err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+		if e, err := p.session.Receive(stream[:n]); err != nil || e.Message.Op != want {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		stream = stream[n:]
+	}
+}

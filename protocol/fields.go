@@ -28,8 +28,8 @@ type coder struct {
 
 // Two keys that no field has.
 const (
-	item uint64 = math.MaxUint64 - 1 // of an element of an array, which has none
-	rest uint64 = math.MaxUint64     // after the last one
+	item uint64 = 1<<63 + iota // of an element of an array, which has none
+	rest                       // after the last one
 )
 
 // encode appends the map of p to dst.
