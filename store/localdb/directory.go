@@ -1,17 +1,18 @@
 package localdb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,112 +38,98 @@ type directory struct {
 	server *os.File // shared with the database process through inheritance
 }
 
-func (d *directory) data() string     { return filepath.Join(d.path, "data") }
-func (d *directory) tmp() string      { return filepath.Join(d.path, "tmp") }
-func (d *directory) pidFile() string  { return filepath.Join(d.path, "db.pid") }
-func (d *directory) errorLog() string { return filepath.Join(d.path, "error.log") }
+// at is the path of one of the directory's files.
+func (d *directory) at(name string) string { return filepath.Join(d.path, name) }
 
 // claim makes path a directory of ours, or finds that it is one, and locks it.
 func claim(ctx context.Context, path string, wait time.Duration) (*directory, error) {
-	if err := adopt(path); err != nil {
+	if err := adopt(ctx, path); err != nil {
 		return nil, err
 	}
 	d := &directory{path: path}
-	var err error
-	if d.owner, err = openLock(filepath.Join(path, "owner.lock")); err != nil {
-		return nil, err
-	}
-	if d.server, err = openLock(filepath.Join(path, "server.lock")); err != nil {
-		d.release()
-		return nil, err
-	}
 	if err := d.lock(ctx, wait); err != nil {
-		d.release()
-		return nil, err
-	}
-	if err := os.MkdirAll(d.tmp(), 0o700); err != nil {
 		d.release()
 		return nil, err
 	}
 	return d, nil
 }
 
+// lock takes owner.lock at once or not at all, since its holder is a living process, and
+// waits for server.lock, since its holder is on its way out.
+func (d *directory) lock(ctx context.Context, wait time.Duration) (err error) {
+	owner := d.at("owner.lock")
+	if d.owner, err = lockFile(ctx, owner, 0, "process", owner); err != nil {
+		return err
+	}
+	if err := os.WriteFile(owner, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		return err
+	}
+	if d.server, err = lockFile(ctx, d.at("server.lock"), wait, "the database of an earlier owner, process", d.at("db.pid")); err != nil {
+		return err
+	}
+	return os.MkdirAll(d.at("tmp"), 0o700)
+}
+
 // adopt checks that path is ours and puts the marker into a new or empty one.
-func adopt(path string) error {
+func adopt(ctx context.Context, path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("localdb: %w", err)
+		return err
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("localdb: %w", err)
+		return err
 	}
-	if uid := info.Sys().(*syscall.Stat_t).Uid; int(uid) != os.Geteuid() {
+	if !ours(info) {
 		// Root may well use the database of a service that runs as another user; it must not leave files of its own there.
-		if owner := filepath.Join(path, "owner.lock"); held(owner) {
-			return inUse(path, owner)
+		if owner := filepath.Join(path, "owner.lock"); exists(owner) {
+			if f, err := lockFile(ctx, owner, 0, "process", owner); errors.Is(err, ErrInUse) {
+				return err
+			} else if err == nil {
+				_ = f.Close() // that is the answer
+			}
 		}
-		return fmt.Errorf("localdb: %s belongs to user id %d and this is user id %d; run this as its owner: %w", path, uid, os.Geteuid(), ErrForeign)
+		return fmt.Errorf("%s does not belong to user id %d; run this as its owner: %w", path, os.Geteuid(), ErrForeign)
 	}
 	marker := filepath.Join(path, markerName)
-	info, err = os.Lstat(marker)
-	if err == nil && info.Mode().IsRegular() {
+	if info, err = os.Lstat(marker); err == nil && info.Mode().IsRegular() {
 		return nil
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return fmt.Errorf("localdb: %w", err)
+		return err
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("localdb: %s has %s in it and no %s: %w", path, entries[0].Name(), markerName, ErrForeign)
+		return fmt.Errorf("%s has %s in it and no %s: %w", path, entries[0].Name(), markerName, ErrForeign)
 	}
 	if err := os.Chmod(path, 0o700); err != nil {
-		return fmt.Errorf("localdb: %w", err)
+		return err
 	}
-	err = os.WriteFile(marker, []byte(markerText), 0o600)
-	if err != nil {
-		return fmt.Errorf("localdb: %w", err)
-	}
-	return nil
+	return os.WriteFile(marker, []byte(markerText), 0o600)
 }
 
-func openLock(path string) (*os.File, error) {
+func ours(info fs.FileInfo) bool { return int(info.Sys().(*syscall.Stat_t).Uid) == os.Geteuid() }
+
+// lockFile opens and locks a file, trying for a while. ErrInUse: somebody else has it, whose
+// process id stands in the file pid.
+func lockFile(ctx context.Context, path string, wait time.Duration, holder, pid string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("localdb: %w", err)
+		return nil, err
 	}
-	return f, nil
-}
-
-// lock takes owner.lock at once or not at all, since its holder is a living
-// process, and waits for server.lock, since its holder is on its way out.
-func (d *directory) lock(ctx context.Context, wait time.Duration) error {
-	if err := flock(d.owner); err != nil {
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("localdb: lock %s: %w", d.owner.Name(), err)
-		}
-		return inUse(d.path, d.owner.Name())
-	}
-	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if err := d.owner.Truncate(0); err != nil {
-		return fmt.Errorf("localdb: %w", err)
-	}
-	if _, err := d.owner.WriteAt([]byte(pid), 0); err != nil {
-		return fmt.Errorf("localdb: %w", err)
-	}
-	deadline := time.Now().Add(wait)
-	for {
-		err := flock(d.server)
+	for deadline := time.Now().Add(wait); ; {
+		// A blocking flock can't be abandoned when ctx ends, so it is asked for again and again.
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
-			return nil
-		case !errors.Is(err, unix.EWOULDBLOCK):
-			return fmt.Errorf("localdb: lock %s: %w", d.server.Name(), err)
-		case time.Now().After(deadline):
-			return fmt.Errorf("localdb: %s: %w: the database of an earlier owner, process %s, has not ended after %v", d.path, ErrInUse, readPID(d.pidFile()), wait)
+			return f, nil
+		case errors.Is(err, unix.EWOULDBLOCK) && time.Now().After(deadline):
+			who, _ := os.ReadFile(pid) // it may not be there, and is then not named
+			err = fmt.Errorf("%s: %w by %s %s", filepath.Dir(path), ErrInUse, holder, bytes.TrimSpace(who))
+		case errors.Is(err, unix.EWOULDBLOCK):
+			err = sleep(ctx, 20*time.Millisecond)
 		}
-		// A blocking flock can't be abandoned when ctx ends, so it is asked for again and again.
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
-			return err
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
 		}
 	}
 }
@@ -150,80 +137,53 @@ func (d *directory) lock(ctx context.Context, wait time.Duration) error {
 // release gives the directory up. The database must have ended: its copy of
 // server.lock would keep the lock otherwise.
 func (d *directory) release() {
-	for _, f := range []*os.File{d.owner, d.server} {
-		if f != nil {
-			_ = f.Close() // nothing was written that matters
-		}
-	}
+	_ = d.owner.Close() // nothing was written that matters; a file that is not open says so
+	_ = d.server.Close()
 }
 
-func flock(f *os.File) error {
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
-// held tells whether a living process has the lock, without taking it for longer than the question.
-func held(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return errors.Is(flock(f), unix.EWOULDBLOCK)
-}
-
-func inUse(path, owner string) error {
-	return fmt.Errorf("localdb: %s: %w by process %s", path, ErrInUse, readPID(owner))
-}
-
-func readPID(path string) string {
-	b, err := os.ReadFile(path)
-	if pid := strings.TrimSpace(string(b)); err == nil && pid != "" {
-		return pid
-	}
-	return "unknown"
-}
+// maxSocketPath is the longest unix socket address Linux takes, in bytes.
+const maxSocketPath = 107
 
 // socketFor is DIR/db.sock, or a short name elsewhere when that would not be
 // a usable address. The name is the same each time, so that a killed owner leaves
 // at most one folder behind.
-func socketFor(dir string, usable func(string) bool) (string, error) {
-	if path := filepath.Join(dir, "db.sock"); usable(path) {
-		return path, nil
-	}
-	name := fmt.Sprintf("syncgate-%d-%08x", os.Geteuid(), fnv32(dir))
-	for _, tmp := range []string{os.TempDir(), "/tmp"} {
-		if path := filepath.Join(tmp, name, "db.sock"); usable(path) {
+func socketFor(dir string) (string, error) {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(dir)) // never fails
+	name := fmt.Sprintf("syncgate-%d-%08x", os.Geteuid(), hash.Sum32())
+	for _, folder := range []string{dir, filepath.Join(os.TempDir(), name), filepath.Join("/tmp", name)} {
+		if path := filepath.Join(folder, "db.sock"); usableSocket(path) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("localdb: %s is too long for a unix socket and %s is no help", dir, os.TempDir())
+	return "", fmt.Errorf("%s is too long for a unix socket and %s is no help", dir, os.TempDir())
+}
+
+// usableSocket tells whether a path can be a socket's address and survives
+// being written into a DSN.
+func usableSocket(path string) bool {
+	c, err := mysql.ParseDSN(config(path, "x").FormatDSN())
+	return len(path) <= maxSocketPath && err == nil && c.Addr == path && c.DBName == "x"
 }
 
 // prepareSocket makes the folder of a socket that stands outside DIR and
 // removes a dead server's socket. It must be called with the locks held.
 func (d *directory) prepareSocket(socket string) error {
-	dir := filepath.Dir(socket)
-	if dir != d.path {
+	if dir := filepath.Dir(socket); dir != d.path {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("localdb: %w", err)
+			return err
 		}
 		info, err := os.Lstat(dir)
 		if err != nil {
-			return fmt.Errorf("localdb: %w", err)
+			return err
 		}
-		uid := info.Sys().(*syscall.Stat_t).Uid
-		if !info.IsDir() || info.Mode().Perm() != 0o700 || int(uid) != os.Geteuid() {
-			return fmt.Errorf("localdb: %s must be a directory of this user's with mode 0700: %w", dir, ErrForeign)
+		if !info.IsDir() || info.Mode().Perm() != 0o700 || !ours(info) {
+			return fmt.Errorf("%s must be a directory of this user's with mode 0700: %w", dir, ErrForeign)
 		}
 	}
 	for _, path := range []string{socket, socket + ".lock"} { // MySQL keeps a .lock beside it
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("localdb: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -18,39 +18,31 @@ var ErrNotFound = errors.New("no mariadbd or mysqld found: run `make deps`, or `
 // an ordinary user.
 var installDirs = []string{"/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/bin", "/usr/local/bin", "/usr/local/mysql/bin", "/usr/local/mariadb/bin"}
 
-// Binary is a server program and the files that belong to it.
-type Binary struct {
-	Path    string   // absolute, links resolved
-	Base    string   // --basedir: the prefix it is installed under
-	Share   string   // messages, character sets and the bootstrap SQL; may be empty for MySQL
-	Plugins string   // --plugin-dir; empty when there is none
-	Version string   // what --version printed
-	MySQL   bool     // Oracle's (or Percona's) MySQL, not MariaDB
-	Env     []string // added to the environment: LD_LIBRARY_PATH for an unpacked copy
+// binary is a server program and the files that belong to it.
+type binary struct {
+	path         string   // absolute, links resolved
+	base         string   // --basedir: the prefix it is installed under
+	share        string   // messages, character sets and the bootstrap SQL; may be empty for MySQL
+	plugins      string   // --plugin-dir; empty when there is none
+	bootstrapSQL []string // what makes MariaDB's system tables, in the order of mariadb-install-db
+	version      string   // what --version printed
+	mysql        bool     // Oracle's (or Percona's) MySQL, not MariaDB
+	env          []string // added to the environment: LD_LIBRARY_PATH for an unpacked copy
 }
 
-// CacheDir is where deploy/get-mariadb.sh unpacks a server for a user who can't
-// install one: $XDG_CACHE_HOME/syncgate/mariadb.
-func CacheDir() (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, "syncgate", "mariadb"), nil
-}
-
-// Find returns the first usable server binary: $PATH, the usual install
-// folders, then CacheDir.
-func Find(ctx context.Context) (Binary, error) {
+// findInstalled returns the first usable server binary: $PATH, the usual install folders, then
+// $XDG_CACHE_HOME/syncgate/mariadb, where deploy/get-mariadb.sh unpacks one for a user who
+// can't install it.
+func findInstalled(ctx context.Context) (binary, error) {
 	dirs := append(filepath.SplitList(os.Getenv("PATH")), installDirs...)
-	cache, err := CacheDir()
+	cache, err := os.UserCacheDir()
 	if err != nil {
-		cache = "" // no home directory: then there is no cache either
+		return find(ctx, dirs, "") // no home directory: then there is no cache either
 	}
-	return find(ctx, dirs, cache)
+	return find(ctx, dirs, filepath.Join(cache, "syncgate", "mariadb"))
 }
 
-func find(ctx context.Context, dirs []string, cache string) (Binary, error) {
+func find(ctx context.Context, dirs []string, cache string) (binary, error) {
 	type candidate struct{ path, root string }
 	var all []candidate
 	for _, name := range []string{"mariadbd", "mysqld"} {
@@ -61,7 +53,7 @@ func find(ctx context.Context, dirs []string, cache string) (Binary, error) {
 	if cache != "" {
 		all = append(all, candidate{filepath.Join(cache, "usr/sbin/mariadbd"), cache}, candidate{filepath.Join(cache, "usr/sbin/mysqld"), cache})
 	}
-	var unusable []error
+	why := []error{ErrNotFound}
 	for _, c := range all {
 		info, err := os.Stat(c.path)
 		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
@@ -71,114 +63,78 @@ func find(ctx context.Context, dirs []string, cache string) (Binary, error) {
 		if err == nil {
 			return b, nil
 		}
-		unusable = append(unusable, err)
+		why = append(why, err)
 	}
-	if len(unusable) > 0 {
-		return Binary{}, fmt.Errorf("localdb: %w (%w)", ErrNotFound, errors.Join(unusable...))
-	}
-	return Binary{}, fmt.Errorf("localdb: %w", ErrNotFound)
+	return binary{}, errors.Join(why...)
 }
 
 // inspect runs path --version and looks for the files beside it. root is the
 // folder an unpacked copy lives under, empty for an installed one.
-func inspect(ctx context.Context, path, root string) (Binary, error) {
-	real, err := filepath.EvalSymlinks(path)
+func inspect(ctx context.Context, path, root string) (binary, error) {
+	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return Binary{}, err
+		return binary{}, err
 	}
-	if real, err = filepath.Abs(real); err != nil {
-		return Binary{}, err
+	if path, err = filepath.Abs(path); err != nil {
+		return binary{}, err
 	}
-	b := Binary{Path: real, Base: filepath.Dir(filepath.Dir(real))}
+	b := binary{path: path, base: filepath.Dir(filepath.Dir(path))}
 	if root != "" {
-		b.Env = []string{"LD_LIBRARY_PATH=" + strings.Join(libraryDirs(root), ":")}
+		var libraries []string
+		for _, pattern := range []string{"usr/lib/*-linux-*", "lib/*-linux-*", "usr/lib", "lib"} {
+			found, _ := filepath.Glob(filepath.Join(root, pattern)) // fails on a bad pattern alone
+			libraries = append(libraries, found...)
+		}
+		b.env = []string{"LD_LIBRARY_PATH=" + strings.Join(libraries, ":")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, real, "--no-defaults", "--version")
-	cmd.Env = append(os.Environ(), b.Env...)
+	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--version")
+	cmd.Env = append(os.Environ(), b.env...)
 	out, err := cmd.CombinedOutput()
+	b.version, _, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
 	if err != nil {
-		return Binary{}, fmt.Errorf("%s --version: %w: %s", real, err, firstLine(out))
+		return binary{}, fmt.Errorf("%s --version: %w: %s", path, err, b.version)
 	}
-	b.Version = firstLine(out)
-	b.MySQL = !strings.Contains(b.Version, "MariaDB")
-	for _, dir := range []string{"share/mysql", "share/mariadb", "share", "share/mysql-8.0", "share/mysql-8.4"} {
-		if exists(filepath.Join(b.Base, dir, "charsets", "Index.xml")) {
-			b.Share = filepath.Join(b.Base, dir)
-			break
-		}
+	b.mysql = !strings.Contains(b.version, "MariaDB")
+	index := first(b.base, "share/mysql/charsets/Index.xml", "share/mariadb/charsets/Index.xml", "share/charsets/Index.xml",
+		"share/mysql-8.0/charsets/Index.xml", "share/mysql-8.4/charsets/Index.xml")
+	b.share = strings.TrimSuffix(index, "/charsets/Index.xml")
+	b.plugins = first(b.base, "lib/mysql/plugin", "lib64/mysql/plugin", "lib64/mariadb/plugin", "lib/mariadb/plugin", "lib/plugin")
+	if b.mysql {
+		return b, nil
 	}
-	for _, dir := range []string{"lib/mysql/plugin", "lib64/mysql/plugin", "lib64/mariadb/plugin", "lib/mariadb/plugin", "lib/plugin"} {
-		if exists(filepath.Join(b.Base, dir)) {
-			b.Plugins = filepath.Join(b.Base, dir)
-			break
+	for _, name := range []string{"system_tables.sql", "performance_tables.sql", "system_tables_data.sql", "maria_add_gis_sp_bootstrap.sql"} {
+		file := first(b.share, name, "mariadb_"+name, "mysql_"+name) // MariaDB 11 renamed mysql_ to mariadb_
+		if file == "" {
+			return binary{}, fmt.Errorf("%s has no %s under %s", path, name, filepath.Join(b.base, "share"))
 		}
-	}
-	if !b.MySQL {
-		if _, err := b.bootstrapFiles(); err != nil {
-			return Binary{}, err
-		}
+		b.bootstrapSQL = append(b.bootstrapSQL, file)
 	}
 	return b, nil
 }
 
-// Client is the command line client that came with the server, as it would be
+// client is the command line client that came with the server, as it would be
 // typed, or plain "mariadb" when none is beside it.
-func (b Binary) Client() string {
-	for _, name := range []string{"mariadb", "mysql"} {
-		path := filepath.Join(b.Base, "bin", name)
-		if !exists(path) {
-			continue
-		}
-		if len(b.Env) > 0 {
-			return strings.Join(b.Env, " ") + " " + path
-		}
-		return path
+func (b *binary) client() string {
+	path := first(b.base, "bin/mariadb", "bin/mysql")
+	if path == "" {
+		return "mariadb"
 	}
-	return "mariadb"
+	return strings.Join(append(b.env, path), " ")
 }
 
-// bootstrapFiles are the SQL files that make MariaDB's system tables, in the order
-// mariadb-install-db feeds them. MariaDB 11 renamed mysql_ to mariadb_.
-func (b Binary) bootstrapFiles() ([]string, error) {
-	var files []string
-	for _, names := range [][]string{
-		{"mariadb_system_tables.sql", "mysql_system_tables.sql"},
-		{"mariadb_performance_tables.sql", "mysql_performance_tables.sql"},
-		{"mariadb_system_tables_data.sql", "mysql_system_tables_data.sql"},
-		{"maria_add_gis_sp_bootstrap.sql"},
-	} {
-		found := ""
-		for _, name := range names {
-			if path := filepath.Join(b.Share, name); exists(path) {
-				found = path
-				break
-			}
+// first is the first of names that exists under dir, empty when none does.
+func first(dir string, names ...string) string {
+	for _, name := range names {
+		if path := filepath.Join(dir, name); exists(path) {
+			return path
 		}
-		if found == "" {
-			return nil, fmt.Errorf("%s has no %s under %s", b.Path, names[len(names)-1], filepath.Join(b.Base, "share"))
-		}
-		files = append(files, found)
 	}
-	return files, nil
-}
-
-func libraryDirs(root string) []string {
-	var dirs []string
-	for _, pattern := range []string{"usr/lib/*-linux-*", "lib/*-linux-*", "usr/lib", "lib"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern)) // fails on a bad pattern alone
-		dirs = append(dirs, found...)
-	}
-	return dirs
+	return ""
 }
 
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-func firstLine(b []byte) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
-	return line
 }

@@ -49,8 +49,8 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b.MySQL || b.Base != filepath.Join(root, "usr") || b.Share != filepath.Join(root, "usr/share/mysql") ||
-			b.Plugins != filepath.Join(root, "usr/lib/mysql/plugin") || len(b.Env) != 0 {
+		if b.mysql || b.base != filepath.Join(root, "usr") || b.share != filepath.Join(root, "usr/share/mysql") ||
+			b.plugins != filepath.Join(root, "usr/lib/mysql/plugin") || len(b.env) != 0 {
 			t.Fatalf("%+v", b)
 		}
 	})
@@ -73,8 +73,8 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := "LD_LIBRARY_PATH=" + filepath.Join(root, "usr/lib/x86_64-linux-gnu") + ":" + filepath.Join(root, "usr/lib")
-		if len(b.Env) != 1 || b.Env[0] != want {
-			t.Fatalf("Env = %q, want %q", b.Env, want)
+		if len(b.env) != 1 || b.env[0] != want {
+			t.Fatalf("Env = %q, want %q", b.env, want)
 		}
 	})
 	t.Run("broken first, good second", func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !b.MySQL || b.Share != filepath.Join(good, "usr/share/mysql-8.0") {
+		if !b.mysql || b.share != filepath.Join(good, "usr/share/mysql-8.0") {
 			t.Fatalf("%+v", b)
 		}
 	})
@@ -119,32 +119,24 @@ func TestSocketFor(t *testing.T) {
 		{"/" + strings.Repeat("d", maxSocketPath-len("//db.sock")+1), false},
 		{long, false},
 	} {
-		path, err := socketFor(tc.dir, usableSocket)
+		path, err := socketFor(tc.dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if in := strings.HasPrefix(path, tc.dir+"/"); in != tc.inDir || len(path) > maxSocketPath {
 			t.Errorf("socketFor(%q) = %q (%d bytes), inside: %v, want %v", tc.dir, path, len(path), in, tc.inDir)
 		}
-		if again, _ := socketFor(tc.dir, usableSocket); again != path {
+		if again, _ := socketFor(tc.dir); again != path {
 			t.Errorf("socketFor(%q) = %q, then %q", tc.dir, path, again)
 		}
 	}
 	// A name the DSN's grammar can't carry must not be used as it stands.
-	odd, err := socketFor("/var/lib/odd)name", usableSocket)
+	odd, err := socketFor("/var/lib/odd)name")
 	if err != nil || !usableSocket(odd) {
 		t.Fatalf("socketFor: %q, %v", odd, err)
 	}
 	t.Setenv("TMPDIR", long)
-	if path, err := socketFor(long, usableSocket); err != nil || !strings.HasPrefix(path, "/tmp/") {
+	if path, err := socketFor(long); err != nil || !strings.HasPrefix(path, "/tmp/") {
 		t.Fatalf("with a long TMPDIR: %q, %v", path, err)
-	}
-}
-
-func TestQuoteName(t *testing.T) {
-	for in, want := range map[string]string{"a": "`a`", "a`b": "`a``b`", "``": "``````"} {
-		if got := quoteName(in); got != want {
-			t.Errorf("quoteName(%q) = %q, want %q", in, got, want)
-		}
 	}
 }

@@ -1,6 +1,7 @@
 package localdb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,7 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -21,9 +22,6 @@ var (
 	// ErrStopped: the Server's Run has returned, or was called before.
 	ErrStopped = errors.New("the database is stopped")
 )
-
-// maxSocketPath is the longest unix socket address Linux takes, in bytes.
-const maxSocketPath = 107
 
 // A server that stayed up this long starts its next back-off from the beginning.
 const stableAfter = time.Minute
@@ -40,12 +38,26 @@ type Options struct {
 	// Observer is told of every change of state. Called from Run's goroutine; it must not block.
 	Observer func(Event)
 
-	MaxConnections int           // default 400
-	StartTimeout   time.Duration // until it answers, crash recovery included; default 10 min durable, 1 min fast
-	StopTimeout    time.Duration // from SIGTERM to SIGKILL; default 1 min durable, 10 s fast
-	LockWait       time.Duration // for the database of a killed owner to end; default 30 s
-	RestartMin     time.Duration // first pause before a restart, doubled each time; default 100 ms
-	RestartMax     time.Duration // longest pause; default 10 s
+	StartTimeout time.Duration // until it answers, crash recovery included; default 10 min durable, 1 min fast
+	StopTimeout  time.Duration // from SIGTERM to SIGKILL; default 1 min durable, 10 s fast
+	LockWait     time.Duration // for the database of a killed owner to end; default 30 s
+	RestartMin   time.Duration // first pause before a restart, doubled each time up to 10 s; default 100 ms
+}
+
+const restartMax = 10 * time.Second
+
+func (o *Options) setDefaults() {
+	start, stop := time.Minute, 10*time.Second
+	if o.Durable {
+		start, stop = 10*time.Minute, time.Minute
+	}
+	o.StartTimeout = cmp.Or(o.StartTimeout, start)
+	o.StopTimeout = cmp.Or(o.StopTimeout, stop)
+	o.LockWait = cmp.Or(o.LockWait, 30*time.Second)
+	o.RestartMin = cmp.Or(o.RestartMin, 100*time.Millisecond)
+	if o.Observer == nil {
+		o.Observer = func(Event) {}
+	}
 }
 
 // State is what an Event is about.
@@ -58,18 +70,6 @@ const (
 	Stopped                  // it was stopped because Run's context ended
 )
 
-func (s State) String() string {
-	switch s {
-	case Up:
-		return "up"
-	case Down:
-		return "down"
-	case Stopped:
-		return "stopped"
-	}
-	return fmt.Sprintf("State(%d)", int(s))
-}
-
 // Event is a change of the database's state.
 type Event struct {
 	State State
@@ -81,15 +81,13 @@ type Event struct {
 // Server is one private database. Its methods may be called from any goroutine.
 type Server struct {
 	options Options
-	binary  Binary
+	binary  binary
 	socket  string
+	used    atomic.Bool
+	pid     atomic.Int64  // 0 while down
 	ready   chan struct{} // closed at the first answer
-	ended   chan struct{} // closed when Run returns
-
-	mu      sync.Mutex
-	started bool
-	pid     int   // 0 while down
-	err     error // why Run returned
+	ended   chan struct{} // closed when Run returns, and then
+	err     error         // says why
 }
 
 // New finds a server binary and lays out the paths. It starts nothing and
@@ -98,95 +96,56 @@ func New(o Options) (*Server, error) {
 	if o.Dir == "" {
 		return nil, errors.New("localdb: Options.Dir is empty")
 	}
+	o.setDefaults()
+	s := &Server{options: o, ready: make(chan struct{}), ended: make(chan struct{})}
 	dir, err := filepath.Abs(o.Dir)
+	if err == nil {
+		s.options.Dir = dir
+		s.binary, err = findInstalled(context.Background())
+	}
+	if err == nil {
+		s.socket, err = socketFor(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("localdb: %w", err)
 	}
-	o.Dir = dir
-	o.setDefaults()
-	binary, err := Find(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	socket, err := socketFor(dir, usableSocket)
-	if err != nil {
-		return nil, err
-	}
-	return &Server{options: o, binary: binary, socket: socket, ready: make(chan struct{}), ended: make(chan struct{})}, nil
-}
-
-func (o *Options) setDefaults() {
-	set := func(d *time.Duration, durable, fast time.Duration) {
-		if *d != 0 {
-			return
-		}
-		*d = fast
-		if o.Durable {
-			*d = durable
-		}
-	}
-	set(&o.StartTimeout, 10*time.Minute, time.Minute)
-	set(&o.StopTimeout, time.Minute, 10*time.Second)
-	set(&o.LockWait, 30*time.Second, 30*time.Second)
-	set(&o.RestartMin, 100*time.Millisecond, 100*time.Millisecond)
-	set(&o.RestartMax, 10*time.Second, 10*time.Second)
-	if o.MaxConnections == 0 {
-		o.MaxConnections = 400
-	}
-}
-
-// usableSocket tells whether a path can be a socket's address and survives
-// being written into a DSN.
-func usableSocket(path string) bool {
-	if len(path) > maxSocketPath {
-		return false
-	}
-	c, err := mysql.ParseDSN(config(path, "x").FormatDSN())
-	return err == nil && c.Addr == path && c.DBName == "x"
+	return s, nil
 }
 
 // Run claims the directory, makes the data directory when there is none, and
 // keeps the database running until ctx ends; then it stops it in order and
 // returns nil. A database that never answered once is an error; one that dies
 // later is started again. Run may be called once.
-func (s *Server) Run(ctx context.Context) (err error) {
-	s.mu.Lock()
-	if s.started {
-		s.mu.Unlock()
+func (s *Server) Run(ctx context.Context) error {
+	if s.used.Swap(true) {
 		return fmt.Errorf("localdb: Run was called before: %w", ErrStopped)
 	}
-	s.started = true
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.err = err
-		s.mu.Unlock()
-		close(s.ended)
-	}()
+	defer close(s.ended)
+	if err := s.run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
+		s.err = fmt.Errorf("localdb: %w", err)
+	}
+	return s.err
+}
+
+func (s *Server) run(ctx context.Context) error {
 	// The parent-death signal goes out when the thread that started the child ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
 	d, err := claim(ctx, s.options.Dir, s.options.LockWait)
 	if err != nil {
-		return unlessDone(ctx, err)
+		return err
 	}
 	defer d.release()
 	if err := s.bootstrap(ctx, d); err != nil {
-		return unlessDone(ctx, err)
+		return err
 	}
 	defer d.removeSocket(s.socket)
-	return s.supervise(ctx, d)
-}
-
-// supervise serves again and again until ctx ends.
-func (s *Server) supervise(ctx context.Context, d *directory) error {
-	pause := s.options.RestartMin
-	for {
+	for pause := s.options.RestartMin; ; pause = min(pause*2, restartMax) {
 		began := time.Now()
 		err := s.serve(ctx, d)
 		if ctx.Err() != nil {
-			s.report(Event{State: Stopped, Err: err})
+			s.options.Observer(Event{State: Stopped, Err: err})
 			return err
 		}
 		if !s.answered() {
@@ -195,43 +154,21 @@ func (s *Server) supervise(ctx context.Context, d *directory) error {
 		if time.Since(began) > stableAfter {
 			pause = s.options.RestartMin
 		}
-		s.report(Event{State: Down, Err: err, Pause: pause})
-		if sleep(ctx, pause) != nil {
-			s.report(Event{State: Stopped})
-			return nil
+		s.options.Observer(Event{State: Down, Err: err, Pause: pause})
+		if err := sleep(ctx, pause); err != nil {
+			s.options.Observer(Event{State: Stopped})
+			return err
 		}
-		pause = min(pause*2, s.options.RestartMax)
 	}
 }
 
-// unlessDone drops an error that only says that ctx has ended.
-func unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil
-	}
-	return err
-}
-
-func (s *Server) report(e Event) {
-	if s.options.Observer != nil {
-		s.options.Observer(e)
-	}
-}
-
+// up says that the database answers.
 func (s *Server) up(pid int) {
-	s.mu.Lock()
-	s.pid = pid
-	s.mu.Unlock()
+	s.pid.Store(int64(pid))
 	if !s.answered() {
 		close(s.ready)
 	}
-	s.report(Event{State: Up, PID: pid})
-}
-
-func (s *Server) down() {
-	s.mu.Lock()
-	s.pid = 0
-	s.mu.Unlock()
+	s.options.Observer(Event{State: Up, PID: pid})
 }
 
 func (s *Server) answered() bool {
@@ -243,10 +180,6 @@ func (s *Server) answered() bool {
 	}
 }
 
-// Ready is closed when the database has answered for the first time. It stays
-// open for ever when Run fails before that; WaitReady tells the two apart.
-func (s *Server) Ready() <-chan struct{} { return s.ready }
-
 // WaitReady waits until the database has answered for the first time. It
 // returns Run's error, or ErrStopped, when Run returns before that.
 func (s *Server) WaitReady(ctx context.Context) error {
@@ -254,32 +187,23 @@ func (s *Server) WaitReady(ctx context.Context) error {
 	case <-s.ready:
 		return nil
 	case <-s.ended:
-		if s.answered() {
-			return nil
+		if s.err == nil && !s.answered() {
+			return fmt.Errorf("localdb: %w", ErrStopped)
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.err != nil {
-			return s.err
-		}
-		return fmt.Errorf("localdb: %w", ErrStopped)
+		return s.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // PID is the database's process id, 0 while it does not answer.
-func (s *Server) PID() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.pid
-}
+func (s *Server) PID() int { return int(s.pid.Load()) }
 
 // Socket is the path of the unix socket, the only way in.
 func (s *Server) Socket() string { return s.socket }
 
 // Version is what the server's binary says about itself.
-func (s *Server) Version() string { return s.binary.Version }
+func (s *Server) Version() string { return s.binary.version }
 
 // DSN is a go-sql-driver data source name for a database, or for none when
 // the name is empty.
@@ -287,24 +211,22 @@ func (s *Server) DSN(database string) string { return config(s.socket, database)
 
 // ClientCommand is a shell command line that opens a prompt in a database.
 func (s *Server) ClientCommand(database string) string {
-	return fmt.Sprintf("%s --no-defaults --user=root --socket='%s' %s", s.binary.Client(), strings.ReplaceAll(s.socket, "'", `'\''`), database)
+	return fmt.Sprintf("%s --no-defaults --user=root --socket='%s' %s", s.binary.client(), strings.ReplaceAll(s.socket, "'", `'\''`), database)
 }
 
 // CreateDatabase makes a utf8mb4 database unless it is there. The database
 // must be up.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
-	db, err := s.open("")
-	if err != nil {
-		return err
+	db, err := s.open()
+	if err == nil {
+		defer db.Close()
+		_, err = db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS `"+strings.ReplaceAll(name, "`", "``")+"` CHARACTER SET utf8mb4")
 	}
-	defer db.Close()
-	if _, err := db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteName(name)+" CHARACTER SET utf8mb4"); err != nil {
+	if err != nil {
 		return fmt.Errorf("localdb: create database %s: %w", name, err)
 	}
 	return nil
 }
-
-func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 func config(socket, database string) *mysql.Config {
 	c := mysql.NewConfig()
@@ -314,14 +236,23 @@ func config(socket, database string) *mysql.Config {
 
 // open makes a pool of one connection that keeps quiet: a server that is still
 // starting makes the driver print complaints otherwise.
-func (s *Server) open(database string) (*sql.DB, error) {
-	c := config(s.socket, database)
+func (s *Server) open() (*sql.DB, error) {
+	c := config(s.socket, "")
 	c.Logger = &mysql.NopLogger{}
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
-		return nil, fmt.Errorf("localdb: %w", err)
+		return nil, err
 	}
 	db := sql.OpenDB(connector)
 	db.SetMaxOpenConns(1)
 	return db, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
