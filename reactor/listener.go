@@ -63,7 +63,7 @@ func (ln *listener) bind(at netip.AddrPort) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = unix.Close(fd) // err is the one to tell
+			unix.Close(fd)
 		}
 	}()
 	if family == unix.AF_INET6 {
@@ -94,7 +94,7 @@ func (ln *listener) bind(at netip.AddrPort) (err error) {
 
 func (ln *listener) close() {
 	if ln.fd >= 0 {
-		_ = unix.Close(ln.fd) // the descriptor is gone whatever it says
+		unix.Close(ln.fd)
 		ln.fd = -1
 	}
 	ln.ready = false
@@ -162,7 +162,7 @@ func (l *EventLoop) admit(ln *listener, fd int, remote netip.AddrPort) {
 		if len(ln.Refusal) > 0 {
 			_, _ = unix.Write(fd, ln.Refusal) // as much of it as there is room for
 		}
-		_ = unix.Close(fd) // the descriptor is gone whatever it says
+		unix.Close(fd)
 		l.opts.Observer.Refused(ln.index, err)
 		return
 	}
