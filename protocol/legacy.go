@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -68,6 +69,7 @@ type Legacy struct {
 	cbc    *crypto.CBC
 	names  legacyNames
 	memory *legacyMemory
+	shown  sync.Map // from a point's name to the pyliteral.Dialect that its requests showed last
 }
 
 // NewLegacy checks the options and makes a Legacy.
@@ -80,9 +82,6 @@ func NewLegacy(o LegacyOptions) (*Legacy, error) {
 	}
 	setDefault(&o.Zone, time.Local)
 	setDefault(&o.Window, 300*time.Second)
-	if o.Dialect == nil {
-		o.Dialect = func(string) (pyliteral.Dialect, bool) { return 0, false }
-	}
 	if o.Window < time.Second || o.Window > time.Hour {
 		return nil, errors.New("protocol: legacy: the window is not between a second and an hour")
 	}

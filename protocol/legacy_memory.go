@@ -4,25 +4,19 @@ import (
 	"maps"
 	"sync"
 	"time"
-
-	"syncgate/internal/pyliteral"
 )
 
 // legacyRetries is how often an upload may come again with the same token. Each time costs a look into the ledger.
 const legacyRetries = 100
 
-// legacyPoints bounds the memory of which Python points use; what is forgotten shows again.
-const legacyPoints = 1 << 16
-
-// legacyMemory remembers the tokens whose time is still inside the window, and the Python of each point.
+// legacyMemory remembers the tokens whose time is still inside the window.
 type legacyMemory struct {
 	window time.Duration
 	max    int
 
-	mu       sync.Mutex
-	tokens   map[[16]byte]legacySeen
-	sweep    time.Time // when tokens are next looked through for those that have left the window
-	dialects map[string]pyliteral.Dialect
+	mu     sync.Mutex
+	tokens map[[16]byte]legacySeen
+	sweep  time.Time // when tokens are next looked through for those that have left the window
 }
 
 type legacySeen struct {
@@ -32,10 +26,7 @@ type legacySeen struct {
 }
 
 func newLegacyMemory(window time.Duration, max int) *legacyMemory {
-	return &legacyMemory{
-		window: window, max: max,
-		tokens: make(map[[16]byte]legacySeen), dialects: make(map[string]pyliteral.Dialect),
-	}
+	return &legacyMemory{window: window, max: max, tokens: make(map[[16]byte]legacySeen)}
 }
 
 // admit enters a token whose time at is inside the window now. One that is there is errLegacyReplay, unless it may come
@@ -61,21 +52,4 @@ func (m *legacyMemory) admit(token, text [16]byte, at, now time.Time, mayRepeat 
 	}
 	m.tokens[token] = seen
 	return nil
-}
-
-// dialect is the Python that the point showed last.
-func (m *legacyMemory) dialect(point string) (pyliteral.Dialect, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d, ok := m.dialects[point]
-	return d, ok
-}
-
-// shown remembers which Python a point uses.
-func (m *legacyMemory) shown(point string, d pyliteral.Dialect) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, known := m.dialects[point]; known || len(m.dialects) < legacyPoints {
-		m.dialects[point] = d
-	}
 }

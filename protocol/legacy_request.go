@@ -77,13 +77,17 @@ func parseLegacy(text []byte, d pyliteral.Dialect) (*pyliteral.Node, error) {
 
 // printer says how to print for a point: as configured, as its request shows, or as one before it did.
 func (l *Legacy) printer(point string, read pyliteral.Dialect, shown bool) legacyPrinter {
-	if d, ok := l.opts.Dialect(point); ok {
-		return legacyPrinter{dialect: d}
+	if l.opts.Dialect != nil {
+		if d, ok := l.opts.Dialect(point); ok {
+			return legacyPrinter{dialect: d}
+		}
 	}
 	if !shown {
-		if read, shown = l.memory.dialect(point); !shown {
+		before, ok := l.shown.Load(point)
+		if !ok {
 			return legacyPrinter{dialect: l.opts.Fallback, neutral: true}
 		}
+		read = before.(pyliteral.Dialect)
 	}
 	if read != pyliteral.Python2 && l.opts.Fallback != pyliteral.Python2 {
 		read = l.opts.Fallback // it shows that it is a Python 3, not which

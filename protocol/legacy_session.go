@@ -98,7 +98,7 @@ func (s *LegacySession) authenticate(packet []byte, now time.Time) (*legacyReque
 		return nil, err
 	}
 	if r.shown {
-		l.memory.shown(r.point, r.dialect)
+		l.shown.Store(r.point, r.dialect)
 	}
 	return r, err
 }

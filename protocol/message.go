@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 )
 
@@ -53,7 +52,7 @@ func (id RequestID) Seq() uint64 { return binary.BigEndian.Uint64(id[8:]) }
 
 // String is epoch and sequence in hex, 16 digits each, joined by a dash.
 func (id RequestID) String() string {
-	return hex.EncodeToString(id[:8]) + "-" + hex.EncodeToString(id[8:])
+	return fmt.Sprintf("%x-%x", id[:8], id[8:])
 }
 
 // Message is one request or reply, of either wire.
