@@ -59,7 +59,7 @@ type LegacyOptions struct {
 const (
 	legacyFrame       = 4 << 20                // hex digits of a request's payload, which is twice its text
 	legacyMaxReply    = 16 << 20               // bytes of a reply's Content
-	legacyMaxTokens   = 1 << 18                // tokens remembered, 60 bytes each; more within twice the window are refused as busy
+	legacyMaxTokens   = 1 << 18                // tokens remembered, 80 bytes each; more within twice the window are refused as busy
 	legacyRejectDelay = 200 * time.Millisecond // from a request that is refused to the answer
 )
 
