@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// The demo moves rows between real durable databases, also over a kill -9, and leaves neither files nor processes.
+// The demo needs no configuration, and minds none that is there for a real server; it moves rows between real durable databases, also
+// over a kill -9, and leaves neither files nor processes.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -23,7 +24,7 @@ func TestDemo(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			out, errs, code := run(t, []string{"TMPDIR=" + dir}, "syncgate", tt.args...)
+			out, errs, code := run(t, []string{"TMPDIR=" + dir, "SYNCGATE_QUEUE=many"}, "syncgate", tt.args...)
 			if code != 0 || errs != "" || strings.Count(out, ": identical\n") != 2 {
 				t.Fatalf("exit %d\n%s%s", code, out, errs)
 			}

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -55,7 +57,9 @@ func (d *demo) serve(ctx context.Context) error {
 
 func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, d.Program, args...)
-	cmd.Env = append(os.Environ(), "SYNCGATE_LOG_FORMAT=json", "SYNCGATE_LOG_LEVEL=info", "SYNCGATE_CONFIG=",
+	// Settings that are made for a real server are none of the demo's.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SYNCGATE_") })
+	cmd.Env = append(cmd.Env, "SYNCGATE_LOG_FORMAT=json",
 		"SYNCGATE_DSN="+d.centre.DSN, "SYNCGATE_DATA_DIR="+filepath.Join(d.dir, "server"))
 	return cmd
 }
@@ -125,7 +129,9 @@ func (d *demo) pullThePlug(ctx context.Context, after int) error {
 	if err := s.cmd.Process.Kill(); err != nil {
 		return err
 	}
-	_ = <-s.done // it says that it was killed
+	if err := <-s.done; err == nil {
+		return errors.New("the server ended before it could be killed")
+	}
 	d.server = nil
 	d.say("crash     server killed with -9 after %s rows were acknowledged", thousands(after))
 	began := time.Now()
