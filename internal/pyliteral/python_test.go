@@ -169,8 +169,7 @@ func dump(v Value, d Dialect) string {
 // generator makes values that the dialect has.
 type generator struct {
 	*rand.Rand
-	d    Dialect
-	rune func() rune // a character for text; nil = any
+	d Dialect
 }
 
 func (g *generator) value(depth int) Value {

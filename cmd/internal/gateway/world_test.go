@@ -206,8 +206,6 @@ type client struct {
 	conn net.Conn
 	wire *protocol.Client
 	buf  []byte
-
-	pings []protocol.RequestID // the server's, unanswered
 }
 
 // dial connects and shakes hands; the error is a refusal.
