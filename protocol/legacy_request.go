@@ -137,8 +137,9 @@ func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error
 	if content != nil {
 		r.content = content.Value
 	}
-	r.userID, r.typed, r.named = legacyEchoed(root, n["userid"]), legacyEchoed(business, n["Type"]), legacyEchoed(business, n["Table_Name"])
-	r.tableField, r.isSyncdb = legacyEchoed(business, n["Table_Field"]), legacyEchoed(business, n["Is_Syncdb"])
+	r.userID, r.typed = legacyEchoed(root, n["userid"]), legacyEchoed(business, n["Type"])
+	r.named, r.tableField = legacyEchoed(business, n["Table_Name"]), legacyEchoed(business, n["Table_Field"])
+	r.isSyncdb = legacyEchoed(business, n["Is_Syncdb"])
 	return nil
 }
 
