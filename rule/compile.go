@@ -36,9 +36,8 @@ type compiler struct {
 	out    []Diagnostic
 	errors int // how many there were, said or not
 
-	lag    time.Duration
-	found  []*script // in sync_sql
-	parsed []*script // those with SQL that this row runs, for the checks that see several
+	lag   time.Duration
+	found []*script // in sync_sql
 }
 
 // maxDiagnostics is how much is said about one row; an Error is always among it.

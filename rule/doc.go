@@ -2,11 +2,10 @@
 // each phase, or diagnostics that name the column, the section, the line and
 // what would cure it. It is pure: it reads no file, no clock and no database.
 //
-//	Row ──┬─ sync_sql empty ──────────────> generate from Table ──┐
-//	      ├─ plain SQL in sections ──┐                            │
-//	      ├─ JSON ───────────────────┼─> lex ─> bind ─> judge ────┼─> Plan
-//	      └─ Python literal ─────────┘   tokens  ?s     names     │
-//	                                                              └─> []Diagnostic
+//	Row ─┬─ sync_sql empty ─────> SQL from Table ───┐
+//	     ├─ plain SQL ──────────> sections ─────────┼─> lex ─> judge ─> fill ─> Plan
+//	     └─ JSON, a literal ────> phases, patches ──┘    │       │       │
+//	                                                     └───────┴───────┴─> []Diagnostic
 //
 // The same Row always compiles to the same Plan, so a plan may be compared,
 // cached and shown. A Plan is never changed once it was returned and may be

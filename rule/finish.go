@@ -9,11 +9,13 @@ import (
 // finish makes the checks that need the whole plan.
 func (c *compiler) finish() {
 	c.chained()
-	for _, s := range c.parsed {
-		if s.phase == upside {
+	for _, s := range c.found {
+		switch {
+		case s.sent == nil: // a file, or a phase that is not run
+		case s.phase == upside:
 			c.paging(s)
 			c.reading(s)
-		} else {
+		default:
 			c.writing(s)
 		}
 	}

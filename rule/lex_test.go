@@ -68,6 +68,7 @@ func TestQuotedPlaces(t *testing.T) {
 		{`r'\n z'`, `\n z`, "z"},
 		{"'a\\\nb z'", "ab z", "z"},
 		{`'\U0001F600\101z'`, "😀Az", "z"},
+		{`'\0\12 z'`, "\x00\n z", "z"},
 		{`'\q z'`, `\q z`, "z"},
 	} {
 		start := strings.IndexAny(tt.column, `'"ur`)

@@ -80,6 +80,10 @@ func escape(s string) (wrote, means int) {
 	case len(s) >= 12 && s[1] == 'u' && s[6:8] == `\u` && strings.IndexByte("89abAB", s[3]) >= 0 && s[2]|0x20 == 'd':
 		return 12, 4 // a surrogate pair
 	}
+	octal := s[1:min(4, len(s))]
+	if n := len(octal) - len(strings.TrimLeft(octal, "01234567")); n > 0 {
+		return 1 + n, 1
+	}
 	r, _, rest, err := strconv.UnquoteChar(s, 0)
 	if err != nil {
 		return 1, 1

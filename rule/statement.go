@@ -61,7 +61,6 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 	st = s.render()
 	c.parts(s, &st)
 	c.names(s)
-	c.parsed = append(c.parsed, s)
 	return st, true
 }
 

@@ -159,13 +159,16 @@ func lineBreak(s []byte) int {
 	return 1
 }
 
+// escapeDigits is how many hexadecimal digits follow the letter of an escape.
+var escapeDigits = [256]uint8{'x': 2, 'u': 4, 'U': 8}
+
 // appendEscape appends what the escape means whose backslash stands before s, and
 // tells how much of s it takes; less than 0 is no escape. \N{…} is none: Python alone
 // has the table of names.
 func appendEscape(dst, s []byte, wide bool) (out []byte, n int) {
 	const letters, meant = `\'"abfnrtv`, "\\'\"\a\b\f\n\r\t\v"
 	c, r := s[0], rune(0)
-	digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
+	digits := int(escapeDigits[c])
 	switch i := strings.IndexByte(letters, c); {
 	case i >= 0:
 		r, n = rune(meant[i]), 1
