@@ -55,7 +55,7 @@ func (c *compiler) fieldList() (names []string, ok bool) {
 		if root == nil {
 			return nil, false
 		}
-		if names, ok = c.texts("sync_field", root); !ok {
+		if names, ok = c.nameList("sync_field", root); !ok {
 			return nil, false
 		}
 	} else {
@@ -70,8 +70,8 @@ func (c *compiler) fieldList() (names []string, ok bool) {
 	return names, true
 }
 
-// texts is the names in a list of fields, or in one text.
-func (c *compiler) texts(column string, n *node) (out []string, ok bool) {
+// nameList is the names in a list of fields, or in one text.
+func (c *compiler) nameList(column string, n *node) (out []string, ok bool) {
 	for _, item := range items(n) {
 		s, ok := text(&item)
 		if !ok {

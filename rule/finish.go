@@ -140,7 +140,7 @@ func (c *compiler) reading(s *script) {
 	mark := ""
 	for i, arg := range s.args {
 		col := c.table.Column(comparedColumn(s.toks, s.argAt[i]))
-		if col == nil || !uses([]Arg{arg}, State, Since, Until) {
+		if col == nil || !slices.Contains([]Source{State, Since, Until}, arg.Source) {
 			continue
 		}
 		if c.table.hasKeyOn(col.Name) {

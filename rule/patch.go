@@ -82,7 +82,7 @@ func (c *compiler) patch(s *script, fields, values *node) {
 	var names []string
 	if fields != nil {
 		var ok bool
-		if names, ok = c.texts("sync_patch_field", fields); !ok {
+		if names, ok = c.nameList("sync_patch_field", fields); !ok {
 			return
 		}
 	}
