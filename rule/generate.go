@@ -49,7 +49,8 @@ func (c *compiler) statementOf(verb Op, sql string) Statement {
 	s.toks = s.all
 	c.placeholders(s)
 	st := s.render()
-	c.parts(s, &st)
+	s.readScope()
+	c.readInsert(s, &st)
 	st.text = nil
 	return st
 }

@@ -26,18 +26,18 @@ func (c *compiler) names(s *script) {
 	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value+"."+name, c.table.Name) {
 		return // another database's table of that name
 	}
-	if s.insert == nil {
+	if !s.inserts() {
 		if s.single {
 			c.expressions(s, 0)
 		}
 		return
 	}
-	for _, i := range s.insert.columns {
+	for _, i := range s.columns {
 		c.known(s, i)
 	}
 	c.unfilled(s)
 	at++ // insert … set a = 1
-	if s.insert.hasList || s.insert.open > 0 {
+	if s.hasList || s.tuple > 0 {
 		at = find(s.toks, at, "duplicate")
 	}
 	if at > 0 && s.single {
@@ -120,15 +120,15 @@ func wordSet(words string) map[string]bool {
 
 // unfilled warns of a column that strict mode wants a value for.
 func (c *compiler) unfilled(s *script) {
-	if s.insert.open == 0 || !s.insert.hasList {
+	if s.tuple == 0 || !s.hasList {
 		return
 	}
 	var listed []string
-	for _, i := range s.insert.columns {
+	for _, i := range s.columns {
 		listed = append(listed, s.toks[i].value)
 	}
 	for _, col := range missingColumns(c.table, listed) {
-		c.at(s, s.toks[s.insert.open].from, Warning, UnfilledColumn, "the column "+col+" has no default and gets no value",
+		c.at(s, s.toks[s.tuple].from, Warning, UnfilledColumn, "the column "+col+" has no default and gets no value",
 			"add it to the insert, or give it a default")
 	}
 }

@@ -2,12 +2,8 @@ package rule
 
 import "slices"
 
-// insertShape is what an insert or replace writes, as token indexes.
-type insertShape struct {
-	columns []int // names in the column list
-	hasList bool
-	open    int // the bracket that opens the first tuple; 0 when there is none
-}
+// inserts reports whether the statement is an insert or a replace.
+func (s *script) inserts() bool { return s.verb == Insert || s.verb == Replace }
 
 // afterModifiers is the token behind the words between an insert and its table.
 func afterModifiers(toks []token) int {
@@ -41,7 +37,7 @@ func (s *script) readScope() {
 	}
 	s.table = i
 	s.single = countWord(toks, "select") == 0 || s.verb == Select && countWord(toks, "select") == 1
-	if s.verb == Insert || s.verb == Replace {
+	if s.inserts() {
 		return
 	}
 	s.readAlias(i + 1)
@@ -117,45 +113,38 @@ func split(toks []token, from, to int) (parts [][2]int) {
 	return parts
 }
 
-// parts finds what the statement is about.
-func (c *compiler) parts(s *script, st *Statement) {
-	s.readScope()
-	if (s.verb == Insert || s.verb == Replace) && s.table >= 0 {
-		c.readInsert(s, st)
-	}
-}
-
 // readInsert finds the column list and the first tuple of an insert or replace; SET and
 // SELECT have neither. Consecutive rows may be joined where that cannot change the
 // outcome: one tuple, nothing that reads what an earlier row wrote, no value behind it.
 func (c *compiler) readInsert(s *script, st *Statement) {
-	in := &insertShape{}
-	s.insert = in
+	if !s.inserts() || s.table < 0 {
+		return
+	}
 	i := s.table + 1
 	if s.tok(i).is("(") {
 		end := closing(s.toks, i)
 		for _, p := range split(s.toks, i+1, end) {
 			if last := p[1] - 1; last >= p[0] && s.toks[last].isName() {
-				in.columns = append(in.columns, last)
+				s.columns = append(s.columns, last)
 			}
 		}
-		in.hasList, i = true, end+1
+		s.hasList, i = true, end+1
 	}
 	if !s.tok(i).is("values", "value") || !s.tok(i+1).is("(") {
 		return
 	}
-	in.open = i + 1
-	end := closing(s.toks, in.open)
-	if width := len(split(s.toks, in.open+1, end)); in.hasList && len(in.columns) != width {
-		c.at(s, s.toks[in.open].from, Error, PlaceholderCount, plural(len(in.columns), "column")+" but "+plural(width, "value"),
+	s.tuple = i + 1
+	end := closing(s.toks, s.tuple)
+	if width := len(split(s.toks, s.tuple+1, end)); s.hasList && len(s.columns) != width {
+		c.at(s, s.toks[s.tuple].from, Error, PlaceholderCount, plural(len(s.columns), "column")+" but "+plural(width, "value"),
 			"give each column one value")
 		return
 	}
-	outside := func(at int) bool { return at < in.open || at > end }
+	outside := func(at int) bool { return at < s.tuple || at > end }
 	if s.tok(end+1).is(",") || s.phase != downside || slices.ContainsFunc(s.argAt, outside) ||
 		countWord(s.toks, "select", "last_insert_id", "row_count", "found_rows", "nextval", "next") > 0 {
 		return
 	}
-	from, to := s.sent[in.open], s.sent[end]+1
+	from, to := s.sent[s.tuple], s.sent[end]+1
 	st.Insert = &InsertParts{Head: st.SQL[:from], Tuple: st.SQL[from:to], Tail: st.SQL[to:]}
 }

@@ -26,7 +26,10 @@ type script struct {
 	table  int    // token of the table's name; -1 when there is none or several
 	single bool   // nothing but that table is mentioned
 	alias  string // the table's other name
-	insert *insertShape
+
+	columns []int // of an insert: the names in its column list
+	hasList bool
+	tuple   int // of an insert: the bracket that opens the first tuple; 0 when there is none
 }
 
 // written is the token at i as it stands in the statement.
@@ -59,7 +62,8 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 		return st, false
 	}
 	st = s.render()
-	c.parts(s, &st)
+	s.readScope()
+	c.readInsert(s, &st)
 	c.names(s)
 	return st, true
 }
