@@ -67,6 +67,7 @@ func (c *centre) Close() error {
 type call struct {
 	*cobra.Command
 	args   []string
+	id     uint64 // the argument ID; 0 when it was left out
 	format string // of the output; "" for a command without a choice
 	out    io.Writer
 	cfg    *config.Server
@@ -97,6 +98,13 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 		if err := cli.OneOf("format", format, strings.Split(formats, ", ")...); err != nil {
 			return err
 		}
+		var id uint64
+		if strings.HasSuffix(strings.TrimSuffix(use, "]"), "ID") && len(args) > 0 {
+			var err error
+			if id, err = strconv.ParseUint(args[0], 10, 64); err != nil || id == 0 {
+				return cli.Usage(fmt.Errorf("%q is not the id of a row", args[0]))
+			}
+		}
 		cfg, err := s.load()
 		if err != nil {
 			return err
@@ -104,7 +112,7 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 		cfg.AcceptUnsafe = true
 		db, err := openCentre(cmd.Context(), cfg, true, zerolog.Nop())
 		if err == nil {
-			err = errors.Join(run(&call{cmd, args, format, cmd.OutOrStdout(), cfg, db}), db.Close())
+			err = errors.Join(run(&call{cmd, args, id, format, cmd.OutOrStdout(), cfg, db}), db.Close())
 		}
 		return withRemedy(err)
 	}
@@ -138,15 +146,6 @@ func withRemedy(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w\n%s", err, remedy)
-}
-
-// id is the first argument as the id of a row of the table.
-func (c *call) id(table string) (uint64, error) {
-	id, err := strconv.ParseUint(c.args[0], 10, 64)
-	if err != nil || id == 0 {
-		return 0, cli.Usage(fmt.Errorf("%q is not the id of a row of %s", c.args[0], table))
-	}
-	return id, nil
 }
 
 func newMigrate() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +35,7 @@ It needs no configuration, uses a free port and a temporary directory, and leave
 			}
 			o.Out, o.Progress = c.OutOrStdout(), cli.IsTerminal(c.OutOrStdout())
 			err = demo.Run(c.Context(), o)
-			if errors.Is(err, c.Context().Err()) && c.Context().Err() != nil {
+			if errors.Is(err, context.Canceled) {
 				return errors.New("interrupted")
 			}
 			return err
@@ -43,7 +44,7 @@ It needs no configuration, uses a free port and a temporary directory, and leave
 	f := c.Flags()
 	f.StringVar(&o.Input, "input", "", "tab-separated `file` to upload, .gz or not; without one rows with every awkward thing in them")
 	f.StringVar(&o.Texts, "texts", "", "`file` of base64 texts, one a line, to put among the awkward rows where it exists")
-	f.IntVar(&o.Rows, "rows", 0, "rows to upload (default all of --input, or 20,000)")
+	f.IntVar(&o.Rows, "rows", 0, "rows to upload, and at most to download (default all of --input, or 20,000)")
 	f.BoolVar(&o.Keep, "keep", false, "stay up at the end and print how to look inside")
 	f.BoolVar(&o.Crash, "crash", false, "kill -9 the server in the middle of the upload and start it again")
 	return c

@@ -18,41 +18,34 @@ func newQuarantine() *cobra.Command {
 // onQuarantined makes a command about the row of sync_quarantine that its argument names.
 func onQuarantined(use, short string, run func(c *call, q *store.QuarantinedRow) error) *cobra.Command {
 	return onCentre(use+" ID", short, textOrJSON, func(c *call) error {
-		id, err := c.id("sync_quarantine")
-		if err != nil {
-			return err
-		}
-		q, err := c.db.QuarantineRow(c.Context(), id)
+		q, err := c.db.QuarantineRow(c.Context(), c.id)
 		if err == nil {
 			err = run(c, &q)
 		}
 		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("sync_quarantine has no row with id %d; 'syncgate quarantine list' shows those it has", id)
+			return fmt.Errorf("sync_quarantine has no row with id %d; 'syncgate quarantine list' shows those it has", c.id)
 		}
 		return err
 	})
 }
 
 func newQuarantineList() *cobra.Command {
-	var limit int
+	var limit uint
 	var after uint64
 	cmd := onCentre("list", "List the quarantined rows, the oldest first", textOrJSON, func(c *call) error {
-		if limit < 1 {
-			return cli.Usage(fmt.Errorf("--limit counts from 1, not %d", limit))
-		}
-		rows, err := c.db.Quarantine(c.Context(), after, limit)
+		rows, err := c.db.Quarantine(c.Context(), after, int(limit))
 		if err != nil {
 			return err
 		}
 		err = list(c, rows, "ID\tPOINT\tRULE\tTABLE\tROW\tSINCE\tERROR\tREASON", func(q *store.QuarantinedRow) []any {
 			return []any{q.ID, q.Point, q.RuleID, q.Table, q.Row, q.CreatedAt, q.Code, q.Reason}
 		})
-		if err == nil && len(rows) == limit && c.format == "text" {
-			fmt.Fprintf(c.out, "there may be more: --after %d\n", rows[limit-1].ID)
+		if n := len(rows); err == nil && n > 0 && n == int(limit) && c.format == "text" {
+			fmt.Fprintf(c.out, "there may be more: --after %d\n", rows[n-1].ID)
 		}
 		return err
 	})
-	cmd.Flags().IntVar(&limit, "limit", 100, "rows at most")
+	cmd.Flags().UintVar(&limit, "limit", 100, "rows at most")
 	cmd.Flags().Uint64Var(&after, "after", 0, "only rows with a higher id")
 	return cmd
 }

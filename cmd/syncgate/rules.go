@@ -25,11 +25,7 @@ func newRules() *cobra.Command {
 // onRule makes a command about the row of sync_control that its argument names.
 func onRule(use, short string, run func(*call, rule.Row) error) *cobra.Command {
 	return onCentre(use+" ID", short, "", func(c *call) error {
-		id, err := c.id("sync_control")
-		if err != nil {
-			return err
-		}
-		row, err := c.rule(id)
+		row, err := c.rule(c.id)
 		if err != nil {
 			return err
 		}
@@ -108,8 +104,12 @@ func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 
 // verdict prints what is to be said about a rule; an error in it is an error here.
 func (c *call) verdict(row rule.Row, ds []rule.Diagnostic) error {
+	out := c.out
+	if c.format == "json" {
+		out = c.ErrOrStderr()
+	}
 	for _, d := range ds {
-		fmt.Fprintln(c.out, d)
+		fmt.Fprintln(out, d)
 	}
 	if worst, _ := rule.Worst(ds); worst == rule.Error {
 		return fmt.Errorf("%s of %s, %s side, point %s, cannot run as it stands", row.Type, row.Table, row.User, row.PointNo)

@@ -18,19 +18,9 @@ import (
 const notRecorded = "no edit is recorded; where the account may not create triggers none is (see 'syncgate doctor')"
 
 func newRulesHistory() *cobra.Command {
-	var limit int
-	cmd := onCentre("history [ID]", "List the edits of a rule, or of all rules, the newest first", textOrJSON, func(c *call) (err error) {
-		var id uint64 // 0: all rules
-		if len(c.args) > 0 {
-			id, err = c.id("sync_control")
-		}
-		if err == nil && limit < 1 {
-			err = cli.Usage(fmt.Errorf("--limit counts from 1, not %d", limit))
-		}
-		if err != nil {
-			return err
-		}
-		edits, err := c.db.History(c.Context(), id, limit)
+	var limit uint
+	cmd := onCentre("history [ID]", "List the edits of a rule, or of all rules, the newest first", textOrJSON, func(c *call) error {
+		edits, err := c.db.History(c.Context(), c.id, int(limit))
 		if err == nil && len(edits) == 0 && c.format == "text" {
 			_, err = fmt.Fprintln(c.out, notRecorded)
 			return err
@@ -48,7 +38,7 @@ func newRulesHistory() *cobra.Command {
 			return []any{e.ID, e.RuleID, e.At, e.By, e.Action, strings.Join(columns, " ")}
 		})
 	})
-	cmd.Flags().IntVar(&limit, "limit", 50, "edits at most")
+	cmd.Flags().UintVar(&limit, "limit", 50, "edits at most")
 	return cmd
 }
 
@@ -57,20 +47,16 @@ func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.
 	var number uint64
 	cmd := onCentre(use+" ID", short, "", func(c *call) error {
 		const most = 10000 // more than anybody makes by hand, and little to read
-		id, err := c.id("sync_control")
-		if err != nil {
-			return err
-		}
-		edits, err := c.db.History(c.Context(), id, most)
+		edits, err := c.db.History(c.Context(), c.id, most)
 		if err != nil {
 			return err
 		}
 		i := slices.IndexFunc(edits, func(e store.Edit) bool { return number == 0 || e.ID == number })
 		switch {
 		case len(edits) == 0:
-			return fmt.Errorf("rule %d: %s", id, notRecorded)
+			return fmt.Errorf("rule %d: %s", c.id, notRecorded)
 		case i < 0:
-			return fmt.Errorf("no edit %d of rule %d is recorded; 'syncgate rules history %d' lists its edits", number, id, id)
+			return fmt.Errorf("no edit %d of rule %d is recorded; 'syncgate rules history %d' lists its edits", number, c.id, c.id)
 		}
 		return run(c, edits[i], edits[0].After)
 	})
@@ -106,12 +92,9 @@ func newRulesConvert() *cobra.Command {
 	var write bool
 	cmd := onCentre("convert [ID]", "Show the seed-era rows as plain SQL, and with --write make them so", "", func(c *call) error {
 		rows, err := c.db.Rules(c.Context())
-		if err == nil && len(c.args) > 0 {
-			var id uint64
-			if id, err = c.id("sync_control"); err == nil {
-				rows = make([]rule.Row, 1)
-				rows[0], err = c.rule(id)
-			}
+		if c.id != 0 && err == nil {
+			rows = make([]rule.Row, 1)
+			rows[0], err = c.rule(c.id)
 		}
 		if err != nil {
 			return err
