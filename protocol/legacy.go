@@ -17,7 +17,7 @@ import (
 // The seed-era wire, version 1, which agents already in the field speak:
 //
 //	frame ── openLegacy ──> text ── request ──> legacyRequest ── time, point, replay ──> Message
-//	frame <── sealLegacy ── text <── packet ─── legacyReply, part by part <──────────── Message
+//	frame <── sealLegacy ── text <── packet ─── reply, part by part <────────────────── Message
 //
 // AES and token keys are the same for all points, so this wire tells strangers from agents, and no agent from another.
 // Whoever may use it is therefore bounded by source network, and by Allow, which keeps a point that has spoken the

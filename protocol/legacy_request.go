@@ -20,7 +20,7 @@ import (
 // refused then.
 const LegacyEpoch uint64 = 1 << 63
 
-// legacyRequest is a request whose token fits.
+// legacyRequest is a request whose token fits, and the answer to it.
 type legacyRequest struct {
 	point, typ, table string
 	content           pyliteral.Value
@@ -32,6 +32,14 @@ type legacyRequest struct {
 
 	legacyPrinter
 	shown bool // the text itself shows its dialect
+
+	// The answer while its parts come in. Their rows are printed at once, so that they are held as text and no longer as
+	// values.
+	id      RequestID
+	op      Op
+	reply   []byte // its Content so far
+	lists   int    // of statements, begun in it
+	printed int    // in the last list
 }
 
 // legacyEcho bounds what a reply repeats of a value of the request, in bytes of text.

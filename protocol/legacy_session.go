@@ -25,7 +25,7 @@ type LegacySession struct {
 	cause  error
 
 	mu      sync.Mutex
-	pending *legacyReply // to the request that is being answered
+	pending *legacyRequest // that is being answered
 }
 
 // Point is the point that all requests of the connection are of; empty before the first.
@@ -70,7 +70,8 @@ func (s *LegacySession) Receive(packet []byte) (Event, error) {
 		return e, nil
 	}
 	r.content = nil // its values are in the message
-	s.pending = &legacyReply{legacyRequest: r, id: e.Message.RequestID, op: e.Message.Op, statement: -1}
+	r.id, r.op = e.Message.RequestID, e.Message.Op
+	s.pending = r
 	return e, nil
 }
 
@@ -123,13 +124,13 @@ func (s *LegacySession) Send(m *Message, write func(packet []byte) error) error 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.pending
-	if e == nil || e.id != m.RequestID {
+	r := s.pending
+	if r == nil || r.id != m.RequestID {
 		return errState
 	}
-	packet, err := s.legacy.reply(e, m)
+	packet, err := s.legacy.reply(r, m)
 	if err != nil {
-		packet = s.legacy.failed(e.legacyRequest, err)
+		packet = s.legacy.failed(r, err)
 	}
 	if packet == nil {
 		return nil
@@ -138,92 +139,81 @@ func (s *LegacySession) Send(m *Message, write func(packet []byte) error) error 
 	return errors.Join(err, write(packet))
 }
 
-// legacyReply is the answer to one request while its parts come in. A part's rows are printed at once, so that they are
-// held as text and no longer as values.
-type legacyReply struct {
-	*legacyRequest
-	id RequestID
-	op Op
-
-	content   []byte
-	statement int // of the list that is open in content, -1 before the first
-	rows      int // in that list
-}
-
 // legacyNone is a Content that holds nothing.
 const legacyNone = "None"
 
 // reply takes a message in and returns the packet once it is whole.
-func (l *Legacy) reply(e *legacyReply, m *Message) ([]byte, error) {
+func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 	if m.Status != StatusOK {
-		r, err := m.ErrorReply()
+		e, err := m.ErrorReply()
 		if err != nil {
 			return nil, err
 		}
-		return l.failure(e.legacyRequest, m.Status, r.Message), nil
+		return l.failure(r, m.Status, e.Message), nil
 	}
-	if e.op == OpUpload {
-		r, err := m.UploadReply()
+	if r.op == OpUpload {
+		u, err := m.UploadReply()
 		if err != nil {
 			return nil, err
 		}
 		note := ""
-		if n := len(r.Quarantined); n > 0 {
+		if n := len(u.Quarantined); n > 0 {
 			note = fmt.Sprintf("%v: %d rows were put aside", StatusRowRefused, n)
 		}
-		return l.packet(e.legacyRequest, []byte(legacyNone), "", note), nil
+		return l.packet(r, []byte(legacyNone), "", note), nil
 	}
-	r, err := m.DownloadReply()
+	d, err := m.DownloadReply()
 	if err == nil {
-		err = e.add(r)
+		err = r.add(d)
 	}
 	switch {
 	case err != nil || m.More():
 		return nil, err
-	case e.statement < 0:
-		return l.packet(e.legacyRequest, []byte("[]"), "", ""), nil
+	case r.lists == 0:
+		return l.packet(r, []byte("[]"), "", ""), nil
 	}
-	return l.packet(e.legacyRequest, append(e.content, "]]"...), "", ""), nil
+	return l.packet(r, append(r.reply, "]]"...), "", ""), nil
 }
 
 // add prints the rows of a part, of whose statement a list is open or is opened. Statements without a part have an
 // empty list.
-func (e *legacyReply) add(r *DownloadReply) error {
-	if len(r.Columns) == 0 {
+func (r *legacyRequest) add(d *DownloadReply) error {
+	if len(d.Columns) == 0 {
 		return nil
 	}
-	if int(r.Statement) < e.statement || int(r.Statement) > e.statement+MaxColumns {
-		return fmt.Errorf("%w: statement %d after %d", errBody, r.Statement, e.statement)
+	list := int(d.Statement) + 1
+	if list < r.lists || list > r.lists+MaxColumns {
+		return fmt.Errorf("%w: list %d after %d", errBody, list, r.lists)
 	}
-	for ; e.statement < int(r.Statement); e.statement++ {
+	for ; r.lists < list; r.lists++ {
 		open := "], ["
-		if e.statement < 0 {
+		if r.lists == 0 {
 			open = "[["
 		}
-		e.content, e.rows = append(e.content, open...), 0
+		r.reply, r.printed = append(r.reply, open...), 0
 	}
-	types := make([]string, len(r.Columns))
-	for i := range min(len(types), len(r.Types)) {
-		types[i] = legacyType(r.Types[i])
+	types := make([]string, len(d.Columns))
+	for i := range min(len(types), len(d.Types)) {
+		types[i] = legacyType(d.Types[i])
 	}
-	rows, row := r.Rows(), make(pyliteral.Tuple, len(types))
+	rows, row := d.Rows(), make(pyliteral.Tuple, len(types))
 	for i := range rows.Len() {
 		for k, v := range rows.Row(i) {
 			var ok bool
-			if row[k], ok = e.value(v, types[k]); !ok {
+			if row[k], ok = r.value(v, types[k]); !ok {
 				return fmt.Errorf("%w: %T", ErrValue, v)
 			}
 		}
-		if e.rows > 0 {
-			e.content = append(e.content, ", "...)
+		if r.printed > 0 {
+			r.reply = append(r.reply, ", "...)
 		}
-		text, err := pyliteral.Append(e.content, row, e.dialect)
+		text, err := pyliteral.Append(r.reply, row, r.dialect)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrValue, err)
 		}
-		e.content = text
-		e.rows++
-		if len(e.content) > legacyMaxReply {
+		r.reply = text
+		r.printed++
+		if len(r.reply) > legacyMaxReply {
 			return errLegacyReply
 		}
 	}
