@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -219,6 +220,44 @@ func TestQuarantineCommands(t *testing.T) {
 	w.must("quarantine", "drop", "2")
 	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
 		t.Fatal("the row was not dropped")
+	}
+}
+
+// What programs read has names as the tables have.
+func TestRulesJSONKeys(t *testing.T) {
+	w := withRules(t)
+	w.enrol(pointName)
+	rows := filepath.Join(w.dir, "rows.jsonl")
+	if err := os.WriteFile(rows, []byte(`{"url": "http://b", "hits": "not a number"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.must("rules", "try", "1", "--input", rows, "--execute")
+	name := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	var look func(command string, v any)
+	look = func(command string, v any) {
+		switch v := v.(type) {
+		case []any:
+			if len(v) == 0 {
+				t.Errorf("%s lists nothing", command)
+			}
+			for _, item := range v {
+				look(command, item)
+			}
+		case map[string]any:
+			for key, value := range v {
+				if !name.MatchString(key) {
+					t.Errorf("%s has a key %q", command, key)
+				}
+				look(command, value)
+			}
+		}
+	}
+	for _, command := range []string{"point list", "rules list", "rules history", "quarantine list", "quarantine show 1"} {
+		var v any
+		if out := w.must(append(strings.Fields(command), "--format", "json")...); json.Unmarshal([]byte(out), &v) != nil {
+			t.Fatalf("%s prints no JSON:\n%s", command, out)
+		}
+		look(command, v)
 	}
 }
 
