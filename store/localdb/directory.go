@@ -82,11 +82,11 @@ func adopt(ctx context.Context, path string) error {
 	if !ours(info) {
 		// Root may well use the database of a service that runs as another user; it must not leave files of its own there.
 		if owner := filepath.Join(path, "owner.lock"); exists(owner) {
-			if f, err := lockFile(ctx, owner, 0, "process", owner); errors.Is(err, ErrInUse) {
+			f, err := lockFile(ctx, owner, 0, "process", owner)
+			if errors.Is(err, ErrInUse) {
 				return err
-			} else if err == nil {
-				_ = f.Close() // that is the answer
 			}
+			_ = f.Close() // nil where it may not be opened
 		}
 		return fmt.Errorf("%s does not belong to user id %d; run this as its owner: %w", path, os.Geteuid(), ErrForeign)
 	}
@@ -94,11 +94,9 @@ func adopt(ctx context.Context, path string) error {
 	if info, err = os.Lstat(marker); err == nil && info.Mode().IsRegular() {
 		return nil
 	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
+	if entries, err := os.ReadDir(path); err != nil {
 		return err
-	}
-	if len(entries) > 0 {
+	} else if len(entries) > 0 {
 		return fmt.Errorf("%s has %s in it and no %s: %w", path, entries[0].Name(), markerName, ErrForeign)
 	}
 	if err := os.Chmod(path, 0o700); err != nil {
@@ -170,28 +168,19 @@ func usableSocket(path string) bool {
 // removes a dead server's socket. It must be called with the locks held.
 func (d *directory) prepareSocket(socket string) error {
 	if dir := filepath.Dir(socket); dir != d.path {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		info, err := os.Lstat(dir)
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() || info.Mode().Perm() != 0o700 || !ours(info) {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || info.Mode().Perm() != 0o700 || !ours(info) {
 			return fmt.Errorf("%s must be a directory of this user's with mode 0700: %w", dir, ErrForeign)
 		}
 	}
-	for _, path := range []string{socket, socket + ".lock"} { // MySQL keeps a .lock beside it
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(os.RemoveAll(socket), os.RemoveAll(socket+".lock")) // MySQL keeps a .lock beside it
 }
 
 // removeSocket takes away what prepareSocket made.
 func (d *directory) removeSocket(socket string) {
-	_ = os.Remove(socket) // the server removes it when it ends in order
+	_ = os.RemoveAll(socket) // the server removes it when it ends in order
 	if dir := filepath.Dir(socket); dir != d.path {
 		_ = os.Remove(dir)
 	}

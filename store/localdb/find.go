@@ -37,33 +37,31 @@ func findInstalled(ctx context.Context) (binary, error) {
 	dirs := append(filepath.SplitList(os.Getenv("PATH")), installDirs...)
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return find(ctx, dirs, "") // no home directory: then there is no cache either
+		cache = "/nonexistent" // no home directory: then there is no cache either
 	}
 	return find(ctx, dirs, filepath.Join(cache, "syncgate", "mariadb"))
 }
 
 func find(ctx context.Context, dirs []string, cache string) (binary, error) {
-	type candidate struct{ path, root string }
-	var all []candidate
-	for _, name := range []string{"mariadbd", "mysqld"} {
-		for _, dir := range dirs {
-			all = append(all, candidate{path: filepath.Join(dir, name)})
-		}
-	}
-	if cache != "" {
-		all = append(all, candidate{filepath.Join(cache, "usr/sbin/mariadbd"), cache}, candidate{filepath.Join(cache, "usr/sbin/mysqld"), cache})
-	}
 	why := []error{ErrNotFound}
-	for _, c := range all {
-		info, err := os.Stat(c.path)
-		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-			continue
+	for i, root := range []string{"", cache} {
+		if i == 1 {
+			dirs = []string{filepath.Join(root, "usr/sbin")}
 		}
-		b, err := inspect(ctx, c.path, c.root)
-		if err == nil {
-			return b, nil
+		for _, name := range []string{"mariadbd", "mysqld"} {
+			for _, dir := range dirs {
+				path := filepath.Join(dir, name)
+				info, err := os.Stat(path)
+				if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+					continue
+				}
+				b, err := inspect(ctx, path, root)
+				if err == nil {
+					return b, nil
+				}
+				why = append(why, err)
+			}
 		}
-		why = append(why, err)
 	}
 	return binary{}, errors.Join(why...)
 }
@@ -71,11 +69,11 @@ func find(ctx context.Context, dirs []string, cache string) (binary, error) {
 // inspect runs path --version and looks for the files beside it. root is the
 // folder an unpacked copy lives under, empty for an installed one.
 func inspect(ctx context.Context, path, root string) (binary, error) {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return binary{}, err
+	path, err := filepath.Abs(path)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
 	}
-	if path, err = filepath.Abs(path); err != nil {
+	if err != nil {
 		return binary{}, err
 	}
 	b := binary{path: path, base: filepath.Dir(filepath.Dir(path))}

@@ -3,16 +3,18 @@ package localdb
 import (
 	"bytes"
 	"context"
-	"errors"
+	"database/sql"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sys/unix"
 )
 
@@ -105,37 +107,41 @@ func (s *Server) serve(ctx context.Context, d *directory) error {
 	}()
 
 	if err = s.waitAnswer(alive); err == nil {
-		s.up(cmd.Process.Pid)
+		s.pid.Store(int64(cmd.Process.Pid))
+		if !s.answered() {
+			close(s.ready)
+		}
+		s.options.Observer(Event{State: Up, PID: cmd.Process.Pid})
 		<-alive.Done()
 		s.pid.Store(0)
 		err = context.Cause(alive)
 	}
 	stop() // it may run and not answer
 	<-alive.Done()
-	killed := cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-	switch {
-	case ctx.Err() != nil && killed:
-		return fmt.Errorf("the database did not stop within %v and was killed", s.options.StopTimeout)
-	case ctx.Err() != nil:
-		return nil
+	if ctx.Err() == nil {
+		return fmt.Errorf("%w: %s", err, complaint(log.Name(), from))
 	}
-	return fmt.Errorf("%w: %s", err, complaint(log.Name(), from))
+	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return fmt.Errorf("the database did not stop within %v and was killed", s.options.StopTimeout)
+	}
+	return nil
 }
 
 // waitAnswer returns when the database answers a ping, when it is not alive any more, or
-// when StartTimeout has run out.
+// when startTimeout has run out.
 func (s *Server) waitAnswer(alive context.Context) error {
-	db, err := s.open()
+	c := config(s.socket, "")
+	c.Logger = &mysql.NopLogger{} // a server that is still starting makes the driver print complaints otherwise
+	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		return err
 	}
+	db := sql.OpenDB(connector)
 	defer db.Close()
-	ctx, cancel := context.WithTimeoutCause(alive, s.options.StartTimeout, fmt.Errorf("no answer within %v", s.options.StartTimeout))
+	ctx, cancel := context.WithTimeoutCause(alive, startTimeout, fmt.Errorf("no answer within %v", startTimeout))
 	defer cancel()
 	for pause := 2 * time.Millisecond; ; pause = min(pause*2, 50*time.Millisecond) {
-		ping, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := db.PingContext(ping)
-		cancel()
+		err := db.PingContext(ctx)
 		if err == nil {
 			return nil
 		}
@@ -152,19 +158,19 @@ func (s *Server) bootstrap(ctx context.Context, d *directory) error {
 	if exists(data) {
 		return s.sameEngine(data)
 	}
-	if err := errors.Join(os.RemoveAll(fresh), os.Mkdir(fresh, 0o700)); err != nil {
-		return err
+	for _, step := range []func() error{
+		func() error { return os.RemoveAll(fresh) },
+		func() error { return os.Mkdir(fresh, 0o700) },
+		func() error { return s.fill(ctx, d, fresh) },
+		func() error { return s.sync(fresh) },
+		func() error { return os.Rename(fresh, data) },
+		func() error { return s.sync(d.path) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("make data directory: %w", err)
+		}
 	}
-	if err := s.fill(ctx, d, fresh); err != nil {
-		return fmt.Errorf("make data directory: %w", err)
-	}
-	if err := s.sync(fresh); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, data); err != nil {
-		return err
-	}
-	return s.sync(d.path)
+	return nil
 }
 
 // fill makes the system tables. MariaDB's own SQL is fed to mariadbd --bootstrap: 0.3 s
@@ -202,12 +208,10 @@ func (s *Server) fill(ctx context.Context, d *directory, data string) error {
 // sameEngine refuses a data directory that the other engine made: both would
 // take it for their own and damage it.
 func (s *Server) sameEngine(data string) error {
-	maria := exists(filepath.Join(data, "aria_log_control")) // MariaDB's alone
-	if maria != s.binary.mysql {
-		return nil
+	if exists(filepath.Join(data, "aria_log_control")) == s.binary.mysql { // MariaDB's alone
+		return fmt.Errorf("%s was made by another engine than %s: %w", data, s.binary.version, ErrForeign)
 	}
-	engines := map[bool]string{true: "MariaDB", false: "MySQL"}
-	return fmt.Errorf("%s was made by %s and %s is %s: %w", data, engines[maria], s.binary.path, engines[!maria], ErrForeign)
+	return nil
 }
 
 // sync brings the filesystem of path to the disk, where that matters.
@@ -220,19 +224,14 @@ func (s *Server) sync(path string) error {
 		return err
 	}
 	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	return nil
+	return unix.Syncfs(int(f.Fd()))
 }
 
 // openErrorLog opens error.log for appending and tells where the new words begin.
 func openErrorLog(d *directory) (*os.File, int64, error) {
 	path := d.at("error.log")
 	if info, err := os.Stat(path); err == nil && info.Size() > maxErrorLog {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, 0, err
-		}
+		_ = os.Rename(path, path+".1") // else it goes on growing
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -242,7 +241,7 @@ func openErrorLog(d *directory) (*os.File, int64, error) {
 	return f, from, err
 }
 
-// complaint is what the server said about its failure: its [ERROR] lines since
+// complaint is what the server said about its failure: its last ERROR lines since
 // from, or its last lines when it has none.
 func complaint(path string, from int64) string {
 	b, err := os.ReadFile(path)
@@ -250,12 +249,7 @@ func complaint(path string, from int64) string {
 		return "see " + path
 	}
 	lines := strings.Split(string(bytes.TrimSpace(b[from:])), "\n")
-	var said []string
-	for _, line := range lines {
-		if strings.Contains(line, "[ERROR]") || strings.HasPrefix(line, "ERROR:") {
-			said = append(said, line)
-		}
-	}
+	said := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return !strings.Contains(line, "ERROR") })
 	if len(said) == 0 {
 		said = lines
 	}

@@ -23,9 +23,6 @@ var (
 	ErrStopped = errors.New("the database is stopped")
 )
 
-// A server that stayed up this long starts its next back-off from the beginning.
-const stableAfter = time.Minute
-
 // Options say where the database lives and how careful it is.
 type Options struct {
 	// Dir is the directory the database owns; made when missing. Required.
@@ -38,27 +35,16 @@ type Options struct {
 	// Observer is told of every change of state. Called from Run's goroutine; it must not block.
 	Observer func(Event)
 
-	StartTimeout time.Duration // until it answers, crash recovery included; default 10 min durable, 1 min fast
-	StopTimeout  time.Duration // from SIGTERM to SIGKILL; default 1 min durable, 10 s fast
-	LockWait     time.Duration // for the database of a killed owner to end; default 30 s
-	RestartMin   time.Duration // first pause before a restart, doubled each time up to 10 s; default 100 ms
+	StopTimeout time.Duration // from SIGTERM to SIGKILL; default 1 min
+	LockWait    time.Duration // for the database of a killed owner to end; default 30 s
+	RestartMin  time.Duration // first pause before a restart, doubled each time up to 10 s; default 100 ms
 }
 
-const restartMax = 10 * time.Second
-
-func (o *Options) setDefaults() {
-	start, stop := time.Minute, 10*time.Second
-	if o.Durable {
-		start, stop = 10*time.Minute, time.Minute
-	}
-	o.StartTimeout = cmp.Or(o.StartTimeout, start)
-	o.StopTimeout = cmp.Or(o.StopTimeout, stop)
-	o.LockWait = cmp.Or(o.LockWait, 30*time.Second)
-	o.RestartMin = cmp.Or(o.RestartMin, 100*time.Millisecond)
-	if o.Observer == nil {
-		o.Observer = func(Event) {}
-	}
-}
+const (
+	startTimeout = 10 * time.Minute // until it answers, crash recovery included
+	restartMax   = 10 * time.Second
+	stableAfter  = time.Minute // a server that stayed up this long starts its next back-off from the beginning
+)
 
 // State is what an Event is about.
 type State int
@@ -96,7 +82,12 @@ func New(o Options) (*Server, error) {
 	if o.Dir == "" {
 		return nil, errors.New("localdb: Options.Dir is empty")
 	}
-	o.setDefaults()
+	o.StopTimeout = cmp.Or(o.StopTimeout, time.Minute)
+	o.LockWait = cmp.Or(o.LockWait, 30*time.Second)
+	o.RestartMin = cmp.Or(o.RestartMin, 100*time.Millisecond)
+	if o.Observer == nil {
+		o.Observer = func(Event) {}
+	}
 	s := &Server{options: o, ready: make(chan struct{}), ended: make(chan struct{})}
 	dir, err := filepath.Abs(o.Dir)
 	if err == nil {
@@ -131,7 +122,6 @@ func (s *Server) run(ctx context.Context) error {
 	// The parent-death signal goes out when the thread that started the child ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-
 	d, err := claim(ctx, s.options.Dir, s.options.LockWait)
 	if err != nil {
 		return err
@@ -162,15 +152,6 @@ func (s *Server) run(ctx context.Context) error {
 	}
 }
 
-// up says that the database answers.
-func (s *Server) up(pid int) {
-	s.pid.Store(int64(pid))
-	if !s.answered() {
-		close(s.ready)
-	}
-	s.options.Observer(Event{State: Up, PID: pid})
-}
-
 func (s *Server) answered() bool {
 	select {
 	case <-s.ready:
@@ -199,12 +180,6 @@ func (s *Server) WaitReady(ctx context.Context) error {
 // PID is the database's process id, 0 while it does not answer.
 func (s *Server) PID() int { return int(s.pid.Load()) }
 
-// Socket is the path of the unix socket, the only way in.
-func (s *Server) Socket() string { return s.socket }
-
-// Version is what the server's binary says about itself.
-func (s *Server) Version() string { return s.binary.version }
-
 // DSN is a go-sql-driver data source name for a database, or for none when
 // the name is empty.
 func (s *Server) DSN(database string) string { return config(s.socket, database).FormatDSN() }
@@ -217,7 +192,7 @@ func (s *Server) ClientCommand(database string) string {
 // CreateDatabase makes a utf8mb4 database unless it is there. The database
 // must be up.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
-	db, err := s.open()
+	db, err := sql.Open("mysql", s.DSN(""))
 	if err == nil {
 		defer db.Close()
 		_, err = db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS `"+strings.ReplaceAll(name, "`", "``")+"` CHARACTER SET utf8mb4")
@@ -232,20 +207,6 @@ func config(socket, database string) *mysql.Config {
 	c := mysql.NewConfig()
 	c.User, c.Net, c.Addr, c.DBName = "root", "unix", socket, database
 	return c
-}
-
-// open makes a pool of one connection that keeps quiet: a server that is still
-// starting makes the driver print complaints otherwise.
-func (s *Server) open() (*sql.DB, error) {
-	c := config(s.socket, "")
-	c.Logger = &mysql.NopLogger{}
-	connector, err := mysql.NewConnector(c)
-	if err != nil {
-		return nil, err
-	}
-	db := sql.OpenDB(connector)
-	db.SetMaxOpenConns(1)
-	return db, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

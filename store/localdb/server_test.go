@@ -257,8 +257,12 @@ func TestLongDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop(t)
-	if _, err := os.Stat(filepath.Dir(r.Socket())); !os.IsNotExist(err) {
-		t.Errorf("the socket's folder %s is still there (%v)", filepath.Dir(r.Socket()), err)
+	socket, err := mysql.ParseDSN(r.DSN(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Dir(socket.Addr)); !os.IsNotExist(err) {
+		t.Errorf("the socket's folder of %s is still there (%v)", socket.Addr, err)
 	}
 }
 
@@ -295,8 +299,9 @@ func TestRefusedDirectories(t *testing.T) {
 		dir := t.TempDir()
 		r := run(t, localdb.Options{Dir: dir})
 		r.mustAnswer(t)
+		version := query(t, open(t, r.DSN("")), "SELECT VERSION()")
 		r.stop(t)
-		if strings.Contains(r.Version(), "MariaDB") {
+		if strings.Contains(version, "MariaDB") {
 			if err := os.Remove(filepath.Join(dir, "data", "aria_log_control")); err != nil {
 				t.Fatal(err)
 			}

@@ -5,7 +5,6 @@
 //
 //	func TestSomething(t *testing.T) {
 //		dsn := localdbtest.New(t)
-//		…
 //	}
 //
 // The shared server starts with the first New, so that a run of pure tests
@@ -15,10 +14,12 @@ package localdbtest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,24 +29,14 @@ import (
 	"syncgate/store/localdb"
 )
 
-// dirPrefix begins the names of the shared servers' directories under os.TempDir.
-const dirPrefix = "syncgate-test-"
+const dirPrefix = "syncgate-test-" // of the shared servers' directories under os.TempDir
 
-// startWait bounds a start on a loaded machine.
-const startWait = 2 * time.Minute
-
-// shared is the test binary's server. A test binary has one TestMain and no
-// other place to keep what all its tests share.
-var shared binary
-
-type binary struct {
-	mu       sync.Mutex
-	inMain   bool
-	server   *localdb.Server
-	err      error
-	shutdown func() error
-	made     int
-}
+// A test binary has one TestMain and no other place to keep what all its tests share.
+var (
+	made     atomic.Int64 // databases
+	shared   = sync.OnceValues(startShared)
+	shutdown func() error // of the shared server; nil where TestMain does not call Main
+)
 
 // Main runs the tests, stops the shared server, and fails the binary when a
 // goroutine is left. It exits and does not return. m is a *testing.M, or what wraps one.
@@ -54,11 +45,9 @@ func Main(m goleak.TestingM, leaks ...goleak.Option) { goleak.VerifyTestMain(run
 type runner struct{ m goleak.TestingM }
 
 func (r runner) Run() int {
-	shared.mu.Lock()
-	shared.inMain = true
-	shared.mu.Unlock()
+	shutdown = func() error { return nil }
 	code := r.m.Run()
-	if err := shared.close(); err != nil {
+	if err := shutdown(); err != nil {
 		fmt.Fprintln(os.Stderr, "localdbtest:", err)
 		return max(code, 1)
 	}
@@ -69,37 +58,26 @@ func (r runner) Run() int {
 // is dropped when the test ends.
 func New(t testing.TB) string {
 	t.Helper()
-	server, name, err := shared.database()
+	name := fmt.Sprintf("t%d", made.Add(1))
+	server, err := shared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startWait)
-	defer cancel()
-	if err := server.CreateDatabase(ctx, name); err != nil {
+	// A connection that the test left open in a transaction is not waited for long.
+	db, err := sql.Open("mysql", server.DSN("")+"?lock_wait_timeout=10")
+	if err == nil {
+		_, err = db.Exec("CREATE DATABASE " + name + " CHARACTER SET utf8mb4")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := drop(server.DSN(""), name); err != nil {
+		defer db.Close()
+		if _, err := db.Exec("DROP DATABASE " + name); err != nil {
 			t.Errorf("drop %s: %v (did the test leave a transaction open?)", name, err)
 		}
 	})
 	return server.DSN(name)
-}
-
-// drop takes the database away. It does not wait long for a connection that
-// the test left open in a transaction.
-func drop(dsn, name string) error {
-	db, err := sql.Open("mysql", dsn)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	db.SetMaxOpenConns(1) // both statements on one connection
-	if _, err := db.Exec("SET SESSION lock_wait_timeout = 10"); err != nil {
-		return err
-	}
-	_, err = db.Exec("DROP DATABASE " + name)
-	return err
 }
 
 // Server starts a server for this test alone and waits until it answers. An
@@ -121,94 +99,53 @@ func Server(t testing.TB, o localdb.Options) *localdb.Server {
 	return server
 }
 
-// database returns the shared server, started when it was not, and a new name.
-func (b *binary) database() (*localdb.Server, string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.inMain {
-		return nil, "", fmt.Errorf("localdbtest: TestMain must call localdbtest.Main")
-	}
-	if b.server == nil && b.err == nil {
-		b.err = b.start()
-	}
-	b.made++
-	return b.server, fmt.Sprintf("t%d", b.made), b.err
-}
-
-func (b *binary) start() error {
-	sweep()
-	dir, err := os.MkdirTemp("", dirPrefix)
-	if err != nil {
-		return err
-	}
-	server, stop, err := start(localdb.Options{Dir: dir})
-	if err != nil {
-		_ = os.RemoveAll(dir) // the start's error is the one to tell
-		return err
-	}
-	b.server = server
-	b.shutdown = func() error {
-		if err := stop(); err != nil {
-			return err
-		}
-		return os.RemoveAll(dir)
-	}
-	return nil
-}
-
-func (b *binary) close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.shutdown == nil {
-		return nil
-	}
-	return b.shutdown()
-}
-
-// sweep removes what killed test binaries left behind, 100 MB each. A
-// directory that is young may be about to be locked and one that is locked is in use.
-func sweep() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*")) // fails on a bad pattern alone
-	for _, dir := range dirs {
-		info, err := os.Stat(dir)
-		if err == nil && time.Since(info.ModTime()) > time.Hour && unlocked(dir) {
-			_ = os.RemoveAll(dir) // another user's stays
-		}
-	}
-}
-
-func unlocked(dir string) bool {
-	for _, name := range []string{"owner.lock", "server.lock"} {
-		f, err := os.Open(filepath.Join(dir, name))
-		if err != nil {
-			return false
-		}
-		defer f.Close()
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// start runs a server until the returned function is called.
-func start(o localdb.Options) (*localdb.Server, func() error, error) {
-	server, err := localdb.New(o)
-	if err != nil {
+// start runs a server until the returned function is called, which says what became of it.
+func start(o localdb.Options) (server *localdb.Server, stop func() error, err error) {
+	if server, err = localdb.New(o); err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	go func() { result <- server.Run(ctx) }()
-	stop := func() error {
-		cancel()
-		return <-result
-	}
-	wait, done := context.WithTimeout(ctx, startWait)
+	stop = func() error { cancel(); return <-result }
+	wait, done := context.WithTimeout(ctx, 2*time.Minute) // on a loaded machine
 	defer done()
-	if err := server.WaitReady(wait); err != nil {
+	if err = server.WaitReady(wait); err != nil {
 		_ = stop() // WaitReady's error is Run's, or the deadline's
-		return nil, nil, err
 	}
-	return server, stop, nil
+	return server, stop, err
+}
+
+func startShared() (*localdb.Server, error) {
+	if shutdown == nil {
+		return nil, errors.New("localdbtest: TestMain must call localdbtest.Main")
+	}
+	sweep()
+	dir, err := os.MkdirTemp("", dirPrefix)
+	if err != nil {
+		return nil, err
+	}
+	server, stop, err := start(localdb.Options{Dir: dir})
+	if err == nil { // else it is swept one day
+		shutdown = func() error { return errors.Join(stop(), os.RemoveAll(dir)) }
+	}
+	return server, err
+}
+
+// sweep removes what killed test binaries left behind, 100 MB each. A directory that is
+// young may be about to be locked and one that is locked is in use.
+func sweep() {
+	locks, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*", "server.lock")) // fails on a bad pattern alone
+	for _, lock := range locks {
+		f, err := os.Open(lock)
+		if err != nil {
+			continue
+		}
+		dir := filepath.Dir(lock)
+		info, err := os.Stat(dir)
+		if err == nil && time.Since(info.ModTime()) > time.Hour && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(dir) // another user's stays
+		}
+		_ = f.Close() // it was only looked at
+	}
 }
