@@ -86,7 +86,7 @@ func BenchmarkSealFrame(b *testing.B) {
 		b.Run(s.name, func(b *testing.B) {
 			r := benchRecords(b)
 			payload := make([]byte, s.n)
-			buf := make([]byte, 0, s.n+FrameOverhead+RecordOverhead)
+			buf := make([]byte, 0, s.n+frameOverhead+RecordOverhead)
 			share := startShare(b, s.n)
 			for b.Loop() {
 				m := Message{Op: OpDownload, Payload: payload}

@@ -14,11 +14,11 @@ import (
 // Limits of a payload. Together with the frame's length they bound what decoding may allocate: 24 bytes a value and
 // one copy of the payload.
 const (
-	MaxValues  = 1 << 21 // SQL values in one payload
-	MaxColumns = 4096    // columns of a batch, as MySQL's own limit
-	MaxName    = 256     // bytes in the name of a table, column, type or state item: 64 characters of UTF-8
-	MaxState   = 64      // items of carried state
-	MaxText    = 1024    // bytes in a text for a person
+	maxValues  = 1 << 21 // SQL values in one payload
+	maxColumns = 4096    // columns of a batch, as MySQL's own limit
+	maxName    = 256     // bytes in the name of a table, column, type or state item: 64 characters of UTF-8
+	maxState   = 64      // items of carried state
+	maxText    = 1024    // bytes in a text for a person
 	maxDepth   = 4       // nesting of what a newer peer added and this one skips
 	maxOps     = 16      // operations counted in an UploadReply
 )

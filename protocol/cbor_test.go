@@ -152,7 +152,7 @@ func TestAgainstAnotherCBOR(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(anyValue(), 1, 40).Draw(t, "values")
 		want := UploadRequest{
-			Confirmed: rapid.Uint64().Draw(t, "confirmed"), Table: rapid.StringN(1, 20, MaxName).Draw(t, "table"),
+			Confirmed: rapid.Uint64().Draw(t, "confirmed"), Table: rapid.StringN(1, 20, maxName).Draw(t, "table"),
 			Rows: Rows{Columns: []string{"c"}, Values: values},
 		}
 		b, err := AppendPayload(nil, &want)

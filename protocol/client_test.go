@@ -102,7 +102,7 @@ func TestWelcomeBounds(t *testing.T) {
 	good := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch.UnixMilli(), "x", 1}
 	for name, change := range map[string]func(*Welcome){
 		"version":        func(w *Welcome) { w.Version = 3 },
-		"small frame":    func(w *Welcome) { w.MaxFrame = MinMaxFrame - 1 },
+		"small frame":    func(w *Welcome) { w.MaxFrame = minMaxFrame - 1 },
 		"large frame":    func(w *Welcome) { w.MaxFrame = HardMaxFrame + 1 },
 		"none in flight": func(w *Welcome) { w.MaxInFlight = 0 },
 		"keepalive":      func(w *Welcome) { w.Keepalive = 0 },

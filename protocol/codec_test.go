@@ -108,7 +108,7 @@ func TestTable(t *testing.T) {
 	}{
 		{OpUpload, &UploadRequest{Table: "up"}, "up"},
 		{OpUpload, &UploadRequest{Table: "up", Confirmed: math.MaxUint64}, "up"},
-		{OpUpload, &UploadRequest{Table: strings.Repeat("u", MaxName), Confirmed: math.MaxUint64}, strings.Repeat("u", MaxName)},
+		{OpUpload, &UploadRequest{Table: strings.Repeat("u", maxName), Confirmed: math.MaxUint64}, strings.Repeat("u", maxName)},
 		{OpDownload, &DownloadRequest{Table: "down"}, "down"},
 		{OpPing, &PingReply{}, ""},
 	} {
@@ -168,7 +168,7 @@ func TestRowsMustBeWhole(t *testing.T) {
 func TestClip(t *testing.T) {
 	for _, s := range []string{"", "short", strings.Repeat("x", 2000), strings.Repeat("中", 400), "\xff\xfe", strings.Repeat("\xff", 2000)} {
 		got := clip(s)
-		if len(got) > MaxText || !utf8.ValidString(got) || utf8.ValidString(s) && len(got) < min(len(s), MaxText)-3 {
+		if len(got) > maxText || !utf8.ValidString(got) || utf8.ValidString(s) && len(got) < min(len(s), maxText)-3 {
 			t.Errorf("%d bytes became %d", len(s), len(got))
 		}
 	}

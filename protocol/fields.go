@@ -136,12 +136,12 @@ func (c *coder) note(key uint64, v *string) {
 		cut := clip(*v)
 		v = &cut
 	}
-	c.text(key, v, MaxText)
+	c.text(key, v, maxText)
 }
 
 func clip(s string) string {
-	if s = strings.ToValidUTF8(s, "?"); len(s) > MaxText {
-		s = strings.ToValidUTF8(s[:MaxText], "")
+	if s = strings.ToValidUTF8(s, "?"); len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "")
 	}
 	return s
 }
@@ -170,13 +170,13 @@ func list[T any](c *coder, key uint64, v *[]T, most, width int, element func(*co
 
 // names is an array of names of columns or types.
 func (c *coder) names(key uint64, v *[]string) {
-	list(c, key, v, MaxColumns, 1, func(c *coder, name *string) { c.text(item, name, MaxName) })
+	list(c, key, v, maxColumns, 1, func(c *coder, name *string) { c.text(item, name, maxName) })
 }
 
 // items is an array of name, value, name, value, …
 func (c *coder) items(key uint64, v *[]StateItem, most int) {
 	list(c, key, v, most, 2, func(c *coder, it *StateItem) {
-		c.text(item, &it.Name, MaxName)
+		c.text(item, &it.Name, maxName)
 		c.value(&it.Value)
 	})
 }
@@ -184,9 +184,9 @@ func (c *coder) items(key uint64, v *[]StateItem, most int) {
 // values is an array of SQL values, row after row: a list whose loop is written out, since all rows pass here.
 func (c *coder) values(key uint64, v *[]any) {
 	if !c.reading {
-		list(c, key, v, MaxValues, 1, (*coder).value)
+		list(c, key, v, maxValues, 1, (*coder).value)
 	} else if c.at(key) {
-		if n := c.array(MaxValues); n > 0 {
+		if n := c.array(maxValues); n > 0 {
 			*v = make([]any, n)
 		}
 		for i := range *v {
@@ -221,7 +221,7 @@ func (c *coder) counts(key uint64, v *map[string]uint64) {
 	}
 	last := ""
 	list(c, key, &counts, maxOps, 2, func(c *coder, e *count) {
-		c.text(item, &e.name, MaxName)
+		c.text(item, &e.name, maxName)
 		number(c, item, &e.n, math.MaxUint64)
 		c.check(e.name > last, "names not ascending")
 		last = e.name

@@ -9,14 +9,14 @@ import (
 const (
 	Version         = 2        // of the wire; the fourth byte of a frame
 	HandshakeMax    = 512      // largest body before the session is established
-	MinMaxFrame     = 4 << 10  // smallest max frame that may be negotiated
+	minMaxFrame     = 4 << 10  // smallest max frame that may be negotiated
 	DefaultMaxFrame = 1 << 20  // max frame unless configured
 	HardMaxFrame    = 16 << 20 // largest max frame that may be configured
 
 	headerSize  = 12
 	trailerSize = md5.Size
-	// FrameOverhead is what a frame adds to its body.
-	FrameOverhead = headerSize + trailerSize
+	// frameOverhead is what a frame adds to its body.
+	frameOverhead = headerSize + trailerSize
 )
 
 type frameType byte
@@ -84,6 +84,6 @@ func appendTrailer(frame []byte) []byte {
 
 // plainFrame makes a whole frame around a body that is not a record.
 func plainFrame(typ frameType, body []byte) []byte {
-	frame := appendHeader(make([]byte, 0, FrameOverhead+len(body)), typ, len(body))
+	frame := appendHeader(make([]byte, 0, frameOverhead+len(body)), typ, len(body))
 	return appendTrailer(append(frame, body...))
 }

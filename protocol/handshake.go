@@ -78,7 +78,7 @@ func (h *hello) fields(c *coder) {
 // Welcome is what the server grants a session: the payload of noise message 2.
 type Welcome struct {
 	Version      uint64
-	MaxFrame     int           // largest body either side sends, in bytes; MinMaxFrame..HardMaxFrame
+	MaxFrame     int           // largest body either side sends, in bytes; minMaxFrame..HardMaxFrame
 	MaxInFlight  int           // requests a client may have unanswered; the server reads no more above it
 	Keepalive    time.Duration // whole seconds; a client that sent nothing for so long sends PING
 	ClockMs      int64         // the server's clock, Unix ms
@@ -98,7 +98,7 @@ func (w *Welcome) fields(c *coder) {
 	if c.reading {
 		w.Keepalive = time.Duration(keepalive) * time.Second
 	}
-	c.check(w.Version == Version && w.MaxFrame >= MinMaxFrame && w.MaxInFlight >= 1 && w.Keepalive > 0, "is not acceptable")
+	c.check(w.Version == Version && w.MaxFrame >= minMaxFrame && w.MaxInFlight >= 1 && w.Keepalive > 0, "is not acceptable")
 }
 
 // RejectError is a server's REJECT. It is not authenticated: whoever sits on the path can make one, so it may delay a

@@ -130,7 +130,7 @@ func newLegacyNames(changes map[string]string) (legacyNames, error) {
 			if !changed {
 				word = name
 			}
-			if word == "" || len(word) > MaxName || !utf8.ValidString(word) {
+			if word == "" || len(word) > maxName || !utf8.ValidString(word) {
 				return nil, fmt.Errorf("protocol: legacy: %q can't stand for %s", word, name)
 			}
 			if used[word] && i < len(lines)-1 {

@@ -76,7 +76,7 @@ func TestLegacyFull(t *testing.T) {
 
 // TestLegacyReceiveMemory bounds what a packet makes the server allocate, for the contents that cost most.
 func TestLegacyReceiveMemory(t *testing.T) {
-	wide := "(" + strings.Repeat("0,", MaxColumns) + ")," // a first row whose length the others do not have
+	wide := "(" + strings.Repeat("0,", maxColumns) + ")," // a first row whose length the others do not have
 	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),", wide + "(),"} {
 		unit, first := strings.CutPrefix(unit, wide)
 		content := "[" + strings.Repeat(unit, 1<<17/len(unit)) + "]"

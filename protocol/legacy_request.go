@@ -76,7 +76,7 @@ func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 }
 
 func parseLegacy(text []byte, d pyliteral.Dialect) (*pyliteral.Node, error) {
-	root, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: d, Spans: pyliteral.DictSpans, Elements: MaxValues})
+	root, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: d, Spans: pyliteral.DictSpans, Elements: maxValues})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLegacyText, err)
 	}
@@ -205,7 +205,7 @@ func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 	return m, nil
 }
 
-func validName(s string) bool { return len(s) <= MaxName && utf8.ValidString(s) }
+func validName(s string) bool { return len(s) <= maxName && utf8.ValidString(s) }
 
 // rows are the rows of an upload's content: a list of tuples of one length.
 func (r *legacyRequest) rows() (Rows, error) {
@@ -215,7 +215,7 @@ func (r *legacyRequest) rows() (Rows, error) {
 	}
 	first, _ := legacyItems(list[0])
 	for i, e := range list { // before memory is taken for as many rows of that length
-		if row, _ := legacyItems(e); len(row) == 0 || len(row) > MaxColumns || len(row) != len(first) {
+		if row, _ := legacyItems(e); len(row) == 0 || len(row) > maxColumns || len(row) != len(first) {
 			return Rows{}, fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
 		}
 	}
@@ -243,8 +243,8 @@ func (r *legacyRequest) state() ([]StateItem, error) {
 	var state []StateItem
 	for _, e := range list {
 		pairs, ok := legacyItems(e)
-		if !ok || len(state)+len(pairs) > MaxState {
-			return nil, fmt.Errorf("%w: the state is no list of tuples of up to %d pairs", errLegacyFit, MaxState)
+		if !ok || len(state)+len(pairs) > maxState {
+			return nil, fmt.Errorf("%w: the state is no list of tuples of up to %d pairs", errLegacyFit, maxState)
 		}
 		for _, p := range pairs {
 			pair, _ := legacyItems(p)

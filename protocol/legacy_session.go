@@ -182,7 +182,7 @@ func (r *legacyRequest) add(d *DownloadReply) error {
 		return nil
 	}
 	list := int(d.Statement) + 1
-	if list < r.lists || list > r.lists+MaxColumns {
+	if list < r.lists || list > r.lists+maxColumns {
 		return fmt.Errorf("%w: list %d after %d", errBody, list, r.lists)
 	}
 	for ; r.lists < list; r.lists++ {

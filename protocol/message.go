@@ -123,14 +123,14 @@ func (m *Message) Table() string {
 		return b.Table
 	}
 	// All that may stand before a table's end; no more is looked at.
-	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), 32+MaxName)]}, reading: true}
+	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), 32+maxName)]}, reading: true}
 	c.entries = c.expect(majorMap, "a map")
 	table := ""
 	switch m.Op {
 	case OpUpload:
-		c.text(2, &table, MaxName)
+		c.text(2, &table, maxName)
 	case OpDownload:
-		c.text(1, &table, MaxName)
+		c.text(1, &table, maxName)
 	}
 	return table
 }

@@ -60,7 +60,7 @@ func (u *UploadRequest) fields(c *coder) {
 	if c.reading || u.Confirmed != 0 {
 		number(c, 1, &u.Confirmed, math.MaxUint64)
 	}
-	c.text(2, &u.Table, MaxName)
+	c.text(2, &u.Table, maxName)
 	c.names(3, &u.Rows.Columns)
 	c.values(4, &u.Rows.Values)
 	c.check(u.Table != "", "no table")
@@ -78,7 +78,7 @@ type UploadReply struct {
 func (u *UploadReply) fields(c *coder) {
 	number(c, 1, &u.Applied, math.MaxUint64)
 	c.counts(2, &u.ByOp)
-	list(c, 3, &u.Quarantined, MaxValues, 1, (*coder).quarantined)
+	list(c, 3, &u.Quarantined, maxValues, 1, (*coder).quarantined)
 	c.flag(4, &u.Duplicate)
 }
 
@@ -108,8 +108,8 @@ type DownloadRequest struct {
 }
 
 func (r *DownloadRequest) fields(c *coder) {
-	c.text(1, &r.Table, MaxName)
-	c.items(2, &r.State, MaxState)
+	c.text(1, &r.Table, maxName)
+	c.items(2, &r.State, maxState)
 	number(c, 3, &r.MaxRows, math.MaxUint32)
 	c.check(r.Table != "", "no table")
 }
@@ -146,7 +146,7 @@ func (r *DownloadReply) first(c *coder) {
 }
 
 func (r *DownloadReply) last(c *coder) {
-	c.items(5, &r.State, MaxState)
+	c.items(5, &r.State, maxState)
 	c.flag(6, &r.More)
 	number(c, 7, &r.Total, math.MaxUint64)
 }
@@ -162,7 +162,7 @@ type RuleRow []StateItem
 
 func (r *RulesReply) fields(c *coder) {
 	number(c, 1, &r.Version, math.MaxUint64)
-	list(c, 2, &r.Rules, MaxValues, 1, func(c *coder, row *RuleRow) { c.items(item, (*[]StateItem)(row), MaxColumns) })
+	list(c, 2, &r.Rules, maxValues, 1, func(c *coder, row *RuleRow) { c.items(item, (*[]StateItem)(row), maxColumns) })
 }
 
 // PingReply answers PING and, with FlagMore, SUBSCRIBE.

@@ -12,10 +12,10 @@ import (
 // A session is over after so many records in either direction, or so long after its handshake. Then both sides begin
 // nothing new on it and the client opens another; a sixteenth more records is kept for what is in flight.
 const (
-	SessionRecords  = 1 << 20
+	sessionRecords  = 1 << 20
 	SessionLifetime = time.Hour
 
-	recordLimit = SessionRecords + SessionRecords/16
+	recordLimit = sessionRecords + sessionRecords/16
 )
 
 const (
@@ -42,14 +42,14 @@ func newRecords(sendKey, recvKey [crypto.KeySize]byte, max int, now time.Time) *
 }
 
 func (r *records) expired(now time.Time) bool {
-	return !now.Before(r.expires) || r.send.Count() >= SessionRecords || r.recv.Count() >= SessionRecords
+	return !now.Before(r.expires) || r.send.Count() >= sessionRecords || r.recv.Count() >= sessionRecords
 }
 
 // plaintext appends to dst room for header and envelope, then the message's payload, and sees to capacity for what
 // follows it.
 func (m *Message) plaintext(dst []byte) ([]byte, error) {
 	var head [headerSize + envelopeSize]byte
-	dst = append(slices.Grow(dst, FrameOverhead+RecordOverhead+len(m.Payload)), head[:]...)
+	dst = append(slices.Grow(dst, frameOverhead+RecordOverhead+len(m.Payload)), head[:]...)
 	if m.Body == nil {
 		return append(dst, m.Payload...), nil
 	}

@@ -51,7 +51,7 @@ func (e *RowEncoder) Append(row []any) error {
 	if len(row) != len(e.asText) || len(row) == 0 {
 		return fmt.Errorf("%w: %d values for %d columns", ErrValue, len(row), len(e.asText))
 	}
-	if e.count+len(row) > MaxValues {
+	if e.count+len(row) > maxValues {
 		return ErrLimit
 	}
 	values := e.values

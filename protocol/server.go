@@ -22,7 +22,7 @@ type ServerOptions struct {
 	Rand         io.Reader // cryptographic
 
 	ServerID    string        // at most 64 bytes; default "syncgate"
-	MaxFrame    int           // MinMaxFrame..HardMaxFrame; default DefaultMaxFrame
+	MaxFrame    int           // minMaxFrame..HardMaxFrame; default DefaultMaxFrame
 	MaxInFlight int           // 1..65535; default 32
 	Keepalive   time.Duration // 1 s..65535 s, whole seconds; default 30 s
 

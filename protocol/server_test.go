@@ -394,7 +394,7 @@ func TestRecordLimit(t *testing.T) {
 	r := records{send: c, recv: c, max: DefaultMaxFrame, expires: testEpoch.Add(time.Hour)}
 	box := make([]byte, 0, 16)
 	for i := range uint64(recordLimit) {
-		if at := i == SessionRecords-1 || i == SessionRecords; at && r.expired(testEpoch) != (i == SessionRecords) {
+		if at := i == sessionRecords-1 || i == sessionRecords; at && r.expired(testEpoch) != (i == sessionRecords) {
 			t.Fatalf("after %d records: expired is %v", i, r.expired(testEpoch))
 		}
 		if _, err := c.Seal(box, nil, nil); err != nil {
@@ -440,16 +440,16 @@ func TestConcurrentSend(t *testing.T) {
 }
 
 func TestSendTooLarge(t *testing.T) {
-	p := newPair(t, func(s *ServerOptions, _ *ClientOptions) { s.MaxFrame = MinMaxFrame })
+	p := newPair(t, func(s *ServerOptions, _ *ClientOptions) { s.MaxFrame = minMaxFrame })
 	p.greet(t)
 	write := func([]byte) error { return nil }
-	if err := p.session.Send(&Message{Payload: make([]byte, MinMaxFrame-RecordOverhead+1)}, write); !errors.Is(err, ErrTooLarge) {
+	if err := p.session.Send(&Message{Payload: make([]byte, minMaxFrame-RecordOverhead+1)}, write); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
-	if n := p.client.MaxFrame(); n != MinMaxFrame {
+	if n := p.client.MaxFrame(); n != minMaxFrame {
 		t.Error(n)
 	}
-	if m := p.down(t, &Message{Op: OpRules, RequestID: MakeRequestID(1, 1), Payload: make([]byte, MinMaxFrame-RecordOverhead)}); m == nil {
+	if m := p.down(t, &Message{Op: OpRules, RequestID: MakeRequestID(1, 1), Payload: make([]byte, minMaxFrame-RecordOverhead)}); m == nil {
 		t.Error("the largest payload did not arrive")
 	}
 }
@@ -462,7 +462,7 @@ func TestServerOptions(t *testing.T) {
 		"no clock":         func(o *ServerOptions) { o.Clock = nil },
 		"no rand":          func(o *ServerOptions) { o.Rand = nil },
 		"rand at its end":  func(o *ServerOptions) { o.Rand = bytes.NewReader(nil) },
-		"max frame small":  func(o *ServerOptions) { o.MaxFrame = MinMaxFrame - 1 },
+		"max frame small":  func(o *ServerOptions) { o.MaxFrame = minMaxFrame - 1 },
 		"max frame large":  func(o *ServerOptions) { o.MaxFrame = HardMaxFrame + 1 },
 		"in flight":        func(o *ServerOptions) { o.MaxInFlight = 65536 },
 		"negative":         func(o *ServerOptions) { o.MaxInFlight = -1 },
