@@ -49,8 +49,7 @@ type Options struct {
 	Rand  io.Reader        // default crypto/rand
 }
 
-// maxSoftware is what a HELLO has room for, in bytes.
-const maxSoftware = 64
+const maxSoftware = 64 // bytes that a HELLO has room for
 
 func (o *Options) setDefaults() error {
 	switch {
@@ -155,7 +154,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.claim.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the lanes end with ctx only

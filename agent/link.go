@@ -24,8 +24,7 @@ type link struct {
 	news     signal        // the server has said which version its rules have
 }
 
-// onceTries bounds how often what passes by itself is tried again when not patient.
-const onceTries = 5
+const onceTries = 5 // of what passes by itself, in a round of Once
 
 // run connects, serves the session to its end, and connects again, until ctx ends. With
 // patient false the first connection that cannot be made, and is not merely put off by a

@@ -49,18 +49,21 @@ func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 // fill reads page after page into the outbox, while there is room, until the rule is
 // short. more says that rows may be left.
 func (u *uploads) fill(ctx context.Context) (more bool, err error) {
-	for more = true; more && err == nil; {
+	for {
 		e := u.book.find(u.name)
 		if e.plan == nil {
 			return false, e.broken
 		}
-		var room bool
-		if room, err = u.outbox.room(ctx, e.plan); err != nil || !room {
+		if room, err := u.outbox.room(ctx, e.plan); err != nil || !room {
 			return true, err
 		}
-		more, err = u.page(ctx, e.plan)
+		if u.book.find(u.name).plan != e.plan {
+			continue // edited while room was made, maybe by a batch that the edit kept from being marked
+		}
+		if more, err := u.page(ctx, e.plan); err != nil || !more {
+			return false, err
+		}
 	}
-	return more, err
 }
 
 // page reads a part of a rule, and writes it into the outbox in the transaction that moves

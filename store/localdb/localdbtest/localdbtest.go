@@ -141,10 +141,9 @@ func sweep() {
 		if err != nil {
 			continue
 		}
-		dir := filepath.Dir(lock)
-		info, err := os.Stat(dir)
+		info, err := os.Stat(filepath.Dir(lock))
 		if err == nil && time.Since(info.ModTime()) > time.Hour && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			_ = os.RemoveAll(dir) // another user's stays
+			_ = os.RemoveAll(filepath.Dir(lock)) // another user's stays
 		}
 		_ = f.Close() // it was only looked at
 	}
