@@ -100,6 +100,25 @@ func TestDigest(t *testing.T) {
 	}
 }
 
+// The seed era's epochs are not for requests of the modern wire; its own come with a body.
+func TestUploadEpochs(t *testing.T) {
+	body := &UploadRequest{Table: "t"}
+	payload, err := AppendPayload(nil, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for epoch, want := range map[uint64]Status{1: StatusOK, LegacyEpoch - 1: StatusOK, LegacyEpoch: StatusRequestIDReused, math.MaxUint64: StatusRequestIDReused} {
+		m := Message{Op: OpUpload, RequestID: MakeRequestID(epoch, 1), Payload: payload}
+		if _, err := m.UploadRequest(); StatusOf(err) != want {
+			t.Errorf("epoch %x: %v", epoch, err)
+		}
+		m.Body = body
+		if _, err := m.UploadRequest(); err != nil {
+			t.Errorf("epoch %x of the seed-era wire: %v", epoch, err)
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	for _, c := range []struct {
 		op   Op

@@ -32,8 +32,8 @@ func (o Op) String() string {
 const FlagMore uint8 = 1
 
 // RequestID names a request and every reply to it. For an upload it is the agent's (epoch, sequence), the key of the
-// ledger that makes uploads exactly once. Epoch 0 belongs to the server (its own PING and GOAWAY); a client never
-// makes one up.
+// ledger that makes uploads exactly once. Epoch 0 belongs to the server (its own PING and GOAWAY), those
+// from LegacyEpoch on to the seed-era wire; a client never makes one up.
 type RequestID [16]byte
 
 // MakeRequestID joins an epoch and a sequence, both big-endian.
@@ -77,7 +77,15 @@ func (m *Message) Reply(status Status, body any) *Message {
 	return &Message{Op: m.Op, RequestID: m.RequestID, Status: status, Body: body}
 }
 
-func (m *Message) UploadRequest() (*UploadRequest, error)     { return bodyOf[UploadRequest](m) }
+// UploadRequest also refuses a request that came over the modern wire under an epoch of the seed era (LegacyEpoch), with
+// StatusRequestIDReused: both wires share a ledger, and an id there is one request's.
+func (m *Message) UploadRequest() (*UploadRequest, error) {
+	if m.Body == nil && m.RequestID.Epoch()&LegacyEpoch != 0 {
+		return nil, errEpoch
+	}
+	return bodyOf[UploadRequest](m)
+}
+
 func (m *Message) UploadReply() (*UploadReply, error)         { return bodyOf[UploadReply](m) }
 func (m *Message) DownloadRequest() (*DownloadRequest, error) { return bodyOf[DownloadRequest](m) }
 func (m *Message) DownloadReply() (*DownloadReply, error)     { return bodyOf[DownloadReply](m) }

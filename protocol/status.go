@@ -118,6 +118,7 @@ var (
 	ErrValue      = newError(StatusInternal, "not a SQL value")
 	errBody       = newError(StatusInternal, "message body is of another type")
 	errState      = newError(StatusInternal, "session is not established")
+	errEpoch      = newError(StatusRequestIDReused, "an epoch of 2^63 or more is the seed era's")
 	errRequestID  = newError(StatusInternal, "epoch 0 belongs to the server")
 )
 

@@ -436,7 +436,7 @@ class Connection:
     def __init__(self, host, port, point, key_id, key):
         self.session = Session(point, int(key_id), base64.b64decode(key, validate=True))
         self.sock = socket.create_connection((host, int(port)), timeout=60)
-        self.epoch, self.seq = int.from_bytes(os.urandom(8), "big") | 1, 0
+        self.epoch, self.seq = int.from_bytes(os.urandom(8), "big") >> 1 | 1, 0  # 2^63 and up are the seed era's
         self.waiting = {}  # replies so far by request id
         self.goaway = None
         self.sock.sendall(self.session.hello())
@@ -546,7 +546,7 @@ ODD = [  # id, text, bytes, decimal, double, unsigned, time
 def run_rows(c):
     """Rows to a real server and back from it."""
     upload = {2: "odd", 3: ["id", "t", "b", "d", "f", "u", "w"], 4: [v for row in ODD for v in row]}
-    request_id = struct.pack(">QQ", c.epoch | 1 << 63, 1)
+    request_id = struct.pack(">QQ", c.epoch ^ 2, 1)
     first, again = c.ask(UPLOAD, upload, "UploadReply", request_id), c.ask(UPLOAD, upload, "UploadReply", request_id)
     got, state, asked = [], [], 0
     while asked < 10:
