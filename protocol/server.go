@@ -114,8 +114,8 @@ type ServerSession struct {
 	established bool
 	rejected    error // why, for the log alone
 
-	mu      sync.Mutex // guards sealing, so that records leave in the order of their counters
-	records *records
+	records atomic.Pointer[records] // nil before the WELCOME
+	mu      sync.Mutex              // held while sealing, so that records leave in the order of their counters
 	pings   atomic.Uint64
 }
 
@@ -142,22 +142,21 @@ func (s *ServerSession) MaxFrame() int {
 
 // Expired reports that the session has had its records or its hour: send GOAWAY, answer what is in flight, close.
 func (s *ServerSession) Expired(now time.Time) bool {
-	s.mu.Lock()
-	r := s.records
-	s.mu.Unlock()
+	r := s.records.Load()
 	return r != nil && r.expired(now)
 }
 
 // Receive takes one whole frame, in the order of arrival. frame is not kept; Message.Payload is a fresh buffer. An
 // error means: close the connection, say nothing.
 func (s *ServerSession) Receive(frame []byte) (Event, error) {
+	r := s.records.Load()
 	switch {
 	case s.rejected != nil:
 		return Event{}, errUnexpected
-	case s.records == nil:
+	case r == nil:
 		return s.receiveHello(frame)
 	}
-	m, err := s.records.open(nil, frame)
+	m, err := r.open(nil, frame)
 	if err != nil {
 		return Event{}, err
 	}
@@ -239,9 +238,7 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.records = newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now)
-	s.mu.Unlock()
+	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now))
 	s.point, s.keyID, s.hello = point, id, h
 	return plainFrame(frameWelcome, reply), nil
 }
@@ -257,12 +254,13 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 		return err
 	}
 	*scratch = buf
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.records == nil {
+	r := s.records.Load()
+	if r == nil {
 		return errState
 	}
-	frame, err := s.records.seal(buf, 0, m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	frame, err := r.seal(buf, 0, m)
 	if err != nil {
 		return err
 	}
