@@ -11,7 +11,7 @@ func (c *compiler) didYouMean(name string) string {
 }
 
 func hint(name string, names []string) string {
-	if n := near(name, names); n != "" {
+	if n := Nearest(name, names); n != "" {
 		return "did you mean " + n + "?"
 	}
 	if len(names) > 0 && len(names) <= 12 {
@@ -20,8 +20,8 @@ func hint(name string, names []string) string {
 	return ""
 }
 
-// near is the name closest to the given one, or "" when none is close.
-func near(name string, names []string) (best string) {
+// Nearest is the name closest to the given one, or "" when none is close.
+func Nearest(name string, names []string) (best string) {
 	limit := 1 + min(len(name)/4, 2)
 	for _, n := range names {
 		if d := distance(strings.ToLower(name), strings.ToLower(n)); d <= limit {

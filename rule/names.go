@@ -17,7 +17,7 @@ func (c *compiler) names(s *script) {
 	at := s.table
 	name, base := s.toks[at].value, baseName(c.table.Name)
 	if !sameName(name, base) {
-		if near(name, []string{base}) != "" {
+		if Nearest(name, []string{base}) != "" {
 			c.at(s, s.toks[at].from, Warning, UnknownTable, "the statement is about "+name+", the rule about "+c.table.Name,
 				"did you mean "+c.table.Name+"?")
 		}

@@ -19,6 +19,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"syncgate/rule"
 )
 
 // Error is a setting that cannot be used. Place is file:line:column or the name of an
@@ -61,7 +63,7 @@ func loadFile(cfg any, path string) error {
 		row, col := missing.Errors[0].Position()
 		key := strings.Join(missing.Errors[0].Key(), ".")
 		problem := fmt.Sprintf("unknown setting %q", key)
-		if near := nearest(key, Names(cfg)); near != "" {
+		if near := rule.Nearest(key, Names(cfg)); near != "" {
 			problem += fmt.Sprintf("; did you mean %q?", near)
 		}
 		return &Error{fmt.Sprintf("%s:%d:%d", path, row, col), problem}
@@ -167,35 +169,4 @@ func setText(field reflect.Value, text string) error {
 		return fmt.Errorf("a setting of kind %s cannot be read from text", field.Kind())
 	}
 	return nil
-}
-
-// nearest finds the known name that differs from name in at most three edits.
-func nearest(name string, known []string) string {
-	best, at := "", 4
-	for _, k := range known {
-		if d := distance(name, k); d < at {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of two short names.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
