@@ -88,7 +88,7 @@ func inspect(ctx context.Context, path, root string) (binary, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--version")
-	cmd.Env = append(os.Environ(), b.env...)
+	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="), b.env...) // even for --version it has something to tell systemd
 	out, err := cmd.CombinedOutput()
 	b.version, _, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
 	if err != nil {

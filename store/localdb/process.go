@@ -70,7 +70,7 @@ func (s *Server) serveArgs(d *directory) []string {
 func (s *Server) command(ctx context.Context, d *directory, log *os.File, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, s.binary.path, args...)
 	cmd.Dir = d.path
-	cmd.Env = append(os.Environ(), s.binary.env...)
+	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="), s.binary.env...) // systemd waits for our word, not the child's
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{d.server}
 	// A group of its own: a terminal's Ctrl-C reaches the parent alone, which stops the database last.
