@@ -187,3 +187,22 @@ func TestPointCommands(t *testing.T) {
 		t.Fatalf("the master key's file: %v %v", info, err)
 	}
 }
+
+// Without a DSN and without a running server each command starts the private database and stops it again; several at
+// once must not stop it under each other.
+func TestCommandsTakeTurns(t *testing.T) {
+	t.Parallel()
+	env := []string{"SYNCGATE_DATA_DIR=" + t.TempDir()}
+	var all sync.WaitGroup
+	for _, name := range []string{"a", "b", "c"} {
+		all.Go(func() {
+			if _, errs, code := run(t, env, "syncgate", "point", "add", name); code != 0 {
+				t.Errorf("point add %s: exit %d: %s", name, code, errs)
+			}
+		})
+	}
+	all.Wait()
+	if out, errs, code := run(t, env, "syncgate", "point", "list"); code != 0 || strings.Count(out, "enrolled") != 3 {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+}

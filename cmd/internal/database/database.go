@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"syncgate/cmd/internal/config"
 	"syncgate/store/localdb"
@@ -21,7 +23,8 @@ type Options struct {
 	Dir  string // of the private database
 	Name string // of the database made in it
 	// Join uses a private database that another process runs already, such as that of
-	// `syncgate serve` when `syncgate point add` is called beside it.
+	// `syncgate serve` when `syncgate point add` is called beside it. Those that join take
+	// turns, so that none stops the database it had to start under another.
 	Join bool
 	Log  zerolog.Logger
 }
@@ -35,6 +38,7 @@ type Database struct {
 
 	stop context.CancelFunc
 	done chan error
+	turn *os.File // its lock is ours while the file is open; nil without Join
 }
 
 // Open checks the configured DSN's form or starts the private database. It
@@ -54,37 +58,76 @@ func Open(ctx context.Context, o Options) (*Database, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, &config.Error{Place: "data_dir", Problem: err.Error()}
 	}
-	server, err := localdb.New(localdb.Options{Dir: o.Dir, Durable: true, Observer: observer(o.Log)})
-	if err != nil {
-		return nil, err
-	}
-	// The database outlives ctx: what it is used for is finished first, then Close stops it.
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	d := &Database{DSN: server.DSN(o.Name), Private: server, stop: stop, done: make(chan error, 1)}
-	go func() { d.done <- server.Run(run) }()
-	if err := server.WaitReady(ctx); err != nil {
-		_ = d.Close() // Run ends with what WaitReady has said
-		if errors.Is(err, localdb.ErrInUse) && o.Join {
-			return &Database{DSN: server.DSN(o.Name), stop: func() {}}, nil
-		}
-		return nil, err
-	}
-	if err := server.CreateDatabase(ctx, o.Name); err != nil {
+	d := &Database{stop: func() {}}
+	if err := d.open(ctx, o); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
+// open starts the private database, or joins the one that runs.
+func (d *Database) open(ctx context.Context, o Options) (err error) {
+	if o.Join {
+		if d.turn, err = takeTurn(ctx, o.Dir+".lock"); err != nil {
+			return err
+		}
+	}
+	server, err := localdb.New(localdb.Options{Dir: o.Dir, Durable: true, Observer: observer(o.Log)})
+	if err != nil {
+		return err
+	}
+	d.DSN = server.DSN(o.Name)
+	// The database outlives ctx: what it is used for is finished first, then Close stops it.
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- server.Run(run) }()
+	if err := server.WaitReady(ctx); err != nil {
+		stop()
+		<-done // Run ends with what WaitReady has said
+		if errors.Is(err, localdb.ErrInUse) && o.Join {
+			return nil
+		}
+		return err
+	}
+	d.Private, d.stop, d.done = server, stop, done
+	return server.CreateDatabase(ctx, o.Name)
+}
+
+// takeTurn waits for a lock on a file. Flock itself cannot be given up when ctx ends.
+func takeTurn(ctx context.Context, path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, &config.Error{Place: "data_dir", Problem: err.Error()}
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // Close stops the private database in order; a configured one is left alone.
 func (d *Database) Close() error {
 	d.stop()
-	if d.done == nil {
-		return nil
+	var err error
+	if d.done != nil {
+		if err = <-d.done; err != nil {
+			err = fmt.Errorf("private database: %w", err)
+		}
 	}
-	if err := <-d.done; err != nil {
-		return fmt.Errorf("private database: %w", err)
+	if d.turn != nil {
+		err = errors.Join(err, d.turn.Close())
 	}
-	return nil
+	return err
 }
 
 // observer tells an operator what becomes of the private database.
