@@ -2,7 +2,7 @@ CREATE TABLE IF NOT EXISTS sync_outbox (
     epoch BIGINT UNSIGNED NOT NULL COMMENT 'First half of the request id',
     seq BIGINT UNSIGNED NOT NULL COMMENT 'Second half',
     rule_id BIGINT UNSIGNED NOT NULL COMMENT 'The rule that read the rows',
-    sync_table VARCHAR(129) NOT NULL COMMENT 'The table they are for',
+    sync_table VARCHAR(129) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'The table they are for',
     row_count INT UNSIGNED NOT NULL COMMENT 'Rows in the batch',
     payload LONGBLOB NOT NULL COMMENT 'The upload as it will be sent, without what is confirmed',
     created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) COMMENT 'When it was read',

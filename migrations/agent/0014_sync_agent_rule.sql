@@ -1,6 +1,6 @@
 CREATE TABLE IF NOT EXISTS sync_agent_rule (
     id BIGINT UNSIGNED NOT NULL COMMENT 'sync_control.id at the centre',
-    sync_table VARCHAR(129) NOT NULL COMMENT 'As in sync_control',
+    sync_table VARCHAR(129) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'As in sync_control',
     sync_type VARCHAR(16) NOT NULL COMMENT 'As in sync_control',
     sync_user VARCHAR(16) NOT NULL COMMENT 'As in sync_control',
     sync_point_no VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'As in sync_control',
