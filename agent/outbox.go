@@ -43,7 +43,7 @@ func (b *outbox) open(ctx context.Context) error {
 	if err := binary.Read(b.opts.Rand, binary.BigEndian, &epoch); err != nil {
 		return err
 	}
-	epoch = epoch>>1 + 1 // not 0, which is the epoch of what the server asks, and room for greater ones
+	epoch = epoch>>2 + 1 // not 0, which is the epoch of what the server asks, and room for greater ones
 	return inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch); err != nil {
 			return err
