@@ -19,7 +19,7 @@ func chunkSize(left int) int {
 	if left <= 16 {
 		return left
 	}
-	for size := 1024; size > 16; size /= 2 {
+	for size := 1000; size > 16; size /= 2 { // 1,000 rows are what an agent sends
 		if left >= size {
 			return size
 		}
