@@ -238,10 +238,20 @@ func (b *bench) uploads(n, size int) func(context.Context) (int, time.Duration, 
 	}
 }
 
+// How the driver commits a batch: one prepared statement that is a transaction by itself, the same with its values in
+// the text, or a prepared statement between BEGIN and COMMIT.
+type manner int
+
+const (
+	prepared manner = iota
+	interpolated
+	explicit
+)
+
 // inserts is the driver's side: each of n connections commits one batch after the other.
-func (b *bench) inserts(n, size int, interpolate bool) func(context.Context) (int, time.Duration, error) {
+func (b *bench) inserts(n, size int, how manner) func(context.Context) (int, time.Duration, error) {
 	return func(ctx context.Context) (int, time.Duration, error) {
-		db, err := b.open(interpolate, n)
+		db, err := b.open(how == interpolated, n)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -254,13 +264,16 @@ func (b *bench) inserts(n, size int, interpolate bool) func(context.Context) (in
 			defer conn.Close()
 			query := insert("up_rows", size)
 			execute := func(args ...any) error { _, err := conn.ExecContext(ctx, query, args...); return err }
-			if !interpolate {
+			if how != interpolated {
 				st, err := conn.PrepareContext(ctx, query)
 				if err != nil {
 					return err
 				}
 				defer st.Close()
 				execute = func(args ...any) error { _, err := st.ExecContext(ctx, args...); return err }
+				if how == explicit {
+					execute = func(args ...any) error { return inTx(ctx, conn, st, args) }
+				}
 			}
 			for limit.Err() == nil {
 				if err := execute(b.rows(size).Values...); err != nil {
@@ -271,6 +284,18 @@ func (b *bench) inserts(n, size int, interpolate bool) func(context.Context) (in
 			return nil
 		})
 	}
+}
+
+// inTx runs a statement between BEGIN and COMMIT.
+func inTx(ctx context.Context, conn *sql.Conn, st *sql.Stmt, args []any) error {
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.StmtContext(ctx, st).ExecContext(ctx, args...); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
 }
 
 func (b *bench) open(interpolate bool, conns int) (*sql.DB, error) {
