@@ -9,6 +9,7 @@ TEXTS   ?= $(wildcard $(DATA)/naughty-strings.base64.txt)
 
 # How long the open-ended targets run.
 FUZZTIME  ?= 5m
+FUZZSHORT ?= 5000x # of each target, as a part of test
 BENCHTIME ?= 2s
 SOAKTIME  ?= 30m
 TIMEOUT   ?= 20m
@@ -34,6 +35,7 @@ test: go test-deps ## every test, with the race detector
 	$(GO) vet ./...
 	$(if $(RACE),,@echo 'make: no gcc, so the race detector is OFF' >&2)
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(FUZZSHORT)
 	@if [ -f bench/go.mod ]; then cd bench && if $(GO) mod download 2>/dev/null; then $(GO) vet ./...; else echo 'make: the modules of bench can not be had, so it is not checked' >&2; fi; fi
 
 lint: go ## gofmt, go vet, and golangci-lint where it is installed
@@ -41,11 +43,11 @@ lint: go ## gofmt, go vet, and golangci-lint where it is installed
 	$(GO) vet ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo 'golangci-lint is not installed; gofmt and vet are clean'; fi
 
-fuzz: go test-deps ## every fuzz target for FUZZTIME (5m) each
-	@for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-			echo "== $$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+fuzz: go ## every fuzz target for FUZZTIME (5m) each
+	@for file in $$(grep -rl '^func Fuzz' --include='*_test.go' . | sort); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+			echo "== $$(dirname $$file) $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
 		done; \
 	done
 
