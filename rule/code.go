@@ -54,6 +54,7 @@ const (
 	OldPlaceholder    Code = 143 // %s or ? in plain SQL, where names are used
 	UnfilledColumn    Code = 144 // a column without a default is not among the fields
 	SharedKey         Code = 145 // rows of two points have the same generated key
+	NoRollback        Code = 146 // the table's engine keeps what a failed batch wrote
 )
 
 // String is the number as it is printed everywhere: SG0104.

@@ -20,6 +20,22 @@ func (c *compiler) finish() {
 		}
 	}
 	c.switches()
+	c.rollback()
+}
+
+// rollback refuses to write into a table that keeps half a batch when the batch is rolled
+// back: what comes again would then be there twice.
+func (c *compiler) rollback() {
+	if c.table == nil || !c.table.NoRollback {
+		return
+	}
+	for _, st := range append(slices.Clip(c.plan.Downside), c.plan.UpdateState...) {
+		if st.Op != OpFile {
+			c.column(Error, NoRollback, "sync_table", "the table "+c.table.Name+" is "+c.table.Engine+", which keeps half of a batch that failed",
+				"alter table "+quoteTable(c.table.Name)+" engine = InnoDB")
+			return
+		}
+	}
 }
 
 // paging decides whether the upside is paged and whether its pages can advance.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -249,5 +250,18 @@ func TestManyMistakes(t *testing.T) {
 	p, ds := rule.Compile(rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p", Field: "url", SQL: sql}, &s.Tables["phishing_log"].Table)
 	if p != nil || len(ds) != 100 {
 		t.Errorf("%d diagnostics, plan %v", len(ds), p != nil)
+	}
+}
+
+// Only what writes rows needs a table that rolls back.
+func TestNoRollback(t *testing.T) {
+	table := &rule.Table{Name: "t", Engine: "MyISAM", NoRollback: true, Columns: []rule.Column{{Name: "id", Type: "int"}},
+		Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"id"}, Unique: true, Primary: true}}}
+	for typ, want := range map[string]bool{rule.Upload: true, rule.Download: false} {
+		_, ds := rule.Compile(rule.Row{ID: 1, Table: "t", Type: typ, User: rule.Server, PointNo: rule.AnyPoint, Enabled: true}, table)
+		said := slices.ContainsFunc(ds, func(d rule.Diagnostic) bool { return d.Code == rule.NoRollback && d.Severity == rule.Error })
+		if said != want {
+			t.Errorf("%s: %v", typ, ds)
+		}
 	}
 }

@@ -64,10 +64,12 @@ func (r Rows) Row(i int) []any {
 
 // Table is what the database says about a table: information_schema's facts.
 type Table struct {
-	Name    string   `json:"name"`
-	Engine  string   `json:"engine"`
-	Columns []Column `json:"columns"` // in ordinal order
-	Keys    []Key    `json:"keys"`
+	Name   string `json:"name"`
+	Engine string `json:"engine"`
+	// NoRollback: the engine keeps what a transaction wrote that is rolled back.
+	NoRollback bool     `json:"no_rollback,omitempty"`
+	Columns    []Column `json:"columns"` // in ordinal order
+	Keys       []Key    `json:"keys"`
 }
 
 // Column is one column of a Table.

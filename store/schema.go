@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -22,8 +23,15 @@ func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 		return nil, fmt.Errorf("%w: %q", ErrNoTable, name)
 	}
 	found := false
-	err := s.each(ctx, "SELECT COALESCE(engine, '') FROM information_schema.tables"+where,
-		func(scan func(...any) error) error { found = true; return scan(&t.Engine) }, schema, table)
+	// A view has no engine, and its tables are PREPARE's to look at.
+	err := s.each(ctx, `SELECT COALESCE(engine, ''), engine IN (SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')
+		FROM information_schema.tables`+where, func(scan func(...any) error) error {
+		found = true
+		var keeps sql.NullBool
+		err := scan(&t.Engine, &keeps)
+		t.NoRollback = keeps.Bool && !s.o.AnyEngine
+		return err
+	}, schema, table)
 	if err != nil {
 		return nil, public(err)
 	}

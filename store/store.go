@@ -19,6 +19,7 @@ type Options struct {
 	DSN          string         // of go-sql-driver/mysql; what it says about the session is overridden
 	MaxConns     int            // connections at most; default 16
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
+	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 
 	// TimeZone is the session's time_zone, an offset such as "+08:00"; default "+00:00". TIMESTAMP values

@@ -269,3 +269,15 @@ func TestDoctor(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 }
+
+// A table that does not roll back would hold half a batch, and then that half again. Who accepts it can say so.
+func TestRulesCheckEngine(t *testing.T) {
+	w := withRules(t)
+	must(t, w.centre, "ALTER TABLE phishing_log ENGINE = MyISAM")
+	for accepted, want := range map[string]bool{"false": true, "true": false} {
+		out, errs, code := run(t, append(w.env, "SYNCGATE_ACCEPT_UNSAFE_DATABASE="+accepted), "syncgate", "rules", "check")
+		if said := strings.Contains(out, "sync_control id=1 sync_table error SG0146 the table phishing_log is MyISAM"); said != want || (code == 2) != want {
+			t.Errorf("accepted %s: exit %d\n%s%s", accepted, code, out, errs)
+		}
+	}
+}

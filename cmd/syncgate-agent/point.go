@@ -97,7 +97,7 @@ func (p *point) open(ctx context.Context, cfg *config.Agent, key [32]byte) (err 
 		return &config.Error{Place: "file_dir", Problem: err.Error()}
 	}
 	p.store, err = store.Open(ctx, store.Options{
-		DSN: p.database.DSN, MaxConns: databaseConns, AcceptUnsafe: cfg.AcceptUnsafe, Set: migrations.Agent, FileRoot: cfg.FileDir,
+		DSN: p.database.DSN, MaxConns: databaseConns, AcceptUnsafe: cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe, Set: migrations.Agent, FileRoot: cfg.FileDir,
 	})
 	if err != nil {
 		return err

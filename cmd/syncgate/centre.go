@@ -34,19 +34,20 @@ type centre struct {
 	database *database.Database
 }
 
-// openCentre opens the configured database or the private one. join: the private one may be
-// that of a running `syncgate serve`.
-func openCentre(ctx context.Context, cfg *config.Server, join bool, log zerolog.Logger) (*centre, error) {
+// openCentre opens the configured database or the private one. A tool may use the private
+// one of a running `syncgate serve`, and works on a database that serve would refuse.
+func openCentre(ctx context.Context, cfg *config.Server, tool bool, log zerolog.Logger) (*centre, error) {
 	c := &centre{}
 	var err error
 	c.database, err = database.Open(ctx, database.Options{
-		DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Name: databaseName, Join: join, Log: log,
+		DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Name: databaseName, Join: tool, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.Store, err = store.Open(ctx, store.Options{
-		DSN: c.database.DSN, MaxConns: cfg.DatabaseConns, AcceptUnsafe: cfg.AcceptUnsafe, Set: migrations.Server, FileRoot: cfg.FileDir,
+		DSN: c.database.DSN, MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
+		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
 	})
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -109,7 +110,6 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 		if err != nil {
 			return err
 		}
-		cfg.AcceptUnsafe = true
 		db, err := openCentre(cmd.Context(), cfg, true, zerolog.Nop())
 		if err == nil {
 			err = errors.Join(run(&call{cmd, args, id, format, cmd.OutOrStdout(), cfg, db}), db.Close())
