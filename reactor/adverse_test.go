@@ -651,9 +651,9 @@ func TestIdleCostsNothing(t *testing.T) {
 		}
 		return n
 	}
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // the turn that gave the bytes back may still be at its end
 	before := turns()
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // that nothing happens can only be looked at
 	if n := turns() - before; n > 10 {
 		t.Errorf("%d turns in half a second of silence", n)
 	}

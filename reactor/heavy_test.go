@@ -189,7 +189,7 @@ func TestDescriptorsExhausted(t *testing.T) {
 	}
 	var before, after int
 	fmt.Sscan(ask("turns"), &before)
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // that nothing happens can only be looked at
 	fmt.Sscan(ask("turns"), &after)
 	if turns := after - before; turns > 40 {
 		t.Errorf("%d turns in half a second with nothing to do", turns)
