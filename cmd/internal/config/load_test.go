@@ -138,7 +138,7 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		path := filepath.Join(t.TempDir(), "f.toml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Skip()
+			t.Fatal(err)
 		}
 		if err := Load(DefaultServer(), path, "SYNCGATE_", none); err != nil {
 			var e *Error
