@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -389,6 +390,36 @@ func TestGoAway(t *testing.T) {
 	}
 	if len(c.seen) != 12 {
 		t.Errorf("%d requests for 12 batches: GOAWAY lost some", len(c.seen))
+	}
+}
+
+// A session has had its hour in the middle of the work: the agent takes a fresh connection, and no request is lost or
+// sent twice.
+func TestSessionHasHadItsHour(t *testing.T) {
+	c := newCentre(t)
+	f := newField(t, c)
+	f.table("things", 60)
+	f.table("others", 60)
+	var ahead atomic.Int64
+	c.on(func(_ *peer, m *protocol.Message) bool {
+		if m.Op == protocol.OpUpload {
+			ahead.CompareAndSwap(0, int64(protocol.SessionLifetime))
+		}
+		return false
+	})
+	f.run(f.agent(func(o *Options) {
+		o.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}))
+	f.inOrder("things", 60)
+	f.inOrder("others", 60)
+	f.outboxIsEmpty()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.hello.Load(); n != 2 {
+		t.Errorf("%d connections, want a second one after the hour", n)
+	}
+	if len(c.seen) != 12 {
+		t.Errorf("%d requests for 12 batches", len(c.seen))
 	}
 }
 
