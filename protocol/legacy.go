@@ -57,10 +57,9 @@ type LegacyOptions struct {
 }
 
 const (
-	legacyFrame       = 4 << 20                // hex digits of a request's payload, which is twice its text
-	legacyMaxReply    = 16 << 20               // bytes of a reply's Content
-	legacyMaxTokens   = 1 << 18                // tokens remembered, 80 bytes each; more within twice the window are refused as busy
-	legacyRejectDelay = 200 * time.Millisecond // from a request that is refused to the answer
+	legacyFrame     = 4 << 20  // hex digits of a request's payload, which is twice its text
+	legacyMaxReply  = 16 << 20 // bytes of a reply's Content
+	legacyMaxTokens = 1 << 18  // tokens remembered, 80 bytes each; more within twice the window are refused as busy
 )
 
 // Legacy makes the sessions of the seed-era listener. It does no I/O; all methods may be called by any goroutine.
