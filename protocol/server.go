@@ -26,7 +26,7 @@ type ServerOptions struct {
 	MaxInFlight int           // 1..65535; default 32
 	Keepalive   time.Duration // 1 s..65535 s, whole seconds; default 30 s
 
-	Handshakes  int           // accepted a second, see limiter; default 500
+	Handshakes int // accepted a second, see limiter; default 500
 }
 
 // Server makes the server's side of sessions. It does no I/O; all methods may be called by any goroutine.
