@@ -154,10 +154,10 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 		return Event{}, errEnvelope
 	}
 	if m.RequestID.Epoch() == 0 {
-		if m.Op != OpPing {
+		if !m.Op.clientAnswers() {
 			return Event{}, errEnvelope
 		}
-		e.Message = nil // the answer to a PING of ours: that it came is all it says
+		e.Message = nil // the answer to our PING says no more than that the client is there
 	}
 	return e, nil
 }
