@@ -47,10 +47,8 @@ quietly() {
 # have_server searches the same folders as store/localdb.
 have_server() {
 	for dir in $(printf '%s' "$PATH" | tr ':' ' ') /usr/sbin /usr/local/sbin /usr/libexec /usr/bin /usr/local/bin \
-		/usr/local/mysql/bin /usr/local/mariadb/bin; do
-		for name in mariadbd mysqld; do
-			if [ -x "$dir/$name" ] && "$dir/$name" --no-defaults --version >/dev/null 2>&1; then return 0; fi
-		done
+		/usr/local/mariadb/bin; do
+		if [ -x "$dir/mariadbd" ] && "$dir/mariadbd" --no-defaults --version >/dev/null 2>&1; then return 0; fi
 	done
 	unpacked_runs "$cache/mariadb"
 }
