@@ -66,7 +66,7 @@ func newCentre(t testing.TB, change ...func(*protocol.ServerOptions)) *centre {
 	c.version.Store(1)
 	keys := crypto.NewKeyring()
 	keys.Replace([]crypto.Key{testKey})
-	o := protocol.ServerOptions{Keys: keys.Lookup, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, SourceRate: 1000, SourceBurst: 1000}
+	o := protocol.ServerOptions{Keys: keys.Lookup, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, Handshakes: 10_000}
 	for _, f := range change {
 		f(&o)
 	}

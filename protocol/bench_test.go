@@ -293,8 +293,7 @@ func BenchmarkHello(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			p := newPair(b, func(s *ServerOptions, o *ClientOptions) {
 				o.Key[0] += c.wrong
-				s.SourceRate, s.HandshakeRate = 1e9, 1e9
-				s.SourceBurst, s.HandshakeBurst = 1<<30, 1<<30
+				s.Handshakes = 1 << 30
 			})
 			hello, err := p.client.Hello()
 			if err != nil {

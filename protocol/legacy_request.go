@@ -53,7 +53,7 @@ func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 	}
 	read, shown := pyliteral.Detect(text)
 	if !shown {
-		read = l.opts.Fallback
+		read = l.opts.Dialect
 	}
 	root, err := parseLegacy(text, read)
 	if err != nil {
@@ -85,20 +85,18 @@ func parseLegacy(text []byte, d pyliteral.Dialect) (*pyliteral.Node, error) {
 
 // printer says how to print for a point: as configured, as its request shows, or as one before it did.
 func (l *Legacy) printer(point string, read pyliteral.Dialect, shown bool) legacyPrinter {
-	if l.opts.Dialect != nil {
-		if d, ok := l.opts.Dialect(point); ok {
-			return legacyPrinter{dialect: d}
-		}
+	if l.opts.FixedDialect {
+		return legacyPrinter{dialect: l.opts.Dialect}
 	}
 	if !shown {
 		before, ok := l.shown.Load(point)
 		if !ok {
-			return legacyPrinter{dialect: l.opts.Fallback, neutral: true}
+			return legacyPrinter{dialect: l.opts.Dialect, neutral: true}
 		}
 		read = before.(pyliteral.Dialect)
 	}
-	if read != pyliteral.Python2 && l.opts.Fallback != pyliteral.Python2 {
-		read = l.opts.Fallback // it shows that it is a Python 3, not which
+	if read != pyliteral.Python2 && l.opts.Dialect != pyliteral.Python2 {
+		read = l.opts.Dialect // it shows that it is a Python 3, not which
 	}
 	return legacyPrinter{dialect: read}
 }

@@ -300,12 +300,12 @@ func TestLegacyDialects(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.content, got, tt.want)
 		}
 	}
-	b = newLegacyBench(t, func(o *LegacyOptions) { o.Fallback = pyliteral.Python36 })
+	b = newLegacyBench(t, func(o *LegacyOptions) { o.Dialect = pyliteral.Python36 })
 	if got := reply(b, "[(('t', '中'),)]"); got != three6 {
-		t.Errorf("fallback 3.6: %s", got)
+		t.Errorf("until shown 3.6: %s", got)
 	}
 	b = newLegacyBench(t, func(o *LegacyOptions) {
-		o.Dialect = func(point string) (pyliteral.Dialect, bool) { return pyliteral.Python3, point == "point-01" }
+		o.Dialect, o.FixedDialect = pyliteral.Python3, true
 	})
 	if got := reply(b, "[((u't', u'1970'),)]"); got != three {
 		t.Errorf("configured: %s", got)

@@ -157,10 +157,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	so := protocol.ServerOptions{
 		Keys: g.points.keyring.Lookup, RulesVersion: g.registry.Version, Clock: o.Clock, Rand: o.Rand, ServerID: o.ServerID,
 		MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive.Truncate(time.Second),
-	}
-	if o.Handshakes > 0 {
-		so.HandshakeRate, so.HandshakeBurst = float64(o.Handshakes), 2*o.Handshakes
-		so.SourceRate, so.SourceBurst = max(1, float64(o.Handshakes)/10), max(1, o.Handshakes/5)
+		Handshakes: o.Handshakes,
 	}
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
