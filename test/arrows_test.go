@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"crypto":                    {},
 	"migrations":                {},
 	"admin":                     {},
+	"internal/harness":          {},
 	"internal/pyliteral":        {},
 	"protocol":                  {"crypto", "internal/pyliteral"},
 	"rule":                      {"internal/pyliteral"},
