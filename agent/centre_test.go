@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -66,7 +67,7 @@ func newCentre(t testing.TB, change ...func(*protocol.ServerOptions)) *centre {
 	c.version.Store(1)
 	keys := crypto.NewKeyring()
 	keys.Replace([]crypto.Key{testKey})
-	o := protocol.ServerOptions{Keys: keys.Lookup, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, SourceRate: 1000, SourceBurst: 1000}
+	o := protocol.ServerOptions{Keys: keys.Lookup, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, Handshakes: 10_000}
 	for _, f := range change {
 		f(&o)
 	}
@@ -291,7 +292,7 @@ func (p *peer) download(m *protocol.Message, cutAfter int) {
 		from = to
 	}
 	p.send(m.Reply(protocol.StatusOK, &protocol.DownloadReply{
-		State: []protocol.StateItem{{Name: "at", Value: int64(from)}}, More: from < len(all), Total: uint64(from)}))
+		State: []rowset.StateItem{{Name: "at", Value: int64(from)}}, More: from < len(all), Total: uint64(from)}))
 }
 
 // got waits until n rows of a table were applied and returns them.

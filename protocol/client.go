@@ -149,7 +149,7 @@ func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
 	if c.records == nil {
 		return nil, errState
 	}
-	if m.RequestID.Epoch() == 0 && m.Op != OpPing {
+	if m.RequestID.Epoch() == 0 && !m.Op.clientAnswers() {
 		return nil, errRequestID
 	}
 	if !c.confirmed {

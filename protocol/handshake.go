@@ -19,6 +19,9 @@ const (
 	maxPoint    = 64 // bytes of point_no
 	maxSoftware = 64 // bytes of software and server id
 
+	// rejectDelay is the time from a refused hello, or a refused request of the v1 wire, to the answer.
+	rejectDelay = 200 * time.Millisecond
+
 	noiseMin = 32 + cryptoOverhead // a noise message: an ephemeral public key and an empty payload
 )
 

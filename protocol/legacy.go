@@ -49,18 +49,17 @@ type LegacyOptions struct {
 	Allow    func(point string) bool // whether the point is known and may (still) speak this wire; called on every request, must be quick
 	Clock    func() time.Time
 
-	Zone     *time.Location                               // of the times agents write; default time.Local
-	Window   time.Duration                                // how far such a time may be from ours, at most an hour; default 300 s
-	Names    map[string]string                            // other names for the keys, constants and error words of LegacyNames
-	Dialect  func(point string) (pyliteral.Dialect, bool) // a point's Python; false or nil: as its requests show
-	Fallback pyliteral.Dialect                            // where they have not shown it yet
+	Zone         *time.Location    // of the times agents write; default time.Local
+	Window       time.Duration     // how far such a time may be from ours, at most an hour; default 300 s
+	Names        map[string]string // other names for legacyWords: keys, constants and error words
+	Dialect      pyliteral.Dialect // the Python that replies are printed for, until a point's requests show another
+	FixedDialect bool              // Dialect holds for every point, whatever its requests show
 }
 
 const (
-	legacyFrame       = 4 << 20                // hex digits of a request's payload, which is twice its text
-	legacyMaxReply    = 16 << 20               // bytes of a reply's Content
-	legacyMaxTokens   = 1 << 18                // tokens remembered, 80 bytes each; more within twice the window are refused as busy
-	legacyRejectDelay = 200 * time.Millisecond // from a request that is refused to the answer
+	legacyFrame     = 4 << 20  // hex digits of a request's payload, which is twice its text
+	legacyMaxReply  = 16 << 20 // bytes of a reply's Content
+	legacyMaxTokens = 1 << 18  // tokens remembered, 80 bytes each; more within twice the window are refused as busy
 )
 
 // Legacy makes the sessions of the seed-era listener. It does no I/O; all methods may be called by any goroutine.

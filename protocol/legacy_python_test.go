@@ -33,10 +33,7 @@ func TestLegacyRealPython(t *testing.T) {
 			t.Logf("seed %d", seed)
 			r := rand.New(rand.NewPCG(seed, 1))
 			b := newLegacyBench(t, func(o *LegacyOptions) {
-				o.Fallback = tt.d
-				if !tt.neutral {
-					o.Dialect = func(string) (pyliteral.Dialect, bool) { return tt.d, true }
-				}
+				o.Dialect, o.FixedDialect = tt.d, !tt.neutral
 			})
 			s := b.session()
 			var stdin bytes.Buffer

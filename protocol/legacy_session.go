@@ -58,7 +58,7 @@ func (s *LegacySession) Receive(packet []byte) (Event, error) {
 	if r == nil {
 		s.cause = err
 		reply := l.refusal(err)
-		return Event{Reject: reply, RejectAfter: max(0, legacyRejectDelay-l.opts.Clock().Sub(begun))}, nil
+		return Event{Reject: reply, RejectAfter: max(0, rejectDelay-l.opts.Clock().Sub(begun))}, nil
 	}
 	e := Event{Established: s.point == ""}
 	s.point = r.point

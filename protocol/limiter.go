@@ -12,21 +12,22 @@ import (
 // may at worst be counted with another one.
 const sourceBuckets = 4096
 
-// limiter says how many handshakes are taken up, by source address and in total. Any goroutine may ask.
+// limiter bounds the handshakes accepted in a second. One source, an address or an IPv6 /64, has a tenth of them. Bursts
+// are twice as large. Any goroutine may call it.
 type limiter struct {
 	seed    maphash.Seed
 	total   *rate.Limiter
 	sources []*rate.Limiter
 }
 
-func newLimiter(totalRate float64, totalBurst int, sourceRate float64, sourceBurst int) *limiter {
+func newLimiter(handshakes int) *limiter {
 	l := &limiter{
 		seed:    maphash.MakeSeed(),
-		total:   rate.NewLimiter(rate.Limit(totalRate), totalBurst),
+		total:   rate.NewLimiter(rate.Limit(handshakes), 2*handshakes),
 		sources: make([]*rate.Limiter, sourceBuckets),
 	}
 	for i := range l.sources {
-		l.sources[i] = rate.NewLimiter(rate.Limit(sourceRate), sourceBurst)
+		l.sources[i] = rate.NewLimiter(max(1, rate.Limit(handshakes)/10), max(1, handshakes/5))
 	}
 	return l
 }

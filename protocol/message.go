@@ -10,22 +10,43 @@ type Op uint8
 
 // The ops of version 2. A server answers an op it does not know with StatusOpUnsupported.
 const (
-	OpPing      Op = 1 // is the peer there; the server's answer carries PingReply
-	OpUpload    Op = 2 // UploadRequest → UploadReply
-	OpDownload  Op = 3 // DownloadRequest → a stream of DownloadReply, FlagMore on all but the last
-	OpRules     Op = 4 // empty → RulesReply: the rules the point itself has to run
-	OpFile      Op = 5 // reserved; answered StatusOpUnsupported in this version
-	OpSubscribe Op = 6 // empty → PingReply with FlagMore now and at each change of the rules
-	OpGoAway    Op = 7 // server → client, unasked: GoAway; finish what is in flight and reconnect
+	OpPing      Op = 1 // asks whether the peer is there
+	OpUpload    Op = 2 // rows for the centre
+	OpDownload  Op = 3 // asks for the centre's rows
+	OpRules     Op = 4 // asks for the rules that the point itself runs
+	OpFile      Op = 5 // reserved; answered with StatusOpUnsupported in this version
+	OpSubscribe Op = 6 // asks for a reply now and one at each change of the rules
+	OpGoAway    Op = 7 // finish what is in flight, and reconnect
 )
+
+// ops declares each op once. The names, the messages that a session accepts and the table of ops in docs/protocol.md
+// derive from it. A new op is a number above, a line here, its payloads in payload.go and their accessors below.
+var ops = [...]struct {
+	name                   string
+	fromClient, fromServer bool    // who may ask
+	request, reply         payload // nil: no payload
+	several                bool    // replies; all but the last carry FlagMore
+}{
+	OpPing:      {name: "ping", fromClient: true, fromServer: true, reply: (*PingReply)(nil)},
+	OpUpload:    {name: "upload", fromClient: true, request: (*UploadRequest)(nil), reply: (*UploadReply)(nil)},
+	OpDownload:  {name: "download", fromClient: true, request: (*DownloadRequest)(nil), reply: (*DownloadReply)(nil), several: true},
+	OpRules:     {name: "rules", fromClient: true, reply: (*RulesReply)(nil)},
+	OpFile:      {name: "file", fromClient: true},
+	OpSubscribe: {name: "subscribe", fromClient: true, reply: (*PingReply)(nil), several: true},
+	OpGoAway:    {name: "goaway", fromServer: true, request: (*GoAway)(nil)},
+}
 
 // String is the op's lower-case name, or op(n) for a number this version does not know.
 func (o Op) String() string {
-	names := [...]string{1: "ping", "upload", "download", "rules", "file", "subscribe", "goaway"}
-	if o > 0 && int(o) < len(names) {
-		return names[o]
+	if o > 0 && int(o) < len(ops) {
+		return ops[o].name
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
+}
+
+// clientAnswers reports whether the op is one that the server asks and the client replies to.
+func (o Op) clientAnswers() bool {
+	return int(o) < len(ops) && ops[o].fromServer && ops[o].reply != nil
 }
 
 // FlagMore in Message.Flags: more replies follow for the same request. All other bits are 0 and refused otherwise.

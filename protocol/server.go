@@ -26,11 +26,7 @@ type ServerOptions struct {
 	MaxInFlight int           // 1..65535; default 32
 	Keepalive   time.Duration // 1 s..65535 s, whole seconds; default 30 s
 
-	RejectDelay    time.Duration // from a hello that does not open to its REJECT; default 200 ms
-	HandshakeRate  float64       // hellos a second taken up in total; default 500
-	HandshakeBurst int           // default 1000
-	SourceRate     float64       // the same from one address (IPv6: one /64); default 20
-	SourceBurst    int           // default 100
+	Handshakes int // accepted a second, see limiter; default 500
 }
 
 // Server makes the server's side of sessions. It does no I/O; all methods may be called by any goroutine.
@@ -51,21 +47,13 @@ func NewServer(o ServerOptions) (*Server, error) {
 	setDefault(&o.MaxFrame, DefaultMaxFrame)
 	setDefault(&o.MaxInFlight, 32)
 	setDefault(&o.Keepalive, 30*time.Second)
-	setDefault(&o.RejectDelay, 200*time.Millisecond)
-	setDefault(&o.HandshakeRate, 500)
-	setDefault(&o.HandshakeBurst, 1000)
-	setDefault(&o.SourceRate, 20)
-	setDefault(&o.SourceBurst, 100)
+	setDefault(&o.Handshakes, 500)
 	granted := Welcome{Version: Version, MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive, ServerID: o.ServerID}
 	payload, err := encode(nil, &granted)
-	if err != nil || decode(payload, new(Welcome)) != nil || o.Keepalive%time.Second != 0 {
+	if err != nil || decode(payload, new(Welcome)) != nil || o.Keepalive%time.Second != 0 || o.Handshakes < 1 {
 		return nil, fmt.Errorf("protocol: server: a limit is out of its bounds: %+v", granted)
 	}
-	if o.RejectDelay < 0 || o.HandshakeRate < 0 || o.SourceRate < 0 || o.HandshakeBurst < 1 || o.SourceBurst < 1 {
-		return nil, errors.New("protocol: server: a rate, burst or delay is negative")
-	}
-	s := &Server{opts: o, dh: noise.DH25519}
-	s.limiter = newLimiter(o.HandshakeRate, o.HandshakeBurst, o.SourceRate, o.SourceBurst)
+	s := &Server{opts: o, dh: noise.DH25519, limiter: newLimiter(o.Handshakes)}
 	s.buffers.New = func() any { return new([]byte) }
 	if _, err := io.ReadFull(o.Rand, s.dummy[:]); err != nil {
 		return nil, fmt.Errorf("protocol: server: %w", err)
@@ -166,10 +154,10 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 		return Event{}, errEnvelope
 	}
 	if m.RequestID.Epoch() == 0 {
-		if m.Op != OpPing {
+		if !m.Op.clientAnswers() {
 			return Event{}, errEnvelope
 		}
-		e.Message = nil // the answer to a PING of ours: that it came is all it says
+		e.Message = nil // the answer to our PING says no more than that the client is there
 	}
 	return e, nil
 }
@@ -192,7 +180,7 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	case errors.Is(err, errVersion):
 		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
 	case err != nil:
-		return Event{Reject: rejectFrame(StatusRejected, 0), RejectAfter: s.server.opts.RejectDelay}, nil
+		return Event{Reject: rejectFrame(StatusRejected, 0), RejectAfter: rejectDelay}, nil
 	}
 	return Event{Reply: reply}, nil
 }

@@ -114,7 +114,7 @@ func TestBadHellosLookTheSame(t *testing.T) {
 func TestUnknownPointCostsTheSame(t *testing.T) {
 	allocs := func(change func(*ClientOptions)) float64 {
 		p := newPair(t, func(s *ServerOptions, c *ClientOptions) {
-			s.SourceBurst, s.HandshakeBurst = 1<<20, 1<<20
+			s.Handshakes = 1 << 20
 			change(c)
 		})
 		hello, err := p.client.Hello()
@@ -162,7 +162,7 @@ func TestTwoLiveKeys(t *testing.T) {
 
 func TestRateLimit(t *testing.T) {
 	p := newPair(t, func(s *ServerOptions, _ *ClientOptions) {
-		s.SourceRate, s.SourceBurst, s.HandshakeRate, s.HandshakeBurst = 1, 2, 10, 5
+		s.Handshakes = 10
 	})
 	hello, err := p.client.Hello()
 	if err != nil {
@@ -468,9 +468,7 @@ func TestServerOptions(t *testing.T) {
 		"negative":         func(o *ServerOptions) { o.MaxInFlight = -1 },
 		"keepalive":        func(o *ServerOptions) { o.Keepalive = time.Millisecond },
 		"keepalive uneven": func(o *ServerOptions) { o.Keepalive = 1500 * time.Millisecond },
-		"negative rate":    func(o *ServerOptions) { o.SourceRate = -1 },
-		"negative burst":   func(o *ServerOptions) { o.HandshakeBurst = -1 },
-		"negative delay":   func(o *ServerOptions) { o.RejectDelay = -1 },
+		"handshakes":       func(o *ServerOptions) { o.Handshakes = -1 },
 		"long id":          func(o *ServerOptions) { o.ServerID = string(make([]byte, 65)) },
 		"id is not UTF-8":  func(o *ServerOptions) { o.ServerID = "\xff" },
 	} {

@@ -114,7 +114,7 @@ func (v *vector) pair(t testing.TB) *pair {
 		Clock:    func() time.Time { return time.UnixMilli(v.Server.ClockMs) },
 		Rand:     bytes.NewReader(append(bytes.Repeat([]byte{0xdd}, 32), bytes.Repeat(unhex(t, v.Server.Ephemeral), 4)...)),
 		ServerID: v.Server.ServerID, MaxFrame: v.Server.MaxFrame, MaxInFlight: v.Server.MaxInFlight,
-		Keepalive: time.Duration(v.Server.KeepaliveS) * time.Second, SourceBurst: 100, SourceRate: 1,
+		Keepalive: time.Duration(v.Server.KeepaliveS) * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"syncgate/cmd/internal/config"
-	"syncgate/cmd/internal/gateway"
+	"syncgate/gateway"
 	"syncgate/internal/pyliteral"
 	"syncgate/protocol"
 )
@@ -75,9 +75,7 @@ func dialect(o *gateway.LegacyOptions, text string) error {
 	if err != nil || auto && !strings.HasPrefix(name, ":") {
 		return fmt.Errorf("%q is none of python2, python3, python3.6 to python3.13, auto, auto:python3 and the like", text)
 	}
-	if o.Fallback = d; !auto {
-		o.Dialect = func(string) (pyliteral.Dialect, bool) { return d, true }
-	}
+	o.Dialect, o.FixedDialect = d, !auto
 	return nil
 }
 
