@@ -1,13 +1,13 @@
 package protocol
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/flynn/noise"
 
@@ -45,9 +45,9 @@ type Client struct {
 
 // NewClient checks the options and makes a Client.
 func NewClient(o ClientOptions) (*Client, error) {
-	setDefault(&o.Software, "syncgate-agent")
-	if !validPoint(o.Point) || len(o.Software) > maxSoftware || !utf8.ValidString(o.Software) || o.Clock == nil || o.Rand == nil {
-		return nil, errors.New("protocol: client: point of 1 to 64 bytes, software of at most 64, Clock and Rand are required")
+	o.Software = cmp.Or(o.Software, "syncgate-agent")
+	if !validPoint(o.Point) || !validText(o.Software, maxSoftware) || o.Clock == nil || o.Rand == nil {
+		return nil, errors.New("protocol: client: Point of 1 to 64 bytes, Software of up to 64, Clock and Rand are required")
 	}
 	return &Client{opts: o}, nil
 }

@@ -49,8 +49,10 @@ func appendName64(dst []byte, point string, id uint32) []byte {
 }
 
 func validPoint(point string) bool {
-	return len(point) >= 1 && len(point) <= maxPoint && utf8.ValidString(point)
+	return point != "" && validText(point, maxPoint)
 }
+
+func validText(s string, most int) bool { return len(s) <= most && utf8.ValidString(s) }
 
 // parseHello takes a HELLO body apart.
 func parseHello(body []byte) (point string, id uint32, message []byte, err error) {

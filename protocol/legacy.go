@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -8,9 +9,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"syncgate/crypto"
+	"syncgate/internal/limit"
 	"syncgate/internal/pyliteral"
 )
 
@@ -50,10 +51,15 @@ type LegacyOptions struct {
 	Clock    func() time.Time
 
 	Zone         *time.Location    // of the times agents write; default time.Local
-	Window       time.Duration     // how far such a time may be from ours, at most an hour; default 300 s
+	Window       time.Duration     // how far such a time may be from the server's; a zero takes its default from Limits
 	Names        map[string]string // other names for legacyWords: keys, constants and error words
 	Dialect      pyliteral.Dialect // the Python that replies are printed for, until a point's requests show another
 	FixedDialect bool              // Dialect holds for every point, whatever its requests show
+}
+
+// Limits are the options' defaults and bounds.
+func (o *LegacyOptions) Limits() []limit.Limit {
+	return []limit.Limit{limit.Time("Window", &o.Window, 5*time.Minute, time.Second, time.Hour)}
 }
 
 const (
@@ -76,13 +82,12 @@ func NewLegacy(o LegacyOptions) (*Legacy, error) {
 	if o.TokenKey == "" || len(o.Networks) == 0 || o.Allow == nil || o.Clock == nil {
 		return nil, errors.New("protocol: legacy: TokenKey, Networks, Allow and Clock are required")
 	}
+	o.Zone = cmp.Or(o.Zone, time.Local)
 	if o.IV == nil && len(o.Key) >= 16 {
 		o.IV = o.Key[:16]
 	}
-	setDefault(&o.Zone, time.Local)
-	setDefault(&o.Window, 300*time.Second)
-	if o.Window < time.Second || o.Window > time.Hour {
-		return nil, errors.New("protocol: legacy: the window is not between a second and an hour")
+	if err := limit.Fill("protocol: legacy", o.Limits()); err != nil {
+		return nil, err
 	}
 	cbc, err := crypto.NewCBC(o.Key, o.IV)
 	if err != nil {
@@ -129,7 +134,7 @@ func newLegacyNames(changes map[string]string) (legacyNames, error) {
 			if !changed {
 				word = name
 			}
-			if word == "" || len(word) > maxName || !utf8.ValidString(word) {
+			if word == "" || !validText(word, maxName) {
 				return nil, fmt.Errorf("protocol: legacy: %q can't stand for %s", word, name)
 			}
 			if used[word] && i < len(lines)-1 {

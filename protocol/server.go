@@ -1,9 +1,11 @@
 package protocol
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,9 +14,11 @@ import (
 	"github.com/flynn/noise"
 
 	"syncgate/crypto"
+	"syncgate/internal/limit"
 )
 
-// ServerOptions set up a Server. Keys, RulesVersion, Clock and Rand are required; a zero elsewhere means the default.
+// ServerOptions set up a Server. Keys, RulesVersion, Clock and Rand are required. A number that is zero takes its
+// default from Limits.
 type ServerOptions struct {
 	Keys         func(point string, id uint32) (crypto.Key, bool) // live keys; called on every hello, must be quick
 	RulesVersion func() uint64                                    // for WELCOME
@@ -22,11 +26,20 @@ type ServerOptions struct {
 	Rand         io.Reader // cryptographic
 
 	ServerID    string        // at most 64 bytes; default "syncgate"
-	MaxFrame    int           // minMaxFrame..HardMaxFrame; default DefaultMaxFrame
-	MaxInFlight int           // 1..65535; default 32
-	Keepalive   time.Duration // 1 s..65535 s, whole seconds; default 30 s
+	MaxFrame    int           // largest body of a frame, in bytes
+	MaxInFlight int           // requests of one session without their last reply
+	Keepalive   time.Duration // silence after which a client sends PING; whole seconds of it are used
+	Handshakes  int           // accepted a second, see limiter
+}
 
-	Handshakes int // accepted a second, see limiter; default 500
+// Limits are the options' defaults and bounds.
+func (o *ServerOptions) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Bytes("MaxFrame", &o.MaxFrame, DefaultMaxFrame, minMaxFrame, HardMaxFrame),
+		limit.Count("MaxInFlight", &o.MaxInFlight, 16, 1, math.MaxUint16),
+		limit.Time("Keepalive", &o.Keepalive, time.Minute, time.Second, 10*time.Hour),
+		limit.Count("Handshakes", &o.Handshakes, 500, 1, 1_000_000),
+	}
 }
 
 // Server makes the server's side of sessions. It does no I/O; all methods may be called by any goroutine.
@@ -43,15 +56,11 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if o.Keys == nil || o.RulesVersion == nil || o.Clock == nil || o.Rand == nil {
 		return nil, errors.New("protocol: server: Keys, RulesVersion, Clock and Rand are required")
 	}
-	setDefault(&o.ServerID, "syncgate")
-	setDefault(&o.MaxFrame, DefaultMaxFrame)
-	setDefault(&o.MaxInFlight, 32)
-	setDefault(&o.Keepalive, 30*time.Second)
-	setDefault(&o.Handshakes, 500)
-	granted := Welcome{Version: Version, MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive, ServerID: o.ServerID}
-	payload, err := encode(nil, &granted)
-	if err != nil || decode(payload, new(Welcome)) != nil || o.Keepalive%time.Second != 0 || o.Handshakes < 1 {
-		return nil, fmt.Errorf("protocol: server: a limit is out of its bounds: %+v", granted)
+	if err := limit.Fill("protocol: server", o.Limits()); err != nil {
+		return nil, err
+	}
+	if o.ServerID = cmp.Or(o.ServerID, "syncgate"); !validText(o.ServerID, maxSoftware) {
+		return nil, fmt.Errorf("protocol: server: ServerID is more than %d bytes, or not UTF-8", maxSoftware)
 	}
 	s := &Server{opts: o, dh: noise.DH25519, limiter: newLimiter(o.Handshakes)}
 	s.buffers.New = func() any { return new([]byte) }
@@ -59,13 +68,6 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("protocol: server: %w", err)
 	}
 	return s, nil
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // NewSession is the session of one accepted connection.
