@@ -1,15 +1,15 @@
 #!/bin/sh
-# Sees to it that a private MariaDB can be started on this machine.
+# Gets MariaDB, so that syncgate can start a private database on this machine.
 #
-#   deploy/get-mariadb.sh          the database server
-#   deploy/get-mariadb.sh --tests  also what `make test` can use: a C compiler for
-#                                  the race detector, two Python modules (not needed)
+#   deploy/get-mariadb.sh          gets the database server
+#   deploy/get-mariadb.sh --tests  also gets what `make test` can use: a C compiler for
+#                                  the race detector, and two optional Python modules
 #
-# With all of it there it does nothing. As root on Debian or Ubuntu it installs
-# packages; only mariadb-server-core, which brings the program and no service, so
-# that no system database is started, now or at the next boot. As an ordinary
-# user it unpacks the same package into ${XDG_CACHE_HOME:-~/.cache}/syncgate/mariadb,
-# where store/localdb looks for it. Elsewhere it says what to do and ends with 1.
+# It does nothing when everything is installed. As root on Debian or Ubuntu it installs
+# packages. For the server it installs only mariadb-server-core, which holds the program
+# and no service, so no system database starts, neither now nor at the next boot. As an
+# ordinary user it unpacks the same package into ${XDG_CACHE_HOME:-~/.cache}/syncgate/mariadb,
+# where store/localdb looks for it. On other systems it prints what to do and exits with 1.
 set -eu
 
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
@@ -24,7 +24,7 @@ fail() {
 	exit 1
 }
 
-# quietly WHAT COMMAND...: one line, a dot every two seconds, the output only when it fails.
+# quietly WHAT COMMAND... prints one line with a dot every two seconds. show_log prints the command's output.
 quietly() {
 	what=$1
 	shift
@@ -44,12 +44,11 @@ quietly() {
 	return 1
 }
 
-# have_server looks where store/localdb looks.
+# have_server searches the same folders as store/localdb.
 have_server() {
-	for dir in $(printf '%s' "$PATH" | tr ':' ' ') /usr/sbin /usr/local/sbin /usr/libexec /usr/bin /usr/local/bin /usr/local/mysql/bin /usr/local/mariadb/bin; do
-		for name in mariadbd mysqld; do
-			if [ -x "$dir/$name" ] && "$dir/$name" --no-defaults --version >/dev/null 2>&1; then return 0; fi
-		done
+	for dir in $(printf '%s' "$PATH" | tr ':' ' ') /usr/sbin /usr/local/sbin /usr/libexec /usr/bin /usr/local/bin \
+		/usr/local/mariadb/bin; do
+		if [ -x "$dir/mariadbd" ] && "$dir/mariadbd" --no-defaults --version >/dev/null 2>&1; then return 0; fi
 	done
 	unpacked_runs "$cache/mariadb"
 }
@@ -64,13 +63,13 @@ have_compiler() { command -v gcc >/dev/null 2>&1; }
 
 have_python() { [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import cryptography, cbor2' 2>/dev/null; }
 
-# apt ARGUMENTS...: apt-get with this run's options, which stand in $options.
+# apt ARGUMENTS... runs apt-get with the options in $options.
 apt() {
 	# shellcheck disable=SC2086 # they are words
 	apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 $options "$@"
 }
 
-# packages prints the names to get. Debian 11 and Ubuntu 22.04 have the version in the name.
+# packages prints the names of the packages. On Debian 11 and Ubuntu 22.04 a name holds the version.
 packages() {
 	for kind in server client; do
 		# shellcheck disable=SC2086 # they are words
@@ -78,7 +77,8 @@ packages() {
 	done
 }
 
-# with_lists COMMAND...: runs it; with fresh package lists when there are none, and again with fresh ones when it fails.
+# with_lists COMMAND... runs a command. It first fetches the package lists when there are none.
+# When the command fails with old lists, it fetches the lists and runs the command again.
 with_lists() {
 	fresh_lists=
 	if [ -z "$(packages)" ]; then refresh || return 1; fi
@@ -87,7 +87,7 @@ with_lists() {
 	refresh && "$@"
 }
 
-# refresh fetches the package lists: the system's as root, a user's own otherwise.
+# refresh fetches the package lists: as root the system's, otherwise the user's own.
 refresh() {
 	if [ "$(id -u)" -ne 0 ]; then options="$options -o Dir::State::lists=$apt_home/lists"; fi
 	fresh_lists=1
@@ -106,12 +106,13 @@ install_as_root() {
 	with_lists install_server
 }
 
-# unpack_for_user never touches the system's package database: it resolves against it,
-# downloads what is missing with the archive's signatures checked, and unpacks.
+# unpack_for_user only reads the system's package database. It downloads the missing packages,
+# for which apt-get checks the archive's signatures, and unpacks them.
 unpack_for_user() {
 	apt_home=$cache/apt
 	mkdir -p "$apt_home/lists/partial" "$apt_home/archives/partial" "$apt_home/log"
-	options="-o Debug::NoLocking=1 -o Dir::Cache=$apt_home -o Dir::Cache::archives=$apt_home/archives -o Dir::Log=$apt_home/log"
+	options="-o Debug::NoLocking=1 -o Dir::Log=$apt_home/log"
+	options="$options -o Dir::Cache=$apt_home -o Dir::Cache::archives=$apt_home/archives"
 	with_lists download_server || return 1
 	fresh=$(mktemp -d "$cache/mariadb.XXXXXX")
 	for deb in "$apt_home"/archives/*.deb; do
@@ -136,13 +137,17 @@ download_server() {
 
 get_server() {
 	have_server && return 0
-	command -v apt-get >/dev/null 2>&1 || fail "there is no MariaDB here, and no apt-get to get it with."
+	command -v apt-get >/dev/null 2>&1 || fail "MariaDB is not installed, and there is no apt-get to get it."
 	if [ "$(id -u)" -eq 0 ]; then
 		install_as_root || show_log "MariaDB could not be installed."
 	else
-		case $cache in *[\ \	]*) fail "there is no MariaDB here, and apt-get can't be told of a cache folder with a space in its name: $cache" ;; esac
-		command -v dpkg-deb >/dev/null 2>&1 || fail "there is no MariaDB here, and no dpkg-deb to unpack it with."
-		mkdir -p "$cache" 2>/dev/null || fail "there is no MariaDB here, and no cache folder to unpack it into: $cache can't be made. Set XDG_CACHE_HOME."
+		case $cache in *[\ \	]*)
+			fail "MariaDB is not installed, and apt-get cannot use a cache folder with a space in its name: $cache"
+			;;
+		esac
+		command -v dpkg-deb >/dev/null 2>&1 || fail "MariaDB is not installed, and there is no dpkg-deb to unpack it."
+		mkdir -p "$cache" 2>/dev/null ||
+			fail "MariaDB is not installed, and the cache folder $cache cannot be created. Set XDG_CACHE_HOME."
 		unpack_for_user || show_log "MariaDB could not be fetched."
 	fi
 	have_server || fail "MariaDB was fetched, but mariadbd --version does not run."
@@ -157,12 +162,14 @@ get_test_tools() {
 	[ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 || return 0
 	options=
 	if ! have_compiler; then
-		with_lists quietly "installing gcc" apt install --no-install-recommends gcc libc6-dev || show_log "gcc, which the race detector needs, could not be installed."
+		with_lists quietly "installing gcc" apt install --no-install-recommends gcc libc6-dev ||
+			show_log "gcc, which the race detector needs, could not be installed."
 	fi
-	# Tried once: an archive that lacks them must not cost a minute at every run.
+	# One attempt is enough: an archive without them must not cost a minute at every run.
 	if ! have_python && [ ! -e "$cache/no-python-modules" ]; then
-		if ! with_lists quietly "installing python3-cryptography python3-cbor2" apt install --no-install-recommends python3 python3-cryptography python3-cbor2; then
-			say "the Python modules can't be had; what uses them is skipped"
+		if ! with_lists quietly "installing python3-cryptography python3-cbor2" \
+			apt install --no-install-recommends python3 python3-cryptography python3-cbor2; then
+			say "the Python modules cannot be installed; tests that use them are skipped"
 			mkdir -p "$cache" && : >"$cache/no-python-modules"
 		fi
 	fi

@@ -16,33 +16,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors of claiming the directory.
+// Errors of taking the directory.
 var (
-	// ErrForeign: the directory has something in it that localdb did not make, or
-	// belongs to another user.
+	// ErrForeign: localdb did not make the directory, or it belongs to another user.
 	ErrForeign = errors.New("not a directory of ours")
-	// ErrInUse: another living owner has it, or the database of a dead one
-	// has not ended within Options.LockWait.
+	// ErrInUse: another process has it, or the database of a killed one has not ended within lockWait.
 	ErrInUse = errors.New("directory is in use")
 )
 
 const (
 	markerName = ".syncgate-localdb"
-	markerText = "This directory is a private database made and run by syncgate.\nEverything in it is syncgate's; change nothing here by hand.\n"
+	markerText = "This directory is a private database made and run by syncgate.\n" +
+		"Everything in it is syncgate's; change nothing here by hand.\n"
 )
 
-// directory is a claimed DIR. The locks are held until release.
+// directory is a locked DIR. The locks are held until release.
 type directory struct {
 	path   string
-	owner  *os.File // this process's claim
-	server *os.File // shared with the database process through inheritance
+	owner  *os.File // owner.lock
+	server *os.File // server.lock, which the database process inherits
 }
 
 // at is the path of one of the directory's files.
 func (d *directory) at(name string) string { return filepath.Join(d.path, name) }
 
-// claim makes path a directory of ours, or finds that it is one, and locks it.
-func claim(ctx context.Context, path string, wait time.Duration) (*directory, error) {
+// openDirectory makes path a directory of ours, or checks that it is one, and locks it.
+func openDirectory(ctx context.Context, path string, wait time.Duration) (*directory, error) {
 	if err := adopt(ctx, path); err != nil {
 		return nil, err
 	}
@@ -54,20 +53,29 @@ func claim(ctx context.Context, path string, wait time.Duration) (*directory, er
 	return d, nil
 }
 
-// lock takes owner.lock at once or not at all, since its holder is a living process, and
-// waits for server.lock, since its holder is on its way out.
+// lock takes owner.lock at once or fails, because a living process holds it. It waits for server.lock, because the
+// database that holds it is shutting down.
 func (d *directory) lock(ctx context.Context, wait time.Duration) (err error) {
 	owner := d.at("owner.lock")
-	if d.owner, err = lockFile(ctx, owner, 0, "process", owner); err != nil {
-		return err
+	if d.owner, err = LockFile(ctx, owner, 0); err != nil {
+		return inUse(err, "process", owner)
 	}
 	if err := os.WriteFile(owner, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
 		return err
 	}
-	if d.server, err = lockFile(ctx, d.at("server.lock"), wait, "the database of an earlier owner, process", d.at("db.pid")); err != nil {
-		return err
+	if d.server, err = LockFile(ctx, d.at("server.lock"), wait); err != nil {
+		return inUse(err, "the database of an earlier owner, process", d.at("db.pid"))
 	}
 	return os.MkdirAll(d.at("tmp"), 0o700)
+}
+
+// inUse adds to ErrInUse the holder, whose process id is the content of the file pid.
+func inUse(err error, holder, pid string) error {
+	if !errors.Is(err, ErrInUse) {
+		return err
+	}
+	id, _ := os.ReadFile(pid) // without the file no number is told
+	return fmt.Errorf("%s: %w by %s %s", filepath.Dir(pid), ErrInUse, holder, bytes.TrimSpace(id))
 }
 
 // adopt checks that path is ours and puts the marker into a new or empty one.
@@ -80,13 +88,13 @@ func adopt(ctx context.Context, path string) error {
 		return err
 	}
 	if !ours(info) {
-		// Root may well use the database of a service that runs as another user; it must not leave files of its own there.
+		// Root may use the running database of a service that is another user's. It must not leave its own files there.
 		if owner := filepath.Join(path, "owner.lock"); exists(owner) {
-			f, err := lockFile(ctx, owner, 0, "process", owner)
+			f, err := LockFile(ctx, owner, 0)
 			if errors.Is(err, ErrInUse) {
-				return err
+				return inUse(err, "process", owner)
 			}
-			_ = f.Close() // nil where it may not be opened
+			_ = f.Close() // nil when it could not be opened
 		}
 		return fmt.Errorf("%s does not belong to user id %d; run this as its owner: %w", path, os.Geteuid(), ErrForeign)
 	}
@@ -107,22 +115,23 @@ func adopt(ctx context.Context, path string) error {
 
 func ours(info fs.FileInfo) bool { return int(info.Sys().(*syscall.Stat_t).Uid) == os.Geteuid() }
 
-// lockFile opens and locks a file, trying for a while. ErrInUse: somebody else has it, whose
-// process id stands in the file pid.
-func lockFile(ctx context.Context, path string, wait time.Duration, holder, pid string) (*os.File, error) {
+// LockFile opens a file, made when missing, and locks it until the file is closed. ErrInUse: another process holds the
+// lock for longer than wait.
+func LockFile(ctx context.Context, path string, wait time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(wait); ; {
-		// A blocking flock can't be abandoned when ctx ends, so it is asked for again and again.
+		// A blocking flock can't be given up when ctx ends, so this polls.
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
 			return f, nil
+		case errors.Is(err, unix.EINTR):
+			continue
 		case errors.Is(err, unix.EWOULDBLOCK) && time.Now().After(deadline):
-			who, _ := os.ReadFile(pid) // it may not be there, and is then not named
-			err = fmt.Errorf("%s: %w by %s %s", filepath.Dir(path), ErrInUse, holder, bytes.TrimSpace(who))
+			err = fmt.Errorf("%s: %w", path, ErrInUse)
 		case errors.Is(err, unix.EWOULDBLOCK):
 			err = sleep(ctx, 20*time.Millisecond)
 		}
@@ -132,19 +141,17 @@ func lockFile(ctx context.Context, path string, wait time.Duration, holder, pid 
 	}
 }
 
-// release gives the directory up. The database must have ended: its copy of
-// server.lock would keep the lock otherwise.
+// release unlocks the directory. The database must have ended: it would hold server.lock otherwise.
 func (d *directory) release() {
-	_ = d.owner.Close() // nothing was written that matters; a file that is not open says so
+	_ = d.owner.Close() // nothing depends on its content; a nil file returns an error
 	_ = d.server.Close()
 }
 
 // maxSocketPath is the longest unix socket address Linux takes, in bytes.
 const maxSocketPath = 107
 
-// socketFor is DIR/db.sock, or a short name elsewhere when that would not be
-// a usable address. The name is the same each time, so that a killed owner leaves
-// at most one folder behind.
+// socketFor is DIR/db.sock, or a short name elsewhere when that is no usable address. The name is the same each time,
+// so that a killed owner leaves at most one folder behind.
 func socketFor(dir string) (string, error) {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(dir)) // never fails
@@ -154,18 +161,16 @@ func socketFor(dir string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s is too long for a unix socket and %s is no help", dir, os.TempDir())
+	return "", fmt.Errorf("the names of %s and %s are too long for a unix socket", dir, os.TempDir())
 }
 
-// usableSocket tells whether a path can be a socket's address and survives
-// being written into a DSN.
+// usableSocket reports whether a path can be a socket's address and be written in a DSN.
 func usableSocket(path string) bool {
 	c, err := mysql.ParseDSN(config(path, "x").FormatDSN())
 	return len(path) <= maxSocketPath && err == nil && c.Addr == path && c.DBName == "x"
 }
 
-// prepareSocket makes the folder of a socket that stands outside DIR and
-// removes a dead server's socket. It must be called with the locks held.
+// prepareSocket makes the folder of a socket outside DIR and removes a dead server's socket. The locks must be held.
 func (d *directory) prepareSocket(socket string) error {
 	if dir := filepath.Dir(socket); dir != d.path {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -175,12 +180,12 @@ func (d *directory) prepareSocket(socket string) error {
 			return fmt.Errorf("%s must be a directory of this user's with mode 0700: %w", dir, ErrForeign)
 		}
 	}
-	return errors.Join(os.RemoveAll(socket), os.RemoveAll(socket+".lock")) // MySQL keeps a .lock beside it
+	return os.RemoveAll(socket)
 }
 
 // removeSocket takes away what prepareSocket made.
 func (d *directory) removeSocket(socket string) {
-	_ = os.RemoveAll(socket) // the server removes it when it ends in order
+	_ = os.RemoveAll(socket) // a server that shuts down removes it itself
 	if dir := filepath.Dir(socket); dir != d.path {
 		_ = os.Remove(dir)
 	}

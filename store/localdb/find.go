@@ -12,27 +12,26 @@ import (
 )
 
 // ErrNotFound is returned by New where no usable server binary is installed.
-var ErrNotFound = errors.New("no mariadbd or mysqld found: run `make deps`, or `apt-get install mariadb-server`, or give the DSN of a running server")
+var ErrNotFound = errors.New("no mariadbd found: run `make deps`, or `apt-get install mariadb-server`, " +
+	"or give the DSN of a running server")
 
-// installDirs are searched after $PATH, which seldom has the sbin folders for
-// an ordinary user.
-var installDirs = []string{"/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/bin", "/usr/local/bin", "/usr/local/mysql/bin", "/usr/local/mariadb/bin"}
+// installDirs are searched after $PATH, which seldom has the sbin folders for an ordinary user.
+var installDirs = []string{
+	"/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/bin", "/usr/local/bin", "/usr/local/mariadb/bin",
+}
 
-// binary is a server program and the files that belong to it.
+// binary is a mariadbd and the files that belong to it.
 type binary struct {
 	path         string   // absolute, links resolved
 	base         string   // --basedir: the prefix it is installed under
-	share        string   // messages, character sets and the bootstrap SQL; may be empty for MySQL
+	share        string   // messages, character sets and the bootstrap SQL
 	plugins      string   // --plugin-dir; empty when there is none
-	bootstrapSQL []string // what makes MariaDB's system tables, in the order of mariadb-install-db
-	version      string   // what --version printed
-	mysql        bool     // Oracle's (or Percona's) MySQL, not MariaDB
+	bootstrapSQL []string // files that make the system tables, in the order of mariadb-install-db
 	env          []string // added to the environment: LD_LIBRARY_PATH for an unpacked copy
 }
 
 // findInstalled returns the first usable server binary: $PATH, the usual install folders, then
-// $XDG_CACHE_HOME/syncgate/mariadb, where deploy/get-mariadb.sh unpacks one for a user who
-// can't install it.
+// $XDG_CACHE_HOME/syncgate/mariadb, where deploy/get-mariadb.sh unpacks one for a user who may not install it.
 func findInstalled(ctx context.Context) (binary, error) {
 	dirs := append(filepath.SplitList(os.Getenv("PATH")), installDirs...)
 	cache, err := os.UserCacheDir()
@@ -43,31 +42,29 @@ func findInstalled(ctx context.Context) (binary, error) {
 }
 
 func find(ctx context.Context, dirs []string, cache string) (binary, error) {
-	why := []error{ErrNotFound}
-	for i, root := range []string{"", cache} {
-		if i == 1 {
-			dirs = []string{filepath.Join(root, "usr/sbin")}
+	failures := []error{ErrNotFound}
+	unpacked := filepath.Join(cache, "usr/sbin")
+	for _, dir := range append(dirs, unpacked) {
+		path := filepath.Join(dir, "mariadbd")
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			continue
 		}
-		for _, name := range []string{"mariadbd", "mysqld"} {
-			for _, dir := range dirs {
-				path := filepath.Join(dir, name)
-				info, err := os.Stat(path)
-				if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-					continue
-				}
-				b, err := inspect(ctx, path, root)
-				if err == nil {
-					return b, nil
-				}
-				why = append(why, err)
-			}
+		root := ""
+		if dir == unpacked {
+			root = cache
 		}
+		b, err := inspect(ctx, path, root)
+		if err == nil {
+			return b, nil
+		}
+		failures = append(failures, err)
 	}
-	return binary{}, errors.Join(why...)
+	return binary{}, errors.Join(failures...)
 }
 
-// inspect runs path --version and looks for the files beside it. root is the
-// folder an unpacked copy lives under, empty for an installed one.
+// inspect runs path --version and looks for the files beside it. root is the folder of an unpacked copy, empty for
+// an installed one.
 func inspect(ctx context.Context, path, root string) (binary, error) {
 	path, err := filepath.Abs(path)
 	if err == nil {
@@ -88,21 +85,19 @@ func inspect(ctx context.Context, path, root string) (binary, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--no-defaults", "--version")
-	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="), b.env...) // even for --version it has something to tell systemd
-	out, err := cmd.CombinedOutput()
-	b.version, _, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
-	if err != nil {
-		return binary{}, fmt.Errorf("%s --version: %w: %s", path, err, b.version)
+	cmd.Env = b.environ()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		said, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		return binary{}, fmt.Errorf("%s --version: %w: %s", path, err, said)
 	}
-	b.mysql = !strings.Contains(b.version, "MariaDB")
-	index := first(b.base, "share/mysql/charsets/Index.xml", "share/mariadb/charsets/Index.xml", "share/charsets/Index.xml",
-		"share/mysql-8.0/charsets/Index.xml", "share/mysql-8.4/charsets/Index.xml")
+	index := first(b.base,
+		"share/mysql/charsets/Index.xml", "share/mariadb/charsets/Index.xml", "share/charsets/Index.xml")
 	b.share = strings.TrimSuffix(index, "/charsets/Index.xml")
-	b.plugins = first(b.base, "lib/mysql/plugin", "lib64/mysql/plugin", "lib64/mariadb/plugin", "lib/mariadb/plugin", "lib/plugin")
-	if b.mysql {
-		return b, nil
-	}
-	for _, name := range []string{"system_tables.sql", "performance_tables.sql", "system_tables_data.sql", "maria_add_gis_sp_bootstrap.sql"} {
+	b.plugins = first(b.base,
+		"lib/mysql/plugin", "lib64/mysql/plugin", "lib64/mariadb/plugin", "lib/mariadb/plugin", "lib/plugin")
+	for _, name := range []string{
+		"system_tables.sql", "performance_tables.sql", "system_tables_data.sql", "maria_add_gis_sp_bootstrap.sql",
+	} {
 		file := first(b.share, name, "mariadb_"+name, "mysql_"+name) // MariaDB 11 renamed mysql_ to mariadb_
 		if file == "" {
 			return binary{}, fmt.Errorf("%s has no %s under %s", path, name, filepath.Join(b.base, "share"))
@@ -112,8 +107,12 @@ func inspect(ctx context.Context, path, root string) (binary, error) {
 	return b, nil
 }
 
-// client is the command line client that came with the server, as it would be
-// typed, or plain "mariadb" when none is beside it.
+// environ is the environment of a run. systemd expects the notification from syncgate, and mariadbd would send one
+// even for --version.
+func (b *binary) environ() []string { return append(append(os.Environ(), "NOTIFY_SOCKET="), b.env...) }
+
+// client is the command line client that came with the server, as it would be typed, or plain "mariadb" when none is
+// beside it.
 func (b *binary) client() string {
 	path := first(b.base, "bin/mariadb", "bin/mysql")
 	if path == "" {

@@ -27,14 +27,14 @@ func fakeServer(t *testing.T, root, name, script string, files ...string) {
 }
 
 var systemSQL = []string{
-	"usr/share/mysql/charsets/Index.xml", "usr/share/mysql/mysql_system_tables.sql", "usr/share/mysql/mysql_performance_tables.sql",
-	"usr/share/mysql/mysql_system_tables_data.sql", "usr/share/mysql/maria_add_gis_sp_bootstrap.sql", "usr/lib/mysql/plugin/x.so",
+	"usr/share/mysql/charsets/Index.xml", "usr/share/mysql/mysql_system_tables.sql",
+	"usr/share/mysql/mysql_performance_tables.sql", "usr/share/mysql/mysql_system_tables_data.sql",
+	"usr/share/mysql/maria_add_gis_sp_bootstrap.sql", "usr/lib/mysql/plugin/x.so",
 }
 
 // A server under test is a fake, so that what is found does not depend on what is installed.
 func TestFind(t *testing.T) {
 	const maria = `echo "mariadbd Ver 10.11.6-MariaDB for Linux"`
-	const oracle = `echo "/usr/sbin/mysqld  Ver 8.0.39 for Linux on x86_64 (MySQL Community Server - GPL)"`
 
 	t.Run("nothing", func(t *testing.T) {
 		_, err := find(t.Context(), []string{t.TempDir()}, filepath.Join(t.TempDir(), "none"))
@@ -49,7 +49,7 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b.mysql || b.base != filepath.Join(root, "usr") || b.share != filepath.Join(root, "usr/share/mysql") ||
+		if b.base != filepath.Join(root, "usr") || b.share != filepath.Join(root, "usr/share/mysql") ||
 			b.plugins != filepath.Join(root, "usr/lib/mysql/plugin") || len(b.env) != 0 {
 			t.Fatalf("%+v", b)
 		}
@@ -57,8 +57,9 @@ func TestFind(t *testing.T) {
 	t.Run("renamed SQL of MariaDB 11", func(t *testing.T) {
 		root := t.TempDir()
 		var files []string
+		renamed := strings.NewReplacer("mysql/mysql_", "mariadb/mariadb_", "share/mysql/", "share/mariadb/")
 		for _, f := range systemSQL {
-			files = append(files, strings.ReplaceAll(strings.ReplaceAll(f, "mysql/mysql_", "mariadb/mariadb_"), "share/mysql/", "share/mariadb/"))
+			files = append(files, renamed.Replace(f))
 		}
 		fakeServer(t, root, "mariadbd", maria, files...)
 		if _, err := find(t.Context(), []string{filepath.Join(root, "usr/sbin")}, ""); err != nil {
@@ -72,7 +73,8 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := "LD_LIBRARY_PATH=" + filepath.Join(root, "usr/lib/x86_64-linux-gnu") + ":" + filepath.Join(root, "usr/lib")
+		lib := filepath.Join(root, "usr/lib")
+		want := "LD_LIBRARY_PATH=" + lib + "/x86_64-linux-gnu:" + lib
 		if len(b.env) != 1 || b.env[0] != want {
 			t.Fatalf("Env = %q, want %q", b.env, want)
 		}
@@ -80,12 +82,12 @@ func TestFind(t *testing.T) {
 	t.Run("broken first, good second", func(t *testing.T) {
 		broken, good := t.TempDir(), t.TempDir()
 		fakeServer(t, broken, "mariadbd", "echo libaio.so.1 is missing >&2; exit 127", systemSQL...)
-		fakeServer(t, good, "mysqld", oracle, "usr/share/mysql-8.0/charsets/Index.xml")
+		fakeServer(t, good, "mariadbd", maria, systemSQL...)
 		b, err := find(t.Context(), []string{filepath.Join(broken, "usr/sbin"), filepath.Join(good, "usr/sbin")}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !b.mysql || b.share != filepath.Join(good, "usr/share/mysql-8.0") {
+		if b.base != filepath.Join(good, "usr") {
 			t.Fatalf("%+v", b)
 		}
 	})

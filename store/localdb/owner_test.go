@@ -138,11 +138,14 @@ func TestLingeringDatabase(t *testing.T) {
 	if err := unix.Flock(int(lingering.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	err = run(t, localdb.Options{Dir: dir, LockWait: 30 * time.Millisecond}).wait(t)
+	wait := func(d time.Duration) func(*localdb.Server) {
+		return func(s *localdb.Server) { s.SetTimes(patience, d) }
+	}
+	err = run(t, localdb.Options{Dir: dir}, wait(30*time.Millisecond)).wait(t)
 	if !errors.Is(err, localdb.ErrInUse) || !strings.Contains(err.Error(), "earlier owner") {
 		t.Errorf("a new owner: %v", err)
 	}
-	next := run(t, localdb.Options{Dir: dir, LockWait: patience})
+	next := run(t, localdb.Options{Dir: dir}, wait(patience))
 	if err := lingering.Close(); err != nil {
 		t.Fatal(err)
 	}

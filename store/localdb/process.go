@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -24,15 +23,13 @@ const maxErrorLog = 8 << 20
 // baseArgs are the flags of every run of the binary. --no-defaults must come first.
 func (s *Server) baseArgs(d *directory, data string) []string {
 	b := s.binary
-	args := []string{"--no-defaults", "--basedir=" + b.base, "--datadir=" + data, "--tmpdir=" + d.at("tmp")}
-	if b.share != "" {
-		args = append(args, "--lc-messages-dir="+b.share, "--character-sets-dir="+b.share+"/charsets")
-	}
+	args := []string{"--no-defaults", "--basedir=" + b.base, "--datadir=" + data, "--tmpdir=" + d.at("tmp"),
+		"--lc-messages-dir=" + b.share, "--character-sets-dir=" + b.share + "/charsets"}
 	if b.plugins != "" {
 		args = append(args, "--plugin-dir="+b.plugins)
 	}
 	if os.Geteuid() == 0 {
-		args = append(args, "--user=root") // as root it refuses to start until told whom to run as
+		args = append(args, "--user=root") // run by root, mariadbd does not start without a user's name
 	}
 	if !s.options.Durable {
 		args = append(args, "--innodb-log-file-size=16M", "--innodb-buffer-pool-size=64M",
@@ -52,25 +49,21 @@ func (s *Server) serveArgs(d *directory) []string {
 		"--max-allowed-packet=64M",
 		"--max-connections=400",
 		"--secure-file-priv="+d.at("tmp"), // SQL can read and write no file of the user's
-		"--skip-log-bin",                  // MySQL has one by default; nobody replicates from here
 	)
 	if s.options.Durable {
-		args = append(args, "--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1")
+		args = append(args, "--innodb-flush-log-at-trx-commit=1")
 	} else {
 		args = append(args, "--innodb-fast-shutdown=2", "--performance-schema=0")
-	}
-	if s.binary.mysql {
-		args = append(args, "--mysqlx=OFF") // it would open a port and a socket in /tmp
 	}
 	return append(args, s.options.Args...)
 }
 
-// command prepares one run of the binary, killed when ctx ends. The child inherits
-// server.lock, so that the lock lives as long as it does.
+// command prepares one run of the binary, killed when ctx ends. The child inherits server.lock, so that the lock lives
+// as long as the child.
 func (s *Server) command(ctx context.Context, d *directory, log *os.File, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, s.binary.path, args...)
 	cmd.Dir = d.path
-	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="), s.binary.env...) // systemd waits for our word, not the child's
+	cmd.Env = s.binary.environ()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{d.server}
 	// A group of its own: a terminal's Ctrl-C reaches the parent alone, which stops the database last.
@@ -78,8 +71,8 @@ func (s *Server) command(ctx context.Context, d *directory, log *os.File, args [
 	return cmd
 }
 
-// serve starts the database and watches over it until it ends. It returns nil when it was
-// stopped because ctx ended, ErrDied and why otherwise.
+// serve starts the database and waits until it ends. It returns nil when the database stopped because ctx ended, else
+// ErrDied with the reason.
 func (s *Server) serve(ctx context.Context, d *directory) error {
 	if err := d.prepareSocket(s.socket); err != nil {
 		return err
@@ -96,7 +89,7 @@ func (s *Server) serve(ctx context.Context, d *directory) error {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = s.options.StopTimeout // then it is killed
+	cmd.WaitDelay = s.stopTimeout // then it is killed
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
@@ -116,22 +109,21 @@ func (s *Server) serve(ctx context.Context, d *directory) error {
 		s.pid.Store(0)
 		err = context.Cause(alive)
 	}
-	stop() // it may run and not answer
+	stop() // it may be running without answering
 	<-alive.Done()
 	if ctx.Err() == nil {
 		return fmt.Errorf("%w: %s", err, complaint(log.Name(), from))
 	}
 	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
-		return fmt.Errorf("the database did not stop within %v and was killed", s.options.StopTimeout)
+		return fmt.Errorf("the database did not stop within %v and was killed", s.stopTimeout)
 	}
 	return nil
 }
 
-// waitAnswer returns when the database answers a ping, when it is not alive any more, or
-// when startTimeout has run out.
+// waitAnswer returns when the database answers a ping, when it has ended, or after startTimeout.
 func (s *Server) waitAnswer(alive context.Context) error {
 	c := config(s.socket, "")
-	c.Logger = &mysql.NopLogger{} // a server that is still starting makes the driver print complaints otherwise
+	c.Logger = &mysql.NopLogger{} // the driver prints a line for each refused ping otherwise
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		return err
@@ -151,12 +143,12 @@ func (s *Server) waitAnswer(alive context.Context) error {
 	}
 }
 
-// bootstrap makes the data directory unless it is there already. It is made
-// aside and renamed, so that one which exists is complete.
+// bootstrap makes the data directory unless it exists. It is made under another name and renamed, so that a data
+// directory is always complete.
 func (s *Server) bootstrap(ctx context.Context, d *directory) error {
 	data, fresh := d.at("data"), d.at("data.new")
 	if exists(data) {
-		return s.sameEngine(data)
+		return nil
 	}
 	for _, step := range []func() error{
 		func() error { return os.RemoveAll(fresh) },
@@ -173,30 +165,27 @@ func (s *Server) bootstrap(ctx context.Context, d *directory) error {
 	return nil
 }
 
-// fill makes the system tables. MariaDB's own SQL is fed to mariadbd --bootstrap: 0.3 s
-// where mariadb-install-db takes 0.6 to 2, and that script needs a helper which a
-// bare mariadb-server-core lacks.
+// fill makes the system tables: mariadbd --bootstrap reads MariaDB's own SQL. That takes 0.3 s where
+// mariadb-install-db takes 0.6 to 2 s, and the script needs a program that the package mariadb-server-core lacks.
 func (s *Server) fill(ctx context.Context, d *directory, data string) error {
 	log, from, err := openErrorLog(d)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := s.command(ctx, d, log, append(s.baseArgs(d, data), "--initialize-insecure"))
-	if !s.binary.mysql {
-		cmd = s.command(ctx, d, log, append(s.baseArgs(d, data), "--bootstrap", "--enforce-storage-engine=", "--log-warnings=0"))
-		// A NULL auth_root_socket gives root an empty password: the directory's mode is the lock.
-		sql := []io.Reader{strings.NewReader("create database mysql;\nuse mysql;\nset @auth_root_socket=NULL;\n")}
-		for _, name := range s.binary.bootstrapSQL {
-			f, err := os.Open(name)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			sql = append(sql, f, strings.NewReader("\n"))
+	// A NULL auth_root_socket gives root an empty password: the directory's mode protects the database.
+	sql := []io.Reader{strings.NewReader("create database mysql;\nuse mysql;\nset @auth_root_socket=NULL;\n")}
+	for _, name := range s.binary.bootstrapSQL {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
 		}
-		cmd.Stdin = io.MultiReader(sql...)
+		defer f.Close()
+		sql = append(sql, f, strings.NewReader("\n"))
 	}
+	cmd := s.command(ctx, d, log,
+		append(s.baseArgs(d, data), "--bootstrap", "--enforce-storage-engine=", "--log-warnings=0"))
+	cmd.Stdin = io.MultiReader(sql...)
 	if err := cmd.Run(); ctx.Err() != nil {
 		return ctx.Err()
 	} else if err != nil {
@@ -205,16 +194,7 @@ func (s *Server) fill(ctx context.Context, d *directory, data string) error {
 	return nil
 }
 
-// sameEngine refuses a data directory that the other engine made: both would
-// take it for their own and damage it.
-func (s *Server) sameEngine(data string) error {
-	if exists(filepath.Join(data, "aria_log_control")) == s.binary.mysql { // MariaDB's alone
-		return fmt.Errorf("%s was made by another engine than %s: %w", data, s.binary.version, ErrForeign)
-	}
-	return nil
-}
-
-// sync brings the filesystem of path to the disk, where that matters.
+// sync writes the filesystem of path to the disk when the database is durable.
 func (s *Server) sync(path string) error {
 	if !s.options.Durable {
 		return nil
@@ -227,11 +207,11 @@ func (s *Server) sync(path string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// openErrorLog opens error.log for appending and tells where the new words begin.
+// openErrorLog opens error.log for appending and returns the offset at which this run's lines begin.
 func openErrorLog(d *directory) (*os.File, int64, error) {
 	path := d.at("error.log")
 	if info, err := os.Stat(path); err == nil && info.Size() > maxErrorLog {
-		_ = os.Rename(path, path+".1") // else it goes on growing
+		_ = os.Rename(path, path+".1") // the log goes on growing when this fails
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -241,8 +221,8 @@ func openErrorLog(d *directory) (*os.File, int64, error) {
 	return f, from, err
 }
 
-// complaint is what the server said about its failure: its last ERROR lines since
-// from, or its last lines when it has none.
+// complaint is the server's account of its failure: its last ERROR lines since from, or its last lines when there are
+// none.
 func complaint(path string, from int64) string {
 	b, err := os.ReadFile(path)
 	if err != nil || int64(len(b)) < from {

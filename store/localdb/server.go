@@ -23,27 +23,27 @@ var (
 	ErrStopped = errors.New("the database is stopped")
 )
 
-// Options say where the database lives and how careful it is.
+// Options say where the database is kept and how durable it is.
 type Options struct {
 	// Dir is the directory the database owns; made when missing. Required.
 	Dir string
-	// Durable: every commit is on disk when it is acknowledged. Without it the
-	// settings are for tests and demos: quick, small, and lost with the machine.
+	// Durable: every commit is on disk when it is acknowledged. Without it the settings are for tests and demos:
+	// quick and small, and a power cut loses everything.
 	Durable bool
-	// Args are further flags for the server, after ours, so that they win.
+	// Args are further flags for the server. They come after localdb's own and override them.
 	Args []string
-	// Observer is told of every change of state. Called from Run's goroutine; it must not block.
+	// Observer is called at every change of state, from Run's goroutine. It must not block.
 	Observer func(Event)
-
-	StopTimeout time.Duration // from SIGTERM to SIGKILL; default 1 min
-	LockWait    time.Duration // for the database of a killed owner to end; default 30 s
-	RestartMin  time.Duration // first pause before a restart, doubled each time up to 10 s; default 100 ms
+	// RestartMin is the first pause before a restart, doubled each time up to restartMax; default 100 ms.
+	RestartMin time.Duration
 }
 
 const (
+	stopTimeout  = time.Minute      // from SIGTERM to SIGKILL
+	lockWait     = 30 * time.Second // for the database of a killed owner to end
 	startTimeout = 10 * time.Minute // until it answers, crash recovery included
 	restartMax   = 10 * time.Second
-	stableAfter  = time.Minute // a server that stayed up this long starts its next back-off from the beginning
+	stableAfter  = time.Minute // a server that was up this long begins its next back-off with RestartMin
 )
 
 // State is what an Event is about.
@@ -52,7 +52,7 @@ type State int
 // The states of the database process.
 const (
 	Up      State = iota + 1 // it answers; PID is set
-	Down                     // it died; Err says how, and it is started again after Pause
+	Down                     // it died; Err is the reason, and it starts again after Pause
 	Stopped                  // it was stopped because Run's context ended
 )
 
@@ -72,23 +72,24 @@ type Server struct {
 	used    atomic.Bool
 	pid     atomic.Int64  // 0 while down
 	ready   chan struct{} // closed at the first answer
-	ended   chan struct{} // closed when Run returns, and then
-	err     error         // says why
+	ended   chan struct{} // closed when Run returns
+	err     error         // Run's result, valid after ended
+
+	stopTimeout, lockWait time.Duration // shorter in tests
 }
 
-// New finds a server binary and lays out the paths. It starts nothing and
-// writes nothing. ErrNotFound when there is no usable binary.
+// New finds a server binary and lays out the paths. It starts nothing and writes nothing. ErrNotFound when there is no
+// usable binary.
 func New(o Options) (*Server, error) {
 	if o.Dir == "" {
 		return nil, errors.New("localdb: Options.Dir is empty")
 	}
-	o.StopTimeout = cmp.Or(o.StopTimeout, time.Minute)
-	o.LockWait = cmp.Or(o.LockWait, 30*time.Second)
 	o.RestartMin = cmp.Or(o.RestartMin, 100*time.Millisecond)
 	if o.Observer == nil {
 		o.Observer = func(Event) {}
 	}
-	s := &Server{options: o, ready: make(chan struct{}), ended: make(chan struct{})}
+	s := &Server{options: o, ready: make(chan struct{}), ended: make(chan struct{}),
+		stopTimeout: stopTimeout, lockWait: lockWait}
 	dir, err := filepath.Abs(o.Dir)
 	if err == nil {
 		s.options.Dir = dir
@@ -103,10 +104,9 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Run claims the directory, makes the data directory when there is none, and
-// keeps the database running until ctx ends; then it stops it in order and
-// returns nil. A database that never answered once is an error; one that dies
-// later is started again. Run may be called once.
+// Run locks the directory, makes the data directory when there is none, and keeps the database running until ctx ends;
+// then it shuts the database down and returns nil. A database that never answered is an error; one that dies later is
+// started again. Run may be called once.
 func (s *Server) Run(ctx context.Context) error {
 	if s.used.Swap(true) {
 		return fmt.Errorf("localdb: Run was called before: %w", ErrStopped)
@@ -122,7 +122,7 @@ func (s *Server) run(ctx context.Context) error {
 	// The parent-death signal goes out when the thread that started the child ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	d, err := claim(ctx, s.options.Dir, s.options.LockWait)
+	d, err := openDirectory(ctx, s.options.Dir, s.lockWait)
 	if err != nil {
 		return err
 	}
@@ -161,8 +161,8 @@ func (s *Server) answered() bool {
 	}
 }
 
-// WaitReady waits until the database has answered for the first time. It
-// returns Run's error, or ErrStopped, when Run returns before that.
+// WaitReady waits until the database has answered for the first time. It returns Run's error, or ErrStopped, when Run
+// returns before that.
 func (s *Server) WaitReady(ctx context.Context) error {
 	select {
 	case <-s.ready:
@@ -180,22 +180,22 @@ func (s *Server) WaitReady(ctx context.Context) error {
 // PID is the database's process id, 0 while it does not answer.
 func (s *Server) PID() int { return int(s.pid.Load()) }
 
-// DSN is a go-sql-driver data source name for a database, or for none when
-// the name is empty.
+// DSN is a go-sql-driver data source name for a database, or for none when the name is empty.
 func (s *Server) DSN(database string) string { return config(s.socket, database).FormatDSN() }
 
 // ClientCommand is a shell command line that opens a prompt in a database.
 func (s *Server) ClientCommand(database string) string {
-	return fmt.Sprintf("%s --no-defaults --user=root --socket='%s' %s", s.binary.client(), strings.ReplaceAll(s.socket, "'", `'\''`), database)
+	socket := strings.ReplaceAll(s.socket, "'", `'\''`)
+	return fmt.Sprintf("%s --no-defaults --user=root --socket='%s' %s", s.binary.client(), socket, database)
 }
 
-// CreateDatabase makes a utf8mb4 database unless it is there. The database
-// must be up.
+// CreateDatabase makes a utf8mb4 database unless it exists. The server must be up.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	db, err := sql.Open("mysql", s.DSN(""))
 	if err == nil {
 		defer db.Close()
-		_, err = db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS `"+strings.ReplaceAll(name, "`", "``")+"` CHARACTER SET utf8mb4")
+		quoted := "`" + strings.ReplaceAll(name, "`", "``") + "`"
+		_, err = db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+quoted+" CHARACTER SET utf8mb4")
 	}
 	if err != nil {
 		return fmt.Errorf("localdb: create database %s: %w", name, err)

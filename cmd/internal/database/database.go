@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"os"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 
 	"syncgate/cmd/internal/config"
 	"syncgate/store/localdb"
@@ -68,7 +68,10 @@ func Open(ctx context.Context, o Options) (*Database, error) {
 // open starts the private database, or joins the one that runs.
 func (d *Database) open(ctx context.Context, o Options) (err error) {
 	if o.Join {
-		if d.turn, err = takeTurn(ctx, o.Dir+".lock"); err != nil {
+		if d.turn, err = localdb.LockFile(ctx, o.Dir+".lock", math.MaxInt64); err != nil {
+			if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
+				return &config.Error{Place: "data_dir", Problem: err.Error()}
+			}
 			return err
 		}
 	}
@@ -91,28 +94,6 @@ func (d *Database) open(ctx context.Context, o Options) (err error) {
 	}
 	d.Private, d.stop, d.done = server, stop, done
 	return server.CreateDatabase(ctx, o.Name)
-}
-
-// takeTurn waits for a lock on a file. Flock itself cannot be given up when ctx ends.
-func takeTurn(ctx context.Context, path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, &config.Error{Place: "data_dir", Problem: err.Error()}
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // Close stops the private database in order; a configured one is left alone.

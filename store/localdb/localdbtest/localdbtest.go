@@ -1,5 +1,5 @@
-// Package localdbtest gives tests a real MariaDB: one server a test binary, a
-// database a test, and servers of their own to tests which need one to kill.
+// Package localdbtest gives tests a real MariaDB: one server for each test binary, one database for each test, and a
+// server of its own to a test that kills it.
 //
 //	func TestMain(m *testing.M) { localdbtest.Main(m) }
 //
@@ -7,8 +7,8 @@
 //		dsn := localdbtest.New(t)
 //	}
 //
-// The shared server starts with the first New, so that a run of pure tests
-// starts none. Where no server is installed New fails the test and says how to get one.
+// The shared server starts with the first New, so that tests without a database start none. When no server is installed,
+// New fails the test and says how to install one.
 package localdbtest
 
 import (
@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"syncgate/store/localdb"
 )
@@ -38,8 +37,8 @@ var (
 	shutdown func() error // of the shared server; nil where TestMain does not call Main
 )
 
-// Main runs the tests, stops the shared server, and fails the binary when a
-// goroutine is left. It exits and does not return. m is a *testing.M, or what wraps one.
+// Main runs the tests, stops the shared server, fails when a goroutine is left, and exits. m is a *testing.M, or wraps
+// one.
 func Main(m goleak.TestingM, leaks ...goleak.Option) { goleak.VerifyTestMain(runner{m}, leaks...) }
 
 type runner struct{ m goleak.TestingM }
@@ -54,8 +53,7 @@ func (r runner) Run() int {
 	return code
 }
 
-// New makes a database on the shared server and returns its DSN. The database
-// is dropped when the test ends.
+// New makes a database on the shared server and returns its DSN. The database is dropped when the test ends.
 func New(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("t%d", made.Add(1))
@@ -63,7 +61,7 @@ func New(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A connection that the test left open in a transaction is not waited for long.
+	// The drop does not wait long for a transaction that the test left open.
 	db, err := sql.Open("mysql", server.DSN("")+"?lock_wait_timeout=10")
 	if err == nil {
 		_, err = db.Exec("CREATE DATABASE " + name + " CHARACTER SET utf8mb4")
@@ -80,8 +78,8 @@ func New(t testing.TB) string {
 	return server.DSN(name)
 }
 
-// Server starts a server for this test alone and waits until it answers. An
-// empty Dir is a temporary one. It is stopped when the test ends.
+// Server starts a server for this test alone and waits until it answers. An empty Dir is a temporary one. The server is
+// stopped when the test ends.
 func Server(t testing.TB, o localdb.Options) *localdb.Server {
 	t.Helper()
 	if o.Dir == "" {
@@ -99,7 +97,7 @@ func Server(t testing.TB, o localdb.Options) *localdb.Server {
 	return server
 }
 
-// start runs a server until the returned function is called, which says what became of it.
+// start runs a server until stop is called, which returns Run's error.
 func start(o localdb.Options) (server *localdb.Server, stop func() error, err error) {
 	if server, err = localdb.New(o); err != nil {
 		return nil, nil, err
@@ -126,25 +124,24 @@ func startShared() (*localdb.Server, error) {
 		return nil, err
 	}
 	server, stop, err := start(localdb.Options{Dir: dir})
-	if err == nil { // else it is swept one day
+	if err == nil { // a later run sweeps the directory of a server that failed
 		shutdown = func() error { return errors.Join(stop(), os.RemoveAll(dir)) }
 	}
 	return server, err
 }
 
-// sweep removes what killed test binaries left behind, 100 MB each. A directory that is
-// young may be about to be locked and one that is locked is in use.
+// sweep removes the directories of killed test binaries, 100 MB each. A young directory may be about to be locked, and a
+// locked one is in use.
 func sweep() {
 	locks, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*", "server.lock")) // fails on a bad pattern alone
 	for _, lock := range locks {
-		f, err := os.Open(lock)
-		if err != nil {
+		dir := filepath.Dir(lock)
+		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < time.Hour {
 			continue
 		}
-		info, err := os.Stat(filepath.Dir(lock))
-		if err == nil && time.Since(info.ModTime()) > time.Hour && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			_ = os.RemoveAll(filepath.Dir(lock)) // another user's stays
+		if f, err := localdb.LockFile(context.Background(), lock, 0); err == nil {
+			_ = os.RemoveAll(dir) // fails on another user's directory, which stays
+			_ = f.Close()         // nothing was written
 		}
-		_ = f.Close() // it was only looked at
 	}
 }
