@@ -247,7 +247,7 @@ func helloFrameRaw(t testing.TB, p *pair, payload []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, _, _, err := state.WriteMessage(appendName64(nil, key.Point, key.ID), payload)
+	body, _, _, err := state.WriteMessage(appendName(nil, key.Point, key.ID), payload)
 	if err != nil {
 		t.Fatal(err)
 	}
