@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -125,8 +126,13 @@ func (b *book) compile(ctx context.Context, name ruleName, row rule.Row) (entry,
 		return entry{}, err
 	}
 	old := b.find(name)
-	plan, diagnostics := rule.Compile(row, facts)
-	if plan != nil {
+	plan, diagnostics := rule.Draft(row, facts)
+	refused, err := b.opts.Store.CheckPlan(ctx, plan, facts)
+	if err != nil {
+		return entry{}, err
+	}
+	diagnostics = append(diagnostics, refused...)
+	if worst, _ := rule.Worst(diagnostics); worst != rule.Error {
 		// The same row and facts give the same plan; keeping the old one shows that nothing changed.
 		if reflect.DeepEqual(old.plan, plan) {
 			plan = old.plan
@@ -233,5 +239,5 @@ func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) 
 			return err
 		}
 	}
-	return saveState(ctx, tx, fetched, []protocol.StateItem{{Name: "version", Value: int64(reply.Version)}})
+	return saveState(ctx, tx, fetched, []rowset.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }
