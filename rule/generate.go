@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// DefaultLag is how far a generated upside stays behind the database's clock, so
-// that a transaction that is still open is not overtaken by the watermark.
+// DefaultLag is how far a generated upside stays behind the database's clock, so that a transaction that is still open
+// is not overtaken by the watermark.
 const DefaultLag = 2 * time.Second
 
 // generate writes the statements of an empty sync_sql from the table's facts.
@@ -55,9 +55,8 @@ func (c *compiler) statementOf(verb Op, sql string) Statement {
 	return st
 }
 
-// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and
-// b > ?), which both MariaDB and MySQL turn into index ranges; a row value
-// (a, b) > (?, ?) they do not.
+// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and b > ?), which both MariaDB and MySQL
+// turn into index ranges; a row value (a, b) > (?, ?) they do not.
 func (c *compiler) generateUpside(key []string) {
 	names, bound := key, ""
 	if mark := c.watermark(); mark != nil {
@@ -100,8 +99,7 @@ func (c *compiler) generateUpside(key []string) {
 	c.plan.Upside = []Statement{page}
 }
 
-// watermark is the update_time column the pages can advance by, or nil with the
-// reason reported.
+// watermark is the update_time column the pages can advance by, or nil with the reason reported.
 func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
@@ -124,9 +122,9 @@ func (c *compiler) watermark() *Column {
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
 
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an
-// instant and compares to the session's now; a DATETIME is what the writers' clock
-// showed, so it is the time in the server's own zone, whatever the session's is.
+// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
+// now; a DATETIME is what the writers' clock showed, so it is the time in the server's own zone, whatever the session's
+// is.
 func clock(col *Column) string {
 	if col.Type == "datetime" {
 		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
@@ -147,9 +145,8 @@ func keyset(cursor []*Column) string {
 	return expr + " > " + mark + " or (" + expr + " = " + mark + " and " + rest + ")"
 }
 
-// keyExpr is the column as it is ordered and compared. Text uses the column's own
-// collation in both places. ENUM and SET sort by number but compare to text, so
-// both places use their text.
+// keyExpr is the column as it is ordered and compared. Text uses the column's own collation in both places. ENUM and
+// SET sort by number but compare to text, so both places use their text.
 func keyExpr(col *Column) string {
 	if col.Type == "enum" || col.Type == "set" {
 		return "concat(" + quote(col.Name) + ")"
@@ -157,8 +154,8 @@ func keyExpr(col *Column) string {
 	return quote(col.Name)
 }
 
-// keyMark is the state a key is compared to. A DECIMAL travels as text, and
-// compared to text it would be compared as a float.
+// keyMark is the state a key is compared to. A DECIMAL travels as text, and compared to text it would be compared as a
+// float.
 func keyMark(col *Column) string {
 	mark := (&Arg{Source: State, Name: col.Name}).named()
 	if col.Type == "decimal" {
