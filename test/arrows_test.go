@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"admin":              {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
+	"internal/harness":   {},
 	"internal/rowset":    {}, // the words that the wire, the rules and the database share
 	// A session seals with crypto and reads the seed era's Python literals.
 	"protocol": {"crypto", "internal/pyliteral", "internal/rowset"},
