@@ -12,45 +12,6 @@ import (
 	"syncgate/store"
 )
 
-// inTx runs do in one transaction of the local database.
-func inTx(ctx context.Context, db *store.Store, do func(*store.Tx) error) error {
-	tx, err := db.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	if err := do(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit(ctx)
-}
-
-// each runs a query within tx and scans every row of it into the same places; then is
-// called after each.
-func each(ctx context.Context, tx *store.Tx, query string, args, into []any, then func()) error {
-	rows, err := tx.Query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		then()
-	}
-	return rows.Err()
-}
-
-// one reads the only row of a query within tx. sql.ErrNoRows: there is none.
-func one(ctx context.Context, tx *store.Tx, query string, args []any, into ...any) error {
-	found := false
-	err := each(ctx, tx, query, args, into, func() { found = true })
-	if err == nil && !found {
-		err = sql.ErrNoRows
-	}
-	return err
-}
-
 // A rule's state is what its next page starts from. It is kept under direction and table,
 // so that it outlives an edit of the rule, encoded as the request that would carry it:
 // the wire already says how a SQL value is written without loss.
@@ -58,8 +19,8 @@ func one(ctx context.Context, tx *store.Tx, query string, args []any, into ...an
 // loadState is the state of a rule; none when there is none yet.
 func loadState(ctx context.Context, db *store.Store, n ruleName) ([]rowset.StateItem, error) {
 	var text []byte
-	err := inTx(ctx, db, func(tx *store.Tx) error {
-		return one(ctx, tx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, []any{n.key()}, &text)
+	err := db.InTx(ctx, func(tx *store.Tx) error {
+		return tx.One(ctx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, []any{n.key()}, &text)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -108,7 +69,7 @@ func (c *claim) take(ctx context.Context) error {
 		return err
 	}
 	got := 0
-	err = one(ctx, tx, `SELECT COALESCE(GET_LOCK(`+claimName+`, ?), 0)`, []any{c.wait}, &got)
+	err = tx.One(ctx, `SELECT COALESCE(GET_LOCK(`+claimName+`, ?), 0)`, []any{c.wait}, &got)
 	if err == nil && got != 1 {
 		err = ErrTaken
 	}
