@@ -282,7 +282,7 @@ func TestPipelinedUploadsKeepTheirOrder(t *testing.T) {
 	const n = 200
 	go func() {
 		for i := range n {
-			frame, err := c.wire.Seal(&protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)), Body: upload("hits", int64(1), fmt.Sprint(i))})
+			frame, err := c.wire.Seal(nil, &protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)), Body: upload("hits", int64(1), fmt.Sprint(i))})
 			if err == nil {
 				_, err = c.conn.Write(frame)
 			}
