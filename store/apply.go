@@ -19,6 +19,7 @@ type Upload struct {
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without Columns: in the order of Plan.Fields
 	Env        rule.Env
+	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
 }
 
 // Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and the
@@ -60,7 +61,7 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 		b, err := s.newBatch(u, &outcomes[i])
 		switch {
 		case err != nil:
-			outcomes[i] = s.outcomeOfMismatch(ctx, u, err)
+			outcomes[i] = s.fromLedger(ctx, u, err)
 		case b.mayShare() && rows+b.rows.len() <= sharedRowsTotal:
 			rows += b.rows.len()
 			shared = append(shared, b)
@@ -94,6 +95,9 @@ type batch struct {
 }
 
 func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
+	if u.Refused != nil {
+		return nil, u.Refused
+	}
 	rows, err := newRowView(u.Plan, u.Rows)
 	if err != nil {
 		return nil, err
@@ -104,14 +108,14 @@ func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
 	return &batch{u: u, rows: rows, out: out}, nil
 }
 
-// outcomeOfMismatch is the outcome of an upload that does not fit its rule. The upload may have been applied before an edit
-// of the rule. The point must then get the outcome of that time, or it would send the upload for ever.
-func (s *Store) outcomeOfMismatch(ctx context.Context, u *Upload, why error) Outcome {
+// fromLedger is the outcome of an upload that cannot be applied. It may have been applied before its rule was edited,
+// and its answer lost. Then the point gets that answer, because otherwise it would send the upload for ever.
+func (s *Store) fromLedger(ctx context.Context, u *Upload, why error) Outcome {
 	var out Outcome
 	err := s.retry(ctx, func(c *conn) error {
 		found, err := c.lookupLedger(ctx, u, &out)
 		if err == nil && !found {
-			return why
+			return notFromDB(why)
 		}
 		return err
 	})
