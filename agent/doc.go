@@ -34,5 +34,6 @@
 //
 // A loop repeats one job, such as reading a table into the outbox, sending its batches, downloading a table, or reading
 // the rules. link owns the connection and lends it to the loops. session is one connection. book holds the rules in
-// force. outbox is the outbox in the drawing. claim keeps a second agent off the database. Agent starts and joins them.
+// force. outbox is the outbox in the drawing. agentLock keeps a second agent off the database. Agent starts and joins
+// them.
 package agent
