@@ -125,7 +125,7 @@ func (l *EventLoop) execute(cmd *command) {
 		if n < zeroCopySize {
 			l.append(c, cmd.data)
 		} else {
-			c.push(l.pool.wrap(cmd.data))
+			c.push(&chunk{data: cmd.data, size: cap(cmd.data)})
 		}
 	}
 	if cmd.done {
