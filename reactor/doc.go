@@ -1,7 +1,7 @@
 // Package reactor moves whole frames between sockets and a Handler, and owns every descriptor.
 //
-// A Reactor is a few event loops, each one goroutine over an edge-triggered epoll. A loop owns its connections: only the
-// loop touches them, so they need no locks. Other goroutines hold a ConnID and submit bytes with Send.
+// A Reactor is a few event loops, each one goroutine over an edge-triggered epoll. A loop owns its connections: only
+// the loop touches them, so they need no locks. Other goroutines hold a ConnID and submit bytes with Send.
 //
 //	    accept            epoll                 inbox + eventfd
 //	       │                │                         │
@@ -14,10 +14,10 @@
 //  1. EventLoop.await: epoll reports that a descriptor is readable.
 //  2. EventLoop.dispatch: the event's ConnID finds the connection; readable is set.
 //  3. EventLoop.read: bytes go from the socket into the loop's scratch buffer.
-//  4. EventLoop.deliver: Listener.Split finds whole frames, Handler.Frame gets each. The handler answers with Conn.Write,
-//     or calls Begin and gives the request to a worker. An incomplete frame is kept (EventLoop.keep).
-//  5. EventLoop.flushState, when Frame has returned: output is written, the next state entered, the next deadline filed.
-//  6. EventLoop.runQueued: a connection that has used up its turn, or whose pause has ended, goes on at 3.
+//  4. EventLoop.deliver: Listener.Split finds whole frames, and Handler.Frame gets each. The handler answers with
+//     Conn.Write, or calls Begin and gives the request to a worker. EventLoop.keep stores an incomplete frame.
+//  5. EventLoop.flushState, when Frame has returned: it writes the output and files the next deadline.
+//  6. EventLoop.runQueued: a connection that has used up its turn, or whose pause has ended, continues at 3.
 //  7. EventLoop.send, on the worker's goroutine: the reply goes into the inbox; the loop is woken if it sleeps.
 //  8. EventLoop.drainInbox: the reply is appended to the connection's output, which leaves as at 5.
 //  9. EventLoop.expire: a deadline that passes meanwhile ends the connection, or calls Handler.Timer or Listener.Idle.
@@ -36,15 +36,15 @@
 //	      │       │
 //	      │       │ the peer's FIN · CloseAfterFlush · Drain
 //	      │       ▼
-//	      ├── finishing      no frame is delivered; what is in flight is answered, what is written leaves
+//	      ├── finishing      no frame is delivered; frames in flight are answered, output leaves
 //	      │       │
-//	      │       │ nothing in flight, nothing to write; the peer's FIN was met: straight to closed
+//	      │       │ nothing in flight, nothing to write; if the peer's FIN was read: straight to closing
 //	      │       ▼
-//	      ├── lingering      our FIN is sent; what comes is thrown away
+//	      ├── lingering      our FIN is sent; bytes that come are thrown away
 //	      │       │
 //	      │       │ the peer's FIN · LingerTimeout
 //	      ▼       ▼
-//	   closing ──> closed     Handler.Close, once
+//	   closing ──> closed    Handler.Close, once
 //	      ▲
 //	      └ from any state: Close, an error from the handler or the socket, a deadline
 //
@@ -54,14 +54,15 @@
 // The peer's FIN means that it sends no more, not that it reads no more. Frames sent before the FIN are delivered, and
 // frames in flight are answered, before we close too. A reset, in contrast, ends both directions at once.
 //
-// Lingering protects the last reply. When a socket is closed with unread bytes, or gets some afterwards, the kernel sends
-// a reset, which may overtake and destroy bytes that the peer has not read yet.
+// Lingering protects the last reply. When a socket is closed with unread bytes, or gets some afterwards, the kernel
+// sends a reset, which may overtake and destroy bytes that the peer has not read yet.
 //
 // # Edge triggers
 //
-// A descriptor is registered once, for everything, and epoll_ctl is not called again. A flag keeps an edge until a system
-// call shows that it no longer holds: readable until a read comes up short, a listener's ready until accept returns
-// EAGAIN, blocked until the next edge for writing. That leaves three ways to lose an edge, and each is closed:
+// A descriptor is registered once, for everything, and epoll_ctl is not called again. A flag keeps an edge until a
+// system call shows that it no longer holds: readable until a read comes up short, a listener's ready until accept
+// returns EAGAIN, blocked until the next edge for writing. That leaves three ways to lose an edge, and each is
+// closed:
 //
 //   - A loop stops reading early, at the end of a budget or in a pause, and waits for an event that was already given.
 //     Therefore a connection that stops early is queued at once (enqueue) or when the pause ends (resume).
@@ -75,7 +76,7 @@
 // error or Pause:
 //
 //	MaxConns, MaxUnestablished, MaxPerAddress   refused at accept   ErrConnLimit, ErrUnestablishedLimit, ErrAddressLimit
-//	descriptors of the process or the system    accepting pauses for 0.1 to 1 s, then goes on with the backlog   EMFILE, ENFILE
+//	descriptors of the process or the system    accepting pauses for 0.1 to 1 s, then goes on with the backlog   EMFILE
 //	SetMaxFrame + frameOverhead                 closed, before memory is taken   SplitFunc's error or ErrFrameTooLarge
 //	MaxInFlight                                 not read            PauseInFlight
 //	HighWater                                   not read, SendWait waits   PauseOutbound

@@ -17,8 +17,8 @@ const (
 
 var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")
 
-// read delivers the whole frames that c holds, then reads and delivers until the socket is empty, the handler or a limit
-// stops it, or the turn's budget is spent; in the last case c is queued behind the others.
+// read delivers the whole frames that c holds, then reads and delivers until the socket is empty, the handler or a
+// limit stops it, or the turn's budget is spent; in the last case c is queued behind the others.
 //
 // Bytes are read into the loop's scratch buffer. Only an incomplete frame left at the end gets a buffer of its own:
 // between frames a connection has none.
@@ -78,8 +78,8 @@ func (l *EventLoop) read(c *Conn) {
 	}
 }
 
-// receive reads once. A read that comes up short has emptied the socket, and the next byte gives a new edge, so a second
-// read, for EAGAIN, is not needed. With peerFIN set it is: the FIN behind the bytes gives no further edge.
+// receive reads once. A read that comes up short has emptied the socket, and the next byte gives a new edge, so a
+// second read, for EAGAIN, is not needed. With peerFIN set it is: the FIN behind the bytes gives no further edge.
 func (l *EventLoop) receive(c *Conn, b []byte) (n int, ok bool) {
 	n, errno := read(c.fd, b)
 	switch {
@@ -128,8 +128,8 @@ func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
 	return used
 }
 
-// hold copies b, the undelivered bytes of c, to a buffer of that size. Buffers grow with the bytes that have come, never
-// with the length that a header promises.
+// hold copies b, the undelivered bytes of c, to a buffer of that size. Buffers grow with the bytes that have come,
+// never with the length that a header promises.
 func (l *EventLoop) hold(c *Conn, b []byte, size int) {
 	in := l.pool.get(size)
 	in.data = in.room[:copy(in.room, b)]

@@ -71,6 +71,7 @@ func (l *EventLoop) run() (err error) {
 	for !l.stopping && !(l.draining && l.conns == 0) {
 		n, err := l.await()
 		if err != nil {
+			l.stopping = true
 			return err
 		}
 		l.beginTurn(n)
@@ -85,11 +86,12 @@ func (l *EventLoop) run() (err error) {
 	return nil
 }
 
-// await polls, lets other goroutines have the processor, polls again, and only then blocks: a poll that returns at once
-// costs less than telling the scheduler of a call that may not, and a reply that is nearly done arrives without a sleep.
+// await polls, lets other goroutines have the processor, polls again, and only then blocks: a poll that returns at
+// once costs less than telling the scheduler of a call that may not, and a reply that is nearly done arrives without
+// a sleep.
 //
-// await sets asleep and then looks into the inbox once more; submit fills the inbox and then looks at asleep. One of the
-// two sees the other, so no wake-up is lost, and a loop that is at work gets none.
+// await sets asleep and then looks into the inbox once more; submit fills the inbox and then looks at asleep. One of
+// the two sees the other, so no wake-up is lost, and a loop that is at work gets none.
 func (l *EventLoop) await() (int, error) {
 	for look := range 2 {
 		if look > 0 {

@@ -48,8 +48,8 @@ func Reason(err error) string {
 	return "network"
 }
 
-// Observer receives what the reactor does, for metrics. The loops call its methods, several loops at once; a method must
-// neither block nor call the reactor.
+// Observer receives what the reactor does, for metrics. The loops call its methods, several loops at once; a method
+// must neither block nor call the reactor.
 type Observer interface {
 	// Opened reports a connection accepted through the listener of that index.
 	Opened(listener int)

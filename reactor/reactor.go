@@ -174,8 +174,8 @@ func (r *Reactor) Load() Load {
 	return Load{r.admission.conns, r.admission.unestablished, r.buffered.Load()}
 }
 
-// Progress is each loop's count of turns, for a watchdog. It also wakes the loops, so that even in an idle reactor a count
-// that is the same at the next call is that of a loop that is stuck.
+// Progress is each loop's count of turns, for a watchdog. It also wakes the loops, so that even in an idle reactor a
+// count that is the same at the next call is that of a loop that is stuck.
 func (r *Reactor) Progress() []uint64 {
 	turns := make([]uint64, len(r.loops))
 	for i, l := range r.loops {

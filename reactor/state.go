@@ -57,8 +57,8 @@ func (l *EventLoop) flushState(c *Conn) {
 	}
 }
 
-// account publishes the bytes that c holds, and wakes SendWait when few are left. In the usual turn nothing is left over
-// and no counter changes.
+// account publishes the bytes that c holds, and wakes SendWait when few are left. In the usual turn nothing is left
+// over and no counter changes.
 func (l *EventLoop) account(c *Conn) {
 	held := 0
 	if c.in != nil {
@@ -84,8 +84,8 @@ func (l *EventLoop) account(c *Conn) {
 	}
 }
 
-// shutdownWrite ends c when every reply has left: at once if the peer's FIN was read, else with our FIN and LingerTimeout
-// for the peer's.
+// shutdownWrite ends c when every reply has left: at once if the peer's FIN was read, else with our FIN and
+// LingerTimeout for the peer's.
 func (l *EventLoop) shutdownWrite(c *Conn) {
 	if c.is(eof) || unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
 		c.state = closing
@@ -106,8 +106,8 @@ func (l *EventLoop) hangUp(c *Conn) {
 	c.Close(cmp.Or(err, ErrPeerClosed))
 }
 
-// teardown frees everything c has and calls the handler's Close. The id becomes invalid before the descriptor is closed,
-// so that no reply finds this connection once the kernel can give the number to another.
+// teardown frees everything c has and calls the handler's Close. The id becomes invalid before the descriptor is
+// closed, so that no reply finds this connection once the kernel can give the number to another.
 func (l *EventLoop) teardown(c *Conn) {
 	c.state = closed
 	l.wheel.drop(c)
@@ -172,8 +172,8 @@ func (l *EventLoop) pauseForMemory(c *Conn) {
 	l.memoryPaused = append(l.memoryPaused, c)
 }
 
-// resumeMemoryPaused resumes the connections under PauseMemory. Another loop may be the one to free the memory, so while
-// there are such connections the loop wakes every memoryRetry.
+// resumeMemoryPaused resumes the connections under PauseMemory. Another loop may be the one to free the memory, so
+// while there are such connections the loop wakes every memoryRetry.
 func (l *EventLoop) resumeMemoryPaused() {
 	if len(l.memoryPaused) == 0 || l.reactor.overMemory() {
 		return
