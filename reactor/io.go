@@ -82,16 +82,13 @@ func (l *EventLoop) read(c *Conn) {
 // second read, for EAGAIN, is not needed. With peerFIN set it is: the FIN behind the bytes gives no further edge.
 func (l *EventLoop) receive(c *Conn, b []byte) (n int, ok bool) {
 	n, errno := read(c.fd, b)
-	switch {
-	case errno == unix.EAGAIN:
+	if errno != 0 || n == 0 {
 		c.clear(readable)
-		return 0, false
-	case errno != 0:
-		c.Close(errno)
-		return 0, false
-	case n == 0:
-		c.set(eof)
-		c.clear(readable)
+		if errno == 0 {
+			c.set(eof)
+		} else if errno != unix.EAGAIN {
+			c.Close(errno)
+		}
 		return 0, false
 	}
 	if n < len(b) && !c.is(peerFIN) {

@@ -172,9 +172,7 @@ func (l *EventLoop) endTurn() {
 // An event for a connection gone meanwhile finds another generation in its slot, or an empty slot.
 func (l *EventLoop) dispatch(k key, events uint32) {
 	if k.internal() {
-		if k != wakeKey {
-			l.listenerReady(k)
-		}
+		l.listenerReady(k) // none is ready for wakeKey
 		return
 	}
 	c := l.table.find(ConnID(k))

@@ -218,10 +218,8 @@ func (l *EventLoop) timeUp(c *Conn) {
 		}
 	}
 	switch {
-	case passed(c.limitAt) && c.state == lingering:
-		c.Close(nil)
 	case passed(c.limitAt):
-		c.Close(ErrHandshakeTimeout)
+		c.Close(ErrHandshakeTimeout) // in lingering, c ends for the reason that it has already
 	case passed(c.frameAt):
 		c.Close(ErrFrameTimeout)
 	case passed(c.stallAt):
