@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -52,7 +53,7 @@ var errBrokenRule = errors.New("the point's rule does not compile")
 // they are compiled again now and then, and sooner while one of them is broken.
 const rereadEvery = time.Minute
 
-// reload is the turn of the lane that looks at the local rules and their tables.
+// reload is the turn of the loop that looks at the local rules and their tables.
 func (a *Agent) reload(ctx context.Context) (time.Duration, error) {
 	return a.opts.RulesEvery, a.book.reload(ctx, false)
 }
@@ -194,7 +195,7 @@ func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err err
 	return list, err
 }
 
-// refresh is the turn of the lane that follows the centre's rules: it fetches them if
+// refresh is the turn of the loop that follows the centre's rules: it fetches them if
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)
@@ -238,5 +239,5 @@ func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) 
 			return err
 		}
 	}
-	return saveState(ctx, tx, fetched, []protocol.StateItem{{Name: "version", Value: int64(reply.Version)}})
+	return saveState(ctx, tx, fetched, []rowset.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }

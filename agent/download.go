@@ -7,18 +7,19 @@ import (
 	"reflect"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
-// download is the turn of a table's lane from the server to the local database: page after
+// download is the turn of a table's loop from the server to the local database: page after
 // page, until the server has no more. It rests a short time when the next turn goes on
 // where this one ended, a long one when that reads the whole table again.
-func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
+func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 	e := l.book.find(l.name)
 	rest = l.opts.FullInterval
-	if e.plan == nil { // broken, or switched off since the lane began
+	if e.plan == nil { // broken, or switched off since the loop began
 		return rest, e.broken
 	}
 	for more := true; more; {
@@ -29,7 +30,7 @@ func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
 		if stateful {
 			rest = l.opts.Interval
 		}
-		l.well()
+		l.recovered()
 	}
 	return rest, nil
 }
@@ -42,7 +43,7 @@ const maxPages = 4
 // page asks from the state there is and applies every part of the answer in one
 // transaction, which also stores the new state. Whatever goes wrong rolls it back, so
 // asking again is always right. stateful says that the next page goes on from this one.
-func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
+func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
 	select {
 	case l.pages <- struct{}{}:
 		defer func() { <-l.pages }()
@@ -69,7 +70,7 @@ func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		if err != nil {
 			return err
 		}
-		out, err := l.apply(ctx, tx, plan, rule.Rows(last.Rows()))
+		out, err := l.apply(ctx, tx, plan, rowset.Rows(last.Rows()))
 		rows += last.Rows().Len()
 		quarantined += len(out.Quarantined)
 		return err
@@ -83,7 +84,7 @@ func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	if err != nil {
 		return false, false, err
 	}
-	l.tally.add(l.name, rows, 1, quarantined)
+	l.progress.add(l.name, rows, 1, quarantined)
 	if last.More && (rows == 0 || reflect.DeepEqual(asked, last.State)) {
 		return false, false, errors.New("the server says that there is more, but the state does not move")
 	}
@@ -91,7 +92,7 @@ func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 }
 
 // apply runs the downside and update_state over one part of a page.
-func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rule.Rows) (out store.Outcome, err error) {
+func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows) (out store.Outcome, err error) {
 	if rows.Len() == 0 {
 		return out, nil
 	}
@@ -107,7 +108,7 @@ func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows ru
 
 // carry is the state to ask from: what the rule's upside reads at the point where it
 // carries state, else what the last download left.
-func (l *lane) carry(ctx context.Context, plan *rule.Plan) ([]protocol.StateItem, error) {
+func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, error) {
 	saved, err := loadState(ctx, l.opts.Store, l.name)
 	if err != nil || !plan.Row.CarryState || len(plan.Upside) == 0 {
 		return saved, err
@@ -120,21 +121,21 @@ func (l *lane) carry(ctx context.Context, plan *rule.Plan) ([]protocol.StateItem
 // carrier keeps the first row of each statement as state: a column's name and value make
 // one item. A NULL, as MAX gives for an empty table, is no state.
 type carrier struct {
-	columns []store.ColumnInfo
-	state   []protocol.StateItem
+	columns []rowset.Column
+	state   []rowset.StateItem
 }
 
 // Begin starts the rows of one statement.
-func (c *carrier) Begin(_ int, cols []store.ColumnInfo) error {
+func (c *carrier) Begin(_ int, cols []rowset.Column) error {
 	c.columns = cols
 	return nil
 }
 
 // Row takes the first row and leaves the others.
 func (c *carrier) Row(values []any) error {
-	for i, v := range copied(nil, values) {
+	for i, v := range rowset.AppendCopy(nil, values) {
 		if i < len(c.columns) && v != nil {
-			c.state = append(c.state, protocol.StateItem{Name: c.columns[i].Name, Value: v})
+			c.state = append(c.state, rowset.StateItem{Name: c.columns[i].Name, Value: v})
 		}
 	}
 	c.columns = nil

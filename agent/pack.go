@@ -1,13 +1,13 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -21,8 +21,6 @@ const (
 	maxRowBytes = protocol.HardMaxFrame - 64<<10
 	// pageBytes bounds what a page of a table with large rows takes in memory.
 	pageBytes = 32 << 20
-	// valueOverhead is the most that CBOR puts before a value: a head and eight bytes.
-	valueOverhead = 9
 )
 
 // packer turns the rows of an upside into batches of bounded size while they are read.
@@ -31,7 +29,7 @@ type packer struct {
 	fields   []string // what update_state needs of each row; nil when it needs none
 	maxRows  int      // of one batch
 	pageRows int      // that are enough for one read; 0: there are never enough
-	room     int64    // bytes that are enough
+	maxBytes int64    // bytes that are enough
 	enough   error    // what Row says then
 
 	columns []string
@@ -39,10 +37,10 @@ type packer struct {
 	size    int
 	total   int64
 
-	batches []batch
-	bytes   int64 // of their payloads
-	rows    int
-	aside   []oversized
+	batches   []batch
+	bytes     int64 // of their payloads
+	rows      int
+	oversized []oversized
 }
 
 // newPacker reads a page of a rule with a cursor, and else all there is. Where
@@ -50,10 +48,10 @@ type packer struct {
 // marked. Otherwise the next read would begin with the same rows again, so it has to be
 // all or nothing.
 func newPacker(o *Options, plan *rule.Plan) *packer {
-	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, room: o.OutboxBytes, enough: store.ErrEnough}
+	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, maxBytes: o.OutboxBytes, enough: store.ErrEnough}
 	switch {
 	case plan.Paged():
-		p.pageRows, p.room = o.BatchRows, pageBytes
+		p.pageRows, p.maxBytes = o.BatchRows, pageBytes
 	case len(plan.UpdateState) == 0:
 		p.enough = fmt.Errorf("the upside gives more than the outbox may hold (%d bytes)", o.OutboxBytes)
 	}
@@ -64,7 +62,7 @@ func newPacker(o *Options, plan *rule.Plan) *packer {
 }
 
 // Begin starts the rows of one statement; they do not share a batch with another's.
-func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
+func (p *packer) Begin(_ int, cols []rowset.Column) error {
 	if err := p.flush(); err != nil {
 		return err
 	}
@@ -82,47 +80,23 @@ func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
 
 // Row takes one row. Its bytes are only valid during the call, so they are copied.
 func (p *packer) Row(values []any) error {
-	size := rowSize(values)
+	size := rowset.Size(values)
 	if size > maxRowBytes {
-		p.aside = append(p.aside, oversized{p.columns, copied(nil, values), size})
+		p.oversized = append(p.oversized, oversized{p.columns, rowset.AppendCopy(nil, values), size})
 	} else {
 		if p.size+size > batchBytes || len(p.values) >= p.maxRows*len(p.columns) {
 			if err := p.flush(); err != nil {
 				return err
 			}
 		}
-		p.values, p.size = copied(p.values, values), p.size+size
+		p.values, p.size = rowset.AppendCopy(p.values, values), p.size+size
 	}
 	p.rows++
 	p.total += int64(size)
-	if p.rows == p.pageRows || p.total >= p.room {
+	if p.rows == p.pageRows || p.total >= p.maxBytes {
 		return p.enough
 	}
 	return nil
-}
-
-func copied(dst, values []any) []any {
-	for _, v := range values {
-		if b, ok := v.([]byte); ok {
-			v = bytes.Clone(b)
-		}
-		dst = append(dst, v)
-	}
-	return dst
-}
-
-// rowSize is the most bytes a row takes in a payload.
-func rowSize(values []any) int {
-	n := valueOverhead * len(values)
-	for _, v := range values {
-		switch v := v.(type) {
-		case []byte:
-			n += len(v)
-		case string:
-			n += len(v)
-		}
-	}
-	return n
 }
 
 // flush makes a batch of the rows in hand.
@@ -130,7 +104,7 @@ func (p *packer) flush() error {
 	if len(p.values) == 0 {
 		return nil
 	}
-	rows := protocol.Rows{Columns: p.columns, Values: p.values}
+	rows := rowset.Rows{Columns: p.columns, Values: p.values}
 	payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Table: p.table, Rows: rows})
 	if err != nil {
 		return fmt.Errorf("encode %d rows: %w", rows.Len(), err)
@@ -148,18 +122,18 @@ type oversized struct {
 	size    int
 }
 
-// asideBytes bounds a value that is copied into the quarantine; larger ones are left out.
+// quarantineBytes bounds a value that is copied into the quarantine; larger ones are left out.
 // The row itself is still in its table, and a row that lacks fields can't be replayed by
 // mistake.
-const asideBytes = 64 << 10
+const quarantineBytes = 64 << 10
 
-// setAside puts a row that can't be sent into the point's sync_quarantine, so that the
+// quarantineRow puts a row that can't be sent into the point's sync_quarantine, so that the
 // rows after it are not held up, and names it in the log by its first column.
-func (a *Agent) setAside(ctx context.Context, tx *store.Tx, of rule.Row, o oversized, why string) error {
+func (a *Agent) quarantineRow(ctx context.Context, tx *store.Tx, of rule.Row, o oversized, why string) error {
 	fields := make(map[string]any)
 	for i, c := range o.columns {
 		v := o.values[i]
-		if rowSize(o.values[i:i+1]) > asideBytes {
+		if rowset.Size(o.values[i:i+1]) > quarantineBytes {
 			continue
 		}
 		if b, ok := v.([]byte); ok {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -32,7 +33,7 @@ update t set u = :now where b = :b and a = :state.A`}, nil)
 	zone := time.FixedZone("", 8*3600)
 	now := time.Date(2026, 3, 1, 1, 2, 3, 450_000_999, zone)
 	since, until := p.Window(now)
-	env := &rule.Env{State: []rule.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
+	env := &rule.Env{State: []rowset.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
 	got, err := p.Upside[0].Bind([]any{"kept"}, env, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +87,8 @@ func TestCompileIsRepeatable(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	r := rule.Rows{Columns: []string{"a", "b"}, Values: []any{1, 2, 3, 4}}
-	if r.Len() != 2 || cmp.Diff([]any{3, 4}, r.Row(1)) != "" || (rule.Rows{}).Len() != 0 {
+	r := rowset.Rows{Columns: []string{"a", "b"}, Values: []any{1, 2, 3, 4}}
+	if r.Len() != 2 || cmp.Diff([]any{3, 4}, r.Row(1)) != "" || (rowset.Rows{}).Len() != 0 {
 		t.Errorf("%d rows, the second %v", r.Len(), r.Row(1))
 	}
 }
@@ -116,7 +117,7 @@ func TestTooLarge(t *testing.T) {
 func TestInit(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
-	rows := rule.Init(tab, "point-01", rule.Upload, rule.Download)
+	rows := rule.Init("phishing_log", "point-01", rule.Upload, rule.Download)
 	if len(rows) != 4 {
 		t.Fatalf("%d rows", len(rows))
 	}
@@ -155,11 +156,13 @@ func TestCheckSet(t *testing.T) {
 		{"a select of less than all", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" })}, []string{"2 SG0138 warning"}},
 		{"less than all the other way", []rule.Row{with(row(1, down, srv, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" }), row(2, down, cli, "p")}, []string{"2 SG0138 warning"}},
 		{"a select of everything", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select * from t where a > 0" })}, nil},
+		{"names that the database tells apart by case", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "T" }), with(row(4, up, cli, "p"), func(r *rule.Row) { r.Table = "T" })}, nil},
+		{"names that the database takes for one", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "t.t" })}, []string{"3 SG0132 error"}},
 		{"round and round", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.UpdateTime = true }), row(2, up, cli, "p"), row(3, down, srv, "p"), row(4, down, cli, "p")}, []string{"1 SG0133 warning"}},
 	} {
 		var got []string
 		for _, d := range rule.CheckSet(tt.rows, func(name string) *rule.Table {
-			if name == "t" {
+			if name == "t" || name == "t.t" {
 				return &rule.Table{Name: "t", Columns: []rule.Column{{Name: "a", Type: "int"}, {Name: "b", Type: "int", Nullable: true}},
 					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
 			}
@@ -255,8 +258,8 @@ func TestCodes(t *testing.T) {
 func TestOtherDatabase(t *testing.T) {
 	s := loadSuite(t)
 	facts := s.Tables["only_keys"].Table
-	facts.Name = "centre.only_keys"
-	row := rule.Row{ID: 12, Table: facts.Name, Type: rule.Upload, User: rule.Server, PointNo: "p"}
+	facts.Schema = "centre"
+	row := rule.Row{ID: 12, Table: "centre.only_keys", Type: rule.Upload, User: rule.Server, PointNo: "p"}
 	if got := compile(t, row, &facts).Downside[0].Insert.Head; got != "insert into `centre`.`only_keys` (`point_no`, `id`)\nvalues " {
 		t.Error(got)
 	}
@@ -269,7 +272,7 @@ func TestOtherDatabase(t *testing.T) {
 func TestCarriedNull(t *testing.T) {
 	for _, sql := range []string{"select a from t where update_time > :state.m", "select a from t where update_time > :state.1"} {
 		p := compile(t, rule.Row{Table: "t", Type: rule.Download, User: rule.Server, PointNo: "p", SQL: sql}, nil)
-		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rule.StateItem{{Name: "m"}}}, nil)
+		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rowset.StateItem{{Name: "m"}}}, nil)
 		if d := cmp.Diff([]any{"1970-01-01 00:00:00"}, got); d != "" || err != nil {
 			t.Error(d, err)
 		}

@@ -108,18 +108,15 @@ func (c *compiler) checkTable(s *script) {
 	if c.table == nil || s.table < 0 {
 		return
 	}
-	at := s.table
-	name, base := s.toks[at].value, baseName(c.table.Name)
-	switch {
-	case sameName(name, base):
-	case Nearest(name, []string{base}) != "":
-		c.at(s, s.toks[at].from, Warning, UnknownTable, "the statement is about "+name+", the rule about "+c.table.Name,
-			"did you mean "+c.table.Name+"?")
-		return
-	default:
+	at, name := s.table, s.toks[s.table].value
+	if !sameName(name, c.table.Name) {
+		if Nearest(name, []string{c.table.Name}) != "" {
+			c.at(s, s.toks[at].from, Warning, UnknownTable, "the statement is about "+name+", the rule about "+c.row.Table,
+				"did you mean "+c.row.Table+"?")
+		}
 		return
 	}
-	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value+"."+name, c.table.Name) || s.tuple == 0 || !s.hasList {
+	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value, c.table.Schema) || s.tuple == 0 || !s.hasList {
 		return // another database's table of that name, or no list of columns
 	}
 	var listed []string
@@ -139,9 +136,9 @@ func missingColumns(t *Table, listed []string) []string {
 	})
 }
 
-// readInsert finds the column list and the first tuple of an insert or replace; SET and
-// SELECT have neither. Consecutive rows may be joined where that cannot change the
-// outcome: one tuple, nothing that reads what an earlier row wrote, no value behind it.
+// readInsert finds the column list and the first tuple of an insert or replace; SET and SELECT have neither.
+// Consecutive rows may be joined where that cannot change the outcome: one tuple, nothing that reads what an earlier
+// row wrote, no value behind it.
 func (c *compiler) readInsert(s *script, st *Statement) {
 	if !s.inserts() || s.table < 0 {
 		return
