@@ -96,7 +96,7 @@ func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
 	opts     Options
-	claim    claim
+	lock     agentLock
 	book     *book
 	link     *link
 	outbox   *outbox
@@ -111,7 +111,7 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, progress: progress{lines: make(map[ruleName]Line)},
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, progress: progress{lines: make(map[ruleName]Line)},
 		pages: make(chan struct{}, maxPages)}
 	a.book = &book{opts: &a.opts, changed: newSignal()}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
@@ -119,13 +119,12 @@ func New(o Options) (*Agent, error) {
 	return a, nil
 }
 
-// open claims the database and reads the rules and the outbox. The claim is to be
-// released also after an error.
+// open takes the agent lock and reads the rules and the outbox. The caller releases the lock, also after an error.
 func (a *Agent) open(ctx context.Context) error {
 	if a.used.Swap(true) {
 		return errors.New("agent: Run and Once may be called once")
 	}
-	err := a.claim.take(ctx)
+	err := a.lock.take(ctx)
 	if err == nil {
 		err = a.book.reload(ctx, true)
 	}
@@ -147,7 +146,7 @@ var fetched = ruleName{"rules", "fetched"}
 // its tables or is worked on by another agent (ErrTaken). Later troubles are logged and
 // outlived, except that another agent took the database over.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.claim.release()
+	defer a.lock.release()
 	if err := a.open(ctx); ctx.Err() != nil {
 		return nil
 	} else if err != nil {
@@ -155,7 +154,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { cancel(a.claim.keep(ctx)) })
+	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the loops end with ctx only
 	a.loop(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
@@ -228,7 +227,7 @@ func (a *Agent) wanted() map[ruleName]bool {
 // end; the report says for each what moved. A server that cannot be reached ends the
 // round at once, a busy one after a few tries.
 func (a *Agent) Once(ctx context.Context) (Report, error) {
-	defer a.claim.release()
+	defer a.lock.release()
 	if err := a.open(ctx); err != nil {
 		return nil, err
 	}

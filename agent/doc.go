@@ -31,6 +31,6 @@
 // The parts: a loop does one thing again and again, such as reading a table into the
 // outbox, sending its batches, downloading a table, or looking after the rules; link owns
 // the connection and lends it to whichever loop has a request; session is one connection's
-// life; book is the rules in force; outbox is the box of the picture; claim keeps a second
-// agent off the database; Agent starts and joins them.
+// life; book is the rules in force; outbox is the box of the picture; agentLock keeps a
+// second agent off the database; Agent starts and joins them.
 package agent

@@ -44,18 +44,20 @@ func (b *outbox) open(ctx context.Context) error {
 		return err
 	}
 	epoch = epoch>>2 + 1 // not 0, which is the epoch of what the server asks, and room for greater ones
-	return inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
+	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch); err != nil {
 			return err
 		}
-		var table string
-		var batches int
-		var bytes int64
-		return each(ctx, tx, `SELECT sync_table, COUNT(*), CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox GROUP BY sync_table`,
-			nil, []any{&table, &batches, &bytes}, func() {
-				b.leftover = append(b.leftover, table)
-				b.count(batches, bytes)
-			})
+		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox
+			GROUP BY sync_table`, func(scan func(...any) error) error {
+			var table string
+			var batches int
+			var bytes int64
+			err := scan(&table, &batches, &bytes)
+			b.leftover = append(b.leftover, table)
+			b.count(batches, bytes)
+			return err
+		})
 	})
 }
 
@@ -77,7 +79,7 @@ func (b *outbox) add(ctx context.Context, tx *store.Tx, of *rule.Row, batches []
 
 // reserve takes the next n numbers, and keeps others from taking any until tx ends.
 func reserve(ctx context.Context, tx *store.Tx, n int64) (epoch, first uint64, err error) {
-	err = one(ctx, tx, `SELECT epoch, next_seq FROM sync_agent_epoch WHERE id = 1 FOR UPDATE`, nil, &epoch, &first)
+	err = tx.One(ctx, `SELECT epoch, next_seq FROM sync_agent_epoch WHERE id = 1 FOR UPDATE`, nil, &epoch, &first)
 	if err == nil {
 		_, err = tx.Exec(ctx, `UPDATE sync_agent_epoch SET next_seq = next_seq + ? WHERE id = 1`, n)
 	}
@@ -88,8 +90,8 @@ func reserve(ctx context.Context, tx *store.Tx, n int64) (epoch, first uint64, e
 func (b *outbox) next(ctx context.Context, table string, after protocol.RequestID) (*batch, error) {
 	x := &batch{table: table}
 	var epoch, seq uint64
-	err := inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		return one(ctx, tx, `SELECT o.epoch, o.seq, o.row_count, o.payload,
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		return tx.One(ctx, `SELECT o.epoch, o.seq, o.row_count, o.payload,
 			(SELECT MIN(m.seq) FROM sync_outbox m WHERE m.epoch = o.epoch) - 1
 			FROM sync_outbox o WHERE o.sync_table = ? AND (o.epoch > ? OR o.epoch = ? AND o.seq > ?)
 			ORDER BY o.epoch, o.seq LIMIT 1`, []any{table, after.Epoch(), after.Epoch(), after.Seq()},
@@ -104,7 +106,7 @@ func (b *outbox) next(ctx context.Context, table string, after protocol.RequestI
 
 // refused notes in the batch's row why the server would not take it.
 func (b *outbox) refused(ctx context.Context, x *batch, r *Refusal) error {
-	return inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
+	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE sync_outbox SET attempts = attempts + 1, last_status = ?, last_error = ? WHERE epoch = ? AND seq = ?`,
 			uint16(r.Code), r.Message, x.request.Epoch(), x.request.Seq())
 		return err
@@ -124,7 +126,7 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 	if err := binary.Read(b.opts.Rand, binary.BigEndian, &step); err != nil {
 		return err
 	}
-	err := inTx(ctx, b.opts.Store, func(tx *store.Tx) (err error) {
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		if epoch, first, err = reserve(ctx, tx, 0); err != nil {
 			return err
 		}
@@ -142,10 +144,7 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 		if err != nil {
 			return err
 		}
-		n, err := moved.RowsAffected()
-		if err == nil {
-			_, _, err = reserve(ctx, tx, n)
-		}
+		_, _, err = reserve(ctx, tx, moved)
 		return err
 	})
 	if err != nil {
@@ -165,8 +164,8 @@ func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 		return true, nil
 	}
 	waits := false
-	err := inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		return one(ctx, tx, `SELECT EXISTS (SELECT * FROM sync_outbox WHERE sync_table = ?)`, []any{plan.Row.Table}, &waits)
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		return tx.One(ctx, `SELECT EXISTS (SELECT * FROM sync_outbox WHERE sync_table = ?)`, []any{plan.Row.Table}, &waits)
 	})
 	return !waits, err
 }

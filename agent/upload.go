@@ -87,7 +87,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	if err != nil || pack.rows == 0 {
 		return page.More, err
 	}
-	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
+	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		for _, o := range pack.oversized {
 			if err := u.quarantineRow(ctx, tx, plan.Row, o, fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)); err != nil {
 				return err
@@ -201,7 +201,7 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 	if x == nil {
 		return nil
 	}
-	err := inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
+	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`, x.request.Epoch(), x.request.Seq())
 		if err != nil || x.reply != nil && (e.plan == nil || len(e.plan.UpdateState) == 0) {
 			return err
