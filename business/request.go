@@ -15,7 +15,7 @@ type Request struct {
 	Point    string
 	Message  *protocol.Message
 	Replier  Replier
-	MaxFrame int // bytes of the largest frame the client takes; 0: no limit (the seed era has none)
+	MaxFrame int // bytes of the largest frame the client takes; 0: no limit (the v1 wire has none)
 
 	answered bool
 }
@@ -43,7 +43,7 @@ func (r *Request) fail(err error) protocol.Status {
 
 // size is how many bytes an upload has, about.
 func (r *Request) size() int {
-	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the seed-era wire
+	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the v1 wire
 		return 16 * len(u.Rows.Values)
 	}
 	return len(r.Message.Payload)

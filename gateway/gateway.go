@@ -26,8 +26,8 @@ import (
 type Options struct {
 	Store     *store.Store
 	MasterKey *crypto.MasterKey
-	Listen    string         // host:port of the modern wire
-	Legacy    *LegacyOptions // nil: the seed-era wire is not served
+	Listen    string         // host:port of the v2 wire
+	Legacy    *LegacyOptions // nil: the v1 wire is not served
 
 	ServerID    string
 	MaxFrame    int           // bytes of a frame's body
@@ -185,10 +185,10 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	}), nil
 }
 
-// Addr is where the modern wire is served.
+// Addr is where the v2 wire is served.
 func (g *Gateway) Addr() netip.AddrPort { return g.reactor.Addrs()[0] }
 
-// LegacyAddr is where the seed-era wire is served; the zero AddrPort when it is not.
+// LegacyAddr is where the v1 wire is served; the zero AddrPort when it is not.
 func (g *Gateway) LegacyAddr() netip.AddrPort {
 	if all := g.reactor.Addrs(); len(all) > 1 {
 		return all[1]

@@ -26,7 +26,7 @@ const grace = time.Minute
 // the pool or to the clerk.
 type handler struct {
 	g      *Gateway
-	legacy *protocol.Legacy // nil: the modern wire
+	legacy *protocol.Legacy // nil: the v2 wire
 	name   string           // of the wire, for metrics and the log
 }
 
@@ -229,7 +229,7 @@ func (g *Gateway) evict() {
 				c.Close(fmt.Errorf("%w: key %d of %s", errRevoked, s.keyID, s.point))
 			}
 		case !g.points.legacyAllowed(s.point):
-			c.Close(fmt.Errorf("%w: %s on the seed-era wire", errRevoked, s.point))
+			c.Close(fmt.Errorf("%w: %s on the v1 wire", errRevoked, s.point))
 		}
 	})
 }

@@ -18,15 +18,15 @@ import (
 type points struct {
 	store   *store.Store
 	master  *crypto.MasterKey
-	legacy  bool // the seed-era wire is served, so that its rows matter
+	legacy  bool // the v1 wire is served, so that its rows matter
 	logger  zerolog.Logger
 	keyring *crypto.Keyring
-	allowed atomic.Pointer[map[string]bool] // points that may speak the seed-era wire; true: even after the modern one
+	allowed atomic.Pointer[map[string]bool] // points that may speak the v1 wire; true: even after the v2 wire
 
 	opened map[keyName]openedKey // of refresh's goroutine alone: what was unwrapped before
 
 	mu      sync.Mutex
-	modern  map[string]bool // spoke the modern wire since the start
+	modern  map[string]bool // spoke the v2 wire since the start
 	touched map[touched]use
 }
 
@@ -108,7 +108,7 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	return lost, nil
 }
 
-// legacyAllowed tells whether the point may speak the seed-era wire: it is enrolled, and has never spoken the modern
+// legacyAllowed tells whether the point may speak the v1 wire: it is enrolled, and has never spoken the v2
 // one, or its row allows both.
 func (p *points) legacyAllowed(point string) bool {
 	both, ok := (*p.allowed.Load())[point]

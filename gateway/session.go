@@ -28,7 +28,7 @@ type session struct {
 	g      *Gateway
 	id     reactor.ConnID
 	wire   wire
-	modern *protocol.ServerSession // nil on the seed-era wire
+	modern *protocol.ServerSession // nil on the v1 wire
 
 	point string // once established
 	keyID uint32
