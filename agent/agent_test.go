@@ -301,7 +301,7 @@ func TestCollectsOffline(t *testing.T) {
 	c.listen(address)
 	f.inOrder("things", 45)
 	f.outboxIsEmpty()
-	f.log.has(t, "offline; what is collected waits")
+	f.log.has(t, "offline; collected rows wait")
 }
 
 // TestKilled takes the database away under a running agent at many moments; each time a
@@ -644,7 +644,7 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	if rows := c.got("things", 10); len(rows) != 10 {
 		t.Errorf("%d rows came, want 5 twice", len(rows))
 	}
-	f.log.has(t, "the rule has other fields")
+	f.log.has(t, "fields have changed since")
 }
 
 func TestRulesAreFetched(t *testing.T) {
