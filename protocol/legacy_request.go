@@ -73,7 +73,7 @@ func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 }
 
 func parseLegacy(text []byte, d pyliteral.Dialect) (*pyliteral.Node, error) {
-	root, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: d, Spans: pyliteral.DictSpans, Elements: maxValues})
+	root, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: d, DictSpans: true, Elements: maxValues})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLegacyText, err)
 	}
