@@ -43,9 +43,10 @@ type Options struct {
 	RetryMin     time.Duration // the same for a rule that fails; default 1 s
 	RetryMax     time.Duration // longest; default 5 min
 
-	Log   zerolog.Logger   // default: nothing is logged
-	Clock func() time.Time // default time.Now
-	Rand  io.Reader        // default crypto/rand
+	Observer store.Observer   // of this agent and its store; default: nothing is counted
+	Log      zerolog.Logger   // default: nothing is logged
+	Clock    func() time.Time // default time.Now
+	Rand     io.Reader        // default crypto/rand
 }
 
 const maxSoftware = 64 // bytes that a HELLO has room for
@@ -73,6 +74,9 @@ func (o *Options) setDefaults() error {
 	o.ReconnectMax = cmp.Or(o.ReconnectMax, time.Minute)
 	o.RetryMin = cmp.Or(o.RetryMin, time.Second)
 	o.RetryMax = cmp.Or(o.RetryMax, 5*time.Minute)
+	if o.Observer == nil {
+		o.Observer = func(store.Event) {}
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -109,8 +113,9 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, progress: progress{lines: make(map[ruleName]Line)},
-		pages: make(chan struct{}, maxPages)}
+	o.Store.Observe(o.Observer)
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages)}
+	a.progress = progress{opts: &a.opts, lines: make(map[ruleName]Line)}
 	a.book = &book{opts: &a.opts, changed: newSignal()}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts}

@@ -94,6 +94,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.metrics = newMetrics(g)
+	o.Store.Observe(g.metrics.count)
 	ro := o.Reactor
 	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Keepalive
 	if g.reactor, err = reactor.New(ro); err != nil {
