@@ -13,12 +13,13 @@ import (
 
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
 func TestEveryErrorHasItsNumber(t *testing.T) {
-	broken := &BrokenError{Problem: rule.Diagnostic{Code: rule.BadSQL, RuleID: 7, Column: "sync_sql", Section: "upside", Line: 3, Col: 9, Message: "secret"}}
-	absent := &BrokenError{Problem: rule.Diagnostic{Code: rule.UnknownTable, RuleID: 7, Column: "sync_table", Message: "secret"}}
+	broken := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.BadSQL, RuleID: 7, Column: "sync_sql", Section: "upside", Line: 3, Col: 9, Message: "secret"}}
+	absent := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.UnknownTable, RuleID: 7, Column: "sync_table", Message: "secret"}}
 	for _, tc := range []struct {
 		err    error
 		status protocol.Status
@@ -31,8 +32,8 @@ func TestEveryErrorHasItsNumber(t *testing.T) {
 		{ErrUnsupported, protocol.StatusOpUnsupported, ""},
 		{ErrTooLarge, protocol.StatusTooLarge, ""},
 		{ErrInternal, protocol.StatusInternal, ""},
-		{ErrNoRule, protocol.StatusNoRule, ""},
-		{ErrRuleDisabled, protocol.StatusRuleDisabled, ""},
+		{ruleset.ErrNoRule, protocol.StatusNoRule, ""},
+		{ruleset.ErrDisabled, protocol.StatusRuleDisabled, ""},
 		{store.ErrNoTable, protocol.StatusUnknownTable, ""},
 		{broken, protocol.StatusRuleBroken, "rule 7 is broken: SG0102 in sync_sql[upside] 3:9; the server's log and sync_control_status say more"},
 		{absent, protocol.StatusUnknownTable, "rule 7 is broken: SG0103 in sync_table; the server's log and sync_control_status say more"},
@@ -76,15 +77,17 @@ func TestEveryErrorHasItsNumber(t *testing.T) {
 
 // The catalogue of protocol explains the numbers that rule owns: each of them, and no other in their hundred.
 func TestRuleCodesAreInTheCatalogue(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../rule/code.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../rule/diagnostic.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	codes := map[int]bool{}
 	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.ValueSpec); ok {
-			if number, err := strconv.Atoi(spec.Values[0].(*ast.BasicLit).Value); err == nil {
-				codes[number] = true
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+			if lit, ok := spec.Values[0].(*ast.BasicLit); ok && lit.Kind == token.INT {
+				if number, err := strconv.Atoi(lit.Value); err == nil {
+					codes[number] = true
+				}
 			}
 		}
 		return true

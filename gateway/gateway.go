@@ -18,6 +18,8 @@ import (
 	"syncgate/crypto"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
@@ -66,7 +68,7 @@ type Gateway struct {
 	sampledLog zerolog.Logger
 	server     *protocol.Server
 	reactor    *reactor.Reactor
-	registry   *business.Registry
+	rules      *ruleset.Set
 	handler    *business.Handler
 	pool       *business.Pool
 	points     *points
@@ -134,14 +136,14 @@ func (o *Options) setDefaults() {
 // newBackend makes what is behind the wires.
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
-	g.registry, err = business.NewRegistry(business.RegistryOptions{
-		Source: o.Store, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+	g.rules, err = ruleset.New(ruleset.Options{
+		Source: o.Store, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	g.handler, err = business.NewHandler(business.HandlerOptions{
-		Store: o.Store, Registry: g.registry, MaxUploadRows: o.MaxUploadRows, MaxDownloadRows: o.MaxDownloadRows,
+		Store: o.Store, Rules: g.rules, MaxUploadRows: o.MaxUploadRows, MaxDownloadRows: o.MaxDownloadRows,
 		Location: o.Location, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
@@ -157,7 +159,7 @@ func (g *Gateway) newBackend() (err error) {
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := protocol.ServerOptions{
-		Keys: g.points.keyring.Lookup, RulesVersion: g.registry.Version, Clock: o.Clock, Rand: o.Rand, ServerID: o.ServerID,
+		Keys: g.points.keyring.Lookup, RulesVersion: g.rules.Version, Clock: o.Clock, Rand: o.Rand, ServerID: o.ServerID,
 		MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive,
 		Handshakes: o.Handshakes,
 	}
@@ -208,9 +210,9 @@ type Stats struct {
 
 // Stats is the load at this moment.
 func (g *Gateway) Stats() Stats {
-	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), RulesVersion: g.registry.Version(), Rules: map[string]int{}}
+	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), RulesVersion: g.rules.Version(), Rules: map[string]int{}}
 	for _, state := range store.RuleStates() {
-		s.Rules[string(state)] = g.registry.Count(state)
+		s.Rules[string(state)] = g.rules.Count(state)
 	}
 	return s
 }
@@ -232,7 +234,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
 	cleared.Go(g.replies.run)
-	others.Go(func() { _ = g.registry.Run(base) }) // nil
+	others.Go(func() { g.rules.Run(base) })
 	others.Go(func() { g.pollKeys(base) })
 	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
@@ -268,9 +270,9 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
-	err := g.registry.Refresh(ctx)
+	err := g.rules.Refresh(ctx)
 	select {
-	case <-g.registry.Ready():
+	case <-g.rules.Ready():
 		return nil // what could not be recorded, on a database that is read-only now, is recorded later
 	default:
 		return fmt.Errorf("gateway: read the rules: %w", err)

@@ -213,7 +213,7 @@ func (h *handler) drain(c *reactor.Conn) {
 }
 
 // broadcast tells every subscriber of the rules that came into force.
-func (g *Gateway) broadcast(uint64) {
+func (g *Gateway) broadcast() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		if s := c.Data.(*session); s.subscribed {
 			id := s.subscription

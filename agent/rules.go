@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"syncgate/internal/rowset"
+	"syncgate/protocol"
+	"syncgate/rule"
+	"syncgate/ruleset"
+	"syncgate/store"
+)
+
+// rules are those in force at the point. The point's own rows of sync_control count first, then the rows that the
+// centre gave. A row that is switched off counts, too: it keeps the rules after it from running.
+type rules struct {
+	point          string
+	local, fetched *ruleset.Set
+	changed        signal // raised when other rules are in force
+}
+
+func newRules(o *Options) (*rules, error) {
+	r := &rules{point: o.Point, changed: newSignal()}
+	set := ruleset.Options{Source: o.Store, Sink: o.Store, Side: rule.Client, Poll: o.RulesEvery,
+		Changed: r.changed.raise, Clock: o.Clock, Logger: o.Log}
+	var err error
+	if r.local, err = ruleset.New(set); err != nil {
+		return nil, err
+	}
+	// The state of a rule is kept in the database where the rule is edited.
+	set.Source, set.Sink = fetchedRules{o.Store}, nil
+	set.Logger = o.Log.With().Bool("fetched", true).Logger()
+	r.fetched, err = ruleset.New(set)
+	return r, err
+}
+
+// refresh reads what was edited.
+func (r *rules) refresh(ctx context.Context) error {
+	return errors.Join(r.local.Refresh(ctx), r.fetched.Refresh(ctx))
+}
+
+// ruleName identifies a rule at a point.
+type ruleName struct{ direction, table string }
+
+func (n ruleName) key() string { return n.direction + ":" + n.table }
+
+// enabled lists the rules that are switched on.
+func (r *rules) enabled() map[ruleName]*ruleset.Rule {
+	all := make(map[ruleName]*ruleset.Rule)
+	for _, set := range []*ruleset.Set{r.fetched, r.local} {
+		for _, x := range set.ForPoint(r.point) {
+			all[ruleName{x.Row.Type, x.Row.Table}] = x
+		}
+	}
+	maps.DeleteFunc(all, func(_ ruleName, x *ruleset.Rule) bool { return x.State == store.RuleDisabled })
+	return all
+}
+
+// find is the rule that counts; nil when there is none.
+func (r *rules) find(n ruleName) *ruleset.Rule {
+	if x := r.local.Lookup(n.table, n.direction, r.point); x != nil {
+		return x
+	}
+	return r.fetched.Lookup(n.table, n.direction, r.point)
+}
+
+// plan is the plan in force for a rule. Without an error it is nil when the rule is switched off or gone.
+func (r *rules) plan(n ruleName) (*rule.Plan, error) {
+	x := r.find(n)
+	if x == nil || x.State == store.RuleDisabled {
+		return nil, nil
+	}
+	return x.Plan, x.Err()
+}
+
+// count counts a run of a rule in the view sync_control_status.
+func (r *rules) count(n ruleName, rows int, failure error) {
+	if x := r.local.Lookup(n.table, n.direction, r.point); x != nil {
+		r.local.RecordRun(x.Row.ID, uint64(rows), failure)
+	}
+}
+
+// fetchedRules are the rules that the centre gave, as the source of a ruleset.Set.
+type fetchedRules struct{ *store.Store }
+
+// RulesVersion implements ruleset.Source.
+func (f fetchedRules) RulesVersion(ctx context.Context) (uint64, error) {
+	stored, err := loadState(ctx, f.Store, fetched)
+	if err != nil || len(stored) == 0 {
+		return 0, err
+	}
+	version, _ := stored[0].Value.(int64)
+	return uint64(version), nil
+}
+
+// Rules implements ruleset.Source.
+func (f fetchedRules) Rules(ctx context.Context) ([]rule.Row, error) {
+	return loadFetched(ctx, f.Store)
+}
+
+// ruleColumns are the columns that sync_agent_rule has of sync_control. Only these are
+// taken from a RULES reply: no name of a column ever comes from the wire into SQL.
+var ruleColumns = []string{
+	"id", "sync_table", "sync_type", "sync_user", "sync_point_no", "sync_field", "sync_range", "sync_range_value",
+	"sync_operation_type", "sync_sql", "sync_patch_field", "sync_patch_field_value",
+	"sync_is_carry_state", "sync_is_use_state_carry_data", "sync_is_update_state", "sync_is_update_time",
+	"enabled", "note", "updated_at", "updated_by",
+}
+
+// loadFetched reads what the centre last gave to this point.
+func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err error) {
+	query := `SELECT COALESCE(` + strings.Join(ruleColumns, `, ''), COALESCE(`) + `, '') FROM sync_agent_rule ORDER BY id`
+	var r rule.Row
+	into := []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Field, &r.Range, &r.RangeValue,
+		&r.OperationType, &r.SQL, &r.PatchField, &r.PatchFieldValue,
+		&r.CarryState, &r.UseCarriedState, &r.UpdateState, &r.UpdateTime,
+		&r.Enabled, &r.Note, &r.UpdatedAt, &r.UpdatedBy}
+	err = db.InTx(ctx, func(tx *store.Tx) error {
+		return tx.Each(ctx, query, func(scan func(...any) error) error {
+			err := scan(into...)
+			list = append(list, r)
+			return err
+		})
+	})
+	return list, err
+}
+
+// refresh is the turn of the loop that follows the centre's rules: it fetches them if
+// their version is not that of the stored ones.
+func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
+	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)
+	if err != nil {
+		return 0, err
+	}
+	stored, err := loadState(ctx, a.opts.Store, fetched)
+	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
+		return a.opts.FullInterval, err
+	}
+	reply, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpRules}, (*protocol.Message).RulesReply)
+	if err == nil {
+		err = a.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
+	}
+	if err != nil {
+		return 0, fmt.Errorf("fetch the rules: %w", err)
+	}
+	a.opts.Log.Info().Uint64("version", reply.Version).Int("rules", len(reply.Rules)).Msg("rules fetched")
+	err = a.rules.fetched.Refresh(ctx)
+	a.rules.changed.raise() // what the centre has refused it may take now
+	return a.opts.FullInterval, err
+}
+
+// saveFetched replaces the fetched rules and their version within tx. A column that the
+// centre does not send has its default.
+func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM sync_agent_rule`); err != nil {
+		return err
+	}
+	for _, row := range reply.Rules {
+		var columns []string
+		var values []any
+		for _, item := range row {
+			if item.Value != nil && slices.Contains(ruleColumns, item.Name) {
+				columns, values = append(columns, item.Name), append(values, item.Value)
+			}
+		}
+		places := strings.TrimSuffix(strings.Repeat("?, ", len(values)), ", ")
+		_, err := tx.Exec(ctx, `INSERT INTO sync_agent_rule (`+strings.Join(columns, ", ")+`) VALUES (`+places+`)`, values...)
+		if err != nil {
+			return err
+		}
+	}
+	return saveState(ctx, tx, fetched, []rowset.StateItem{{Name: "version", Value: int64(reply.Version)}})
+}
