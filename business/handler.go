@@ -215,7 +215,9 @@ func (h *Handler) rules(r *Request) error {
 	}
 	reply := &protocol.RulesReply{Version: version, Rules: make([]protocol.RuleRow, len(rows))}
 	for i := range rows {
-		reply.Rules[i] = ruleRow(&rows[i])
+		for name, value := range rule.ControlColumns().Items(&rows[i]) {
+			reply.Rules[i] = append(reply.Rules[i], protocol.StateItem{Name: name, Value: value})
+		}
 	}
 	r.reply(reply)
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"syncgate/migrations"
+	"syncgate/rule"
 )
 
 // Options of Open. Only DSN is required.
@@ -62,7 +63,8 @@ func (o *Options) setDefaults() {
 type Store struct {
 	o         Options
 	db        *sql.DB
-	maxPacket int // the server's max_allowed_packet, bytes
+	columns   columns // of sync_control
+	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
 }
 
@@ -78,7 +80,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if !regexp.MustCompile(`^[+-]\d\d:\d\d$`).MatchString(o.TimeZone) {
 		return nil, fmt.Errorf("store: time zone %q is not an offset such as +00:00", o.TimeZone)
 	}
-	s := &Store{o: o}
+	s := &Store{o: o, columns: columns(rule.ControlColumns())}
 	link, err := newConnector(cfg, o.TimeZone)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
