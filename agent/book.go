@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -51,7 +52,7 @@ var errBrokenRule = errors.New("the point's rule does not compile")
 // they are compiled again now and then, and sooner while one of them is broken.
 const rereadEvery = time.Minute
 
-// reload is the turn of the lane that looks at the local rules and their tables.
+// reload is the turn of the loop that looks at the local rules and their tables.
 func (a *Agent) reload(ctx context.Context) (time.Duration, error) {
 	return a.opts.RulesEvery, a.book.reload(ctx, false)
 }
@@ -124,8 +125,13 @@ func (b *book) compile(ctx context.Context, name ruleName, row rule.Row) (entry,
 		return entry{}, err
 	}
 	old := b.find(name)
-	plan, diagnostics := rule.Compile(row, facts)
-	if plan != nil {
+	plan, diagnostics := rule.Draft(row, facts)
+	refused, err := b.opts.Store.CheckPlan(ctx, plan, facts)
+	if err != nil {
+		return entry{}, err
+	}
+	diagnostics = append(diagnostics, refused...)
+	if worst, _ := rule.Worst(diagnostics); worst != rule.Error {
 		// The same row and facts give the same plan; keeping the old one shows that nothing changed.
 		if reflect.DeepEqual(old.plan, plan) {
 			plan = old.plan
@@ -165,7 +171,7 @@ func (b *book) names() (names []ruleName) {
 	return names
 }
 
-// refresh is the turn of the lane that follows the centre's rules: it fetches them if
+// refresh is the turn of the loop that follows the centre's rules: it fetches them if
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)
@@ -178,7 +184,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	}
 	reply, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpRules}, (*protocol.Message).RulesReply)
 	if err == nil {
-		err = inTx(ctx, a.opts.Store, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
+		err = a.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
 	}
 	if err != nil {
 		return 0, fmt.Errorf("fetch the rules: %w", err)
@@ -191,15 +197,8 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 
 // saveFetched replaces the fetched rules and their version within tx.
 func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) error {
-	rows := make([]map[string]any, len(reply.Rules))
-	for i, row := range reply.Rules {
-		rows[i] = make(map[string]any, len(row))
-		for _, item := range row {
-			rows[i][item.Name] = item.Value
-		}
-	}
-	if err := tx.SaveFetchedRules(ctx, rows); err != nil {
+	if err := tx.SaveFetchedRules(ctx, reply.Rules); err != nil {
 		return err
 	}
-	return saveState(ctx, tx, fetched, []protocol.StateItem{{Name: "version", Value: int64(reply.Version)}})
+	return saveState(ctx, tx, fetched, []rowset.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }

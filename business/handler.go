@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/store"
 )
 
 // HandlerOptions make a Handler. A zero field takes the default named beside it.
@@ -19,12 +19,20 @@ type HandlerOptions struct {
 	Store    Store     // required
 	Registry *Registry // required
 
-	MaxUploadRows   int            // rows of one upload; 200,000
-	MaxDownloadRows int            // rows of one page of a download; 50,000
+	MaxUploadRows   int            // rows of one upload
+	MaxDownloadRows int            // rows of one page of a download
 	Location        *time.Location // of the database sessions' time_zone; UTC
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
+}
+
+// Limits are the options' defaults and bounds.
+func (o *HandlerOptions) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Count("MaxUploadRows", &o.MaxUploadRows, 200_000, 1, 1<<31-1),
+		limit.Count("MaxDownloadRows", &o.MaxDownloadRows, 50_000, 1, 1<<31-1),
+	}
 }
 
 // Handler does what requests ask for. It is the Runner of a Pool.
@@ -37,11 +45,8 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	if o.Store == nil || o.Registry == nil {
 		return nil, errors.New("business: a handler needs a Store and a Registry")
 	}
-	if o.MaxUploadRows <= 0 {
-		o.MaxUploadRows = 200_000
-	}
-	if o.MaxDownloadRows <= 0 {
-		o.MaxDownloadRows = 50_000
+	if err := limit.Fill("business: handler", o.Limits()); err != nil {
+		return nil, err
 	}
 	if o.Location == nil {
 		o.Location = time.UTC
@@ -76,37 +81,34 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 }
 
 // Uploads runs a batch of uploads and answers each.
-func (h *Handler) Uploads(ctx context.Context, batch []*Request) []protocol.Status {
-	statuses := make([]protocol.Status, len(batch))
-	entries := make([]*Entry, len(batch))
-	uploads := make([]*Upload, 0, len(batch))
-	at := make([]int, 0, len(batch))
-	for i, r := range batch {
+func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
+	var asked []*Request
+	var rules []*Entry
+	var uploads []*store.Upload
+	for _, r := range batch {
 		u, e, err := h.upload(r)
-		if entries[i] = e; err != nil {
-			statuses[i] = h.refuse(r, e, err)
+		if err != nil {
+			h.refuse(r, e, err)
 			continue
 		}
-		uploads, at = append(uploads, u), append(at, i)
+		asked, rules, uploads = append(asked, r), append(rules, e), append(uploads, u)
 	}
 	if len(uploads) == 0 {
-		return statuses
+		return
 	}
-	for k, o := range h.o.Store.Apply(ctx, uploads) {
-		r, e := batch[at[k]], entries[at[k]]
+	for i, o := range h.o.Store.Apply(ctx, uploads) {
 		if o.Err != nil {
-			statuses[at[k]] = h.refuse(r, e, o.Err)
+			h.refuse(asked[i], rules[i], o.Err)
 			continue
 		}
 		if !o.Duplicate {
-			h.o.Registry.ran(e.Row.ID, o.Applied, nil)
+			h.o.Registry.ran(rules[i].Row.ID, o.Applied, nil)
 		}
-		r.reply(o.reply())
+		asked[i].Answer(uploadReply(&o))
 	}
-	return statuses
 }
 
-func (o *Outcome) reply() *protocol.UploadReply {
+func uploadReply(o *store.Outcome) *protocol.UploadReply {
 	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate}
 	for _, q := range o.Quarantined {
 		reply.Quarantined = append(reply.Quarantined, protocol.QuarantinedRow{
@@ -116,61 +118,37 @@ func (o *Outcome) reply() *protocol.UploadReply {
 	return reply
 }
 
-// upload is what the store is asked to do for r.
-func (h *Handler) upload(r *Request) (*Upload, *Entry, error) {
+// upload is what the store is asked to do for r. An error means that r cannot be read. A refusal goes to the store
+// with the upload, because the request may have been applied before the rule was edited.
+func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 	req, err := r.Message.UploadRequest()
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := h.o.Registry.Find(req.Table, rule.Upload, r.Point)
-	if err != nil {
-		return nil, nil, fmt.Errorf("table %q: %w", req.Table, err)
-	}
-	if req.Rows.Len() > h.o.MaxUploadRows {
-		return nil, e, fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
-	}
 	hash, err := req.Digest()
 	if err != nil {
-		return nil, e, err
-	}
-	rows, err := fit(req.Rows, e.Plan.Fields)
-	if err != nil {
-		return nil, e, err
+		return nil, nil, err
 	}
 	id := r.Message.RequestID
-	return &Upload{
-		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed,
-		Plan: e.Plan, Rows: rows, Env: h.env(r.Point, e.Plan),
-	}, e, nil
+	u := &store.Upload{
+		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
+	}
+	e, err := h.o.Registry.Find(req.Table, rule.Upload, r.Point)
+	switch {
+	case err != nil:
+		u.Refused = fmt.Errorf("table %q: %w", req.Table, err)
+	case req.Rows.Len() > h.o.MaxUploadRows:
+		u.Refused = fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
+	default:
+		u.Plan, u.Env = e.Plan, h.env(r.Point, e.Plan)
+	}
+	return u, e, nil
 }
 
 func (h *Handler) env(point string, p *rule.Plan) rule.Env {
 	now := h.o.Clock().In(h.o.Location)
 	since, until := p.Window(now)
 	return rule.Env{Since: since, Until: until, Now: now, Point: point}
-}
-
-// fit says that a request's rows have the rule's fields, by name and in any order; rows without names have the rule's
-// order.
-func fit(rows protocol.Rows, fields []string) (rule.Rows, error) {
-	if !slices.ContainsFunc(rows.Columns, func(c string) bool { return c != "" }) {
-		if len(rows.Values) > 0 && len(rows.Columns) != len(fields) {
-			return rule.Rows{}, &MismatchError{Reason: fmt.Sprintf("it has %d values a row, the rule has %d fields", len(rows.Columns), len(fields))}
-		}
-		return rule.Rows{Values: rows.Values}, nil
-	}
-	missing := slices.Clone(fields)
-	for _, c := range rows.Columns {
-		at := slices.IndexFunc(missing, func(f string) bool { return strings.EqualFold(c, f) })
-		if at < 0 {
-			return rule.Rows{}, &MismatchError{Column: c, Reason: "is not a field of the rule, or comes twice"}
-		}
-		missing = slices.Delete(missing, at, at+1)
-	}
-	if len(missing) > 0 {
-		return rule.Rows{}, &MismatchError{Column: missing[0], Reason: "is a field of the rule and not in the request"}
-	}
-	return rule.Rows(rows), nil
 }
 
 // download streams a rule's rows to the client.
@@ -184,12 +162,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
 	env := h.env(r.Point, e.Plan)
+	env.State = req.State
 	env.Limit = h.o.MaxDownloadRows
 	if req.MaxRows > 0 {
 		env.Limit = min(env.Limit, int(req.MaxRows))
-	}
-	for _, s := range req.State {
-		env.State = append(env.State, rule.StateItem(s))
 	}
 	most := -1 // what is not paged has no state to go on from, so it comes whole
 	if e.Plan.Paged() {
@@ -213,20 +189,19 @@ func (h *Handler) rules(r *Request) error {
 	if err != nil {
 		return err
 	}
+	columns := rule.ControlColumns()
 	reply := &protocol.RulesReply{Version: version, Rules: make([]protocol.RuleRow, len(rows))}
 	for i := range rows {
-		for name, value := range rule.ControlColumns().Items(&rows[i]) {
-			reply.Rules[i] = append(reply.Rules[i], protocol.StateItem{Name: name, Value: value})
-		}
+		reply.Rules[i] = columns.Items(&rows[i])
 	}
-	r.reply(reply)
+	r.Answer(reply)
 	return nil
 }
 
 // refuse answers r with err's number and writes the log's one line about it. Failures that pass by themselves and meet
 // every request at once are for the debug level: whoever owns the cause has said so once.
-func (h *Handler) refuse(r *Request, e *Entry, err error) protocol.Status {
-	s := r.fail(err)
+func (h *Handler) refuse(r *Request, e *Entry, err error) {
+	s := r.Refuse(err)
 	log := h.o.Logger.Warn()
 	switch s {
 	case protocol.StatusDBUnavailable, protocol.StatusDBReadOnly, protocol.StatusGoingAway:
@@ -242,5 +217,4 @@ func (h *Handler) refuse(r *Request, e *Entry, err error) protocol.Status {
 	}
 	log.Err(err).Stringer("status", s).Str("point", r.Point).Stringer("op", r.Message.Op).
 		Stringer("request", r.Message.RequestID).Msg("request refused")
-	return s
 }

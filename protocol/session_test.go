@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 )
 
 var testEpoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -85,7 +86,7 @@ func (p *pair) confirm(t testing.TB) Event {
 // up sends m to the server and gives the last event.
 func (p *pair) up(t testing.TB, m *Message) Event {
 	t.Helper()
-	out, err := p.client.Seal(m)
+	out, err := p.client.Seal(nil, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,11 +129,11 @@ func TestSession(t *testing.T) {
 		t.Fatalf("after hello: %+v, max frame %d", e, p.session.MaxFrame())
 	}
 	w := p.client.Welcome()
-	want := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch.UnixMilli(), "syncgate", 42}
+	want := Welcome{Version, DefaultMaxFrame, 16, time.Minute, testEpoch.UnixMilli(), "syncgate", 42}
 	if w != want {
 		t.Fatalf("welcome %+v, want %+v", w, want)
 	}
-	up := &UploadRequest{Confirmed: 3, Table: "t", Rows: Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
+	up := &UploadRequest{Confirmed: 3, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
 	e = p.up(t, &Message{Op: OpUpload, RequestID: MakeRequestID(9, 4), Body: up})
 	if p.session.Point() != "point-01" || p.session.KeyID() != 7 || p.session.MaxFrame() != DefaultMaxFrame ||
 		p.session.Software() != "syncgate-agent" {
@@ -147,7 +148,7 @@ func TestSession(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	var enc RowEncoder
-	if err := enc.Begin(0, []Column{{Name: "a", Type: "INT"}}); err != nil {
+	if err := enc.Begin(0, []rowset.Column{{Name: "a", Type: "INT"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := enc.Append([]any{int64(5)}); err != nil {

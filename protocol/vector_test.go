@@ -208,7 +208,7 @@ func (v *vector) replay(t *testing.T) {
 		var m *Message
 		if step.From == "client" {
 			if step.Message != nil {
-				made, err := p.client.Seal(step.Message.message(t))
+				made, err := p.client.Seal(nil, step.Message.message(t))
 				if err != nil || !bytes.Equal(made, frame) {
 					t.Fatalf("step %d: the client makes %x, %v", i, made, err)
 				}
@@ -338,7 +338,7 @@ func (v *vector) checkTranscript(t *testing.T) {
 	if !bytes.Equal(a, b) {
 		t.Errorf("the handshake worked out again is %s", a)
 	}
-	head := appendName64(nil, v.Client.Point, v.Client.ID)
+	head := appendName(nil, v.Client.Point, v.Client.ID)
 	if want := append(head, unhex(t, steps[3].Sent+steps[4].Sent)...); !bytes.Equal(body(0), want) {
 		t.Errorf("HELLO should be %x", want)
 	}

@@ -10,21 +10,20 @@ const (
 	keptBuffers    = 4 << 20
 )
 
-// chunk is a stretch of bytes a connection holds: the start of a frame whose rest has not come, or bytes the peer has
-// not yet taken. Idle connections hold none.
+// chunk holds bytes of a connection: the start of an incomplete frame, or output that the kernel has not taken. Idle
+// connections have none.
 type chunk struct {
 	next *chunk
 	data []byte // the bytes that wait
 	room []byte // the whole buffer, when it is the pool's; nil when data is the sender's own
-	size int    // memory it stands for
+	size int    // bytes of memory that it occupies
 }
 
-// pool lends buffers to the connections of one loop, without locks. The last one returned is lent next, since it is
-// the one in the cache: in the usual turn a single buffer serves every connection.
+// pool lends buffers to the connections of one loop, without locks. The last one returned is lent next, since it is in
+// the processor's cache: in the usual turn a single buffer serves every connection.
 type pool struct {
 	free [bufferClasses]*chunk
-	bare *chunk // chunks without a buffer
-	kept int    // bytes in free
+	kept int // bytes in free
 }
 
 func bufferClass(n int) int {
@@ -33,39 +32,27 @@ func bufferClass(n int) int {
 
 // get lends an empty chunk with room for n bytes.
 func (p *pool) get(n int) *chunk {
-	class := bufferClass(n)
-	if class >= bufferClasses {
-		return &chunk{room: make([]byte, n), size: n}
+	if class := bufferClass(n); class < bufferClasses {
+		if b := p.free[class]; b != nil {
+			p.free[class], b.next = b.next, nil
+			p.kept -= len(b.room)
+			return b
+		}
+		n = smallestBuffer << class
 	}
-	if b := p.free[class]; b != nil {
-		p.free[class], b.next = b.next, nil
-		p.kept -= len(b.room)
-		return b
-	}
-	n = smallestBuffer << class
 	return &chunk{room: make([]byte, n), size: n}
 }
 
-// wrap makes a chunk of bytes that somebody else allocated.
-func (p *pool) wrap(data []byte) *chunk {
-	b := p.bare
-	if b == nil {
-		b = &chunk{}
-	}
-	p.bare, b.next = b.next, nil
-	b.data, b.size = data, cap(data)
-	return b
-}
-
-// put takes a chunk back. What is large, or more than is worth keeping, is left to the garbage collector.
+// put takes a chunk back; nil is none. A buffer over keptBuffer, or over keptBuffers in all, is left to the garbage
+// collector, and so are bytes of Send's caller.
 func (p *pool) put(b *chunk) {
+	if b == nil {
+		return
+	}
 	b.data = nil
-	switch {
-	case b.room == nil:
-		b.next, p.bare = p.bare, b
-	case len(b.room) <= keptBuffer && p.kept+len(b.room) <= keptBuffers:
-		class := bufferClass(len(b.room))
+	if n := len(b.room); n > 0 && n <= keptBuffer && p.kept+n <= keptBuffers {
+		class := bufferClass(n)
 		b.next, p.free[class] = p.free[class], b
-		p.kept += len(b.room)
+		p.kept += n
 	}
 }

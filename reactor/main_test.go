@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long a test waits for what must come; it is never waited for in vain by a test that passes.
-const patience = 20 * time.Second
+// testTimeout is how long a test waits for an event that must come. No passing test waits that long.
+const testTimeout = 20 * time.Second
 
 var errTooLong = errors.New("length over the limit")
 
@@ -51,7 +51,7 @@ func frame(body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
-// hooks is a Handler made of functions; what is nil does the least. Frame echoes unless told otherwise.
+// hooks is a Handler made of functions; what is nil does the least. Without frame it echoes.
 type hooks struct {
 	open  func(*Conn) error
 	frame func(*Conn, []byte) error
@@ -183,7 +183,8 @@ func serve(t testing.TB, h Handler, change func(*Options)) *server {
 		}
 		for _, l := range r.loops {
 			if len(l.table.free) != max(len(l.table.conns)-1, 0) || l.conns != 0 || l.assigned.Load() != 0 {
-				t.Errorf("loop %d: %d slots, %d free, %d connections, %d assigned", l.index, len(l.table.conns), len(l.table.free), l.conns, l.assigned.Load())
+				t.Errorf("loop %d: %d slots, %d free, %d connections, %d assigned",
+					l.index, len(l.table.conns), len(l.table.free), l.conns, l.assigned.Load())
 			}
 			for _, b := range l.wheel.filled {
 				if b != 0 {
@@ -206,7 +207,7 @@ func (s *server) stop(t testing.TB) {
 			t.Errorf("Run: %v", err)
 		}
 		s.ended <- nil
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("Run does not end")
 	}
 }
@@ -217,7 +218,7 @@ func (s *server) dial(t testing.TB) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(2 * patience))
+	c.SetDeadline(time.Now().Add(2 * testTimeout))
 	t.Cleanup(func() { c.Close() })
 	return c.(*net.TCPConn)
 }
@@ -233,7 +234,7 @@ func descriptors(t testing.TB) int {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testTimeout); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -245,7 +246,7 @@ func receive[T any](t testing.TB, what string, from <-chan T) T {
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatalf("never: %s", what)
 		panic("unreachable")
 	}

@@ -1,6 +1,6 @@
 package rule
 
-import "iter"
+import "syncgate/internal/rowset"
 
 // ControlColumn is one column of sync_control.
 type ControlColumn struct {
@@ -87,12 +87,10 @@ func (c *ControlColumn) Value(r *Row) any {
 }
 
 // Items is a row as it travels: each column by name with its Value.
-func (cs Columns) Items(r *Row) iter.Seq2[string, any] {
-	return func(yield func(string, any) bool) {
-		for i := range cs {
-			if !yield(cs[i].Name, cs[i].Value(r)) {
-				return
-			}
-		}
+func (cs Columns) Items(r *Row) []rowset.StateItem {
+	items := make([]rowset.StateItem, len(cs))
+	for i := range cs {
+		items[i] = rowset.StateItem{Name: cs[i].Name, Value: cs[i].Value(r)}
 	}
+	return items
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// DefaultLag is how far a generated upside stays behind the database's clock, so
-// that a transaction that is still open is not overtaken by the watermark.
+// DefaultLag is how far a generated upside stays behind the database's clock, so that a transaction that is still open
+// is not overtaken by the watermark.
 const DefaultLag = 2 * time.Second
 
 // generate writes the statements of an empty sync_sql from the table's facts.
@@ -55,9 +55,8 @@ func (c *compiler) statementOf(verb Op, sql string) Statement {
 	return st
 }
 
-// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and
-// b > ?), which both MariaDB and MySQL turn into index ranges; a row value
-// (a, b) > (?, ?) they do not.
+// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and b > ?), which both MariaDB and MySQL
+// turn into index ranges; a row value (a, b) > (?, ?) they do not.
 func (c *compiler) generateUpside(key []string) {
 	names, bound := key, ""
 	if mark := c.watermark(); mark != nil {
@@ -89,7 +88,7 @@ func (c *compiler) generateUpside(key []string) {
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
 		c.plan.Cursor = append(c.plan.Cursor, col.Name)
 	}
-	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + quoteTable(c.row.Table)
+	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + c.table.Quoted()
 	tail := "\norder by " + strings.Join(order, ", ") + "\nlimit :limit"
 	where, first := "\nwhere ("+keyset(cursor)+")", ""
 	if bound != "" {
@@ -100,8 +99,7 @@ func (c *compiler) generateUpside(key []string) {
 	c.plan.Upside = []Statement{page}
 }
 
-// watermark is the update_time column the pages can advance by, or nil with the
-// reason reported.
+// watermark is the update_time column the pages can advance by, or nil with the reason reported.
 func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
@@ -124,9 +122,9 @@ func (c *compiler) watermark() *Column {
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
 
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an
-// instant and compares to the session's now; a DATETIME is what the writers' clock
-// showed, so it is the time in the server's own zone, whatever the session's is.
+// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
+// now; a DATETIME is what the writers' clock showed, so it is the time in the server's own zone, whatever the session's
+// is.
 func clock(col *Column) string {
 	if col.Type == "datetime" {
 		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
@@ -147,9 +145,8 @@ func keyset(cursor []*Column) string {
 	return expr + " > " + mark + " or (" + expr + " = " + mark + " and " + rest + ")"
 }
 
-// keyExpr is the column as it is ordered and compared. Text uses the column's own
-// collation in both places. ENUM and SET sort by number but compare to text, so
-// both places use their text.
+// keyExpr is the column as it is ordered and compared. Text uses the column's own collation in both places. ENUM and
+// SET sort by number but compare to text, so both places use their text.
 func keyExpr(col *Column) string {
 	if col.Type == "enum" || col.Type == "set" {
 		return "concat(" + quote(col.Name) + ")"
@@ -157,8 +154,8 @@ func keyExpr(col *Column) string {
 	return quote(col.Name)
 }
 
-// keyMark is the state a key is compared to. A DECIMAL travels as text, and
-// compared to text it would be compared as a float.
+// keyMark is the state a key is compared to. A DECIMAL travels as text, and compared to text it would be compared as a
+// float.
 func keyMark(col *Column) string {
 	mark := (&Arg{Source: State, Name: col.Name}).named()
 	if col.Type == "decimal" {
@@ -183,7 +180,7 @@ func (c *compiler) generateDownside(key []string) {
 	if len(sets) == 0 {
 		sets = []string{quote(key[0]) + " = " + quote(key[0])}
 	}
-	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+quoteTable(c.row.Table)+" ("+quoteAll(c.plan.Fields)+
+	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+c.table.Quoted()+" ("+quoteAll(c.plan.Fields)+
 		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
 		c.column(Warning, UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
@@ -204,11 +201,10 @@ func quoteAll(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// quoteTable quotes the parts of table or database.table.
-func quoteTable(name string) string {
-	db, table, ok := strings.Cut(name, ".")
-	if !ok {
-		return quote(name)
+// Quoted is the table's name as SQL.
+func (t *Table) Quoted() string {
+	if t.Schema == "" {
+		return quote(t.Name)
 	}
-	return quote(db) + "." + quote(table)
+	return quote(t.Schema) + "." + quote(t.Name)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -32,7 +33,7 @@ update t set u = :now where b = :b and a = :state.A`}, nil)
 	zone := time.FixedZone("", 8*3600)
 	now := time.Date(2026, 3, 1, 1, 2, 3, 450_000_999, zone)
 	since, until := p.Window(now)
-	env := &rule.Env{State: []rule.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
+	env := &rule.Env{State: []rowset.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
 	got, err := p.Upside[0].Bind([]any{"kept"}, env, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +87,8 @@ func TestCompileIsRepeatable(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	r := rule.Rows{Columns: []string{"a", "b"}, Values: []any{1, 2, 3, 4}}
-	if r.Len() != 2 || cmp.Diff([]any{3, 4}, r.Row(1)) != "" || (rule.Rows{}).Len() != 0 {
+	r := rowset.Rows{Columns: []string{"a", "b"}, Values: []any{1, 2, 3, 4}}
+	if r.Len() != 2 || cmp.Diff([]any{3, 4}, r.Row(1)) != "" || (rowset.Rows{}).Len() != 0 {
 		t.Errorf("%d rows, the second %v", r.Len(), r.Row(1))
 	}
 }
@@ -116,7 +117,7 @@ func TestTooLarge(t *testing.T) {
 func TestInit(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
-	rows := rule.Init(tab, "point-01", rule.Upload, rule.Download)
+	rows := rule.Init("phishing_log", "point-01", rule.Upload, rule.Download)
 	if len(rows) != 4 {
 		t.Fatalf("%d rows", len(rows))
 	}
@@ -155,11 +156,13 @@ func TestCheckSet(t *testing.T) {
 		{"a select of less than all", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" })}, []string{"2 SG0138 warning"}},
 		{"less than all the other way", []rule.Row{with(row(1, down, srv, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" }), row(2, down, cli, "p")}, []string{"2 SG0138 warning"}},
 		{"a select of everything", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select * from t where a > 0" })}, nil},
+		{"names that the database tells apart by case", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "T" }), with(row(4, up, cli, "p"), func(r *rule.Row) { r.Table = "T" })}, nil},
+		{"names that the database takes for one", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "t.t" })}, []string{"3 SG0132 error"}},
 		{"round and round", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.UpdateTime = true }), row(2, up, cli, "p"), row(3, down, srv, "p"), row(4, down, cli, "p")}, []string{"1 SG0133 warning"}},
 	} {
 		var got []string
 		for _, d := range rule.CheckSet(tt.rows, func(name string) *rule.Table {
-			if name == "t" {
+			if name == "t" || name == "t.t" {
 				return &rule.Table{Name: "t", Columns: []rule.Column{{Name: "a", Type: "int"}, {Name: "b", Type: "int", Nullable: true}},
 					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
 			}
@@ -181,7 +184,8 @@ func TestCheckSet(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
+// What PREPARE refuses gets its place in sync_sql.
+func TestCheck(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
 	p := compile(t, rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p",
@@ -191,14 +195,46 @@ func TestExplain(t *testing.T) {
 		message string
 		want    string
 	}{
-		{1054, "Unknown column 'o.ulr' in 'WHERE'", "sync_control id=12 sync_sql[upside] 3:36 error SG0104 unknown column ulr; did you mean url?"},
+		{1054, "Unknown column 'o.ulr' in 'WHERE'", "sync_control id=12 sync_sql[upside] 3:36 error SG0104 unknown column o.ulr; did you mean url?"},
 		{1146, "Table 'centre.odd' doesn't exist", "sync_control id=12 sync_sql[upside] 3:22 error SG0103 unknown table odd"},
 		{1064, "You have an error in your SQL syntax; check the manual for the right syntax to use near 'limt 3' at line 2", "sync_control id=12 sync_sql[upside] 3:48 error SG0102 the database cannot read the statement at limt 3"},
 		{1305, "FUNCTION centre.f does not exist", "sync_control id=12 sync_sql[upside] 2:1 error SG0141 FUNCTION centre.f does not exist"},
 	} {
-		if got := rule.Explain(p, &p.Upside[0], tab, tt.number, tt.message).String(); got != tt.want {
-			t.Errorf("got  %s\nwant %s", got, tt.want)
+		ds, err := p.Check(tab, func(sql string) (*rule.Refusal, error) {
+			if sql != p.Upside[0].SQL {
+				return nil, nil
+			}
+			return &rule.Refusal{Number: tt.number, Message: tt.message}, nil
+		})
+		if err != nil || len(ds) != 1 || ds[0].String() != tt.want {
+			t.Errorf("got  %s %v\nwant %s", ds, err, tt.want)
 		}
+	}
+}
+
+// PREPARE names one unknown column at a time. It is asked again until it knows them all, or says what was put in their place.
+func TestCheckAsksAgain(t *testing.T) {
+	s := loadSuite(t)
+	tab := &s.Tables["phishing_log"].Table
+	p := compile(t, rule.Row{ID: 12, Table: "phishing_log", Type: rule.Download, User: rule.Server, PointNo: "p",
+		SQL: "select urll, `ipp` from phishing_log where tilte > :state.title"}, tab)
+	var asked []string
+	unknown := []string{"urll", "ipp", "tilte", "title"}
+	ds, err := p.Check(tab, func(sql string) (*rule.Refusal, error) {
+		name := unknown[len(asked)]
+		asked = append(asked, sql)
+		return &rule.Refusal{Number: 1054, Message: "Unknown column '" + name + "' in 'field list'"}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkDiagnostics(t, []string{"SG0104 error 1:8", "SG0104 error 1:14", "SG0104 error 1:44"}, ds)
+	if d := cmp.Diff("select `url`, `ip` from phishing_log where `title` > ?", asked[len(asked)-1]); d != "" {
+		t.Error(d)
+	}
+	gone := errors.New("the database is gone")
+	if _, err := p.Check(tab, func(string) (*rule.Refusal, error) { return nil, gone }); !errors.Is(err, gone) {
+		t.Error(err)
 	}
 }
 
@@ -222,21 +258,21 @@ func TestCodes(t *testing.T) {
 func TestOtherDatabase(t *testing.T) {
 	s := loadSuite(t)
 	facts := s.Tables["only_keys"].Table
-	facts.Name = "centre.only_keys"
-	row := rule.Row{ID: 12, Table: facts.Name, Type: rule.Upload, User: rule.Server, PointNo: "p"}
+	facts.Schema = "centre"
+	row := rule.Row{ID: 12, Table: "centre.only_keys", Type: rule.Upload, User: rule.Server, PointNo: "p"}
 	if got := compile(t, row, &facts).Downside[0].Insert.Head; got != "insert into `centre`.`only_keys` (`point_no`, `id`)\nvalues " {
 		t.Error(got)
 	}
-	row.SQL = "update centre.only_keys set idd = :id where point_no = :point_no"
+	row.SQL = "insert into centre.only_keys (id) values (:id) on duplicate key update id = :id"
 	_, ds := rule.Compile(row, &facts)
-	checkDiagnostics(t, []string{"SG0104 error 1:29"}, ds)
+	checkDiagnostics(t, []string{"SG0144 warning"}, ds)
 }
 
 // A carried NULL, as max() of an empty table gives, is nothing carried.
 func TestCarriedNull(t *testing.T) {
 	for _, sql := range []string{"select a from t where update_time > :state.m", "select a from t where update_time > :state.1"} {
 		p := compile(t, rule.Row{Table: "t", Type: rule.Download, User: rule.Server, PointNo: "p", SQL: sql}, nil)
-		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rule.StateItem{{Name: "m"}}}, nil)
+		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rowset.StateItem{{Name: "m"}}}, nil)
 		if d := cmp.Diff([]any{"1970-01-01 00:00:00"}, got); d != "" || err != nil {
 			t.Error(d, err)
 		}
@@ -246,7 +282,7 @@ func TestCarriedNull(t *testing.T) {
 // A rule with a thousand mistakes is answered with a hundred.
 func TestManyMistakes(t *testing.T) {
 	s := loadSuite(t)
-	sql := "select " + strings.Repeat("nothing, ", 20000) + "url from phishing_log where url > ''"
+	sql := "select " + strings.Repeat("sleep(), ", 20000) + "url from phishing_log where url > ''"
 	p, ds := rule.Compile(rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p", Field: "url", SQL: sql}, &s.Tables["phishing_log"].Table)
 	if p != nil || len(ds) != 100 {
 		t.Errorf("%d diagnostics, plan %v", len(ds), p != nil)

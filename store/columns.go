@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -35,7 +37,7 @@ func (cs columns) selected() string {
 }
 
 // scan reads a row of selected.
-func (cs columns) scan(scan func(...any) error) (r rule.Row, err error) {
+func (cs columns) scan(scan scanner) (r rule.Row, err error) {
 	into := make([]any, len(cs))
 	for i := range cs {
 		into[i] = cs[i].Field(&r)
@@ -98,12 +100,13 @@ func (cs columns) save(r *rule.Row) (query string, values []any) {
 
 // fetched is the statement that keeps a row of a RULES reply at the point. No name from the wire comes into it; a
 // column that the centre does not send has its default.
-func (cs columns) fetched(row map[string]any) (query string, values []any) {
+func (cs columns) fetched(row []rowset.StateItem) (query string, values []any) {
 	names := cs.join(func(c *rule.ControlColumn) string {
-		if row[c.Name] == nil {
+		i := slices.IndexFunc(row, func(item rowset.StateItem) bool { return item.Name == c.Name && item.Value != nil })
+		if i < 0 {
 			return ""
 		}
-		values = append(values, row[c.Name])
+		values = append(values, row[i].Value)
 		return c.Name
 	})
 	return insert("sync_agent_rule", names, len(values)), values

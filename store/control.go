@@ -3,11 +3,11 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/binary"
 	"strings"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -22,7 +22,7 @@ func (s *Store) FetchedRules(ctx context.Context) ([]rule.Row, error) {
 func (s *Store) rules(ctx context.Context, table string) ([]rule.Row, error) {
 	var all []rule.Row
 	query := "SELECT " + s.columns.selected() + " FROM " + table + " ORDER BY id"
-	err := s.each(ctx, query, func(scan func(...any) error) error {
+	err := s.each(ctx, query, func(scan scanner) error {
 		r, err := s.columns.scan(scan)
 		all = append(all, r)
 		return err
@@ -32,7 +32,7 @@ func (s *Store) rules(ctx context.Context, table string) ([]rule.Row, error) {
 
 // SaveFetchedRules replaces what FetchedRules reads. A row has its columns by name; those that are not declared are
 // passed over.
-func (t *Tx) SaveFetchedRules(ctx context.Context, rows []map[string]any) error {
+func (t *Tx) SaveFetchedRules(ctx context.Context, rows [][]rowset.StateItem) error {
 	if _, err := t.Exec(ctx, "DELETE FROM sync_agent_rule"); err != nil {
 		return err
 	}
@@ -72,41 +72,50 @@ func (s *Store) RulesVersion(ctx context.Context) (uint64, error) {
 // RuleState is what became of a rule.
 type RuleState string
 
-// The states of sync_rule_status.
+// The states of a rule. sync_rule_status has all but RuleDisabled, which is in the row of sync_control.
 const (
-	RuleOK     RuleState = "ok"     // in force as it stands
-	RuleStale  RuleState = "stale"  // its last good version is in force
-	RuleBroken RuleState = "broken" // nothing of it is in force
+	RuleOK       RuleState = "ok"       // in force as it stands
+	RuleStale    RuleState = "stale"    // its last good version is in force; the row as it stands does not compile
+	RuleBroken   RuleState = "broken"   // nothing of it is in force; no version has compiled since the start
+	RuleDisabled RuleState = "disabled" // nothing of it is in force; the row is switched off
 )
 
-// RuleStatus is what was found when a rule was compiled. Column, Section, Line and Col say where the first error is.
+// RuleStates are all states, in order.
+func RuleStates() []RuleState { return []RuleState{RuleOK, RuleStale, RuleBroken, RuleDisabled} }
+
+// RuleStatus is what was found when a rule was compiled.
 type RuleStatus struct {
-	RuleID          uint64
-	State           RuleState
-	Code            string // SG number
-	Column, Section string
-	Line, Col       int
-	Text            string
-	CheckedAt       time.Time
+	RuleID    uint64
+	State     RuleState
+	Problem   *rule.Diagnostic // the first error; nil when there is none
+	CheckedAt time.Time
 }
 
 // SaveRuleStatus writes what was found and forgets rules that are gone from sync_control.
 func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx *Tx) error {
 		for _, r := range all {
-			_, err := tx.ExecContext(ctx, `INSERT INTO sync_rule_status (rule_id, state, error_code, error_column,
+			var code, text string
+			var p rule.Diagnostic
+			if r.Problem != nil {
+				p, code, text = *r.Problem, r.Problem.Code.String(), r.Problem.Message
+				if p.Fix != "" {
+					text += "; " + p.Fix
+				}
+			}
+			_, err := tx.Exec(ctx, `INSERT INTO sync_rule_status (rule_id, state, error_code, error_column,
 				error_section, error_line, error_position, error_text, checked_at)
 				VALUES (?, ?, NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, 0), NULLIF(?, 0), NULLIF(?, ''), ?)
 				ON DUPLICATE KEY UPDATE state = VALUES(state), error_code = VALUES(error_code),
 				error_column = VALUES(error_column), error_section = VALUES(error_section),
 				error_line = VALUES(error_line), error_position = VALUES(error_position),
 				error_text = VALUES(error_text), checked_at = VALUES(checked_at)`,
-				r.RuleID, string(r.State), r.Code, r.Column, r.Section, r.Line, r.Col, clip(r.Text, textMax), s.stamp(r.CheckedAt))
+				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax), s.stamp(r.CheckedAt))
 			if err != nil {
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM sync_rule_status WHERE rule_id NOT IN (SELECT id FROM sync_control)")
+		_, err := tx.Exec(ctx, "DELETE FROM sync_rule_status WHERE rule_id NOT IN (SELECT id FROM sync_control)")
 		return err
 	})
 }
@@ -123,13 +132,13 @@ type RuleRuns struct {
 
 // AddRuleRuns adds to the counters that sync_control_status shows. Call it at intervals, not for every request.
 func (s *Store) AddRuleRuns(ctx context.Context, all []RuleRuns) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx *Tx) error {
 		for _, r := range all {
 			var failure, failedAt any
 			if r.LastFailure != "" {
 				failure, failedAt = clip(r.LastFailure, textMax), s.stamp(r.FailedAt)
 			}
-			_, err := tx.ExecContext(ctx, `INSERT INTO sync_rule_status (rule_id, last_run_at, runs, rows_moved, failures,
+			_, err := tx.Exec(ctx, `INSERT INTO sync_rule_status (rule_id, last_run_at, runs, rows_moved, failures,
 				last_failure, last_failure_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 				ON DUPLICATE KEY UPDATE last_run_at = VALUES(last_run_at), runs = runs + VALUES(runs),
 				rows_moved = rows_moved + VALUES(rows_moved), failures = failures + VALUES(failures),
@@ -163,26 +172,4 @@ func (s *Store) stamp(t time.Time) string {
 		return rule.DateTime(t.UTC()) // Open has looked at TimeZone
 	}
 	return rule.DateTime(t.In(zone.Location()))
-}
-
-// inTx runs f in a transaction of database/sql, again when it meets a deadlock.
-func (s *Store) inTx(ctx context.Context, f func(tx *sql.Tx) error) error {
-	for attempt := 1; ; attempt++ {
-		err := s.oneTx(ctx, f)
-		if err == nil || kindOf(err) != kindAgain || attempt == attemptsAgain {
-			return public(err)
-		}
-	}
-}
-
-func (s *Store) oneTx(ctx context.Context, f func(tx *sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := f(tx); err != nil {
-		_ = tx.Rollback() // f's error is the one to tell; a connection that cannot roll back is lost anyway
-		return err
-	}
-	return tx.Commit()
 }

@@ -120,7 +120,8 @@ func TestStatusOfRules(t *testing.T) {
 	at := time.Now()
 	err := errors.Join(
 		s.SaveRuleStatus(testContext(t), []RuleStatus{{RuleID: 1, State: RuleOK, CheckedAt: at},
-			{RuleID: 2, State: RuleBroken, Code: "SG0104", Column: "sync_sql", Section: "upside", Line: 3, Col: 17, Text: strings.Repeat("ü", 5000), CheckedAt: at}}),
+			{RuleID: 2, State: RuleBroken, CheckedAt: at, Problem: &rule.Diagnostic{
+				Code: 104, Column: "sync_sql", Section: "upside", Line: 3, Col: 17, Message: strings.Repeat("ü", 5000)}}}),
 		s.AddRuleRuns(testContext(t), []RuleRuns{{RuleID: 1, Runs: 2, Rows: 30, Failures: 1, At: at, LastFailure: "oh", FailedAt: at}}),
 		s.AddRuleRuns(testContext(t), []RuleRuns{{RuleID: 1, Runs: 1, Rows: 5, At: at}}))
 	if err != nil {
@@ -164,6 +165,22 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// A name with a dot is a table's own before it is another database's; row_end, which the server adds to every unique key
+// of a table with system versioning, is no part of one; and names are as the database writes them.
+func TestTableNames(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE `my.table` (id INT PRIMARY KEY)")
+	exec(t, s, `CREATE TABLE versioned (id INT PRIMARY KEY, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, e TIMESTAMP(6) GENERATED ALWAYS AS ROW END,
+		PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING`)
+	for name, want := range map[string]string{"my.table": "`my.table` [id]", "versioned": "`versioned` [id]"} {
+		facts, err := s.Table(testContext(t), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, name, fmt.Sprint(facts.Quoted(), " ", facts.Keys[0].Columns), want)
+	}
+}
+
 // PREPARE finds what is wrong and runs nothing; a rule with DDL or with two statements does not come as far.
 func TestCheck(t *testing.T) {
 	s := open(t)
@@ -177,7 +194,7 @@ func TestCheck(t *testing.T) {
 		"DELETE FROM phishing_log; DROP TABLE phishing_log":      1064,
 		"INSERT INTO phishing_log (url, ip, hits) VALUES (?, ?)": 1136,
 	} {
-		err := s.Check(testContext(t), &rule.Statement{SQL: q})
+		err := s.prepare(testContext(t), q)
 		var bad *SQLError
 		if errors.As(err, &bad) != (code != 0) || code != 0 && bad.Code != code || code == 0 && err != nil {
 			t.Errorf("%s: %v", q, err)

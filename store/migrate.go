@@ -164,27 +164,19 @@ func firstMigration(ctx context.Context, sc *sql.Conn) error {
 }
 
 // appliedAlready is the hash of each migration that was run; nil while there is no table of them.
-func appliedAlready(ctx context.Context, db interface {
-	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
-}) (map[string]string, error) {
-	rows, err := db.QueryContext(ctx, "SELECT name, hash FROM sync_migration")
+func appliedAlready(ctx context.Context, db querier) (map[string]string, error) {
+	done := map[string]string{}
+	err := each(ctx, db, "SELECT name, hash FROM sync_migration", func(scan scanner) error {
+		var name, hash string
+		err := scan(&name, &hash)
+		done[name] = hash
+		return err
+	}, nil)
 	const noSuchTable = 1146
 	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	done := map[string]string{}
-	for rows.Next() {
-		var name, hash string
-		if err := rows.Scan(&name, &hash); err != nil {
-			return nil, err
-		}
-		done[name] = hash
-	}
-	return done, rows.Err()
+	return done, err
 }
 
 func (s *Store) apply(ctx context.Context, sc *sql.Conn, m migrations.Migration, report func(string)) error {

@@ -15,6 +15,7 @@ import (
 
 	"syncgate/crypto"
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -31,7 +32,7 @@ const (
 	seedDelete  = "delete from seed where k='%s' and n='%s'"
 )
 
-// seedStatements are the operations rules are made of here, and the fields that fill their placeholders.
+// seedStatements are the operations of the rules in this test, with the fields that fill their placeholders.
 var seedStatements = map[string]struct {
 	sql    string
 	fields []string
@@ -50,7 +51,7 @@ func chainOf(ops ...string) *seedRule {
 	return r
 }
 
-// seedWorld has a database for the model and one for syncgate, which reads what a Python of the seed era printed.
+// seedWorld has a database for the model and one for syncgate, which reads packets of the v1 wire.
 type seedWorld struct {
 	t     testing.TB
 	model *seedModel
@@ -85,7 +86,7 @@ func newSeedWorld(t testing.TB, mode string) *seedWorld {
 	return w
 }
 
-// both does the same to both databases.
+// both runs a statement on both databases.
 func (w *seedWorld) both(query string) {
 	w.t.Helper()
 	must(w.t, w.db, query)
@@ -114,7 +115,7 @@ func (w *seedWorld) upload(r *seedRule, rows []pyliteral.Tuple) store.Outcome {
 		w.t.Fatal(err)
 	}
 	w.seq++
-	return w.store.Apply(w.t.Context(), []*store.Upload{{Point: pointName, Epoch: 1, Seq: w.seq, Plan: w.plan(row), Rows: rule.Rows{Values: request.Rows.Values}}})[0]
+	return w.store.Apply(w.t.Context(), []*store.Upload{{Point: pointName, Epoch: 1, Seq: w.seq, Plan: w.plan(row), Rows: rowset.Rows{Values: request.Rows.Values}}})[0]
 }
 
 func (w *seedWorld) plan(row rule.Row) *rule.Plan {
@@ -143,8 +144,8 @@ func (w *seedWorld) download(row rule.Row, env rule.Env) []string {
 
 type firstColumn []string
 
-func (s *firstColumn) Begin(int, []store.ColumnInfo) error { return nil }
-func (s *firstColumn) Row(values []any) error              { *s = append(*s, fmt.Sprint(values[0])); return nil }
+func (s *firstColumn) Begin(int, []rowset.Column) error { return nil }
+func (s *firstColumn) Row(values []any) error           { *s = append(*s, fmt.Sprint(values[0])); return nil }
 
 const seedRows = "SELECT CONCAT_WS(' | ', k, n, IFNULL(s, 'NULL'), IFNULL(d, 'NULL'), x, IFNULL(ti, 'NULL')) FROM seed ORDER BY k"
 
@@ -154,8 +155,9 @@ func (w *seedWorld) tables() (model, here []string) {
 	return column(w.t, w.model.db, seedRows), column(w.t, w.db, seedRows)
 }
 
-// TestSeedModel runs random rows through random chains, in the model and here. The tables are equal afterwards. An update
-// or delete in front of another operation is where the two are meant to differ; there the model is told to fall through.
+// TestSeedModel runs random rows through random chains, in the model and in syncgate. The tables are equal afterwards.
+// The two differ on purpose where an update or delete comes before another operation; there the test has the model fall
+// through.
 func TestSeedModel(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)
@@ -210,7 +212,7 @@ func TestSeedModel(t *testing.T) {
 	})
 }
 
-// TestSeedDifferences has each row of docs/seed-semantics.md: what the original made of a rule, and what is made of it here.
+// TestSeedDifferences checks each row of docs/seed-semantics.md: the result of the original and the result of syncgate.
 func TestSeedDifferences(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)
@@ -260,7 +262,7 @@ func TestSeedDifferences(t *testing.T) {
 	}
 }
 
-// What the original read for a state or a period, and what is read here.
+// The test compares the rows that the original and syncgate read for a state or a period.
 func TestSeedDownloads(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)
@@ -271,7 +273,7 @@ func TestSeedDownloads(t *testing.T) {
 	}
 	const since = "select k from seed where d > '%s' order by k"
 	carry := rule.Row{UseCarriedState: true, CarryState: true, SQL: literal(since)}
-	state := func(v any) rule.Env { return rule.Env{State: []rule.StateItem{{Name: "d", Value: v}}} }
+	state := func(v any) rule.Env { return rule.Env{State: []rowset.StateItem{{Name: "d", Value: v}}} }
 	for _, from := range []string{"1970-01-01 00:00:00", "2026-01-06 00:00:00", "2026-01-10 11:00:00"} {
 		if d := cmp.Diff(w.model.download(since, pyliteral.Unicode(from)), w.download(carry, state(from))); d != "" {
 			t.Errorf("from %s (-model +here)\n%s", from, d)
@@ -298,11 +300,12 @@ func TestSeedDownloads(t *testing.T) {
 			t.Errorf("%s reads %q in the model, want %q, and %q here, want %q", period.value, model, period.model, here, period.here)
 		}
 	}
-	// A carried NULL, as max() of an empty table gives, found nothing for ever.
+	// In the original a carried NULL, such as max() of an empty table, never matched a row.
 	if model, here := w.model.download(since, nil), w.download(carry, state(nil)); len(model) != 0 || len(here) != 3 {
 		t.Errorf("a carried NULL reads %q in the model and %q here", model, here)
 	}
-	// A placeholder inside a longer literal, and Python's other formats, worked; here the rule is refused with its place.
+	// In the original a placeholder inside a longer literal and Python's other formats worked. syncgate refuses the rule
+	// and gives the position.
 	if model := w.model.download("select k from seed where s like '%s%%%%' order by k", pyliteral.Str("50")); cmp.Diff([]string{"days"}, model) != "" {
 		t.Errorf("the model reads %q", model)
 	}
@@ -316,8 +319,8 @@ func TestSeedDownloads(t *testing.T) {
 	}
 }
 
-// The original worked in whatever mode the server was in, and MySQL's was lenient for long: values were cut and numbers made up.
-// Here the session is strict, and such a row is put aside.
+// The original used the mode of the server, and MySQL's default cut values and made up numbers for a long time. The
+// session of syncgate is strict, so such a row is quarantined.
 func TestSeedLenientMode(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, "")
@@ -331,8 +334,8 @@ func TestSeedLenientMode(t *testing.T) {
 	}
 }
 
-// A deadlock was an error like any other: the update was tried, matched nothing, and the row counted as done. Here it
-// concerns the whole batch, of which nothing is kept, and which is taken when it comes again.
+// For the original a deadlock was an error like any other: it tried the update, which matched nothing, and the row
+// counted as done. syncgate rolls the whole batch back and applies it when it comes again.
 func TestSeedDeadlock(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)

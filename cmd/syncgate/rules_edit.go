@@ -138,12 +138,12 @@ func convert(c *call, rows []rule.Row, write bool) error {
 	case changed == 0 && failed == 0:
 		fmt.Fprintln(c.out, "no row is of the seed era's form")
 	case changed > 0 && write:
-		fmt.Fprintf(c.out, "%s changed\n", plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s changed\n", cli.Plural(changed, "row"))
 	case changed > 0:
-		fmt.Fprintf(c.out, "%s would change; --write does it\n", plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s would change; --write does it\n", cli.Plural(changed, "row"))
 	}
 	if failed > 0 {
-		return fmt.Errorf("%s could not be converted", plural(failed, "row"))
+		return fmt.Errorf("%s could not be converted", cli.Plural(failed, "row"))
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func newRulesInit() *cobra.Command {
 		if table == nil {
 			return fmt.Errorf("the database has no table %s; create it first, since the statements are written from its columns", c.args[0])
 		}
-		rows := rule.Init(table, point, types...)
+		rows := rule.Init(c.args[0], point, types...)
 		if !both {
 			rows = slices.DeleteFunc(rows, func(r rule.Row) bool { return r.User == rule.Client })
 		}

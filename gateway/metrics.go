@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"syncgate/protocol"
+	"syncgate/reactor"
+	"syncgate/store"
+)
+
+// metrics are the gateway's figures. They implement reactor.Observer, so that the reactor's are among them.
+type metrics struct {
+	requests    *prometheus.CounterVec   // op, status
+	latency     *prometheus.HistogramVec // op
+	established *prometheus.CounterVec   // wire
+	rejected    *prometheus.CounterVec   // wire
+	opened      prometheus.Counter
+	closed      *prometheus.CounterVec // reason
+	refused     *prometheus.CounterVec // reason
+	paused      *prometheus.CounterVec // reason
+	frames      prometheus.Counter
+	bytes       *prometheus.CounterVec // direction
+	in, out     prometheus.Counter     // of bytes
+	lag         prometheus.Histogram
+	gauges      []prometheus.Collector
+}
+
+var _ reactor.Observer = (*metrics)(nil)
+
+func newMetrics(g *Gateway) *metrics {
+	counter := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help}
+	}
+	m := &metrics{
+		requests:    prometheus.NewCounterVec(counter("requests_total", "Requests answered, by operation and status."), []string{"op", "status"}),
+		established: prometheus.NewCounterVec(counter("sessions_total", "Sessions established, by wire."), []string{"wire"}),
+		rejected:    prometheus.NewCounterVec(counter("rejected_total", "Handshakes and requests refused before a session, by wire."), []string{"wire"}),
+		opened:      prometheus.NewCounter(counter("connections_total", "Connections accepted.")),
+		closed:      prometheus.NewCounterVec(counter("disconnects_total", "Connections ended, by reason."), []string{"reason"}),
+		refused:     prometheus.NewCounterVec(counter("connections_refused_total", "Connections turned away, by reason."), []string{"reason"}),
+		paused:      prometheus.NewCounterVec(counter("reading_paused_total", "Times a connection's reading stopped, by reason."), []string{"reason"}),
+		frames:      prometheus.NewCounter(counter("frames_total", "Frames received.")),
+		bytes:       prometheus.NewCounterVec(counter("bytes_total", "Bytes read from and written to sockets."), []string{"direction"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "syncgate", Name: "request_seconds",
+			Help: "From a request's arrival to its last reply, by operation.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 18)}, []string{"op"}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "syncgate", Name: "loop_lag_seconds",
+			Help: "Length of an event loop's turns.", Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10)}),
+	}
+	m.in, m.out = m.bytes.WithLabelValues("in"), m.bytes.WithLabelValues("out")
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
+		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "syncgate", Name: name, Help: help, ConstLabels: labels}, value))
+	}
+	gauge("connections", "Connections open.", nil, func() float64 { return float64(g.reactor.Load().Conns) })
+	gauge("connections_unauthenticated", "Connections open without a session.", nil, func() float64 { return float64(g.reactor.Load().Unestablished) })
+	gauge("buffered_bytes", "Bytes held for all connections.", nil, func() float64 { return float64(g.reactor.Load().Buffered) })
+	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().Waiting) })
+	gauge("downloads_waiting", "Downloads waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().WaitingDownloads) })
+	gauge("requests_running", "Requests being run.", nil, func() float64 { return float64(g.pool.Stats().Running) })
+	for _, s := range store.RuleStates() {
+		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)}, func() float64 { return float64(g.registry.Count(s)) })
+	}
+	return m
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	all := append([]prometheus.Collector{m.requests, m.latency, m.established, m.rejected, m.opened, m.closed, m.refused,
+		m.paused, m.frames, m.bytes, m.lag}, m.gauges...)
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, r.Register(c))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *metrics) answered(op protocol.Op, s protocol.Status, took time.Duration) {
+	name := op.String()
+	if op == 0 || op > protocol.OpGoAway {
+		name = "unknown" // a client may make up any number, and a label must not grow with them
+	}
+	m.requests.WithLabelValues(name, s.String()).Inc()
+	m.latency.WithLabelValues(name).Observe(took.Seconds())
+}
+
+// Opened implements reactor.Observer.
+func (m *metrics) Opened(int) { m.opened.Inc() }
+
+// Closed implements reactor.Observer.
+func (m *metrics) Closed(_ int, err error) { m.closed.WithLabelValues(reactor.Reason(err)).Inc() }
+
+// Refused implements reactor.Observer.
+func (m *metrics) Refused(_ int, err error) { m.refused.WithLabelValues(reactor.Reason(err)).Inc() }
+
+// Paused implements reactor.Observer.
+func (m *metrics) Paused(why reactor.Pause) { m.paused.WithLabelValues(why.String()).Inc() }
+
+// Turned implements reactor.Observer.
+func (m *metrics) Turned(t reactor.Turn) {
+	m.frames.Add(float64(t.Frames))
+	m.in.Add(float64(t.BytesIn))
+	m.out.Add(float64(t.BytesOut))
+	m.lag.Observe(t.Lag.Seconds())
+}

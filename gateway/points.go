@@ -1,0 +1,154 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"syncgate/crypto"
+	"syncgate/store"
+)
+
+// points knows who may connect, and remembers who did until that is written down.
+type points struct {
+	store   *store.Store
+	master  *crypto.MasterKey
+	legacy  bool // the seed-era wire is served, so that its rows matter
+	logger  zerolog.Logger
+	keyring *crypto.Keyring
+	allowed atomic.Pointer[map[string]bool] // points that may speak the seed-era wire; true: even after the modern one
+
+	opened map[keyName]openedKey // of refresh's goroutine alone: what was unwrapped before
+
+	mu      sync.Mutex
+	modern  map[string]bool   // spoke the modern wire since the start
+	unsaved map[connected]use // sessions that are not written down yet
+}
+
+type keyName struct {
+	point string
+	id    uint32
+}
+
+type openedKey struct {
+	wrapped string
+	key     crypto.Key
+	bad     bool // the master key does not open it
+}
+
+type connected struct {
+	point string
+	wire  store.Wire
+}
+
+type use struct {
+	keyID uint32
+	at    time.Time
+}
+
+func newPoints(s *store.Store, master *crypto.MasterKey, legacy bool, logger zerolog.Logger) *points {
+	p := &points{store: s, master: master, legacy: legacy, logger: logger, keyring: crypto.NewKeyring(),
+		opened: map[keyName]openedKey{}, modern: map[string]bool{}, unsaved: map[connected]use{}}
+	p.allowed.Store(&map[string]bool{})
+	return p
+}
+
+// refresh reads keys and points. lost: some that were good may not be any more.
+func (p *points) refresh(ctx context.Context) (lost bool, err error) {
+	wrapped, err := p.store.Keys(ctx)
+	if err != nil {
+		return false, err
+	}
+	opened := make(map[keyName]openedKey, len(wrapped))
+	for _, w := range wrapped {
+		name := keyName{w.Point, w.ID}
+		old, known := p.opened[name]
+		if !known || old.wrapped != string(w.Wrapped) {
+			old = openedKey{wrapped: string(w.Wrapped)}
+			if old.key, err = p.master.Unwrap(w.Point, w.ID, w.Wrapped); err != nil {
+				old.bad = true
+				p.logger.Error().Err(err).Str("point", w.Point).Uint32("key_id", w.ID).Msg("a key cannot be used")
+			}
+		}
+		opened[name] = old
+	}
+	if !maps.Equal(opened, p.opened) {
+		live := make([]crypto.Key, 0, len(opened))
+		for _, k := range opened {
+			if !k.bad {
+				live = append(live, k.key)
+			}
+		}
+		for name, k := range p.opened {
+			lost = lost || opened[name] != k
+		}
+		p.keyring.Replace(live)
+		p.opened = opened
+	}
+	if !p.legacy {
+		return lost, nil
+	}
+	all, err := p.store.Points(ctx)
+	if err != nil {
+		return lost, err
+	}
+	allowed := make(map[string]bool, len(all))
+	for _, point := range all {
+		if point.RevokedAt.IsZero() && (point.AllowLegacy || point.ModernSeenAt.IsZero()) {
+			allowed[point.Point] = point.AllowLegacy
+		}
+	}
+	lost = lost || !maps.Equal(allowed, *p.allowed.Load())
+	p.allowed.Store(&allowed)
+	return lost, nil
+}
+
+// legacyAllowed tells whether the point may speak the seed-era wire: it is enrolled, and has never spoken the modern
+// one, or its row allows both.
+func (p *points) legacyAllowed(point string) bool {
+	both, ok := (*p.allowed.Load())[point]
+	if both || !ok {
+		return both
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.modern[point]
+}
+
+// noteSession remembers that a session began.
+func (p *points) noteSession(point string, keyID uint32, wire store.Wire, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unsaved[connected{point, wire}] = use{keyID, at}
+	if wire == store.Modern {
+		p.modern[point] = true
+	}
+}
+
+// flush writes down what noteSession remembered, at most so many. What is not written is kept for the next time.
+func (p *points) flush(ctx context.Context, most int) (err error) {
+	p.mu.Lock()
+	pending := p.unsaved
+	p.unsaved = map[connected]use{}
+	p.mu.Unlock()
+	for t, u := range pending {
+		if most--; most < 0 {
+			break
+		}
+		if err = p.store.TouchPoint(ctx, t.point, u.keyID, t.wire, u.at); err != nil {
+			err = fmt.Errorf("write down who connected: %w", err)
+			break
+		}
+		delete(pending, t)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.Copy(pending, p.unsaved)
+	p.unsaved = pending
+	return err
+}

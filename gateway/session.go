@@ -1,0 +1,109 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"syncgate/business"
+	"syncgate/protocol"
+	"syncgate/reactor"
+)
+
+// wire is a session of either wire.
+type wire interface {
+	Receive(frame []byte) (protocol.Event, error)
+	Send(m *protocol.Message, write func(frame []byte) error) error
+	Point() string
+	MaxFrame() int
+	Expired(now time.Time) bool
+}
+
+// session is what the gateway knows of one connection. Its fields belong to the connection's loop, except id, wire,
+// modern and goAwaySent, which any goroutine may use. It is the business.Client of the connection's requests.
+type session struct {
+	g      *Gateway
+	id     reactor.ConnID
+	wire   wire
+	modern *protocol.ServerSession // nil on the seed-era wire
+
+	point string // once established
+	keyID uint32
+
+	reject       []byte // to be sent when the timer runs out
+	subscribed   bool
+	subscription protocol.RequestID
+	ctx          context.Context // of downloads: ends with the connection; nil before the first
+	cancel       context.CancelFunc
+
+	goAwaySent atomic.Bool // or about to be sent
+}
+
+// send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, whatever becomes of m. It
+// is not called on a loop: sealing a megabyte takes a millisecond, and another goroutine's may be waited for.
+func (s *session) send(m *protocol.Message, done bool) error {
+	wrote := false
+	err := s.wire.Send(m, func(frame []byte) error {
+		if s.modern != nil {
+			frame = bytes.Clone(frame) // the reactor keeps what it is given, and this buffer is used again
+		}
+		last := done && !wrote
+		wrote = true
+		return s.g.reactor.Send(s.id, frame, last)
+	})
+	if done && !wrote {
+		_ = s.g.reactor.Send(s.id, nil, true) // gone: nothing to end
+	}
+	switch {
+	case err == nil:
+		if s.modern != nil && done && s.wire.Expired(s.g.o.Clock()) {
+			s.sendGoAway("the session is at its end")
+		}
+	case errors.Is(err, reactor.ErrConnGone), errors.Is(err, reactor.ErrOverflow):
+		return fmt.Errorf("%w: %w", context.Canceled, err) // nobody is left to be told
+	case errors.Is(err, protocol.ErrExpired):
+		s.g.reactor.Close(s.id, err)
+	}
+	return err
+}
+
+// sendGoAway tells the client to come again on another connection. Replies to what it has asked still come.
+func (s *session) sendGoAway(reason string) {
+	if s.modern == nil || !s.goAwaySent.CompareAndSwap(false, true) {
+		return
+	}
+	_ = s.send(&protocol.Message{Op: protocol.OpGoAway, Body: &protocol.GoAway{
+		Reason: reason, GraceMs: uint32(grace / time.Millisecond),
+	}}, false) // gone: it has left by itself
+}
+
+// ping asks whether the client is there.
+func (s *session) ping() { _ = s.send(s.modern.Ping(), false) } // gone: no
+
+// Reply implements business.Client. A part of a download waits until the client has read what was sent before. It waits
+// before it takes the session's lock, so that others may send meanwhile.
+func (s *session) Reply(r *business.Request, m *protocol.Message) error {
+	if m.More() {
+		if err := s.g.reactor.SendWait(r.Context, s.id, nil, false); err != nil {
+			return fmt.Errorf("%w: %w", context.Canceled, err)
+		}
+		return s.send(m, false)
+	}
+	status := m.Status
+	err := s.send(m, true)
+	if unsendable(err) && status == protocol.StatusOK {
+		// The work is done and its reply does not fit a frame. The client must hear something.
+		refusal := business.Refusal(r.Message, err)
+		status = refusal.Status
+		err = errors.Join(err, s.send(refusal, false))
+	}
+	s.g.metrics.answered(r.Message.Op, status, s.g.o.Clock().Sub(r.Arrived))
+	return err
+}
+
+func unsendable(err error) bool {
+	return errors.Is(err, protocol.ErrTooLarge) || errors.Is(err, protocol.ErrLimit) || errors.Is(err, protocol.ErrValue)
+}

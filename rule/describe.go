@@ -1,0 +1,148 @@
+package rule
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Describe is the plan as plain SQL in sections, with what else is in force in comments: what `rules show` prints. The
+// sections compile to the same statements.
+func (p *Plan) Describe() string {
+	var b strings.Builder
+	r := &p.Row
+	fmt.Fprintf(&b, "-- rule %d: %s of %s, %s side, point %s (%s)\n", r.ID, r.Type, r.Table, r.User, r.PointNo, p.Form)
+	list := func(names []string) string { return strings.ReplaceAll(strings.Join(names, ", "), "\n", " ") }
+	if len(p.Fields) > 0 {
+		b.WriteString("-- fields: " + list(p.Fields) + "\n")
+	}
+	if p.Period > 0 {
+		fmt.Fprintf(&b, "-- period: %d hours\n", int(p.Period.Hours()))
+	}
+	if p.Paged() {
+		b.WriteString("-- pages begin behind: " + list(p.Cursor) + "\n")
+	}
+	b.WriteString(p.options())
+	for _, s := range p.Upside {
+		if s.Start != nil {
+			b.WriteString("-- the first page:\n--   " + strings.ReplaceAll(s.Start.named, "\n", "\n--   ") + "\n")
+		}
+	}
+	b.WriteString(p.sections())
+	return b.String()
+}
+
+func (p *Plan) options() (s string) {
+	if p.AllOrNothing {
+		s = "-- option: all-or-nothing\n"
+	}
+	if p.Form == Generated && p.Paged() && sameName(p.Cursor[0], updateTimeColumn) && p.Lag != DefaultLag {
+		s += fmt.Sprintf("-- option: lag %ds\n", int(p.Lag/time.Second))
+	}
+	return s
+}
+
+// sections is the plan's statements in the plain form.
+func (p *Plan) sections() string {
+	var b strings.Builder
+	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState) {
+		b.WriteString("-- " + s.phase.String())
+		if s.phase == downside {
+			b.WriteString(": " + s.Op.String())
+		}
+		if s.File == nil {
+			b.WriteString("\n" + s.named + "\n")
+			continue
+		}
+		var names []string
+		for _, i := range s.File.Fields {
+			names = append(names, p.Fields[i])
+		}
+		fmt.Fprintf(&b, " %s %s %s\n", s.File.Name, s.File.Format, strings.Join(names, ","))
+	}
+	return b.String()
+}
+
+// named is what stands for the ? in plain SQL.
+func (a *Arg) named() string {
+	switch {
+	case a.Source == Field, a.Source == Now && sameName(a.Name, updateTimeColumn):
+		if _, reserved := plainSources[strings.ToLower(a.Name)]; reserved {
+			return ":row." + a.Name
+		}
+		return ":" + word(a.Name)
+	case a.Source == State && a.Name == "":
+		return fmt.Sprintf(":state.%d", a.Field+1)
+	case a.Source == State:
+		return ":state." + word(a.Name)
+	case a.Source == Fixed:
+		return literal(a.Value)
+	}
+	return ":" + a.Source.String()
+}
+
+// word is a name as a parameter writes it.
+func word(name string) string {
+	if wordAt(name, 0) == len(name) {
+		return name
+	}
+	return quote(name)
+}
+
+// literal is a fixed value as SQL.
+func literal(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case string:
+		return "'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(v) + "'"
+	case []byte:
+		return "x'" + hex.EncodeToString(v) + "'"
+	}
+	return fmt.Sprint(v)
+}
+
+// Convert rewrites a JSON or literal row to the plain form with named parameters. A row that is plain or generated
+// already comes back as it is. The diagnostics are those of the row as it was, so that differences to the seed's
+// semantics are seen; the error says why a row cannot be converted.
+func Convert(r Row) (Row, []Diagnostic, error) {
+	p, ds := Compile(r, nil)
+	if p == nil {
+		return r, ds, fmt.Errorf("rule %d cannot be converted before it is correct: %s", r.ID, firstError(ds))
+	}
+	if p.Form == Generated || p.Form == Named {
+		return r, ds, nil
+	}
+	out := r
+	out.SQL = p.options() + p.sections()
+	out.OperationType, out.PatchField, out.PatchFieldValue = "", "", ""
+	odd := func(name string) bool { return word(name) != name }
+	if strings.TrimSpace(r.Field) != "" && !slices.ContainsFunc(p.Fields, odd) {
+		out.Field = strings.Join(p.Fields, ", ")
+	}
+	again, more := Compile(out, nil)
+	if again == nil {
+		return r, ds, fmt.Errorf("rule %d cannot be written as plain SQL: %s", r.ID, firstError(more))
+	}
+	return out, ds, nil
+}
+
+// firstError is the first error among diagnostics that hold one.
+func firstError(ds []Diagnostic) Diagnostic {
+	return ds[slices.IndexFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })]
+}
+
+// Init writes the rows that sync a table between a point (or AnyPoint) and the centre in the given directions, for both
+// sides: all columns, generated SQL.
+func Init(table, point string, types ...string) []Row {
+	var rows []Row
+	for _, typ := range types {
+		for _, user := range []string{Server, Client} {
+			rows = append(rows, Row{Table: table, Type: typ, User: user, PointNo: point, Enabled: true,
+				Note: "statements are generated from the table; see syncgate rules show"})
+		}
+	}
+	return rows
+}

@@ -1,0 +1,236 @@
+package rule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+
+	"syncgate/internal/pyliteral"
+)
+
+// node is a value of a JSON or Python literal column with its place in the column.
+type node = pyliteral.Node
+
+// The bounds of a column's value.
+const (
+	maxDepth    = 12
+	maxElements = 20000
+)
+
+// value parses a column as JSON, or as a Python literal when it is not JSON. It is nil when the column cannot be read,
+// which has been reported then.
+func (c *compiler) value(column, text string) (n *node, isJSON bool) {
+	isJSON = json.Valid([]byte(text))
+	n, err := pyliteral.Parse([]byte(text), pyliteral.Limits{Depth: maxDepth, Elements: maxElements, JSON: isJSON})
+	if bad := (*pyliteral.SyntaxError)(nil); errors.As(err, &bad) {
+		c.badValue(column, &node{Start: bad.Offset}, "neither JSON nor a Python literal: "+bad.Msg, "")
+	}
+	return n, isJSON
+}
+
+// badValue reports about a place in a column other than plain SQL.
+func (c *compiler) badValue(column string, n *node, msg, fix string) {
+	d := Diagnostic{Code: BadLiteral, Severity: Error, Column: column, Message: msg, Fix: fix}
+	for _, t := range c.row.texts() {
+		if t.column == column {
+			d.Line, d.Col = lineCol(t.value, n.Start)
+		}
+	}
+	c.report(d)
+}
+
+// blank reports whether a column says nothing.
+func blank(text string) bool {
+	text = strings.TrimSpace(text)
+	return text == "" || text == "None" || text == "null"
+}
+
+func isDict(n *node) bool {
+	_, ok := n.Value.(pyliteral.Dict)
+	return ok
+}
+
+func isList(n *node) bool {
+	switch n.Value.(type) {
+	case pyliteral.Tuple, pyliteral.List:
+		return true
+	}
+	return false
+}
+
+// items is the elements of a list; anything else is a list of itself.
+func items(n *node) []node {
+	if isList(n) {
+		return n.Items
+	}
+	return []node{*n}
+}
+
+func text(n *node) (string, bool) { return pyliteral.Text(n.Value) }
+
+// eachPhase calls f with what a dict of phases, and of options in sync_sql, holds.
+func (c *compiler) eachPhase(column string, root *node, f func(key string, item *node)) {
+	for i := 0; i+1 < len(root.Items); i += 2 {
+		key, _ := text(&root.Items[i])
+		if _, ok := phaseNamed(key); ok || column == "sync_sql" && (key == "option" || key == "options") {
+			f(key, &root.Items[i+1])
+		} else {
+			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key),
+				"the phases are upside, downside and update_state")
+		}
+	}
+}
+
+// scalar is the SQL value of a literal that is neither a list nor a dict.
+func scalar(v pyliteral.Value) any {
+	switch v := v.(type) {
+	case nil, int64, float64:
+		return v
+	case bool:
+		if v {
+			return int64(1)
+		}
+		return int64(0)
+	case pyliteral.Long:
+		return int64(v)
+	case pyliteral.Bytes:
+		return []byte(v)
+	case *big.Int:
+		if v.IsUint64() {
+			return v.Uint64()
+		}
+	}
+	s, _ := pyliteral.AppendStr(nil, v, pyliteral.Python3) // all that is parsed has a str
+	return string(s)
+}
+
+// patch is how the seed-era placeholders of one statement are filled: one entry for each field of sync_patch_field.
+type patch struct {
+	given   bool // sync_patch_field or sync_patch_field_value says something about the statement
+	entries []patchEntry
+}
+
+type patchEntry struct {
+	field string
+	kind  string // transfer, carry or fixed
+	value any    // of fixed; the state's name of carry
+}
+
+// patches reads sync_patch_field and sync_patch_field_value for each script.
+//
+// What a phase holds is a list with one list a statement. With one statement the outer list is often missing, because
+// ("x") is no tuple in Python; both are read.
+func (c *compiler) patches(scripts []*script) {
+	fields := c.patchColumn("sync_patch_field", c.row.PatchField)
+	values := c.patchColumn("sync_patch_field_value", c.row.PatchFieldValue)
+	var total, seen [3]int
+	for _, s := range scripts {
+		total[s.phase]++
+	}
+	for _, s := range scripts {
+		nth, alone := seen[s.phase], total[s.phase] == 1
+		seen[s.phase]++
+		c.patch(s, ofStatement(fields, s.phase, nth, alone, isName), ofStatement(values, s.phase, nth, alone, isPair))
+	}
+}
+
+func (c *compiler) patchColumn(column, text string) *node {
+	if blank(text) {
+		return nil
+	}
+	n, _ := c.value(column, text)
+	if n != nil && !isDict(n) {
+		c.badValue(column, n, "it must be a dict of phases", "write it like {'downside': …}")
+		return nil
+	}
+	return n
+}
+
+func isName(n *node) bool { _, ok := text(n); return ok }
+
+func isKind(n *node) bool {
+	s, _ := text(n)
+	return s == "transfer" || s == "carry" || s == "fixed"
+}
+
+// isPair reports whether n is one ("transfer", None), or the word alone.
+func isPair(n *node) bool {
+	all := items(n)
+	return len(all) > 0 && len(all) <= 2 && isKind(&all[0]) && !(len(all) == 2 && isKind(&all[1]))
+}
+
+// ofStatement finds the nth statement's list in a column; alone says that the phase has no other. isElement knows what
+// such a list holds.
+func ofStatement(column *node, p phase, nth int, alone bool, isElement func(*node) bool) *node {
+	if column == nil {
+		return nil
+	}
+	n := column.Get(p.String())
+	switch {
+	case n == nil || n.Value == nil:
+		return nil
+	case alone && (!isList(n) || len(n.Items) > 0 && isElement(&n.Items[0]) || isElement(n)):
+		return n
+	case isList(n) && nth < len(n.Items) && n.Items[nth].Value != nil:
+		return &n.Items[nth]
+	}
+	return nil
+}
+
+// patch joins the fields and the values of one statement into entries.
+func (c *compiler) patch(s *script, fields, values *node) {
+	s.seed = &patch{given: fields != nil || values != nil}
+	var names []string
+	if fields != nil {
+		var ok bool
+		if names, ok = c.nameList("sync_patch_field", fields); !ok {
+			return
+		}
+	}
+	var pairs []node
+	if values != nil {
+		if pairs = items(values); isPair(values) {
+			pairs = []node{*values}
+		}
+	}
+	if len(names) > 0 && len(pairs) > 0 && len(names) != len(pairs) {
+		c.badCount(s, fmt.Sprintf("sync_patch_field names %d fields and sync_patch_field_value has %d entries",
+			len(names), len(pairs)))
+		return
+	}
+	for i := range max(len(names), len(pairs)) {
+		e := patchEntry{kind: "transfer"}
+		if i < len(names) {
+			e.field = names[i]
+		}
+		if i < len(pairs) && !c.pair(&e, &pairs[i]) {
+			return
+		}
+		s.seed.entries = append(s.seed.entries, e)
+	}
+}
+
+func (c *compiler) badCount(s *script, msg string) {
+	c.at(s, 0, Error, PlaceholderCount, msg, "give each placeholder one field and one entry")
+}
+
+// pair reads one entry: ("transfer", None), ("fixed", 7), or the word alone.
+func (c *compiler) pair(e *patchEntry, n *node) bool {
+	all := items(n)
+	if len(all) == 0 || len(all) > 2 || !isKind(&all[0]) {
+		c.badValue("sync_patch_field_value", n, "an entry must be transfer, carry or fixed with its value",
+			`write it like ("transfer", None)`)
+		return false
+	}
+	e.kind, _ = text(&all[0])
+	if len(all) == 2 {
+		if isList(&all[1]) || isDict(&all[1]) {
+			c.badValue("sync_patch_field_value", &all[1], "an entry's value must be one value", "")
+			return false
+		}
+		e.value = scalar(all[1].Value)
+	}
+	return true
+}
