@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -18,12 +19,20 @@ type HandlerOptions struct {
 	Store    Store     // required
 	Registry *Registry // required
 
-	MaxUploadRows   int            // rows of one upload; 200,000
-	MaxDownloadRows int            // rows of one page of a download; 50,000
+	MaxUploadRows   int            // rows of one upload
+	MaxDownloadRows int            // rows of one page of a download
 	Location        *time.Location // of the database sessions' time_zone; UTC
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
+}
+
+// Limits are the options' defaults and bounds.
+func (o *HandlerOptions) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Count("MaxUploadRows", &o.MaxUploadRows, 200_000, 1, 1<<31-1),
+		limit.Count("MaxDownloadRows", &o.MaxDownloadRows, 50_000, 1, 1<<31-1),
+	}
 }
 
 // Handler does what requests ask for. It is the Runner of a Pool.
@@ -36,11 +45,8 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	if o.Store == nil || o.Registry == nil {
 		return nil, errors.New("business: a handler needs a Store and a Registry")
 	}
-	if o.MaxUploadRows <= 0 {
-		o.MaxUploadRows = 200_000
-	}
-	if o.MaxDownloadRows <= 0 {
-		o.MaxDownloadRows = 50_000
+	if err := limit.Fill("business: handler", o.Limits()); err != nil {
+		return nil, err
 	}
 	if o.Location == nil {
 		o.Location = time.UTC

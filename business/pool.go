@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 )
 
@@ -23,24 +24,41 @@ type Runner interface {
 	Run(ctx context.Context, r *Request)
 }
 
-// PoolOptions bound a Pool. A zero field takes the default named beside it.
+// PoolOptions bound a Pool. A number that is zero takes its default from Limits.
 type PoolOptions struct {
 	Runner Runner // required
 
-	Workers       int           // goroutines for everything but downloads; 4 a CPU, at least 8: they wait for the database
-	Downloads     int           // goroutines for downloads, which live as long as the slowest reader; 8
-	Queue         int           // requests waiting, downloads apart; 1024
-	DownloadQueue int           // downloads waiting; 256
-	PerPoint      int           // requests of one point waiting or running; 64
-	Batch         int           // small uploads run together; 64
-	Shared        int           // such batches of one table at once: fewer make larger ones, and fewer commits; 2
-	Small         int           // bytes up to which an upload is small; 16 KiB
-	Timeout       time.Duration // for one batch of uploads, or one RULES; 2 minutes
-	Drain         time.Duration // for what is accepted when Run is told to stop; 20 s
-	Hold          time.Duration // how long a table's later uploads wait for a failed one to come again; 30 s
+	Workers       int           // goroutines for everything but downloads: they wait for the database
+	Downloads     int           // goroutines for downloads, which live as long as the slowest reader
+	Queue         int           // requests waiting, downloads apart
+	DownloadQueue int           // downloads waiting
+	PerPoint      int           // requests of one point waiting or running
+	Batch         int           // small uploads run together
+	Shared        int           // such batches of one table at once: fewer make larger ones, and fewer commits
+	Small         int           // bytes up to which an upload is small
+	Timeout       time.Duration // for one batch of uploads, or one RULES
+	Drain         time.Duration // for what is accepted when Run is told to stop
+	Hold          time.Duration // how long a table's later uploads wait for a failed one to come again
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger   // panics are logged here, with their stack
+}
+
+// Limits are the options' defaults and bounds.
+func (o *PoolOptions) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Count("Workers", &o.Workers, max(8, 4*runtime.GOMAXPROCS(0)), 1, 10_000),
+		limit.Count("Downloads", &o.Downloads, 8, 1, 10_000),
+		limit.Count("Queue", &o.Queue, 1024, 1, 1<<20),
+		limit.Count("DownloadQueue", &o.DownloadQueue, 256, 1, 1<<20),
+		limit.Count("PerPoint", &o.PerPoint, 64, 1, 1<<20),
+		limit.Count("Batch", &o.Batch, 64, 1, 10_000),
+		limit.Count("Shared", &o.Shared, 2, 1, 10_000),
+		limit.Bytes("Small", &o.Small, 16<<10, 1, 1<<30),
+		limit.Time("Timeout", &o.Timeout, 2*time.Minute, time.Millisecond, 24*time.Hour),
+		limit.Time("Drain", &o.Drain, 20*time.Second, time.Millisecond, time.Hour),
+		limit.Time("Hold", &o.Hold, 30*time.Second, time.Millisecond, time.Hour),
+	}
 }
 
 // ErrDrainCut is what Run's error wraps when the drain deadline came before the last request was done.
@@ -104,34 +122,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Runner == nil {
 		return nil, errors.New("business: a pool needs a Runner")
 	}
-	for _, d := range []struct {
-		n       *int
-		name    string
-		or, low int
-	}{
-		{&o.Workers, "Workers", max(8, 4*runtime.GOMAXPROCS(0)), 1},
-		{&o.Downloads, "Downloads", 8, 1},
-		{&o.Queue, "Queue", 1024, 1},
-		{&o.DownloadQueue, "DownloadQueue", 256, 1},
-		{&o.PerPoint, "PerPoint", 64, 1},
-		{&o.Batch, "Batch", 64, 1},
-		{&o.Shared, "Shared", 2, 1},
-		{&o.Small, "Small", 16 << 10, 0},
-	} {
-		if *d.n == 0 {
-			*d.n = d.or
-		}
-		if *d.n < d.low {
-			return nil, fmt.Errorf("business: PoolOptions.%s is %d", d.name, *d.n)
-		}
-	}
-	for _, d := range []struct {
-		t  *time.Duration
-		or time.Duration
-	}{{&o.Timeout, 2 * time.Minute}, {&o.Drain, 20 * time.Second}, {&o.Hold, 30 * time.Second}} {
-		if *d.t <= 0 {
-			*d.t = d.or
-		}
+	if err := limit.Fill("business: pool", o.Limits()); err != nil {
+		return nil, err
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,33 +17,27 @@ import (
 
 	"syncgate/business"
 	"syncgate/crypto"
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/reactor"
 	"syncgate/store"
 )
 
-// Options of New. Store, MasterKey, Listen and Rand are required; a zero elsewhere means the default, named where it is
-// this package's own.
+// Options of New. Store, MasterKey, Listen and Rand are required. A number that is zero takes its default from Limits.
 type Options struct {
 	Store     *store.Store
 	MasterKey *crypto.MasterKey
 	Listen    string         // host:port of the modern wire
 	Legacy    *LegacyOptions // nil: the seed-era wire is not served
 
-	ServerID    string
-	MaxFrame    int           // bytes of a frame's body
-	MaxInFlight int           // requests of one connection; 16
-	Keepalive   time.Duration // silence after which a client is asked whether it is there; 60 s. Twice that ends it
-	Handshakes  int           // taken up a second; one address may use a tenth
+	// Of these only the limits, Wire's ServerID and Handler's Location are read; New sets the rest. A connection that
+	// is silent for Wire.Keepalive is pinged, and closed after twice that. Pool.Drain bounds the whole drain.
+	Wire    protocol.ServerOptions
+	Reactor reactor.Options
+	Pool    business.PoolOptions
+	Handler business.HandlerOptions
 
-	Reactor reactor.Options      // limits only: Listeners, Observer and IdleTimeout are set here
-	Pool    business.PoolOptions // limits only: Runner, Clock and Logger are set here
-
-	MaxUploadRows   int            // see business.HandlerOptions
-	MaxDownloadRows int            // see business.HandlerOptions
-	Location        *time.Location // of the store's time zone; UTC
-	Drain           time.Duration  // for what is in hand when Run is told to stop; 20 s
-	Poll            time.Duration  // how often rules and keys are looked at; 1 s
+	Poll time.Duration // how often rules and keys are read
 
 	Ready    func() // called once when connections are let in; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
@@ -81,7 +76,9 @@ func New(o Options) (*Gateway, error) {
 	if o.Store == nil || o.MasterKey == nil || o.Listen == "" || o.Rand == nil {
 		return nil, errors.New("gateway: Store, MasterKey, Listen and Rand are required")
 	}
-	o.setDefaults()
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
 	g := &Gateway{o: o, clerk: newClerk()}
 	g.noise = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
@@ -94,7 +91,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.metrics = newMetrics(g)
 	ro := o.Reactor
-	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Keepalive
+	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Wire.Keepalive
 	if g.reactor, err = reactor.New(ro); err != nil {
 		return nil, err
 	}
@@ -106,19 +103,13 @@ func New(o Options) (*Gateway, error) {
 	return g, nil
 }
 
-func (o *Options) setDefaults() {
-	if o.MaxInFlight <= 0 {
-		o.MaxInFlight = 16
-	}
-	if o.Keepalive <= 0 {
-		o.Keepalive = time.Minute
-	}
-	if o.Drain <= 0 {
-		o.Drain = 20 * time.Second
-	}
-	if o.Poll <= 0 {
-		o.Poll = time.Second
-	}
+// Limits are the defaults and bounds of the options and of those of the packages that the gateway sets up.
+func (o *Options) Limits() []limit.Limit {
+	own := []limit.Limit{limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour)}
+	return slices.Concat(own, o.Wire.Limits(), o.Reactor.Limits(), o.Pool.Limits(), o.Handler.Limits())
+}
+
+func (o *Options) setDefaults() error {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -127,6 +118,7 @@ func (o *Options) setDefaults() {
 			*f = func() {}
 		}
 	}
+	return limit.Fill("gateway", o.Limits())
 }
 
 // work makes what is behind the wires.
@@ -138,15 +130,13 @@ func (g *Gateway) work() (err error) {
 	if err != nil {
 		return err
 	}
-	g.handler, err = business.NewHandler(business.HandlerOptions{
-		Store: o.Store, Registry: g.registry, MaxUploadRows: o.MaxUploadRows, MaxDownloadRows: o.MaxDownloadRows,
-		Location: o.Location, Clock: o.Clock, Logger: o.Logger,
-	})
-	if err != nil {
+	ho := o.Handler
+	ho.Store, ho.Registry, ho.Clock, ho.Logger = o.Store, g.registry, o.Clock, o.Logger
+	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
 	po := o.Pool
-	po.Runner, po.Clock, po.Logger, po.Drain = g.handler, o.Clock, o.Logger, o.Drain
+	po.Runner, po.Clock, po.Logger = g.handler, o.Clock, o.Logger
 	g.pool, err = business.NewPool(po)
 	return err
 }
@@ -154,18 +144,15 @@ func (g *Gateway) work() (err error) {
 // listeners makes both wires.
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
-	so := protocol.ServerOptions{
-		Keys: g.points.keyring.Lookup, RulesVersion: g.registry.Version, Clock: o.Clock, Rand: o.Rand, ServerID: o.ServerID,
-		MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive,
-		Handshakes: o.Handshakes,
-	}
+	so := o.Wire
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.registry.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
 	}
 	modern := &handler{g: g, name: "modern"}
 	all := []reactor.Listener{{
-		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.MaxInFlight,
+		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
 		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.farewell,
 	}}
 	if o.Legacy == nil {
@@ -242,9 +229,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		served <- nil
 	}
 	g.draining.Store(true)
-	g.o.Logger.Info().Dur("deadline", g.o.Drain).Msg("draining")
+	g.o.Logger.Info().Dur("deadline", g.o.Pool.Drain).Msg("draining")
 	stopPool()
-	deadline, cancel := context.WithTimeout(base, g.o.Drain)
+	deadline, cancel := context.WithTimeout(base, g.o.Pool.Drain)
 	defer cancel()
 	drainErr := g.reactor.Drain(deadline)
 	poolErr := <-pooled

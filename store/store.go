@@ -11,13 +11,14 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"syncgate/internal/limit"
 	"syncgate/migrations"
 )
 
 // Options of Open. Only DSN is required.
 type Options struct {
 	DSN          string         // of go-sql-driver/mysql; what it says about the session is overridden
-	MaxConns     int            // connections at most; default 16
+	MaxConns     int            // connections at most
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
@@ -26,29 +27,29 @@ type Options struct {
 	// travel as text in it, so that the centre and its points must have the same. DATETIME is not touched by it.
 	TimeZone string
 
-	Hold       time.Duration // how long a statement waits for a server that is gone; default 2 s
-	PurgeEvery time.Duration // how often Run purges the ledger; default 10 s
+	Hold       time.Duration // how long a statement waits for a server that is gone
+	PurgeEvery time.Duration // how often Run purges the ledger
 	FileRoot   string        // directory of the `file` operation; empty: such rules are refused
 
 	Clock  func() time.Time // default time.Now
 	Jitter func() float64   // in [0,1), spreads retries; default math/rand/v2
 }
 
-func (o *Options) setDefaults() {
-	if o.MaxConns <= 0 {
-		o.MaxConns = 16
+// Limits are the options' defaults and bounds.
+func (o *Options) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
+		limit.Time("Hold", &o.Hold, 2*time.Second, time.Millisecond, time.Hour),
+		limit.Time("PurgeEvery", &o.PurgeEvery, 10*time.Second, time.Millisecond, time.Hour),
 	}
+}
+
+func (o *Options) setDefaults() error {
 	if o.Set == "" {
 		o.Set = migrations.Server
 	}
 	if o.TimeZone == "" {
 		o.TimeZone = "+00:00"
-	}
-	if o.Hold <= 0 {
-		o.Hold = 2 * time.Second
-	}
-	if o.PurgeEvery <= 0 {
-		o.PurgeEvery = 10 * time.Second
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -56,6 +57,7 @@ func (o *Options) setDefaults() {
 	if o.Jitter == nil {
 		o.Jitter = rand.Float64
 	}
+	return limit.Fill("store", o.Limits())
 }
 
 // Store is a database and the connections to it. It may be used by any number of goroutines.
@@ -70,7 +72,9 @@ type Store struct {
 // ErrUnavailable: the server does not answer. ErrUnsafe: it would lose what it acknowledged; Options.AcceptUnsafe
 // opens it all the same.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	o.setDefaults()
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
 	cfg, err := mysql.ParseDSN(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
