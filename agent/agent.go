@@ -28,13 +28,13 @@ type Options struct {
 	KeyID  uint32
 	Key    [32]byte
 
-	Software string // told to the server; default syncgate-agent
+	Software string // name that the server logs; default syncgate-agent
 
-	Interval     time.Duration // between two rounds of a rule that goes on from its state
+	Interval     time.Duration // between two rounds of a rule that reads on from its state
 	FullInterval time.Duration // between two rounds of a rule that reads everything each time
-	RulesEvery   time.Duration // how often the local rules are read
+	RulesEvery   time.Duration // between two checks of the local rules
 
-	// The outbox: over either of its limits nothing is read but rules of which nothing waits.
+	// Limits of the outbox. At a limit the agent reads only rules that have nothing in the outbox.
 	BatchRows     int   // rows of one upload at most
 	OutboxBatches int   // uploads that may wait
 	OutboxBytes   int64 // bytes of them, also the most that one read may give
@@ -86,8 +86,7 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("agent", o.Limits())
 }
 
-// env is what a plan is bound to besides the row in hand. Times are UTC, as the local
-// database's session is.
+// env returns the values that a plan is bound to besides the row. Times are UTC, like the local database's session.
 func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
@@ -100,37 +99,36 @@ func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
-	opts   Options
-	claim  claim
-	book   *book
-	link   *link
-	outbox *outbox
-	tally  tally
-	used   atomic.Bool
-	pages  chan struct{} // a token each download in flight
-	once   bool          // this is Once: a lane ends when it has nothing more to do
+	opts     Options
+	lock     agentLock
+	book     *book
+	link     *link
+	outbox   *outbox
+	progress progress
+	used     atomic.Bool
+	pages    chan struct{} // holds a token for each download in flight
+	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
 
-// New checks the options and starts nothing.
+// New checks the options. It starts nothing.
 func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, tally: tally{lines: make(map[ruleName]Line)},
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, progress: progress{lines: make(map[ruleName]Line)},
 		pages: make(chan struct{}, maxPages)}
 	a.book = &book{opts: &a.opts, changed: newSignal()}
-	a.link = &link{opts: &a.opts, sessions: make(chan *session), news: newSignal()}
+	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts}
 	return a, nil
 }
 
-// open claims the database and reads the rules and the outbox. The claim is to be
-// released also after an error.
+// open takes the agent lock and reads the rules and the outbox. The caller releases the lock, also after an error.
 func (a *Agent) open(ctx context.Context) error {
 	if a.used.Swap(true) {
 		return errors.New("agent: Run and Once may be called once")
 	}
-	err := a.claim.take(ctx)
+	err := a.lock.take(ctx)
 	if err == nil {
 		err = a.book.reload(ctx, true)
 	}
@@ -144,15 +142,14 @@ func (a *Agent) open(ctx context.Context) error {
 	return nil
 }
 
-// fetched names the lane that fetches the centre's rules, and the state that is their version.
+// fetched names the loop that fetches the centre's rules, and the state that holds their version.
 var fetched = ruleName{"rules", "fetched"}
 
-// Run keeps the point in step until ctx ends, then returns nil with every goroutine
-// joined. An error means that it could not begin: the local database did not answer, lacks
-// its tables or is worked on by another agent (ErrTaken). Later troubles are logged and
-// outlived, except that another agent took the database over.
+// Run keeps the point in step until ctx ends. It then joins every goroutine and returns nil. Run returns an error when
+// it cannot begin: the local database does not answer, lacks its tables, or is in use by another agent (ErrTaken). Run
+// logs later errors and goes on. Only a takeover by another agent ends it.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.claim.release()
+	defer a.lock.release()
 	if err := a.open(ctx); ctx.Err() != nil {
 		return nil
 	} else if err != nil {
@@ -160,11 +157,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { cancel(a.claim.keep(ctx)) })
-	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the lanes end with ctx only
-	a.lane(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
-	a.lane(fetched, a.link.news).start(ctx, &wg, a.refresh)
-	a.tend(ctx, &wg)
+	wg.Go(func() { cancel(a.lock.keep(ctx)) })
+	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
+	a.loop(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
+	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
+	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
 	if err := context.Cause(ctx); errors.Is(err, ErrTaken) {
@@ -173,18 +170,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// tend starts the lanes of each rule there is and of each table whose batches are left
-// over, and wakes those whose rule has changed or which are in trouble, until ctx ends.
-func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
-	lanes := make(map[ruleName][]*lane)
-	plans := make(map[ruleName]*rule.Plan) // as the lanes know them
+// supervise starts the loops of each rule and of each table with batches in the outbox. It wakes the loops whose rule
+// has changed and the loops that fail. It ends with ctx.
+func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
+	loops := make(map[ruleName][]*loop)
+	plans := make(map[ruleName]*rule.Plan) // as the loops know them
 	for {
 		for name := range a.wanted() {
 			plan := a.book.find(name).plan
-			if lanes[name] == nil {
-				lanes[name] = a.start(ctx, wg, name)
-			} else if plan != plans[name] || a.tally.failed(name) {
-				for _, l := range lanes[name] {
+			if loops[name] == nil {
+				loops[name] = a.start(ctx, wg, name)
+			} else if plan != plans[name] || a.progress.failed(name) {
+				for _, l := range loops[name] {
 					l.rules.raise()
 				}
 			}
@@ -198,24 +195,25 @@ func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-// start starts the lanes of a rule; the tally has what becomes of them.
-func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*lane {
+// start starts the loops of a rule. They report to progress.
+func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*loop {
 	switch name.direction {
 	case rule.Download:
-		l := a.lane(name, nil)
-		return []*lane{l.start(ctx, wg, l.download)}
+		l := a.loop(name, nil)
+		return []*loop{l.start(ctx, wg, l.download)}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
-		reader, sender := &uploads{lane: a.lane(name, nil), read: read, sent: sent}, &uploads{lane: a.lane(name, read), sent: sent}
+		reader := &uploads{loop: a.loop(name, nil), read: read, sent: sent}
+		sender := &uploads{loop: a.loop(name, read), sent: sent}
 		if a.once {
-			return []*lane{reader.start(ctx, wg, reader.round)}
+			return []*loop{reader.start(ctx, wg, reader.round)}
 		}
-		return []*lane{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
+		return []*loop{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
 	}
-	return nil // the book knows a rule of no direction as broken
+	return nil // the book marks a rule without a direction as broken
 }
 
-// wanted is the rules there should be lanes for.
+// wanted returns the rules that need loops.
 func (a *Agent) wanted() map[ruleName]bool {
 	names := make(map[ruleName]bool)
 	for _, name := range a.book.names() {
@@ -227,13 +225,12 @@ func (a *Agent) wanted() map[ruleName]bool {
 	return names
 }
 
-// Once makes one round: it fetches the rules if the centre's have changed, reads every
-// upload rule until it is short, sends all that the outbox holds, and downloads until
-// nothing is left. The error joins the reasons of the rules that did not come to their
-// end; the report says for each what moved. A server that cannot be reached ends the
-// round at once, a busy one after a few tries.
+// Once makes one round. It fetches the centre's rules when they have changed, reads every upload rule to its end, sends
+// the whole outbox, and downloads until nothing is left. The report lists the moved rows of each rule. The error joins
+// the errors of the rules that did not finish. A server that cannot be reached ends the round at once, a busy server
+// after a few tries.
 func (a *Agent) Once(ctx context.Context) (Report, error) {
-	defer a.claim.release()
+	defer a.lock.release()
 	if err := a.open(ctx); err != nil {
 		return nil, err
 	}
@@ -241,14 +238,14 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.link.run(ctx, false)) })
-	if a.lane(fetched, nil).run(ctx, a.refresh) == nil {
-		var lanes sync.WaitGroup
+	if a.loop(fetched, nil).run(ctx, a.refresh) == nil {
+		var loops sync.WaitGroup
 		for name := range a.wanted() {
-			a.start(ctx, &lanes, name)
+			a.start(ctx, &loops, name)
 		}
-		lanes.Wait()
+		loops.Wait()
 	}
-	errs := []error{context.Cause(ctx)} // if ctx has ended, all the rules have failed for this one reason
+	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason
 	cancel(nil)
 	wg.Wait()
 	report := a.Report()
@@ -260,5 +257,5 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	return report, errors.Join(errs...)
 }
 
-// Report is what has moved so far. It may be called at any time.
-func (a *Agent) Report() Report { return a.tally.report(a.book) }
+// Report returns the rows moved so far. It may be called at any time.
+func (a *Agent) Report() Report { return a.progress.report(a.book) }

@@ -301,7 +301,7 @@ func TestCollectsOffline(t *testing.T) {
 	c.listen(address)
 	f.inOrder("things", 45)
 	f.outboxIsEmpty()
-	f.log.has(t, "offline; what is collected waits")
+	f.log.has(t, "offline; collected rows wait")
 }
 
 // TestKilled takes the database away under a running agent at many moments; each time a
@@ -362,7 +362,7 @@ func TestBusyAndReject(t *testing.T) {
 			t.Errorf("asked again after %v, told %v", d, after)
 		}
 	}
-	f.log.has(t, "SG0002 BUSY: queue is full", "rule gets on again")
+	f.log.has(t, "SG0002 BUSY: queue is full", "rule recovered")
 }
 
 func TestGoAway(t *testing.T) {
@@ -633,7 +633,7 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	if rows := c.got("things", 10); len(rows) != 10 {
 		t.Errorf("%d rows came, want 5 twice", len(rows))
 	}
-	f.log.has(t, "the rule has other fields")
+	f.log.has(t, "fields have changed since")
 }
 
 func TestRulesAreFetched(t *testing.T) {
@@ -746,7 +746,7 @@ func TestOneAgentADatabase(t *testing.T) {
 	f := newField(t, c)
 	stop := f.run(f.agent())
 	f.eventually("the first one works", func() bool { return strings.Contains(f.log.String(), "agent starts") })
-	second := claim{db: f.store()}
+	second := agentLock{db: f.store()}
 	defer second.db.Close()
 	if err := second.take(t.Context()); !errors.Is(err, ErrTaken) {
 		t.Errorf("a second agent: %v", err)

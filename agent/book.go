@@ -53,7 +53,7 @@ var errBrokenRule = errors.New("the point's rule does not compile")
 // they are compiled again now and then, and sooner while one of them is broken.
 const rereadEvery = time.Minute
 
-// reload is the turn of the lane that looks at the local rules and their tables.
+// reload is the turn of the loop that looks at the local rules and their tables.
 func (a *Agent) reload(ctx context.Context) (time.Duration, error) {
 	return a.opts.RulesEvery, a.book.reload(ctx, false)
 }
@@ -189,13 +189,17 @@ func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err err
 		&r.OperationType, &r.SQL, &r.PatchField, &r.PatchFieldValue,
 		&r.CarryState, &r.UseCarriedState, &r.UpdateState, &r.UpdateTime,
 		&r.Enabled, &r.Note, &r.UpdatedAt, &r.UpdatedBy}
-	err = inTx(ctx, db, func(tx *store.Tx) error {
-		return each(ctx, tx, query, nil, into, func() { list = append(list, r) })
+	err = db.InTx(ctx, func(tx *store.Tx) error {
+		return tx.Each(ctx, query, func(scan func(...any) error) error {
+			err := scan(into...)
+			list = append(list, r)
+			return err
+		})
 	})
 	return list, err
 }
 
-// refresh is the turn of the lane that follows the centre's rules: it fetches them if
+// refresh is the turn of the loop that follows the centre's rules: it fetches them if
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)
@@ -208,7 +212,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	}
 	reply, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpRules}, (*protocol.Message).RulesReply)
 	if err == nil {
-		err = inTx(ctx, a.opts.Store, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
+		err = a.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
 	}
 	if err != nil {
 		return 0, fmt.Errorf("fetch the rules: %w", err)

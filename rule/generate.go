@@ -88,7 +88,7 @@ func (c *compiler) generateUpside(key []string) {
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
 		c.plan.Cursor = append(c.plan.Cursor, col.Name)
 	}
-	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + quoteTable(c.row.Table)
+	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + c.table.Quoted()
 	tail := "\norder by " + strings.Join(order, ", ") + "\nlimit :limit"
 	where, first := "\nwhere ("+keyset(cursor)+")", ""
 	if bound != "" {
@@ -180,7 +180,7 @@ func (c *compiler) generateDownside(key []string) {
 	if len(sets) == 0 {
 		sets = []string{quote(key[0]) + " = " + quote(key[0])}
 	}
-	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+quoteTable(c.row.Table)+" ("+quoteAll(c.plan.Fields)+
+	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+c.table.Quoted()+" ("+quoteAll(c.plan.Fields)+
 		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
 		c.column(Warning, UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
@@ -201,11 +201,10 @@ func quoteAll(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// quoteTable quotes the parts of table or database.table.
-func quoteTable(name string) string {
-	db, table, ok := strings.Cut(name, ".")
-	if !ok {
-		return quote(name)
+// Quoted is the table's name as SQL.
+func (t *Table) Quoted() string {
+	if t.Schema == "" {
+		return quote(t.Name)
 	}
-	return quote(db) + "." + quote(table)
+	return quote(t.Schema) + "." + quote(t.Name)
 }

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 )
 
-// Report is what moved, one line a rule in order of direction and table.
+// Report lists the moved rows, one line a rule, sorted by direction and table.
 type Report []Line
 
 // Line is one rule's part of a Report.
@@ -19,17 +19,17 @@ type Line struct {
 	Type        string // upload or download
 	Rows        int64  // acknowledged by the centre, or applied at the point
 	Batches     int64  // uploads, or pages
-	Quarantined int64  // of the rows, and of those that could not be sent
-	Err         error  // why the rule does not get on, or did not come to its end; nil when all is well
+	Quarantined int64  // of these rows, and of rows that could not be sent
+	Err         error  // why the rule fails or did not finish; nil on success
 }
 
-// tally is what moved since the agent was made.
-type tally struct {
+// progress counts the rows of each rule since the agent was made.
+type progress struct {
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
 
-func (t *tally) add(n ruleName, rows, batches, quarantined int) {
+func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
@@ -37,8 +37,8 @@ func (t *tally) add(n ruleName, rows, batches, quarantined int) {
 	t.lines[n] = l
 }
 
-// fail notes why a rule does not get on; nil when it does.
-func (t *tally) fail(n ruleName, err error) {
+// fail records the error of a rule, or nil when the rule has recovered.
+func (t *progress) fail(n ruleName, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
@@ -46,14 +46,14 @@ func (t *tally) fail(n ruleName, err error) {
 	t.lines[n] = l
 }
 
-func (t *tally) failed(n ruleName) bool {
+func (t *progress) failed(n ruleName) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.lines[n].Err != nil
 }
 
-// report has a line for each rule of the book and for whatever else moved or failed.
-func (t *tally) report(b *book) Report {
+// report has a line for each rule of the book and for every other rule that moved rows or failed.
+func (t *progress) report(b *book) Report {
 	t.mu.Lock()
 	lines := maps.Clone(t.lines)
 	t.mu.Unlock()
@@ -67,7 +67,9 @@ func (t *tally) report(b *book) Report {
 		l.Type, l.Table = n.direction, n.table
 		r = append(r, l)
 	}
-	slices.SortFunc(r, func(a, b Line) int { return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table)) })
+	slices.SortFunc(r, func(a, b Line) int {
+		return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table))
+	})
 	return r
 }
 
