@@ -19,8 +19,7 @@ import (
 	"syncgate/store"
 )
 
-// Options of an agent. Store, Server, Point and Key are required; of the others the zero
-// value is the default.
+// Options of an agent. Store, Server, Point and Key are required. In the other fields zero means the default.
 type Options struct {
 	Store  *store.Store // the point's own database, migrated with the set agent
 	Server string       // host:port
@@ -28,25 +27,26 @@ type Options struct {
 	KeyID  uint32
 	Key    [32]byte
 
-	Software string // told to the server; default syncgate-agent
+	Software string // name that the server logs; default syncgate-agent
 
-	Interval     time.Duration // between two rounds of a rule that goes on from its state; default 10 s
+	Interval     time.Duration // between two rounds of a rule that reads on from its state; default 10 s
 	FullInterval time.Duration // between two rounds of a rule that reads everything each time; default 6 Intervals
-	RulesEvery   time.Duration // how often the local rules are looked at; default 1 s
+	RulesEvery   time.Duration // between two checks of the local rules; default 1 s
 
-	// The outbox: over either of its limits nothing is read but rules of which nothing waits.
+	// Limits of the outbox. At a limit the agent reads only rules that have nothing in the outbox.
 	BatchRows     int   // rows of one upload at most; default 1000
 	OutboxBatches int   // uploads that may wait; default 10,000
 	OutboxBytes   int64 // bytes of them, also the most that one read may give; default 1 GiB
 
 	ReconnectMin time.Duration // first pause before connecting again, doubled each time; default 250 ms
 	ReconnectMax time.Duration // longest; default 1 min
-	RetryMin     time.Duration // the same for a rule that does not get on; default 1 s
+	RetryMin     time.Duration // the same for a rule that fails; default 1 s
 	RetryMax     time.Duration // longest; default 5 min
 
-	Log   zerolog.Logger   // default: nothing is logged
-	Clock func() time.Time // default time.Now
-	Rand  io.Reader        // default crypto/rand
+	Observer store.Observer   // of this agent and its store; default: nothing is counted
+	Log      zerolog.Logger   // default: nothing is logged
+	Clock    func() time.Time // default time.Now
+	Rand     io.Reader        // default crypto/rand
 }
 
 const maxSoftware = 64 // bytes that a HELLO has room for
@@ -74,6 +74,9 @@ func (o *Options) setDefaults() error {
 	o.ReconnectMax = cmp.Or(o.ReconnectMax, time.Minute)
 	o.RetryMin = cmp.Or(o.RetryMin, time.Second)
 	o.RetryMax = cmp.Or(o.RetryMax, 5*time.Minute)
+	if o.Observer == nil {
+		o.Observer = func(store.Event) {}
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -81,8 +84,7 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// env is what a plan is bound to besides the row in hand. Times are UTC, as the local
-// database's session is.
+// env returns the values that a plan is bound to besides the row. Times are UTC, like the local database's session.
 func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
@@ -102,17 +104,18 @@ type Agent struct {
 	outbox   *outbox
 	progress progress
 	used     atomic.Bool
-	pages    chan struct{} // a token each download in flight
-	once     bool          // this is Once: a loop ends when it has nothing more to do
+	pages    chan struct{} // holds a token for each download in flight
+	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
 
-// New checks the options and starts nothing.
+// New checks the options. It starts nothing.
 func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, progress: progress{lines: make(map[ruleName]Line)},
-		pages: make(chan struct{}, maxPages)}
+	o.Store.Observe(o.Observer)
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages)}
+	a.progress = progress{opts: &a.opts, lines: make(map[ruleName]Line)}
 	a.book = &book{opts: &a.opts, changed: newSignal()}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts}
@@ -138,13 +141,12 @@ func (a *Agent) open(ctx context.Context) error {
 	return nil
 }
 
-// fetched names the loop that fetches the centre's rules, and the state that is their version.
+// fetched names the loop that fetches the centre's rules, and the state that holds their version.
 var fetched = ruleName{"rules", "fetched"}
 
-// Run keeps the point in step until ctx ends, then returns nil with every goroutine
-// joined. An error means that it could not begin: the local database did not answer, lacks
-// its tables or is worked on by another agent (ErrTaken). Later troubles are logged and
-// outlived, except that another agent took the database over.
+// Run keeps the point in step until ctx ends. It then joins every goroutine and returns nil. Run returns an error when
+// it cannot begin: the local database does not answer, lacks its tables, or is in use by another agent (ErrTaken). Run
+// logs later errors and goes on. Only a takeover by another agent ends it.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.lock.release()
 	if err := a.open(ctx); ctx.Err() != nil {
@@ -155,7 +157,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
-	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the loops end with ctx only
+	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	a.loop(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.supervise(ctx, &wg)
@@ -167,8 +169,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// supervise starts the loops of each rule there is and of each table whose batches are left
-// over, and wakes those whose rule has changed or which are in trouble, until ctx ends.
+// supervise starts the loops of each rule and of each table with batches in the outbox. It wakes the loops whose rule
+// has changed and the loops that fail. It ends with ctx.
 func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	loops := make(map[ruleName][]*loop)
 	plans := make(map[ruleName]*rule.Plan) // as the loops know them
@@ -192,7 +194,7 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-// start starts the loops of a rule; the progress has what becomes of them.
+// start starts the loops of a rule. They report to progress.
 func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*loop {
 	switch name.direction {
 	case rule.Download:
@@ -200,16 +202,17 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []
 		return []*loop{l.start(ctx, wg, l.download)}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
-		reader, sender := &uploads{loop: a.loop(name, nil), read: read, sent: sent}, &uploads{loop: a.loop(name, read), sent: sent}
+		reader := &uploads{loop: a.loop(name, nil), read: read, sent: sent}
+		sender := &uploads{loop: a.loop(name, read), sent: sent}
 		if a.once {
 			return []*loop{reader.start(ctx, wg, reader.round)}
 		}
 		return []*loop{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
 	}
-	return nil // the book knows a rule of no direction as broken
+	return nil // the book marks a rule without a direction as broken
 }
 
-// wanted is the rules there should be loops for.
+// wanted returns the rules that need loops.
 func (a *Agent) wanted() map[ruleName]bool {
 	names := make(map[ruleName]bool)
 	for _, name := range a.book.names() {
@@ -221,11 +224,10 @@ func (a *Agent) wanted() map[ruleName]bool {
 	return names
 }
 
-// Once makes one round: it fetches the rules if the centre's have changed, reads every
-// upload rule until it is short, sends all that the outbox holds, and downloads until
-// nothing is left. The error joins the reasons of the rules that did not come to their
-// end; the report says for each what moved. A server that cannot be reached ends the
-// round at once, a busy one after a few tries.
+// Once makes one round. It fetches the centre's rules when they have changed, reads every upload rule to its end, sends
+// the whole outbox, and downloads until nothing is left. The report lists the moved rows of each rule. The error joins
+// the errors of the rules that did not finish. A server that cannot be reached ends the round at once, a busy server
+// after a few tries.
 func (a *Agent) Once(ctx context.Context) (Report, error) {
 	defer a.lock.release()
 	if err := a.open(ctx); err != nil {
@@ -242,7 +244,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		}
 		loops.Wait()
 	}
-	errs := []error{context.Cause(ctx)} // if ctx has ended, all the rules have failed for this one reason
+	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason
 	cancel(nil)
 	wg.Wait()
 	report := a.Report()
@@ -254,5 +256,5 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	return report, errors.Join(errs...)
 }
 
-// Report is what has moved so far. It may be called at any time.
+// Report returns the rows moved so far. It may be called at any time.
 func (a *Agent) Report() Report { return a.progress.report(a.book) }

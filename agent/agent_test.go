@@ -301,7 +301,7 @@ func TestCollectsOffline(t *testing.T) {
 	c.listen(address)
 	f.inOrder("things", 45)
 	f.outboxIsEmpty()
-	f.log.has(t, "offline; what is collected waits")
+	f.log.has(t, "offline; collected rows wait")
 }
 
 // TestKilled takes the database away under a running agent at many moments; each time a
@@ -486,8 +486,19 @@ func TestRefusedRuleKeepsItsBatches(t *testing.T) {
 		u, err := m.UploadRequest()
 		return err == nil && u.Table == "things" && p.refuse(m, protocol.StatusRequestMismatch, "fields differ", 0)
 	})
-	f.run(f.agent())
+	var moved, failed atomic.Int64
+	f.run(f.agent(func(o *Options) {
+		o.Observer = func(e store.Event) {
+			switch e.Metric {
+			case rowsMoved:
+				moved.Add(int64(e.N))
+			case ruleFailures:
+				failed.Add(int64(e.N))
+			}
+		}
+	}))
 	f.inOrder("others", 45)
+	f.eventually("the rows and the failure are counted", func() bool { return moved.Load() == 45 && failed.Load() > 0 })
 	f.eventually("the reason stands in the outbox", func() bool {
 		return f.number("SELECT COUNT(*) FROM sync_outbox WHERE last_status = 203 AND last_error = 'fields differ' AND attempts > 0") == 1
 	})
@@ -633,7 +644,7 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	if rows := c.got("things", 10); len(rows) != 10 {
 		t.Errorf("%d rows came, want 5 twice", len(rows))
 	}
-	f.log.has(t, "the rule has other fields")
+	f.log.has(t, "fields have changed since")
 }
 
 func TestRulesAreFetched(t *testing.T) {

@@ -108,6 +108,9 @@ func (p *point) open(ctx context.Context, cfg *config.Agent, key [32]byte) (err 
 	p.Agent, err = agent.New(agent.Options{
 		Store: p.store, Server: cfg.Server, Point: cfg.Point, KeyID: cfg.KeyID, Key: key, Software: "syncgate-agent " + cli.Version(),
 		Interval: cfg.Interval.Std(), FullInterval: cfg.FullInterval.Std(), BatchRows: cfg.BatchRows, OutboxBatches: cfg.OutboxRows, Log: p.log,
+		Observer: func(e store.Event) {
+			p.log.Debug().Str("metric", e.Metric.Name).Str(e.Metric.Label, e.Label).Uint64("n", e.N).Err(e.Err).Msg("counted")
+		},
 	})
 	return err
 }

@@ -69,7 +69,7 @@ func legacyOptions(cfg *config.Server) (*gateway.LegacyOptions, error) {
 func dialect(o *gateway.LegacyOptions, text string) error {
 	name, auto := strings.CutPrefix(text, "auto")
 	if auto && name == "" {
-		return nil // until it shows: Python 2, as most of the seed era
+		return nil // until it shows: Python 2, as most agents on the v1 wire
 	}
 	d, err := pyliteral.ParseDialect(strings.TrimPrefix(name, ":"))
 	if err != nil || auto && !strings.HasPrefix(name, ":") {

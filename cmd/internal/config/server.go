@@ -9,7 +9,7 @@ import (
 // Server holds the settings of `syncgate`.
 type Server struct {
 	Listen       string `toml:"listen" comment:"Address agents connect to. 11366 is the port this kind of server has always had."`
-	ListenLegacy string `toml:"listen_legacy" comment:"Address for agents of the seed era; empty: not served. Needs [legacy]."`
+	ListenLegacy string `toml:"listen_legacy" comment:"Address of the v1 wire, for the original's agents; empty: not served. Needs [legacy]."`
 	DSN          string `toml:"dsn" comment:"The central database, as go-sql-driver writes it: user:password@tcp(host:3306)/database\nor user@unix(/run/mysqld/mysqld.sock)/database. Empty: a private MariaDB under data_dir."`
 	DataDir      string `toml:"data_dir" comment:"Where the master key, the private database and received files are kept."`
 	MasterKey    string `toml:"master_key_file" comment:"File of the key that wraps the points' keys; made (mode 0600) when missing. Empty: data_dir/master.key."`
@@ -37,7 +37,7 @@ type Server struct {
 	Downloads         int      `toml:"downloads" comment:"Downloads run at once."`
 	DownloadBatchRows int      `toml:"download_rows" comment:"Rows of one download; an agent asks again for more."`
 
-	Legacy Legacy `toml:"legacy" comment:"The seed-era wire."`
+	Legacy Legacy `toml:"legacy" comment:"The v1 wire."`
 }
 
 // Legacy holds the settings of the seed-era listener.
