@@ -44,9 +44,10 @@ type Options struct {
 	RetryMin     time.Duration // the same for a rule that fails
 	RetryMax     time.Duration // longest
 
-	Log   zerolog.Logger   // default: nothing is logged
-	Clock func() time.Time // default time.Now
-	Rand  io.Reader        // default crypto/rand
+	Observer store.Observer   // of this agent and its store; default: nothing is counted
+	Log      zerolog.Logger   // default: nothing is logged
+	Clock    func() time.Time // default time.Now
+	Rand     io.Reader        // default crypto/rand
 }
 
 // Limits are the options' defaults and bounds.
@@ -79,6 +80,9 @@ func (o *Options) setDefaults() error {
 	}
 	o.Software = cmp.Or(o.Software, "syncgate-agent")
 	o.Software = strings.ToValidUTF8(o.Software[:min(len(o.Software), maxSoftware)], "")
+	if o.Observer == nil {
+		o.Observer = func(store.Event) {}
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -115,8 +119,9 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, progress: progress{lines: make(map[ruleName]Line)},
-		pages: make(chan struct{}, maxPages)}
+	o.Store.Observe(o.Observer)
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages)}
+	a.progress = progress{opts: &a.opts, lines: make(map[ruleName]Line)}
 	a.book = &book{opts: &a.opts, changed: newSignal()}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts}

@@ -486,8 +486,19 @@ func TestRefusedRuleKeepsItsBatches(t *testing.T) {
 		u, err := m.UploadRequest()
 		return err == nil && u.Table == "things" && p.refuse(m, protocol.StatusRequestMismatch, "fields differ", 0)
 	})
-	f.run(f.agent())
+	var moved, failed atomic.Int64
+	f.run(f.agent(func(o *Options) {
+		o.Observer = func(e store.Event) {
+			switch e.Metric {
+			case rowsMoved:
+				moved.Add(int64(e.N))
+			case ruleFailures:
+				failed.Add(int64(e.N))
+			}
+		}
+	}))
 	f.inOrder("others", 45)
+	f.eventually("the rows and the failure are counted", func() bool { return moved.Load() == 45 && failed.Load() > 0 })
 	f.eventually("the reason stands in the outbox", func() bool {
 		return f.number("SELECT COUNT(*) FROM sync_outbox WHERE last_status = 203 AND last_error = 'fields differ' AND attempts > 0") == 1
 	})

@@ -27,8 +27,8 @@ import (
 type Options struct {
 	Store     *store.Store
 	MasterKey *crypto.MasterKey
-	Listen    string         // host:port of the modern wire
-	Legacy    *LegacyOptions // nil: the seed-era wire is not served
+	Listen    string         // host:port of the v2 wire
+	Legacy    *LegacyOptions // nil: the v1 wire is not served
 
 	// Of these only the limits, Wire's ServerID and Handler's Location are read; New sets the rest. A connection that
 	// is silent for Wire.Keepalive is pinged, and closed after twice that. Pool.Drain bounds the whole drain.
@@ -56,20 +56,21 @@ type LegacyOptions struct {
 
 // Gateway is a server. It is made by New and lives in Run.
 type Gateway struct {
-	o        Options
-	noise    zerolog.Logger // for what strangers can cause: a few lines a second
-	server   *protocol.Server
-	reactor  *reactor.Reactor
-	registry *business.Registry
-	handler  *business.Handler
-	pool     *business.Pool
-	points   *points
-	clerk    *clerk
-	metrics  *metrics
-	draining atomic.Bool
+	o Options
+	// sampledLog is for lines that a client without a key can cause: a few a second.
+	sampledLog zerolog.Logger
+	server     *protocol.Server
+	reactor    *reactor.Reactor
+	registry   *business.Registry
+	handler    *business.Handler
+	pool       *business.Pool
+	points     *points
+	replies    *replyQueue
+	metrics    *metrics
+	draining   atomic.Bool
 }
 
-const watch = 2 * time.Second
+const watchdogPeriod = 2 * time.Second
 
 // New checks the options, binds the listeners and makes a gateway. Nothing runs before Run.
 func New(o Options) (*Gateway, error) {
@@ -79,10 +80,10 @@ func New(o Options) (*Gateway, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{o: o, clerk: newClerk()}
-	g.noise = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
+	g := &Gateway{o: o, replies: newReplyQueue()}
+	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
-	if err := g.work(); err != nil {
+	if err := g.newBackend(); err != nil {
 		return nil, err
 	}
 	listeners, err := g.listeners()
@@ -90,6 +91,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.metrics = newMetrics(g)
+	o.Store.Observe(g.metrics.count)
 	ro := o.Reactor
 	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Wire.Keepalive
 	if g.reactor, err = reactor.New(ro); err != nil {
@@ -121,8 +123,8 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("gateway", o.Limits())
 }
 
-// work makes what is behind the wires.
-func (g *Gateway) work() (err error) {
+// newBackend makes what is behind the wires.
+func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.registry, err = business.NewRegistry(business.RegistryOptions{
 		Source: o.Store, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
@@ -153,7 +155,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	modern := &handler{g: g, name: "modern"}
 	all := []reactor.Listener{{
 		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
-		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.farewell,
+		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.drain,
 	}}
 	if o.Legacy == nil {
 		return all, nil
@@ -172,10 +174,10 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	}), nil
 }
 
-// Addr is where the modern wire is served.
+// Addr is where the v2 wire is served.
 func (g *Gateway) Addr() netip.AddrPort { return g.reactor.Addrs()[0] }
 
-// LegacyAddr is where the seed-era wire is served; the zero AddrPort when it is not.
+// LegacyAddr is where the v1 wire is served; the zero AddrPort when it is not.
 func (g *Gateway) LegacyAddr() netip.AddrPort {
 	if all := g.reactor.Addrs(); len(all) > 1 {
 		return all[1]
@@ -204,7 +206,7 @@ func (g *Gateway) Stats() Stats {
 // started, what failed, or what the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). After it the
 // gateway cannot be used again.
 func (g *Gateway) Run(ctx context.Context) error {
-	if err := g.load(ctx); err != nil {
+	if err := g.loadInitial(ctx); err != nil {
 		return errors.Join(err, g.reactor.Drain(context.WithoutCancel(ctx)))
 	}
 	base, stopAll := context.WithCancel(context.WithoutCancel(ctx))
@@ -216,10 +218,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { served <- g.reactor.Run(base) }()
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
-	cleared.Go(g.clerk.run)
+	cleared.Go(g.replies.run)
 	others.Go(func() { _ = g.registry.Run(base) }) // nil
-	others.Go(func() { g.keep(base) })
-	others.Go(func() { g.watch(base) })
+	others.Go(func() { g.pollKeys(base) })
+	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
 
 	var serveErr error
@@ -238,7 +240,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if err := <-served; !errors.Is(err, reactor.ErrRun) { // ErrRun: it was drained before it began
 		serveErr = errors.Join(serveErr, err)
 	}
-	g.clerk.close()
+	g.replies.close()
 	cleared.Wait()
 	stopAll()
 	others.Wait()
@@ -248,8 +250,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(serveErr, drainErr, poolErr)
 }
 
-// load reads keys and rules before anybody is let in.
-func (g *Gateway) load(ctx context.Context) error {
+// loadInitial reads keys and rules before anybody is let in.
+func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
@@ -262,8 +264,8 @@ func (g *Gateway) load(ctx context.Context) error {
 	}
 }
 
-// keep follows the points' keys, and writes down who connected.
-func (g *Gateway) keep(ctx context.Context) {
+// pollKeys follows the points' keys, and writes down who connected.
+func (g *Gateway) pollKeys(ctx context.Context) {
 	tick := time.NewTicker(g.o.Poll)
 	defer tick.Stop()
 	for away := false; ; {
@@ -274,7 +276,7 @@ func (g *Gateway) keep(ctx context.Context) {
 		}
 		lost, err := g.points.refresh(ctx)
 		if lost {
-			g.evict()
+			g.closeRevoked()
 		}
 		if err == nil {
 			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
@@ -289,9 +291,9 @@ func (g *Gateway) keep(ctx context.Context) {
 	}
 }
 
-// watch reports progress while every loop makes some.
-func (g *Gateway) watch(ctx context.Context) {
-	tick := time.NewTicker(watch)
+// watchdog reports progress while every loop makes some.
+func (g *Gateway) watchdog(ctx context.Context) {
+	tick := time.NewTicker(watchdogPeriod)
 	defer tick.Stop()
 	last := g.reactor.Progress()
 	for {

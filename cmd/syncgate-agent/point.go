@@ -56,6 +56,9 @@ func (p *point) open(ctx context.Context, cfg *settings, o *agent.Options) (err 
 		return err
 	}
 	o.Store, o.Software, o.Log = p.store, "syncgate-agent "+cli.Version(), p.log
+	o.Observer = func(e store.Event) {
+		p.log.Debug().Str("metric", e.Metric.Name).Str(e.Metric.Label, e.Label).Uint64("n", e.N).Err(e.Err).Msg("counted")
+	}
 	p.Agent, err = agent.New(*o)
 	return err
 }

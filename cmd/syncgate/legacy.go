@@ -59,7 +59,7 @@ func (l *legacySettings) set(o *gateway.LegacyOptions) (err error) {
 func dialect(o *gateway.LegacyOptions, text string) error {
 	name, auto := strings.CutPrefix(text, "auto")
 	if auto && name == "" {
-		return nil // until it shows: Python 2, as most of the seed era
+		return nil // until it shows: Python 2, as most agents on the v1 wire
 	}
 	d, err := pyliteral.ParseDialect(strings.TrimPrefix(name, ":"))
 	if err != nil || auto && !strings.HasPrefix(name, ":") {
