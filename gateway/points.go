@@ -109,7 +109,7 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 }
 
 // legacyAllowed tells whether the point may speak the v1 wire: it is enrolled, and has never spoken the v2
-// one, or its row allows both.
+// wire, or its row allows both.
 func (p *points) legacyAllowed(point string) bool {
 	both, ok := (*p.allowed.Load())[point]
 	if both || !ok {
