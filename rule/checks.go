@@ -29,7 +29,7 @@ func (c *compiler) finish() {
 func (c *compiler) checkEngine() {
 	writes := func(s Statement) bool { return s.Op != OpFile }
 	if t := c.table; t != nil && t.NoRollback && slices.ContainsFunc(slices.Concat(c.plan.Downside, c.plan.UpdateState), writes) {
-		c.refuseColumn(NoRollback, "sync_table", "the engine "+t.Engine+" of "+t.Name+" keeps half of a batch that failed",
+		c.refuseColumn(NoRollback, "sync_table", "the table "+t.Name+" is "+t.Engine+", which keeps half of a batch that failed",
 			"alter table "+t.Quoted()+" engine = InnoDB")
 	}
 }
