@@ -2,11 +2,11 @@
 //
 //	            Submit                take                   Find              Apply, Read
 //	message ───────────> Pool ───────────────────> Handler ────────> Registry
-//	            false:    │ lanes: one point's        │ fields, limits,   ↑ every second: what changed,
+//	            false:    │ queues: one point's       │ fields, limits,   ↑ every second: what changed,
 //	            BUSY      │ uploads of one table,     │ hash              │ compiled, prepared, swapped in
 //	                      │ in order                  │                 sync_control
 //	                      │ downloads apart           ↓
-//	reply <─── Replier <──────────────────────── Store: one upload, one transaction, ledger row first
+//	reply <─── Client <───────────────────────── Store: one upload, one transaction, ledger row first
 //
 // A request is one of a point that protocol has authenticated. Pool decides when it runs, and never makes its caller
 // wait: a request that there is no room for is refused at once. Handler finds the rule in force, sees that the request

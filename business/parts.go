@@ -23,7 +23,7 @@ type parts struct {
 	left  int // rows that may still come; negative: any number
 
 	encoder protocol.RowEncoder
-	typed   *typedParts // the seed-era wire: it prints values, not CBOR
+	typed   *typedParts // the v1 wire: it prints values, not CBOR
 }
 
 // newParts takes most rows, or any number when most is negative.

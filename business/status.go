@@ -14,7 +14,7 @@ import (
 // Errors of this package. StatusOf has their numbers, and those of store's.
 var (
 	ErrBusy        = errors.New("too many requests wait")
-	ErrHeld        = errors.New("an earlier upload of this table has to be sent again first")
+	ErrBlocked     = errors.New("an earlier upload of this table has to be sent again first")
 	ErrGoingAway   = errors.New("the server is stopping")
 	ErrUnsupported = errors.New("this server does not do that")
 	ErrTooLarge    = errors.New("too many rows in one request, or a row too large for a frame")
@@ -44,7 +44,7 @@ func StatusOf(err error) protocol.Status {
 		status protocol.Status
 	}{
 		{is(ErrBusy), protocol.StatusBusy},
-		{is(ErrHeld), protocol.StatusBusy},
+		{is(ErrBlocked), protocol.StatusBusy},
 		{is(ErrGoingAway), protocol.StatusGoingAway},
 		{is(ErrUnsupported), protocol.StatusOpUnsupported},
 		{is(ErrTooLarge), protocol.StatusTooLarge},
@@ -110,8 +110,8 @@ func explain(s protocol.Status, err error) string {
 		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Code)
 	case errors.As(err, &sql):
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
-	case errors.Is(err, ErrHeld):
-		return ErrHeld.Error()
+	case errors.Is(err, ErrBlocked):
+		return ErrBlocked.Error()
 	}
 	return s.Info().Meaning
 }

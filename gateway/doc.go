@@ -2,11 +2,11 @@
 // back. reactor and business know nothing of each other.
 //
 //	          loop                                  worker                        loop
-//	reactor ───────> handler.Frame ──> session ──> Pool.Submit ··· Replier.Reply ──> session.Send ──> reactor.Send
-//	 frame           one a listener    message     or the clerk     reply, parts     sealed           written
+//	reactor ───────> handler.Frame ──> session ──> Pool.Submit ··· session.Reply ──> session.Send ──> reactor.Send
+//	 frame           one a listener    message     or replyQueue    reply, parts     sealed           written
 //
-// Nothing on a loop waits: a request goes to the pool, or, when it needs no database, to the clerk, one goroutine that
-// seals short answers. A session seals under its own lock and hands the frame to the reactor before it lets the lock
+// Nothing on a loop waits: a request goes to the pool, or, when it needs no database, to the reply queue, whose one
+// goroutine seals short answers. A session seals under its own lock and hands the frame to the reactor before it lets the lock
 // go, so that the counters of records and the order of bytes agree. A part of a download waits for its client before it
 // takes the lock.
 //
