@@ -141,7 +141,7 @@ func (s *Store) pending(done map[string]string) (left []migrations.Migration, er
 	}
 	for _, name := range slices.Sorted(maps.Keys(done)) {
 		if owner := migrations.Owner(name); owner != "" && owner != s.o.Set {
-			return nil, fmt.Errorf("%w: %s holds the tables of syncgate's %s (it has had %s); this program works on those of the %s",
+			return nil, fmt.Errorf("%w: %s holds the tables of syncgate's %s (it has had %s); the DSN of the %s must name another database",
 				ErrOtherSet, s.place(), owner, name, s.o.Set)
 		}
 		if !known[name] {
