@@ -18,7 +18,7 @@ var benchSizes = []struct {
 	n    int // bytes of payload
 }{{"64B", 64}, {"4KiB", 4 << 10}, {"64KiB", 64 << 10}, {"1MiB", 1 << 20}}
 
-// cpuTime is the processor time of this thread: what other work on the machine cannot lengthen.
+// cpuTime is the processor time of this thread. Other work on the machine does not change it.
 func cpuTime(b testing.TB) time.Duration {
 	b.Helper()
 	var ts unix.Timespec
@@ -28,7 +28,7 @@ func cpuTime(b testing.TB) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// share measures a benchmark's loop against crypto/md5 alone over the same bytes, both in processor time.
+// share compares a benchmark's loop with crypto/md5 alone over the same bytes, both in processor time.
 type share struct {
 	n     int
 	alone time.Duration
@@ -81,7 +81,7 @@ func BenchmarkMD5(b *testing.B) {
 	}
 }
 
-// A payload copied into a frame and sealed, as for a reply that is sent from memory.
+// BenchmarkSeal copies a payload into a frame and seals it, as for a reply from memory.
 func BenchmarkSealFrame(b *testing.B) {
 	for _, s := range benchSizes {
 		b.Run(s.name, func(b *testing.B) {
@@ -104,7 +104,7 @@ func BenchmarkSealFrame(b *testing.B) {
 	}
 }
 
-// A frame found in a buffer, checked and opened into a buffer that is reused.
+// BenchmarkOpen finds a frame in a buffer, checks it, and opens it into a reused buffer.
 func BenchmarkSplitOpen(b *testing.B) {
 	for _, s := range benchSizes {
 		b.Run(s.name, func(b *testing.B) {
@@ -126,7 +126,7 @@ func BenchmarkSplitOpen(b *testing.B) {
 			share := startShare(b, s.n)
 			for b.Loop() {
 				if i%len(wire) == 0 {
-					// A cipher opens a record once; a new one, for all the frames again, costs next to nothing.
+					// A cipher opens a record once. A new cipher for all the frames costs almost nothing.
 					r.recv = crypto.NewCipher([32]byte{1}, 1<<62)
 				}
 				frame := wire[i%len(wire)]
@@ -155,8 +155,8 @@ func benchBatch() rowset.Rows {
 	return r
 }
 
-// rowsReport measures a benchmark's loop in rows a second of this thread's processor time. Collecting garbage happens
-// on others and is in the wall time alone.
+// rowsReport measures a benchmark's loop in rows a second of this thread's processor time. Other threads collect
+// garbage; only the wall time includes it.
 type rowsReport time.Duration
 
 func startRows(b *testing.B) rowsReport {
@@ -310,7 +310,7 @@ func BenchmarkHello(b *testing.B) {
 	}
 }
 
-// In steady state a frame costs no allocation but its payload and Message.
+// In steady state a frame allocates only its payload and Message.
 func TestFramesAllocateNothing(t *testing.T) {
 	r := benchRecords(t)
 	payload := make([]byte, 1000)

@@ -14,7 +14,7 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// bad payloads, one way to be malformed each, read as a DownloadRequest. They are also written to testdata.
+// bad has a payload for each way to be malformed. All are read as a DownloadRequest, and are also in testdata.
 var badPayloads = []struct {
 	name, about, hex string
 	err              error
@@ -142,7 +142,7 @@ func anyValue() *rapid.Generator[any] {
 	)
 }
 
-// An independent implementation in its strictest mode reads what we write as the same value.
+// An independent implementation in its strictest mode reads our bytes as the same value.
 func TestAgainstAnotherCBOR(t *testing.T) {
 	other, err := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, UTF8: cbor.UTF8RejectInvalid,

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// badWelcomes are answers to a HELLO that a client must refuse. They are also written to testdata.
+// badWelcomes are answers to a HELLO that a client must refuse. They are also in testdata.
 var badWelcomes = []struct {
 	name, about string
 	frame       func(p *pair, welcome []byte) []byte
@@ -31,7 +31,7 @@ func TestBadWelcomes(t *testing.T) {
 	}
 }
 
-// badReplies are frames that a client with a session must refuse. They are also written to testdata.
+// badReplies are frames that a client with a session must refuse. They are also in testdata.
 var badReplies = []struct {
 	name, about string
 	send        func(t testing.TB, p *pair) []byte
@@ -177,7 +177,7 @@ func TestClientStates(t *testing.T) {
 	}
 }
 
-// The answer to the client's first PING is its own business, whatever it says.
+// Receive drops the answer to the client's first PING, whatever its content.
 func TestFirstPingIsTakenIn(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
@@ -238,7 +238,7 @@ func FuzzEnvelope(f *testing.F) {
 	})
 }
 
-// A first message that can't be sealed takes nothing with it: the PING leaves with the next one.
+// When the first message cannot be sealed, the PING leaves with the next one.
 func TestFirstSealRefused(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)

@@ -13,7 +13,7 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// bodies are one of each payload with every field set, by the reader that reads it back.
+// bodies has each payload with every field set, and its reader.
 var bodies = []struct {
 	body any
 	read func(*Message) (any, error)
@@ -195,7 +195,7 @@ func TestClip(t *testing.T) {
 	}
 }
 
-// The payload that costs the most to read, byte for byte.
+// TestDecodingIsBounded reads the payload that costs the most for each byte.
 func TestDecodingIsBounded(t *testing.T) {
 	nulls := appendHead([]byte{0xa3, 2, 0x61, 't', 3, 0x81, 0x61, 'a', 4}, majorArray, 1<<20)
 	nulls = append(nulls, strings.Repeat("\xf6", 1<<20)...)

@@ -17,8 +17,8 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// TestLegacyRealPython makes replies of random rows of every type and has a real interpreter of each dialect check their
-// tokens as the agents do: by evaluating the text and printing Content again.
+// TestLegacyRealPython makes replies of random rows of every type and has a real interpreter of each dialect check
+// their tokens as the agents do: it evaluates the text and prints Content again.
 func TestLegacyRealPython(t *testing.T) {
 	for _, tt := range []struct {
 		version string
@@ -130,8 +130,8 @@ func randomValue(r *rand.Rand, kind string) any {
 	return string(text)
 }
 
-// runPython runs testdata/legacy/check.py under a Python of that version, or skips the test: the vectors hold replies of
-// both dialects. A name on PATH may be a shim that refuses, so each is tried.
+// runPython runs testdata/legacy/check.py under a Python of that version, or skips the test: the vectors hold replies
+// of both dialects. A name on PATH may be a shim that refuses, so each is tried.
 func runPython(t *testing.T, version string, stdin *bytes.Buffer) []string {
 	t.Helper()
 	paths := []string{"python" + version, "/usr/bin/python" + version}

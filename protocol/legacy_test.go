@@ -22,7 +22,7 @@ const (
 	testLegacyToken = "token key"
 )
 
-// legacyBench is a Legacy with a clock in hand, and the agent's side written by hand.
+// legacyBench is a Legacy with a settable clock, and helpers for the agent's side.
 type legacyBench struct {
 	*Legacy
 	t   testing.TB
@@ -79,7 +79,7 @@ func legacyAsk(point, typ, table, content string, at time.Time, change ...string
 
 func (b *legacyBench) packet(text string) []byte { return sealLegacy([]byte(text), b.cbc) }
 
-// receive hands a request to a session and wants a message.
+// receive passes a request to a session and expects a message.
 func (b *legacyBench) receive(s *LegacySession, text string) *Message {
 	b.t.Helper()
 	e, err := s.Receive(b.packet(text))
@@ -89,7 +89,7 @@ func (b *legacyBench) receive(s *LegacySession, text string) *Message {
 	return e.Message
 }
 
-// send sends a reply and returns the texts of the packets that left.
+// send sends a reply and returns the texts of the packets written.
 func (b *legacyBench) send(s *LegacySession, m *Message) []string {
 	b.t.Helper()
 	var texts []string
@@ -206,7 +206,7 @@ func TestLegacyDownloadOfNothing(t *testing.T) {
 	}
 }
 
-// TestLegacyOrder: a request is answered before the next is taken, and one that does not fit is answered at once.
+// TestLegacyOrder: the session answers a request before it accepts the next, and answers a malformed one at once.
 func TestLegacyOrder(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()
@@ -236,7 +236,7 @@ func TestLegacyOrder(t *testing.T) {
 	}
 }
 
-// TestLegacyRetry: the same bytes have the same id; an upload may come again, a download may not.
+// TestLegacyRetry: the same bytes have the same id; an upload may be repeated, a download may not.
 func TestLegacyRetry(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	upload := legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now)
@@ -268,7 +268,7 @@ func TestLegacyRetry(t *testing.T) {
 	}
 }
 
-// TestLegacyDialects: a reply is printed as the point's Python prints.
+// TestLegacyDialects: a reply is printed as the point's Python prints it.
 func TestLegacyDialects(t *testing.T) {
 	reply := func(b *legacyBench, content string) string {
 		b.now = b.now.Add(time.Second)
@@ -338,7 +338,7 @@ func TestLegacyTooLarge(t *testing.T) {
 	}
 }
 
-// TestLegacyCut: however a stream of packets is cut, the same packets come out.
+// TestLegacyCut: a stream yields the same packets wherever it is cut.
 func TestLegacyCut(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	one := b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
@@ -367,8 +367,8 @@ func TestLegacyCut(t *testing.T) {
 	}
 }
 
-// TestLegacyOneAmountOfTime: the answer to a stranger comes the same time after its request, however long it took to see
-// what was wrong.
+// TestLegacyOneAmountOfTime: the answer to a stranger comes the same time after its request, however long the check
+// took.
 func TestLegacyOneAmountOfTime(t *testing.T) {
 	for name, slow := range map[string]time.Duration{"quick": 0, "slow": 70 * time.Millisecond, "slower than the delay": time.Second} {
 		b := newLegacyBench(t, nil)
@@ -381,7 +381,7 @@ func TestLegacyOneAmountOfTime(t *testing.T) {
 	}
 }
 
-// TestLegacySendTogether has replies to one request come from many goroutines: one of them leaves.
+// TestLegacySendTogether sends replies to one request from many goroutines: only one is written.
 func TestLegacySendTogether(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()

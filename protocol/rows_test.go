@@ -21,7 +21,7 @@ func begun(t testing.TB) *RowEncoder {
 	return e
 }
 
-// The encoder writes the very bytes that AppendPayload writes for the last part, and the same rows in each other one.
+// The encoder writes the same bytes as AppendPayload for the last part, and the same rows in the other parts.
 func TestRowEncoderWritesTheSamePayload(t *testing.T) {
 	for _, rows := range []int{0, 1, 7, 8, 86, 100, 30000} {
 		e := begun(t)

@@ -33,14 +33,14 @@ func (c *countingDH) DH(private, public []byte) ([]byte, error) {
 	return c.DHFunc.DH(private, public)
 }
 
-// refresh puts a right MD5 under a frame that was changed.
+// refresh gives a changed frame the right MD5.
 func refresh(frame []byte) []byte {
 	end := len(frame) - trailerSize
 	sum := md5.Sum(frame[:end])
 	return append(frame[:end:end], sum[:]...)
 }
 
-// badHellos are the ways a hello may be wrong that must be told apart nowhere. They are also written to testdata.
+// badHellos are wrong hellos that must all look the same from outside. They are also in testdata.
 var badHellos = []struct {
 	name, about string
 	client      func(*ClientOptions)
@@ -110,7 +110,7 @@ func TestBadHellosLookTheSame(t *testing.T) {
 	}
 }
 
-// With no such key the same work is done: a random key stands in, and the keys are asked once.
+// Without a key for the point the server does the same work with a random key.
 func TestUnknownPointCostsTheSame(t *testing.T) {
 	allocs := func(change func(*ClientOptions)) float64 {
 		p := newPair(t, func(s *ServerOptions, c *ClientOptions) {
@@ -199,8 +199,8 @@ func TestRateLimit(t *testing.T) {
 	if e := from("2001:db8::3"); e.Reply == nil {
 		t.Fatalf("after a second: %+v", e)
 	}
-	// Another address is not held up by the first; in total the burst is soon used up. Sources may share a bucket,
-	// so these are many.
+	// The first address does not delay another. All together use up the total burst. Sources may share a bucket, so
+	// the test uses many.
 	var last Event
 	for i := range 64 {
 		if last = from(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}).String()); last.Reject != nil {
@@ -229,7 +229,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// helloFrame makes a HELLO with that payload under the pair's key.
+// helloFrame makes a HELLO with payload h under the pair's key.
 func helloFrame(t testing.TB, p *pair, payload hello) []byte {
 	t.Helper()
 	b, err := encode(nil, &payload)
@@ -255,7 +255,7 @@ func helloFrameRaw(t testing.TB, p *pair, payload []byte) []byte {
 	return plainFrame(frameHello, body)
 }
 
-// badRecords are the ways a record may be wrong after a good handshake. They are also written to testdata.
+// badRecords are wrong records after a good handshake. They are also in testdata.
 var badRecords = []struct {
 	name, about string
 	send        func(p *pair) []byte // the frame to be refused
@@ -341,7 +341,7 @@ func TestDataBeforeHello(t *testing.T) {
 	}
 }
 
-// A replayed HELLO gets a WELCOME and nothing more: no cap is left, no large frame taken.
+// A replayed HELLO gets a WELCOME and nothing more: the limits of unestablished connections stay.
 func TestReplayedHelloIsNotEstablished(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
@@ -388,7 +388,7 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// All the records a session may have, then the reserve for what is in flight, then no more.
+// A session has its records, then the reserve for replies in flight, and then no more.
 func TestRecordLimit(t *testing.T) {
 	c := crypto.NewCipher([32]byte{}, recordLimit)
 	r := records{send: c, recv: c, max: DefaultMaxFrame, expires: testEpoch.Add(time.Hour)}

@@ -48,7 +48,7 @@ func newPair(t testing.TB, change func(*ServerOptions, *ClientOptions)) *pair {
 	return p
 }
 
-// greet runs the handshake and gives the server's event for the HELLO.
+// greet runs the handshake and returns the server's event for the HELLO.
 func (p *pair) greet(t testing.TB) Event {
 	t.Helper()
 	hello, err := p.client.Hello()
@@ -83,7 +83,7 @@ func (p *pair) confirm(t testing.TB) Event {
 	return e
 }
 
-// up sends m to the server and gives the last event.
+// up sends m to the server and returns the last event.
 func (p *pair) up(t testing.TB, m *Message) Event {
 	t.Helper()
 	out, err := p.client.Seal(nil, m)
@@ -104,7 +104,7 @@ func (p *pair) up(t testing.TB, m *Message) Event {
 	return last
 }
 
-// down sends m to the client and gives what it receives.
+// down sends m to the client and returns the message received.
 func (p *pair) down(t testing.TB, m *Message) *Message {
 	t.Helper()
 	var got *Message

@@ -17,7 +17,7 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// TestVectorsAreCurrent makes every file of testdata anew and holds the stored ones to it; with -update it writes them.
+// TestVectorsAreCurrent makes every file of testdata and compares it with the stored one; -update writes them.
 func TestVectorsAreCurrent(t *testing.T) {
 	made := map[string]any{}
 	makeSessions(t, made)
@@ -67,7 +67,7 @@ func newVector(about string) *vector {
 	}
 }
 
-// recorder writes a vector's steps down while both sides play them.
+// recorder records a vector's steps while both sides run.
 type recorder struct {
 	*pair
 	t     *testing.T
@@ -91,7 +91,7 @@ func (r *recorder) add(from, about string, frame []byte, m *vectorMessage, got v
 	r.v.Steps = append(r.v.Steps, got)
 }
 
-// client records a frame on its way to the server, and the REJECT that answers it if one does.
+// client records a frame on its way to the server, and the REJECT that answers it, if any.
 func (r *recorder) toServer(about string, frame []byte, m *vectorMessage) {
 	var got vectorStep
 	r.event, got = r.atServer(frame)
@@ -129,7 +129,7 @@ func (r *recorder) describe(m *Message) *vectorMessage {
 	return &vectorMessage{m.Op, m.Flags, m.Status, hex.EncodeToString(m.RequestID[:]), hex.EncodeToString(m.Payload), diagnose(m.Payload)}
 }
 
-// diagnose is the payload in diagnostic notation, empty where it is no CBOR.
+// diagnose returns the payload in diagnostic notation, or "" when it is not CBOR.
 func diagnose(payload []byte) string {
 	if len(payload) == 0 {
 		return ""
@@ -207,7 +207,7 @@ func makeSessions(t *testing.T, made map[string]any) {
 	made["session-second-key"] = v
 }
 
-// downloads records one that is answered in two parts and one that is refused.
+// downloads records a download with two parts and a refused one.
 func (r *recorder) downloads() {
 	r.t.Helper()
 	download := &DownloadRequest{Table: "black_list", State: []rowset.StateItem{{Name: "update_time", Value: "2026-01-01 00:00:00"}}}
