@@ -81,7 +81,7 @@ func BenchmarkMD5(b *testing.B) {
 	}
 }
 
-// BenchmarkSeal copies a payload into a frame and seals it, as for a reply from memory.
+// BenchmarkSealFrame copies a payload into a frame and seals it, as for a reply from memory.
 func BenchmarkSealFrame(b *testing.B) {
 	for _, s := range benchSizes {
 		b.Run(s.name, func(b *testing.B) {
@@ -104,7 +104,7 @@ func BenchmarkSealFrame(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen finds a frame in a buffer, checks it, and opens it into a reused buffer.
+// BenchmarkSplitOpen finds a frame in a buffer, checks it, and opens it into a reused buffer.
 func BenchmarkSplitOpen(b *testing.B) {
 	for _, s := range benchSizes {
 		b.Run(s.name, func(b *testing.B) {
@@ -149,7 +149,8 @@ const benchRows = 4000
 func benchBatch() rowset.Rows {
 	r := rowset.Rows{Columns: []string{"url", "ip", "title", "hits", "update_time"}}
 	for i := range benchRows {
-		r.Values = append(r.Values, fmt.Sprintf("http://example-%05d.test/path", i), fmt.Sprintf("192.0.2.%d", i%256), "A title of ordinary length",
+		r.Values = append(r.Values, fmt.Sprintf("http://example-%05d.test/path", i), fmt.Sprintf("192.0.2.%d", i%256),
+			"A title of ordinary length",
 			int64(i*7919), "2026-01-02 03:04:05.000006")
 	}
 	return r
@@ -190,9 +191,13 @@ func BenchmarkRowsEncode(b *testing.B) {
 	}
 	var e RowEncoder
 	var size int
+	columns := []rowset.Column{
+		{Name: "url", Type: "VARCHAR"}, {Name: "ip", Type: "VARCHAR"}, {Name: "title", Type: "VARCHAR"},
+		{Name: "hits", Type: "BIGINT"}, {Name: "update_time", Type: "DATETIME"},
+	}
 	rows := startRows(b)
 	for b.Loop() {
-		if err := e.Begin(0, []rowset.Column{{Name: "url", Type: "VARCHAR", Binary: false}, {Name: "ip", Type: "VARCHAR", Binary: false}, {Name: "title", Type: "VARCHAR", Binary: false}, {Name: "hits", Type: "BIGINT", Binary: false}, {Name: "update_time", Type: "DATETIME", Binary: false}}); err != nil {
+		if err := e.Begin(0, columns); err != nil {
 			b.Fatal(err)
 		}
 		for _, r := range row {

@@ -69,7 +69,8 @@ func TestLegacyFull(t *testing.T) {
 	s := b.session()
 	b.receive(s, legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
 	e, err := b.session().Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(2,)]", b.now)))
-	if err != nil || e.Message != nil || e.Reject != nil || !strings.Contains(b.text(e.Reply), "'Server_DB_Error', 'Error_Info': 'SG0002") {
+	if err != nil || e.Message != nil || e.Reject != nil ||
+		!strings.Contains(b.text(e.Reply), "'Server_DB_Error', 'Error_Info': 'SG0002") {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
@@ -77,7 +78,8 @@ func TestLegacyFull(t *testing.T) {
 // TestLegacyReceiveMemory bounds the memory that the server allocates for a packet, with the most expensive contents.
 func TestLegacyReceiveMemory(t *testing.T) {
 	wide := "(" + strings.Repeat("0,", maxColumns) + ")," // a first row that is longer than the others
-	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),", wide + "(),"} {
+	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),",
+		wide + "(),"} {
 		unit, first := strings.CutPrefix(unit, wide)
 		content := "[" + strings.Repeat(unit, 1<<17/len(unit)) + "]"
 		if first {

@@ -25,7 +25,8 @@ func TestLegacyRealPython(t *testing.T) {
 		d       pyliteral.Dialect
 		neutral bool
 	}{
-		{"2.7", pyliteral.Python2, false}, {"2.7", pyliteral.Python2, true}, {"3.6", pyliteral.Python36, false}, {"3.11", pyliteral.Python311, false},
+		{"2.7", pyliteral.Python2, false}, {"2.7", pyliteral.Python2, true}, {"3.6", pyliteral.Python36, false},
+		{"3.11", pyliteral.Python311, false},
 		{"3.11", pyliteral.Python311, true}, {"3.12", pyliteral.Python312, false},
 	} {
 		t.Run(fmt.Sprint(tt.version, "/neutral=", tt.neutral), func(t *testing.T) {
@@ -39,7 +40,8 @@ func TestLegacyRealPython(t *testing.T) {
 			var stdin bytes.Buffer
 			var want []string
 			for i := range 300 {
-				m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now.Add(time.Duration(i)*time.Microsecond)))
+				m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None",
+					b.now.Add(time.Duration(i)*time.Microsecond)))
 				err := s.Send(m.Reply(StatusOK, randomRows(r)), func(packet []byte) error {
 					text, err := openLegacy(packet, b.cbc)
 					if err != nil {
@@ -71,7 +73,8 @@ func TestLegacyRealPython(t *testing.T) {
 
 func randomRows(r *rand.Rand) *DownloadReply {
 	reply := &DownloadReply{}
-	kinds := []string{"TINYINT", "INT", "UNSIGNED BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATETIME", "TIMESTAMP", "DATE", "TIME", "YEAR", "VARCHAR", "TEXT",
+	kinds := []string{"TINYINT", "INT", "UNSIGNED BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATETIME", "TIMESTAMP",
+		"DATE", "TIME", "YEAR", "VARCHAR", "TEXT",
 		"ENUM", "JSON", "BLOB", "BIT"}
 	for i := range 1 + r.IntN(6) {
 		reply.Columns = append(reply.Columns, fmt.Sprint("c", i))
@@ -113,7 +116,8 @@ func randomValue(r *rand.Rand, kind string) any {
 	case "DATE":
 		return at.Format("2006-01-02")
 	case "TIME":
-		return fmt.Sprintf("%s%02d:%02d:%02d%s", []string{"", "-"}[r.IntN(2)], r.IntN(839), r.IntN(60), r.IntN(60), frac)
+		return fmt.Sprintf("%s%02d:%02d:%02d%s", []string{"", "-"}[r.IntN(2)], r.IntN(839), r.IntN(60), r.IntN(60),
+			frac)
 	case "YEAR":
 		return "2020"
 	case "BLOB", "BIT":

@@ -153,8 +153,10 @@ func TestLegacyVectors(t *testing.T) {
 			case "message":
 				v.message(t, s, e)
 			case "refused", "unreadable":
-				if e.Message != nil || e.Reply != nil || string(e.Reject) != v.Reply || e.RejectAfter != 200*time.Millisecond {
-					t.Errorf("message %v, %d bytes of reply, reject after %v:\n%s", e.Message, len(e.Reply), e.RejectAfter, e.Reject)
+				if e.Message != nil || e.Reply != nil || string(e.Reject) != v.Reply ||
+					e.RejectAfter != 200*time.Millisecond {
+					t.Errorf("message %v, %d bytes of reply, reject after %v:\n%s", e.Message, len(e.Reply),
+						e.RejectAfter, e.Reject)
 				}
 				if got := StatusOf(s.Cause()).String(); got != v.Status {
 					t.Errorf("cause %v is %s, want %s", s.Cause(), got, v.Status)

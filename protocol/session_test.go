@@ -133,7 +133,8 @@ func TestSession(t *testing.T) {
 	if w != want {
 		t.Fatalf("welcome %+v, want %+v", w, want)
 	}
-	up := &UploadRequest{Confirmed: 3, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
+	up := &UploadRequest{Confirmed: 3, Table: "t",
+		Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
 	e = p.up(t, &Message{Op: OpUpload, RequestID: MakeRequestID(9, 4), Body: up})
 	if p.session.Point() != "point-01" || p.session.KeyID() != 7 || p.session.MaxFrame() != DefaultMaxFrame ||
 		p.session.Software() != "syncgate-agent" {
@@ -144,7 +145,8 @@ func TestSession(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	reply := p.down(t, e.Message.Reply(StatusOK, &UploadReply{Applied: 2, ByOp: map[string]uint64{"insert": 2}}))
-	if r, err := reply.UploadReply(); err != nil || r.Applied != 2 || r.ByOp["insert"] != 2 || reply.RequestID != MakeRequestID(9, 4) {
+	if r, err := reply.UploadReply(); err != nil || r.Applied != 2 || r.ByOp["insert"] != 2 ||
+		reply.RequestID != MakeRequestID(9, 4) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	var enc RowEncoder

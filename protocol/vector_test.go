@@ -111,8 +111,9 @@ func (v *vector) pair(t testing.TB) *pair {
 	var err error
 	p.server, err = NewServer(ServerOptions{
 		Keys: ring.Lookup, RulesVersion: func() uint64 { return v.Server.RulesVersion },
-		Clock:    func() time.Time { return time.UnixMilli(v.Server.ClockMs) },
-		Rand:     bytes.NewReader(append(bytes.Repeat([]byte{0xdd}, 32), bytes.Repeat(unhex(t, v.Server.Ephemeral), 4)...)),
+		Clock: func() time.Time { return time.UnixMilli(v.Server.ClockMs) },
+		Rand: bytes.NewReader(append(bytes.Repeat([]byte{0xdd}, 32),
+			bytes.Repeat(unhex(t, v.Server.Ephemeral), 4)...)),
 		ServerID: v.Server.ServerID, MaxFrame: v.Server.MaxFrame, MaxInFlight: v.Server.MaxInFlight,
 		Keepalive: time.Duration(v.Server.KeepaliveS) * time.Second,
 	})
@@ -136,7 +137,8 @@ func (v *vector) pair(t testing.TB) *pair {
 }
 
 func (m *vectorMessage) message(t testing.TB) *Message {
-	return &Message{Op: m.Op, Flags: m.Flags, Status: m.Status, RequestID: RequestID(unhex(t, m.RequestID)), Payload: unhex(t, m.Payload)}
+	return &Message{Op: m.Op, Flags: m.Flags, Status: m.Status, RequestID: RequestID(unhex(t, m.RequestID)),
+		Payload: unhex(t, m.Payload)}
 }
 
 // atServer passes a frame to the server and returns its event and outcome.
@@ -228,17 +230,20 @@ func (v *vector) replay(t *testing.T) {
 				}); err != nil {
 					t.Fatal(err)
 				}
-			case step.Outcome == outcomeGranted && !bytes.Equal(e.Reply, frame), step.Outcome == outcomeRejected && !bytes.Equal(e.Reject, frame):
+			case step.Outcome == outcomeGranted && !bytes.Equal(e.Reply, frame), step.Outcome == outcomeRejected &&
+				!bytes.Equal(e.Reject, frame):
 				t.Fatalf("step %d: the server sends %x%x", i, e.Reply, e.Reject)
 			}
 			m, got = p.atClient(frame)
 		}
-		if got.Outcome != step.Outcome || got.Status != step.Status || got.RetryAfterMs != step.RetryAfterMs || got.RejectAfterMs != step.RejectAfterMs {
+		if got.Outcome != step.Outcome || got.Status != step.Status || got.RetryAfterMs != step.RetryAfterMs ||
+			got.RejectAfterMs != step.RejectAfterMs {
 			t.Errorf("step %d, %s: %+v", i, step.About, got)
 		}
 		if m != nil && step.Message != nil {
 			want := step.Message.message(t)
-			if m.Op != want.Op || m.Flags != want.Flags || m.Status != want.Status || m.RequestID != want.RequestID || !bytes.Equal(m.Payload, want.Payload) {
+			if m.Op != want.Op || m.Flags != want.Flags || m.Status != want.Status || m.RequestID != want.RequestID ||
+				!bytes.Equal(m.Payload, want.Payload) {
 				t.Errorf("step %d: %+v arrived as %+v", i, want, m)
 			}
 		}
@@ -255,7 +260,8 @@ type payloadVector struct {
 }
 
 func TestVectors(t *testing.T) {
-	for _, name := range vectorFiles(t, "testdata/session-*.json", "testdata/refused-*.json", "testdata/malformed-*.json") {
+	for _, name := range vectorFiles(t, "testdata/session-*.json", "testdata/refused-*.json",
+		"testdata/malformed-*.json") {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			var v vector
 			readJSON(t, name, &v)
