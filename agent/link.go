@@ -48,6 +48,11 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 		case !persistent && (s == nil && busy == 0 || wait.tries > onceTries):
 			return err
 		default:
+			phase := "handshake"
+			if s != nil {
+				phase = "session"
+			}
+			l.opts.count(connectionsLost, phase, 1)
 			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; collected rows wait in the outbox")
 		}
 		pause(ctx, rest, nil, nil)

@@ -83,6 +83,7 @@ func (l *loop) recovered() {
 func (l *loop) failed(err error) (rest time.Duration) {
 	if !errors.Is(err, errLost) { // link logs it
 		l.progress.fail(l.name, err)
+		l.opts.count(ruleFailures, l.name.direction, 1)
 		if text := err.Error(); text != l.lastLogged {
 			l.lastLogged = text
 			explain(l.log.Warn(), err).Msg("rule failing, will retry")

@@ -45,7 +45,8 @@ func (b *outbox) open(ctx context.Context) error {
 	}
 	epoch = epoch>>2 + 1 // not 0, the epoch of the server's own requests, and small enough for greater ones
 	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch); err != nil {
+		_, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch)
+		if err != nil {
 			return err
 		}
 		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox
@@ -68,7 +69,8 @@ func (b *outbox) add(ctx context.Context, tx *store.Tx, of *rule.Row, batches []
 		return err
 	}
 	for i, x := range batches {
-		_, err := tx.Exec(ctx, `INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (?, ?, ?, ?, ?, ?)`,
+		_, err := tx.Exec(ctx, `INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload)
+			VALUES (?, ?, ?, ?, ?, ?)`,
 			epoch, seq+uint64(i), of.ID, of.Table, x.rows, x.payload)
 		if err != nil {
 			return err
@@ -107,7 +109,8 @@ func (b *outbox) next(ctx context.Context, table string, after protocol.RequestI
 // refused writes the server's refusal into the batch's row.
 func (b *outbox) refused(ctx context.Context, x *batch, r *Refusal) error {
 	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE sync_outbox SET attempts = attempts + 1, last_status = ?, last_error = ? WHERE epoch = ? AND seq = ?`,
+		_, err := tx.Exec(ctx, `UPDATE sync_outbox SET attempts = attempts + 1, last_status = ?, last_error = ?
+			WHERE epoch = ? AND seq = ?`,
 			uint16(r.Code), r.Message, x.request.Epoch(), x.request.Seq())
 		return err
 	})
@@ -132,13 +135,16 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 		old, seq := x.request.Epoch(), x.request.Seq()
 		if epoch == old {
 			epoch, first = epoch+step%maxEpochStep+1, 1
-			if _, err := tx.Exec(ctx, `UPDATE sync_agent_epoch SET epoch = ?, next_seq = 1, created_at = CURRENT_TIMESTAMP(6) WHERE id = 1`, epoch); err != nil {
+			_, err := tx.Exec(ctx, `UPDATE sync_agent_epoch
+				SET epoch = ?, next_seq = 1, created_at = CURRENT_TIMESTAMP(6) WHERE id = 1`, epoch)
+			if err != nil {
 				return err
 			}
 		}
 		moved, err := tx.Exec(ctx, `UPDATE sync_outbox o JOIN (
 			SELECT epoch, seq, ROW_NUMBER() OVER (ORDER BY epoch, seq) - 1 AS place FROM sync_outbox
-			WHERE sync_table = ? AND (epoch > ? OR epoch = ? AND seq >= ?)) AS later ON o.epoch = later.epoch AND o.seq = later.seq
+			WHERE sync_table = ? AND (epoch > ? OR epoch = ? AND seq >= ?)) AS later
+			ON o.epoch = later.epoch AND o.seq = later.seq
 			SET o.epoch = ?, o.seq = ? + later.place`, x.table, old, old, seq, epoch, first)
 		if err != nil {
 			return err
@@ -153,18 +159,18 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 	return nil
 }
 
-// mayRead says whether more of a rule may be read. A full outbox keeps a rule from it only
-// while batches of its table wait, so that a table which the server refuses does not stop
-// the others. And what a rule without a cursor selects is known to be at the centre only
-// when the acknowledgement is there and update_state has run, so until then a second read
-// would send the same rows again.
+// mayRead reports whether more rows of a rule may be read. A full outbox stops a rule only while batches of its table
+// wait, so that a table which the server refuses does not stop the others. The rows of a rule that is not paged are known
+// to be at the centre only after the acknowledgement and update_state. Until then a second read would send the same rows
+// again.
 func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 	if !b.isFull() && plan.Paged() && len(plan.UpdateState) == 0 {
 		return true, nil
 	}
 	waits := false
 	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		return tx.One(ctx, `SELECT EXISTS (SELECT * FROM sync_outbox WHERE sync_table = ?)`, []any{plan.Row.Table}, &waits)
+		return tx.One(ctx, `SELECT EXISTS (SELECT * FROM sync_outbox WHERE sync_table = ?)`,
+			[]any{plan.Row.Table}, &waits)
 	})
 	return !waits, err
 }

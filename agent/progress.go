@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"text/tabwriter"
+
+	"syncgate/store"
 )
 
 // Report lists the moved rows, one line a rule, sorted by direction and table.
@@ -23,13 +25,31 @@ type Line struct {
 	Err         error  // why the rule fails or did not finish; nil on success
 }
 
+// The metrics of an agent.
+var (
+	rowsMoved = &store.Metric{Name: "agent_rows_total", Label: "direction",
+		Help: "Rows that the centre acknowledged or the point applied."}
+	ruleFailures = &store.Metric{Name: "agent_rule_failures_total", Label: "direction",
+		Help: "Turns of a rule that failed and are tried again."}
+	connectionsLost = &store.Metric{Name: "agent_connections_lost_total", Label: "phase",
+		Help: "Connections that failed before or after the handshake."}
+)
+
+func (o *Options) count(m *store.Metric, label string, n int) {
+	if n > 0 {
+		o.Observer(store.Event{Metric: m, Label: label, N: uint64(n)})
+	}
+}
+
 // progress counts the rows of each rule since the agent was made.
 type progress struct {
+	opts  *Options
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
 
 func (t *progress) add(n ruleName, rows, batches, quarantined int) {
+	t.opts.count(rowsMoved, n.direction, rows)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]

@@ -202,7 +202,8 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		return nil
 	}
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`, x.request.Epoch(), x.request.Seq())
+		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`,
+			x.request.Epoch(), x.request.Seq())
 		if err != nil || x.reply != nil && (e.plan == nil || len(e.plan.UpdateState) == 0) {
 			return err
 		}

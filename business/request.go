@@ -19,7 +19,7 @@ type Request struct {
 	Point    string
 	Message  *protocol.Message
 	Client   Client
-	MaxFrame int             // bytes of the largest frame that the client takes; 0: no limit (the seed era has none)
+	MaxFrame int             // bytes of the largest frame that the client takes; 0: no limit (the v1 wire has none)
 	Arrived  time.Time       // for metrics
 	Context  context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
 
@@ -54,7 +54,7 @@ func (r *Request) Refuse(err error) protocol.Status {
 
 func (r *Request) setSize() {
 	r.size = len(r.Message.Payload)
-	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the seed-era wire
+	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the v1 wire
 		r.size = 16 * len(u.Rows.Values)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // ErrBlocks is a ciphertext that is not one or more whole blocks.
 var ErrBlocks = errors.New("crypto: ciphertext is not whole blocks")
 
-// CBC is the seed-era wire's cipher: AES-CBC (NIST SP 800-38A) under one key and one fixed initialisation vector,
+// CBC is the v1 wire's cipher: AES-CBC (NIST SP 800-38A) under one key and one fixed initialisation vector,
 // padded with NUL bytes. It hides the text and does nothing else: equal beginnings look equal, and a changed
 // ciphertext or a wrong key opens to some text without an error. Any number of goroutines may use it.
 type CBC struct {

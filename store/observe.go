@@ -9,18 +9,24 @@ import (
 
 // Metric is a counter that a store or an agent keeps.
 type Metric struct {
-	Name  string // as Prometheus writes it
-	Label string // what tells its series apart
-	Help  string
+	Name    string // as Prometheus writes it
+	Label   string // of its series
+	Help    string
+	Failure string // the log line of an event with an error
 }
 
 // The metrics of a store.
 var (
-	rowsApplied     = &Metric{"rows_applied_total", "operation", "Rows that an operation took, by operation."}
-	rowsQuarantined = &Metric{"rows_quarantined_total", "error", "Rows put into sync_quarantine, by MySQL's error number."}
-	retries         = &Metric{"transaction_retries_total", "cause", "Transactions run again, by cause."}
-	ledgerRows      = &Metric{"ledger_rows_total", "action", "Rows of sync_request: inserted, found again, purged."}
-	purgeFailures   = &Metric{"purge_failures_total", "requests", "Purges of the ledger that failed."}
+	rowsApplied = &Metric{Name: "rows_applied_total", Label: "operation",
+		Help: "Rows that an operation took, by operation."}
+	rowsQuarantined = &Metric{Name: "rows_quarantined_total", Label: "error",
+		Help: "Rows put into sync_quarantine, by MySQL's error number."}
+	retries = &Metric{Name: "transaction_retries_total", Label: "cause",
+		Help: "Transactions that ran again, by cause."}
+	ledgerRows = &Metric{Name: "ledger_rows_total", Label: "action",
+		Help: "Rows of the ledger that were inserted, found for a repeated request, or purged."}
+	purgeFailures = &Metric{Name: "purge_failures_total", Label: "requests", Failure: "the ledger could not be purged",
+		Help: "Purges of the ledger that failed, by the requests they were for."}
 )
 
 // Metrics lists what a store counts.
@@ -39,7 +45,7 @@ type Event struct {
 // Observer receives events. Any goroutine may call it, also within a transaction: it must not block.
 type Observer func(Event)
 
-// Observe sets the store's observer. Call it before the store is used.
+// Observe sets the store's observer. Call it before Apply, Begin and Run.
 func (s *Store) Observe(o Observer) { s.observer = o }
 
 func (s *Store) count(m *Metric, label string, n uint64, err error) {
