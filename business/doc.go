@@ -8,8 +8,9 @@
 //	                      │ downloads apart           ↓
 //	reply <─── Client <───────────────────────── Store: one upload, one transaction, ledger row first
 //
-// A request comes from a point that protocol has authenticated. Pool decides when it runs, and never makes its caller
-// wait: it refuses at once a request that it has no room for. Handler finds the rule in force, has Store run the plan,
-// and names what went wrong by a number; status.go is the one place where errors get their numbers. A reply never holds
-// SQL or the database's words. The log has them, in one line for each refused request, under the same request id.
+// protocol has authenticated the point of each request. Pool decides when a request runs. It never blocks its caller:
+// it refuses a request at once when it has no room. Handler finds the rule in force, compares the request with it, lets
+// Store run the plan, and gives an error its number. status.go is the only place where errors get their numbers. An
+// answer to a client never holds SQL or the database's own text. The log has this text, in one line for each refused
+// request, under the same request id.
 package business

@@ -11,13 +11,15 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"syncgate/internal/limit"
 	"syncgate/migrations"
+	"syncgate/rule"
 )
 
 // Options of Open. Only DSN is required.
 type Options struct {
 	DSN          string         // of go-sql-driver/mysql; what it says about the session is overridden
-	MaxConns     int            // connections at most; default 16
+	MaxConns     int            // connections at most
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
@@ -29,23 +31,27 @@ type Options struct {
 	FileRoot string // directory of the `file` operation; empty: such rules are refused
 }
 
-func (o *Options) setDefaults() {
-	if o.MaxConns <= 0 {
-		o.MaxConns = 16
-	}
+// Limits are the options' defaults and bounds.
+func (o *Options) Limits() []limit.Limit {
+	return []limit.Limit{limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000)}
+}
+
+func (o *Options) setDefaults() error {
 	if o.Set == "" {
 		o.Set = migrations.Server
 	}
 	if o.TimeZone == "" {
 		o.TimeZone = "+00:00"
 	}
+	return limit.Fill("store", o.Limits())
 }
 
 // Store is a database and the connections to it. It may be used by any number of goroutines.
 type Store struct {
 	o         Options
 	db        *sql.DB
-	maxPacket int // the server's max_allowed_packet, bytes
+	columns   columns // of sync_control
+	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
 	observer  Observer // may be nil
 
@@ -56,7 +62,9 @@ type Store struct {
 // ErrUnavailable: the server does not answer. ErrUnsafe: the server could lose acknowledged rows;
 // Options.AcceptUnsafe opens it nevertheless.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	o.setDefaults()
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
 	cfg, err := mysql.ParseDSN(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
@@ -64,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if !regexp.MustCompile(`^[+-]\d\d:\d\d$`).MatchString(o.TimeZone) {
 		return nil, fmt.Errorf("store: time zone %q is not an offset such as +00:00", o.TimeZone)
 	}
-	s := &Store{o: o, outageWait: outageWait, purgeEvery: purgeEvery}
+	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
 	link, err := newConnector(cfg, o.TimeZone)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)

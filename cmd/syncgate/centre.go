@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
-	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/database"
 	"syncgate/migrations"
 	"syncgate/store"
@@ -36,7 +35,7 @@ type centre struct {
 
 // openCentre opens the configured database or the private one. A tool may use the private
 // one of a running `syncgate serve`, and works on a database that serve would refuse.
-func openCentre(ctx context.Context, cfg *config.Server, tool bool, log zerolog.Logger) (*centre, error) {
+func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*centre, error) {
 	c := &centre{}
 	var err error
 	c.database, err = database.Open(ctx, database.Options{
@@ -71,20 +70,20 @@ type call struct {
 	id     uint64 // the argument ID; 0 when it was left out
 	format string // of the output; "" for a command without a choice
 	out    io.Writer
-	cfg    *config.Server
+	cfg    *settings
 	db     *centre
 }
 
 // textOrJSON are the formats that most commands have.
 const textOrJSON = "text, json"
 
-// onCentre makes a command that works on the central database with its schema brought forward; onDatabase leaves the
-// schema as it is. use names its arguments, as in "history [ID]". formats
-// are what --format may say with a comma between, the first by default; "" is no such flag. A database that is not durable is no reason to
-// refuse: nothing is acknowledged here.
+// onCentre makes a command that works on the central database and needs its schema to be this program's; onDatabase
+// takes any database. use names its arguments, as in "history [ID]". formats are what --format may say with a comma
+// between, the first by default; "" is no such flag. A database that is not durable is no reason to refuse: nothing is
+// acknowledged here.
 func onCentre(use, short, formats string, run func(*call) error) *cobra.Command {
 	return onDatabase(use, short, formats, func(c *call) error {
-		if err := c.db.Migrate(c.Context(), nil); err != nil {
+		if _, err := c.db.CheckSchema(c.Context()); err != nil {
 			return err
 		}
 		return run(c)
@@ -92,7 +91,7 @@ func onCentre(use, short, formats string, run func(*call) error) *cobra.Command 
 }
 
 func onDatabase(use, short, formats string, run func(*call) error) *cobra.Command {
-	var s settings
+	var f flags
 	var format string
 	cmd := &cobra.Command{Use: use, Short: short, Args: cli.Arguments(use)}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -106,7 +105,7 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 				return cli.Usage(fmt.Errorf("%q is not the id of a row", args[0]))
 			}
 		}
-		cfg, err := s.load()
+		cfg, err := f.load()
 		if err != nil {
 			return err
 		}
@@ -116,7 +115,7 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 		}
 		return withRemedy(err)
 	}
-	s.flags(cmd)
+	f.add(cmd)
 	if formats != "" {
 		first, _, _ := strings.Cut(formats, ",")
 		cmd.Flags().StringVar(&format, "format", first, formats)
@@ -134,6 +133,10 @@ func withRemedy(err error) error {
 		remedy = "mend the settings, or start all the same with accept_unsafe_database = true (SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
 	case errors.Is(err, store.ErrUnavailable):
 		remedy = "see that the server of dsn (--dsn, SYNCGATE_DSN) runs, and that account, password and database are right"
+	case errors.Is(err, store.ErrOldSchema):
+		remedy = "run 'syncgate migrate', or see that dsn (--dsn, SYNCGATE_DSN) names the central database"
+	case errors.Is(err, store.ErrOtherSet):
+		remedy = "let dsn (--dsn, SYNCGATE_DSN) name the central database; a point's tables are never in it"
 	case errors.Is(err, store.ErrReadOnly):
 		remedy = "see why the server is read-only; 'syncgate doctor' shows what it says"
 	case errors.Is(err, syscall.EADDRINUSE):
