@@ -14,12 +14,13 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/limit"
 	"syncgate/internal/rowset"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
-// Options of an agent. Store, Server, Point and Key are required. In the other fields zero means the default.
+// Options of an agent. Store, Server, Point and Key are required. A number that is zero takes its default from Limits.
 type Options struct {
 	Store  *store.Store // the point's own database, migrated with the set agent
 	Server string       // host:port
@@ -29,24 +30,41 @@ type Options struct {
 
 	Software string // name that the server logs; default syncgate-agent
 
-	Interval     time.Duration // between two rounds of a rule that reads on from its state; default 10 s
-	FullInterval time.Duration // between two rounds of a rule that reads everything each time; default 6 Intervals
-	RulesEvery   time.Duration // between two checks of the local rules; default 1 s
+	Interval     time.Duration // between two rounds of a rule that reads on from its state
+	FullInterval time.Duration // between two rounds of a rule that reads everything each time
+	RulesEvery   time.Duration // between two checks of the local rules
 
 	// Limits of the outbox. At a limit the agent reads only rules that have nothing in the outbox.
-	BatchRows     int   // rows of one upload at most; default 1000
-	OutboxBatches int   // uploads that may wait; default 10,000
-	OutboxBytes   int64 // bytes of them, also the most that one read may give; default 1 GiB
+	BatchRows     int   // rows of one upload at most
+	OutboxBatches int   // uploads that may wait
+	OutboxBytes   int64 // bytes of them, also the most that one read may give
 
-	ReconnectMin time.Duration // first pause before connecting again, doubled each time; default 250 ms
-	ReconnectMax time.Duration // longest; default 1 min
-	RetryMin     time.Duration // the same for a rule that fails; default 1 s
-	RetryMax     time.Duration // longest; default 5 min
+	ReconnectMin time.Duration // first pause before connecting again, doubled each time
+	ReconnectMax time.Duration // longest
+	RetryMin     time.Duration // the same for a rule that fails
+	RetryMax     time.Duration // longest
 
 	Observer store.Observer   // of this agent and its store; default: nothing is counted
 	Log      zerolog.Logger   // default: nothing is logged
 	Clock    func() time.Time // default time.Now
 	Rand     io.Reader        // default crypto/rand
+}
+
+// Limits are the options' defaults and bounds.
+func (o *Options) Limits() []limit.Limit {
+	const least, most = time.Millisecond, 24 * time.Hour
+	return []limit.Limit{
+		limit.Time("Interval", &o.Interval, 10*time.Second, least, most),
+		limit.Time("FullInterval", &o.FullInterval, time.Minute, least, most),
+		limit.Time("RulesEvery", &o.RulesEvery, time.Second, least, most),
+		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
+		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
+		limit.Bytes("OutboxBytes", &o.OutboxBytes, 1<<30, 1, 1<<40),
+		limit.Time("ReconnectMin", &o.ReconnectMin, 250*time.Millisecond, least, most),
+		limit.Time("ReconnectMax", &o.ReconnectMax, time.Minute, least, most),
+		limit.Time("RetryMin", &o.RetryMin, time.Second, least, most),
+		limit.Time("RetryMax", &o.RetryMax, 5*time.Minute, least, most),
+	}
 }
 
 const maxSoftware = 64 // bytes that a HELLO has room for
@@ -59,21 +77,9 @@ func (o *Options) setDefaults() error {
 		return errors.New("agent: Options.Server is empty")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
-	case o.BatchRows < 0 || o.OutboxBatches < 0 || o.OutboxBytes < 0:
-		return errors.New("agent: a limit of Options is negative")
 	}
 	o.Software = cmp.Or(o.Software, "syncgate-agent")
 	o.Software = strings.ToValidUTF8(o.Software[:min(len(o.Software), maxSoftware)], "")
-	o.Interval = cmp.Or(o.Interval, 10*time.Second)
-	o.FullInterval = cmp.Or(o.FullInterval, 6*o.Interval)
-	o.RulesEvery = cmp.Or(o.RulesEvery, time.Second)
-	o.BatchRows = cmp.Or(o.BatchRows, 1000)
-	o.OutboxBatches = cmp.Or(o.OutboxBatches, 10_000)
-	o.OutboxBytes = cmp.Or(o.OutboxBytes, 1<<30)
-	o.ReconnectMin = cmp.Or(o.ReconnectMin, 250*time.Millisecond)
-	o.ReconnectMax = cmp.Or(o.ReconnectMax, time.Minute)
-	o.RetryMin = cmp.Or(o.RetryMin, time.Second)
-	o.RetryMax = cmp.Or(o.RetryMax, 5*time.Minute)
 	if o.Observer == nil {
 		o.Observer = func(store.Event) {}
 	}
@@ -81,7 +87,7 @@ func (o *Options) setDefaults() error {
 		o.Clock = time.Now
 	}
 	o.Rand = cmp.Or(o.Rand, rand.Reader)
-	return nil
+	return limit.Fill("agent", o.Limits())
 }
 
 // env returns the values that a plan is bound to besides the row. Times are UTC, like the local database's session.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,35 +17,29 @@ import (
 
 	"syncgate/business"
 	"syncgate/crypto"
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/reactor"
 	"syncgate/store"
 )
 
-// Options of New. Store, MasterKey, Listen and Rand are required; a zero elsewhere means the default, named where it is
-// this package's own.
+// Options of New. Store, MasterKey, Listen and Rand are required. A number that is zero takes its default from Limits.
 type Options struct {
 	Store     *store.Store
 	MasterKey *crypto.MasterKey
 	Listen    string         // host:port of the v2 wire
 	Legacy    *LegacyOptions // nil: the v1 wire is not served
 
-	ServerID    string
-	MaxFrame    int           // bytes of a frame's body
-	MaxInFlight int           // requests of one connection; 16
-	Keepalive   time.Duration // silence after which a client is asked whether it is there; 60 s. Twice that ends it
-	Handshakes  int           // taken up a second; one address may use a tenth
+	// Of these only the limits, Wire's ServerID and Handler's Location are read; New sets the rest. A connection that
+	// is silent for Wire.Keepalive is pinged, and closed after twice that. Pool.Drain bounds the whole drain.
+	Wire    protocol.ServerOptions
+	Reactor reactor.Options
+	Pool    business.PoolOptions
+	Handler business.HandlerOptions
 
-	Reactor reactor.Options      // limits only: Listeners, Observer and IdleTimeout are set here
-	Pool    business.PoolOptions // limits only: Runner, Clock and Logger are set here
+	Poll time.Duration // how often rules and keys are read
 
-	MaxUploadRows   int            // see business.HandlerOptions
-	MaxDownloadRows int            // see business.HandlerOptions
-	Location        *time.Location // of the store's time zone; UTC
-	Drain           time.Duration  // for what is in hand when Run is told to stop; 20 s
-	Poll            time.Duration  // how often rules and keys are looked at; 1 s
-
-	Ready    func() // called once when connections are let in; may be nil
+	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
 
 	Logger   zerolog.Logger
@@ -53,13 +48,13 @@ type Options struct {
 	Rand     io.Reader             // cryptographic
 }
 
-// LegacyOptions are those of the seed-era listener. Allow and Clock of the wire's own are set here.
+// LegacyOptions are those of the v1 wire. The gateway sets Allow and Clock of protocol.LegacyOptions.
 type LegacyOptions struct {
 	Listen string // host:port
 	protocol.LegacyOptions
 }
 
-// Gateway is a server. It is made by New and lives in Run.
+// Gateway is a server. New makes it and Run runs it.
 type Gateway struct {
 	o Options
 	// sampledLog is for lines that a client without a key can cause: a few a second.
@@ -82,7 +77,9 @@ func New(o Options) (*Gateway, error) {
 	if o.Store == nil || o.MasterKey == nil || o.Listen == "" || o.Rand == nil {
 		return nil, errors.New("gateway: Store, MasterKey, Listen and Rand are required")
 	}
-	o.setDefaults()
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
 	g := &Gateway{o: o, replies: newReplyQueue()}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
@@ -96,7 +93,7 @@ func New(o Options) (*Gateway, error) {
 	g.metrics = newMetrics(g)
 	o.Store.Observe(g.metrics.count)
 	ro := o.Reactor
-	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Keepalive
+	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Wire.Keepalive
 	if g.reactor, err = reactor.New(ro); err != nil {
 		return nil, err
 	}
@@ -108,19 +105,13 @@ func New(o Options) (*Gateway, error) {
 	return g, nil
 }
 
-func (o *Options) setDefaults() {
-	if o.MaxInFlight <= 0 {
-		o.MaxInFlight = 16
-	}
-	if o.Keepalive <= 0 {
-		o.Keepalive = time.Minute
-	}
-	if o.Drain <= 0 {
-		o.Drain = 20 * time.Second
-	}
-	if o.Poll <= 0 {
-		o.Poll = time.Second
-	}
+// Limits are the defaults and bounds of the options and of those of the packages that the gateway sets up.
+func (o *Options) Limits() []limit.Limit {
+	own := []limit.Limit{limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour)}
+	return slices.Concat(own, o.Wire.Limits(), o.Reactor.Limits(), o.Pool.Limits(), o.Handler.Limits())
+}
+
+func (o *Options) setDefaults() error {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -129,9 +120,10 @@ func (o *Options) setDefaults() {
 			*f = func() {}
 		}
 	}
+	return limit.Fill("gateway", o.Limits())
 }
 
-// newBackend makes what is behind the wires.
+// newBackend makes the registry, the handler and the pool.
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.registry, err = business.NewRegistry(business.RegistryOptions{
@@ -140,15 +132,13 @@ func (g *Gateway) newBackend() (err error) {
 	if err != nil {
 		return err
 	}
-	g.handler, err = business.NewHandler(business.HandlerOptions{
-		Store: o.Store, Registry: g.registry, MaxUploadRows: o.MaxUploadRows, MaxDownloadRows: o.MaxDownloadRows,
-		Location: o.Location, Clock: o.Clock, Logger: o.Logger,
-	})
-	if err != nil {
+	ho := o.Handler
+	ho.Store, ho.Registry, ho.Clock, ho.Logger = o.Store, g.registry, o.Clock, o.Logger
+	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
 	po := o.Pool
-	po.Runner, po.Clock, po.Logger, po.Drain = g.handler, o.Clock, o.Logger, o.Drain
+	po.Runner, po.Clock, po.Logger = g.handler, o.Clock, o.Logger
 	g.pool, err = business.NewPool(po)
 	return err
 }
@@ -156,18 +146,15 @@ func (g *Gateway) newBackend() (err error) {
 // listeners makes both wires.
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
-	so := protocol.ServerOptions{
-		Keys: g.points.keyring.Lookup, RulesVersion: g.registry.Version, Clock: o.Clock, Rand: o.Rand, ServerID: o.ServerID,
-		MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive,
-		Handshakes: o.Handshakes,
-	}
+	so := o.Wire
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.registry.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
 	}
 	modern := &handler{g: g, name: "modern"}
 	all := []reactor.Listener{{
-		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.MaxInFlight,
+		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
 		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.drain,
 	}}
 	if o.Legacy == nil {
@@ -183,7 +170,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	return append(all, reactor.Listener{
 		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy,
 		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
-		HandshakeTimeout: 30 * time.Second, // the first request, which may be of 4 MiB, says who it is
+		HandshakeTimeout: 30 * time.Second, // for the first request, which may have 4 MiB and names the point
 	}), nil
 }
 
@@ -215,9 +202,9 @@ func (g *Gateway) Stats() Stats {
 	return s
 }
 
-// Run serves until ctx ends, then drains. It returns when every goroutine has ended; the error says what could not be
-// started, what failed, or what the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). After it the
-// gateway cannot be used again.
+// Run serves until ctx ends and then drains. It returns when every goroutine has ended. The error is a failed start, a
+// later failure, or the work that the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). Run may be called
+// once.
 func (g *Gateway) Run(ctx context.Context) error {
 	if err := g.loadInitial(ctx); err != nil {
 		return errors.Join(err, g.reactor.Drain(context.WithoutCancel(ctx)))
@@ -244,9 +231,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		served <- nil
 	}
 	g.draining.Store(true)
-	g.o.Logger.Info().Dur("deadline", g.o.Drain).Msg("draining")
+	g.o.Logger.Info().Dur("deadline", g.o.Pool.Drain).Msg("draining")
 	stopPool()
-	deadline, cancel := context.WithTimeout(base, g.o.Drain)
+	deadline, cancel := context.WithTimeout(base, g.o.Pool.Drain)
 	defer cancel()
 	drainErr := g.reactor.Drain(deadline)
 	poolErr := <-pooled
@@ -263,7 +250,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(serveErr, drainErr, poolErr)
 }
 
-// loadInitial reads keys and rules before anybody is let in.
+// loadInitial reads keys and rules before the gateway accepts connections.
 func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
@@ -271,13 +258,13 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 	err := g.registry.Refresh(ctx)
 	select {
 	case <-g.registry.Ready():
-		return nil // what could not be recorded, on a database that is read-only now, is recorded later
+		return nil // a database that is read-only now gets the states later
 	default:
 		return fmt.Errorf("gateway: read the rules: %w", err)
 	}
 }
 
-// pollKeys follows the points' keys, and writes down who connected.
+// pollKeys reads changes of the points' keys and saves which points have connected.
 func (g *Gateway) pollKeys(ctx context.Context) {
 	tick := time.NewTicker(g.o.Poll)
 	defer tick.Stop()

@@ -159,7 +159,7 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 	off := w.rule("later", "upload", pointName, strings.ReplaceAll(upsert, "hits", "later"))
 	w.exec(`UPDATE sync_control SET enabled = 0 WHERE id = ?`, off)
 	w.rule("later", "upload", "*", strings.ReplaceAll(upsert, "hits", "later"))
-	w.serve(func(o *Options) { o.MaxUploadRows = 3 })
+	w.serve(func(o *Options) { o.Handler.MaxUploadRows = 3 })
 	c := w.connect(k)
 	for i, tc := range []struct {
 		name string

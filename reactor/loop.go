@@ -172,7 +172,7 @@ func (l *EventLoop) endTurn() {
 // An event for a connection gone meanwhile finds another generation in its slot, or an empty slot.
 func (l *EventLoop) dispatch(k key, events uint32) {
 	if k.internal() {
-		l.listenerReady(k) // none is ready for wakeKey
+		l.listenerReady(k) // finds none for wakeKey
 		return
 	}
 	c := l.table.find(ConnID(k))

@@ -219,7 +219,7 @@ func (l *EventLoop) timeUp(c *Conn) {
 	}
 	switch {
 	case passed(c.limitAt):
-		c.Close(ErrHandshakeTimeout) // in lingering, c ends for the reason that it has already
+		c.Close(ErrHandshakeTimeout) // in lingering, c keeps the reason that it has
 	case passed(c.frameAt):
 		c.Close(ErrFrameTimeout)
 	case passed(c.stallAt):

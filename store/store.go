@@ -11,26 +11,30 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"syncgate/internal/limit"
 	"syncgate/migrations"
 )
 
 // Options of Open. Only DSN is required.
 type Options struct {
 	DSN          string         // of go-sql-driver/mysql; what it says about the session is overridden
-	MaxConns     int            // connections at most; default 16
+	MaxConns     int            // connections at most
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot string // directory of the `file` operation; empty: such rules are refused
 }
 
-func (o *Options) setDefaults() {
-	if o.MaxConns <= 0 {
-		o.MaxConns = 16
-	}
+// Limits are the options' defaults and bounds.
+func (o *Options) Limits() []limit.Limit {
+	return []limit.Limit{limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000)}
+}
+
+func (o *Options) setDefaults() error {
 	if o.Set == "" {
 		o.Set = migrations.Server
 	}
+	return limit.Fill("store", o.Limits())
 }
 
 // Store is a database and the connections to it. It may be used by any number of goroutines.
@@ -48,7 +52,9 @@ type Store struct {
 // ErrUnavailable: the server does not answer. ErrUnsafe: the server could lose acknowledged rows;
 // Options.AcceptUnsafe opens it nevertheless.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	o.setDefaults()
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
 	cfg, err := mysql.ParseDSN(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
