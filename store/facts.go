@@ -18,7 +18,7 @@ type Facts struct {
 	User      string            `json:"user"` // the account that the server has chosen
 	Variables map[string]string `json:"variables"`
 	Grants    []string          `json:"grants"`
-	Engines   map[string]string `json:"engines"`    // of syncgate's own tables
+	Engines   map[string]string `json:"engines"` // of syncgate's own tables
 	MaxPacket int               `json:"max_allowed_packet"`
 
 	// Skew is how far the database's clock is ahead of this host's, give or take half a round trip.

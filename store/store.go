@@ -13,6 +13,7 @@ import (
 
 	"syncgate/internal/limit"
 	"syncgate/migrations"
+	"syncgate/rule"
 )
 
 // Options of Open. Only DSN is required.
@@ -22,7 +23,7 @@ type Options struct {
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
-	FileRoot string // directory of the `file` operation; empty: such rules are refused
+	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
 }
 
 // Limits are the options' defaults and bounds.
@@ -41,7 +42,8 @@ func (o *Options) setDefaults() error {
 type Store struct {
 	o         Options
 	db        *sql.DB
-	maxPacket int // the server's max_allowed_packet, bytes
+	columns   columns // of sync_control
+	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
 	observer  Observer // may be nil
 
@@ -59,7 +61,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
-	s := &Store{o: o, outageWait: outageWait, purgeEvery: purgeEvery}
+	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
 	link, err := newConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
