@@ -35,7 +35,7 @@ func (o *HandlerOptions) Limits() []limit.Limit {
 	}
 }
 
-// Handler does what requests ask for. It is the Runner of a Pool.
+// Handler carries out requests. It is the Runner of a Pool.
 type Handler struct {
 	o HandlerOptions
 }
@@ -57,13 +57,12 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	return &Handler{o}, nil
 }
 
-// Notice is the news that a PING and a SUBSCRIBE are answered with. It takes no time, so that it may be asked on an
-// event loop.
+// Notice is the answer to a PING and to a SUBSCRIBE. It never waits, so an event loop may call it.
 func (h *Handler) Notice() *protocol.PingReply {
 	return &protocol.PingReply{RulesVersion: h.o.Registry.Version(), ClockMs: h.o.Clock().UnixMilli()}
 }
 
-// Run answers a DOWNLOAD or a RULES, and refuses what is neither. ctx ends when its client is gone.
+// Run answers a DOWNLOAD or a RULES, and refuses any other op. ctx ends when the client is gone.
 func (h *Handler) Run(ctx context.Context, r *Request) {
 	var err error
 	var e *Entry
@@ -119,7 +118,7 @@ func uploadReply(o *store.Outcome) *protocol.UploadReply {
 	return reply
 }
 
-// upload is what the store is asked to do for r. An error means that r cannot be read. A refusal goes to the store
+// upload makes the store's upload of r. An error means that r cannot be read. A refusal goes to the store
 // with the upload, because the request may have been applied before the rule was edited.
 func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 	req, err := r.Message.UploadRequest()

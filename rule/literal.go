@@ -213,7 +213,7 @@ func (c *compiler) patch(s *script, fields, values *node) {
 }
 
 func (c *compiler) badCount(s *script, msg string) {
-	c.at(s, 0, Error, PlaceholderCount, msg, "give each placeholder one field and one entry")
+	c.refuse(s, 0, PlaceholderCount, msg, "give each placeholder one field and one entry")
 }
 
 // pair reads one entry: ("transfer", None), ("fixed", 7), or the word alone.

@@ -34,11 +34,11 @@ func (c *compiler) namedMark(s *script, i int) {
 	t := &s.toks[i]
 	switch {
 	case t.kind == tokMark:
-		c.at(s, t.from, Error, OldPlaceholder, "a bare ? has no name", "write the field's name, like :url")
+		c.refuse(s, t.from, OldPlaceholder, "a bare ? has no name", "write the field's name, like :url")
 	case isPlaceholder(t):
-		c.at(s, t.from, Error, OldPlaceholder, "%s is not filled in plain SQL", "write the field's name, like :url, without quotes")
+		c.refuse(s, t.from, OldPlaceholder, "%s is not filled in plain SQL", "write the field's name, like :url, without quotes")
 	case t.kind == tokString && strings.HasPrefix(t.value, ":") && c.fieldIndex(t.value[1:]) >= 0:
-		c.at(s, t.from, Warning, PlaceholderInText, "a :name inside quotes is text and is not filled",
+		c.warn(s, t.from, PlaceholderInText, "a :name inside quotes is text and is not filled",
 			"take the quotes away, or use concat()")
 	case t.kind == tokParam:
 		if arg, ok := c.param(s, i); ok {
@@ -53,7 +53,7 @@ var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now,
 func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	t := &s.toks[i]
 	bad := func(code Code, msg, fix string) (Arg, bool) {
-		c.at(s, t.from, Error, code, msg, fix)
+		c.refuse(s, t.from, code, msg, fix)
 		return Arg{}, false
 	}
 	name := t.fieldName()
@@ -109,13 +109,13 @@ func (c *compiler) seedMark(s *script, i int) {
 		s.argAt = append(s.argAt, i)
 	case (t.kind == tokString || t.kind == tokName || t.kind == tokNumber) &&
 		strings.Contains(strings.ReplaceAll(s.written(i), "%%", ""), "%s"):
-		c.at(s, t.from, Error, PlaceholderInText, "%s inside a longer literal or a name cannot be bound",
+		c.refuse(s, t.from, PlaceholderInText, "%s inside a longer literal or a name cannot be bound",
 			"write concat('…', %s, '…'), and a name as it is")
 	case t.kind == tokParam || t.kind == tokMark:
-		c.at(s, t.from, Error, OldPlaceholder, "this rule fills %s; "+s.written(i)+" has no meaning here",
+		c.refuse(s, t.from, OldPlaceholder, "this rule fills %s; "+s.written(i)+" has no meaning here",
 			"use names everywhere, or %s everywhere")
 	case t.is("%") && next.from == t.to && (next.kind == tokWord || next.is("(")):
-		c.at(s, t.from, Error, PlaceholderInText, "of Python's placeholders only %s is filled",
+		c.refuse(s, t.from, PlaceholderInText, "of Python's placeholders only %s is filled",
 			"write %s, or % with spaces around it for the remainder")
 	}
 }
@@ -189,7 +189,7 @@ func (c *compiler) seedArg(s *script, i int, e patchEntry) Arg {
 	if e.field == "" {
 		c.badCount(s, fmt.Sprintf("entry %d transfers a field that sync_patch_field does not name", i+1))
 	} else if !ok {
-		c.at(s, s.toks[s.argAt[i]].from, Error, UnknownField, "sync_patch_field names "+e.field+", which is not a field of the rule",
+		c.refuse(s, s.toks[s.argAt[i]].from, UnknownField, "sync_patch_field names "+e.field+", which is not a field of the rule",
 			hint(e.field, c.plan.Fields))
 	}
 	return arg
@@ -202,7 +202,7 @@ func (c *compiler) stateArg(s *script, i int, name string) Arg {
 		arg = Arg{Source: State, Field: n - 1}
 	}
 	if c.row.Type == Upload && c.row.User == Server {
-		c.at(s, s.toks[i].from, Warning, StateMismatch, "an upload carries no state; this is always the initial value",
+		c.warn(s, s.toks[i].from, StateMismatch, "an upload carries no state; this is always the initial value",
 			"use a field of the row, or :now")
 	}
 	arg.Value = c.initial(name, comparedColumn(s.toks, i))

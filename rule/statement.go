@@ -22,9 +22,10 @@ type script struct {
 	table  int   // token of the table's name; -1 when there is none or several
 	single bool  // nothing but that table is mentioned
 
-	columns []int // of an insert: the names in its column list
-	hasList bool
-	tuple   int // of an insert: the bracket that opens the first tuple; 0 when there is none
+	columns []string // of an insert with a column list
+	tuple   int      // of an insert: the bracket that opens the first tuple; 0 when there is none
+
+	out Statement
 }
 
 // written is the token at i as it stands in the statement.
@@ -38,38 +39,37 @@ func (s *script) tok(i int) *token {
 	return &token{}
 }
 
-// statement compiles one script. It reports what is wrong; ok is false when there is nothing to run.
-func (c *compiler) statement(s *script) (st Statement, ok bool) {
+// statement compiles one script to its out. It reports each mistake and returns false when there is one.
+func (c *compiler) statement(s *script) bool {
 	if s.op == OpFile.String() {
 		return c.file(s)
 	}
 	before := c.errors
 	if s.err != nil {
-		c.at(s, s.err.at, Error, BadSQL, s.err.msg, "")
-		return st, false
+		return c.refuse(s, s.err.at, BadSQL, s.err.msg, "")
 	}
 	for _, t := range s.all {
 		if t.kind == tokHint {
-			c.at(s, t.from, Error, ExecutableComment, "a comment that a server would run", "write a plain comment, or the clause itself")
+			c.refuse(s, t.from, ExecutableComment, "a server would run this comment", "write a plain comment, or the clause itself")
 		}
 	}
 	if !c.shape(s) || !c.allowed(s) || !c.placeholders(s) {
-		return st, false
+		return false
 	}
-	st = s.render()
+	s.render()
 	s.readScope()
-	c.readInsert(s, &st)
+	c.readInsert(s)
 	c.checkTable(s)
-	return st, c.errors == before
+	return c.errors == before
 }
 
 // render writes the SQL that is sent: the statement as written, with ? for each placeholder and a space for each
 // comment.
-func (s *script) render() Statement {
+func (s *script) render() {
 	var sql, named strings.Builder
 	put := func(s string) { sql.WriteString(s); named.WriteString(s) }
 	at, end := s.toks[0].from, s.toks[len(s.toks)-1].to
-	st := Statement{Op: s.verb, Args: s.args, phase: s.phase, text: s.src, start: at}
+	s.out = Statement{Op: s.verb, Args: s.args, phase: s.phase, text: s.src, start: at}
 	n := 0 // arguments so far
 	for _, t := range s.all {
 		if t.from < at || t.to > end {
@@ -95,8 +95,7 @@ func (s *script) render() Statement {
 			put(written)
 		}
 	}
-	st.SQL, st.named = sql.String(), named.String()
-	return st
+	s.out.SQL, s.out.named = sql.String(), named.String()
 }
 
 // inserts reports whether the statement is an insert or a replace.
@@ -206,20 +205,16 @@ func (c *compiler) checkTable(s *script) {
 	at, name := s.table, s.toks[s.table].value
 	if !sameName(name, c.table.Name) {
 		if Nearest(name, []string{c.table.Name}) != "" {
-			c.at(s, s.toks[at].from, Warning, UnknownTable, "the statement is about "+name+", the rule about "+c.row.Table,
+			c.warn(s, s.toks[at].from, UnknownTable, "the statement is about "+name+", the rule about "+c.row.Table,
 				"did you mean "+c.row.Table+"?")
 		}
 		return
 	}
-	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value, c.table.Schema) || s.tuple == 0 || !s.hasList {
+	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value, c.table.Schema) || s.tuple == 0 || s.columns == nil {
 		return // another database's table of that name, or no list of columns
 	}
-	var listed []string
-	for _, i := range s.columns {
-		listed = append(listed, s.toks[i].value)
-	}
-	for _, col := range missingColumns(c.table, listed) {
-		c.at(s, s.toks[s.tuple].from, Warning, UnfilledColumn, "the column "+col+" has no default and gets no value",
+	for _, col := range missingColumns(c.table, s.columns) {
+		c.warn(s, s.toks[s.tuple].from, UnfilledColumn, "the column "+col+" has no default and gets no value",
 			"add it to the insert, or give it a default")
 	}
 }
@@ -234,7 +229,7 @@ func missingColumns(t *Table, listed []string) []string {
 // readInsert finds the column list and the first tuple of an insert or replace; SET and SELECT have neither.
 // Consecutive rows may be joined where that cannot change the outcome: one tuple, nothing that reads what an earlier
 // row wrote, no value behind it.
-func (c *compiler) readInsert(s *script, st *Statement) {
+func (c *compiler) readInsert(s *script) {
 	if !s.inserts() || s.table < 0 {
 		return
 	}
@@ -243,18 +238,18 @@ func (c *compiler) readInsert(s *script, st *Statement) {
 		end := closing(s.toks, i)
 		for _, p := range split(s.toks, i+1, end) {
 			if last := p[1] - 1; last >= p[0] && s.toks[last].isName() {
-				s.columns = append(s.columns, last)
+				s.columns = append(s.columns, s.toks[last].value)
 			}
 		}
-		s.hasList, i = true, end+1
+		i = end + 1
 	}
 	if !s.tok(i).is("values", "value") || !s.tok(i+1).is("(") {
 		return
 	}
 	s.tuple = i + 1
 	end := closing(s.toks, s.tuple)
-	if width := len(split(s.toks, s.tuple+1, end)); s.hasList && len(s.columns) != width {
-		c.at(s, s.toks[s.tuple].from, Error, PlaceholderCount, plural(len(s.columns), "column")+" but "+plural(width, "value"),
+	if width := len(split(s.toks, s.tuple+1, end)); s.columns != nil && len(s.columns) != width {
+		c.refuse(s, s.toks[s.tuple].from, PlaceholderCount, plural(len(s.columns), "column")+" but "+plural(width, "value"),
 			"give each column one value")
 		return
 	}
@@ -264,5 +259,6 @@ func (c *compiler) readInsert(s *script, st *Statement) {
 		return
 	}
 	from, to := s.sent[s.tuple], s.sent[end]+1
-	st.Insert = &InsertParts{Head: st.SQL[:from], Tuple: st.SQL[from:to], Tail: st.SQL[to:]}
+	sql := s.out.SQL
+	s.out.Insert = &InsertParts{Head: sql[:from], Tuple: sql[from:to], Tail: sql[to:]}
 }
