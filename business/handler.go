@@ -35,7 +35,7 @@ func (o *HandlerOptions) Limits() []limit.Limit {
 	}
 }
 
-// Handler does what requests ask for. It is the Runner of a Pool.
+// Handler carries out requests. It is the Runner of a Pool.
 type Handler struct {
 	o HandlerOptions
 }
@@ -57,13 +57,12 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	return &Handler{o}, nil
 }
 
-// Notice is the news that a PING and a SUBSCRIBE are answered with. It takes no time, so that it may be asked on an
-// event loop.
+// Notice is the answer to a PING and to a SUBSCRIBE. It never waits, so an event loop may call it.
 func (h *Handler) Notice() *protocol.PingReply {
 	return &protocol.PingReply{RulesVersion: h.o.Registry.Version(), ClockMs: h.o.Clock().UnixMilli()}
 }
 
-// Run answers a DOWNLOAD or a RULES, and refuses what is neither. ctx ends when its client is gone.
+// Run answers a DOWNLOAD or a RULES, and refuses any other op. ctx ends when the client is gone.
 func (h *Handler) Run(ctx context.Context, r *Request) {
 	var err error
 	var e *Entry
@@ -103,6 +102,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 		}
 		if !o.Duplicate {
 			h.o.Registry.ran(rules[i].Row.ID, o.Applied, nil)
+			asked[i].Rows = o.Applied
 		}
 		asked[i].Answer(uploadReply(&o))
 	}
@@ -118,7 +118,7 @@ func uploadReply(o *store.Outcome) *protocol.UploadReply {
 	return reply
 }
 
-// upload is what the store is asked to do for r. An error means that r cannot be read. A refusal goes to the store
+// upload makes the store's upload of r. An error means that r cannot be read. A refusal goes to the store
 // with the upload, because the request may have been applied before the rule was edited.
 func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 	req, err := r.Message.UploadRequest()
@@ -174,6 +174,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
+		r.Rows = page.Rows
 		err = out.end(page)
 	}
 	if err != nil {
@@ -189,9 +190,10 @@ func (h *Handler) rules(r *Request) error {
 	if err != nil {
 		return err
 	}
+	columns := rule.ControlColumns()
 	reply := &protocol.RulesReply{Version: version, Rules: make([]protocol.RuleRow, len(rows))}
 	for i := range rows {
-		reply.Rules[i] = ruleRow(&rows[i])
+		reply.Rules[i] = columns.Items(&rows[i])
 	}
 	r.Answer(reply)
 	return nil

@@ -37,7 +37,7 @@ type PoolOptions struct {
 	Shared        int           // such batches of one table at once: fewer make larger ones, and fewer commits
 	Small         int           // bytes up to which an upload is small
 	Timeout       time.Duration // for one batch of uploads, or one RULES
-	Drain         time.Duration // for what is accepted when Run is told to stop
+	Drain         time.Duration // for the accepted requests, after ctx ends
 	BlockFor      time.Duration // how long a table's later uploads wait for a failed one to come again
 
 	Clock  func() time.Time // time.Now
@@ -61,7 +61,7 @@ func (o *PoolOptions) Limits() []limit.Limit {
 	}
 }
 
-// ErrDrainCut is what Run's error wraps when the drain deadline came before the last request was done.
+// ErrDrainCut means that the drain deadline came before the last request was done. Run's error wraps it.
 var ErrDrainCut = errors.New("requests were cut at the drain deadline")
 
 // Pool runs requests on a fixed number of goroutines, behind bounded queues.
@@ -104,7 +104,7 @@ type queueKey struct {
 	op           protocol.Op
 }
 
-// queue is what one point asks for one table. It exists while something of it waits or runs.
+// queue holds the requests of one point for one table. It exists while one of them waits or runs.
 type queue struct {
 	key      queueKey
 	requests []*Request // waiting
@@ -171,8 +171,8 @@ func (p *Pool) Submit(r *Request) bool {
 	return true
 }
 
-// Run works until ctx ends, then finishes what was accepted; what is left at the drain deadline is interrupted and
-// answered GOING_AWAY, and the error (ErrDrainCut) says how much that was. It returns when every goroutine has ended.
+// Run works until ctx ends and then finishes the accepted requests. At the drain deadline it interrupts the rest and
+// answers them GOING_AWAY. The error (ErrDrainCut) gives their number. Run returns when every goroutine has ended.
 func (p *Pool) Run(ctx context.Context) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -205,7 +205,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	return fmt.Errorf("business: %d %w", p.cut, ErrDrainCut)
 }
 
-// worker runs what take gives until the pool closes and there is nothing left to take.
+// worker takes and runs batches until the pool closes and nothing is left.
 func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Request) {
 	for {
 		p.mu.Lock()
@@ -312,7 +312,7 @@ func (q *queue) pop() *Request {
 	return r
 }
 
-// run runs a batch and survives its panics: a request that was not answered by then gets INTERNAL.
+// run runs a batch and recovers from its panics: a request without an answer then gets INTERNAL.
 func (p *Pool) run(ctx context.Context, batch []*Request) {
 	first := batch[0]
 	defer func() {

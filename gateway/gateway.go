@@ -39,7 +39,7 @@ type Options struct {
 
 	Poll time.Duration // how often rules and keys are read
 
-	Ready    func() // called once when connections are let in; may be nil
+	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
 
 	Logger   zerolog.Logger
@@ -48,26 +48,29 @@ type Options struct {
 	Rand     io.Reader             // cryptographic
 }
 
-// LegacyOptions are those of the seed-era listener. Allow and Clock of the wire's own are set here.
+// LegacyOptions are those of the v1 wire. The gateway sets Allow and Clock of protocol.LegacyOptions.
 type LegacyOptions struct {
 	Listen string // host:port
 	protocol.LegacyOptions
 }
 
-// Gateway is a server. It is made by New and lives in Run.
+// Gateway is a server. New makes it and Run runs it.
 type Gateway struct {
 	o Options
 	// sampledLog is for lines that a client without a key can cause: a few a second.
-	sampledLog zerolog.Logger
-	server     *protocol.Server
-	reactor    *reactor.Reactor
-	registry   *business.Registry
-	handler    *business.Handler
-	pool       *business.Pool
-	points     *points
-	replies    *replyQueue
-	metrics    *metrics
-	draining   atomic.Bool
+	sampledLog          zerolog.Logger
+	server              *protocol.Server
+	reactor             *reactor.Reactor
+	registry            *business.Registry
+	handler             *business.Handler
+	pool                *business.Pool
+	points              *points
+	replies             *replyQueue
+	metrics             *metrics
+	draining            atomic.Bool
+	activity            activity
+	rulesRead, keysRead lastRead
+	stuckLoop           atomic.Int64 // number of an event loop without progress, from 1; 0: none
 }
 
 const watchdogPeriod = 2 * time.Second
@@ -123,11 +126,11 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("gateway", o.Limits())
 }
 
-// newBackend makes what is behind the wires.
+// newBackend makes the registry, the handler and the pool.
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.registry, err = business.NewRegistry(business.RegistryOptions{
-		Source: o.Store, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+		Source: ruleSource{o.Store, g}, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
 		return err
@@ -170,7 +173,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	return append(all, reactor.Listener{
 		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy,
 		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
-		HandshakeTimeout: 30 * time.Second, // the first request, which may be of 4 MiB, says who it is
+		HandshakeTimeout: 30 * time.Second, // for the first request, which may have 4 MiB and names the point
 	}), nil
 }
 
@@ -189,22 +192,14 @@ func (g *Gateway) LegacyAddr() netip.AddrPort {
 type Stats struct {
 	reactor.Load
 	business.PoolStats
-	RulesVersion uint64
-	Rules        map[string]int // by state
 }
 
 // Stats is the load at this moment.
-func (g *Gateway) Stats() Stats {
-	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), RulesVersion: g.registry.Version(), Rules: map[string]int{}}
-	for _, state := range store.RuleStates() {
-		s.Rules[string(state)] = g.registry.Count(state)
-	}
-	return s
-}
+func (g *Gateway) Stats() Stats { return Stats{g.reactor.Load(), g.pool.Stats()} }
 
-// Run serves until ctx ends, then drains. It returns when every goroutine has ended; the error says what could not be
-// started, what failed, or what the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). After it the
-// gateway cannot be used again.
+// Run serves until ctx ends and then drains. It returns when every goroutine has ended. The error is a failed start, a
+// later failure, or the work that the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). Run may be called
+// once.
 func (g *Gateway) Run(ctx context.Context) error {
 	if err := g.loadInitial(ctx); err != nil {
 		return errors.Join(err, g.reactor.Drain(context.WithoutCancel(ctx)))
@@ -250,21 +245,22 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(serveErr, drainErr, poolErr)
 }
 
-// loadInitial reads keys and rules before anybody is let in.
+// loadInitial reads keys and rules before the gateway accepts connections.
 func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
+	g.keysRead.set(g.o.Clock())
 	err := g.registry.Refresh(ctx)
 	select {
 	case <-g.registry.Ready():
-		return nil // what could not be recorded, on a database that is read-only now, is recorded later
+		return nil // a database that is read-only now gets the states later
 	default:
 		return fmt.Errorf("gateway: read the rules: %w", err)
 	}
 }
 
-// pollKeys follows the points' keys, and writes down who connected.
+// pollKeys reads changes of the points' keys and saves which points have connected.
 func (g *Gateway) pollKeys(ctx context.Context) {
 	tick := time.NewTicker(g.o.Poll)
 	defer tick.Stop()
@@ -279,6 +275,7 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			g.closeRevoked()
 		}
 		if err == nil {
+			g.keysRead.set(g.o.Clock())
 			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 		}
 		if ctx.Err() == nil && (err != nil) != away {
@@ -309,6 +306,7 @@ func (g *Gateway) watchdog(ctx context.Context) {
 				stuck = i
 			}
 		}
+		g.stuckLoop.Store(int64(stuck + 1))
 		if last = now; stuck >= 0 {
 			g.o.Logger.Error().Int("loop", stuck).Msg("an event loop makes no progress")
 			continue

@@ -12,18 +12,18 @@ import (
 	"syncgate/store"
 )
 
-// Why the gateway ends connections.
+// Reasons for which the gateway ends connections.
 var (
 	errRejected = errors.New("gateway: rejected")
 	errRevoked  = errors.New("gateway: the point's key was revoked")
 	errAged     = errors.New("gateway: the session is over and its client did not leave")
 )
 
-// grace is how long a client that was told to go may take.
+// grace is the time for a client to leave after GOAWAY.
 const grace = time.Minute
 
-// handler is the reactor.Handler of one listener. Everything it does takes microseconds; what may take longer goes to
-// the pool or to the reply queue.
+// handler is the reactor.Handler of one listener. Its own work takes microseconds. Longer work goes to the pool or to
+// the reply queue.
 type handler struct {
 	g      *Gateway
 	legacy *protocol.Legacy // nil: the v2 wire
@@ -74,7 +74,7 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	return nil
 }
 
-// reject sends a refusal when its time has come: at once, or after the delay that is the same for every reason.
+// reject sends a refusal at once, or after the delay, which is the same for every reason.
 func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 	h.g.metrics.rejected.WithLabelValues(h.name).Inc()
 	log := h.g.sampledLog.Warn().Str("wire", h.name).Stringer("remote", c.Remote())
@@ -102,11 +102,12 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	c.Establish()
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
+	h.g.activity.connected(s.point, c.Remote().String())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
 
-// request sees that m is answered.
+// request hands m to the pool, to the reply queue, or refuses it.
 func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	c.Begin()
 	g := h.g
@@ -140,8 +141,8 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	g.replies.add(func() { r.Refuse(refusal) })
 }
 
-// downloads is the context of the connection's downloads. Most connections never have one, and it is made with the
-// first.
+// downloads is the context of the connection's downloads. The first download makes it, because most connections have
+// none.
 func (s *session) downloads() context.Context {
 	if s.ctx == nil {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -155,8 +156,8 @@ func (s *session) notifyRules(id protocol.RequestID, first bool) {
 	_ = s.send(m, first) // gone: no subscriber any more
 }
 
-// Timer implements reactor.Handler. A connection has one thing to wait for at a time: its refusal, then the end of its
-// session, then that its client leaves.
+// Timer implements reactor.Handler. A connection waits for one event at a time: its refusal, then the end of its
+// session, then the departure of its client.
 func (h *handler) Timer(c *reactor.Conn) {
 	s := c.Data.(*session)
 	switch {
@@ -176,6 +177,9 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	s := c.Data.(*session)
 	if s.cancel != nil {
 		s.cancel()
+	}
+	if s.point != "" {
+		h.g.activity.disconnected(s.point)
 	}
 	log := h.g.o.Logger.Debug()
 	var fault interface{ Status() protocol.Status }
@@ -208,11 +212,11 @@ func (h *handler) drain(c *reactor.Conn) {
 	c.Begin()
 	h.g.replies.add(func() {
 		s.sendGoAway("the server is stopping")
-		_ = h.g.reactor.Send(s.id, nil, true) // gone: it was quicker
+		_ = h.g.reactor.Send(s.id, nil, true) // gone: it has left first
 	})
 }
 
-// broadcast tells every subscriber of the rules that came into force.
+// broadcast notifies every subscriber of the rules now in force.
 func (g *Gateway) broadcast(uint64) {
 	g.reactor.Each(func(c *reactor.Conn) {
 		if s := c.Data.(*session); s.subscribed {

@@ -91,7 +91,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 func (m *metrics) answered(op protocol.Op, s protocol.Status, took time.Duration) {
 	name := op.String()
 	if op == 0 || op > protocol.OpGoAway {
-		name = "unknown" // a client may make up any number, and a label must not grow with them
+		name = "unknown" // a client may send any number, and labels must stay few
 	}
 	m.requests.WithLabelValues(name, s.String()).Inc()
 	m.latency.WithLabelValues(name).Observe(took.Seconds())

@@ -14,7 +14,7 @@ import (
 	"syncgate/store"
 )
 
-// points knows who may connect, and remembers who did until that is written down.
+// points holds the points that may connect, and the sessions that are not saved yet.
 type points struct {
 	store   *store.Store
 	master  *crypto.MasterKey
@@ -23,11 +23,11 @@ type points struct {
 	keyring *crypto.Keyring
 	allowed atomic.Pointer[map[string]bool] // points that may speak the v1 wire; true: even after the v2 wire
 
-	opened map[keyName]openedKey // of refresh's goroutine alone: what was unwrapped before
+	opened map[keyName]openedKey // only for refresh's goroutine: the keys unwrapped before
 
 	mu      sync.Mutex
 	modern  map[string]bool   // spoke the v2 wire since the start
-	unsaved map[connected]use // sessions that are not written down yet
+	unsaved map[connected]use // sessions that are not saved yet
 }
 
 type keyName struct {
@@ -58,7 +58,7 @@ func newPoints(s *store.Store, master *crypto.MasterKey, legacy bool, logger zer
 	return p
 }
 
-// refresh reads keys and points. lost: some that were good may not be any more.
+// refresh reads keys and points. lost reports that a key or point may have become invalid.
 func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	wrapped, err := p.store.Keys(ctx)
 	if err != nil {
@@ -120,7 +120,7 @@ func (p *points) legacyAllowed(point string) bool {
 	return !p.modern[point]
 }
 
-// noteSession remembers that a session began.
+// noteSession records the start of a session.
 func (p *points) noteSession(point string, keyID uint32, wire store.Wire, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,7 +130,7 @@ func (p *points) noteSession(point string, keyID uint32, wire store.Wire, at tim
 	}
 }
 
-// flush writes down what noteSession remembered, at most so many. What is not written is kept for the next time.
+// flush saves at most so many of the recorded sessions. It keeps the others for its next call.
 func (p *points) flush(ctx context.Context, most int) (err error) {
 	p.mu.Lock()
 	pending := p.unsaved

@@ -18,7 +18,7 @@ func newReplyQueue() *replyQueue {
 	return q
 }
 
-// add has job run soon, in the order of the calls.
+// add queues job. Jobs run in the order of the calls.
 func (q *replyQueue) add(job func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -22,7 +22,7 @@ type wire interface {
 	Expired(now time.Time) bool
 }
 
-// session is what the gateway knows of one connection. Its fields belong to the connection's loop, except id, wire,
+// session is the gateway's state of one connection. Its fields belong to the connection's loop, except id, wire,
 // modern and goAwaySent, which any goroutine may use. It is the business.Client of the connection's requests.
 type session struct {
 	g      *Gateway
@@ -42,8 +42,8 @@ type session struct {
 	goAwaySent atomic.Bool // or about to be sent
 }
 
-// send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, whatever becomes of m. It
-// is not called on a loop: sealing a megabyte takes a millisecond, and another goroutine's may be waited for.
+// send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.
+// send is not called on a loop: to seal a megabyte takes a millisecond, and the lock may be held by another goroutine.
 func (s *session) send(m *protocol.Message, done bool) error {
 	wrote := false
 	err := s.wire.Send(m, func(frame []byte) error {
@@ -63,14 +63,14 @@ func (s *session) send(m *protocol.Message, done bool) error {
 			s.sendGoAway("the session is at its end")
 		}
 	case errors.Is(err, reactor.ErrConnGone), errors.Is(err, reactor.ErrOverflow):
-		return fmt.Errorf("%w: %w", context.Canceled, err) // nobody is left to be told
+		return fmt.Errorf("%w: %w", context.Canceled, err) // the client is gone
 	case errors.Is(err, protocol.ErrExpired):
 		s.g.reactor.Close(s.id, err)
 	}
 	return err
 }
 
-// sendGoAway tells the client to come again on another connection. Replies to what it has asked still come.
+// sendGoAway asks the client to open another connection. The replies to its requests still come on this one.
 func (s *session) sendGoAway(reason string) {
 	if s.modern == nil || !s.goAwaySent.CompareAndSwap(false, true) {
 		return
@@ -80,7 +80,7 @@ func (s *session) sendGoAway(reason string) {
 	}}, false) // gone: it has left by itself
 }
 
-// ping asks whether the client is there.
+// ping checks that the client still answers.
 func (s *session) ping() { _ = s.send(s.modern.Ping(), false) } // gone: no
 
 // Reply implements business.Client. A part of a download waits until the client has read what was sent before. It waits
@@ -92,15 +92,15 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 		}
 		return s.send(m, false)
 	}
-	status := m.Status
 	err := s.send(m, true)
-	if unsendable(err) && status == protocol.StatusOK {
-		// The work is done and its reply does not fit a frame. The client must hear something.
-		refusal := business.Refusal(r.Message, err)
-		status = refusal.Status
-		err = errors.Join(err, s.send(refusal, false))
+	if unsendable(err) && m.Status == protocol.StatusOK {
+		// The work is done, but its reply does not fit a frame. The client still needs an answer.
+		m = business.Refusal(r.Message, err)
+		err = errors.Join(err, s.send(m, false))
 	}
-	s.g.metrics.answered(r.Message.Op, status, s.g.o.Clock().Sub(r.Arrived))
+	now := s.g.o.Clock()
+	s.g.metrics.answered(r.Message.Op, m.Status, now.Sub(r.Arrived))
+	s.g.activity.answered(r, m, now)
 	return err
 }
 
