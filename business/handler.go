@@ -103,6 +103,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 		}
 		if !o.Duplicate {
 			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
+			asked[i].Rows = o.Applied
 		}
 		asked[i].Answer(uploadReply(&o))
 	}
@@ -174,6 +175,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
+		r.Rows = page.Rows
 		err = out.end(page)
 	}
 	if err != nil {

@@ -320,8 +320,8 @@ func (p *pair) must(m *Message) []byte {
 
 // raw seals any plaintext as the client.
 func (p *pair) raw(plain []byte) []byte {
-	f := make([]byte, headerSize, headerSize+len(plain)+cryptoOverhead+trailerSize)
-	appendHeader(f[:0], frameData, len(plain)+cryptoOverhead)
+	f := make([]byte, headerSize, headerSize+len(plain)+crypto.Overhead+trailerSize)
+	appendHeader(f[:0], frameData, len(plain)+crypto.Overhead)
 	f, err := p.client.records.send.Seal(f, f[:headerSize], plain)
 	if err != nil {
 		panic(err)
