@@ -48,8 +48,8 @@ func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
 
 // quarantine writes a row into sync_quarantine within the transaction that could not apply it.
 func (c *conn) quarantine(ctx context.Context, it item, code int, reason string) error {
-	u := it.b.u
-	values, err := encodeRow(u.Plan.Fields, it.b.rows.row(it.row))
+	u := it.u
+	values, err := encodeRow(u.Plan.Fields, u.rows.Row(it.row))
 	if err != nil {
 		return notFromDB(err)
 	}

@@ -46,30 +46,28 @@ func joinTuples(head, tuple, tail string, n int) string {
 	return head + tuple + strings.Repeat(", "+tuple, n-1) + tail
 }
 
-// rowView is an upload's rows in the order of the plan's fields.
-type rowView struct {
-	width, n int
-	values   []any
-	place    []int // of each field in a row; nil: as they stand
-	scratch  []any
-}
-
-// newRowView matches the columns of rows with the fields of the plan, by name and in any order. Rows whose columns have
-// no names have the order of the fields. ErrMismatch: the columns are not the fields.
-func newRowView(p *rule.Plan, rows rowset.Rows) (rowView, error) {
-	v := rowView{width: len(p.Fields), values: rows.Values}
-	place, err := places(rows, p.Fields)
+// inOrder is rows in the order of fields. It finds each column by its name. Rows whose columns have no names have that
+// order already. ErrMismatch: the columns are not the fields.
+func inOrder(rows rowset.Rows, fields []string) (rowset.Rows, error) {
+	place, err := places(rows, fields)
 	switch {
 	case err != nil:
-		return v, err
-	case v.width == 0 || len(rows.Values)%v.width != 0:
-		return v, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), v.width)
+		return rows, err
+	case len(fields) == 0 || len(rows.Values)%len(fields) != 0:
+		return rows, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), len(fields))
 	}
-	v.n = len(rows.Values) / v.width
-	if place != nil {
-		v.place, v.scratch = place, make([]any, v.width)
+	ordered := rowset.Rows{Columns: fields, Values: rows.Values}
+	if place == nil {
+		return ordered, nil
 	}
-	return v, nil
+	ordered.Values = make([]any, 0, len(rows.Values))
+	for i := range rows.Len() {
+		row := rows.Row(i)
+		for _, at := range place {
+			ordered.Values = append(ordered.Values, row[at])
+		}
+	}
+	return ordered, nil
 }
 
 // places is where each field stands in a row; nil when the row has the order of the fields.
@@ -84,36 +82,22 @@ func places(rows rowset.Rows, fields []string) ([]int, error) {
 	for i := range place {
 		place[i] = -1
 	}
-	inOrder := true
+	ordered := true
 	for i, c := range rows.Columns {
 		at := slices.IndexFunc(fields, func(f string) bool { return strings.EqualFold(c, f) })
 		if at < 0 || place[at] >= 0 {
 			return nil, mismatch("column %q is not a field of the rule, or comes twice", c)
 		}
 		place[at] = i
-		inOrder = inOrder && at == i
+		ordered = ordered && at == i
 	}
 	if at := slices.Index(place, -1); at >= 0 {
 		return nil, mismatch("column %q is a field of the rule and not in the request", fields[at])
 	}
-	if inOrder {
+	if ordered {
 		return nil, nil
 	}
 	return place, nil
-}
-
-func (v *rowView) len() int { return v.n }
-
-// row is valid until the next call.
-func (v *rowView) row(i int) []any {
-	row := v.values[i*v.width : (i+1)*v.width]
-	if v.place == nil {
-		return row
-	}
-	for f, at := range v.place {
-		v.scratch[f] = row[at]
-	}
-	return v.scratch
 }
 
 // runner applies rows within a transaction that is open on c.
@@ -127,20 +111,20 @@ type runner struct {
 
 // item is a row on its way.
 type item struct {
-	b   *batch
+	u   *Upload
 	row int
 }
 
-// batches applies batches whose first statements have one text.
-func (r *runner) batches(all []*batch) error {
-	first := &all[0].u.Plan.Downside[0]
+// uploads applies uploads whose first statements have one text.
+func (r *runner) uploads(all []*Upload) error {
+	first := &all[0].Plan.Downside[0]
 	if first.Op == rule.OpFile {
 		return r.write(all[0], first.File)
 	}
 	var items []item
-	for _, b := range all {
-		for i := range b.rows.len() {
-			items = append(items, item{b, i})
+	for _, u := range all {
+		for i := range u.rows.Len() {
+			items = append(items, item{u, i})
 		}
 	}
 	if first.Insert == nil {
@@ -168,7 +152,7 @@ func (r *runner) fitting(items []item, n int) int {
 	weight := 0
 	for i := range n {
 		it := items[i]
-		weight += rowset.Size(it.b.rows.values[it.row*it.b.rows.width : (it.row+1)*it.b.rows.width])
+		weight += rowset.Size(it.u.rows.Row(it.row))
 		if weight > most && i > 0 {
 			return chunkSize(i)
 		}
@@ -181,7 +165,7 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 	var err error
 	r.c.args = r.c.args[:0]
 	for _, it := range items {
-		if r.c.args, err = it.b.u.Plan.Downside[0].Bind(r.c.args, &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
+		if r.c.args, err = it.u.Plan.Downside[0].Bind(r.c.args, &it.u.Env, it.u.rows.Row(it.row)); err != nil {
 			return mismatch("%v", err)
 		}
 	}
@@ -193,14 +177,14 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 		return &statementError{sql: st.SQL, err: err}
 	}
 	for _, it := range items {
-		it.b.countApplied(st.Op)
+		it.u.countApplied(st.Op)
 	}
 	return nil
 }
 
-func (b *batch) countApplied(op rule.Op) {
-	b.out.Applied++
-	b.out.ByOp[op.String()]++
+func (u *Upload) countApplied(op rule.Op) {
+	u.out.Applied++
+	u.out.ByOp[op.String()]++
 }
 
 func (r *runner) oneByOne(items []item) error {
@@ -230,7 +214,7 @@ func (r *runner) row(it item) error {
 // last and matches nothing has taken the row, except where an operation before it was refused: then the row is
 // nowhere, and the refusal is told.
 func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
-	plan := it.b.u.Plan
+	plan := it.u.Plan
 	unmatched := false
 	for i := range plan.Downside {
 		st := &plan.Downside[i]
@@ -249,7 +233,7 @@ func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 			unmatched = true
 			continue
 		}
-		it.b.countApplied(st.Op)
+		it.u.countApplied(st.Op)
 		return true, false, nil, nil
 	}
 	return false, raced, refused, nil
@@ -261,7 +245,7 @@ func (r *runner) one(st *rule.Statement, it item) (int64, error) {
 	if st.Op == rule.OpFile {
 		return 0, mismatch("a file takes whole batches and stands alone in its chain")
 	}
-	if r.c.args, err = st.Bind(r.c.args[:0], &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
+	if r.c.args, err = st.Bind(r.c.args[:0], &it.u.Env, it.u.rows.Row(it.row)); err != nil {
 		return 0, mismatch("%v", err)
 	}
 	return r.bound(st)
@@ -280,16 +264,16 @@ func (r *runner) bound(st *rule.Statement) (int64, error) {
 	return n, nil
 }
 
-// refuse puts a row aside, or fails the batch when the rule asks for all or nothing.
+// refuse puts a row aside, or fails the upload when the rule asks for all or nothing.
 func (r *runner) refuse(it item, refused error) error {
 	if r.shared {
 		return errSplit
 	}
 	code, reason := codeOf(refused)
-	if it.b.u.Plan.AllOrNothing {
+	if it.u.Plan.AllOrNothing {
 		return &RowError{Row: it.row, Code: code, Reason: clip(reason, reasonMax)}
 	}
-	it.b.out.Quarantined = append(it.b.out.Quarantined, Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
+	it.u.out.Quarantined = append(it.u.out.Quarantined, Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
 	return r.c.quarantine(r.ctx, it, code, reason)
 }
 
@@ -298,17 +282,17 @@ const reasonMax = 300
 
 // updateState runs the update_state phase: each statement once a row when it uses the row, else once. A row it
 // cannot take fails the whole.
-func (r *runner) updateState(p *rule.Plan, rows rowView, env *rule.Env) error {
+func (r *runner) updateState(p *rule.Plan, rows rowset.Rows, env *rule.Env) error {
 	for i := range p.UpdateState {
 		st := &p.UpdateState[i]
 		n := 1
 		if st.PerRow() {
-			n = rows.len()
+			n = rows.Len()
 		}
 		for row := range n {
 			var values []any
 			if st.PerRow() {
-				values = rows.row(row)
+				values = rows.Row(row)
 			}
 			var err error
 			if r.c.args, err = st.Bind(r.c.args[:0], env, values); err != nil {

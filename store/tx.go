@@ -111,14 +111,14 @@ func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Pag
 // own sync_quarantine. Outcome.Err stays nil: the error is the second result, and after one Rollback is all that is left.
 func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) (Outcome, error) {
 	out := Outcome{}
-	b, err := t.s.newBatch(&Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}, &out)
+	u, err := Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}.prepare(&out)
 	if err != nil {
 		return out, err
 	}
-	b.reset()
+	u.reset()
 	err = t.on(func(c *conn) error {
 		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files}
-		return r.batches([]*batch{b})
+		return r.uploads([]*Upload{u})
 	})
 	t.applied = append(t.applied, out)
 	return out, err
@@ -127,16 +127,15 @@ func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 // UpdateState runs the update_state phase of a plan: a statement that uses the row once for each of rows, the others
 // once.
 func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) error {
-	var view rowView
 	if len(rows.Values) > 0 {
 		var err error
-		if view, err = newRowView(p, rows); err != nil {
+		if rows, err = inOrder(rows, p.Fields); err != nil {
 			return err
 		}
 	}
 	return t.on(func(c *conn) error {
 		r := &runner{ctx: ctx, c: c, s: t.s}
-		return r.updateState(p, view, &e)
+		return r.updateState(p, rows, &e)
 	})
 }
 
