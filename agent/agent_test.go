@@ -234,7 +234,7 @@ func TestOnceSaysWhy(t *testing.T) {
 			})
 		}, nil, "upload things: SG0002 BUSY"},
 		{"broken rule", func(_ *centre, f *field) { f.rule(rule.Download, "things", "drop table things") }, nil, "download things: the point's rule does not compile: sync_control id=2"},
-		{"local SQL", func(_ *centre, f *field) { f.rule(rule.Upload, "nowhere", "select id from nowhere") }, nil, "upload nowhere: store: SQL error 1146"},
+		{"local SQL", func(_ *centre, f *field) { f.rule(rule.Upload, "nowhere", "select id from nowhere") }, nil, "upload nowhere: the point's rule does not compile: sync_control id=2 sync_sql[upside] 1:16 error SG0103 unknown table nowhere"},
 		{"full outbox", func(_ *centre, f *field) { f.rule(rule.Upload, "other", "select id, name from things") },
 			func(o *Options) { o.OutboxBytes = 1000 }, "upload other: the upside gives more than the outbox may hold (1000 bytes)"},
 	}

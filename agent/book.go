@@ -125,8 +125,13 @@ func (b *book) compile(ctx context.Context, name ruleName, row rule.Row) (entry,
 		return entry{}, err
 	}
 	old := b.find(name)
-	plan, diagnostics := rule.Compile(row, facts)
-	if plan != nil {
+	plan, diagnostics := rule.Draft(row, facts)
+	refused, err := b.opts.Store.CheckPlan(ctx, plan, facts)
+	if err != nil {
+		return entry{}, err
+	}
+	diagnostics = append(diagnostics, refused...)
+	if worst, _ := rule.Worst(diagnostics); worst != rule.Error {
 		// The same row and facts give the same plan; keeping the old one shows that nothing changed.
 		if reflect.DeepEqual(old.plan, plan) {
 			plan = old.plan

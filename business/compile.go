@@ -67,11 +67,11 @@ func Compile(ctx context.Context, db PlanChecker, row rule.Row, t *rule.Table) (
 		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID, Column: "sync_table",
 			Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
 	}
-	plan, ds := rule.Compile(row, t)
-	if plan == nil {
-		return nil, ds, nil
-	}
+	plan, ds := rule.Draft(row, t)
 	refused, err := db.CheckPlan(ctx, plan, t)
+	if worst, _ := rule.Worst(ds); worst == rule.Error {
+		plan = nil
+	}
 	return plan, append(ds, refused...), err
 }
 

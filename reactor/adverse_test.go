@@ -38,16 +38,16 @@ func expectClosed(t testing.TB, ended <-chan error, want error) {
 }
 
 func TestDeadlines(t *testing.T) {
-	stranger := func(*Conn) error { return nil }
+	unestablished := func(*Conn) error { return nil }
 	for name, test := range map[string]struct {
 		options func(*Options)
 		open    func(*Conn) error
 		client  func(net.Conn)
 		want    error
 	}{
-		"says nothing":         {func(o *Options) { o.HandshakeTimeout = 50 * time.Millisecond }, stranger, func(net.Conn) {}, ErrHandshakeTimeout},
-		"of this listener":     {func(o *Options) { o.HandshakeTimeout, o.Listeners[0].HandshakeTimeout = time.Hour, 50*time.Millisecond }, stranger, func(net.Conn) {}, ErrHandshakeTimeout},
-		"talks unestablished":  {func(o *Options) { o.HandshakeTimeout = 150 * time.Millisecond }, stranger, trickle(frame(make([]byte, 1))), ErrHandshakeTimeout},
+		"says nothing":         {func(o *Options) { o.HandshakeTimeout = 50 * time.Millisecond }, unestablished, func(net.Conn) {}, ErrHandshakeTimeout},
+		"of this listener":     {func(o *Options) { o.HandshakeTimeout, o.Listeners[0].HandshakeTimeout = time.Hour, 50*time.Millisecond }, unestablished, func(net.Conn) {}, ErrHandshakeTimeout},
+		"talks unestablished":  {func(o *Options) { o.HandshakeTimeout = 150 * time.Millisecond }, unestablished, trickle(frame(make([]byte, 1))), ErrHandshakeTimeout},
 		"header without end":   {func(o *Options) { o.FrameTimeout = 50 * time.Millisecond }, nil, func(c net.Conn) { c.Write([]byte{0, 0}) }, ErrFrameTimeout},
 		"body byte by byte":    {func(o *Options) { o.FrameTimeout = 150 * time.Millisecond }, nil, trickle(binary.BigEndian.AppendUint32(nil, 1<<20)), ErrFrameTimeout},
 		"falls silent":         {func(o *Options) { o.IdleTimeout = 50 * time.Millisecond }, nil, func(c net.Conn) { c.Write(frame(nil)) }, ErrIdle},
@@ -212,7 +212,7 @@ func TestSendWaitEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	one, two := block(ctx), block(context.Background())
-	eventually(t, "they are held back", func() bool { return s.Load().Buffered > 128<<10 }) // below that the gate opens
+	eventually(t, "they are held back", func() bool { return s.Load().Buffered > 128<<10 }) // below that SendWait goes on
 	cancel()
 	if err := receive(t, "SendWait", one); err != context.Canceled {
 		t.Errorf("cancelled: %v", err)
@@ -275,7 +275,7 @@ func TestLastReplySurvivesUnreadBytes(t *testing.T) {
 		c.Write(frame([]byte(goodbye)))
 		c.CloseAfterFlush(errors.ErrUnsupported)
 		return nil
-	}}, func(o *Options) { o.LingerTimeout = patience })
+	}}, func(o *Options) { o.LingerTimeout = testTimeout })
 	narrow := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<10) })
 		return err
@@ -286,7 +286,7 @@ func TestLastReplySurvivesUnreadBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(2 * patience))
+		c.SetDeadline(time.Now().Add(2 * testTimeout))
 		send(t, c, bytes.Repeat(frame(make([]byte, 100)), 100))
 		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
 			t.Fatal(err)
@@ -348,9 +348,9 @@ func TestCaps(t *testing.T) {
 		options func(*Options)
 		word    string
 	}{
-		"all":         {func(o *Options) { o.MaxConns = 3 }, "conn_limit"},
-		"strangers":   {func(o *Options) { o.MaxUnestablished = 3 }, "unestablished_limit"},
-		"one address": {func(o *Options) { o.MaxPerAddress = 3 }, "address_limit"},
+		"all":           {func(o *Options) { o.MaxConns = 3 }, "conn_limit"},
+		"unestablished": {func(o *Options) { o.MaxUnestablished = 3 }, "unestablished_limit"},
+		"one address":   {func(o *Options) { o.MaxPerAddress = 3 }, "address_limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {

@@ -10,17 +10,17 @@ const (
 	keptBuffers    = 4 << 20
 )
 
-// chunk is a stretch of bytes a connection holds: the start of a frame whose rest has not come, or bytes the peer has
-// not yet taken. Idle connections hold none.
+// chunk holds bytes of a connection: the start of an incomplete frame, or output that the kernel has not taken. Idle
+// connections have none.
 type chunk struct {
 	next *chunk
 	data []byte // the bytes that wait
 	room []byte // the whole buffer, when it is the pool's; nil when data is the sender's own
-	size int    // memory it stands for
+	size int    // bytes of memory that it occupies
 }
 
-// pool lends buffers to the connections of one loop, without locks. The last one returned is lent next, since it is
-// the one in the cache: in the usual turn a single buffer serves every connection.
+// pool lends buffers to the connections of one loop, without locks. The last one returned is lent next, since it is in
+// the processor's cache: in the usual turn a single buffer serves every connection.
 type pool struct {
 	free [bufferClasses]*chunk
 	bare *chunk // chunks without a buffer
@@ -46,7 +46,7 @@ func (p *pool) get(n int) *chunk {
 	return &chunk{room: make([]byte, n), size: n}
 }
 
-// wrap makes a chunk of bytes that somebody else allocated.
+// wrap makes a chunk of bytes that Send's caller allocated.
 func (p *pool) wrap(data []byte) *chunk {
 	b := p.bare
 	if b == nil {
@@ -57,7 +57,7 @@ func (p *pool) wrap(data []byte) *chunk {
 	return b
 }
 
-// put takes a chunk back. What is large, or more than is worth keeping, is left to the garbage collector.
+// put takes a chunk back. A large buffer is left to the garbage collector, and so is one over keptBuffers in all.
 func (p *pool) put(b *chunk) {
 	b.data = nil
 	switch {

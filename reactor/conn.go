@@ -11,10 +11,10 @@ type state uint8
 
 const (
 	open      state = iota // frames are read and delivered
-	finishing              // nothing more is delivered; what is in flight is answered and flushed
-	lingering              // our FIN is sent; what still comes is thrown away until the peer's FIN
-	doomed                 // to be torn down at the end of the turn
-	dead                   // descriptor closed, slot free
+	finishing              // nothing more is delivered; frames in flight are answered and the replies flushed
+	lingering              // our FIN is sent; bytes that still come are thrown away until the peer's FIN
+	closing                // torn down as soon as the call that set it returns
+	closed                 // descriptor closed, slot free
 )
 
 // flags are facts about a connection that outlive a turn.
@@ -22,31 +22,31 @@ type flags uint16
 
 const (
 	readable    flags = 1 << iota // the kernel may have bytes: no read has come up short since the last edge
-	hungUp                        // the peer's FIN has arrived; it is met by reading up to it
-	ended                         // … and has been met: nothing more can come
+	peerFIN                       // the kernel has the peer's FIN, perhaps behind unread bytes
+	eof                           // the peer's FIN was read: nothing more can come
 	blocked                       // a write met EAGAIN and no edge has come since
 	established                   // Establish was called
 	pinged                        // the Idle hook was called in this silence
-	touched                       // in the loop's list of connections to settle
-	queued                        // in the loop's list of connections to go on with
-	unopened                      // the handler's Open failed, so it is told of no Close
+	dirty                         // in EventLoop.dirty
+	queued                        // in EventLoop.queue
+	unopened                      // the handler's Open failed, so its Close is not called
 )
 
-// Conn is one connection, and belongs to its loop: every field but outstanding and rare, and every method but ID, is
-// for the loop alone, which is to say for a Handler during a call. Everybody else holds the ConnID.
+// Conn is one connection, and belongs to its loop: every field but outstanding and extra, and every method but ID, is
+// for the loop alone, that is, for a Handler during a call. Other goroutines hold the ConnID.
 //
-// There may be many that do nothing, so a Conn is kept small: what few of them need is in rare, and neighbours in the
-// wheel are named by slot.
+// Most connections are idle, so a Conn is small: fields that few connections need are in extra, and the neighbours in
+// the wheel are named by slot.
 type Conn struct {
 	Data any // the handler's own
 
-	from *source
-	id   ConnID
-	in   *chunk               // received and not delivered; starts at a frame's start
-	out  *chunk               // written and not taken by the kernel: the last of a ring, whose next is the first
-	rare atomic.Pointer[rare] // nil for most
+	from  *source
+	id    ConnID
+	in    *chunk                // received and not delivered; starts at a frame's start
+	out   *chunk                // written and not taken by the kernel: the last of a ring, whose next is the first
+	extra atomic.Pointer[extra] // nil for most
 
-	outstanding atomic.Int32 // outbound bytes: those in out as of the last settling, and those in the inbox
+	outstanding atomic.Int32 // outbound bytes: those in out at the last flushState, and those in the inbox
 
 	fd       int32
 	pending  int32 // bytes in out
@@ -56,9 +56,9 @@ type Conn struct {
 	inFlight int32
 
 	sooner, later uint32 // neighbours in the wheel's bucket
-	filedAt       tick   // under which the wheel has it
+	filedAt       tick   // where the wheel has it
 	timerAt       tick   // SetTimer
-	limitAt       tick   // Establish, or in lingering the peer's FIN, is due
+	limitAt       tick   // Establish is due; in lingering: the peer's FIN
 	frameAt       tick   // the frame in in must be complete
 	stallAt       tick   // the peer must have taken some of out
 	heardAt       tick   // when bytes last came
@@ -70,15 +70,15 @@ type Conn struct {
 	pauses  Pause
 }
 
-// rare is what only some connections need, and only at times.
-type rare struct {
-	err     error                // why the connection ends
-	unacked int                  // bytes in the kernel's send queue when the peer was last seen to take some
-	gate    atomic.Pointer[gate] // where SendWait waits for outstanding to fall
+// extra is the part of a connection that only some need, and only at times.
+type extra struct {
+	err     error                       // why the connection ends
+	unacked int                         // bytes in the kernel's send queue when the peer was last seen to take some
+	waiter  atomic.Pointer[writeWaiter] // SendWait waits here for outstanding to fall
 }
 
-// gate is closed when a connection's outbound bytes have fallen, or when it is gone.
-type gate chan struct{}
+// writeWaiter is closed when a connection's outbound bytes have fallen, and when the connection is gone.
+type writeWaiter chan struct{}
 
 // source is a listener as one loop's connections know it.
 type source struct {
@@ -90,22 +90,22 @@ func (c *Conn) is(f flags) bool { return c.flags&f != 0 }
 func (c *Conn) set(f flags)     { c.flags |= f }
 func (c *Conn) clear(f flags)   { c.flags &^= f }
 
-// uncommon returns c's rare part, made if need be.
-func (c *Conn) uncommon() *rare {
-	r := c.rare.Load()
-	if r == nil {
-		r = new(rare)
-		if !c.rare.CompareAndSwap(nil, r) {
-			r = c.rare.Load()
+// ensureExtra returns c's extra and makes it first if c has none.
+func (c *Conn) ensureExtra() *extra {
+	x := c.extra.Load()
+	if x == nil {
+		x = new(extra)
+		if !c.extra.CompareAndSwap(nil, x) {
+			x = c.extra.Load()
 		}
 	}
-	return r
+	return x
 }
 
-// why is the reason c ends for.
-func (c *Conn) why() error {
-	if r := c.rare.Load(); r != nil {
-		return r.err
+// err is why c ends.
+func (c *Conn) err() error {
+	if x := c.extra.Load(); x != nil {
+		return x.err
 	}
 	return nil
 }
@@ -118,23 +118,14 @@ func (c *Conn) reading() bool { return c.state == open && c.pauses == 0 }
 // ID is valid on any goroutine.
 func (c *Conn) ID() ConnID { return c.id }
 
-// Remote is the peer's address; an IPv4 address is given as one, whatever the listener's family.
+// Remote is the peer's address. An IPv4 peer has an IPv4 address on every listener.
 func (c *Conn) Remote() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(c.address).Unmap(), c.port)
 }
 
-// Listener is the index in Options.Listeners of the one that accepted the connection.
-func (c *Conn) Listener() int { return c.from.index }
-
-// Established tells whether Establish was called.
-func (c *Conn) Established() bool { return c.is(established) }
-
-// InFlight is how many frames were begun and are not done.
-func (c *Conn) InFlight() int { return int(c.inFlight) }
-
-// Write appends a copy of b to what leaves at the end of the turn, in one system call with everything else written by
-// then. It cannot fail: a connection that is closing or has more than MaxOutbound bytes waiting throws b away, and the
-// latter is then closed with ErrOverflow.
+// Write appends a copy of b to the bytes that leave at the end of the turn, all in one system call. It cannot fail: a
+// closing connection throws b away, and so does one with more than MaxOutbound bytes waiting, which is then closed with
+// ErrOverflow.
 func (c *Conn) Write(b []byte) {
 	if c.state >= lingering || len(b) == 0 {
 		return
@@ -147,17 +138,17 @@ func (c *Conn) Write(b []byte) {
 	if int(c.pending) > c.loop().opts.HighWater {
 		c.loop().pause(c, PauseOutbound) // until the end of the turn at least
 	}
-	c.loop().touch(c)
+	c.loop().markDirty(c)
 }
 
 // SetMaxFrame sets the largest body from the next frame on.
 func (c *Conn) SetMaxFrame(n int) { c.maxFrame = int32(min(max(n, 0), maxBytes)) }
 
-// Establish takes the connection out of the unauthenticated ones, with their cap and their deadline.
+// Establish ends the connection's handshake: MaxUnestablished and HandshakeTimeout no longer apply to it.
 func (c *Conn) Establish() {
-	if !c.is(established) && c.state < doomed {
+	if !c.is(established) && c.state < closing {
 		c.set(established)
-		c.loop().reactor.door.establish()
+		c.loop().reactor.admission.establish()
 		if c.state != lingering {
 			c.limitAt = 0
 		}
@@ -170,12 +161,12 @@ func (c *Conn) SetTimer(d time.Duration) {
 	c.timerAt = 0
 	if d > 0 {
 		c.timerAt = c.loop().deadline(min(d, maxTimeout))
-		c.loop().touch(c)
+		c.loop().markDirty(c)
 	}
 }
 
 // Begin counts one more frame in flight. At the listener's MaxInFlight no further frame is delivered until one is done.
-// The connection is not idle, and outlives the peer's half-close, until every frame begun is done.
+// Until every frame begun is done, the connection is not idle and stays open after the peer's half-close.
 func (c *Conn) Begin() {
 	if c.inFlight++; int(c.inFlight) >= c.from.MaxInFlight {
 		c.loop().pause(c, PauseInFlight)
@@ -190,29 +181,29 @@ func (c *Conn) Done() {
 	c.inFlight--
 	c.heardAt = c.loop().tick
 	c.loop().resume(c, PauseInFlight)
-	c.loop().touch(c)
+	c.loop().markDirty(c)
 }
 
-// CloseAfterFlush delivers nothing more, waits until everything in flight is done and everything written has left,
+// CloseAfterFlush delivers nothing more, waits until every frame in flight is done and every byte written has left,
 // sends FIN, and closes when the peer has done so too or LingerTimeout has passed: a close with bytes unread would
-// reset the connection and could take the last reply with it. err is what Handler.Close receives.
+// reset the connection, and the last reply could be lost with it. Handler.Close receives err.
 func (c *Conn) CloseAfterFlush(err error) {
 	if c.state == open {
 		c.state, c.frameAt = finishing, 0
-		c.uncommon().err = err
-		c.loop().touch(c)
+		c.ensureExtra().err = err
+		c.loop().markDirty(c)
 	}
 }
 
-// Close ends the connection at the end of the turn, without flushing. err is what Handler.Close receives, unless the
-// connection was ending for another reason already.
+// Close ends the connection when the call in progress has returned, without flushing. Handler.Close receives err,
+// unless the connection was ending for another reason already.
 func (c *Conn) Close(err error) {
-	if c.state >= doomed {
+	if c.state >= closing {
 		return
 	}
 	if c.state == open {
-		c.uncommon().err = err
+		c.ensureExtra().err = err
 	}
-	c.state = doomed
-	c.loop().touch(c)
+	c.state = closing
+	c.loop().markDirty(c)
 }

@@ -28,7 +28,7 @@
 //	      │       │
 //	      │       │ the peer's FIN · LingerTimeout
 //	      ▼       ▼
-//	   doomed ──> closed     Handler.Close, once
+//	   closing ──> closed     Handler.Close, once
 //	      ▲
 //	      └ from any state: Close, an error from the handler or the socket, a deadline
 //
@@ -49,7 +49,7 @@
 // deadlines. EventLoop.run gives the reasons.
 //
 // Nothing is torn down in the middle of anything. Handlers, replies and deadlines only mark a connection, and it is
-// settled (settle.go) when the call that marked it has returned: written out, moved on, and buried if it is doomed. So a
+// settled (settle.go) when the call that marked it has returned: written out, moved on, and buried if it is closing. So a
 // handler may close its connection at any point, and the rest of that call finds it as it was.
 //
 // # Edge triggers

@@ -80,7 +80,7 @@ func TestRacingCompletions(t *testing.T) {
 				c.Write(all)
 				left := map[string]bool{}
 				for range depth {
-					c.SetReadDeadline(time.Now().Add(patience))
+					c.SetReadDeadline(time.Now().Add(testTimeout))
 					got, err := readFrame(in)
 					if err != nil {
 						t.Errorf("stranded: %v", err)
@@ -175,7 +175,7 @@ func TestDescriptorsExhausted(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(2 * patience))
+		c.SetDeadline(time.Now().Add(2 * testTimeout))
 		conns = append(conns, c)
 	}
 	eventually(t, "accepting rests", func() bool { return ask("descriptors") != "0" })

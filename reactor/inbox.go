@@ -2,8 +2,8 @@ package reactor
 
 import "context"
 
-// post is what a goroutine asks of a loop: bytes for a connection, the end of one, or anything else as a function.
-type post struct {
+// command is what a goroutine asks of a loop: bytes for a connection, the end of one, or anything else as a function.
+type command struct {
 	id    ConnID
 	data  []byte
 	done  bool
@@ -12,73 +12,74 @@ type post struct {
 	do    func(*EventLoop)
 }
 
-const largestInbox = 1 << 10 // posts for which an inbox keeps its memory
+const largestInbox = 1 << 10 // commands; a larger inbox is not kept for the next turn
 
-// post puts p into the inbox and wakes the loop if it sleeps, once for however many posts. False: the loop has ended.
-func (l *EventLoop) post(p post) bool {
+// submit puts cmd into the inbox and wakes the loop if it sleeps. It returns false when the loop has ended.
+func (l *EventLoop) submit(cmd command) bool {
 	l.mu.Lock()
 	ok := !l.ended
 	if ok {
-		l.inbox = append(l.inbox, p)
+		l.inbox = append(l.inbox, cmd)
 	}
 	l.mu.Unlock()
 	if ok {
-		l.rouse()
+		l.wake()
 	}
 	return ok
 }
 
-// rouse wakes the loop if it sleeps. The count keeps a loop that ends meanwhile from closing the eventfd under the write.
-func (l *EventLoop) rouse() {
+// wake wakes the loop if it sleeps, once for any number of commands. A loop that ends waits for wakers to be 0, so that
+// the eventfd is not closed under the write.
+func (l *EventLoop) wake() {
 	if l.asleep.Load() {
-		l.rousing.Add(1)
+		l.wakers.Add(1)
 		if l.asleep.CompareAndSwap(true, false) {
 			l.poller.wake()
 		}
-		l.rousing.Add(-1)
+		l.wakers.Add(-1)
 	}
 }
 
-func (l *EventLoop) mail() bool {
+func (l *EventLoop) inboxPending() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.inbox) > 0
 }
 
-// send posts bytes for a connection, if they fit. With patient set it instead returns a gate to wait at while more than
-// HighWater bytes are before them.
-func (l *EventLoop) send(id ConnID, data []byte, done, patient bool) (*gate, error) {
+// send submits bytes for a connection, if they fit. With wait set, and more than HighWater bytes outstanding, it
+// submits nothing and returns a writeWaiter instead.
+func (l *EventLoop) send(id ConnID, data []byte, done, wait bool) (*writeWaiter, error) {
 	l.mu.Lock()
 	c := l.table.find(id)
 	if c == nil || l.ended {
 		l.mu.Unlock()
 		return nil, ErrConnGone
 	}
-	if patient && l.congested(c) {
-		rare := c.uncommon()
-		g := rare.gate.Load()
-		if g == nil {
-			g = new(gate)
-			*g = make(gate)
-			rare.gate.Store(g)
+	if wait && l.congested(c) {
+		x := c.ensureExtra()
+		w := x.waiter.Load()
+		if w == nil {
+			w = new(writeWaiter)
+			*w = make(writeWaiter)
+			x.waiter.Store(w)
 		}
-		// The loop may have flushed everything between the look and the gate, and then would not look at the gate.
+		// The loop may have flushed everything before it could see the waiter; then it would never wake it.
 		if l.congested(c) {
 			l.mu.Unlock()
-			return g, nil
+			return w, nil
 		}
 	}
-	p := post{id: id, data: data, done: done}
+	cmd := command{id: id, data: data, done: done}
 	var err error
-	if len(data) >= maxBytes || !patient && !l.fits(c.outstanding.Load(), len(data)) {
-		p = post{id: id, close: true, err: ErrOverflow}
+	if len(data) >= maxBytes || !wait && !l.fits(c.outstanding.Load(), len(data)) {
+		cmd = command{id: id, close: true, err: ErrOverflow}
 		err = ErrOverflow
 	}
-	c.outstanding.Add(int32(len(p.data)))
-	l.reactor.buffered.Add(int64(len(p.data)))
-	l.inbox = append(l.inbox, p)
+	c.outstanding.Add(int32(len(cmd.data)))
+	l.reactor.buffered.Add(int64(len(cmd.data)))
+	l.inbox = append(l.inbox, cmd)
 	l.mu.Unlock()
-	l.rouse()
+	l.wake()
 	return nil, err
 }
 
@@ -86,7 +87,7 @@ func (l *EventLoop) send(id ConnID, data []byte, done, patient bool) (*gate, err
 // connection's own bytes to leave. A connection with nothing outstanding may always send, so that all make progress.
 func (l *EventLoop) congested(c *Conn) bool {
 	n := c.outstanding.Load()
-	return n > int32(l.opts.HighWater) || n > 0 && l.reactor.crowded()
+	return n > int32(l.opts.HighWater) || n > 0 && l.reactor.overMemory()
 }
 
 // fits tells whether n more bytes may wait behind those that do. A single message may be larger than MaxOutbound.
@@ -94,47 +95,47 @@ func (l *EventLoop) fits(waiting int32, n int) bool {
 	return waiting == 0 || int(waiting)+n <= l.opts.MaxOutbound
 }
 
-// openGate lets those who wait at c's gate look again.
-func (l *EventLoop) openGate(c *Conn) {
-	if r := c.rare.Load(); r != nil {
-		if g := r.gate.Swap(nil); g != nil {
-			close(*g)
+// wakeWaiters has every SendWait that waits for c look again.
+func (l *EventLoop) wakeWaiters(c *Conn) {
+	if x := c.extra.Load(); x != nil {
+		if w := x.waiter.Swap(nil); w != nil {
+			close(*w)
 		}
 	}
 }
 
-// handle does what a post asks.
-func (l *EventLoop) handle(p *post) {
-	if p.do != nil {
-		p.do(l)
+// execute does what a command asks.
+func (l *EventLoop) execute(cmd *command) {
+	if cmd.do != nil {
+		cmd.do(l)
 		return
 	}
-	n := len(p.data)
+	n := len(cmd.data)
 	l.reactor.buffered.Add(-int64(n))
-	c := l.table.find(p.id)
+	c := l.table.find(cmd.id)
 	if c == nil {
 		return
 	}
-	c.shown += int32(n) // these outstanding counts already
-	if p.close {
-		c.Close(p.err)
+	c.shown += int32(n) // outstanding counts these already
+	if cmd.close {
+		c.Close(cmd.err)
 		return
 	}
 	if c.state < lingering && n > 0 {
-		if n < ownReply {
-			l.append(c, p.data)
+		if n < zeroCopySize {
+			l.append(c, cmd.data)
 		} else {
-			c.push(l.pool.wrap(p.data))
+			c.push(l.pool.wrap(cmd.data))
 		}
 	}
-	if p.done {
+	if cmd.done {
 		c.Done()
 	}
-	l.touch(c)
+	l.markDirty(c)
 }
 
 // Send gives b to a connection to be written, and takes it over: the caller must not touch b again. done ends one
-// Begin. It never blocks; nil means handed over, and says nothing of the peer. ErrConnGone: there is no such
+// Begin. Send never blocks; nil means that the loop has b, not that the peer has. ErrConnGone: there is no such
 // connection any more. ErrOverflow: MaxOutbound bytes wait already; the connection is then closed, since a reply left
 // out would make what follows it wrong.
 func (r *Reactor) Send(id ConnID, b []byte, done bool) error {
@@ -146,38 +147,38 @@ func (r *Reactor) Send(id ConnID, b []byte, done bool) error {
 	return err
 }
 
-// SendWait is Send for long answers: it waits while more than HighWater bytes are outstanding. It ends with ErrConnGone
-// when the connection does (a peer that takes nothing is closed after StallTimeout), or with ctx's error. It must not
-// be called on a loop, which would wait for itself.
+// SendWait is Send for long answers: it waits while more than HighWater bytes are outstanding. It returns ErrConnGone
+// when the connection ends (a peer that takes nothing is closed after StallTimeout), or ctx's error. It must not be
+// called on a loop, which would wait for itself.
 func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool) error {
 	l := r.loopOf(id)
 	if l == nil {
 		return ErrConnGone
 	}
 	for {
-		g, err := l.send(id, b, done, true)
-		if g == nil {
+		w, err := l.send(id, b, done, true)
+		if w == nil {
 			return err
 		}
 		select {
-		case <-*g:
+		case <-*w:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// Close has a connection closed without flushing; err is what its Handler.Close receives.
+// Close has a connection closed without flushing; its Handler.Close receives err.
 func (r *Reactor) Close(id ConnID, err error) {
 	if l := r.loopOf(id); l != nil {
-		l.post(post{id: id, close: true, err: err})
+		l.submit(command{id: id, close: true, err: err})
 	}
 }
 
 // Each has f called for every connection, on its loop, soon after Each has returned.
 func (r *Reactor) Each(f func(*Conn)) {
 	for _, l := range r.loops {
-		l.post(post{do: func(l *EventLoop) { l.each(f) }})
+		l.submit(command{do: func(l *EventLoop) { l.each(f) }})
 	}
 }
 
@@ -185,7 +186,7 @@ func (l *EventLoop) each(f func(*Conn)) {
 	for _, c := range l.table.conns {
 		if c != nil {
 			f(c)
-			l.touch(c)
+			l.markDirty(c)
 		}
 	}
 }

@@ -8,19 +8,23 @@ import (
 )
 
 const (
-	scratchSize = 64 << 10 // one read; every connection of a loop is read through the same buffer
-	smallRest   = 4 << 10  // a partial frame up to this is worth copying to where the next read is large
-	ownReply    = 16 << 10 // bytes handed to Send from this size on are written from where they are
-	maxIovec    = 64
+	scratchSize  = 64 << 10 // one read; every connection of a loop is read through the same buffer
+	smallPart    = 4 << 10  // a partial frame up to this size is copied to the scratch buffer, for a large next read
+	zeroCopySize = 16 << 10 // bytes handed to Send are written from where they are from this size on
+	maxIovec     = 64
+
+	// frameOverhead is how many bytes a frame may have beside its body. Together with the body's limit it bounds the
+	// bytes that are kept for a connection.
+	frameOverhead = 256
 )
 
 var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")
 
-// read delivers the whole frames that c holds, then reads and delivers until the socket is dry, the handler or a limit
-// stops it, or the turn's budget is spent; in the last case c queues up again behind the others.
+// read delivers the whole frames that c holds, then reads and delivers until the socket is empty, the handler or a limit
+// stops it, or the turn's budget is spent; in the last case c is queued behind the others.
 //
-// Bytes are read into the loop's scratch buffer, and only what is left of an incomplete frame at the end gets a buffer
-// of its own: between frames a connection owns none.
+// Bytes are read into the loop's scratch buffer. Only an incomplete frame left at the end gets a buffer of its own:
+// between frames a connection has none.
 func (l *EventLoop) read(c *Conn) {
 	if c.state == lingering {
 		l.discard(c)
@@ -29,13 +33,13 @@ func (l *EventLoop) read(c *Conn) {
 	if !c.reading() {
 		return
 	}
-	if l.reactor.crowded() {
-		l.starve(c)
+	if l.reactor.overMemory() {
+		l.pauseForMemory(c)
 		return
 	}
 	buf, n := l.scratch, 0
 	if c.in != nil {
-		if n = len(c.in.data); n <= smallRest {
+		if n = len(c.in.data); n <= smallPart {
 			copy(buf, c.in.data)
 		} else {
 			buf = c.in.room
@@ -67,15 +71,15 @@ func (l *EventLoop) read(c *Conn) {
 		n += got
 	}
 	l.keep(c, buf, n)
-	if c.is(ended) && c.state == open {
+	if c.is(eof) && c.state == open {
 		if c.CloseAfterFlush(ErrPeerClosed); n > 0 {
-			c.uncommon().err = ErrTruncated
+			c.ensureExtra().err = ErrTruncated
 		}
 	}
 }
 
-// receive reads once. A read that comes up short has emptied the socket, and the next byte is a new edge; so the read
-// that would only say EAGAIN is saved. That does not hold for a FIN that is already there, which hungUp tells of.
+// receive reads once. A read that comes up short has emptied the socket, and the next byte gives a new edge, so a second
+// read, for EAGAIN, is not needed. With peerFIN set it is: the FIN behind the bytes gives no further edge.
 func (l *EventLoop) receive(c *Conn, b []byte) (n int, ok bool) {
 	n, errno := read(c.fd, b)
 	switch {
@@ -86,11 +90,11 @@ func (l *EventLoop) receive(c *Conn, b []byte) (n int, ok bool) {
 		c.Close(errno)
 		return 0, false
 	case n == 0:
-		c.set(ended)
+		c.set(eof)
 		c.clear(readable)
 		return 0, false
 	}
-	if n < len(b) && !c.is(hungUp) {
+	if n < len(b) && !c.is(peerFIN) {
 		c.clear(readable)
 	}
 	c.clear(pinged)
@@ -127,7 +131,7 @@ func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
 // grow makes room behind an incomplete frame that fills buf, unless it is as long as a frame may be. Buffers grow with
 // the bytes that have come, never with the length that a header promises.
 func (l *EventLoop) grow(c *Conn, buf []byte) []byte {
-	most := int(c.maxFrame) + c.from.Overhead
+	most := int(c.maxFrame) + frameOverhead
 	if len(buf) >= most {
 		c.Close(ErrFrameTooLarge)
 		return nil
@@ -139,24 +143,23 @@ func (l *EventLoop) grow(c *Conn, buf []byte) []byte {
 	return b.room
 }
 
-// keep stores the n undelivered bytes in buf until the next read, in a buffer no larger than they deserve, and starts
-// the incomplete frame's clock. The clock rests while reading is paused, since then it is not the peer who is late;
-// but not under PauseMemory, where incomplete frames may be just what fills the memory.
+// keep stores the n undelivered bytes in buf until the next read, in a buffer of their size, and starts the incomplete
+// frame's clock, unless reading is paused or c is queued: then the bytes may be whole frames.
 func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 	if n == 0 {
 		l.drop(c.in)
 		c.in, c.frameAt = nil, 0
 		return
 	}
-	most := int(c.maxFrame) + c.from.Overhead
+	most := int(c.maxFrame) + frameOverhead
 	incomplete := c.reading() && !c.is(queued)
 	if incomplete && n >= most {
 		c.Close(ErrFrameTooLarge)
 		return
 	}
-	if in := c.in; in == nil || len(in.room) < n || len(in.room) > 4*max(n, smallRest) {
+	if in := c.in; in == nil || len(in.room) < n || len(in.room) > 4*max(n, smallPart) {
 		size := n
-		if n > smallRest {
+		if n > smallPart {
 			size = max(n, min(2*n, most))
 		}
 		c.in = l.pool.get(size)
@@ -170,7 +173,7 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 	}
 }
 
-// discard reads what a peer still sends after our FIN, up to its own.
+// discard reads and throws away the bytes that a peer sends after our FIN, up to its own.
 func (l *EventLoop) discard(c *Conn) {
 	for budget := l.opts.TurnBytes; c.is(readable); {
 		n, ok := l.receive(c, l.scratch)
@@ -179,7 +182,7 @@ func (l *EventLoop) discard(c *Conn) {
 			return
 		}
 	}
-	if c.is(ended) {
+	if c.is(eof) {
 		c.Close(nil)
 	}
 }
@@ -220,7 +223,7 @@ func (c *Conn) shift() *chunk {
 	return first
 }
 
-// flush writes what waits until it is gone or the kernel takes no more; EPOLLOUT then calls again.
+// flush writes out until it is empty or the kernel takes no more; in the latter case EPOLLOUT brings the next flush.
 func (l *EventLoop) flush(c *Conn) {
 	for c.out != nil && !c.is(blocked) {
 		n, errno := l.transmit(c)
@@ -228,7 +231,7 @@ func (l *EventLoop) flush(c *Conn) {
 		case errno == unix.EAGAIN:
 			c.set(blocked)
 			if c.stallAt == 0 {
-				c.uncommon().unacked = unacked(c)
+				c.ensureExtra().unacked = unacked(c)
 				c.stallAt = l.deadline(l.opts.StallTimeout)
 			}
 			return
@@ -242,7 +245,7 @@ func (l *EventLoop) flush(c *Conn) {
 	}
 }
 
-// transmit makes one system call for the chunks that wait, or the first maxIovec of them.
+// transmit writes the chunks in out, or the first maxIovec of them, in one system call.
 func (l *EventLoop) transmit(c *Conn) (int, unix.Errno) {
 	last := c.out
 	if last.next == last {
@@ -274,8 +277,8 @@ func (l *EventLoop) sent(c *Conn, n int) {
 	}
 }
 
-// unacked asks how many bytes the kernel still holds for the peer. While that falls the peer reads, even if there is
-// not yet room enough for EPOLLOUT: with a send buffer of megabytes a slow reader may take minutes for that.
+// unacked asks how many bytes the kernel still holds for the peer. While the number falls the peer reads, even if there
+// is no EPOLLOUT yet: with a send buffer of megabytes a slow reader may take minutes to make room for that.
 func unacked(c *Conn) int {
 	n, err := unix.IoctlGetInt(int(c.fd), unix.SIOCOUTQ)
 	if err != nil {

@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	backlog     = 4096 // the kernel lowers it to net.core.somaxconn
-	acceptTurn  = 64   // connections accepted in one turn
-	firstRest   = 100 * time.Millisecond
-	longestRest = time.Second
+	backlog    = 4096 // the kernel lowers it to net.core.somaxconn
+	acceptTurn = 64   // connections accepted in one turn
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = time.Second
 )
 
-// listener is a listening socket. There is one an address, served by the first loop, which hands each connection to the
+// listener is a listening socket. Each address has one, served by the first loop, which hands each connection to the
 // loop that has the fewest. The alternative, a SO_REUSEPORT socket in each loop, saves the hand-over, but spreads by
-// hash, so that a few hundred long-lived connections come out uneven; and a socket closed in a drain resets what waits
-// in its own backlog. Connections live for hours here, so the hand-over is paid rarely and the even spread serves always.
+// hash, so that a few hundred long-lived connections come out uneven; and a socket closed in a drain resets the
+// connections in its backlog. Connections live for hours here: the hand-over is rare, and the even spread lasts.
 type listener struct {
 	Listener
 	index int
 	fd    int
 	bound netip.AddrPort
 
-	ready  bool          // the backlog may not be empty
-	rest   time.Duration // how long accepting rests after a failure; doubles
-	restTo tick          // until when it does; 0: it does not
+	ready   bool          // the backlog may not be empty
+	backoff time.Duration // how long accepting pauses after a failure; doubles
+	retryAt tick          // when accepting goes on; 0: it is not paused
 }
 
 func listen(index int, opts Listener) (*listener, error) {
@@ -118,14 +118,14 @@ func (l *EventLoop) listenerReady(k key) {
 	}
 }
 
-// acceptMore accepts where a backlog is not known to be empty. An edge tells of a listener only once, so ready stays
-// set until accept has said EAGAIN: neither the end of a turn's share nor a rest strands what waits in the backlog.
-func (l *EventLoop) acceptMore() {
+// acceptReady accepts from each listener whose backlog is not known to be empty. A listener gives one edge, so ready
+// stays set until accept has returned EAGAIN: no connection is left in the backlog after acceptTurn or a backoff.
+func (l *EventLoop) acceptReady() {
 	for _, ln := range l.listeners {
-		if ln.restTo != 0 && !l.tick.before(ln.restTo) {
-			ln.restTo = 0
+		if ln.retryAt != 0 && !l.tick.before(ln.retryAt) {
+			ln.retryAt = 0
 		}
-		if ln.ready && ln.restTo == 0 {
+		if ln.ready && ln.retryAt == 0 {
 			l.accept(ln)
 		}
 	}
@@ -136,29 +136,29 @@ func (l *EventLoop) accept(ln *listener) {
 		fd, sa, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			ln.rest = 0
-			l.admit(ln, fd, addrPort(sa))
+			ln.backoff = 0
+			l.assign(ln, fd, addrPort(sa))
 		case unix.EAGAIN:
 			ln.ready = false
 			return
 		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET,
 			unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH, unix.EPERM:
-			// The one connection's own misfortune; the next may be well (accept(2), "Error handling").
+			// An error of this one connection, not of the listener (accept(2), "Error handling").
 		default:
-			// EMFILE, ENFILE, ENOMEM, ENOBUFS: nothing can be accepted before something is freed. Accepting rests, and
-			// the time, not an event, brings it back; everybody connected goes on as before.
-			ln.rest = min(max(2*ln.rest, firstRest), longestRest)
-			ln.restTo = l.deadline(ln.rest)
+			// EMFILE, ENFILE, ENOMEM, ENOBUFS: nothing can be accepted before something is freed, and no event says
+			// when. Accepting is tried again after a while; connections already accepted are served meanwhile.
+			ln.backoff = min(max(2*ln.backoff, minBackoff), maxBackoff)
+			ln.retryAt = l.deadline(ln.backoff)
 			l.opts.Observer.Refused(ln.index, err)
 			return
 		}
 	}
 }
 
-// admit lets a connection in and hands it to a loop, or turns it away.
-func (l *EventLoop) admit(ln *listener, fd int, remote netip.AddrPort) {
+// assign admits a connection and hands it to the loop with the fewest, or refuses it.
+func (l *EventLoop) assign(ln *listener, fd int, remote netip.AddrPort) {
 	r := l.reactor
-	if err := r.door.enter(remote.Addr()); err != nil {
+	if err := r.admission.admit(remote.Addr()); err != nil {
 		if len(ln.Refusal) > 0 {
 			_, _ = unix.Write(fd, ln.Refusal) // as much of it as there is room for
 		}
@@ -175,21 +175,22 @@ func (l *EventLoop) admit(ln *listener, fd int, remote netip.AddrPort) {
 	to.assigned.Add(1)
 	if to == l {
 		l.adopt(ln, fd, remote)
-	} else if !to.post(post{do: func(to *EventLoop) { to.adopt(ln, fd, remote) }}) {
-		to.turnAway(fd, remote)
+	} else if !to.submit(command{do: func(to *EventLoop) { to.adopt(ln, fd, remote) }}) {
+		to.abandon(fd, remote)
 	}
 }
 
-func (l *EventLoop) turnAway(fd int, remote netip.AddrPort) {
+// abandon closes an admitted connection that no loop can serve.
+func (l *EventLoop) abandon(fd int, remote netip.AddrPort) {
 	l.assigned.Add(-1)
-	l.reactor.door.leave(remote.Addr(), false)
+	l.reactor.admission.release(remote.Addr(), false)
 	unix.Close(fd)
 }
 
 // adopt makes a connection of fd on this loop.
 func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 	if l.draining || l.stopping != nil {
-		l.turnAway(fd, remote)
+		l.abandon(fd, remote)
 		return
 	}
 	c := &Conn{from: l.sources[ln.index], fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
@@ -199,7 +200,7 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 	l.mu.Unlock()
 	if err := l.poller.add(fd, key(c.id)); err != nil {
 		l.remove(c)
-		l.turnAway(fd, remote)
+		l.abandon(fd, remote)
 		l.opts.Observer.Refused(ln.index, err)
 		return
 	}
@@ -209,5 +210,5 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 		c.set(unopened)
 		c.Close(err)
 	}
-	l.touch(c)
+	l.markDirty(c)
 }

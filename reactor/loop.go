@@ -24,11 +24,11 @@ type EventLoop struct {
 	scratch []byte
 	iovec   [maxIovec]unix.Iovec
 
-	unsettled    []*Conn     // to settle before the turn goes on
-	queue, spare []*Conn     // to go on with in the next turn
-	starved      []*Conn     // under PauseMemory
+	dirty        []*Conn     // for flushDirty
+	queue, spare []*Conn     // for runQueued in the next turn; spare is the queue of the turn before, for its memory
+	memoryPaused []*Conn     // under PauseMemory
 	due          []*Conn     // for expire
-	taken        []post      // for collect
+	commands     []command   // for drainInbox
 	listeners    []*listener // those this loop accepts for
 	sources      []*source   // all of them, as this loop's connections know them
 
@@ -36,26 +36,37 @@ type EventLoop struct {
 	draining bool
 	stopping error // why the loop must end now
 
-	// From here on other goroutines take part.
+	// Other goroutines use the fields from here on.
 	turns    atomic.Uint64
 	assigned atomic.Int64 // connections here or on their way here
-	asleep   atomic.Bool  // the loop is about to block, or does: whoever clears it writes the eventfd
-	rousing  atomic.Int32 // how many are about to
+	asleep   atomic.Bool  // the loop blocks or is about to: the goroutine that clears it writes the eventfd
+	wakers   atomic.Int32 // goroutines that may be about to write the eventfd
 
 	mu    sync.Mutex
 	table table
-	inbox []post
+	inbox []command
 	ended bool // nothing is taken into the inbox any more
+}
+
+// open prepares the loop to run.
+func (l *EventLoop) open() error {
+	l.scratch = make([]byte, scratchSize)
+	l.tick = tickAt(0)
+	l.wheel.now, l.wheel.table = l.tick, &l.table
+	for _, ln := range l.reactor.listeners {
+		l.sources = append(l.sources, &source{ln, l})
+	}
+	return l.poller.open()
 }
 
 // run is the whole event loop. Each turn handles, in this order,
 //
-//	what the kernel has ready, one connection at a time: error, write, read, half-close (see dispatch);
-//	connections that gave way to others at the end of their budget, which are now behind those just handled;
-//	what other goroutines handed in: replies, closes, new connections;
-//	deadlines, last, so that bytes which came in time are seen before the clock is.
+//  1. the events that the kernel has ready, one connection at a time;
+//  2. connections that stopped early in the turn before or in this one, which are now behind those just handled;
+//  3. commands from other goroutines: replies, closes, new connections;
+//  4. deadlines, last, so that bytes which came in time are seen before the clock is.
 //
-// Whatever a connection was given to write leaves when it is settled, before the next one is looked at.
+// A connection's output leaves in flushState, before the next connection is looked at.
 func (l *EventLoop) run() (err error) {
 	defer l.end()
 	for l.stopping == nil && !(l.draining && l.conns == 0) {
@@ -64,24 +75,23 @@ func (l *EventLoop) run() (err error) {
 			l.stopping = ErrStopped
 			return err
 		}
-		l.begin(n)
+		l.beginTurn(n)
 		for i := range n {
 			l.dispatch(l.poller.event(i))
 		}
-		l.proceed()
-		l.collect()
+		l.runQueued()
+		l.drainInbox()
 		l.expire()
-		l.finish()
+		l.endTurn()
 	}
 	return nil
 }
 
 // await polls, lets other goroutines have the processor, polls again, and only then blocks: a poll that returns at once
-// costs less than telling the scheduler of a call that may not, and an answer that is on its way is met without sleep.
+// costs less than telling the scheduler of a call that may not, and a reply that is nearly done arrives without a sleep.
 //
-// Declaring itself asleep and then looking into the inbox once more pairs with post, which fills the inbox and then
-// looks whether the loop is asleep: one of the two sees the other, so no wake-up is lost, and none is sent to a loop
-// that is at work.
+// await sets asleep and then looks into the inbox once more; submit fills the inbox and then looks at asleep. One of the
+// two sees the other, so no wake-up is lost, and a loop that is at work gets none.
 func (l *EventLoop) await() (int, error) {
 	for look := range 2 {
 		if look > 0 {
@@ -93,22 +103,73 @@ func (l *EventLoop) await() (int, error) {
 	}
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
-	if l.mail() {
+	if l.inboxPending() {
 		return l.poller.poll()
 	}
-	return l.poller.sleep(l.patience())
+	return l.poller.sleep(l.pollTimeout())
 }
 
-// dispatch handles one connection's events.
+// busy tells that there is work for which no event will come.
+func (l *EventLoop) busy() bool {
+	if len(l.queue) > 0 {
+		return true
+	}
+	for _, ln := range l.listeners {
+		if ln.ready && ln.retryAt == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// pollTimeout is how many milliseconds the loop may sleep, -1 for ever.
+func (l *EventLoop) pollTimeout() int {
+	const forever = time.Duration(1<<63 - 1)
+	ticks, ok := l.wheel.wait()
+	for _, ln := range l.listeners {
+		if ln.retryAt != 0 && (!ok || ln.retryAt-l.tick < ticks) {
+			ticks, ok = ln.retryAt-l.tick, true
+		}
+	}
+	timeout := forever
+	if ok {
+		at := l.began.Truncate(tickLength) + time.Duration(ticks)*tickLength
+		timeout = max(0, at-time.Since(l.reactor.start))
+	}
+	if len(l.memoryPaused) > 0 {
+		timeout = min(timeout, memoryRetry)
+	}
+	if timeout == forever {
+		return -1
+	}
+	return int((timeout + time.Millisecond - 1) / time.Millisecond)
+}
+
+// beginTurn takes the time, endTurn reports how long the turn took.
+func (l *EventLoop) beginTurn(events int) {
+	l.turns.Add(1)
+	l.turn = Turn{Loop: l.index, Events: events}
+	l.began = time.Since(l.reactor.start)
+	l.tick = tickAt(l.began)
+}
+
+func (l *EventLoop) endTurn() {
+	if l.turn != (Turn{Loop: l.index}) {
+		l.turn.Lag = time.Since(l.reactor.start) - l.began
+		l.opts.Observer.Turned(l.turn)
+	}
+}
+
+// dispatch handles one connection's events, in this order:
 //
-//  1. Error or full hang-up first: nobody is left to answer, so nothing else is worth doing.
-//  2. Room to write before reading: memory leaves before more comes in, and the reading that a full outbound queue
-//     had paused can resume in this very turn.
+//  1. An error or a full hang-up ends the connection: no reply can reach the peer.
+//  2. Room to write comes before reading: memory is freed before more is taken, and the reading that a full outbound
+//     queue had paused can resume in this very turn.
 //  3. Reading.
-//  4. The peer's half-close last, and not by itself: it is met as the end of what was read, so that every frame sent
-//     before it is delivered.
+//  4. The peer's half-close is last, and read finds it at the end of the bytes, so that every frame sent before it is
+//     delivered.
 //
-// An event for a connection gone meanwhile finds another generation in its slot, or nobody.
+// An event for a connection gone meanwhile finds another generation in its slot, or an empty slot.
 func (l *EventLoop) dispatch(k key, events uint32) {
 	if k.internal() {
 		if k != wakeKey {
@@ -127,115 +188,93 @@ func (l *EventLoop) dispatch(k key, events uint32) {
 			c.clear(blocked)
 		}
 		if events&unix.EPOLLRDHUP != 0 {
-			c.set(hungUp)
+			c.set(peerFIN)
 		}
 		if events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
 			c.set(readable)
 		}
 		if c.out != nil {
-			l.settle(c)
+			l.flushState(c)
 		}
 		if c.is(readable) && !c.is(queued) {
 			l.read(c)
 		}
 	}
-	l.touch(c)
-	l.settleAll()
+	l.markDirty(c)
+	l.flushDirty()
 }
 
-// proceed goes on with the connections that queued up in the turn before, or since.
-func (l *EventLoop) proceed() {
-	l.acceptMore()
-	l.feed()
+// runQueued accepts connections, and reads on from those that are queued.
+func (l *EventLoop) runQueued() {
+	l.acceptReady()
+	l.resumeMemoryPaused()
 	l.queue, l.spare = l.spare[:0], l.queue
 	for i, c := range l.spare {
 		l.spare[i] = nil
 		c.clear(queued)
 		l.read(c)
-		l.touch(c)
-		l.settleAll()
+		l.markDirty(c)
+		l.flushDirty()
 	}
 }
 
-// collect does what other goroutines asked for. The replies of one turn leave together, one write a connection.
-func (l *EventLoop) collect() {
+// drainInbox executes what other goroutines asked for. The replies of one turn leave together, one write a connection.
+func (l *EventLoop) drainInbox() {
 	l.mu.Lock()
-	l.inbox, l.taken = l.taken[:0], l.inbox
+	l.inbox, l.commands = l.commands[:0], l.inbox
 	l.mu.Unlock()
-	for i := range l.taken {
-		l.handle(&l.taken[i])
+	for i := range l.commands {
+		l.execute(&l.commands[i])
 	}
-	clear(l.taken)
-	if cap(l.taken) > largestInbox {
-		l.taken = nil
+	clear(l.commands)
+	if cap(l.commands) > largestInbox {
+		l.commands = nil
 	}
-	l.settleAll()
+	l.flushDirty()
 }
 
-// expire ends or tells the connections whose deadline has passed.
+// expire acts on the deadlines that have passed.
 func (l *EventLoop) expire() {
 	l.due = l.wheel.advance(l.tick, l.due[:0])
 	for i, c := range l.due {
 		l.due[i] = nil
 		l.timeUp(c)
-		l.touch(c)
+		l.markDirty(c)
 	}
-	l.settleAll()
+	l.flushDirty()
 }
 
-// begin takes the time, finish tells how long the turn took.
-func (l *EventLoop) begin(events int) {
-	l.turns.Add(1)
-	l.turn = Turn{Loop: l.index, Events: events}
-	l.began = time.Since(l.reactor.start)
-	l.tick = tickAt(l.began)
-}
-
-func (l *EventLoop) finish() {
-	if l.turn != (Turn{Loop: l.index}) {
-		l.turn.Lag = time.Since(l.reactor.start) - l.began
-		l.opts.Observer.Turned(l.turn)
-	}
-}
-
-// busy tells that there is work for which no event will come.
-func (l *EventLoop) busy() bool {
-	if len(l.queue) > 0 {
-		return true
-	}
+// drain begins the loop's part of Reactor.Drain.
+func (l *EventLoop) drain() {
+	l.draining = true
 	for _, ln := range l.listeners {
-		if ln.ready && ln.restTo == 0 {
-			return true
-		}
+		ln.close()
 	}
-	return false
+	l.each(func(c *Conn) {
+		if c.from.Drain != nil && c.state == open {
+			c.from.Drain(c)
+		}
+		c.CloseAfterFlush(ErrDraining)
+	})
 }
 
-// patience is how many milliseconds the loop may sleep.
-func (l *EventLoop) patience() int {
-	until := never
-	sooner := func(d time.Duration) {
-		if until == never || d < until {
-			until = d
+// end closes the connections that are left and takes no more commands.
+func (l *EventLoop) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.drainInbox()
+	for _, c := range l.table.conns {
+		if c != nil {
+			l.reactor.cut.conns.Add(1)
+			l.reactor.cut.inFlight.Add(int64(c.inFlight))
+			l.reactor.cut.bytes.Add(int64(c.pending))
+			c.Close(l.stopping)
+			l.markDirty(c)
 		}
 	}
-	start := l.began / tickLength * tickLength
-	if ticks, ok := l.wheel.wait(); ok {
-		sooner(start + time.Duration(ticks)*tickLength)
+	l.flushDirty()
+	for l.wakers.Load() > 0 {
+		runtime.Gosched()
 	}
-	for _, ln := range l.listeners {
-		if ln.restTo != 0 {
-			sooner(start + time.Duration(ln.restTo-l.tick)*tickLength)
-		}
-	}
-	if until != never {
-		until = max(0, until-time.Since(l.reactor.start))
-	}
-	if len(l.starved) > 0 {
-		sooner(starvedWait)
-	}
-	if until == never {
-		return -1
-	}
-	return int((until + time.Millisecond - 1) / time.Millisecond)
 }

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long a test waits for what must come; it is never waited for in vain by a test that passes.
-const patience = 20 * time.Second
+// testTimeout is how long a test waits for what must come; it is never waited for in vain by a test that passes.
+const testTimeout = 20 * time.Second
 
 var errTooLong = errors.New("length over the limit")
 
@@ -206,7 +206,7 @@ func (s *server) stop(t testing.TB) {
 			t.Errorf("Run: %v", err)
 		}
 		s.ended <- nil
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("Run does not end")
 	}
 }
@@ -217,7 +217,7 @@ func (s *server) dial(t testing.TB) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(2 * patience))
+	c.SetDeadline(time.Now().Add(2 * testTimeout))
 	t.Cleanup(func() { c.Close() })
 	return c.(*net.TCPConn)
 }
@@ -233,7 +233,7 @@ func descriptors(t testing.TB) int {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testTimeout); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -245,7 +245,7 @@ func receive[T any](t testing.TB, what string, from <-chan T) T {
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatalf("never: %s", what)
 		panic("unreachable")
 	}

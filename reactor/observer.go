@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Why a connection was closed, refused or held. Handler.Close and Observer receive these, or the handler's own error,
-// or the system's (unix.Errno).
+// Errors for which a connection is closed, or refused, or a call fails. Handler.Close and Observer receive these, the
+// handler's own error, or the system's (unix.Errno).
 var (
 	ErrPeerClosed         = errors.New("reactor: closed by the peer")
 	ErrTruncated          = errors.New("reactor: closed by the peer inside a frame")
@@ -48,14 +48,14 @@ func Reason(err error) string {
 	return "handler"
 }
 
-// Observer is told what the reactor does, so that metrics can be made of it. The methods are called on the loops, from
-// several at once, and must neither block nor call the reactor.
+// Observer receives what the reactor does, for metrics. The loops call its methods, several loops at once; a method must
+// neither block nor call the reactor.
 type Observer interface {
-	// Opened reports a connection let in through the listener of that index.
+	// Opened reports a connection accepted through the listener of that index.
 	Opened(listener int)
 	// Closed reports the end of a connection that was Opened; Reason(err) names it.
 	Closed(listener int, err error)
-	// Refused reports a connection turned away at a cap, or an accept that failed (EMFILE: accepting now rests).
+	// Refused reports a connection refused at a cap, or an accept that failed (EMFILE: accepting pauses now).
 	Refused(listener int, err error)
 	// Paused reports that one connection's reading stopped.
 	Paused(why Pause)
@@ -63,7 +63,7 @@ type Observer interface {
 	Turned(t Turn)
 }
 
-// Turn is what one loop did between two waits.
+// Turn reports one loop's work between two waits.
 type Turn struct {
 	Loop     int
 	Events   int           // events the kernel had ready
@@ -96,10 +96,10 @@ func (p Pause) String() string {
 	return "several"
 }
 
-type unobserved struct{}
+type noObserver struct{}
 
-func (unobserved) Opened(int)         {}
-func (unobserved) Closed(int, error)  {}
-func (unobserved) Refused(int, error) {}
-func (unobserved) Paused(Pause)       {}
-func (unobserved) Turned(Turn)        {}
+func (noObserver) Opened(int)         {}
+func (noObserver) Closed(int, error)  {}
+func (noObserver) Refused(int, error) {}
+func (noObserver) Paused(Pause)       {}
+func (noObserver) Turned(Turn)        {}

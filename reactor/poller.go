@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poller is epoll and the eventfd that interrupts it: five calls under the loop's policy.
+// poller is epoll and the eventfd that interrupts it.
 //
-// Everything is registered once, edge-triggered, for reading, writing and half-close together, and never modified: a
-// write that met EAGAIN needs no further system call to be told of room, and an edge for a direction that nobody waits
-// for is a flag set on a connection. The kernel reports room for writing only after a write has failed, so the standing
-// interest costs nothing.
+// A descriptor is registered once, edge-triggered, for reading, writing and half-close together, and never modified:
+// after a write that met EAGAIN no further system call is needed to learn of room, and an edge that is not waited for
+// only sets a flag of its connection. The kernel reports room for writing only after a write has failed, so the
+// permanent registration costs nothing.
 type poller struct {
 	epoll  int
 	wakeup int
@@ -61,11 +61,10 @@ func (p *poller) add(fd int, k key) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
 }
 
-// wake interrupts sleep. The counter is never read: under an edge trigger each write is news by itself, and 64 bits do
-// not run over.
+// wake interrupts sleep. The counter is never read: each write gives an edge, and 64 bits do not overflow.
 func (p *poller) wake() {
 	one := [8]byte{1}
-	_, _ = unix.Write(p.wakeup, one[:]) // fails only when so many wait to be read that it is awake already
+	_, _ = unix.Write(p.wakeup, one[:]) // can't fail: the counter has room
 }
 
 // poll takes what is ready without waiting. It keeps the processor (RawSyscall), which is cheaper for a call that
@@ -73,7 +72,13 @@ func (p *poller) wake() {
 func (p *poller) poll() (int, error) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epoll),
 		uintptr(unsafe.Pointer(&p.ready)), uintptr(len(p.ready)), 0, 0, 0)
-	return result(n, errno)
+	if errno == unix.EINTR {
+		return 0, nil
+	}
+	if errno != 0 {
+		return 0, os.NewSyscallError("epoll_pwait", errno)
+	}
+	return int(n), nil
 }
 
 // sleep waits up to ms milliseconds, for ever when negative. A signal ends it early with nothing ready.
@@ -90,39 +95,23 @@ func (p *poller) event(i int) (key, uint32) {
 	return key(uint32(ev.Fd)) | key(uint32(ev.Pad))<<32, ev.Events
 }
 
-func result(n uintptr, errno unix.Errno) (int, error) {
-	switch errno {
-	case 0:
-		return int(n), nil
-	case unix.EINTR:
-		return 0, nil
-	}
-	return 0, os.NewSyscallError("epoll_pwait", errno)
-}
-
 // read, write and writev act on non-blocking sockets, so they too return at once and keep the processor.
 
 func read(fd int32, b []byte) (int, unix.Errno) {
-	for {
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
+	return transfer(unix.SYS_READ, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b))
 }
 
 func write(fd int32, b []byte) (int, unix.Errno) {
-	for {
-		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
+	return transfer(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b))
 }
 
 func writev(fd int32, v []unix.Iovec) (int, unix.Errno) {
+	return transfer(unix.SYS_WRITEV, fd, unsafe.Pointer(unsafe.SliceData(v)), len(v))
+}
+
+func transfer(trap uintptr, fd int32, p unsafe.Pointer, n int) (int, unix.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)))
+		n, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(p), uintptr(n))
 		if errno != unix.EINTR {
 			return int(n), errno
 		}

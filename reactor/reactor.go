@@ -15,18 +15,17 @@ type Reactor struct {
 	opts      Options
 	listeners []*listener
 	loops     []*EventLoop
-	door      door
+	admission admission
 	start     time.Time
 	buffered  atomic.Int64
 
-	mu      sync.Mutex
-	begun   bool          // Run was called, or Drain before it
+	begun   atomic.Bool   // Run was called, or Drain before it
 	done    chan struct{} // closed when Run has returned, or never will be
 	drained atomic.Bool
 	cut     cut
 }
 
-// New checks the options and binds the listeners, so that Addrs is known and a port in use is found out at once.
+// New checks the options and binds the listeners, so that Addrs is known and a port in use is an error at once.
 // Nothing runs before Run.
 func New(o Options) (*Reactor, error) {
 	o, err := o.withDefaults()
@@ -34,7 +33,7 @@ func New(o Options) (*Reactor, error) {
 		return nil, err
 	}
 	r := &Reactor{opts: o, done: make(chan struct{})}
-	r.door = door{opts: &r.opts, from: make(map[netip.Addr]int)}
+	r.admission = admission{opts: &r.opts, perAddress: make(map[netip.Addr]int)}
 	for i, opts := range o.Listeners {
 		ln, err := listen(i, opts)
 		if err != nil {
@@ -58,13 +57,13 @@ func (r *Reactor) Addrs() []netip.AddrPort {
 	return addrs
 }
 
-// ErrRun is Run's answer to being called twice.
+// ErrRun is returned by every Run but the first.
 var ErrRun = errors.New("reactor: Run was called before")
 
-// Run serves until Drain has finished or ctx ends, which cuts every connection off, and returns when every goroutine
-// of the reactor has ended. An error means that a loop could not go on.
+// Run serves until Drain has finished, or until ctx ends, which cuts every connection off. It returns when every
+// goroutine of the reactor has ended. An error means that a loop could not go on.
 func (r *Reactor) Run(ctx context.Context) error {
-	if !r.begin() {
+	if r.begun.Swap(true) {
 		return ErrRun
 	}
 	defer close(r.done)
@@ -89,14 +88,6 @@ func (r *Reactor) Run(ctx context.Context) error {
 		l.poller.close()
 	}
 	return errors.Join(errs...)
-}
-
-func (r *Reactor) begin() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	first := !r.begun
-	r.begun = true
-	return first
 }
 
 // open makes the loops ready: their pollers, and the listeners in the first one's.
@@ -133,13 +124,13 @@ func (r *Reactor) unlisten() {
 // stop ends every loop now.
 func (r *Reactor) stop() {
 	for _, l := range r.loops {
-		l.post(post{do: func(l *EventLoop) { l.stopping = ErrStopped }})
+		l.submit(command{do: func(l *EventLoop) { l.stopping = ErrStopped }})
 	}
 }
 
-// CutError is what Drain left undone.
+// CutError reports the connections that Drain closed before they were finished.
 type CutError struct {
-	Conns    int   // connections closed before they were through
+	Conns    int   // connections cut off
 	InFlight int   // frames begun on them and not done
 	Bytes    int64 // bytes written to them that had not left
 	Err      error // why Drain did not wait longer
@@ -156,18 +147,18 @@ type cut struct {
 	conns, inFlight, bytes atomic.Int64
 }
 
-// Drain stops accepting, calls each Listener's Drain hook, delivers no further frame, waits until what is in flight is
-// answered and flushed, and closes; then Run returns. When ctx ends first, the rest is cut off and a *CutError says how
-// much that was. On a reactor that was never run it releases the listeners.
+// Drain stops accepting, calls each Listener's Drain hook, delivers no further frame, waits until every frame in flight
+// is answered and the answer flushed, and closes; then Run returns. When ctx ends first, the remaining connections are
+// cut off and a *CutError counts them. On a reactor that was never run it releases the listeners.
 func (r *Reactor) Drain(ctx context.Context) error {
-	if r.begin() {
+	if !r.begun.Swap(true) {
 		r.unlisten()
 		close(r.done)
 		return nil
 	}
-	if r.drained.CompareAndSwap(false, true) {
+	if !r.drained.Swap(true) {
 		for _, l := range r.loops {
-			l.post(post{do: (*EventLoop).drain})
+			l.submit(command{do: (*EventLoop).drain})
 		}
 	}
 	select {
@@ -190,23 +181,23 @@ type Load struct {
 	Buffered      int64 // bytes held for them in both directions
 }
 
-// Load is for gauges.
+// Load returns the figures of this moment.
 func (r *Reactor) Load() Load {
-	r.door.mu.Lock()
-	defer r.door.mu.Unlock()
-	return Load{r.door.conns, r.door.strangers, r.buffered.Load()}
+	r.admission.mu.Lock()
+	defer r.admission.mu.Unlock()
+	return Load{r.admission.conns, r.admission.unestablished, r.buffered.Load()}
 }
 
-// Progress is each loop's count of turns, for a watchdog. It also wakes the loops, so a count that has not moved by the
-// next look, however idle the reactor, is a loop that is stuck.
+// Progress is each loop's count of turns, for a watchdog. It also wakes the loops, so that even in an idle reactor a count
+// that is the same at the next call is that of a loop that is stuck.
 func (r *Reactor) Progress() []uint64 {
 	turns := make([]uint64, len(r.loops))
 	for i, l := range r.loops {
 		turns[i] = l.turns.Load()
-		l.post(post{do: func(*EventLoop) {}})
+		l.submit(command{do: func(*EventLoop) {}})
 	}
 	return turns
 }
 
-// crowded tells whether as much is buffered as may be.
-func (r *Reactor) crowded() bool { return r.buffered.Load() > r.opts.MaxBuffered }
+// overMemory tells whether more than MaxBuffered is held.
+func (r *Reactor) overMemory() bool { return r.buffered.Load() > r.opts.MaxBuffered }

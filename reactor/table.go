@@ -1,7 +1,7 @@
 package reactor
 
 // ConnID names a connection to every goroutine. It is made of loop, slot and generation: once a connection is gone, its
-// id finds nothing, even when the slot and the descriptor have been given to another. 0 is nobody.
+// id finds nothing, even when another has the slot and the descriptor. 0 is the id of no connection.
 type ConnID uint64
 
 const (
@@ -16,8 +16,8 @@ func makeConnID(loop, slot int, generation uint32) ConnID {
 func (id ConnID) loop() int { return int(id >> (slotBits + generationBits)) }
 func (id ConnID) slot() int { return int(id >> generationBits & (1<<slotBits - 1)) }
 
-// table has a loop's connections by slot. The loop alone changes it, and does so under its mu: the loop reads it
-// without, others with the lock. Slot 0 stays empty, so that 0 can mean nobody.
+// table has a loop's connections by slot. Only the loop changes it, and does so under EventLoop.mu; the loop reads it
+// without the lock, other goroutines with it. Slot 0 stays empty, so that 0 can mean no connection.
 type table struct {
 	conns       []*Conn
 	generations []uint32 // each slot's latest, never 0
@@ -41,7 +41,7 @@ func (t *table) add(loop int, c *Conn) {
 	t.conns[slot] = c
 }
 
-// remove makes c's id that of nobody.
+// remove makes c's id invalid and frees its slot.
 func (t *table) remove(c *Conn) {
 	slot := c.id.slot()
 	t.conns[slot] = nil

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// tick counts time in steps of tickLength. It wraps after two years and is compared as the difference of two ticks, so
-// it starts two seconds before the wrap: what would go wrong in two years goes wrong in the tests.
+// tick counts time in steps of tickLength. It wraps after two years and is compared as the difference of two ticks. It
+// starts two seconds before the wrap, so that a mistake which would show in two years shows in the tests.
 // A deadline of 0 means none.
 type tick uint32
 
@@ -14,10 +14,9 @@ const (
 	tickLength = 16 * time.Millisecond
 	firstTick  = ^tick(0) - tick(2*time.Second/tickLength)
 
-	wheelSize   = 2048              // buckets: one turn of the wheel is 32.8 s
-	coarseAfter = tick(1024)        // deadlines further away than this (16.4 s) …
-	coarseSteps = tick(64)          // … are rounded up to a second, so that thousands share one wake-up
-	never       = time.Duration(-1) // wait until something happens
+	wheelSize   = 2048       // buckets: one turn of the wheel is 32.8 s
+	coarseAfter = tick(1024) // deadlines further away than this (16.4 s) …
+	coarseSteps = tick(64)   // … are rounded up to a second, so that thousands share one wake-up
 )
 
 // tickAt is the tick at a time since the reactor's start.
@@ -39,8 +38,8 @@ func (t tick) orFirst() tick {
 }
 
 // wheel holds at most one entry a connection, under the earliest of its deadlines. Entries are lazy: a deadline moved
-// into the future leaves the entry where it is, and when that comes due the connection is only filed again. A
-// connection that reads and writes all day costs one refiling per deadline, an idle one nothing in between.
+// into the future leaves the entry where it is, and when the entry falls due the connection is only filed again. A
+// busy connection costs one refiling per deadline, an idle one nothing in between.
 type wheel struct {
 	now     tick                   // everything up to here has been taken out
 	buckets [wheelSize]uint32      // slot of the first connection, 0 for none

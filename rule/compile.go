@@ -15,14 +15,23 @@ const (
 	maxFields = 4096
 )
 
-// Compile turns a row into a plan. t is the table's facts, or nil when they are not
-// known; then nothing is said about columns and an empty sync_sql cannot be filled.
-// The plan is nil exactly when one of the diagnostics is an Error.
+// Compile turns a row into a plan. t is the table's facts, or nil when they are not known: Compile then says nothing
+// about columns and cannot fill an empty sync_sql. The plan is nil exactly when one of the diagnostics is an Error.
 func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
+	p, ds := Draft(r, t)
+	if worst, _ := Worst(ds); worst == Error {
+		return nil, ds
+	}
+	return p, ds
+}
+
+// Draft is Compile for a caller that asks the database as well. Where a diagnostic is an Error, the plan must not run,
+// but it holds the statements without an error, so that Plan.Check shows their mistakes together with the others.
+func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
 	c := &compiler{row: r, table: t, plan: &Plan{Row: r}, lag: DefaultLag}
-	for _, step := range []func(){c.head, c.read, c.write, c.finish} {
+	for _, step := range []func(){c.checkColumns, c.read, c.write, c.finish} {
 		if step(); c.errors > 0 {
-			return nil, c.out
+			break
 		}
 	}
 	return c.plan, c.out
@@ -80,8 +89,8 @@ func (r *Row) texts() [5]namedText {
 		{"sync_patch_field", r.PatchField}, {"sync_patch_field_value", r.PatchFieldValue}}
 }
 
-// head checks the columns that decide what the rest means.
-func (c *compiler) head() {
+// checkColumns checks the columns that decide what the rest means.
+func (c *compiler) checkColumns() {
 	r := &c.row
 	oneOf := func(column, value string, words ...string) {
 		if !slices.Contains(words, value) {

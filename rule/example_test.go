@@ -11,12 +11,12 @@ func ExampleCompile() {
 	facts := &rule.Table{Name: "car", Columns: []rule.Column{{Name: "id", Type: "bigint"}, {Name: "plate", Type: "varchar"}},
 		Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"id"}, Unique: true, Primary: true}}}
 	_, diagnostics := rule.Compile(rule.Row{ID: 12, Table: "car", Type: rule.Upload, User: rule.Server, PointNo: "*",
-		SQL: "-- downside: update\nupdate car\n   set plat = :plate where id = :id"}, facts)
+		SQL: "-- downside: update\nupdate car\n   set plate = :plat where id = :id"}, facts)
 	for _, d := range diagnostics {
 		fmt.Println(d)
 	}
 	// Output:
-	// sync_control id=12 sync_sql[downside] 3:8 error SG0104 unknown column plat; did you mean plate?
+	// sync_control id=12 sync_sql[downside] 3:16 error SG0112 there is no field plat for :plat; did you mean plate?
 }
 
 // Values are bound, whatever is in them.

@@ -2,7 +2,84 @@ package rule
 
 import (
 	"regexp"
+	"slices"
 	"strings"
+)
+
+// maxRefusals is how many refusals of one statement are told.
+const maxRefusals = 10
+
+// A Refusal is what PREPARE says against a statement: the database's error number and its message.
+type Refusal struct {
+	Number  uint16
+	Message string
+}
+
+// Check has the database prepare each statement of a plan, which runs nothing and finds unknown tables and columns. It
+// explains what the database refuses. t may be nil. An error of prepare means that the database could not be asked.
+func (p *Plan) Check(t *Table, prepare func(sql string) (*Refusal, error)) (ds []Diagnostic, err error) {
+	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState) {
+		for st := &s; st != nil && st.File == nil; st = st.Start {
+			found, err := p.checkStatement(st, t, prepare)
+			if ds = append(ds, found...); err != nil {
+				return ds, err
+			}
+		}
+	}
+	return ds, nil
+}
+
+// checkStatement prepares a statement. PREPARE names one unknown column, so the statement is prepared again with a
+// known column in its place until it finds no other.
+func (p *Plan) checkStatement(s *Statement, t *Table, prepare func(sql string) (*Refusal, error)) (ds []Diagnostic, err error) {
+	for sql := s.SQL; len(ds) < maxRefusals; {
+		r, err := prepare(sql)
+		if r == nil || err != nil {
+			return ds, err
+		}
+		unknown := ""
+		if m := quotedName.FindStringSubmatch(r.Message); m != nil && r.Number == badField {
+			unknown = m[1]
+		}
+		if _, written := s.find(unknown); len(ds) > 0 && !written {
+			return ds, nil // the mistake is not in the rule but in what was put in
+		}
+		ds = append(ds, explain(p, s, t, r))
+		if sql = replaceName(sql, unknown, t); sql == "" {
+			return ds, nil
+		}
+	}
+	return ds, nil
+}
+
+// replaceName puts a column of the table in the place of a column that does not exist. It returns "" when there is
+// none to put.
+func replaceName(sql, unknown string, t *Table) string {
+	if unknown == "" || t == nil || len(t.Columns) == 0 {
+		return ""
+	}
+	known := Nearest(baseName(unknown), t.names(anyColumn))
+	if known == "" {
+		known = t.Columns[0].Name
+	}
+	replaced := false
+	toks, _ := lex(sql)
+	for i := len(toks) - 1; i >= 0; i-- {
+		if n := &toks[i]; n.isName() && sameName(n.value, baseName(unknown)) && !sameName(n.value, known) {
+			sql, replaced = sql[:n.from]+quote(known)+sql[n.to:], true
+		}
+	}
+	if !replaced {
+		return ""
+	}
+	return sql
+}
+
+// The numbers of the refusals that have a code of their own.
+const (
+	badField   = 1054 // ER_BAD_FIELD_ERROR
+	noTable    = 1146 // ER_NO_SUCH_TABLE
+	parseError = 1064 // ER_PARSE_ERROR
 )
 
 var (
@@ -10,25 +87,26 @@ var (
 	nearText   = regexp.MustCompile(`(?s)near '(.*)' at line`)
 )
 
-// Explain turns what the database's PREPARE said about a statement of the plan, its
-// error number and message, into a diagnostic with the place in sync_sql. t may be nil.
-func Explain(p *Plan, s *Statement, t *Table, number uint16, message string) Diagnostic {
-	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: s.phase.String(), Message: message}
+// explain makes a refusal a diagnostic with its place in sync_sql.
+func explain(p *Plan, s *Statement, t *Table, r *Refusal) Diagnostic {
+	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: s.phase.String(), Message: r.Message}
 	at, name := s.start, ""
-	if m := quotedName.FindStringSubmatch(message); m != nil {
-		name = baseName(m[1])
+	if m := quotedName.FindStringSubmatch(r.Message); m != nil {
+		name = m[1]
 	}
-	switch number {
-	case 1054: // ER_BAD_FIELD_ERROR
+	switch r.Number {
+	case badField:
 		d.Code, d.Message = UnknownColumn, "unknown column "+name
-		d.Fix = (&compiler{table: t}).didYouMean(name)
-		at = s.locate(name)
-	case 1146: // ER_NO_SUCH_TABLE
-		d.Code, d.Message = UnknownTable, "unknown table "+name
-		at = s.locate(name)
-	case 1064: // ER_PARSE_ERROR
+		if t != nil && t.Column(baseName(name)) == nil {
+			d.Fix = hint(baseName(name), t.names(anyColumn))
+		}
+		at, _ = s.find(name)
+	case noTable:
+		d.Code, d.Message = UnknownTable, "unknown table "+baseName(name)
+		at, _ = s.find(name)
+	case parseError:
 		d.Code, d.Message = BadSQL, "the database cannot read the statement"
-		if m := nearText.FindStringSubmatch(message); m != nil {
+		if m := nearText.FindStringSubmatch(r.Message); m != nil {
 			line, _, _ := strings.Cut(m[1], "\n")
 			d.Message += " at " + line
 			at = s.near(m[1])
@@ -40,17 +118,28 @@ func Explain(p *Plan, s *Statement, t *Table, number uint16, message string) Dia
 	return d
 }
 
-// locate is where a name stands in the statement's text, or else where that begins.
-func (s *Statement) locate(name string) int {
-	if s.text != nil {
-		toks, _ := lex(s.text.text)
-		for _, t := range toks {
-			if t.isName() && sameName(t.value, name) {
-				return t.from
-			}
+// find is where a name stands in the statement's text as the database quotes it, with its qualifiers. Where it does
+// not, at is where the last part of the name stands, or else the statement.
+func (s *Statement) find(name string) (at int, written bool) {
+	if s.text == nil {
+		return s.start, false
+	}
+	at = s.start
+	toks, _ := lex(s.text.text)
+	for i := len(toks) - 1; i >= 0; i-- {
+		path := toks[i].value
+		for j := i; j > 1 && toks[j-1].is("."); j -= 2 {
+			path = toks[j-2].value + "." + path
+		}
+		switch {
+		case !toks[i].isName() || i > 0 && toks[i-1].is("as"):
+		case sameName(path, name):
+			at, written = toks[i].from, true
+		case !written && sameName(toks[i].value, baseName(name)):
+			at = toks[i].from
 		}
 	}
-	return s.start
+	return at, written
 }
 
 // near is where the rest of a statement begins, as a syntax error quotes it.

@@ -27,9 +27,9 @@ func (c *compiler) fields(scripts []*script) {
 			c.column(Error, DuplicateField, "sync_field", "the field "+n+" stands twice", "remove one")
 		}
 		seen[strings.ToLower(n)] = true
-		if c.table != nil && c.table.Column(n) == nil {
+		if c.table != nil && c.table.Column(n) == nil && !c.full(severity) {
 			c.column(severity, UnknownField, "sync_field", fmt.Sprintf("the field %s is not a column of %s", n, c.row.Table),
-				c.didYouMean(n))
+				hint(n, c.table.names(anyColumn)))
 		}
 	}
 	if len(names) == 0 && c.row.Type == Upload && c.row.User == Client {

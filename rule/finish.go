@@ -92,28 +92,15 @@ func (c *compiler) alone(s *script) bool {
 	return c.table != nil && s.single && sameName(s.toks[s.table].value, baseName(c.table.Name))
 }
 
-// ordered is the names at the head of each part of order by.
+// ordered is the names in order by.
 func (s *script) ordered() (names []string) {
-	order, end := find(s.toks, 0, "order"), len(s.toks)
-	if order < 0 {
-		return nil
-	}
-	if limit := find(s.toks, order, "limit"); limit >= 0 {
-		end = limit
-	}
-	for _, part := range split(s.toks, min(order+2, end), end) {
-		for i := part[0]; i < part[1]; i++ {
-			if t := &s.toks[i]; t.isName() && !isKeyword(t) && (i+1 == part[1] || !s.toks[i+1].is(".")) {
-				names = append(names, t.value)
-				break
-			}
+	order := find(s.toks, 0, "order")
+	for i := order + 1; order >= 0 && i < len(s.toks) && !s.toks[i].is("limit"); i++ {
+		if s.toks[i].isName() {
+			names = append(names, s.toks[i].value)
 		}
 	}
 	return names
-}
-
-func allIn(names, in []string) bool {
-	return !slices.ContainsFunc(names, func(n string) bool { return !contains(in, n) })
 }
 
 func uses(args []Arg, sources ...Source) bool {

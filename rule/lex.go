@@ -30,7 +30,6 @@ type token struct {
 	depth    int    // how many brackets are open around it; a bracket is not inside itself
 	value    string // what a name or a string means; a word in lower case
 	rest     string // of a parameter with a dot: what stands behind the first
-	noColumn bool   // it names a table, an alias or an index
 }
 
 // is reports whether the token is one of the keywords or operators, in lower case.

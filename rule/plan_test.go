@@ -181,7 +181,8 @@ func TestCheckSet(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
+// What PREPARE refuses gets its place in sync_sql.
+func TestCheck(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
 	p := compile(t, rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p",
@@ -191,14 +192,46 @@ func TestExplain(t *testing.T) {
 		message string
 		want    string
 	}{
-		{1054, "Unknown column 'o.ulr' in 'WHERE'", "sync_control id=12 sync_sql[upside] 3:36 error SG0104 unknown column ulr; did you mean url?"},
+		{1054, "Unknown column 'o.ulr' in 'WHERE'", "sync_control id=12 sync_sql[upside] 3:36 error SG0104 unknown column o.ulr; did you mean url?"},
 		{1146, "Table 'centre.odd' doesn't exist", "sync_control id=12 sync_sql[upside] 3:22 error SG0103 unknown table odd"},
 		{1064, "You have an error in your SQL syntax; check the manual for the right syntax to use near 'limt 3' at line 2", "sync_control id=12 sync_sql[upside] 3:48 error SG0102 the database cannot read the statement at limt 3"},
 		{1305, "FUNCTION centre.f does not exist", "sync_control id=12 sync_sql[upside] 2:1 error SG0141 FUNCTION centre.f does not exist"},
 	} {
-		if got := rule.Explain(p, &p.Upside[0], tab, tt.number, tt.message).String(); got != tt.want {
-			t.Errorf("got  %s\nwant %s", got, tt.want)
+		ds, err := p.Check(tab, func(sql string) (*rule.Refusal, error) {
+			if sql != p.Upside[0].SQL {
+				return nil, nil
+			}
+			return &rule.Refusal{Number: tt.number, Message: tt.message}, nil
+		})
+		if err != nil || len(ds) != 1 || ds[0].String() != tt.want {
+			t.Errorf("got  %s %v\nwant %s", ds, err, tt.want)
 		}
+	}
+}
+
+// PREPARE names one unknown column at a time. It is asked again until it knows them all, or says what was put in their place.
+func TestCheckAsksAgain(t *testing.T) {
+	s := loadSuite(t)
+	tab := &s.Tables["phishing_log"].Table
+	p := compile(t, rule.Row{ID: 12, Table: "phishing_log", Type: rule.Download, User: rule.Server, PointNo: "p",
+		SQL: "select urll, `ipp` from phishing_log where tilte > :state.title"}, tab)
+	var asked []string
+	unknown := []string{"urll", "ipp", "tilte", "title"}
+	ds, err := p.Check(tab, func(sql string) (*rule.Refusal, error) {
+		name := unknown[len(asked)]
+		asked = append(asked, sql)
+		return &rule.Refusal{Number: 1054, Message: "Unknown column '" + name + "' in 'field list'"}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkDiagnostics(t, []string{"SG0104 error 1:8", "SG0104 error 1:14", "SG0104 error 1:44"}, ds)
+	if d := cmp.Diff("select `url`, `ip` from phishing_log where `title` > ?", asked[len(asked)-1]); d != "" {
+		t.Error(d)
+	}
+	gone := errors.New("the database is gone")
+	if _, err := p.Check(tab, func(string) (*rule.Refusal, error) { return nil, gone }); !errors.Is(err, gone) {
+		t.Error(err)
 	}
 }
 
@@ -227,9 +260,9 @@ func TestOtherDatabase(t *testing.T) {
 	if got := compile(t, row, &facts).Downside[0].Insert.Head; got != "insert into `centre`.`only_keys` (`point_no`, `id`)\nvalues " {
 		t.Error(got)
 	}
-	row.SQL = "update centre.only_keys set idd = :id where point_no = :point_no"
+	row.SQL = "insert into centre.only_keys (id) values (:id) on duplicate key update id = :id"
 	_, ds := rule.Compile(row, &facts)
-	checkDiagnostics(t, []string{"SG0104 error 1:29"}, ds)
+	checkDiagnostics(t, []string{"SG0144 warning"}, ds)
 }
 
 // A carried NULL, as max() of an empty table gives, is nothing carried.
@@ -246,7 +279,7 @@ func TestCarriedNull(t *testing.T) {
 // A rule with a thousand mistakes is answered with a hundred.
 func TestManyMistakes(t *testing.T) {
 	s := loadSuite(t)
-	sql := "select " + strings.Repeat("nothing, ", 20000) + "url from phishing_log where url > ''"
+	sql := "select " + strings.Repeat("sleep(), ", 20000) + "url from phishing_log where url > ''"
 	p, ds := rule.Compile(rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p", Field: "url", SQL: sql}, &s.Tables["phishing_log"].Table)
 	if p != nil || len(ds) != 100 {
 		t.Errorf("%d diagnostics, plan %v", len(ds), p != nil)

@@ -1,6 +1,8 @@
 package rule
 
-import "slices"
+import (
+	"slices"
+)
 
 // inserts reports whether the statement is an insert or a replace.
 func (s *script) inserts() bool { return s.verb == Insert || s.verb == Replace }
@@ -30,43 +32,31 @@ func (s *script) readScope() {
 	if !s.tok(i).isName() {
 		return
 	}
-	toks[i].noColumn = true
 	if i+2 < len(toks) && toks[i+1].is(".") {
 		i += 2
-		toks[i].noColumn = true
 	}
 	s.table = i
-	s.single = countWord(toks, "select") == 0 || s.verb == Select && countWord(toks, "select") == 1
-	if s.inserts() {
-		return
-	}
-	s.readAlias(i + 1)
-	if s.verb == Delete && !isKeyword(&toks[from-1]) {
-		s.single = false // delete a, b from …
+	switch selects := countWord(toks, "select"); s.verb {
+	case Select:
+		s.single = selects == 1 && !s.joins()
+	case Delete: // delete a, b from … names tables in front of from
+		s.single = selects == 0 && !s.joins() && (from == 1 || toks[from-1].is("low_priority", "quick", "ignore"))
+	default:
+		s.single = selects == 0 && (s.inserts() || !s.joins())
 	}
 }
 
-// readAlias takes `as x` or `x` behind a table and sees whether more tables follow.
-func (s *script) readAlias(i int) {
-	if s.tok(i).is("as") {
-		i++
-	}
-	if t := s.tok(i); t.isName() && !isKeyword(t) {
-		s.alias, t.noColumn = t.value, true
-		i++
-	}
-	for ; i < len(s.toks); i++ {
+// joins reports whether another table follows the statement's own.
+func (s *script) joins() bool {
+	for i := s.table + 1; i < len(s.toks); i++ {
 		switch t := &s.toks[i]; {
 		case t.is("where", "group", "order", "having", "limit", "set"):
-			return
-		case t.is(",", "join", "straight_join"):
-			s.single = false
-		case t.is("index", "key", "partition"):
-			for i++; i < len(s.toks) && !s.toks[i].is(")"); i++ {
-				s.toks[i].noColumn = true
-			}
+			return false
+		case t.is("join", "straight_join") || t.is(",") && t.depth == 0:
+			return true
 		}
 	}
+	return false
 }
 
 // find is the index of the first keyword w outside brackets from i on, or -1.
@@ -111,6 +101,42 @@ func split(toks []token, from, to int) (parts [][2]int) {
 		parts = append(parts, [2]int{at, to})
 	}
 	return parts
+}
+
+// checkTable compares the statement's table with the rule's, and an insert's columns with those that need a value.
+func (c *compiler) checkTable(s *script) {
+	if c.table == nil || s.table < 0 {
+		return
+	}
+	at := s.table
+	name, base := s.toks[at].value, baseName(c.table.Name)
+	switch {
+	case sameName(name, base):
+	case Nearest(name, []string{base}) != "":
+		c.at(s, s.toks[at].from, Warning, UnknownTable, "the statement is about "+name+", the rule about "+c.table.Name,
+			"did you mean "+c.table.Name+"?")
+		return
+	default:
+		return
+	}
+	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value+"."+name, c.table.Name) || s.tuple == 0 || !s.hasList {
+		return // another database's table of that name, or no list of columns
+	}
+	var listed []string
+	for _, i := range s.columns {
+		listed = append(listed, s.toks[i].value)
+	}
+	for _, col := range missingColumns(c.table, listed) {
+		c.at(s, s.toks[s.tuple].from, Warning, UnfilledColumn, "the column "+col+" has no default and gets no value",
+			"add it to the insert, or give it a default")
+	}
+}
+
+// missingColumns is the columns that need a value and are not listed.
+func missingColumns(t *Table, listed []string) []string {
+	return t.names(func(col *Column) bool {
+		return !col.Nullable && !col.HasDefault && !col.Auto && !col.Generated && !contains(listed, col.Name)
+	})
 }
 
 // readInsert finds the column list and the first tuple of an insert or replace; SET and

@@ -20,12 +20,11 @@ type script struct {
 	err   *lexError
 
 	verb   Op
-	args   []Arg  // in the order of the placeholders
-	argAt  []int  // the token of each
-	sent   []int  // where each token begins in Statement.SQL
-	table  int    // token of the table's name; -1 when there is none or several
-	single bool   // nothing but that table is mentioned
-	alias  string // the table's other name
+	args   []Arg // in the order of the placeholders
+	argAt  []int // the token of each
+	sent   []int // where each token begins in Statement.SQL
+	table  int   // token of the table's name; -1 when there is none or several
+	single bool  // nothing but that table is mentioned
 
 	columns []int // of an insert: the names in its column list
 	hasList bool
@@ -49,6 +48,7 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 	if s.op == OpFile.String() {
 		return c.file(s)
 	}
+	before := c.errors
 	if s.err != nil {
 		c.at(s, s.err.at, Error, BadSQL, s.err.msg, "")
 		return st, false
@@ -64,8 +64,8 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 	st = s.render()
 	s.readScope()
 	c.readInsert(s, &st)
-	c.names(s)
-	return st, true
+	c.checkTable(s)
+	return st, c.errors == before
 }
 
 // render writes the SQL that is sent: the statement as written, with ? for each

@@ -177,7 +177,7 @@ func TestCheck(t *testing.T) {
 		"DELETE FROM phishing_log; DROP TABLE phishing_log":      1064,
 		"INSERT INTO phishing_log (url, ip, hits) VALUES (?, ?)": 1136,
 	} {
-		err := s.Check(testContext(t), &rule.Statement{SQL: q})
+		err := s.prepare(testContext(t), q)
 		var bad *SQLError
 		if errors.As(err, &bad) != (code != 0) || code != 0 && bad.Code != code || code == 0 && err != nil {
 			t.Errorf("%s: %v", q, err)

@@ -90,18 +90,3 @@ func binaryType(dataType string) bool {
 	}
 	return false
 }
-
-// Check has the database PREPARE the statement, which finds unknown tables and columns and runs nothing. The error
-// is a *SQLError when the statement is wrong.
-func (s *Store) Check(ctx context.Context, st *rule.Statement) error {
-	if st.Op == rule.OpFile {
-		return nil
-	}
-	return s.retry(ctx, func(c *conn) error {
-		p, err := c.PrepareContext(ctx, st.SQL)
-		if err != nil {
-			return &statementError{sql: st.SQL, err: err}
-		}
-		return p.Close()
-	})
-}

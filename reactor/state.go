@@ -6,40 +6,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const starvedWait = 20 * time.Millisecond
+const memoryRetry = 20 * time.Millisecond // between two looks whether memory is free again
 
-// Handlers, replies and deadlines only mark what is to become of a connection; settling is where it happens. So a
-// handler may close its connection in the middle of anything, and everything written in a turn leaves in one write.
+// Handlers, replies and deadlines only change a connection's fields and mark it dirty; flushState acts on the change
+// when they have returned. So a handler may close its connection in the middle of anything, and everything that it
+// writes leaves in one system call.
 
-// touch has c settled before the turn goes on.
-func (l *EventLoop) touch(c *Conn) {
-	if !c.is(touched) && c.state != dead {
-		c.set(touched)
-		l.unsettled = append(l.unsettled, c)
+// markDirty has flushState called for c before the turn goes on.
+func (l *EventLoop) markDirty(c *Conn) {
+	if !c.is(dirty) && c.state != closed {
+		c.set(dirty)
+		l.dirty = append(l.dirty, c)
 	}
 }
 
-func (l *EventLoop) settleAll() {
-	for i := 0; i < len(l.unsettled); i++ {
-		c := l.unsettled[i]
-		l.unsettled[i] = nil
-		c.clear(touched)
-		l.settle(c)
+// flushDirty calls flushState for the dirty connections, and for those that become dirty meanwhile.
+func (l *EventLoop) flushDirty() {
+	for i := 0; i < len(l.dirty); i++ {
+		c := l.dirty[i]
+		l.dirty[i] = nil
+		c.clear(dirty)
+		l.flushState(c)
 	}
-	l.unsettled = l.unsettled[:0]
+	l.dirty = l.dirty[:0]
 }
 
-// settle writes what waits, takes the connection on to the state it is ripe for, and files its next deadline.
-func (l *EventLoop) settle(c *Conn) {
-	if c.state < doomed {
+// flushState writes what waits, moves c to its next state if it is ready for that, and files its next deadline.
+func (l *EventLoop) flushState(c *Conn) {
+	if c.state < closing {
 		l.flush(c)
 	}
 	if c.state == finishing && c.inFlight == 0 && c.out == nil {
-		l.farewell(c)
+		l.shutdownWrite(c)
 	}
-	if c.state >= doomed {
-		if c.state == doomed {
-			l.bury(c)
+	if c.state >= closing {
+		if c.state == closing {
+			l.teardown(c)
 		}
 		return
 	}
@@ -58,8 +60,8 @@ func (l *EventLoop) settle(c *Conn) {
 	}
 }
 
-// account shows the rest of the program what c holds, and lets SendWait go on when that has become little. In the usual
-// turn nothing is left over and nothing has to be said.
+// account publishes the bytes that c holds, and wakes SendWait when few are left. In the usual turn nothing is left over
+// and no counter changes.
 func (l *EventLoop) account(c *Conn) {
 	held := 0
 	if c.in != nil {
@@ -81,19 +83,19 @@ func (l *EventLoop) account(c *Conn) {
 		c.shown = c.pending
 	}
 	if c.pending <= int32(l.opts.HighWater/2) {
-		l.openGate(c)
+		l.wakeWaiters(c)
 	}
 }
 
-// farewell ends c once nothing is owed to the peer: at once when the peer has ended too, else with our FIN and some
-// time for the peer's.
-func (l *EventLoop) farewell(c *Conn) {
-	if c.is(ended) {
-		c.state = doomed
+// shutdownWrite ends c when every reply has left: at once if the peer's FIN was read, else with our FIN and LingerTimeout
+// for the peer's.
+func (l *EventLoop) shutdownWrite(c *Conn) {
+	if c.is(eof) {
+		c.state = closing
 		return
 	}
 	if err := unix.Shutdown(int(c.fd), unix.SHUT_WR); err != nil {
-		c.state = doomed
+		c.state = closing
 		return
 	}
 	c.state = lingering
@@ -102,7 +104,7 @@ func (l *EventLoop) farewell(c *Conn) {
 	l.enqueue(c)
 }
 
-// hangUp dooms c for the error its socket reports.
+// hangUp closes c with the error that its socket reports.
 func (l *EventLoop) hangUp(c *Conn) {
 	errno, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
@@ -115,37 +117,37 @@ func (l *EventLoop) hangUp(c *Conn) {
 	}
 }
 
-// bury frees everything c has and tells the handler. The id dies first and the descriptor next, so that by the time
-// the kernel can give the number away no reply finds this connection.
-func (l *EventLoop) bury(c *Conn) {
-	c.state = dead
+// teardown frees everything c has and calls the handler's Close. The id becomes invalid before the descriptor is closed,
+// so that no reply finds this connection once the kernel can give the number to another.
+func (l *EventLoop) teardown(c *Conn) {
+	c.state = closed
 	l.wheel.drop(c)
 	l.remove(c)
 	unix.Close(int(c.fd))
-	l.openGate(c)
+	l.wakeWaiters(c)
 	l.drop(c.in)
 	c.in = nil
 	for c.out != nil {
 		l.pool.put(c.shift())
 	}
 	l.reactor.buffered.Add(-int64(c.held))
-	l.reactor.door.leave(c.Remote().Addr(), c.is(established))
+	l.reactor.admission.release(c.Remote().Addr(), c.is(established))
 	l.assigned.Add(-1)
 	l.conns--
 	if !c.is(unopened) {
-		c.from.Handler.Close(c, c.why())
+		c.from.Handler.Close(c, c.err())
 	}
-	l.opts.Observer.Closed(c.from.index, c.why())
+	l.opts.Observer.Closed(c.from.index, c.err())
 }
 
-// remove makes c's id that of nobody.
+// remove makes c's id invalid.
 func (l *EventLoop) remove(c *Conn) {
 	l.mu.Lock()
 	l.table.remove(c)
 	l.mu.Unlock()
 }
 
-// enqueue has c gone on with in the next turn.
+// enqueue has runQueued read on from c in the next turn.
 func (l *EventLoop) enqueue(c *Conn) {
 	if !c.is(queued) {
 		c.set(queued)
@@ -153,8 +155,8 @@ func (l *EventLoop) enqueue(c *Conn) {
 	}
 }
 
-// pause stops the reading of c for one more reason. It is then not the peer who keeps a frame from being complete, so
-// the frame's clock stops; except under PauseMemory, where incomplete frames may be just what fills the memory.
+// pause stops the reading of c for one more reason. The peer can't complete its frame meanwhile, so the frame's clock
+// stops; except under PauseMemory, where incomplete frames may be just what fills the memory.
 func (l *EventLoop) pause(c *Conn, why Pause) {
 	if c.pauses&why == 0 {
 		c.pauses |= why
@@ -165,8 +167,8 @@ func (l *EventLoop) pause(c *Conn, why Pause) {
 	}
 }
 
-// resume takes a reason away. With the last of them gone c is gone on with: first with the whole frames it may hold
-// already, for which no event would come, then with the socket.
+// resume takes a reason away. With the last of them gone c is queued: first come the whole frames it may hold already,
+// for which no event would come, then the socket.
 func (l *EventLoop) resume(c *Conn, why Pause) {
 	if c.pauses&why != 0 {
 		if c.pauses &^= why; c.pauses == 0 && (c.in != nil || c.is(readable)) {
@@ -175,23 +177,23 @@ func (l *EventLoop) resume(c *Conn, why Pause) {
 	}
 }
 
-// starve keeps c unread until memory is free again.
-func (l *EventLoop) starve(c *Conn) {
+// pauseForMemory stops the reading of c until memory is free again.
+func (l *EventLoop) pauseForMemory(c *Conn) {
 	l.pause(c, PauseMemory)
-	l.starved = append(l.starved, c)
+	l.memoryPaused = append(l.memoryPaused, c)
 }
 
-// feed goes on with the starved connections. What they wait for may be freed by another loop, so while there are any
-// the loop looks every starvedWait.
-func (l *EventLoop) feed() {
-	if len(l.starved) == 0 || l.reactor.crowded() {
+// resumeMemoryPaused resumes the connections under PauseMemory. Another loop may be the one to free the memory, so while
+// there are such connections the loop wakes every memoryRetry.
+func (l *EventLoop) resumeMemoryPaused() {
+	if len(l.memoryPaused) == 0 || l.reactor.overMemory() {
 		return
 	}
-	for i, c := range l.starved {
-		l.starved[i] = nil
+	for i, c := range l.memoryPaused {
+		l.memoryPaused[i] = nil
 		l.resume(c, PauseMemory)
 	}
-	l.starved = l.starved[:0]
+	l.memoryPaused = l.memoryPaused[:0]
 }
 
 // deadline is the tick at which d from now has certainly passed.
@@ -208,8 +210,8 @@ func (l *EventLoop) nextDeadline(c *Conn) tick {
 	return at
 }
 
-// idleAt is when c's silence is to be acted upon: first by the Idle hook, then by closing. While we owe the peer
-// something, or do not read it, its silence means nothing.
+// idleAt is when c's silence calls for the Idle hook, or, after that, for closing. While a reply is due to the peer, or
+// the peer is not read, its silence means nothing.
 func (l *EventLoop) idleAt(c *Conn) tick {
 	if c.state != open || c.inFlight > 0 || c.pauses != 0 || c.out != nil {
 		return 0
@@ -220,13 +222,13 @@ func (l *EventLoop) idleAt(c *Conn) tick {
 	return c.heardAt.after(l.opts.IdleTimeout)
 }
 
-// timeUp acts on those of c's deadlines that have passed. The wheel's entry may well be older than what c has done
-// since; then nothing has passed, and settling files c again.
+// timeUp acts on those of c's deadlines that have passed. If they have all moved since the wheel's entry was made, none
+// has passed, and flushState files c again.
 func (l *EventLoop) timeUp(c *Conn) {
 	passed := func(at tick) bool { return at != 0 && !l.tick.before(at) }
 	if passed(c.stallAt) {
-		if r, left := c.uncommon(), unacked(c); left < r.unacked {
-			r.unacked, c.stallAt = left, l.deadline(l.opts.StallTimeout)
+		if x, left := c.ensureExtra(), unacked(c); left < x.unacked {
+			x.unacked, c.stallAt = left, l.deadline(l.opts.StallTimeout)
 		}
 	}
 	switch {
