@@ -14,7 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"syncgate/protocol"
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -83,12 +83,12 @@ func (o *Options) setDefaults() error {
 
 // env is what a plan is bound to besides the row in hand. Times are UTC, as the local
 // database's session is.
-func (o *Options) env(plan *rule.Plan, state []protocol.StateItem) rule.Env {
+func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
 	e := rule.Env{Since: since, Until: until, Now: now, Point: o.Point, Limit: o.BatchRows}
 	for _, s := range state {
-		e.State = append(e.State, rule.StateItem(s))
+		e.State = append(e.State, rowset.StateItem(s))
 	}
 	return e
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -238,5 +239,5 @@ func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) 
 			return err
 		}
 	}
-	return saveState(ctx, tx, fetched, []protocol.StateItem{{Name: "version", Value: int64(reply.Version)}})
+	return saveState(ctx, tx, fetched, []rowset.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -291,7 +292,7 @@ func (p *peer) download(m *protocol.Message, cutAfter int) {
 		from = to
 	}
 	p.send(m.Reply(protocol.StatusOK, &protocol.DownloadReply{
-		State: []protocol.StateItem{{Name: "at", Value: int64(from)}}, More: from < len(all), Total: uint64(from)}))
+		State: []rowset.StateItem{{Name: "at", Value: int64(from)}}, More: from < len(all), Total: uint64(from)}))
 }
 
 // got waits until n rows of a table were applied and returns them.

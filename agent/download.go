@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -69,7 +70,7 @@ func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		if err != nil {
 			return err
 		}
-		out, err := l.apply(ctx, tx, plan, rule.Rows(last.Rows()))
+		out, err := l.apply(ctx, tx, plan, rowset.Rows(last.Rows()))
 		rows += last.Rows().Len()
 		quarantined += len(out.Quarantined)
 		return err
@@ -91,7 +92,7 @@ func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 }
 
 // apply runs the downside and update_state over one part of a page.
-func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rule.Rows) (out store.Outcome, err error) {
+func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows) (out store.Outcome, err error) {
 	if rows.Len() == 0 {
 		return out, nil
 	}
@@ -107,7 +108,7 @@ func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows ru
 
 // carry is the state to ask from: what the rule's upside reads at the point where it
 // carries state, else what the last download left.
-func (l *lane) carry(ctx context.Context, plan *rule.Plan) ([]protocol.StateItem, error) {
+func (l *lane) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, error) {
 	saved, err := loadState(ctx, l.opts.Store, l.name)
 	if err != nil || !plan.Row.CarryState || len(plan.Upside) == 0 {
 		return saved, err
@@ -120,21 +121,21 @@ func (l *lane) carry(ctx context.Context, plan *rule.Plan) ([]protocol.StateItem
 // carrier keeps the first row of each statement as state: a column's name and value make
 // one item. A NULL, as MAX gives for an empty table, is no state.
 type carrier struct {
-	columns []store.ColumnInfo
-	state   []protocol.StateItem
+	columns []rowset.Column
+	state   []rowset.StateItem
 }
 
 // Begin starts the rows of one statement.
-func (c *carrier) Begin(_ int, cols []store.ColumnInfo) error {
+func (c *carrier) Begin(_ int, cols []rowset.Column) error {
 	c.columns = cols
 	return nil
 }
 
 // Row takes the first row and leaves the others.
 func (c *carrier) Row(values []any) error {
-	for i, v := range copied(nil, values) {
+	for i, v := range rowset.AppendCopy(nil, values) {
 		if i < len(c.columns) && v != nil {
-			c.state = append(c.state, protocol.StateItem{Name: c.columns[i].Name, Value: v})
+			c.state = append(c.state, rowset.StateItem{Name: c.columns[i].Name, Value: v})
 		}
 	}
 	c.columns = nil

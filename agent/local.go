@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/store"
 )
@@ -55,7 +56,7 @@ func one(ctx context.Context, tx *store.Tx, query string, args []any, into ...an
 // the wire already says how a SQL value is written without loss.
 
 // loadState is the state of a rule; none when there is none yet.
-func loadState(ctx context.Context, db *store.Store, n ruleName) ([]protocol.StateItem, error) {
+func loadState(ctx context.Context, db *store.Store, n ruleName) ([]rowset.StateItem, error) {
 	var text []byte
 	err := inTx(ctx, db, func(tx *store.Tx) error {
 		return one(ctx, tx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, []any{n.key()}, &text)
@@ -74,7 +75,7 @@ func loadState(ctx context.Context, db *store.Store, n ruleName) ([]protocol.Sta
 }
 
 // saveState replaces the state of a rule within tx.
-func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []protocol.StateItem) error {
+func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []rowset.StateItem) error {
 	text, err := protocol.AppendPayload(nil, &protocol.DownloadRequest{Table: n.table, State: state})
 	if err != nil {
 		return err

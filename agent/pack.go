@@ -1,13 +1,13 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -21,8 +21,6 @@ const (
 	maxRowBytes = protocol.HardMaxFrame - 64<<10
 	// pageBytes bounds what a page of a table with large rows takes in memory.
 	pageBytes = 32 << 20
-	// valueOverhead is the most that CBOR puts before a value: a head and eight bytes.
-	valueOverhead = 9
 )
 
 // packer turns the rows of an upside into batches of bounded size while they are read.
@@ -64,7 +62,7 @@ func newPacker(o *Options, plan *rule.Plan) *packer {
 }
 
 // Begin starts the rows of one statement; they do not share a batch with another's.
-func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
+func (p *packer) Begin(_ int, cols []rowset.Column) error {
 	if err := p.flush(); err != nil {
 		return err
 	}
@@ -82,16 +80,16 @@ func (p *packer) Begin(_ int, cols []store.ColumnInfo) error {
 
 // Row takes one row. Its bytes are only valid during the call, so they are copied.
 func (p *packer) Row(values []any) error {
-	size := rowSize(values)
+	size := rowset.Size(values)
 	if size > maxRowBytes {
-		p.aside = append(p.aside, oversized{p.columns, copied(nil, values), size})
+		p.aside = append(p.aside, oversized{p.columns, rowset.AppendCopy(nil, values), size})
 	} else {
 		if p.size+size > batchBytes || len(p.values) >= p.maxRows*len(p.columns) {
 			if err := p.flush(); err != nil {
 				return err
 			}
 		}
-		p.values, p.size = copied(p.values, values), p.size+size
+		p.values, p.size = rowset.AppendCopy(p.values, values), p.size+size
 	}
 	p.rows++
 	p.total += int64(size)
@@ -101,36 +99,12 @@ func (p *packer) Row(values []any) error {
 	return nil
 }
 
-func copied(dst, values []any) []any {
-	for _, v := range values {
-		if b, ok := v.([]byte); ok {
-			v = bytes.Clone(b)
-		}
-		dst = append(dst, v)
-	}
-	return dst
-}
-
-// rowSize is the most bytes a row takes in a payload.
-func rowSize(values []any) int {
-	n := valueOverhead * len(values)
-	for _, v := range values {
-		switch v := v.(type) {
-		case []byte:
-			n += len(v)
-		case string:
-			n += len(v)
-		}
-	}
-	return n
-}
-
 // flush makes a batch of the rows in hand.
 func (p *packer) flush() error {
 	if len(p.values) == 0 {
 		return nil
 	}
-	rows := protocol.Rows{Columns: p.columns, Values: p.values}
+	rows := rowset.Rows{Columns: p.columns, Values: p.values}
 	payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Table: p.table, Rows: rows})
 	if err != nil {
 		return fmt.Errorf("encode %d rows: %w", rows.Len(), err)
@@ -159,7 +133,7 @@ func (a *Agent) setAside(ctx context.Context, tx *store.Tx, of rule.Row, o overs
 	fields := make(map[string]any)
 	for i, c := range o.columns {
 		v := o.values[i]
-		if rowSize(o.values[i:i+1]) > asideBytes {
+		if rowset.Size(o.values[i:i+1]) > asideBytes {
 			continue
 		}
 		if b, ok := v.([]byte); ok {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -30,7 +31,7 @@ func TestPacker(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			p := &packer{table: "things", maxRows: test.maxRows, room: 1 << 40}
-			if err := p.Begin(0, []store.ColumnInfo{{Name: "id"}, {Name: "name"}}); err != nil {
+			if err := p.Begin(0, []rowset.Column{{Name: "id"}, {Name: "name"}}); err != nil {
 				t.Fatal(err)
 			}
 			for i, name := range test.rows {
@@ -65,9 +66,9 @@ func TestPacker(t *testing.T) {
 func TestPackerHasEnough(t *testing.T) {
 	for name, p := range map[string]*packer{
 		"rows":  {maxRows: 10, pageRows: 3, room: 1 << 40, enough: store.ErrEnough},
-		"bytes": {maxRows: 10, room: 3 * (valueOverhead + 1), enough: store.ErrEnough},
+		"bytes": {maxRows: 10, room: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
 	} {
-		if err := p.Begin(0, []store.ColumnInfo{{Name: "name"}}); err != nil {
+		if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err != nil {
 			t.Fatal(err)
 		}
 		n := 1
@@ -82,7 +83,7 @@ func TestPackerHasEnough(t *testing.T) {
 
 func TestPackerCopiesBytes(t *testing.T) {
 	p := &packer{table: "t", maxRows: 10, room: 1 << 40}
-	if err := p.Begin(0, []store.ColumnInfo{{Name: "b"}}); err != nil {
+	if err := p.Begin(0, []rowset.Column{{Name: "b"}}); err != nil {
 		t.Fatal(err)
 	}
 	b := []byte("one")
@@ -97,10 +98,10 @@ func TestPackerCopiesBytes(t *testing.T) {
 
 func TestUpdateStateNeedsItsFields(t *testing.T) {
 	p := &packer{fields: []string{"ID", "name"}, maxRows: 1}
-	if err := p.Begin(0, []store.ColumnInfo{{Name: "name"}, {Name: "id"}}); err != nil {
+	if err := p.Begin(0, []rowset.Column{{Name: "name"}, {Name: "id"}}); err != nil {
 		t.Errorf("all are there: %v", err)
 	}
-	if err := p.Begin(0, []store.ColumnInfo{{Name: "name"}}); err == nil || !strings.Contains(err.Error(), "no column ID") {
+	if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err == nil || !strings.Contains(err.Error(), "no column ID") {
 		t.Errorf("one lacks: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -72,7 +73,7 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
 	u.outbox.reading.Lock()
 	defer u.outbox.reading.Unlock()
-	var state []protocol.StateItem
+	var state []rowset.StateItem
 	if plan.Paged() {
 		if state, err = loadState(ctx, u.opts.Store, u.name); err != nil {
 			return false, err
@@ -97,7 +98,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		}
 		state = nil
 		for _, s := range page.State {
-			state = append(state, protocol.StateItem(s))
+			state = append(state, rowset.StateItem(s))
 		}
 		return saveState(ctx, tx, u.name, state)
 	})
@@ -210,7 +211,7 @@ func (u *uploads) settle(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("batch %s: %w", x.request, err)
 		}
-		rows := rule.Rows(request.Rows)
+		rows := rowset.Rows(request.Rows)
 		if x.reply == nil {
 			e.row.Table = u.name.table // also when there is no rule any more
 			return u.setAside(ctx, tx, e.row, oversized{rows.Columns, rows.Values, len(x.payload)}, "more than the server takes")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"syncgate/rule"
+	"syncgate/store"
 )
 
 // compiler makes the entries of one reload. Tables are described once a reload.
@@ -20,13 +21,13 @@ type compiler struct {
 // entry is what row means after last, which may be nil. An error means that the database could not be asked; anything
 // that is wrong with the row itself is in the entry.
 func (c *compiler) entry(ctx context.Context, row rule.Row, last *Entry) (*Entry, error) {
-	e := &Entry{Row: row, latest: row, status: RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
+	e := &Entry{State: store.RuleOK, Row: row, latest: row, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
 	unchanged := last != nil && last.latest == row
 	switch {
 	case unchanged && (!c.recheck || row.User == rule.Client || !row.Enabled):
 		return last, nil
 	case !row.Enabled:
-		e.State = RuleDisabled
+		e.State = store.RuleDisabled
 		return e, nil
 	}
 	var err error
@@ -34,7 +35,7 @@ func (c *compiler) entry(ctx context.Context, row rule.Row, last *Entry) (*Entry
 		if e.facts, err = c.table(ctx, row.Table); err != nil {
 			return nil, err
 		}
-		if unchanged && last.State == RuleOK && reflect.DeepEqual(e.facts, last.facts) {
+		if unchanged && last.State == store.RuleOK && reflect.DeepEqual(e.facts, last.facts) {
 			return last, nil
 		}
 	}
@@ -77,9 +78,9 @@ func Compile(ctx context.Context, db PlanChecker, row rule.Row, t *rule.Table) (
 
 // keep makes e, whose row has an error, the last good version, where there is one.
 func (e *Entry) keep(last *Entry) {
-	e.State, e.Plan = RuleBroken, nil
-	if last != nil && (last.State == RuleOK || last.State == RuleStale) {
-		e.State, e.Plan, e.Row = RuleStale, last.Plan, last.Row
+	e.State, e.Plan = store.RuleBroken, nil
+	if last != nil && (last.State == store.RuleOK || last.State == store.RuleStale) {
+		e.State, e.Plan, e.Row = store.RuleStale, last.Plan, last.Row
 	}
 }
 
@@ -88,7 +89,7 @@ func (c *compiler) table(ctx context.Context, name string) (*rule.Table, error) 
 		return t, nil
 	}
 	t, err := c.source.Table(ctx, name)
-	if errors.Is(err, ErrNoTable) {
+	if errors.Is(err, store.ErrNoTable) {
 		t, err = nil, nil
 	}
 	if err == nil {

@@ -18,5 +18,5 @@
 // good version, other rows do not notice, and when the database is away everything stays as it is. A row of a point's own
 // counts before the row of every point (`*`) even when it is switched off, so that one point can be left out.
 //
-// Store, RuleSource and StatusSink are what business needs of a database, and belong to it.
+// Store, RuleSource and StatusSink are what business needs of a store.Store.
 package business

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"syncgate/business"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -49,7 +50,7 @@ func ExamplePool() {
 	go func() { done <- pool.Run(ctx) }()
 
 	replies := make(printer)
-	rows := protocol.Rows{Columns: []string{"id"}, Values: []any{int64(1), int64(2)}}
+	rows := rowset.Rows{Columns: []string{"id"}, Values: []any{int64(1), int64(2)}}
 	for _, m := range []*protocol.Message{
 		{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(1, 1), Body: &protocol.UploadRequest{Table: "hits", Rows: rows}},
 		{Op: protocol.OpFile, RequestID: protocol.MakeRequestID(1, 2)},

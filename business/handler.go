@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/store"
 )
 
 // HandlerOptions make a Handler. A zero field takes the default named beside it.
@@ -79,7 +78,7 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 func (h *Handler) Uploads(ctx context.Context, batch []*Request) []protocol.Status {
 	statuses := make([]protocol.Status, len(batch))
 	entries := make([]*Entry, len(batch))
-	uploads := make([]*Upload, 0, len(batch))
+	uploads := make([]*store.Upload, 0, len(batch))
 	at := make([]int, 0, len(batch))
 	for i, r := range batch {
 		u, e, err := h.upload(r)
@@ -101,12 +100,12 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) []protocol.Stat
 		if !o.Duplicate {
 			h.o.Registry.ran(e.Row.ID, o.Applied, nil)
 		}
-		r.reply(o.reply())
+		r.reply(uploadReply(&o))
 	}
 	return statuses
 }
 
-func (o *Outcome) reply() *protocol.UploadReply {
+func uploadReply(o *store.Outcome) *protocol.UploadReply {
 	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate}
 	for _, q := range o.Quarantined {
 		reply.Quarantined = append(reply.Quarantined, protocol.QuarantinedRow{
@@ -117,7 +116,7 @@ func (o *Outcome) reply() *protocol.UploadReply {
 }
 
 // upload is what the store is asked to do for r.
-func (h *Handler) upload(r *Request) (*Upload, *Entry, error) {
+func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 	req, err := r.Message.UploadRequest()
 	if err != nil {
 		return nil, nil, err
@@ -133,14 +132,10 @@ func (h *Handler) upload(r *Request) (*Upload, *Entry, error) {
 	if err != nil {
 		return nil, e, err
 	}
-	rows, err := fit(req.Rows, e.Plan.Fields)
-	if err != nil {
-		return nil, e, err
-	}
 	id := r.Message.RequestID
-	return &Upload{
+	return &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed,
-		Plan: e.Plan, Rows: rows, Env: h.env(r.Point, e.Plan),
+		Plan: e.Plan, Rows: req.Rows, Env: h.env(r.Point, e.Plan),
 	}, e, nil
 }
 
@@ -148,29 +143,6 @@ func (h *Handler) env(point string, p *rule.Plan) rule.Env {
 	now := h.o.Clock().In(h.o.Location)
 	since, until := p.Window(now)
 	return rule.Env{Since: since, Until: until, Now: now, Point: point}
-}
-
-// fit says that a request's rows have the rule's fields, by name and in any order; rows without names have the rule's
-// order.
-func fit(rows protocol.Rows, fields []string) (rule.Rows, error) {
-	if !slices.ContainsFunc(rows.Columns, func(c string) bool { return c != "" }) {
-		if len(rows.Values) > 0 && len(rows.Columns) != len(fields) {
-			return rule.Rows{}, &MismatchError{Reason: fmt.Sprintf("it has %d values a row, the rule has %d fields", len(rows.Columns), len(fields))}
-		}
-		return rule.Rows{Values: rows.Values}, nil
-	}
-	missing := slices.Clone(fields)
-	for _, c := range rows.Columns {
-		at := slices.IndexFunc(missing, func(f string) bool { return strings.EqualFold(c, f) })
-		if at < 0 {
-			return rule.Rows{}, &MismatchError{Column: c, Reason: "is not a field of the rule, or comes twice"}
-		}
-		missing = slices.Delete(missing, at, at+1)
-	}
-	if len(missing) > 0 {
-		return rule.Rows{}, &MismatchError{Column: missing[0], Reason: "is a field of the rule and not in the request"}
-	}
-	return rule.Rows(rows), nil
 }
 
 // download streams a rule's rows to the client.
@@ -184,12 +156,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
 	env := h.env(r.Point, e.Plan)
+	env.State = req.State
 	env.Limit = h.o.MaxDownloadRows
 	if req.MaxRows > 0 {
 		env.Limit = min(env.Limit, int(req.MaxRows))
-	}
-	for _, s := range req.State {
-		env.State = append(env.State, rule.StateItem(s))
 	}
 	most := -1 // what is not paged has no state to go on from, so it comes whole
 	if e.Plan.Paged() {

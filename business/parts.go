@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"math"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
+	"syncgate/store"
 )
 
 const (
@@ -37,8 +39,8 @@ func newParts(r *Request, most int) *parts {
 	return p
 }
 
-// Begin implements Sink.
-func (p *parts) Begin(statement int, columns []protocol.Column) error {
+// Begin implements store.Sink.
+func (p *parts) Begin(statement int, columns []rowset.Column) error {
 	if err := p.flush(); err != nil {
 		return err
 	}
@@ -49,13 +51,13 @@ func (p *parts) Begin(statement int, columns []protocol.Column) error {
 	return p.encoder.Begin(uint32(statement), columns)
 }
 
-// Row implements Sink.
+// Row implements store.Sink.
 func (p *parts) Row(values []any) error {
 	if err := p.row(values); err != nil {
 		return err
 	}
 	if p.left--; p.left == 0 {
-		return ErrEnough
+		return store.ErrEnough
 	}
 	return nil
 }
@@ -65,7 +67,7 @@ func (p *parts) row(values []any) error {
 		p.typed.add(values)
 		return nil
 	}
-	if p.encoder.Rows() > 0 && p.encoder.Len()+rowSize(values) > p.frame {
+	if p.encoder.Rows() > 0 && p.encoder.Len()+rowset.Size(values) > p.frame {
 		if err := p.flush(); err != nil {
 			return err
 		}
@@ -78,20 +80,6 @@ func (p *parts) row(values []any) error {
 	}
 	p.full = min(2*p.full, maxPart, p.frame/2)
 	return p.flush()
-}
-
-// rowSize is the most bytes a row takes.
-func rowSize(values []any) int {
-	n := 9 * len(values)
-	for _, v := range values {
-		switch v := v.(type) {
-		case string:
-			n += len(v)
-		case []byte:
-			n += len(v)
-		}
-	}
-	return n
 }
 
 // flush sends the rows at hand as one part.
@@ -110,15 +98,11 @@ func (p *parts) flush() error {
 }
 
 // end sends the last part, which says where the page ended.
-func (p *parts) end(page Page) error {
-	state := make([]protocol.StateItem, len(page.State))
-	for i, s := range page.State {
-		state[i] = protocol.StateItem(s)
-	}
+func (p *parts) end(page store.Page) error {
 	if p.typed != nil {
-		return p.typed.end(p.r, state, page)
+		return p.typed.end(p.r, page)
 	}
-	m, err := p.encoder.Last(p.r.Message.RequestID, state, page.More)
+	m, err := p.encoder.Last(p.r.Message.RequestID, page.State, page.More)
 	if err != nil {
 		return err
 	}
@@ -131,7 +115,7 @@ type typedParts struct {
 	binary []bool
 }
 
-func (t *typedParts) begin(statement int, columns []protocol.Column) {
+func (t *typedParts) begin(statement int, columns []rowset.Column) {
 	t.reply, t.binary = protocol.DownloadReply{Statement: uint32(statement), Total: t.reply.Total}, nil
 	for _, c := range columns {
 		t.reply.Columns = append(t.reply.Columns, c.Name)
@@ -163,8 +147,8 @@ func (t *typedParts) flush(r *Request) error {
 	return r.send(m)
 }
 
-func (t *typedParts) end(r *Request, state []protocol.StateItem, page Page) error {
-	t.reply.State, t.reply.More = state, page.More
+func (t *typedParts) end(r *Request, page store.Page) error {
+	t.reply.State, t.reply.More = page.State, page.More
 	return r.send(r.Message.Reply(protocol.StatusOK, &t.reply))
 }
 

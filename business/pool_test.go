@@ -14,7 +14,10 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
+
+	"syncgate/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -188,7 +191,7 @@ func TestPoolTakesSmallUploadsTogether(t *testing.T) {
 		submit(t, p, a.upload(fmt.Sprint(i), "a", 1))
 	}
 	large := a.upload("large", "a", 1)
-	large.Message.Body = &protocol.UploadRequest{Table: "a", Rows: protocol.Rows{Values: make([]any, 7)}}
+	large.Message.Body = &protocol.UploadRequest{Table: "a", Rows: rowset.Rows{Values: make([]any, 7)}}
 	submit(t, p, large, a.upload("other table", "b", 1), a.upload("0", "a", 2))
 	close(gate)
 	a.wait(t, 104)
@@ -218,7 +221,7 @@ func TestPoolMakesFewBatchesOfATable(t *testing.T) {
 	<-entered
 	submit(t, p, a.upload("r", "a", 1))
 	large := a.upload("large", "a", 1)
-	large.Message.Body = &protocol.UploadRequest{Table: "a", Rows: protocol.Rows{Values: make([]any, 7)}}
+	large.Message.Body = &protocol.UploadRequest{Table: "a", Rows: rowset.Rows{Values: make([]any, 7)}}
 	submit(t, p, large)
 	if got := <-entered; got != "large" {
 		t.Errorf("%s runs as a third small batch of one table", got)
@@ -364,7 +367,7 @@ func TestPoolHoldsWhatComesAfterAFailure(t *testing.T) {
 			for i, r := range batch {
 				seq := r.Message.RequestID.Seq()
 				if ran = append(ran, seq); seq == 2 && failing {
-					errs[i] = ErrDeadlock
+					errs[i] = store.ErrRetry
 					entered <- true
 					<-gate
 				}
@@ -429,7 +432,7 @@ func TestPoolRunsWhatFailedAlone(t *testing.T) {
 	}}})
 	submit(t, p, a.upload("p", "a", 1))
 	<-entered
-	gate <- ErrDeadlock
+	gate <- store.ErrRetry
 	a.wait(t, 1)
 	submit(t, p, a.upload("q", "a", 1))
 	<-entered

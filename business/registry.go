@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/rule"
+	"syncgate/store"
 )
 
 // RuleSource is where rules and the facts about their tables are read.
@@ -20,46 +21,20 @@ type RuleSource interface {
 	// RulesVersion changes with every edit of sync_control, and is cheap to ask.
 	RulesVersion(ctx context.Context) (uint64, error)
 	Rules(ctx context.Context) ([]rule.Row, error)
-	// Table describes a table; ErrNoTable when it is not there.
+	// Table describes a table; store.ErrNoTable when it is not there.
 	Table(ctx context.Context, name string) (*rule.Table, error)
 	PlanChecker
 }
 
 // StatusSink keeps what is known about each rule where the DBA sees it.
 type StatusSink interface {
-	RecordStates(ctx context.Context, states []RuleStatus) error
-	RecordRuns(ctx context.Context, runs []RuleRun) error
-}
-
-// RuleState is what is in force for a row of sync_control.
-type RuleState uint8
-
-// The states of a rule.
-const (
-	RuleOK       RuleState = iota // the row as it stands
-	RuleStale                     // the last good version; the row as it stands does not compile
-	RuleBroken                    // nothing; no version of the row has compiled since the server started
-	RuleDisabled                  // nothing; the row is switched off
-)
-
-// RuleStates are all states, in order.
-func RuleStates() []RuleState { return []RuleState{RuleOK, RuleStale, RuleBroken, RuleDisabled} }
-
-func (s RuleState) String() string {
-	return [...]string{"ok", "stale", "broken", "disabled"}[s]
-}
-
-// RuleStatus is what was found out about a rule when it was compiled.
-type RuleStatus struct {
-	RuleID    uint64
-	State     RuleState
-	Problem   *rule.Diagnostic // the first error; nil when there is none
-	CheckedAt time.Time
+	SaveRuleStatus(ctx context.Context, states []store.RuleStatus) error
+	AddRuleRuns(ctx context.Context, runs []store.RuleRuns) error
 }
 
 // Entry is one rule in force. It is immutable.
 type Entry struct {
-	State       RuleState
+	State       store.RuleState
 	Row         rule.Row   // the version in force; for a broken or disabled rule the latest
 	Plan        *rule.Plan // nil when nothing is in force, and for the point's own rules, which the point compiles
 	Diagnostics []rule.Diagnostic
@@ -67,7 +42,7 @@ type Entry struct {
 	of     *Entry      // the entry as it was before another row of the same key was found; nil: this one
 	latest rule.Row    // the row as it stands
 	facts  *rule.Table // what latest was compiled against
-	status RuleStatus
+	status store.RuleStatus
 }
 
 // problem is the first error, or nil.
@@ -100,7 +75,7 @@ type Registry struct {
 	ready chan struct{} // closed when the first set came into force
 
 	mu   sync.Mutex
-	runs map[uint64]*RuleRun // since the last flush
+	runs map[uint64]*store.RuleRuns // since the last flush
 
 	// Of Run's goroutine alone.
 	checked  time.Time
@@ -114,7 +89,7 @@ type snapshot struct {
 	byID    map[uint64]*Entry
 	server  map[ruleKey]*Entry
 	client  map[ruleKey]*Entry
-	counts  [RuleDisabled + 1]int
+	counts  map[store.RuleState]int
 }
 
 type ruleKey struct{ table, kind, point string }
@@ -136,7 +111,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	if o.Changed == nil {
 		o.Changed = func(uint64) {}
 	}
-	return &Registry{o: o, ready: make(chan struct{}), runs: map[uint64]*RuleRun{}}, nil
+	return &Registry{o: o, ready: make(chan struct{}), runs: map[uint64]*store.RuleRuns{}}, nil
 }
 
 // Ready is closed when rules are in force for the first time.
@@ -151,7 +126,7 @@ func (g *Registry) Version() uint64 {
 }
 
 // Count is the number of rules in a state.
-func (g *Registry) Count(s RuleState) int {
+func (g *Registry) Count(s store.RuleState) int {
 	if now := g.now.Load(); now != nil {
 		return now.counts[s]
 	}
@@ -159,12 +134,12 @@ func (g *Registry) Count(s RuleState) int {
 }
 
 // Find returns the server's rule in force for a table, a direction (rule.Upload or rule.Download) and a point. A point's own row
-// is taken, whatever its state, before the row of every point. The error is ErrUnavailable before rules were ever read,
+// is taken, whatever its state, before the row of every point. The error is store.ErrUnavailable before rules were ever read,
 // ErrNoRule, ErrRuleDisabled or *BrokenError.
 func (g *Registry) Find(table, kind, point string) (*Entry, error) {
 	now := g.now.Load()
 	if now == nil {
-		return nil, fmt.Errorf("%w: the rules have not been read yet", ErrUnavailable)
+		return nil, fmt.Errorf("%w: the rules have not been read yet", store.ErrUnavailable)
 	}
 	e := now.server[ruleKey{table, kind, point}]
 	if e == nil {
@@ -173,7 +148,7 @@ func (g *Registry) Find(table, kind, point string) (*Entry, error) {
 	switch {
 	case e == nil:
 		return nil, ErrNoRule
-	case e.State == RuleDisabled:
+	case e.State == store.RuleDisabled:
 		return nil, ErrRuleDisabled
 	case e.Plan == nil:
 		return nil, &BrokenError{Problem: *e.problem()}
@@ -186,12 +161,12 @@ func (g *Registry) Find(table, kind, point string) (*Entry, error) {
 func (g *Registry) Client(point string) (uint64, []rule.Row, error) {
 	now := g.now.Load()
 	if now == nil {
-		return 0, nil, fmt.Errorf("%w: the rules have not been read yet", ErrUnavailable)
+		return 0, nil, fmt.Errorf("%w: the rules have not been read yet", store.ErrUnavailable)
 	}
 	var rows []rule.Row
 	for k, e := range now.client {
 		switch {
-		case e.State == RuleDisabled || e.State == RuleBroken:
+		case e.State == store.RuleDisabled || e.State == store.RuleBroken:
 		case k.point == point:
 			rows = append(rows, e.Row)
 		case k.point == rule.AnyPoint && now.client[ruleKey{k.table, k.kind, point}] == nil:
@@ -255,7 +230,7 @@ func (g *Registry) reload(ctx context.Context, version uint64, old *snapshot, re
 		return err
 	}
 	slices.SortFunc(rows, func(a, b rule.Row) int { return int(int64(a.ID) - int64(b.ID)) })
-	next := &snapshot{version: version, byID: map[uint64]*Entry{}, server: map[ruleKey]*Entry{}, client: map[ruleKey]*Entry{}}
+	next := &snapshot{version: version, byID: map[uint64]*Entry{}, server: map[ruleKey]*Entry{}, client: map[ruleKey]*Entry{}, counts: map[store.RuleState]int{}}
 	c := &compiler{source: g.o.Source, now: g.o.Clock(), recheck: recheck, facts: map[string]*rule.Table{}}
 	for _, row := range rows {
 		var last *Entry
@@ -290,9 +265,9 @@ func (s *snapshot) add(e *Entry) {
 	}
 	key := ruleKey{e.Row.Table, e.Row.Type, e.Row.PointNo}
 	switch other := in[key]; {
-	case other == nil || other.State == RuleDisabled:
+	case other == nil || other.State == store.RuleDisabled:
 		in[key] = e
-	case e.State != RuleDisabled:
+	case e.State != store.RuleDisabled:
 		e = e.shadowed(other.latest.ID)
 	}
 	s.byID[e.latest.ID] = e
@@ -303,7 +278,7 @@ func (s *snapshot) add(e *Entry) {
 func (e *Entry) shadowed(by uint64) *Entry {
 	d := rule.Diagnostic{Code: rule.DuplicateRule, Severity: rule.Error, RuleID: e.latest.ID, Column: "sync_table",
 		Message: fmt.Sprintf("row %d is for the same table, direction, side and point, and is the one in force", by), Fix: "keep one of them"}
-	s := &Entry{State: RuleBroken, Row: e.latest, Diagnostics: []rule.Diagnostic{d}, of: e, latest: e.latest, status: e.status}
+	s := &Entry{State: store.RuleBroken, Row: e.latest, Diagnostics: []rule.Diagnostic{d}, of: e, latest: e.latest, status: e.status}
 	s.status.State, s.status.Problem = s.State, &s.Diagnostics[0]
 	return s
 }
@@ -327,7 +302,7 @@ func (g *Registry) logStates(old, next *snapshot) {
 			log = g.o.Logger.Error().Str("code", p.Code.String()).Str("problem", p.String())
 		}
 		log.Uint64("rule", id).Str("table", e.latest.Table).Str("type", e.latest.Type).Str("point", e.latest.PointNo).
-			Stringer("state", e.State).Msg("rule")
+			Str("state", string(e.State)).Msg("rule")
 	}
 	if old == nil {
 		return
@@ -347,9 +322,9 @@ func sameState(a, b *Entry) bool {
 // recordStates hands the sink every state that differs from old's. What could not be recorded is recorded in a later
 // round, all states together.
 func (g *Registry) recordStates(ctx context.Context, next, old *snapshot) error {
-	var states []RuleStatus
+	var states []store.RuleStatus
 	for id, e := range next.byID {
-		if e.State == RuleDisabled || old != nil && !g.unstated && old.byID[id] != nil && sameState(old.byID[id], e) {
+		if e.State == store.RuleDisabled || old != nil && !g.unstated && old.byID[id] != nil && sameState(old.byID[id], e) {
 			continue
 		}
 		states = append(states, e.status)
@@ -359,7 +334,7 @@ func (g *Registry) recordStates(ctx context.Context, next, old *snapshot) error 
 		return nil
 	}
 	g.unstated = true
-	if err := g.o.Sink.RecordStates(ctx, states); err != nil {
+	if err := g.o.Sink.SaveRuleStatus(ctx, states); err != nil {
 		return fmt.Errorf("record the states of rules: %w", err)
 	}
 	g.unstated = false

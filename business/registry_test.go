@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/rule"
+	"syncgate/store"
 )
 
 // desk is a RuleSource and a StatusSink that holds still, so that failures can be had at each step. What a database
@@ -25,14 +26,14 @@ type desk struct {
 
 	failing map[string]bool // by method
 	asked   map[string]int
-	states  []RuleStatus
-	runs    []RuleRun
+	states  []store.RuleStatus
+	runs    []store.RuleRuns
 }
 
 func (d *desk) ask(method string) error {
 	d.asked[method]++
 	if d.failing[method] {
-		return ErrUnavailable
+		return store.ErrUnavailable
 	}
 	return nil
 }
@@ -52,7 +53,7 @@ func (d *desk) Table(_ context.Context, name string) (*rule.Table, error) {
 	if t := d.tables[name]; t != nil {
 		return t, nil
 	}
-	return nil, ErrNoTable
+	return nil, store.ErrNoTable
 }
 
 func (d *desk) CheckPlan(_ context.Context, p *rule.Plan, _ *rule.Table) ([]rule.Diagnostic, error) {
@@ -62,7 +63,7 @@ func (d *desk) CheckPlan(_ context.Context, p *rule.Plan, _ *rule.Table) ([]rule
 	return nil, d.ask("check")
 }
 
-func (d *desk) RecordStates(_ context.Context, s []RuleStatus) error {
+func (d *desk) SaveRuleStatus(_ context.Context, s []store.RuleStatus) error {
 	if err := d.ask("states"); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (d *desk) RecordStates(_ context.Context, s []RuleStatus) error {
 	return nil
 }
 
-func (d *desk) RecordRuns(_ context.Context, r []RuleRun) error {
+func (d *desk) AddRuleRuns(_ context.Context, r []store.RuleRuns) error {
 	if err := d.ask("runs"); err != nil {
 		return err
 	}
@@ -126,7 +127,7 @@ func TestFindPrefersThePointsOwnRow(t *testing.T) {
 	off := row(3, "off", ":id, 'off'")
 	off.Enabled = false
 	w := newRegistryWorld(t, row(1, "*", ":id, 'all'"), row(2, "own", ":id, 'own'"), off, row(4, "broken", ":id, :none"))
-	if got := w.inForce("own"); !strings.HasPrefix(got, ErrUnavailable.Error()) {
+	if got := w.inForce("own"); !strings.HasPrefix(got, store.ErrUnavailable.Error()) {
 		t.Errorf("before the rules were read: %s", got)
 	}
 	w.refresh()
@@ -153,7 +154,7 @@ func TestClientRules(t *testing.T) {
 	off := client(5, "a", "p3", "")
 	off.Enabled = false
 	w := newRegistryWorld(t, client(1, "a", "*", ""), client(2, "b", "*", ""), client(3, "a", "p1", ""), broken, off, row(6, "*", ":id, :url"))
-	if _, _, err := w.Client("p1"); !errors.Is(err, ErrUnavailable) {
+	if _, _, err := w.Client("p1"); !errors.Is(err, store.ErrUnavailable) {
 		t.Error(err)
 	}
 	w.refresh()
@@ -197,12 +198,12 @@ func TestTwoRowsForOneKey(t *testing.T) {
 	if got := w.inForce("p"); got != sql(":id, 'first'") {
 		t.Error(got)
 	}
-	if w.Count(RuleOK) != 1 || w.Count(RuleBroken) != 1 || !strings.Contains(w.log.String(), "SG0132") {
+	if w.Count(store.RuleOK) != 1 || w.Count(store.RuleBroken) != 1 || !strings.Contains(w.log.String(), "SG0132") {
 		t.Errorf("the second row is not told: %s", &w.log)
 	}
 	w.rows = w.rows[1:]
 	w.refresh()
-	if got := w.inForce("p"); got != sql(":id, 'second'") || w.Count(RuleBroken) != 0 {
+	if got := w.inForce("p"); got != sql(":id, 'second'") || w.Count(store.RuleBroken) != 0 {
 		t.Error(got)
 	}
 }
@@ -215,11 +216,11 @@ func TestLastGoodVersionStays(t *testing.T) {
 	for range 3 {
 		w.refresh()
 		w.now = w.now.Add(time.Minute)
-		if got := w.inForce("p"); got != sql(":id, 'good'") || w.Count(RuleStale) != 1 {
+		if got := w.inForce("p"); got != sql(":id, 'good'") || w.Count(store.RuleStale) != 1 {
 			t.Fatal(got)
 		}
 	}
-	if len(w.states) != 2 || w.states[1].State != RuleStale || w.states[1].Problem.Code != rule.RefusedByDatabase {
+	if len(w.states) != 2 || w.states[1].State != store.RuleStale || w.states[1].Problem.Code != rule.RefusedByDatabase {
 		t.Errorf("%+v", w.states)
 	}
 	w.rows[0].Enabled = false
@@ -245,7 +246,7 @@ func TestRulesStayWhenTheDatabaseIsAway(t *testing.T) {
 	w.rows[0].SQL = row(1, "*", ":id, 'newer'").SQL
 	for _, method := range []string{"version", "rules", "table", "check"} {
 		w.failing[method] = true
-		if err := w.Refresh(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if err := w.Refresh(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s fails, Refresh says %v", method, err)
 		}
 		if got := w.inForce("p"); got != sql(":id, 'old'") || w.Version() != version {
@@ -254,7 +255,7 @@ func TestRulesStayWhenTheDatabaseIsAway(t *testing.T) {
 		w.failing[method] = false
 	}
 	w.failing["states"] = true
-	if err := w.Refresh(t.Context()); !errors.Is(err, ErrUnavailable) {
+	if err := w.Refresh(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Error(err)
 	}
 	if got := w.inForce("p"); got != sql(":id, 'newer'") {
@@ -274,7 +275,7 @@ func TestRunsAreSummed(t *testing.T) {
 	w.ran(1, 0, errors.New("first"))
 	w.ran(2, 5, nil)
 	w.failing["runs"] = true
-	if err := w.Refresh(t.Context()); !errors.Is(err, ErrUnavailable) {
+	if err := w.Refresh(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Error(err)
 	}
 	w.failing["runs"] = false
@@ -283,9 +284,9 @@ func TestRunsAreSummed(t *testing.T) {
 	w.ran(3, 7, errors.New("second"))
 	w.refresh()
 	w.refresh()
-	slices.SortFunc(w.desk.runs, func(a, b RuleRun) int { return int(a.RuleID) - int(b.RuleID) })
+	slices.SortFunc(w.desk.runs, func(a, b store.RuleRuns) int { return int(a.RuleID) - int(b.RuleID) })
 	then := w.now.Add(-time.Second)
-	want := []RuleRun{
+	want := []store.RuleRuns{
 		{RuleID: 1, Runs: 3, Rows: 11, Failures: 1, At: w.now, LastFailure: "first", FailedAt: then},
 		{RuleID: 2, Runs: 1, Rows: 5, At: then},
 		{RuleID: 3, Runs: 1, Rows: 7, Failures: 1, At: w.now, LastFailure: "second", FailedAt: w.now},

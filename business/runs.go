@@ -3,18 +3,9 @@ package business
 import (
 	"context"
 	"fmt"
-	"time"
-)
 
-// RuleRun sums up the runs of one rule since it was last recorded.
-type RuleRun struct {
-	RuleID      uint64
-	Runs, Rows  uint64
-	Failures    uint64
-	At          time.Time // the last run
-	LastFailure string    // empty: no run failed
-	FailedAt    time.Time
-}
+	"syncgate/store"
+)
 
 // ran counts one run of a rule. The sums go to the sink once a round, so that a busy rule costs one write a second.
 func (g *Registry) ran(id, rows uint64, failure error) {
@@ -23,7 +14,7 @@ func (g *Registry) ran(id, rows uint64, failure error) {
 	defer g.mu.Unlock()
 	r := g.runs[id]
 	if r == nil {
-		r = &RuleRun{RuleID: id}
+		r = &store.RuleRuns{RuleID: id}
 		g.runs[id] = r
 	}
 	r.Runs++
@@ -39,16 +30,16 @@ func (g *Registry) ran(id, rows uint64, failure error) {
 func (g *Registry) flush(ctx context.Context) error {
 	g.mu.Lock()
 	pending := g.runs
-	g.runs = map[uint64]*RuleRun{}
+	g.runs = map[uint64]*store.RuleRuns{}
 	g.mu.Unlock()
 	if len(pending) == 0 {
 		return nil
 	}
-	runs := make([]RuleRun, 0, len(pending))
+	runs := make([]store.RuleRuns, 0, len(pending))
 	for _, r := range pending {
 		runs = append(runs, *r)
 	}
-	err := g.o.Sink.RecordRuns(ctx, runs)
+	err := g.o.Sink.AddRuleRuns(ctx, runs)
 	if err == nil {
 		return nil
 	}
@@ -56,7 +47,7 @@ func (g *Registry) flush(ctx context.Context) error {
 	defer g.mu.Unlock()
 	for id, r := range g.runs {
 		if old := pending[id]; old != nil {
-			r.add(old)
+			addRuns(r, old)
 		}
 		pending[id] = r
 	}
@@ -64,8 +55,8 @@ func (g *Registry) flush(ctx context.Context) error {
 	return fmt.Errorf("record the runs of rules: %w", err)
 }
 
-// add adds an older sum to r.
-func (r *RuleRun) add(old *RuleRun) {
+// addRuns adds an older sum to r.
+func addRuns(r, old *store.RuleRuns) {
 	r.Runs += old.Runs
 	r.Rows += old.Rows
 	r.Failures += old.Failures

@@ -8,9 +8,10 @@ import (
 
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/store"
 )
 
-// Errors of this package, and of the stores behind its interfaces. StatusOf has their numbers.
+// Errors of this package. StatusOf has their numbers, and those of store's.
 var (
 	ErrBusy        = errors.New("too many requests wait")
 	ErrHeld        = errors.New("an earlier upload of this table has to be sent again first")
@@ -21,54 +22,12 @@ var (
 
 	ErrNoRule       = errors.New("no rule for this table, direction and point")
 	ErrRuleDisabled = errors.New("the rule is switched off")
-	ErrNoTable      = errors.New("the table is not in the database")
-
-	ErrReused      = errors.New("the request id was used for another request, or is confirmed already")
-	ErrUnavailable = errors.New("the database is not available")
-	ErrReadOnly    = errors.New("the database is read-only")
-	ErrDeadlock    = errors.New("other transactions stood in the way, several times")
-	ErrFile        = errors.New("the rule's file could not be written")
 )
-
-// ErrEnough is how a Sink says that it wants no more rows. It is no failure and has no number.
-var ErrEnough = errors.New("enough rows")
-
-// MismatchError is a request that does not fit its rule.
-type MismatchError struct {
-	Column string // the column that does not fit; "" when it is their number
-	Reason string
-}
-
-func (e *MismatchError) Error() string {
-	if e.Column == "" {
-		return "the request does not fit the rule: " + e.Reason
-	}
-	return fmt.Sprintf("the request does not fit the rule: column %q %s", e.Column, e.Reason)
-}
 
 // BrokenError is a request for a rule of which no version is in force.
 type BrokenError struct{ Problem rule.Diagnostic }
 
 func (e *BrokenError) Error() string { return "the rule is broken: " + e.Problem.String() }
-
-// SQLError is a statement that the database refused. Text is the database's, and for the log alone.
-type SQLError struct {
-	Number int // MySQL's
-	Text   string
-}
-
-func (e *SQLError) Error() string { return fmt.Sprintf("the database says %d: %s", e.Number, e.Text) }
-
-// RowError is a row that no operation took, where the rule asks for all or nothing.
-type RowError struct {
-	Row    int // from 0
-	Number int
-	Text   string // the database's, for the log alone
-}
-
-func (e *RowError) Error() string {
-	return fmt.Sprintf("row %d was refused, and the rule is all-or-nothing: the database says %d: %s", e.Row, e.Number, e.Text)
-}
 
 // StatusOf is the number of err: the one map from errors to numbers. An error it does not list has the number that
 // protocol gives it, which is INTERNAL for strangers.
@@ -92,15 +51,15 @@ func StatusOf(err error) protocol.Status {
 		{is(ErrInternal), protocol.StatusInternal},
 		{is(ErrNoRule), protocol.StatusNoRule},
 		{is(ErrRuleDisabled), protocol.StatusRuleDisabled},
-		{is(ErrNoTable), protocol.StatusUnknownTable},
-		{as[*MismatchError], protocol.StatusRequestMismatch},
-		{is(ErrReused), protocol.StatusRequestIDReused},
-		{is(ErrUnavailable), protocol.StatusDBUnavailable},
-		{is(ErrReadOnly), protocol.StatusDBReadOnly},
-		{is(ErrDeadlock), protocol.StatusDeadlock},
-		{as[*RowError], protocol.StatusRowRefused},
-		{as[*SQLError], protocol.StatusSQLError},
-		{is(ErrFile), protocol.StatusFileError},
+		{is(store.ErrNoTable), protocol.StatusUnknownTable},
+		{is(store.ErrMismatch), protocol.StatusRequestMismatch},
+		{is(store.ErrReused), protocol.StatusRequestIDReused},
+		{is(store.ErrUnavailable), protocol.StatusDBUnavailable},
+		{is(store.ErrReadOnly), protocol.StatusDBReadOnly},
+		{is(store.ErrRetry), protocol.StatusDeadlock},
+		{as[*store.RowError], protocol.StatusRowRefused},
+		{as[*store.SQLError], protocol.StatusSQLError},
+		{is(store.ErrFile), protocol.StatusFileError},
 		{is(context.DeadlineExceeded), protocol.StatusDBUnavailable},
 		{is(context.Canceled), protocol.StatusGoingAway},
 	} {
@@ -129,14 +88,14 @@ func Refusal(m *protocol.Message, err error) *protocol.Message {
 
 func explain(s protocol.Status, err error) string {
 	var (
-		mismatch *MismatchError
+		mismatch *store.MismatchError
 		broken   *BrokenError
-		row      *RowError
-		sql      *SQLError
+		row      *store.RowError
+		sql      *store.SQLError
 	)
 	switch {
 	case errors.As(err, &mismatch):
-		return mismatch.Error()
+		return "the request does not fit the rule: " + mismatch.Reason
 	case errors.As(err, &broken):
 		p := broken.Problem
 		where := p.Column
@@ -148,9 +107,9 @@ func explain(s protocol.Status, err error) string {
 		}
 		return fmt.Sprintf("rule %d is broken: %s in %s; the server's log and sync_control_status say more", p.RuleID, p.Code, where)
 	case errors.As(err, &row):
-		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Number)
+		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Code)
 	case errors.As(err, &sql):
-		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Number)
+		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
 	case errors.Is(err, ErrHeld):
 		return ErrHeld.Error()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/store"
 )
 
 func TestEveryErrorHasItsNumber(t *testing.T) {
@@ -32,17 +33,17 @@ func TestEveryErrorHasItsNumber(t *testing.T) {
 		{ErrInternal, protocol.StatusInternal, ""},
 		{ErrNoRule, protocol.StatusNoRule, ""},
 		{ErrRuleDisabled, protocol.StatusRuleDisabled, ""},
-		{ErrNoTable, protocol.StatusUnknownTable, ""},
+		{store.ErrNoTable, protocol.StatusUnknownTable, ""},
 		{broken, protocol.StatusRuleBroken, "rule 7 is broken: SG0102 in sync_sql[upside] 3:9; the server's log and sync_control_status say more"},
 		{absent, protocol.StatusUnknownTable, "rule 7 is broken: SG0103 in sync_table; the server's log and sync_control_status say more"},
-		{&MismatchError{Column: "plate", Reason: "is not there"}, protocol.StatusRequestMismatch, `the request does not fit the rule: column "plate" is not there`},
-		{ErrReused, protocol.StatusRequestIDReused, ""},
-		{ErrUnavailable, protocol.StatusDBUnavailable, ""},
-		{ErrReadOnly, protocol.StatusDBReadOnly, ""},
-		{ErrDeadlock, protocol.StatusDeadlock, ""},
-		{&SQLError{Number: 1064, Text: "secret"}, protocol.StatusSQLError, "the database refused the rule's statement with error 1064"},
-		{&RowError{Row: 4, Number: 1062, Text: "secret"}, protocol.StatusRowRefused, "row 4 was refused by the database with error 1062, and the rule is all-or-nothing"},
-		{ErrFile, protocol.StatusFileError, ""},
+		{&store.MismatchError{Reason: `column "plate" is not there`}, protocol.StatusRequestMismatch, `the request does not fit the rule: column "plate" is not there`},
+		{store.ErrReused, protocol.StatusRequestIDReused, ""},
+		{store.ErrUnavailable, protocol.StatusDBUnavailable, ""},
+		{store.ErrReadOnly, protocol.StatusDBReadOnly, ""},
+		{store.ErrRetry, protocol.StatusDeadlock, ""},
+		{&store.SQLError{Code: 1064, Message: "secret", Statement: "secret"}, protocol.StatusSQLError, "the database refused the rule's statement with error 1064"},
+		{&store.RowError{Row: 4, Code: 1062, Reason: "secret"}, protocol.StatusRowRefused, "row 4 was refused by the database with error 1062, and the rule is all-or-nothing"},
+		{store.ErrFile, protocol.StatusFileError, ""},
 		{context.DeadlineExceeded, protocol.StatusDBUnavailable, ""},
 		{context.Canceled, protocol.StatusGoingAway, ""},
 		{protocol.ErrPayload, protocol.StatusMalformed, ""},
@@ -97,39 +98,6 @@ func TestRuleCodesAreInTheCatalogue(t *testing.T) {
 		}
 		if a, b := protocol.Status(number).String(), rule.Code(number).String(); a != b {
 			t.Errorf("%s and %s are one number", a, b)
-		}
-	}
-}
-
-func TestFit(t *testing.T) {
-	fields := []string{"id", "Url"}
-	for _, tc := range []struct {
-		columns []string
-		values  []any
-		column  string // of the mismatch; "-" is one without a column, "" is none
-	}{
-		{[]string{"id", "url"}, []any{1, 2}, ""},
-		{[]string{"URL", "ID"}, []any{1, 2}, ""},
-		{[]string{"", ""}, []any{1, 2, 3, 4}, ""},
-		{nil, nil, ""},
-		{[]string{"id", "url"}, nil, ""},
-		{[]string{"id"}, []any{1}, "Url"},
-		{[]string{"id", "url", "id"}, []any{1, 2, 3}, "id"},
-		{[]string{"id", "plate"}, []any{1, 2}, "plate"},
-		{[]string{""}, []any{1, 2}, "-"},
-		{[]string{"", "", ""}, []any{1, 2, 3}, "-"},
-	} {
-		_, err := fit(protocol.Rows{Columns: tc.columns, Values: tc.values}, fields)
-		var mismatch *MismatchError
-		switch {
-		case !errors.As(err, &mismatch):
-			if tc.column != "" {
-				t.Errorf("%q fit", tc.columns)
-			}
-		case tc.column == "":
-			t.Errorf("%q: %v", tc.columns, err)
-		case tc.column != "-" && mismatch.Column != tc.column:
-			t.Errorf("%q: the column is %q, want %q", tc.columns, mismatch.Column, tc.column)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 )
 
 var benchSizes = []struct {
@@ -145,8 +146,8 @@ func BenchmarkSplitOpen(b *testing.B) {
 const benchRows = 4000
 
 // benchBatch is a typical batch: five columns, some 90 bytes a row.
-func benchBatch() Rows {
-	r := Rows{Columns: []string{"url", "ip", "title", "hits", "update_time"}}
+func benchBatch() rowset.Rows {
+	r := rowset.Rows{Columns: []string{"url", "ip", "title", "hits", "update_time"}}
 	for i := range benchRows {
 		r.Values = append(r.Values, fmt.Sprintf("http://example-%05d.test/path", i), fmt.Sprintf("192.0.2.%d", i%256), "A title of ordinary length",
 			int64(i*7919), "2026-01-02 03:04:05.000006")
@@ -191,7 +192,7 @@ func BenchmarkRowsEncode(b *testing.B) {
 	var size int
 	rows := startRows(b)
 	for b.Loop() {
-		if err := e.Begin(0, []Column{{"url", "VARCHAR", false}, {"ip", "VARCHAR", false}, {"title", "VARCHAR", false}, {"hits", "BIGINT", false}, {"update_time", "DATETIME", false}}); err != nil {
+		if err := e.Begin(0, []rowset.Column{{Name: "url", Type: "VARCHAR", Binary: false}, {Name: "ip", Type: "VARCHAR", Binary: false}, {Name: "title", Type: "VARCHAR", Binary: false}, {Name: "hits", Type: "BIGINT", Binary: false}, {Name: "update_time", Type: "DATETIME", Binary: false}}); err != nil {
 			b.Fatal(err)
 		}
 		for _, r := range row {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"pgregory.net/rapid"
+
+	"syncgate/internal/rowset"
 )
 
 // bad payloads, one way to be malformed each, read as a DownloadRequest. They are also written to testdata.
@@ -153,7 +155,7 @@ func TestAgainstAnotherCBOR(t *testing.T) {
 		values := rapid.SliceOfN(anyValue(), 1, 40).Draw(t, "values")
 		want := UploadRequest{
 			Confirmed: rapid.Uint64().Draw(t, "confirmed"), Table: rapid.StringN(1, 20, maxName).Draw(t, "table"),
-			Rows: Rows{Columns: []string{"c"}, Values: values},
+			Rows: rowset.Rows{Columns: []string{"c"}, Values: values},
 		}
 		b, err := AppendPayload(nil, &want)
 		if err != nil {

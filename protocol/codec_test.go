@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"syncgate/internal/rowset"
 )
 
 // bodies are one of each payload with every field set, by the reader that reads it back.
@@ -16,14 +18,14 @@ var bodies = []struct {
 	body any
 	read func(*Message) (any, error)
 }{
-	{&UploadRequest{Confirmed: 7, Table: "t", Rows: Rows{[]string{"a", "b"}, []any{int64(1), "x", nil, []byte{0}}}}, read((*Message).UploadRequest)},
+	{&UploadRequest{Confirmed: 7, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0}}}}, read((*Message).UploadRequest)},
 	{&UploadRequest{Table: "t"}, read((*Message).UploadRequest)},
 	{&UploadReply{9, map[string]uint64{"insert": 8, "update": 1}, []QuarantinedRow{{3, StatusRowRefused, "no"}}, true}, read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
-	{&DownloadRequest{"t", []StateItem{{"update_time", "2026-01-02 03:04:05"}, {"id", int64(-4)}}, 1000}, read((*Message).DownloadRequest)},
-	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil}, []StateItem{{"id", uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
+	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"}, {Name: "id", Value: int64(-4)}}, 1000}, read((*Message).DownloadRequest)},
+	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil}, []rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
 	{&DownloadReply{}, read((*Message).DownloadReply)},
-	{&RulesReply{42, []RuleRow{{{"id", int64(1)}, {"note", nil}}, {{"id", int64(2)}}}}, read((*Message).RulesReply)},
+	{&RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}}, {{Name: "id", Value: int64(2)}}}}, read((*Message).RulesReply)},
 	{&PingReply{42, 1767323045000}, read((*Message).PingReply)},
 	{&ErrorReply{"later", 1500}, read((*Message).ErrorReply)},
 	{&GoAway{"drain", 10000}, read((*Message).GoAway)},
@@ -65,7 +67,7 @@ func TestPayloads(t *testing.T) {
 }
 
 func TestDigest(t *testing.T) {
-	u := UploadRequest{Table: "t", Rows: Rows{[]string{"a"}, []any{int64(1)}}}
+	u := UploadRequest{Table: "t", Rows: rowset.Rows{Columns: []string{"a"}, Values: []any{int64(1)}}}
 	stored, err := AppendPayload(nil, &u)
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +168,7 @@ func TestNoPayload(t *testing.T) {
 }
 
 func TestRowsMustBeWhole(t *testing.T) {
-	for _, r := range []Rows{{[]string{"a", "b"}, []any{int64(1)}}, {nil, []any{int64(1)}}} {
+	for _, r := range []rowset.Rows{{Columns: []string{"a", "b"}, Values: []any{int64(1)}}, {Columns: nil, Values: []any{int64(1)}}} {
 		b, err := AppendPayload(nil, &UploadRequest{Table: "t", Rows: r})
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -35,7 +36,7 @@ func Example() {
 
 	stream, err := client.Seal(&protocol.Message{
 		Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(1, 1),
-		Body: &protocol.UploadRequest{Table: "t", Rows: protocol.Rows{Columns: []string{"id"}, Values: []any{int64(5)}}},
+		Body: &protocol.UploadRequest{Table: "t", Rows: rowset.Rows{Columns: []string{"id"}, Values: []any{int64(5)}}},
 	})
 	must(err)
 	for len(stream) > 0 { // the first Seal made two frames
@@ -66,10 +67,10 @@ func Example() {
 // Rows go into the record that carries them as they come from the driver.
 func ExampleRowEncoder() {
 	var e protocol.RowEncoder
-	must(e.Begin(0, []protocol.Column{{Name: "id", Type: "INT"}, {Name: "hash", Type: "BINARY", Binary: true}}))
+	must(e.Begin(0, []rowset.Column{{Name: "id", Type: "INT"}, {Name: "hash", Type: "BINARY", Binary: true}}))
 	must(e.Append([]any{int64(1), []byte{0xab, 0xcd}}))
 	must(e.Append([]any{int64(2), nil}))
-	m, err := e.Last(protocol.MakeRequestID(1, 1), []protocol.StateItem{{Name: "id", Value: int64(2)}}, false)
+	m, err := e.Last(protocol.MakeRequestID(1, 1), []rowset.StateItem{{Name: "id", Value: int64(2)}}, false)
 	must(err)
 	r, err := m.DownloadReply()
 	must(err)

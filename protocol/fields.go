@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"syncgate/internal/rowset"
 )
 
 // A payload is a CBOR map. Each type of payload has one method that goes through its fields in the order of their keys,
@@ -174,8 +176,8 @@ func (c *coder) names(key uint64, v *[]string) {
 }
 
 // items is an array of name, value, name, value, …
-func (c *coder) items(key uint64, v *[]StateItem, most int) {
-	list(c, key, v, most, 2, func(c *coder, it *StateItem) {
+func (c *coder) items(key uint64, v *[]rowset.StateItem, most int) {
+	list(c, key, v, most, 2, func(c *coder, it *rowset.StateItem) {
 		c.text(item, &it.Name, maxName)
 		c.value(&it.Value)
 	})

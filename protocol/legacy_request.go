@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 )
 
 // LegacyEpoch is the bit that marks the epoch of a request of the seed-era wire, which has no request ids. The epoch's
@@ -206,24 +207,24 @@ func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 func validName(s string) bool { return len(s) <= maxName && utf8.ValidString(s) }
 
 // rows are the rows of an upload's content: a list of tuples of one length.
-func (r *legacyRequest) rows() (Rows, error) {
+func (r *legacyRequest) rows() (rowset.Rows, error) {
 	list, err := r.list()
 	if err != nil || len(list) == 0 {
-		return Rows{}, err
+		return rowset.Rows{}, err
 	}
 	first, _ := legacyItems(list[0])
 	for i, e := range list { // before memory is taken for as many rows of that length
 		if row, _ := legacyItems(e); len(row) == 0 || len(row) > maxColumns || len(row) != len(first) {
-			return Rows{}, fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
+			return rowset.Rows{}, fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
 		}
 	}
-	rows := Rows{make([]string, len(first)), make([]any, 0, len(first)*len(list))}
+	rows := rowset.Rows{Columns: make([]string, len(first)), Values: make([]any, 0, len(first)*len(list))}
 	for i, e := range list {
 		row, _ := legacyItems(e)
 		for _, v := range row {
 			value, ok := fromLegacy(v)
 			if !ok {
-				return Rows{}, fmt.Errorf("%w: row %d holds what no column can", errLegacyFit, i)
+				return rowset.Rows{}, fmt.Errorf("%w: row %d holds what no column can", errLegacyFit, i)
 			}
 			rows.Values = append(rows.Values, value)
 		}
@@ -233,12 +234,12 @@ func (r *legacyRequest) rows() (Rows, error) {
 
 // state is the state that a download's content carries: a list of tuples of pairs of a name and a value, which are taken
 // in the order in which they stand.
-func (r *legacyRequest) state() ([]StateItem, error) {
+func (r *legacyRequest) state() ([]rowset.StateItem, error) {
 	list, err := r.list()
 	if err != nil {
 		return nil, err
 	}
-	var state []StateItem
+	var state []rowset.StateItem
 	for _, e := range list {
 		pairs, ok := legacyItems(e)
 		if !ok || len(state)+len(pairs) > maxState {
@@ -254,7 +255,7 @@ func (r *legacyRequest) state() ([]StateItem, error) {
 			if !named || !ok || !validName(name) {
 				return nil, fmt.Errorf("%w: an item of the state is no name and value", errLegacyFit)
 			}
-			state = append(state, StateItem{name, value})
+			state = append(state, rowset.StateItem{Name: name, Value: value})
 		}
 	}
 	return state, nil

@@ -14,6 +14,7 @@ import (
 
 	"syncgate/crypto"
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 )
 
 const (
@@ -166,7 +167,7 @@ func TestLegacyDownload(t *testing.T) {
 	s := b.session()
 	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", `[((u'update_time', u'1970-01-01 00:00:00'),)]`, b.now))
 	d, err := m.DownloadRequest()
-	if err != nil || d.Table != "black_list" || d.MaxRows != 0 || len(d.State) != 1 || d.State[0] != (StateItem{"update_time", "1970-01-01 00:00:00"}) {
+	if err != nil || d.Table != "black_list" || d.MaxRows != 0 || len(d.State) != 1 || d.State[0] != (rowset.StateItem{Name: "update_time", Value: "1970-01-01 00:00:00"}) {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	part := func(r *DownloadReply) *Message {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 )
 
 // legacyVector is a file of testdata/legacy; docs/protocol.md, section 22, says what its members mean.
@@ -196,7 +197,7 @@ func (v *legacyVector) message(t *testing.T, s *LegacySession, e Event) {
 			t.Fatalf("%+v, %v", d, err)
 		}
 		for i, item := range v.State {
-			if d.State[i] != (StateItem{item[0].(string), item[1]}) {
+			if d.State[i] != (rowset.StateItem{Name: item[0].(string), Value: item[1]}) {
 				t.Errorf("state %v, want %v", d.State, v.State)
 			}
 		}

@@ -4,41 +4,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math"
+
+	"syncgate/internal/rowset"
 )
-
-// A SQL value is nil, int64, uint64 (only above math.MaxInt64), float64 (finite), string or []byte. Strings are valid
-// UTF-8 and also carry DECIMAL, DATE, DATETIME, TIME, JSON, ENUM and SET in MySQL's own text, exact to the last digit;
-// []byte carries BINARY, VARBINARY, BLOB, BIT and GEOMETRY.
-
-// Rows is a batch of rows in one slice, row after row. len(Values) is a multiple of len(Columns).
-type Rows struct {
-	Columns []string
-	Values  []any
-}
-
-// Len is the number of rows; 0 when there is no column.
-func (r Rows) Len() int {
-	if len(r.Columns) == 0 {
-		return 0
-	}
-	return len(r.Values) / len(r.Columns)
-}
-
-// Row is the i-th row, an alias of Values.
-func (r Rows) Row(i int) []any {
-	n := len(r.Columns)
-	return r.Values[i*n : (i+1)*n : (i+1)*n]
-}
-
-func (r Rows) whole() bool {
-	return len(r.Values) == 0 || len(r.Columns) > 0 && len(r.Values)%len(r.Columns) == 0
-}
-
-// StateItem is one named SQL value: a part of the carried state, or a column of a rule.
-type StateItem struct {
-	Name  string
-	Value any
-}
 
 // UploadRequest asks that rows be applied at the centre, once.
 type UploadRequest struct {
@@ -48,7 +16,7 @@ type UploadRequest struct {
 	Table     string
 	// Rows: Columns name the fields. The seed era sends none; there Columns holds one empty name a column, and the
 	// rule's own field order holds.
-	Rows Rows
+	Rows rowset.Rows
 
 	encoded []byte // the payload, when this came off the wire
 }
@@ -64,7 +32,7 @@ func (u *UploadRequest) fields(c *coder) {
 	c.names(3, &u.Rows.Columns)
 	c.values(4, &u.Rows.Values)
 	c.check(u.Table != "", "no table")
-	c.check(u.Rows.whole(), "values are no whole rows")
+	c.check(u.Rows.Whole(), "values are no whole rows")
 }
 
 // UploadReply says what became of an upload.
@@ -103,8 +71,8 @@ func (c *coder) quarantined(q *QuarantinedRow) {
 // DownloadRequest asks for the centre's rows of a table.
 type DownloadRequest struct {
 	Table   string
-	State   []StateItem // from where; empty: from the start
-	MaxRows uint32      // 0: the server's choice
+	State   []rowset.StateItem // from where; empty: from the start
+	MaxRows uint32             // 0: the server's choice
 }
 
 func (r *DownloadRequest) fields(c *coder) {
@@ -122,20 +90,20 @@ type DownloadReply struct {
 	Values    []any    // row after row; may be empty
 
 	// Of the last part only.
-	State []StateItem // carry this next time
-	More  bool        // rows are left: ask again from State
-	Total uint64      // rows in all parts of this answer
+	State []rowset.StateItem // carry this next time
+	More  bool               // rows are left: ask again from State
+	Total uint64             // rows in all parts of this answer
 }
 
 // Rows is the part's rows.
-func (r *DownloadReply) Rows() Rows { return Rows{Columns: r.Columns, Values: r.Values} }
+func (r *DownloadReply) Rows() rowset.Rows { return rowset.Rows{Columns: r.Columns, Values: r.Values} }
 
 func (r *DownloadReply) fields(c *coder) {
 	r.first(c)
 	c.values(4, &r.Values)
 	r.last(c)
 	c.check(len(r.Types) == len(r.Columns), "as many types as columns are needed")
-	c.check(r.Rows().whole(), "values are no whole rows")
+	c.check(r.Rows().Whole(), "values are no whole rows")
 }
 
 // first are the fields before the rows, last those after them; a RowEncoder writes them apart.
@@ -158,11 +126,11 @@ type RulesReply struct {
 }
 
 // RuleRow is one row of sync_control: its columns by name, in the table's order.
-type RuleRow []StateItem
+type RuleRow []rowset.StateItem
 
 func (r *RulesReply) fields(c *coder) {
 	number(c, 1, &r.Version, math.MaxUint64)
-	list(c, 2, &r.Rules, maxValues, 1, func(c *coder, row *RuleRow) { c.items(item, (*[]StateItem)(row), maxColumns) })
+	list(c, 2, &r.Rules, maxValues, 1, func(c *coder, row *RuleRow) { c.items(item, (*[]rowset.StateItem)(row), maxColumns) })
 }
 
 // PingReply answers PING and, with FlagMore, SUBSCRIBE.

@@ -1,13 +1,10 @@
 package protocol
 
-import "fmt"
+import (
+	"fmt"
 
-// Column describes one column of a download.
-type Column struct {
-	Name   string
-	Type   string // MySQL's type name
-	Binary bool   // []byte of the column are bytes, not text
-}
+	"syncgate/internal/rowset"
+)
 
 // RowEncoder writes rows of driver values straight into the payload that will carry them, with no allocation a row. One
 // goroutine uses it; it is reused from part to part:
@@ -29,7 +26,7 @@ type RowEncoder struct {
 
 // Begin starts a statement's rows. Rows of the statement before must have been taken by Part. Columns may be none only
 // when no row follows.
-func (e *RowEncoder) Begin(statement uint32, columns []Column) error {
+func (e *RowEncoder) Begin(statement uint32, columns []rowset.Column) error {
 	if e.count != 0 {
 		return fmt.Errorf("%w: rows of the statement before are left", errState)
 	}
@@ -87,7 +84,7 @@ func (e *RowEncoder) Part(id RequestID) (*Message, error) {
 
 // Last finishes the last part, which may hold no rows; without a Begin it answers a download of nothing. Then the
 // encoder is as new, but for its memory.
-func (e *RowEncoder) Last(id RequestID, state []StateItem, more bool) (*Message, error) {
+func (e *RowEncoder) Last(id RequestID, state []rowset.StateItem, more bool) (*Message, error) {
 	if len(e.head) == 0 {
 		if err := e.Begin(0, nil); err != nil {
 			return nil, err

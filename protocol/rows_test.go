@@ -6,9 +6,11 @@ import (
 	"math"
 	"reflect"
 	"testing"
+
+	"syncgate/internal/rowset"
 )
 
-var testColumns = []Column{{"url", "VARCHAR", false}, {"ip", "VARBINARY", true}, {"hits", "BIGINT", false}}
+var testColumns = []rowset.Column{{Name: "url", Type: "VARCHAR", Binary: false}, {Name: "ip", Type: "VARBINARY", Binary: true}, {Name: "hits", Type: "BIGINT", Binary: false}}
 
 func begun(t testing.TB) *RowEncoder {
 	t.Helper()
@@ -24,7 +26,7 @@ func TestRowEncoderWritesTheSamePayload(t *testing.T) {
 	for _, rows := range []int{0, 1, 7, 8, 86, 100, 30000} {
 		e := begun(t)
 		want := DownloadReply{Statement: 2, Columns: []string{"url", "ip", "hits"}, Types: []string{"VARCHAR", "VARBINARY", "BIGINT"},
-			State: []StateItem{{"id", int64(rows)}}, More: true, Total: uint64(rows)}
+			State: []rowset.StateItem{{Name: "id", Value: int64(rows)}}, More: true, Total: uint64(rows)}
 		for i := range rows {
 			if err := e.Append([]any{[]byte("http://x"), []byte{1, 2, 3, 4}, int64(i)}); err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 )
 
 var testEpoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -132,7 +133,7 @@ func TestSession(t *testing.T) {
 	if w != want {
 		t.Fatalf("welcome %+v, want %+v", w, want)
 	}
-	up := &UploadRequest{Confirmed: 3, Table: "t", Rows: Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
+	up := &UploadRequest{Confirmed: 3, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
 	e = p.up(t, &Message{Op: OpUpload, RequestID: MakeRequestID(9, 4), Body: up})
 	if p.session.Point() != "point-01" || p.session.KeyID() != 7 || p.session.MaxFrame() != DefaultMaxFrame ||
 		p.session.Software() != "syncgate-agent" {
@@ -147,7 +148,7 @@ func TestSession(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	var enc RowEncoder
-	if err := enc.Begin(0, []Column{{Name: "a", Type: "INT"}}); err != nil {
+	if err := enc.Begin(0, []rowset.Column{{Name: "a", Type: "INT"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := enc.Append([]any{int64(5)}); err != nil {

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"syncgate/internal/rowset"
 )
 
 // TestVectorsAreCurrent makes every file of testdata anew and holds the stored ones to it; with -update it writes them.
@@ -160,7 +162,7 @@ func (r *recorder) down(about string, m *Message) {
 func makeSessions(t *testing.T, made map[string]any) {
 	v := newVector("A whole session: every op, a refused one, a stored reply, PING both ways, GOAWAY.")
 	r := record(t, v).greeted()
-	upload := UploadRequest{Table: "phishing_log", Rows: Rows{
+	upload := UploadRequest{Table: "phishing_log", Rows: rowset.Rows{
 		Columns: []string{"url", "ip", "title", "hits", "update_time"},
 		Values: []any{
 			"http://a.example/", []byte{192, 0, 2, 1}, "caf\u00e9 \u4e2d \U0001f600", int64(3), "2026-01-02 03:04:05.000006",
@@ -185,7 +187,7 @@ func makeSessions(t *testing.T, made map[string]any) {
 
 	r.downloads()
 	r.up("RULES", &Message{Op: OpRules, RequestID: r.client.RequestID()})
-	r.down("one rule", r.event.Message.Reply(StatusOK, &RulesReply{42, []RuleRow{{{"id", int64(1)}, {"sync_table", "phishing_log"}, {"sync_type", "upload"}, {"note", nil}}}}))
+	r.down("one rule", r.event.Message.Reply(StatusOK, &RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "sync_table", Value: "phishing_log"}, {Name: "sync_type", Value: "upload"}, {Name: "note", Value: nil}}}}))
 	r.up("SUBSCRIBE", &Message{Op: OpSubscribe, RequestID: r.client.RequestID()})
 	sub := r.event.Message.RequestID
 	r.down("subscribed: the version now, FlagMore", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: &PingReply{42, testEpoch.UnixMilli()}})
@@ -208,12 +210,12 @@ func makeSessions(t *testing.T, made map[string]any) {
 // downloads records one that is answered in two parts and one that is refused.
 func (r *recorder) downloads() {
 	r.t.Helper()
-	download := &DownloadRequest{Table: "black_list", State: []StateItem{{"update_time", "2026-01-01 00:00:00"}}}
+	download := &DownloadRequest{Table: "black_list", State: []rowset.StateItem{{Name: "update_time", Value: "2026-01-01 00:00:00"}}}
 	r.up("DOWNLOAD from a state", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: download})
 	part := DownloadReply{Columns: []string{"domain", "update_time"}, Types: []string{"VARCHAR", "DATETIME"}}
 	var enc RowEncoder
 	ask := r.event.Message.RequestID
-	if err := enc.Begin(0, []Column{{part.Columns[0], part.Types[0], false}, {part.Columns[1], part.Types[1], false}}); err != nil {
+	if err := enc.Begin(0, []rowset.Column{{Name: part.Columns[0], Type: part.Types[0], Binary: false}, {Name: part.Columns[1], Type: part.Types[1], Binary: false}}); err != nil {
 		r.t.Fatal(err)
 	}
 	for i, row := range [][]any{{"a.example", "2026-01-01 10:00:00"}, {"b.example", "2026-01-01 11:00:00"}, {"c.example", "2026-01-01 12:00:00"}} {
@@ -229,7 +231,7 @@ func (r *recorder) downloads() {
 			r.down("first part, FlagMore", m)
 		}
 	}
-	m, err := enc.Last(ask, []StateItem{{"update_time", "2026-01-01 12:00:00"}}, false)
+	m, err := enc.Last(ask, []rowset.StateItem{{Name: "update_time", Value: "2026-01-01 12:00:00"}}, false)
 	if err != nil {
 		r.t.Fatal(err)
 	}

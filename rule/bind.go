@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"syncgate/internal/rowset"
 )
 
 // DefaultLimit is the rows of a page when Env.Limit is not positive.
@@ -17,16 +19,10 @@ var ErrRowShape = errors.New("rule: the row does not have the rule's fields")
 // The three times are written as text in their own location, because that is how
 // MySQL compares a DATETIME: give them in the location of the session's time_zone.
 type Env struct {
-	State             []StateItem
+	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
 	Limit             int // rows a page; DefaultLimit when not positive
-}
-
-// StateItem is one named value of the state that is carried between runs.
-type StateItem struct {
-	Name  string
-	Value any
 }
 
 // Bind appends the statement's values to dst in the order of its ? marks.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -32,7 +33,7 @@ update t set u = :now where b = :b and a = :state.A`}, nil)
 	zone := time.FixedZone("", 8*3600)
 	now := time.Date(2026, 3, 1, 1, 2, 3, 450_000_999, zone)
 	since, until := p.Window(now)
-	env := &rule.Env{State: []rule.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
+	env := &rule.Env{State: []rowset.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
 	got, err := p.Upside[0].Bind([]any{"kept"}, env, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +87,8 @@ func TestCompileIsRepeatable(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	r := rule.Rows{Columns: []string{"a", "b"}, Values: []any{1, 2, 3, 4}}
-	if r.Len() != 2 || cmp.Diff([]any{3, 4}, r.Row(1)) != "" || (rule.Rows{}).Len() != 0 {
+	r := rowset.Rows{Columns: []string{"a", "b"}, Values: []any{1, 2, 3, 4}}
+	if r.Len() != 2 || cmp.Diff([]any{3, 4}, r.Row(1)) != "" || (rowset.Rows{}).Len() != 0 {
 		t.Errorf("%d rows, the second %v", r.Len(), r.Row(1))
 	}
 }
@@ -269,7 +270,7 @@ func TestOtherDatabase(t *testing.T) {
 func TestCarriedNull(t *testing.T) {
 	for _, sql := range []string{"select a from t where update_time > :state.m", "select a from t where update_time > :state.1"} {
 		p := compile(t, rule.Row{Table: "t", Type: rule.Download, User: rule.Server, PointNo: "p", SQL: sql}, nil)
-		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rule.StateItem{{Name: "m"}}}, nil)
+		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rowset.StateItem{{Name: "m"}}}, nil)
 		if d := cmp.Diff([]any{"1970-01-01 00:00:00"}, got); d != "" || err != nil {
 			t.Error(d, err)
 		}

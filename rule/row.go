@@ -41,27 +41,6 @@ const (
 	AnyPoint = "*"
 )
 
-// Rows are values in row-major order: len(Values) is a multiple of len(Columns).
-// A value is nil, int64, uint64, float64, string or []byte.
-type Rows struct {
-	Columns []string
-	Values  []any
-}
-
-// Len is the number of rows; rows without columns are none.
-func (r Rows) Len() int {
-	if len(r.Columns) == 0 {
-		return 0
-	}
-	return len(r.Values) / len(r.Columns)
-}
-
-// Row is the i'th row, sharing memory with r.
-func (r Rows) Row(i int) []any {
-	n := len(r.Columns)
-	return r.Values[i*n : (i+1)*n : (i+1)*n]
-}
-
 // Table is what the database says about a table: information_schema's facts.
 type Table struct {
 	Name   string `json:"name"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -16,24 +17,25 @@ type Upload struct {
 	Hash       [32]byte // of the request's body
 	Confirmed  uint64   // every request of this epoch up to here was seen acknowledged by the point
 	Plan       *rule.Plan
-	Rows       rule.Rows // without Columns: in the order of Plan.Fields
+	Rows       rowset.Rows // without Columns: in the order of Plan.Fields
 	Env        rule.Env
 }
 
-// Outcome is what became of an upload. When Err is set nothing of it was kept and the other fields are empty.
+// Outcome is what became of an upload, and what the ledger keeps of it as JSON. When Err is set nothing of the upload was
+// kept and the other fields are empty.
 type Outcome struct {
-	Applied     uint64            // rows that an operation took
-	ByOp        map[string]uint64 // the same by operation: insert, update, …
-	Quarantined []Quarantined     // rows that none took, in the order of Row
-	Duplicate   bool              // it had been applied before; the rest is what was found then
-	Err         error             // ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
+	Applied     uint64            `json:"applied"`               // rows that an operation took
+	ByOp        map[string]uint64 `json:"by_op,omitempty"`       // the same by operation: insert, update, …
+	Quarantined []Quarantined     `json:"quarantined,omitempty"` // rows that none took, in the order of Row
+	Duplicate   bool              `json:"-"`                     // it had been applied before; the rest is what was found then
+	Err         error             `json:"-"`                     // ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
 }
 
 // Quarantined is a row that was put into sync_quarantine.
 type Quarantined struct {
-	Row    int    // from 0
-	Code   int    // MySQL's error number
-	Reason string // the database's words
+	Row    int    `json:"row"`    // from 0
+	Code   int    `json:"code"`   // MySQL's error number
+	Reason string `json:"reason"` // the database's words
 }
 
 const (
@@ -92,7 +94,7 @@ func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
 		return nil, err
 	}
 	if len(u.Plan.Downside) == 0 {
-		return nil, fmt.Errorf("%w: rule %d has no downside", ErrMismatch, u.Plan.Row.ID)
+		return nil, mismatch("rule %d has no downside", u.Plan.Row.ID)
 	}
 	return &batch{u: u, rows: rows, out: out}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -200,7 +201,7 @@ func TestColumnsInAnotherOrder(t *testing.T) {
 	equal(t, "applied", applied(t, s, u).Applied, 2)
 	equal(t, "hits", one(t, s, "SELECT GROUP_CONCAT(url, hits ORDER BY url) FROM phishing_log"), "a5,b6")
 
-	for name, rows := range map[string]rule.Rows{
+	for name, rows := range map[string]rowset.Rows{
 		"a column too few":  {Columns: []string{"url", "ip"}, Values: []any{"c", "ip"}},
 		"a column too many": {Columns: []string{"url", "ip", "hits", "x"}, Values: []any{"c", "ip", int64(1), nil}},
 		"another column":    {Columns: []string{"url", "ip", "title"}, Values: []any{"c", "ip", int64(1)}},

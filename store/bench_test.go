@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 	"syncgate/store/localdb"
 	"syncgate/store/localdb/localdbtest"
@@ -247,7 +248,7 @@ type countSink struct {
 	first       func()
 }
 
-func (c *countSink) Begin(int, []ColumnInfo) error { return nil }
+func (c *countSink) Begin(int, []rowset.Column) error { return nil }
 func (c *countSink) Row(values []any) error {
 	if c.rows++; c.rows == 1 {
 		c.first()

@@ -198,7 +198,7 @@ func (c *conn) dropStale(key stmtKey, err error) {
 // bound is c.args as the driver wants them. ErrMismatch: they are not SQL values, or not as many as the statement has.
 func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 	if st.NumInput() != len(c.args) {
-		return nil, fmt.Errorf("%w: %d values for %d placeholders", ErrMismatch, len(c.args), st.NumInput())
+		return nil, mismatch("%d values for %d placeholders", len(c.args), st.NumInput())
 	}
 	c.named = c.named[:0]
 	for i, v := range c.args {
@@ -206,14 +206,14 @@ func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 		case nil, int64, uint64, string:
 		case float64:
 			if math.IsNaN(x) || math.IsInf(x, 0) {
-				return nil, fmt.Errorf("%w: the number %v", ErrMismatch, x) // MariaDB would store 0 and say nothing
+				return nil, mismatch("the number %v", x) // MariaDB would store 0 and say nothing
 			}
 		case []byte:
 			if x == nil {
 				v = []byte{} // the driver takes nil bytes for NULL
 			}
 		default:
-			return nil, fmt.Errorf("%w: a value of type %T", ErrMismatch, v)
+			return nil, mismatch("a value of type %T", v)
 		}
 		c.named = append(c.named, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}

@@ -49,28 +49,37 @@ func (s *Store) RulesVersion(ctx context.Context) (uint64, error) {
 // RuleState is what became of a rule.
 type RuleState string
 
-// The states of sync_rule_status.
+// The states of a rule. sync_rule_status has all but RuleDisabled, which is in the row of sync_control.
 const (
-	RuleOK     RuleState = "ok"     // in force as it stands
-	RuleStale  RuleState = "stale"  // its last good version is in force
-	RuleBroken RuleState = "broken" // nothing of it is in force
+	RuleOK       RuleState = "ok"       // in force as it stands
+	RuleStale    RuleState = "stale"    // its last good version is in force; the row as it stands does not compile
+	RuleBroken   RuleState = "broken"   // nothing of it is in force; no version has compiled since the start
+	RuleDisabled RuleState = "disabled" // nothing of it is in force; the row is switched off
 )
 
-// RuleStatus is what was found when a rule was compiled. Column, Section, Line and Col say where the first error is.
+// RuleStates are all states, in order.
+func RuleStates() []RuleState { return []RuleState{RuleOK, RuleStale, RuleBroken, RuleDisabled} }
+
+// RuleStatus is what was found when a rule was compiled.
 type RuleStatus struct {
-	RuleID          uint64
-	State           RuleState
-	Code            string // SG number
-	Column, Section string
-	Line, Col       int
-	Text            string
-	CheckedAt       time.Time
+	RuleID    uint64
+	State     RuleState
+	Problem   *rule.Diagnostic // the first error; nil when there is none
+	CheckedAt time.Time
 }
 
 // SaveRuleStatus writes what was found and forgets rules that are gone from sync_control.
 func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		for _, r := range all {
+			var code, text string
+			var p rule.Diagnostic
+			if r.Problem != nil {
+				p, code, text = *r.Problem, r.Problem.Code.String(), r.Problem.Message
+				if p.Fix != "" {
+					text += "; " + p.Fix
+				}
+			}
 			_, err := tx.ExecContext(ctx, `INSERT INTO sync_rule_status (rule_id, state, error_code, error_column,
 				error_section, error_line, error_position, error_text, checked_at)
 				VALUES (?, ?, NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, 0), NULLIF(?, 0), NULLIF(?, ''), ?)
@@ -78,7 +87,7 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				error_column = VALUES(error_column), error_section = VALUES(error_section),
 				error_line = VALUES(error_line), error_position = VALUES(error_position),
 				error_text = VALUES(error_text), checked_at = VALUES(checked_at)`,
-				r.RuleID, string(r.State), r.Code, r.Column, r.Section, r.Line, r.Col, clip(r.Text, textMax), s.stamp(r.CheckedAt))
+				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax), s.stamp(r.CheckedAt))
 			if err != nil {
 				return err
 			}

@@ -120,7 +120,8 @@ func TestStatusOfRules(t *testing.T) {
 	at := time.Now()
 	err := errors.Join(
 		s.SaveRuleStatus(testContext(t), []RuleStatus{{RuleID: 1, State: RuleOK, CheckedAt: at},
-			{RuleID: 2, State: RuleBroken, Code: "SG0104", Column: "sync_sql", Section: "upside", Line: 3, Col: 17, Text: strings.Repeat("ü", 5000), CheckedAt: at}}),
+			{RuleID: 2, State: RuleBroken, CheckedAt: at, Problem: &rule.Diagnostic{
+				Code: 104, Column: "sync_sql", Section: "upside", Line: 3, Col: 17, Message: strings.Repeat("ü", 5000)}}}),
 		s.AddRuleRuns(testContext(t), []RuleRuns{{RuleID: 1, Runs: 2, Rows: 30, Failures: 1, At: at, LastFailure: "oh", FailedAt: at}}),
 		s.AddRuleRuns(testContext(t), []RuleRuns{{RuleID: 1, Runs: 1, Rows: 5, At: at}}))
 	if err != nil {

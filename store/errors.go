@@ -18,6 +18,7 @@ var (
 	ErrRetry       = errors.New("store: others held the rows for too long")      // soon
 	ErrReused      = errors.New("store: this request id was used for something") // never: a new id is needed
 	ErrMismatch    = errors.New("store: the rows do not fit the rule")           // never
+	ErrFile        = errors.New("store: the rule's file could not be written")   // later
 	ErrNoTable     = errors.New("store: no such table")
 	ErrNotFound    = errors.New("store: no such row")
 	ErrExists      = errors.New("store: it exists already")
@@ -36,7 +37,23 @@ type SQLError struct {
 	Statement string // the statement with ? for its values; empty when it is none of a rule
 }
 
-func (e *SQLError) Error() string { return fmt.Sprintf("store: SQL error %d: %s", e.Code, e.Message) }
+func (e *SQLError) Error() string {
+	text := fmt.Sprintf("store: SQL error %d: %s", e.Code, e.Message)
+	if e.Statement != "" {
+		text += " in " + e.Statement
+	}
+	return text
+}
+
+// MismatchError says why rows do not fit the rule. It is ErrMismatch, and holds no values of rows.
+type MismatchError struct{ Reason string }
+
+func (e *MismatchError) Error() string { return ErrMismatch.Error() + ": " + e.Reason }
+func (e *MismatchError) Unwrap() error { return ErrMismatch }
+
+func mismatch(format string, args ...any) error {
+	return &MismatchError{Reason: fmt.Sprintf(format, args...)}
+}
 
 // RowError is the first row that no operation took, of a rule that asks for all or nothing. Nothing was kept.
 type RowError struct {

@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 	"syncgate/store"
 	"syncgate/store/localdb"
@@ -24,7 +25,7 @@ INSERT INTO black_list (domain, hits) VALUES (:domain, :hits)
 -- downside: update
 UPDATE black_list SET hits = :hits WHERE domain = :domain`})
 	u := &store.Upload{Point: "point-01", Epoch: 4711, Seq: 1, Hash: sha256.Sum256([]byte("the request")), Plan: up,
-		Rows: rule.Rows{Values: []any{"a.example", int64(3), "b.example", int64(5), "a.example", int64(4), "c.example", "many"}}}
+		Rows: rowset.Rows{Values: []any{"a.example", int64(3), "b.example", int64(5), "a.example", int64(4), "c.example", "many"}}}
 	for range 2 {
 		o := s.Apply(ctx, []*store.Upload{u})[0]
 		fmt.Println("applied", o.Applied, o.ByOp, "put aside", len(o.Quarantined), "duplicate", o.Duplicate, o.Err)
@@ -44,7 +45,7 @@ UPDATE black_list SET hits = :hits WHERE domain = :domain`})
 
 type printer struct{}
 
-func (printer) Begin(int, []store.ColumnInfo) error { return nil }
+func (printer) Begin(int, []rowset.Column) error { return nil }
 
 func (printer) Row(values []any) error {
 	_, err := fmt.Println(values)

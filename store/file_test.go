@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -100,7 +101,7 @@ func TestFileOfSeveralParts(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, part := range []string{"a", "b"} {
-			if _, err := tx.Apply(testContext(t), p, rule.Rows{Values: []any{fmt.Sprint(part, commit), nil, nil}}, rule.Env{}); err != nil {
+			if _, err := tx.Apply(testContext(t), p, rowset.Rows{Values: []any{fmt.Sprint(part, commit), nil, nil}}, rule.Env{}); err != nil {
 				t.Fatal(err)
 			}
 		}

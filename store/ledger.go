@@ -39,11 +39,11 @@ func (c *conn) enter(ctx context.Context, all []*batch) error {
 		n := chunkSize(len(rest))
 		c.args = c.args[:0]
 		for _, b := range rest[:n] {
-			reply, err := encodeReply(b.expected())
+			reply, err := json.Marshal(b.expected())
 			if err != nil {
 				return own(err)
 			}
-			c.args = append(c.args, b.u.Point, b.u.Epoch, b.u.Seq, b.u.Hash[:], reply)
+			c.args = append(c.args, b.u.Point, b.u.Epoch, b.u.Seq, b.u.Hash[:], string(reply))
 		}
 		_, err := c.exec(ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, "", n) })
 		var my *mysql.MySQLError
@@ -132,12 +132,12 @@ func (c *conn) settle(ctx context.Context, b *batch) error {
 	if want := b.expected(); b.out.Applied == want.Applied && maps.Equal(b.out.ByOp, want.ByOp) && len(b.out.Quarantined) == 0 {
 		return nil
 	}
-	reply, err := encodeReply(*b.out)
+	reply, err := json.Marshal(b.out)
 	if err != nil {
 		return own(err)
 	}
 	const q = "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
-	c.args = append(c.args[:0], reply, b.u.Point, b.u.Epoch, b.u.Seq)
+	c.args = append(c.args[:0], string(reply), b.u.Point, b.u.Epoch, b.u.Seq)
 	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
 	return err
 }
@@ -152,47 +152,11 @@ func (c *conn) recall(ctx context.Context, u *Upload, out *Outcome) (found bool,
 		if hash, ok := v[0].([]byte); !ok || !bytes.Equal(hash, u.Hash[:]) {
 			return fmt.Errorf("%w: sequence %d of epoch %d had other content", ErrReused, u.Seq, u.Epoch)
 		}
-		o, err := decodeReply(v[1].(string))
-		o.Duplicate = true
-		*out = o
-		return own(err)
+		*out = Outcome{ByOp: map[string]uint64{}, Duplicate: true}
+		if err := json.Unmarshal([]byte(v[1].(string)), out); err != nil {
+			return own(fmt.Errorf("store: the ledger's reply: %w", err))
+		}
+		return nil
 	})
 	return found, err
-}
-
-// storedReply is the text of sync_request.reply.
-type storedReply struct {
-	Applied     uint64            `json:"applied"`
-	ByOp        map[string]uint64 `json:"by_op,omitempty"`
-	Quarantined []storedRow       `json:"quarantined,omitempty"`
-}
-
-type storedRow struct {
-	Row    int    `json:"row"`
-	Code   int    `json:"code"`
-	Reason string `json:"reason"`
-}
-
-func encodeReply(o Outcome) (string, error) {
-	r := storedReply{Applied: o.Applied, ByOp: o.ByOp}
-	for _, q := range o.Quarantined {
-		r.Quarantined = append(r.Quarantined, storedRow(q))
-	}
-	text, err := json.Marshal(r)
-	return string(text), err
-}
-
-func decodeReply(text string) (Outcome, error) {
-	var r storedReply
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return Outcome{}, fmt.Errorf("store: the ledger's reply: %w", err)
-	}
-	o := Outcome{Applied: r.Applied, ByOp: r.ByOp}
-	if o.ByOp == nil {
-		o.ByOp = map[string]uint64{}
-	}
-	for _, q := range r.Quarantined {
-		o.Quarantined = append(o.Quarantined, Quarantined(q))
-	}
-	return o, nil
 }

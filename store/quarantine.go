@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -135,7 +136,7 @@ func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e
 			if err != nil {
 				return err
 			}
-			rows := rule.Rows{Columns: row.Fields, Values: row.Values}
+			rows := rowset.Rows{Columns: row.Fields, Values: row.Values}
 			b, err := s.newBatch(&Upload{Point: row.Point, Plan: &plan, Rows: rows, Env: e}, &out)
 			if err != nil {
 				return err

@@ -4,35 +4,28 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
-
-// ColumnInfo describes a column of a result.
-type ColumnInfo struct {
-	Name   string
-	Type   string // MySQL's name of the type: "VARCHAR", "UNSIGNED BIGINT", "DATETIME"
-	Binary bool   // values are []byte
-}
 
 // Sink takes a result as it comes. An error of either method stops the query and is returned by Read; only ErrEnough
 // means that the row was taken and no more are wanted, which is not a failure.
 type Sink interface {
 	// Begin announces the rows of the plan's statement with that index, also when there are none. The pages of a
 	// paged statement are announced once.
-	Begin(statement int, cols []ColumnInfo) error
+	Begin(statement int, cols []rowset.Column) error
 	// Row takes one row. Values, []byte above all, are valid during the call only.
 	Row(values []any) error
 }
 
 // Page is where a read ended.
 type Page struct {
-	State []rule.StateItem // of a paged plan: where the next read goes on; the state it began with when there was no row
-	More  bool             // the sink had enough before the last row; ask again from State
+	State []rowset.StateItem // of a paged plan: where the next read goes on; the state it began with when there was no row
+	More  bool               // the sink had enough before the last row; ask again from State
 	Rows  uint64
 }
 
@@ -104,9 +97,9 @@ func (r *reader) statement(i int) error {
 			return err
 		}
 		if r.last != nil {
-			r.page.State = make([]rule.StateItem, len(r.p.Cursor))
+			r.page.State = make([]rowset.StateItem, len(r.p.Cursor))
 			for k, name := range r.p.Cursor {
-				r.page.State[k] = rule.StateItem{Name: name, Value: r.last[k]}
+				r.page.State[k] = rowset.StateItem{Name: name, Value: r.last[k]}
 			}
 			r.env.State, r.last = r.page.State, nil
 		}
@@ -120,7 +113,7 @@ func (r *reader) statement(i int) error {
 func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
 	var err error
 	if r.c.args, err = st.Bind(r.c.args[:0], &r.env, nil); err != nil {
-		return 0, mismatch(err)
+		return 0, mismatch("%v", err)
 	}
 	res, err := r.c.query(r.ctx, st.SQL)
 	if err != nil {
@@ -157,9 +150,9 @@ func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
 // announce finds the cursor among the columns and begins the statement.
 func (r *reader) announce(i int, cols []column) error {
 	r.begun = true
-	infos := make([]ColumnInfo, len(cols))
+	infos := make([]rowset.Column, len(cols))
 	for k, c := range cols {
-		infos[k] = c.ColumnInfo
+		infos[k] = c.Column
 	}
 	r.cursor = r.cursor[:0]
 	for _, name := range r.p.Cursor {
@@ -170,7 +163,7 @@ func (r *reader) announce(i int, cols []column) error {
 			}
 		}
 		if at < 0 {
-			return own(fmt.Errorf("%w: the rows have no column %s to go on from", ErrMismatch, name))
+			return own(mismatch("the rows have no column %s to go on from", name))
 		}
 		r.cursor = append(r.cursor, at)
 	}
@@ -209,7 +202,7 @@ func ownUnlessEnough(err error) error {
 
 // column is how the driver's values of a column become SQL values.
 type column struct {
-	ColumnInfo
+	rowset.Column
 	unsigned bool
 }
 
@@ -220,8 +213,8 @@ func columnsOf(rows driver.Rows) []column {
 	for i, name := range names {
 		kind := types.ColumnTypeDatabaseTypeName(i)
 		cols[i] = column{
-			ColumnInfo: ColumnInfo{Name: name, Type: kind, Binary: binaryType(strings.ToLower(kind))},
-			unsigned:   kind == "UNSIGNED BIGINT",
+			Column:   rowset.Column{Name: name, Type: kind, Binary: binaryType(strings.ToLower(kind))},
+			unsigned: kind == "UNSIGNED BIGINT",
 		}
 	}
 	return cols

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -53,7 +54,7 @@ func TestPages(t *testing.T) {
 	s := open(t)
 	numbered(t, s, 10)
 	p := pagedPlan(t, s)
-	from := func(id int64) []rule.StateItem { return []rule.StateItem{{Name: "id", Value: id}} }
+	from := func(id int64) []rowset.StateItem { return []rowset.StateItem{{Name: "id", Value: id}} }
 	for _, tt := range []struct {
 		name   string
 		env    rule.Env
@@ -94,7 +95,7 @@ func TestPages(t *testing.T) {
 					t.Fatal(err)
 				}
 				equal(t, "ids", ids(sink), tt.ids)
-				equal(t, "state", fmt.Sprint(page.State), fmt.Sprint([]rule.StateItem{{Name: "id", Value: tt.state}}))
+				equal(t, "state", fmt.Sprint(page.State), fmt.Sprint([]rowset.StateItem{{Name: "id", Value: tt.state}}))
 				equal(t, "more", page.More, tt.more)
 				equal(t, "rows", page.Rows, uint64(len(sink.rows)))
 				equal(t, "begun", fmt.Sprint(sink.begun), tt.begun)
@@ -109,7 +110,7 @@ func TestSeveralStatements(t *testing.T) {
 	p := *downloadPlan(t, s, "SELECT id FROM numbered WHERE id < :state.id")
 	p.Upside = append(p.Upside, rule.Statement{SQL: "SELECT pad, id FROM numbered WHERE id > 5"}, p.Upside[0])
 	var sink collect
-	page, err := s.Read(testContext(t), &p, rule.Env{State: []rule.StateItem{{Name: "id", Value: int64(3)}}}, &sink)
+	page, err := s.Read(testContext(t), &p, rule.Env{State: []rowset.StateItem{{Name: "id", Value: int64(3)}}}, &sink)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func TestRowsLeaveBeforeTheLastIsRead(t *testing.T) {
 		}
 		return nil
 	}}
-	_, err := s.Read(ctx, p, rule.Env{State: []rule.StateItem{{Name: "id", Value: int64(0)}}}, sink)
+	_, err := s.Read(ctx, p, rule.Env{State: []rowset.StateItem{{Name: "id", Value: int64(0)}}}, sink)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -154,7 +155,7 @@ func TestSinkThatFailsStopsTheQuery(t *testing.T) {
 	s := open(t)
 	numbered(t, s, 20000)
 	p := downloadPlan(t, s, "SELECT a.id, b.pad FROM numbered a JOIN numbered b WHERE a.id > :state.id")
-	env := rule.Env{State: []rule.StateItem{{Name: "id", Value: int64(0)}}}
+	env := rule.Env{State: []rowset.StateItem{{Name: "id", Value: int64(0)}}}
 	gone := errors.New("the client is gone")
 	for _, failure := range []error{gone, ErrEnough} {
 		sink := &collect{row: func(n int) error {
@@ -194,7 +195,7 @@ func TestTxIsWholeOrNothing(t *testing.T) {
 	s := open(t, func(o *Options) { o.Set = "agent" })
 	exec(t, s, phishing)
 	p := phishingPlan(t, s, insertSQL+updateSQL)
-	rows := rule.Rows{Values: []any{"a", "1", int64(1), "b", nil, int64(1)}}
+	rows := rowset.Rows{Values: []any{"a", "1", int64(1), "b", nil, int64(1)}}
 	for _, commit := range []bool{false, true} {
 		tx, err := s.Begin(testContext(t))
 		if err != nil {
@@ -291,7 +292,7 @@ func TestTxUpdateState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, rows := range []rule.Rows{{Values: []any{"a", "", int64(0)}}, {}} {
+	for _, rows := range []rowset.Rows{{Values: []any{"a", "", int64(0)}}, {}} {
 		if err := tx.UpdateState(testContext(t), &p, rows, rule.Env{Point: "p9"}); err != nil {
 			t.Error(err)
 		}

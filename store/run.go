@@ -2,9 +2,10 @@ package store
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"strings"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -53,35 +54,52 @@ type rowView struct {
 	scratch  []any
 }
 
-// newRowView matches the columns of rows with the fields of the plan. ErrMismatch: they are not the same ones.
-func newRowView(p *rule.Plan, rows rule.Rows) (rowView, error) {
+// newRowView matches the columns of rows with the fields of the plan, by name and in any order. Rows whose columns have
+// no names have the order of the fields. ErrMismatch: the columns are not the fields.
+func newRowView(p *rule.Plan, rows rowset.Rows) (rowView, error) {
 	v := rowView{width: len(p.Fields), values: rows.Values}
-	if n := len(rows.Columns); n > 0 && n != v.width {
-		return v, fmt.Errorf("%w: %d columns, the rule has %d fields", ErrMismatch, len(rows.Columns), v.width)
-	}
-	if v.width == 0 || len(rows.Values)%v.width != 0 {
-		return v, fmt.Errorf("%w: %d values, the rule has %d fields", ErrMismatch, len(rows.Values), v.width)
+	place, err := places(rows, p.Fields)
+	switch {
+	case err != nil:
+		return v, err
+	case v.width == 0 || len(rows.Values)%v.width != 0:
+		return v, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), v.width)
 	}
 	v.n = len(rows.Values) / v.width
-	place := make([]int, 0, v.width)
-	inOrder := true
-	for i := range rows.Columns {
-		at := -1
-		for j, column := range rows.Columns {
-			if strings.EqualFold(column, p.Fields[i]) {
-				at = j
-			}
-		}
-		if at < 0 {
-			return v, fmt.Errorf("%w: the field %s is not among the columns", ErrMismatch, p.Fields[i])
-		}
-		place = append(place, at)
-		inOrder = inOrder && at == i
-	}
-	if !inOrder {
+	if place != nil {
 		v.place, v.scratch = place, make([]any, v.width)
 	}
 	return v, nil
+}
+
+// places is where each field stands in a row; nil when the row has the order of the fields.
+func places(rows rowset.Rows, fields []string) ([]int, error) {
+	if !slices.ContainsFunc(rows.Columns, func(c string) bool { return c != "" }) {
+		if n := len(rows.Columns); n > 0 && n != len(fields) && len(rows.Values) > 0 {
+			return nil, mismatch("it has %d values a row, the rule has %d fields", n, len(fields))
+		}
+		return nil, nil
+	}
+	place := make([]int, len(fields))
+	for i := range place {
+		place[i] = -1
+	}
+	inOrder := true
+	for i, c := range rows.Columns {
+		at := slices.IndexFunc(fields, func(f string) bool { return strings.EqualFold(c, f) })
+		if at < 0 || place[at] >= 0 {
+			return nil, mismatch("column %q is not a field of the rule, or comes twice", c)
+		}
+		place[at] = i
+		inOrder = inOrder && at == i
+	}
+	if at := slices.Index(place, -1); at >= 0 {
+		return nil, mismatch("column %q is a field of the rule and not in the request", fields[at])
+	}
+	if inOrder {
+		return nil, nil
+	}
+	return place, nil
 }
 
 func (v *rowView) len() int { return v.n }
@@ -150,15 +168,7 @@ func (r *runner) fitting(items []item, n int) int {
 	weight := 0
 	for i := range n {
 		it := items[i]
-		for _, v := range it.b.rows.values[it.row*it.b.rows.width : (it.row+1)*it.b.rows.width] {
-			switch v := v.(type) {
-			case string:
-				weight += len(v)
-			case []byte:
-				weight += len(v)
-			}
-			weight += 11 // type, and the number or the length
-		}
+		weight += rowset.Size(it.b.rows.values[it.row*it.b.rows.width : (it.row+1)*it.b.rows.width])
 		if weight > most && i > 0 {
 			return chunkSize(i)
 		}
@@ -172,7 +182,7 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 	r.c.args = r.c.args[:0]
 	for _, it := range items {
 		if r.c.args, err = it.b.u.Plan.Downside[0].Bind(r.c.args, &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
-			return mismatch(err)
+			return mismatch("%v", err)
 		}
 	}
 	n := len(items)
@@ -187,8 +197,6 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 	}
 	return nil
 }
-
-func mismatch(err error) error { return fmt.Errorf("%w: %w", ErrMismatch, err) }
 
 func (b *batch) took(op rule.Op) {
 	b.out.Applied++
@@ -251,10 +259,10 @@ func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 func (r *runner) one(st *rule.Statement, it item) (int64, error) {
 	var err error
 	if st.Op == rule.OpFile {
-		return 0, fmt.Errorf("%w: a file takes whole batches and stands alone in its chain", ErrMismatch)
+		return 0, mismatch("a file takes whole batches and stands alone in its chain")
 	}
 	if r.c.args, err = st.Bind(r.c.args[:0], &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
-		return 0, mismatch(err)
+		return 0, mismatch("%v", err)
 	}
 	return r.bound(st)
 }
@@ -304,7 +312,7 @@ func (r *runner) updateState(p *rule.Plan, rows rowView, env *rule.Env) error {
 			}
 			var err error
 			if r.c.args, err = st.Bind(r.c.args[:0], env, values); err != nil {
-				return mismatch(err)
+				return mismatch("%v", err)
 			}
 			if _, err := r.bound(st); err != nil {
 				if kindOf(err) == kindRow {

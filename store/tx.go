@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -82,7 +83,7 @@ func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Pag
 
 // Apply runs the downside of a plan over rows that came from the centre. Rows that no operation takes go to the point's
 // own sync_quarantine. Outcome.Err stays nil: the error is the second result, and after one Rollback is all that is left.
-func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rule.Rows, e rule.Env) (Outcome, error) {
+func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) (Outcome, error) {
 	out := Outcome{}
 	b, err := t.s.newBatch(&Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}, &out)
 	if err != nil {
@@ -98,7 +99,7 @@ func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rule.Rows, e rule.Env
 
 // UpdateState runs the update_state phase of a plan: a statement that uses the row once for each of rows, the others
 // once.
-func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rule.Rows, e rule.Env) error {
+func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) error {
 	var view rowView
 	if len(rows.Values) > 0 {
 		var err error

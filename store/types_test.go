@@ -16,18 +16,19 @@ import (
 
 	"pgregory.net/rapid"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
 // collect keeps what a sink is given.
 type collect struct {
-	cols  []ColumnInfo
+	cols  []rowset.Column
 	rows  [][]any
 	begun []int
 	row   func(n int) error // called after the nth row, from 1
 }
 
-func (c *collect) Begin(statement int, cols []ColumnInfo) error {
+func (c *collect) Begin(statement int, cols []rowset.Column) error {
 	c.begun = append(c.begun, statement)
 	c.cols = cols
 	return nil
@@ -172,7 +173,7 @@ func TestEveryValueComesBackAsItWasSent(t *testing.T) {
 		var sums []string
 		var read [][]any
 		for _, s := range []*Store{point, centre, other} {
-			o := s.Apply(ctx, []*Upload{{Point: "p", Epoch: 1, Seq: seq, Plan: down, Rows: rule.Rows{Values: values}}})[0]
+			o := s.Apply(ctx, []*Upload{{Point: "p", Epoch: 1, Seq: seq, Plan: down, Rows: rowset.Rows{Values: values}}})[0]
 			if o.Err != nil || len(o.Quarantined) > 0 {
 				r.Fatalf("%+v", o)
 			}
@@ -282,7 +283,7 @@ func TestNaughtyStrings(t *testing.T) {
 		SQL: "SELECT id, vc, tx, bl FROM phrase WHERE bl = :state.vc ORDER BY id"})
 	for i, text := range all {
 		var sink collect
-		state := []rule.StateItem{{Name: "vc", Value: text}}
+		state := []rowset.StateItem{{Name: "vc", Value: text}}
 		if _, err := s.Read(testContext(t), find, rule.Env{State: state}, &sink); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
@@ -297,7 +298,7 @@ func TestNaughtyStrings(t *testing.T) {
 			t.Errorf("table %q: %v", text, err)
 		}
 		// A name may be refused as one, but then as a value and with nothing kept.
-		o := s.Apply(testContext(t), []*Upload{{Point: text, Epoch: uint64(i), Seq: 1, Plan: p, Rows: rule.Rows{Values: []any{int64(1000 + i), text, nil, nil}}}})[0]
+		o := s.Apply(testContext(t), []*Upload{{Point: text, Epoch: uint64(i), Seq: 1, Plan: p, Rows: rowset.Rows{Values: []any{int64(1000 + i), text, nil, nil}}}})[0]
 		var refused *SQLError
 		if o.Err != nil && (!errors.As(o.Err, &refused) || refused.Code != 1406 && refused.Code != 1366) {
 			t.Errorf("point %q: %v", text, o.Err)

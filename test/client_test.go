@@ -15,6 +15,7 @@ import (
 
 	"syncgate/crypto"
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -132,7 +133,7 @@ func (c *modernClient) ask(op protocol.Op, body any) []*protocol.Message {
 }
 
 // upload sends rows and gives the answer's number and, when they were taken, the reply.
-func (c *modernClient) upload(table string, rows protocol.Rows) (protocol.Status, *protocol.UploadReply) {
+func (c *modernClient) upload(table string, rows rowset.Rows) (protocol.Status, *protocol.UploadReply) {
 	c.t.Helper()
 	m := c.ask(protocol.OpUpload, &protocol.UploadRequest{Table: table, Rows: rows})[0]
 	if m.Status != protocol.StatusOK {
@@ -146,7 +147,7 @@ func (c *modernClient) upload(table string, rows protocol.Rows) (protocol.Status
 }
 
 // download gives the rows of a table from a state on, one after the other.
-func (c *modernClient) download(table string, state ...protocol.StateItem) (protocol.Status, []any) {
+func (c *modernClient) download(table string, state ...rowset.StateItem) (protocol.Status, []any) {
 	c.t.Helper()
 	var values []any
 	for _, m := range c.ask(protocol.OpDownload, &protocol.DownloadRequest{Table: table, State: state}) {

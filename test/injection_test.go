@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -158,7 +159,7 @@ func valid(text string) string { return strings.ToValidUTF8(text, "?") }
 // naughtyRows uploads each string as a value of each type, and as the name of a table and of a column.
 func naughtyRows(t *testing.T, w *world, c *modernClient, all []string) {
 	t.Helper()
-	rows := protocol.Rows{Columns: []string{"id", "vc", "tx", "bl"}}
+	rows := rowset.Rows{Columns: []string{"id", "vc", "tx", "bl"}}
 	for i, text := range all {
 		rows.Values = append(rows.Values, int64(i), valid(text), valid(text), []byte(text))
 	}
@@ -169,14 +170,14 @@ func naughtyRows(t *testing.T, w *world, c *modernClient, all []string) {
 	same(t, w.centre, "phrase", all)
 	for _, text := range all {
 		text = valid(text[:min(len(text), 200)]) // longer names cannot be sent
-		status, _ := c.upload(text, protocol.Rows{Columns: []string{"id"}, Values: []any{int64(1)}})
+		status, _ := c.upload(text, rowset.Rows{Columns: []string{"id"}, Values: []any{int64(1)}})
 		if !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
 			t.Errorf("an upload to the table %q is answered with %v", text, status)
 		}
 		if status, _ := c.download(text); !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
 			t.Errorf("a download of the table %q is answered with %v", text, status)
 		}
-		status, _ = c.upload("phrase", protocol.Rows{Columns: []string{"id", "vc", "tx", "bl" + text}, Values: []any{int64(9999), "", "", ""}})
+		status, _ = c.upload("phrase", rowset.Rows{Columns: []string{"id", "vc", "tx", "bl" + text}, Values: []any{int64(9999), "", "", ""}})
 		if text != "" && !slices.Contains([]protocol.Status{protocol.StatusRequestMismatch, protocol.StatusMalformed}, status) {
 			t.Errorf("an upload with the column %q is answered with %v", "bl"+text, status)
 		}
@@ -214,7 +215,7 @@ func naughtyStates(t *testing.T, c *modernClient, all []string) {
 		if !utf8.ValidString(text) {
 			continue
 		}
-		status, values := c.download("phrase", protocol.StateItem{Name: "tx", Value: text})
+		status, values := c.download("phrase", rowset.StateItem{Name: "tx", Value: text})
 		found := false
 		for ; len(values) >= 4; values = values[4:] {
 			if !reflect.DeepEqual(values[1:4], []any{text, text, []byte(text)}) {
@@ -226,7 +227,7 @@ func naughtyStates(t *testing.T, c *modernClient, all []string) {
 			t.Errorf("the state %q: %v, found %v", text, status, found)
 		}
 		// A state of that name is none that the rule has.
-		if status, _ := c.download("phrase", protocol.StateItem{Name: "tx" + valid(text[:min(len(text), 200)]) + "'", Value: "x"}); status != protocol.StatusOK && status != protocol.StatusMalformed {
+		if status, _ := c.download("phrase", rowset.StateItem{Name: "tx" + valid(text[:min(len(text), 200)]) + "'", Value: "x"}); status != protocol.StatusOK && status != protocol.StatusMalformed {
 			t.Errorf("a state of the name %q is answered with %v", "tx"+text+"'", status)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
@@ -50,7 +51,7 @@ func goodRule(table, mark string) string {
 func (e *editing) applied(table string) string {
 	e.t.Helper()
 	e.rows++
-	status, reply := e.point.upload(table, protocol.Rows{Columns: []string{"id", "url"}, Values: []any{e.rows, "u"}})
+	status, reply := e.point.upload(table, rowset.Rows{Columns: []string{"id", "url"}, Values: []any{e.rows, "u"}})
 	if status != protocol.StatusOK || reply.Applied != 1 {
 		e.t.Fatalf("%s: %v %+v", table, status, reply)
 	}

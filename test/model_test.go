@@ -15,6 +15,7 @@ import (
 
 	"syncgate/crypto"
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -114,7 +115,7 @@ func (w *seedWorld) upload(r *seedRule, rows []pyliteral.Tuple) store.Outcome {
 		w.t.Fatal(err)
 	}
 	w.seq++
-	return w.store.Apply(w.t.Context(), []*store.Upload{{Point: pointName, Epoch: 1, Seq: w.seq, Plan: w.plan(row), Rows: rule.Rows{Values: request.Rows.Values}}})[0]
+	return w.store.Apply(w.t.Context(), []*store.Upload{{Point: pointName, Epoch: 1, Seq: w.seq, Plan: w.plan(row), Rows: rowset.Rows{Values: request.Rows.Values}}})[0]
 }
 
 func (w *seedWorld) plan(row rule.Row) *rule.Plan {
@@ -143,8 +144,8 @@ func (w *seedWorld) download(row rule.Row, env rule.Env) []string {
 
 type firstColumn []string
 
-func (s *firstColumn) Begin(int, []store.ColumnInfo) error { return nil }
-func (s *firstColumn) Row(values []any) error              { *s = append(*s, fmt.Sprint(values[0])); return nil }
+func (s *firstColumn) Begin(int, []rowset.Column) error { return nil }
+func (s *firstColumn) Row(values []any) error           { *s = append(*s, fmt.Sprint(values[0])); return nil }
 
 const seedRows = "SELECT CONCAT_WS(' | ', k, n, IFNULL(s, 'NULL'), IFNULL(d, 'NULL'), x, IFNULL(ti, 'NULL')) FROM seed ORDER BY k"
 
@@ -271,7 +272,7 @@ func TestSeedDownloads(t *testing.T) {
 	}
 	const since = "select k from seed where d > '%s' order by k"
 	carry := rule.Row{UseCarriedState: true, CarryState: true, SQL: literal(since)}
-	state := func(v any) rule.Env { return rule.Env{State: []rule.StateItem{{Name: "d", Value: v}}} }
+	state := func(v any) rule.Env { return rule.Env{State: []rowset.StateItem{{Name: "d", Value: v}}} }
 	for _, from := range []string{"1970-01-01 00:00:00", "2026-01-06 00:00:00", "2026-01-10 11:00:00"} {
 		if d := cmp.Diff(w.model.download(since, pyliteral.Unicode(from)), w.download(carry, state(from))); d != "" {
 			t.Errorf("from %s (-model +here)\n%s", from, d)

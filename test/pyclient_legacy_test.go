@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -81,7 +82,7 @@ type legacyCentre struct {
 
 	mu      sync.Mutex
 	uploads map[protocol.RequestID]int
-	states  []protocol.StateItem
+	states  []rowset.StateItem
 	errs    []error
 }
 
@@ -216,7 +217,7 @@ func (c *legacyCentre) check(t *testing.T) {
 			t.Errorf("upload %v came %d times", id, n)
 		}
 	}
-	if len(c.states) != 1 || c.states[0] != (protocol.StateItem{Name: "update_time", Value: "1970-01-01 00:00:00"}) {
+	if len(c.states) != 1 || c.states[0] != (rowset.StateItem{Name: "update_time", Value: "1970-01-01 00:00:00"}) {
 		t.Errorf("states %v", c.states)
 	}
 }

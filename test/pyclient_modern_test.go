@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -62,7 +63,7 @@ func TestPyclientVectors(t *testing.T) {
 type miniature struct {
 	server *protocol.Server
 	ledger map[protocol.RequestID]done
-	tables map[string]protocol.Rows
+	tables map[string]rowset.Rows
 }
 
 type done struct {
@@ -80,7 +81,7 @@ func newMiniature(t *testing.T, keys func(string, uint32) (crypto.Key, bool)) *m
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &miniature{server: s, ledger: map[protocol.RequestID]done{}, tables: map[string]protocol.Rows{}}
+	return &miniature{server: s, ledger: map[protocol.RequestID]done{}, tables: map[string]rowset.Rows{}}
 }
 
 // serve takes n connections, one after the other, and closes the channel when the last one is over.

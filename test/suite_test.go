@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
@@ -302,8 +303,8 @@ func (s *suiteRun) size(t *testing.T, tx *store.Tx, table string) (n int) {
 }
 
 // rowsFor is three rows for a plan: the first has the key of a row that is there, the others are new.
-func (s *suiteRun) rowsFor(p *rule.Plan) rule.Rows {
-	rows := rule.Rows{Columns: p.Fields}
+func (s *suiteRun) rowsFor(p *rule.Plan) rowset.Rows {
+	rows := rowset.Rows{Columns: p.Fields}
 	facts := s.facts[p.Row.Table]
 	for n := 1; n <= 3; n++ {
 		for _, field := range p.Fields {
@@ -338,5 +339,5 @@ func suiteValue(c *rule.Column, field string, n int) any {
 // countSink counts the rows of each statement.
 type countSink struct{ rows []int }
 
-func (s *countSink) Begin(int, []store.ColumnInfo) error { s.rows = append(s.rows, 0); return nil }
-func (s *countSink) Row([]any) error                     { s.rows[len(s.rows)-1]++; return nil }
+func (s *countSink) Begin(int, []rowset.Column) error { s.rows = append(s.rows, 0); return nil }
+func (s *countSink) Row([]any) error                  { s.rows[len(s.rows)-1]++; return nil }

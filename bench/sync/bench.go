@@ -19,8 +19,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/migrations"
-	"syncgate/protocol"
 	"syncgate/store"
 	"syncgate/store/localdb"
 )
@@ -181,8 +181,8 @@ func (b *bench) close() error {
 }
 
 // rows makes n rows that were never there before.
-func (b *bench) rows(n int) protocol.Rows {
-	r := protocol.Rows{Columns: strings.Split(columns, ", "), Values: make([]any, 0, 5*n)}
+func (b *bench) rows(n int) rowset.Rows {
+	r := rowset.Rows{Columns: strings.Split(columns, ", "), Values: make([]any, 0, 5*n)}
 	for id := b.id.Add(int64(n)) - int64(n); n > 0; n-- {
 		id++
 		r.Values = append(r.Values, id, fmt.Sprintf("http://host-%d.example.org/path/%d", id%1000, id), fmt.Sprintf("10.%d.%d.%d", id>>16&255, id>>8&255, id&255),

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -119,7 +120,7 @@ func (c *client) reply() (*protocol.Message, error) {
 }
 
 // upload sends rows.
-func (c *client) upload(table string, rows protocol.Rows) error {
+func (c *client) upload(table string, rows rowset.Rows) error {
 	return c.send(&protocol.Message{Op: protocol.OpUpload, Body: &protocol.UploadRequest{Table: table, Rows: rows}})
 }
 
@@ -142,7 +143,7 @@ func (c *client) acknowledged(rows int) error {
 // download reads a whole table, decodes every row, and tells when the first one was there.
 func (c *client) download(table string) (rows int, first time.Duration, err error) {
 	began := time.Now()
-	var state []protocol.StateItem
+	var state []rowset.StateItem
 	for more := true; more; {
 		if err := c.send(&protocol.Message{Op: protocol.OpDownload, Body: &protocol.DownloadRequest{Table: table, State: state}}); err != nil {
 			return rows, first, err

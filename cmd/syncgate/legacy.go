@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"syncgate/cmd/internal/config"
-	"syncgate/cmd/internal/gateway"
+	"syncgate/gateway"
 	"syncgate/internal/pyliteral"
 	"syncgate/protocol"
 )

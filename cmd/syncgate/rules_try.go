@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -95,7 +96,7 @@ type trial struct {
 	out   io.Writer
 	plan  *rule.Plan
 	env   rule.Env
-	rows  rule.Rows
+	rows  rowset.Rows
 	count int     // rows of the statement so far
 	shown []table // some of them, a table a statement
 }
@@ -139,7 +140,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 }
 
 // Begin implements store.Sink: the heading of a statement's samples.
-func (t *trial) Begin(_ int, columns []store.ColumnInfo) error {
+func (t *trial) Begin(_ int, columns []rowset.Column) error {
 	names := make([]string, len(columns))
 	for i, c := range columns {
 		names[i] = fmt.Sprintf("%s (%s)", c.Name, strings.ToLower(c.Type))
@@ -162,8 +163,8 @@ func (t *trial) Row(values []any) error {
 }
 
 // readRows reads rows, one JSON object a line, whose names are the rule's fields. A missing field is NULL.
-func readRows(path string, fields []string) (rule.Rows, error) {
-	rows := rule.Rows{Columns: fields}
+func readRows(path string, fields []string) (rowset.Rows, error) {
+	rows := rowset.Rows{Columns: fields}
 	in := os.Stdin
 	if path != "-" {
 		f, err := os.Open(path)

@@ -19,7 +19,7 @@ import (
 	"syncgate/business"
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
-	"syncgate/cmd/internal/gateway"
+	"syncgate/gateway"
 	"syncgate/reactor"
 	"syncgate/store"
 )

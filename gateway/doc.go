@@ -1,5 +1,5 @@
-// Package gateway is the server put together: it stands between reactor, protocol, business and store, which know
-// nothing of each other.
+// Package gateway is the server: it carries frames of the reactor to business as messages of protocol, and the replies
+// back. reactor and business know nothing of each other.
 //
 //	          loop                                  worker                        loop
 //	reactor ───────> handler.Frame ──> session ──> Pool.Submit ··· Replier.Reply ──> session.Send ──> reactor.Send

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -170,19 +171,19 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 		{"unknown table", protocol.OpUpload, upload("absent", int64(1), "a"), "UNKNOWN_TABLE: "},
 		{"broken", protocol.OpDownload, &protocol.DownloadRequest{Table: "later"}, fmt.Sprintf("RULE_BROKEN: rule %d is broken: SG0104 in sync_sql[upside]", broken)},
 		{"switched off, though * has one", protocol.OpUpload, upload("later", int64(1), "a"), "RULE_DISABLED: The rule is switched off."},
-		{"field too many", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: protocol.Rows{
+		{"field too many", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
 			Columns: []string{"id", "url", "plate"}, Values: []any{int64(1), "a", "b"}}},
 			`REQUEST_MISMATCH: the request does not fit the rule: column "plate" is not a field of the rule, or comes twice`},
-		{"field too few", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: protocol.Rows{Columns: []string{"url"}, Values: []any{"a"}}},
+		{"field too few", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{Columns: []string{"url"}, Values: []any{"a"}}},
 			`REQUEST_MISMATCH: the request does not fit the rule: column "id" is a field of the rule and not in the request`},
-		{"values too many, without names", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: protocol.Rows{
+		{"values too many, without names", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
 			Columns: []string{"", "", ""}, Values: []any{int64(1), "a", "b"}}},
 			"REQUEST_MISMATCH: the request does not fit the rule: it has 3 values a row, the rule has 2 fields"},
 		{"rows too many", protocol.OpUpload, upload("hits", int64(1), "a", int64(2), "a", int64(3), "a", int64(4), "a"), "TOO_LARGE: "},
 		{"no payload", protocol.OpUpload, nil, "MALFORMED: "},
-		{"fields in another order", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: protocol.Rows{
+		{"fields in another order", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
 			Columns: []string{"URL", "id"}, Values: []any{"turned", int64(7)}}}, "OK"},
-		{"without names", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: protocol.Rows{
+		{"without names", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
 			Columns: []string{"", ""}, Values: []any{int64(8), "nameless"}}}, "OK"},
 	} {
 		got := c.status(c.ask(tc.op, id(uint64(i+1)), tc.body))

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
@@ -301,7 +302,7 @@ func (c *client) ask(op protocol.Op, id protocol.RequestID, body any) *protocol.
 }
 
 func upload(table string, rows ...any) *protocol.UploadRequest {
-	return &protocol.UploadRequest{Table: table, Rows: protocol.Rows{Columns: []string{"id", "url"}, Values: rows}}
+	return &protocol.UploadRequest{Table: table, Rows: rowset.Rows{Columns: []string{"id", "url"}, Values: rows}}
 }
 
 // status is a reply's number, and its text when it is a refusal.
@@ -318,7 +319,7 @@ func (c *client) status(m *protocol.Message) string {
 }
 
 // download asks for a table and collects all parts.
-func (c *client) download(id protocol.RequestID, r *protocol.DownloadRequest) (rows protocol.Rows, last *protocol.DownloadReply, parts int, status string) {
+func (c *client) download(id protocol.RequestID, r *protocol.DownloadRequest) (rows rowset.Rows, last *protocol.DownloadReply, parts int, status string) {
 	c.t.Helper()
 	c.send(&protocol.Message{Op: protocol.OpDownload, RequestID: id, Body: r})
 	for {

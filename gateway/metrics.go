@@ -6,9 +6,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/store"
 )
 
 // metrics are the gateway's figures. They implement reactor.Observer, so that the reactor's are among them.
@@ -60,8 +60,8 @@ func newMetrics(g *Gateway) *metrics {
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().Waiting) })
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().WaitingDownloads) })
 	gauge("requests_running", "Requests being run.", nil, func() float64 { return float64(g.pool.Stats().Running) })
-	for _, s := range business.RuleStates() {
-		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": s.String()}, func() float64 { return float64(g.registry.Count(s)) })
+	for _, s := range store.RuleStates() {
+		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)}, func() float64 { return float64(g.registry.Count(s)) })
 	}
 	return m
 }

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"syncgate/business"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/store"
 	"syncgate/store/localdb"
 	"syncgate/store/localdb/localdbtest"
 )
@@ -51,7 +53,7 @@ func TestEditsAreLive(t *testing.T) {
 	if state(neighbour) != "ok" {
 		t.Error("a neighbour was touched")
 	}
-	if w.registry.Count(business.RuleStale) != 1 || w.metric("syncgate_rules") != 2 {
+	if w.registry.Count(store.RuleStale) != 1 || w.metric("syncgate_rules") != 2 {
 		t.Error("the stale rule is not counted")
 	}
 	if got := strings.Count(w.log.String(), `"code":"SG0104"`); got != 1 {
@@ -96,7 +98,7 @@ func TestRuleFollowsItsTable(t *testing.T) {
 	r := w.rule("late", "upload", "*", "")
 	w.exec(`UPDATE sync_control SET sync_field = NULL`)
 	w.serve()
-	if got := w.registry.Count(business.RuleBroken); got != 1 {
+	if got := w.registry.Count(store.RuleBroken); got != 1 {
 		t.Fatalf("%d rules are broken", got)
 	}
 	w.exec(`CREATE TABLE late (id BIGINT PRIMARY KEY)`)
@@ -330,7 +332,7 @@ func TestDownloadsArePaged(t *testing.T) {
 	w.rule("hits", "download", "*", "")
 	w.serve(func(o *Options) { o.MaxDownloadRows = 1000 })
 	c := w.connect(k)
-	var state []protocol.StateItem
+	var state []rowset.StateItem
 	seen := 0
 	for i, want := range []int{700, 700, 700, 400} {
 		rows, last, _, status := c.download(id(uint64(i+1)), &protocol.DownloadRequest{Table: "hits", State: state, MaxRows: 700})

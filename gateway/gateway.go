@@ -131,15 +131,15 @@ func (o *Options) setDefaults() {
 
 // work makes what is behind the wires.
 func (g *Gateway) work() (err error) {
-	o, db := &g.o, centre{g.o.Store}
+	o := &g.o
 	g.registry, err = business.NewRegistry(business.RegistryOptions{
-		Source: db, Sink: db, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+		Source: o.Store, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	g.handler, err = business.NewHandler(business.HandlerOptions{
-		Store: db, Registry: g.registry, MaxUploadRows: o.MaxUploadRows, MaxDownloadRows: o.MaxDownloadRows,
+		Store: o.Store, Registry: g.registry, MaxUploadRows: o.MaxUploadRows, MaxDownloadRows: o.MaxDownloadRows,
 		Location: o.Location, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
@@ -207,8 +207,8 @@ type Stats struct {
 // Stats is the load at this moment.
 func (g *Gateway) Stats() Stats {
 	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), RulesVersion: g.registry.Version(), Rules: map[string]int{}}
-	for _, state := range business.RuleStates() {
-		s.Rules[state.String()] = g.registry.Count(state)
+	for _, state := range store.RuleStates() {
+		s.Rules[string(state)] = g.registry.Count(state)
 	}
 	return s
 }

@@ -1,0 +1,75 @@
+// Package rowset holds the words that the wire, the rules and the database share: rows of SQL values, the columns of
+// a result, and the named values of a carried state.
+//
+// A SQL value is nil, int64, uint64 (only above math.MaxInt64), float64 (finite), string or []byte. Strings also carry
+// DECIMAL, DATE, DATETIME, TIME, JSON, ENUM and SET in MySQL's own text, exact to the last digit; []byte carries
+// BINARY, VARBINARY, BLOB, BIT and GEOMETRY.
+package rowset
+
+import "bytes"
+
+// Rows is a batch of rows in one slice, row after row. len(Values) is a multiple of len(Columns).
+type Rows struct {
+	Columns []string
+	Values  []any
+}
+
+// Len is the number of rows; 0 when there is no column.
+func (r Rows) Len() int {
+	if len(r.Columns) == 0 {
+		return 0
+	}
+	return len(r.Values) / len(r.Columns)
+}
+
+// Row is the i-th row, an alias of Values.
+func (r Rows) Row(i int) []any {
+	n := len(r.Columns)
+	return r.Values[i*n : (i+1)*n : (i+1)*n]
+}
+
+// Whole reports whether Values are whole rows.
+func (r Rows) Whole() bool {
+	return len(r.Values) == 0 || len(r.Columns) > 0 && len(r.Values)%len(r.Columns) == 0
+}
+
+// Column describes a column of a result.
+type Column struct {
+	Name   string
+	Type   string // MySQL's name of the type: "VARCHAR", "UNSIGNED BIGINT", "DATETIME"
+	Binary bool   // []byte of the column are bytes, not text
+}
+
+// StateItem is one named SQL value: a part of the carried state, or a column of a rule.
+type StateItem struct {
+	Name  string
+	Value any
+}
+
+// valueOverhead is the most bytes that CBOR puts before a value: a head and eight bytes.
+const valueOverhead = 9
+
+// Size is the most bytes that a row takes in a payload. In a packet of MySQL's a row takes about as much.
+func Size(values []any) int {
+	n := valueOverhead * len(values)
+	for _, v := range values {
+		switch v := v.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		}
+	}
+	return n
+}
+
+// AppendCopy appends a row to dst and copies its []byte, which a driver lends for the length of a call.
+func AppendCopy(dst, values []any) []any {
+	for _, v := range values {
+		if b, ok := v.([]byte); ok {
+			v = bytes.Clone(b)
+		}
+		dst = append(dst, v)
+	}
+	return dst
+}
