@@ -22,7 +22,8 @@ type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
-	Limit             int // rows a page; DefaultLimit when not positive
+	Origin            string // the side that is read for; its own changes are not sent back to it
+	Limit             int    // rows a page; DefaultLimit when not positive
 }
 
 // Bind appends the statement's values to dst in the order of its ? marks.
@@ -47,6 +48,8 @@ func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 			v = DateTime(e.Now)
 		case PointNo:
 			v = e.Point
+		case Origin:
+			v = e.Origin
 		case Limit:
 			if v = int64(e.Limit); e.Limit <= 0 {
 				v = int64(DefaultLimit)

@@ -28,7 +28,7 @@ func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
 // Draft is Compile for a caller that asks the database as well. Where a diagnostic is an Error, the plan must not run,
 // but it holds the statements without an error, so that Plan.Check shows their mistakes together with the others.
 func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
-	c := &compiler{row: r, table: t, plan: &Plan{Row: r}, lag: DefaultLag}
+	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
 	for _, step := range []func(){c.checkColumns, c.read, c.write, c.finish} {
 		if step(); c.errors > 0 {
 			break
@@ -45,7 +45,6 @@ type compiler struct {
 	out    []Diagnostic
 	errors int // how many there were, said or not
 
-	lag   time.Duration
 	found []*script // in sync_sql
 }
 
@@ -144,6 +143,7 @@ func (c *compiler) read() {
 	c.period()
 	c.found = c.scripts()
 	c.fields(c.found)
+	c.checkOptions()
 }
 
 // write makes the statements of the plan.

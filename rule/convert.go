@@ -19,7 +19,7 @@ func Convert(r Row) (Row, []Diagnostic, error) {
 		return r, ds, nil
 	}
 	out := r
-	out.SQL = p.options() + p.sections()
+	out.SQL = p.Options.text() + p.sections()
 	out.OperationType, out.PatchField, out.PatchFieldValue = "", "", ""
 	odd := func(name string) bool { return word(name) != name }
 	if strings.TrimSpace(r.Field) != "" && !slices.ContainsFunc(p.Fields, odd) {

@@ -1,6 +1,9 @@
 package rule
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Form is how the row was written. All forms compile to the same kind of Plan.
 type Form uint8
@@ -46,11 +49,23 @@ type Plan struct {
 	Downside    []Statement // a chain: the next is tried when one cannot take the row
 	UpdateState []Statement // all are run after success, in order
 
-	AllOrNothing bool          // the first row that no operation takes fails the batch
-	Period       time.Duration // reach of :since back from :until; 0 is no period
-	Cursor       []string      // columns of the last row that become the state of the next page; empty is not paged
-	Lag          time.Duration // how far a generated upside stays behind the database's clock; 0 elsewhere
+	Options
+	Period time.Duration // reach of :since back from :until; 0 is no period
+	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
+	Load   *Load         // how the table is read before there is any state; nil: as Upside says
+	Delete *Statement    // of a generated downside: takes the rows that have the mark rowset.Deleted
 }
+
+// Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the
+// load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
+// LoadItem(0), LoadItem(1), ….
+type Load struct {
+	First, Next Statement
+	Key         []string // columns of the primary key
+}
+
+// LoadItem is the name in the state of the i-th column of the key up to which a table is loaded.
+func LoadItem(i int) string { return fmt.Sprintf("sync_load_%d", i+1) }
 
 // Statement is one SQL statement with every value bound, or one file to write.
 type Statement struct {
@@ -105,11 +120,12 @@ const (
 	PointNo               // the point's number
 	Now                   // when the batch is run
 	Limit                 // rows a page
+	Origin                // the side whose changes are not sent back to it
 	Fixed                 // Arg.Value
 )
 
 func (s Source) String() string {
-	return [...]string{"field", "state", "since", "until", "point_no", "now", "limit", "fixed"}[s]
+	return [...]string{"field", "state", "since", "until", "point_no", "now", "limit", "sync_origin", "fixed"}[s]
 }
 
 // Arg is the value of one ?.
@@ -132,4 +148,18 @@ func (p *Plan) Paged() bool { return len(p.Cursor) > 0 }
 // Window is the period that ends at now; both are now for a plan without one.
 func (p *Plan) Window(now time.Time) (since, until time.Time) {
 	return now.Add(-p.Period), now
+}
+
+func (p *Plan) loads() []Statement {
+	if p.Load == nil {
+		return nil
+	}
+	return []Statement{p.Load.First, p.Load.Next}
+}
+
+func (p *Plan) deletes() []Statement {
+	if p.Delete == nil {
+		return nil
+	}
+	return []Statement{*p.Delete}
 }

@@ -49,6 +49,13 @@ type Table struct {
 	NoRollback bool     `json:"no_rollback,omitempty"`
 	Columns    []Column `json:"columns"` // in ordinal order
 	Keys       []Key    `json:"keys"`
+	Changes    *Changes `json:"changes,omitempty"` // nil: nobody has looked for them
+}
+
+// Changes says whether a table's changes are recorded.
+type Changes struct {
+	Name   string   `json:"name"`             // of the change table, quoted
+	Faults []string `json:"faults,omitempty"` // why they are not recorded
 }
 
 // Column is one column of a Table.

@@ -3,7 +3,6 @@ package rule
 import (
 	"regexp"
 	"strings"
-	"time"
 )
 
 var (
@@ -87,7 +86,8 @@ func (c *compiler) sections() (out []*script) {
 				current.src = whole.cut(at, at+len(m[3]))
 			}
 		} else if m := optionText.FindStringSubmatch(comment); m != nil {
-			c.option(m[1], whole, t.from)
+			at := t.from + strings.LastIndex(comment, m[1])
+			c.option(whole.cut(at, at+len(m[1])))
 		} else {
 			c.nearHeading(comment, whole, t.from)
 		}
@@ -103,26 +103,6 @@ func hasSQL(toks []token, from, to int) bool {
 		}
 	}
 	return false
-}
-
-// option takes the options: all-or-nothing, lag 10s.
-func (c *compiler) option(text string, src *source, at int) {
-	for _, one := range strings.Split(text, ",") {
-		words := strings.Fields(strings.ToLower(one))
-		if len(words) == 1 && words[0] == "all-or-nothing" {
-			c.plan.AllOrNothing = true
-			continue
-		}
-		if len(words) == 2 && words[0] == "lag" {
-			d, err := time.ParseDuration(words[1])
-			if err == nil && d >= 0 && d <= time.Hour && d%time.Second == 0 {
-				c.lag = d
-				continue
-			}
-		}
-		c.at(&script{phase: c.row.mainPhase(), src: src}, at, Error, BadOption, "there is no option "+strings.TrimSpace(one),
-			"options are all-or-nothing and lag 2s (whole seconds, an hour at most)")
-	}
 }
 
 // nearHeading warns of a comment that was probably meant as a heading.

@@ -7,18 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"syncgate/rule"
 )
 
 // A change table has one row for each key of its table that was inserted, updated or deleted: the key, the number of
 // its last change, who made it and when. Three triggers write it in the application's own transaction, with the number
 // 0. sequence gives committed changes their numbers, so that a number becomes visible after its COMMIT and in order.
-
-// The columns of a change table beside the key of its table.
-const (
-	changeSeq    = "sync_seq"
-	changeOrigin = "sync_origin"
-	changeAt     = "sync_at"
-)
 
 // maxName is the longest name of a table or a trigger, characters.
 const maxName = 64
@@ -50,17 +45,26 @@ type ChangeTable struct {
 
 type keyColumn struct{ name, definition string }
 
-// ChangeTable describes the change table of a table, whether it is there or not. ErrNoTable: there is no such table.
-// The error is a *ChangesError when the table has no key that a change table could have.
-func (s *Store) ChangeTable(ctx context.Context, name string) (*ChangeTable, error) {
+// changeTableOf is what is known of a change table without the database.
+func changeTableOf(name string, key []string) *ChangeTable {
 	t := &ChangeTable{Table: name, table: name}
 	if schema, table, ok := strings.Cut(name, "."); ok {
 		t.schema, t.table = schema, table
 	}
+	t.Name = t.quoted(changeName("sync_change_", t.table))
+	for _, k := range key {
+		t.key = append(t.key, keyColumn{name: k})
+	}
+	return t
+}
+
+// ChangeTable describes the change table of a table, whether it is there or not. ErrNoTable: there is no such table.
+// The error is a *ChangesError when the table has no key that a change table could have.
+func (s *Store) ChangeTable(ctx context.Context, name string) (*ChangeTable, error) {
+	t := changeTableOf(name, nil)
 	if !mayBeName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrNoTable, name)
 	}
-	t.Name = t.quoted(changeName("sync_change_", t.table))
 	found, prefix := false, false
 	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0, COALESCE(c.column_type, ''),
 		COALESCE(c.character_set_name, ''), COALESCE(c.collation_name, '')
@@ -77,7 +81,7 @@ func (s *Store) ChangeTable(ctx context.Context, name string) (*ChangeTable, err
 				return err
 			}
 			found, prefix = true, prefix || part
-			t.own = quote(own)
+			t.own = quoteName(own)
 			if column == "" {
 				return nil
 			}
@@ -117,16 +121,16 @@ func (e *ChangesError) Error() string {
 // quoted is the name of an object in the table's database.
 func (t *ChangeTable) quoted(name string) string {
 	if t.schema == "" {
-		return quote(name)
+		return quoteName(name)
 	}
-	return quote(t.schema) + "." + quote(name)
+	return quoteName(t.schema) + "." + quoteName(name)
 }
 
 // keys is the key's columns, quoted, each after a prefix such as "NEW.".
 func (t *ChangeTable) keys(prefix string) string {
 	names := make([]string, len(t.key))
 	for i, k := range t.key {
-		names[i] = prefix + quote(k.name)
+		names[i] = prefix + quoteName(k.name)
 	}
 	return strings.Join(names, ", ")
 }
@@ -136,12 +140,12 @@ func (t *ChangeTable) createTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE %s (\n", t.Name)
 	for _, k := range t.key {
-		fmt.Fprintf(&b, "    %s %s NOT NULL,\n", quote(k.name), k.definition)
+		fmt.Fprintf(&b, "    %s %s NOT NULL,\n", quoteName(k.name), k.definition)
 	}
-	fmt.Fprintf(&b, "    %s BIGINT UNSIGNED NOT NULL DEFAULT 0,\n", changeSeq)
-	fmt.Fprintf(&b, "    %s VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,\n", changeOrigin)
-	fmt.Fprintf(&b, "    %s TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n", changeAt)
-	fmt.Fprintf(&b, "    PRIMARY KEY (%s),\n    KEY %s (%s)\n) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4", t.keys(""), changeSeq, changeSeq)
+	b.WriteString("    sync_seq BIGINT UNSIGNED NOT NULL DEFAULT 0,\n" +
+		"    sync_origin VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,\n" +
+		"    sync_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n" +
+		"    PRIMARY KEY (" + t.keys("") + "),\n    KEY sync_seq (sync_seq)\n) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
 	return b.String()
 }
 
@@ -157,8 +161,8 @@ func (t *ChangeTable) triggers() []changeTrigger {
 	names := make([]string, len(t.key))
 	moved := make([]string, len(t.key))
 	for i, k := range t.key {
-		names[i] = quote(k.name) + " = VALUES(" + quote(k.name) + ")"
-		moved[i] = "OLD." + quote(k.name) + " <=> NEW." + quote(k.name)
+		names[i] = quoteName(k.name) + " = VALUES(" + quoteName(k.name) + ")"
+		moved[i] = "OLD." + quoteName(k.name) + " <=> NEW." + quoteName(k.name)
 	}
 	mark := func(row string) string {
 		return "INSERT INTO " + t.Name + " (" + t.keys("") + ", sync_origin, sync_at)\n    VALUES (" + t.keys(row) +
@@ -326,7 +330,7 @@ type position struct {
 
 // sequence gives committed changes of a table their numbers, in one order for everybody, and returns where they
 // stand. Changes of transactions that are still open are passed over, and numbered when they are committed.
-func (s *Store) sequence(ctx context.Context, c *conn, t *ChangeTable) (position, error) {
+func sequence(ctx context.Context, c *conn, t *ChangeTable) (position, error) {
 	var p position
 	var missed, waiting uint64
 	look := func(v []any) error {
@@ -370,8 +374,6 @@ func text(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
 }
 
-func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
-
 func equalFold(a, b []string) bool {
 	if len(a) != len(b) {
 		return false
@@ -384,5 +386,17 @@ func equalFold(a, b []string) bool {
 	return true
 }
 
-// errNoChanges says that a rule reads changes and nothing records them.
-var errNoChanges = errors.New("store: the changes of the table are not recorded")
+// recordsChanges fills t.Changes.
+func (s *Store) recordsChanges(ctx context.Context, t *rule.Table) error {
+	ct, err := s.ChangeTable(ctx, t.Name)
+	if refused := (*ChangesError)(nil); errors.As(err, &refused) {
+		t.Changes = &rule.Changes{Faults: []string{refused.Reason}}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t.Changes = &rule.Changes{Name: ct.Name}
+	t.Changes.Faults, err = s.Faults(ctx, ct)
+	return err
+}

@@ -27,7 +27,7 @@ func recorded(t testing.TB, s *Store, name string) *ChangeTable {
 func sequenced(t testing.TB, s *Store, ct *ChangeTable) (p position) {
 	t.Helper()
 	err := s.withConn(testContext(t), func(c *conn) (err error) {
-		p, err = s.sequence(testContext(t), c, ct)
+		p, err = sequence(testContext(t), c, ct)
 		return err
 	})
 	if err != nil {
@@ -140,7 +140,7 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 		equal(t, tt.columns, sequenced(t, s, ct).upTo, 1)
 		on := make([]string, len(ct.key))
 		for i, k := range ct.key {
-			on[i] = "f." + quote(k.name) + " = t." + quote(k.name)
+			on[i] = "f." + quoteName(k.name) + " = t." + quoteName(k.name)
 		}
 		equal(t, tt.columns+": joined", one(t, s, "SELECT COUNT(*) FROM "+ct.Name+" f JOIN "+table+" t ON "+strings.Join(on, " AND ")), "1")
 		if err := s.DropChanges(testContext(t), ct); err != nil {
