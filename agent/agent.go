@@ -95,15 +95,15 @@ func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
-	opts   Options
-	claim  claim
-	book   *book
-	link   *link
-	outbox *outbox
-	tally  tally
-	used   atomic.Bool
-	pages  chan struct{} // a token each download in flight
-	once   bool          // this is Once: a lane ends when it has nothing more to do
+	opts     Options
+	claim    claim
+	book     *book
+	link     *link
+	outbox   *outbox
+	progress progress
+	used     atomic.Bool
+	pages    chan struct{} // a token each download in flight
+	once     bool          // this is Once: a loop ends when it has nothing more to do
 }
 
 // New checks the options and starts nothing.
@@ -111,10 +111,10 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, tally: tally{lines: make(map[ruleName]Line)},
+	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, progress: progress{lines: make(map[ruleName]Line)},
 		pages: make(chan struct{}, maxPages)}
 	a.book = &book{opts: &a.opts, changed: newSignal()}
-	a.link = &link{opts: &a.opts, sessions: make(chan *session), news: newSignal()}
+	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts}
 	return a, nil
 }
@@ -139,7 +139,7 @@ func (a *Agent) open(ctx context.Context) error {
 	return nil
 }
 
-// fetched names the lane that fetches the centre's rules, and the state that is their version.
+// fetched names the loop that fetches the centre's rules, and the state that is their version.
 var fetched = ruleName{"rules", "fetched"}
 
 // Run keeps the point in step until ctx ends, then returns nil with every goroutine
@@ -156,10 +156,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.claim.keep(ctx)) })
-	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the lanes end with ctx only
-	a.lane(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
-	a.lane(fetched, a.link.news).start(ctx, &wg, a.refresh)
-	a.tend(ctx, &wg)
+	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the loops end with ctx only
+	a.loop(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
+	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
+	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
 	if err := context.Cause(ctx); errors.Is(err, ErrTaken) {
@@ -168,18 +168,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// tend starts the lanes of each rule there is and of each table whose batches are left
+// supervise starts the loops of each rule there is and of each table whose batches are left
 // over, and wakes those whose rule has changed or which are in trouble, until ctx ends.
-func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
-	lanes := make(map[ruleName][]*lane)
-	plans := make(map[ruleName]*rule.Plan) // as the lanes know them
+func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
+	loops := make(map[ruleName][]*loop)
+	plans := make(map[ruleName]*rule.Plan) // as the loops know them
 	for {
 		for name := range a.wanted() {
 			plan := a.book.find(name).plan
-			if lanes[name] == nil {
-				lanes[name] = a.start(ctx, wg, name)
-			} else if plan != plans[name] || a.tally.failed(name) {
-				for _, l := range lanes[name] {
+			if loops[name] == nil {
+				loops[name] = a.start(ctx, wg, name)
+			} else if plan != plans[name] || a.progress.failed(name) {
+				for _, l := range loops[name] {
 					l.rules.raise()
 				}
 			}
@@ -193,24 +193,24 @@ func (a *Agent) tend(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-// start starts the lanes of a rule; the tally has what becomes of them.
-func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*lane {
+// start starts the loops of a rule; the progress has what becomes of them.
+func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*loop {
 	switch name.direction {
 	case rule.Download:
-		l := a.lane(name, nil)
-		return []*lane{l.start(ctx, wg, l.download)}
+		l := a.loop(name, nil)
+		return []*loop{l.start(ctx, wg, l.download)}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
-		reader, sender := &uploads{lane: a.lane(name, nil), read: read, sent: sent}, &uploads{lane: a.lane(name, read), sent: sent}
+		reader, sender := &uploads{loop: a.loop(name, nil), read: read, sent: sent}, &uploads{loop: a.loop(name, read), sent: sent}
 		if a.once {
-			return []*lane{reader.start(ctx, wg, reader.round)}
+			return []*loop{reader.start(ctx, wg, reader.round)}
 		}
-		return []*lane{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
+		return []*loop{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
 	}
 	return nil // the book knows a rule of no direction as broken
 }
 
-// wanted is the rules there should be lanes for.
+// wanted is the rules there should be loops for.
 func (a *Agent) wanted() map[ruleName]bool {
 	names := make(map[ruleName]bool)
 	for _, name := range a.book.names() {
@@ -236,12 +236,12 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.link.run(ctx, false)) })
-	if a.lane(fetched, nil).run(ctx, a.refresh) == nil {
-		var lanes sync.WaitGroup
+	if a.loop(fetched, nil).run(ctx, a.refresh) == nil {
+		var loops sync.WaitGroup
 		for name := range a.wanted() {
-			a.start(ctx, &lanes, name)
+			a.start(ctx, &loops, name)
 		}
-		lanes.Wait()
+		loops.Wait()
 	}
 	errs := []error{context.Cause(ctx)} // if ctx has ended, all the rules have failed for this one reason
 	cancel(nil)
@@ -256,4 +256,4 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 }
 
 // Report is what has moved so far. It may be called at any time.
-func (a *Agent) Report() Report { return a.tally.report(a.book) }
+func (a *Agent) Report() Report { return a.progress.report(a.book) }

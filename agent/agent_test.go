@@ -362,7 +362,7 @@ func TestBusyAndReject(t *testing.T) {
 			t.Errorf("asked again after %v, told %v", d, after)
 		}
 	}
-	f.log.has(t, "SG0002 BUSY: queue is full", "rule gets on again")
+	f.log.has(t, "SG0002 BUSY: queue is full", "rule recovered")
 }
 
 func TestGoAway(t *testing.T) {

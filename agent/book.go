@@ -53,7 +53,7 @@ var errBrokenRule = errors.New("the point's rule does not compile")
 // they are compiled again now and then, and sooner while one of them is broken.
 const rereadEvery = time.Minute
 
-// reload is the turn of the lane that looks at the local rules and their tables.
+// reload is the turn of the loop that looks at the local rules and their tables.
 func (a *Agent) reload(ctx context.Context) (time.Duration, error) {
 	return a.opts.RulesEvery, a.book.reload(ctx, false)
 }
@@ -195,7 +195,7 @@ func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err err
 	return list, err
 }
 
-// refresh is the turn of the lane that follows the centre's rules: it fetches them if
+// refresh is the turn of the loop that follows the centre's rules: it fetches them if
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)

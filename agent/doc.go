@@ -1,11 +1,11 @@
 // Package agent is the field side of syncgate: it keeps the tables of one detection
 // point in step with the centre, over a network that may be gone for a week.
 //
-//	local tables ──collect──> sync_outbox ──upload lane──┐            ┌── one TCP connection
+//	local tables ──collect──> sync_outbox ──upload loop──┐            ┌── one TCP connection
 //	               one tx:                 one batch of  ├── link ────┤   many requests in flight
 //	               rows + watermark        a table at    │            └── reconnects for ever
 //	                                       a time        │
-//	local tables <──one tx: rows + state── download lane ┘
+//	local tables <──one tx: rows + state── download loop ┘
 //
 // Nothing is lost. Rows leave the local tables for the outbox in the transaction that
 // moves the rule's watermark, and leave the outbox in the transaction that follows the
@@ -28,9 +28,9 @@
 // fit) stays, is named in the log, and is tried again after a while or as soon as the
 // server's rules change; the other tables go on, also when the outbox is full.
 //
-// The parts: a lane does one thing again and again, such as reading a table into the
+// The parts: a loop does one thing again and again, such as reading a table into the
 // outbox, sending its batches, downloading a table, or looking after the rules; link owns
-// the connection and lends it to whichever lane has a request; session is one connection's
+// the connection and lends it to whichever loop has a request; session is one connection's
 // life; book is the rules in force; outbox is the box of the picture; claim keeps a second
 // agent off the database; Agent starts and joins them.
 package agent

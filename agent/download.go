@@ -13,13 +13,13 @@ import (
 	"syncgate/store"
 )
 
-// download is the turn of a table's lane from the server to the local database: page after
+// download is the turn of a table's loop from the server to the local database: page after
 // page, until the server has no more. It rests a short time when the next turn goes on
 // where this one ended, a long one when that reads the whole table again.
-func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
+func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 	e := l.book.find(l.name)
 	rest = l.opts.FullInterval
-	if e.plan == nil { // broken, or switched off since the lane began
+	if e.plan == nil { // broken, or switched off since the loop began
 		return rest, e.broken
 	}
 	for more := true; more; {
@@ -30,7 +30,7 @@ func (l *lane) download(ctx context.Context) (rest time.Duration, err error) {
 		if stateful {
 			rest = l.opts.Interval
 		}
-		l.well()
+		l.recovered()
 	}
 	return rest, nil
 }
@@ -43,7 +43,7 @@ const maxPages = 4
 // page asks from the state there is and applies every part of the answer in one
 // transaction, which also stores the new state. Whatever goes wrong rolls it back, so
 // asking again is always right. stateful says that the next page goes on from this one.
-func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
+func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
 	select {
 	case l.pages <- struct{}{}:
 		defer func() { <-l.pages }()
@@ -84,7 +84,7 @@ func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	if err != nil {
 		return false, false, err
 	}
-	l.tally.add(l.name, rows, 1, quarantined)
+	l.progress.add(l.name, rows, 1, quarantined)
 	if last.More && (rows == 0 || reflect.DeepEqual(asked, last.State)) {
 		return false, false, errors.New("the server says that there is more, but the state does not move")
 	}
@@ -92,7 +92,7 @@ func (l *lane) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 }
 
 // apply runs the downside and update_state over one part of a page.
-func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows) (out store.Outcome, err error) {
+func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows) (out store.Outcome, err error) {
 	if rows.Len() == 0 {
 		return out, nil
 	}
@@ -108,7 +108,7 @@ func (l *lane) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows ro
 
 // carry is the state to ask from: what the rule's upside reads at the point where it
 // carries state, else what the last download left.
-func (l *lane) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, error) {
+func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, error) {
 	saved, err := loadState(ctx, l.opts.Store, l.name)
 	if err != nil || !plan.Row.CarryState || len(plan.Upside) == 0 {
 		return saved, err

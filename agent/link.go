@@ -19,17 +19,17 @@ import (
 // link keeps a connection to the server and lends it to whoever has a request. Requests
 // wait while there is none.
 type link struct {
-	opts     *Options
-	sessions chan *session // given away by the session there is, as long as it takes requests
-	news     signal        // the server has said which version its rules have
+	opts      *Options
+	sessions  chan *session // given away by the session there is, as long as it takes requests
+	rulesNews signal        // the server has said which version its rules have
 }
 
 const onceTries = 5 // of what passes by itself, in a round of Once
 
 // run connects, serves the session to its end, and connects again, until ctx ends. With
-// patient false the first connection that cannot be made, and is not merely put off by a
+// persistent false the first connection that cannot be made, and is not merely put off by a
 // busy server, is returned as the error.
-func (l *link) run(ctx context.Context, patient bool) error {
+func (l *link) run(ctx context.Context, persistent bool) error {
 	wait := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}
 	for {
 		s, err := l.connect(ctx)
@@ -47,7 +47,7 @@ func (l *link) run(ctx context.Context, patient bool) error {
 			return nil
 		case err == nil:
 			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting anew")
-		case !patient && (s == nil && busy == 0 || wait.tries > onceTries):
+		case !persistent && (s == nil && busy == 0 || wait.tries > onceTries):
 			return err
 		default:
 			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; what is collected waits in the outbox")
@@ -83,11 +83,11 @@ type session struct {
 	frames *bufio.Scanner // the handshake's, then the reading goroutine's
 	wire   *protocol.Client
 
-	back  chan struct{}           // a lent session is given back
-	pongs chan protocol.RequestID // the server's pings, to be answered
-	leave chan time.Duration      // GOAWAY: requests in flight have so long to be answered
-	dead  chan struct{}           // closed with err set when the reader ends
-	err   error
+	returned chan struct{}           // a lent session is given back
+	pongs    chan protocol.RequestID // the server's pings, to be answered
+	goAway   chan time.Duration      // GOAWAY: requests in flight have so long to be answered
+	closed   chan struct{}           // closed with err set when the reader ends
+	err      error
 
 	write    sync.Mutex
 	out      []byte      // guarded by write
@@ -109,8 +109,8 @@ func (l *link) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{link: l, conn: conn, back: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
-		leave: make(chan time.Duration, 1), dead: make(chan struct{})}
+	s := &session{link: l, conn: conn, returned: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
+		goAway: make(chan time.Duration, 1), closed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	if err := s.handshake(); err != nil || !stop() {
 		_ = conn.Close()
@@ -173,17 +173,17 @@ func (s *session) run(ctx context.Context) error {
 	w := s.wire.Welcome()
 	s.opts.Log.Info().Str("server", s.opts.Server).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
 		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
-	s.news.raise()
+	s.rulesNews.raise()
 	go s.read()
-	err := s.keep(ctx, max(1, w.MaxInFlight-reservedSlots))
+	err := s.serve(ctx, max(1, w.MaxInFlight-reservedSlots))
 	_ = s.conn.Close()
-	<-s.dead
+	<-s.closed
 	return err
 }
 
-// keep lends the session to as many requests as may be in flight, pings, answers pings,
+// serve lends the session to as many requests as may be in flight, pings, answers pings,
 // and ends the session in time.
-func (s *session) keep(ctx context.Context, slots int) error {
+func (s *session) serve(ctx context.Context, slots int) error {
 	ping := time.NewTicker(s.keepalive() / 2)
 	defer ping.Stop()
 	early := leaveEarly + rand.N(leaveEarly)
@@ -205,17 +205,17 @@ func (s *session) keep(ctx context.Context, slots int) error {
 		select {
 		case offer <- s:
 			lent++
-		case <-s.back:
+		case <-s.returned:
 			lent--
 		case id := <-s.pongs:
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: id, Body: &protocol.PingReply{ClockMs: s.opts.Clock().UnixMilli()}})
 		case <-ping.C:
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: s.wire.RequestID()})
-		case grace := <-s.leave:
+		case grace := <-s.goAway:
 			giveUp = time.After(grace)
 		case <-giveUp:
 			err = fmt.Errorf("%w: requests unanswered when the session had to end", errLost)
-		case <-s.dead:
+		case <-s.closed:
 			err = s.err
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -237,8 +237,8 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 	}
 	defer func() {
 		select {
-		case s.back <- struct{}{}:
-		case <-s.dead:
+		case s.returned <- struct{}{}:
+		case <-s.closed:
 		}
 	}()
 	ctx, cancel := context.WithCancel(ctx)
@@ -262,7 +262,7 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 			if err := each(reply); err != nil || !reply.More() {
 				return err
 			}
-		case <-s.dead:
+		case <-s.closed:
 			return fmt.Errorf("%w: %w", errLost, s.err)
 		case <-time.After(requestTimeout):
 			_ = s.conn.Close()
@@ -303,7 +303,7 @@ func (s *session) send(m *protocol.Message) error {
 // read hands each reply to its request until the connection ends. A request that is slow
 // to take its replies stops the reading, and so, through TCP, the server.
 func (s *session) read() {
-	defer close(s.dead)
+	defer close(s.closed)
 	for s.err == nil {
 		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.keepalive()))
 		var m *protocol.Message
@@ -335,7 +335,7 @@ func (s *session) dispatch(m *protocol.Message) error {
 			return err
 		}
 		select {
-		case s.leave <- time.Duration(g.GraceMs) * time.Millisecond:
+		case s.goAway <- time.Duration(g.GraceMs) * time.Millisecond:
 		default: // it has said so before
 		}
 	case m.Op == protocol.OpPing && m.RequestID.Epoch() == 0:
@@ -344,7 +344,7 @@ func (s *session) dispatch(m *protocol.Message) error {
 		default: // the keeper is busy writing; the server sees that traffic
 		}
 	case m.Op == protocol.OpPing, m.Op == protocol.OpSubscribe:
-		s.news.raise() // it has the version of the rules; who needs it asks for it
+		s.rulesNews.raise() // it has the version of the rules; who needs it asks for it
 	}
 	return nil
 }

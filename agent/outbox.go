@@ -155,12 +155,12 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 	return nil
 }
 
-// room says whether more of a rule may be read. A full outbox keeps a rule from it only
+// mayRead says whether more of a rule may be read. A full outbox keeps a rule from it only
 // while batches of its table wait, so that a table which the server refuses does not stop
 // the others. And what a rule without a cursor selects is known to be at the centre only
 // when the acknowledgement is there and update_state has run, so until then a second read
 // would send the same rows again.
-func (b *outbox) room(ctx context.Context, plan *rule.Plan) (bool, error) {
+func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 	if !b.isFull() && plan.Paged() && len(plan.UpdateState) == 0 {
 		return true, nil
 	}

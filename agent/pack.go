@@ -29,7 +29,7 @@ type packer struct {
 	fields   []string // what update_state needs of each row; nil when it needs none
 	maxRows  int      // of one batch
 	pageRows int      // that are enough for one read; 0: there are never enough
-	room     int64    // bytes that are enough
+	maxBytes int64    // bytes that are enough
 	enough   error    // what Row says then
 
 	columns []string
@@ -37,10 +37,10 @@ type packer struct {
 	size    int
 	total   int64
 
-	batches []batch
-	bytes   int64 // of their payloads
-	rows    int
-	aside   []oversized
+	batches   []batch
+	bytes     int64 // of their payloads
+	rows      int
+	oversized []oversized
 }
 
 // newPacker reads a page of a rule with a cursor, and else all there is. Where
@@ -48,10 +48,10 @@ type packer struct {
 // marked. Otherwise the next read would begin with the same rows again, so it has to be
 // all or nothing.
 func newPacker(o *Options, plan *rule.Plan) *packer {
-	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, room: o.OutboxBytes, enough: store.ErrEnough}
+	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, maxBytes: o.OutboxBytes, enough: store.ErrEnough}
 	switch {
 	case plan.Paged():
-		p.pageRows, p.room = o.BatchRows, pageBytes
+		p.pageRows, p.maxBytes = o.BatchRows, pageBytes
 	case len(plan.UpdateState) == 0:
 		p.enough = fmt.Errorf("the upside gives more than the outbox may hold (%d bytes)", o.OutboxBytes)
 	}
@@ -82,7 +82,7 @@ func (p *packer) Begin(_ int, cols []rowset.Column) error {
 func (p *packer) Row(values []any) error {
 	size := rowset.Size(values)
 	if size > maxRowBytes {
-		p.aside = append(p.aside, oversized{p.columns, rowset.AppendCopy(nil, values), size})
+		p.oversized = append(p.oversized, oversized{p.columns, rowset.AppendCopy(nil, values), size})
 	} else {
 		if p.size+size > batchBytes || len(p.values) >= p.maxRows*len(p.columns) {
 			if err := p.flush(); err != nil {
@@ -93,7 +93,7 @@ func (p *packer) Row(values []any) error {
 	}
 	p.rows++
 	p.total += int64(size)
-	if p.rows == p.pageRows || p.total >= p.room {
+	if p.rows == p.pageRows || p.total >= p.maxBytes {
 		return p.enough
 	}
 	return nil
@@ -122,18 +122,18 @@ type oversized struct {
 	size    int
 }
 
-// asideBytes bounds a value that is copied into the quarantine; larger ones are left out.
+// quarantineBytes bounds a value that is copied into the quarantine; larger ones are left out.
 // The row itself is still in its table, and a row that lacks fields can't be replayed by
 // mistake.
-const asideBytes = 64 << 10
+const quarantineBytes = 64 << 10
 
-// setAside puts a row that can't be sent into the point's sync_quarantine, so that the
+// quarantineRow puts a row that can't be sent into the point's sync_quarantine, so that the
 // rows after it are not held up, and names it in the log by its first column.
-func (a *Agent) setAside(ctx context.Context, tx *store.Tx, of rule.Row, o oversized, why string) error {
+func (a *Agent) quarantineRow(ctx context.Context, tx *store.Tx, of rule.Row, o oversized, why string) error {
 	fields := make(map[string]any)
 	for i, c := range o.columns {
 		v := o.values[i]
-		if rowset.Size(o.values[i:i+1]) > asideBytes {
+		if rowset.Size(o.values[i:i+1]) > quarantineBytes {
 			continue
 		}
 		if b, ok := v.([]byte); ok {

@@ -16,11 +16,11 @@ import (
 func TestPacker(t *testing.T) {
 	text := func(n int) string { return strings.Repeat("x", n) }
 	tests := []struct {
-		name    string
-		rows    []string
-		maxRows int
-		want    []int // rows of each batch
-		aside   int
+		name      string
+		rows      []string
+		maxRows   int
+		want      []int // rows of each batch
+		oversized int
 	}{
 		{"none", nil, 2, nil, 0},
 		{"by rows", []string{"a", "b", "c", "d", "e"}, 2, []int{2, 2, 1}, 0},
@@ -30,7 +30,7 @@ func TestPacker(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := &packer{table: "things", maxRows: test.maxRows, room: 1 << 40}
+			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40}
 			if err := p.Begin(0, []rowset.Column{{Name: "id"}, {Name: "name"}}); err != nil {
 				t.Fatal(err)
 			}
@@ -56,8 +56,8 @@ func TestPacker(t *testing.T) {
 					t.Errorf("no frame carries a payload of %d bytes", len(b.payload))
 				}
 			}
-			if fmt.Sprint(got) != fmt.Sprint(test.want) || len(p.aside) != test.aside {
-				t.Errorf("batches of %v rows and %d aside, want %v and %d", got, len(p.aside), test.want, test.aside)
+			if fmt.Sprint(got) != fmt.Sprint(test.want) || len(p.oversized) != test.oversized {
+				t.Errorf("batches of %v rows and %d oversized, want %v and %d", got, len(p.oversized), test.want, test.oversized)
 			}
 		})
 	}
@@ -65,8 +65,8 @@ func TestPacker(t *testing.T) {
 
 func TestPackerHasEnough(t *testing.T) {
 	for name, p := range map[string]*packer{
-		"rows":  {maxRows: 10, pageRows: 3, room: 1 << 40, enough: store.ErrEnough},
-		"bytes": {maxRows: 10, room: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
+		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, enough: store.ErrEnough},
+		"bytes": {maxRows: 10, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
 	} {
 		if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err != nil {
 			t.Fatal(err)
@@ -82,7 +82,7 @@ func TestPackerHasEnough(t *testing.T) {
 }
 
 func TestPackerCopiesBytes(t *testing.T) {
-	p := &packer{table: "t", maxRows: 10, room: 1 << 40}
+	p := &packer{table: "t", maxRows: 10, maxBytes: 1 << 40}
 	if err := p.Begin(0, []rowset.Column{{Name: "b"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-func TestPassing(t *testing.T) {
+func TestTransient(t *testing.T) {
 	tests := []struct {
 		err  error
 		want bool
@@ -160,8 +160,8 @@ func TestPassing(t *testing.T) {
 		{errors.New("x"), false},
 	}
 	for _, test := range tests {
-		if got := passing(test.err); got != test.want {
-			t.Errorf("passing(%v) is %v", test.err, got)
+		if got := transient(test.err); got != test.want {
+			t.Errorf("transient(%v) is %v", test.err, got)
 		}
 	}
 }

@@ -13,13 +13,13 @@ import (
 	"syncgate/store"
 )
 
-// uploads is a lane that moves the rows of one table: from the table into the outbox, from
+// uploads is a loop that moves the rows of one table: from the table into the outbox, from
 // there to the server, or in a round of Once both in turn.
 type uploads struct {
-	*lane
-	read      signal // there are more batches in the outbox
-	sent      signal // there are less
-	unsettled *batch // done with; its removal is yet to be committed, or not known to have been
+	*loop
+	read  signal // there are more batches in the outbox
+	sent  signal // there are less
+	acked *batch // done with; its removal is yet to be committed, or not known to have been
 }
 
 // round is the turn of Once.
@@ -33,7 +33,7 @@ func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
 	return 0, err
 }
 
-// collect is the turn of the reading lane: it ends when the rule is short, or when there is
+// collect is the turn of the reading loop: it ends when the rule is short, or when there is
 // no room; then batches of the table wait, and one that is sent may make some.
 func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 	more, err := u.fill(ctx)
@@ -55,7 +55,7 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if e.plan == nil {
 			return false, e.broken
 		}
-		if room, err := u.outbox.room(ctx, e.plan); err != nil || !room {
+		if may, err := u.outbox.mayRead(ctx, e.plan); err != nil || !may {
 			return true, err
 		}
 		if u.book.find(u.name).plan != e.plan {
@@ -88,8 +88,8 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		return page.More, err
 	}
 	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
-		for _, o := range pack.aside {
-			if err := u.setAside(ctx, tx, plan.Row, o, fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)); err != nil {
+		for _, o := range pack.oversized {
+			if err := u.quarantineRow(ctx, tx, plan.Row, o, fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)); err != nil {
 				return err
 			}
 		}
@@ -104,14 +104,14 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	})
 	if err == nil {
 		u.outbox.count(len(pack.batches), pack.bytes)
-		u.tally.add(u.name, 0, 0, len(pack.aside))
+		u.progress.add(u.name, 0, 0, len(pack.oversized))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
 	u.read.raise() // also after an error: it may have been committed all the same
 	return page.More, err
 }
 
-// send is the turn of the sending lane.
+// send is the turn of the sending loop.
 func (u *uploads) send(ctx context.Context) (time.Duration, error) {
 	return u.opts.FullInterval, u.drain(ctx)
 }
@@ -124,16 +124,16 @@ func (u *uploads) drain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if x := u.unsettled; x != nil && (current == nil || current.request != x.request) {
-		u.settled() // the transaction that seemed to fail was committed
+	if x := u.acked; x != nil && (current == nil || current.request != x.request) {
+		u.removed() // the transaction that seemed to fail was committed
 	}
-	u.unsettled = nil // else it is sent again, and answered from the ledger
+	u.acked = nil // else it is sent again, and answered from the ledger
 	for current != nil {
 		var next *batch
 		housekeeping := make(chan error, 1)
 		number := current.request
 		go func() {
-			err := u.settle(ctx)
+			err := u.removeAcked(ctx)
 			if err == nil {
 				next, err = u.outbox.next(ctx, u.name.table, number)
 			}
@@ -147,14 +147,14 @@ func (u *uploads) drain(ctx context.Context) error {
 		if err = cmp.Or(refused, err); err != nil {
 			return err
 		}
-		u.well()
-		u.unsettled, current = current, next
+		u.recovered()
+		u.acked, current = current, next
 	}
-	return u.settle(ctx)
+	return u.removeAcked(ctx)
 }
 
 // maxLost bounds how often a batch is sent again at once: if it is what makes the
-// connection end, the other lanes need a time without it.
+// connection end, the other loops need a time without it.
 const maxLost = 3
 
 // maxRenumber bounds how often one batch gets a new number in a row: a server that has
@@ -194,10 +194,10 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 	}
 }
 
-// settle deletes the batch that is done with and, in the same transaction, runs the rule's
+// removeAcked deletes the batch that is done with and, in the same transaction, runs the rule's
 // update_state, or puts the row aside that the server does not take.
-func (u *uploads) settle(ctx context.Context) error {
-	x, e := u.unsettled, u.book.find(u.name)
+func (u *uploads) removeAcked(ctx context.Context) error {
+	x, e := u.acked, u.book.find(u.name)
 	if x == nil {
 		return nil
 	}
@@ -214,7 +214,7 @@ func (u *uploads) settle(ctx context.Context) error {
 		rows := rowset.Rows(request.Rows)
 		if x.reply == nil {
 			e.row.Table = u.name.table // also when there is no rule any more
-			return u.setAside(ctx, tx, e.row, oversized{rows.Columns, rows.Values, len(x.payload)}, "more than the server takes")
+			return u.quarantineRow(ctx, tx, e.row, oversized{rows.Columns, rows.Values, len(x.payload)}, "more than the server takes")
 		}
 		err = tx.UpdateState(ctx, e.plan, rows, u.opts.env(e.plan, nil))
 		if errors.Is(err, store.ErrMismatch) {
@@ -225,22 +225,22 @@ func (u *uploads) settle(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
-		u.settled()
+		u.removed()
 	}
 	return err
 }
 
-// settled takes note that the batch is gone.
-func (u *uploads) settled() {
-	x := u.unsettled
-	u.unsettled = nil
+// removed takes note that the batch is gone.
+func (u *uploads) removed() {
+	x := u.acked
+	u.acked = nil
 	u.outbox.count(-1, -int64(len(x.payload)))
 	u.sent.raise()
 	if x.reply == nil {
-		u.tally.add(u.name, 0, 0, 1)
+		u.progress.add(u.name, 0, 0, 1)
 		return
 	}
-	u.tally.add(u.name, x.rows, 1, len(x.reply.Quarantined))
+	u.progress.add(u.name, x.rows, 1, len(x.reply.Quarantined))
 	if q := x.reply.Quarantined; len(q) > 0 {
 		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).Msg("the centre put rows into its quarantine")

@@ -156,7 +156,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := protocol.ServerOptions{
 		Keys: g.points.keyring.Lookup, RulesVersion: g.registry.Version, Clock: o.Clock, Rand: o.Rand, ServerID: o.ServerID,
-		MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive.Truncate(time.Second),
+		MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive,
 		Handshakes: o.Handshakes,
 	}
 	var err error

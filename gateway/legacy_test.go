@@ -16,7 +16,7 @@ import (
 	"syncgate/protocol"
 )
 
-// The two seed-era rows of the design, as they stand in the field.
+// Two seed-era rows as they exist in the field.
 const seedEraRows = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_operation_type, sync_sql,
 	sync_patch_field, sync_patch_field_value, sync_is_carry_state, sync_is_use_state_carry_data, sync_is_update_time) VALUES
 	('phishing_log', 'upload', 'server', 'point-01', '("url","ip","title","hits","update_time")',

@@ -294,8 +294,8 @@ func BenchmarkHello(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			p := newPair(b, func(s *ServerOptions, o *ClientOptions) {
 				o.Key[0] += c.wrong
-				s.Handshakes = 1 << 30
 			})
+			p.server.limiter = newLimiter(1 << 30)
 			hello, err := p.client.Hello()
 			if err != nil {
 				b.Fatal(err)

@@ -1,13 +1,13 @@
 package protocol
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/flynn/noise"
 
@@ -19,40 +19,41 @@ type ClientOptions struct {
 	Point    string // 1..64 bytes of UTF-8
 	KeyID    uint32
 	Key      [crypto.KeySize]byte
-	Software string // at most 64 bytes; default "syncgate-agent"
+	Software string // name and version for the server's log, at most 64 bytes; default "syncgate-agent"
 	Clock    func() time.Time
 	Rand     io.Reader // cryptographic
 }
 
-// Client is the client's side of one connection; it does no I/O. Write what Hello returns; give each whole frame that
-// comes to Receive; after the WELCOME write what Seal returns, in that order. A new connection needs a new Client.
+// Client is the client's side of one connection. It does no I/O. The caller writes the result of Hello, passes each
+// received frame to Receive, and after the WELCOME writes the results of Seal in their order. A new connection needs a
+// new Client.
 //
-// Receive may run beside Seal, each in one goroutine at a time.
+// One goroutine may call Receive while another calls Seal.
 type Client struct {
 	opts    ClientOptions
 	state   *noise.HandshakeState
 	records *records
 	welcome Welcome
 
-	// The server counts the session as established at the first record, and until then takes only small ones. So the
-	// first record is a PING of the client's own, whose answer Receive takes in.
+	// The session is established at its first record, which must be small. So the first record is a PING of the client's
+	// own. Receive drops the answer.
 	first     RequestID
 	confirmed bool
-	ping      []byte // its frame, until it has left
+	ping      []byte // its frame, until Seal has returned it
 	epoch     uint64
 	seq       atomic.Uint64
 }
 
 // NewClient checks the options and makes a Client.
 func NewClient(o ClientOptions) (*Client, error) {
-	setDefault(&o.Software, "syncgate-agent")
-	if !validPoint(o.Point) || len(o.Software) > maxSoftware || !utf8.ValidString(o.Software) || o.Clock == nil || o.Rand == nil {
-		return nil, errors.New("protocol: client: point of 1 to 64 bytes, software of at most 64, Clock and Rand are required")
+	o.Software = cmp.Or(o.Software, "syncgate-agent")
+	if !validPoint(o.Point) || !validText(o.Software, maxSoftware) || o.Clock == nil || o.Rand == nil {
+		return nil, errors.New("protocol: client: Point of 1 to 64 bytes, Software of up to 64, Clock and Rand are required")
 	}
 	return &Client{opts: o}, nil
 }
 
-// Hello is the first frame of a connection.
+// Hello returns the first frame of a connection.
 func (c *Client) Hello() ([]byte, error) {
 	if c.state != nil {
 		return nil, errUnexpected
@@ -66,7 +67,7 @@ func (c *Client) Hello() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, _, _, err := state.WriteMessage(appendName64(nil, key.Point, key.ID), payload)
+	body, _, _, err := state.WriteMessage(appendName(nil, key.Point, key.ID), payload)
 	if err != nil {
 		return nil, fmt.Errorf("protocol: client: %w", err)
 	}
@@ -79,17 +80,17 @@ func (c *Client) Hello() ([]byte, error) {
 	return plainFrame(frameHello, body), nil
 }
 
-// RequestID makes the next id of this connection, for requests that have no id in an outbox. Its epoch is random and
-// none of the seed era's. Any goroutine may call it after Hello.
+// RequestID makes the next id of this connection, for requests that have no id in an outbox. Its epoch is random, and
+// none of the v1 wire. Any goroutine may call it after Hello.
 func (c *Client) RequestID() RequestID {
 	return MakeRequestID(c.epoch, c.seq.Add(1))
 }
 
-// Receive takes one whole frame, in the order of arrival. The message is nil when the frame was the client's own
-// business: the WELCOME, after which Welcome says what was granted, or the answer to its first PING. A REJECT gives a
-// *RejectError. After any error the connection is to be closed.
+// Receive decodes one whole frame, in the order of arrival. The message is nil for the WELCOME, after which Welcome
+// returns what the server granted, and for the answer to the client's first PING. A REJECT returns a *RejectError. After
+// any error the caller closes the connection.
 //
-// A PING whose id has epoch 0 is the server's question: answer with Seal of a PING with that id.
+// A PING whose id has epoch 0 comes from the server. The answer is a PING with the same id.
 func (c *Client) Receive(frame []byte) (*Message, error) {
 	if c.records == nil {
 		return nil, c.receiveAnswer(frame)
@@ -104,7 +105,7 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 	return m, nil
 }
 
-// receiveAnswer takes what comes before there is a session: WELCOME or REJECT.
+// receiveAnswer decodes the answer to HELLO: WELCOME or REJECT.
 func (c *Client) receiveAnswer(frame []byte) error {
 	typ, body, err := parseFrame(frame)
 	switch {
@@ -130,10 +131,10 @@ func (c *Client) receiveAnswer(frame []byte) error {
 	return nil
 }
 
-// Welcome is what the server granted; zero before the WELCOME came.
+// Welcome returns what the server granted; before the WELCOME it is zero.
 func (c *Client) Welcome() Welcome { return c.welcome }
 
-// MaxFrame is the largest body the server may send now, for Split.
+// MaxFrame returns the largest body that the server may send now, for Split.
 func (c *Client) MaxFrame() int {
 	if c.records == nil {
 		return HandshakeMax
@@ -141,10 +142,10 @@ func (c *Client) MaxFrame() int {
 	return c.welcome.MaxFrame
 }
 
-// Seal makes the frame of m; the first call puts the client's own PING before it.
+// Seal makes the frame of m. The first call returns the client's own PING before it.
 func (c *Client) Seal(m *Message) ([]byte, error) { return c.AppendSeal(nil, m) }
 
-// AppendSeal is Seal appended to dst, without an allocation when dst has room.
+// AppendSeal is Seal into dst. It does not allocate when dst has room.
 func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
 	if c.records == nil {
 		return nil, errState
@@ -161,7 +162,7 @@ func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
 	}
 	frames, err := c.appendRecord(append(dst, c.ping...), m)
 	if err == nil {
-		c.ping = nil // it leaves with the first message that can be sealed
+		c.ping = nil // kept until a message could be sealed, since both leave together
 	}
 	return frames, err
 }
@@ -174,6 +175,6 @@ func (c *Client) appendRecord(dst []byte, m *Message) ([]byte, error) {
 	return c.records.seal(buf, len(dst), m)
 }
 
-// Expired reports that the session has had its records or its hour: open another connection, send new requests there,
-// and close this one when its last reply has come.
+// Expired reports that the session has used up its records or its hour. The client then opens another connection for new
+// requests, and closes this one after its last reply.
 func (c *Client) Expired(now time.Time) bool { return c.records != nil && c.records.expired(now) }

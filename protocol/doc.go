@@ -1,56 +1,43 @@
-// Package protocol turns bytes into messages and back: the modern wire (version 2) and the seed-era wire (version 1). It
-// does no I/O, starts no goroutine, logs nothing; clock, randomness and keys are passed in. docs/protocol.md is the
-// specification; the files in testdata hold every byte of whole sessions.
+// Package protocol encodes and decodes the messages of both wires: v2, which syncgate's own agent uses, and v1, which the
+// original's agents use. The package does no I/O, starts no goroutine and writes no log. Its callers pass in the clock,
+// the randomness and the keys. docs/protocol.md is the specification; testdata holds every byte of whole sessions.
 //
-// # The modern wire: one frame, one message
+// # The v2 wire
 //
-//	 0            4      5       6          8            12              12+n          28+n
-//	| C5 53 47 02 | type | flags | reserved | length n   | body n bytes   | MD5 16 bytes |
+// A connection carries frames. frame.go has their layout, record.go that of the sealed records in DATA frames, and
+// message.go the ops. All integers are big-endian. The handshake is Noise_NNpsk0_25519_AESGCM_SHA256:
 //
-//	type 1 HELLO    body = idlen u8 | point_no | key_id u32 | noise message 1      client → server, first
-//	type 2 WELCOME  body = noise message 2                                         server → client, answer to it
-//	type 3 DATA     body = AES-256-GCM of the record below                         both ways, after it
-//	type 4 REJECT   body = status u16 | retry-after u32 ms                         server → client, instead of WELCOME
+//	client                                                       server
+//	  ├── HELLO: e, {versions, software, clock} under psk ────────>│ finds the psk by point_no and key_id,
+//	  │                                                            │ opens the payload before any curve operation
+//	  │<── WELCOME: e, ee, {limits, clock, rules version} ─────────┤
+//	  ├── DATA 0: PING, at most 512 bytes ────────────────────────>│ established: the HELLO was no replay
+//	  ├── DATA: requests ─────────── both ways ───────── replies ──┤
 //
-//	 0    1       2        4                            20
-//	| op | flags | status | request_id 16 bytes         | payload (CBOR) |     record, before it is sealed
+// # The v1 wire
 //
-// All integers are big-endian. MD5 finds damage; it proves nothing about who sent the bytes. That is AES-GCM's: the
-// nonce is the count of records in that direction, the additional data are the 12 header bytes.
+// A connection carries packets, each with one request or one reply. legacy_packet.go has their layout. Names of the v1
+// wire begin with Legacy.
 //
-// # Its handshake: Noise_NNpsk0_25519_AESGCM_SHA256
+// # From bytes to a request, and from a reply to bytes
 //
-//	client                                                              server
-//	  ├── HELLO: e, {versions, software, clock} under psk ───────────────>│ looks the psk up by point_no and key_id,
-//	  │                                                                   │ opens the payload: no curve work before
-//	  │<── WELCOME: e, ee, {limits, clock, rules version} ────────────────┤
-//	  ├── DATA 0: PING, at most 512 bytes ───────────────────────────────>│ established: it was no replay
-//	  ├── DATA: requests ─────────────── both ways ───────────── replies ─┤
+//  1. The reactor cuts the input into frames with Split or SplitLegacy.
+//  2. Session.Receive checks the MD5, decrypts, and returns an Event with a Message.
+//  3. Message.UploadRequest, or another accessor, decodes the payload for package business.
+//  4. Message.Reply makes the reply; RowEncoder makes the parts of a download.
+//  5. Session.Send encodes the payload, encrypts it, and writes the frame.
 //
-// # The seed-era wire: one packet, one request or reply
+// Session is a ServerSession or a LegacySession. Client does the same at the agent.
 //
-//	 0                16              16+n              32+n       35+n
-//	| MD5 hex [0:16]  | payload n     | MD5 hex [16:32] | 0A 0D 0A |     MD5 of the payload, 32 hex digits
+// # Files
 //
-//	payload = lower-case hex of AES-CBC over the text and NUL bytes up to the block
-//	text    = the repr of one Python dict: {'userid': …, 'Business': {…}, 'Error': {…}, 'Info_Status': {…}}
-//
-// # The way of a frame
-//
-//	reactor ── Split ──> frame ── ServerSession.Receive ──> Event{Message} ──> business
-//	reactor <── write ── frame <── ServerSession.Send <──── Message <───────── business
-//
-// A client does the same with Split, Client.Receive and Client.Seal, and the seed era with SplitLegacy and LegacySession.
-//
-// # Where it is
-//
-//	frame.go record.go             frames; the records in them
-//	handshake.go client.go         HELLO, WELCOME, REJECT; the client's side
-//	server.go limiter.go           the server's side; how many handshakes are taken up
-//	message.go payload.go          what both wires carry
-//	fields.go cbor.go rows.go      payloads as CBOR, written and read by one list of fields; rows straight into a payload
-//	status.go statuses.tsv         the catalogue of numbers
-//	legacy.go                      the seed-era wire: options, names
-//	legacy_packet.go legacy_request.go legacy_values.go     its bytes, its requests, Python's values and SQL's
-//	legacy_session.go legacy_memory.go                      its connections and replies; the tokens that were used
+//	frame.go record.go               frames; the records in them
+//	handshake.go client.go server.go HELLO, WELCOME, REJECT; the two sides of a session
+//	limiter.go                       the rate of handshakes
+//	message.go payload.go            ops and messages; their payloads
+//	fields.go cbor.go rows.go        payloads as CBOR; rows written straight into a payload
+//	status.go statuses.tsv           the catalogue of statuses
+//	legacy.go legacy_packet.go       the v1 wire: options and names; its bytes
+//	legacy_request.go legacy_values.go   requests; Python's values and SQL's
+//	legacy_session.go legacy_memory.go   sessions and replies; the tokens seen
 package protocol

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"syncgate/internal/rowset"
 )
@@ -125,7 +124,7 @@ func (c *coder) text(key uint64, v *string, most int) {
 	case !c.at(key):
 	case c.reading:
 		*v = c.decoder.text(most)
-	case len(*v) > most || !utf8.ValidString(*v):
+	case !validText(*v, most):
 		c.err = fmt.Errorf("%w: text of %d bytes", ErrValue, len(*v))
 	default:
 		c.out = appendString(c.out, *v, true)

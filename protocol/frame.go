@@ -5,7 +5,14 @@ import (
 	"encoding/binary"
 )
 
-// Sizes of the modern frame. "Max frame" everywhere in this package is the largest body, without header and trailer.
+// A frame of the v2 wire carries one message:
+//
+//	0            4      5       6          8            12              12+n          28+n
+//	| C5 53 47 02 | type | flags | reserved | length n   | body n bytes   | MD5 16 bytes |
+//
+// flags and reserved are 0. MD5 detects damage on the way. It does not authenticate the sender; AES-GCM does.
+//
+// "Max frame" is always the largest body, without header and trailer.
 const (
 	Version         = 2        // of the wire; the fourth byte of a frame
 	HandshakeMax    = 512      // largest body before the session is established
@@ -22,18 +29,18 @@ const (
 type frameType byte
 
 const (
-	frameHello   frameType = 1
-	frameWelcome frameType = 2
-	frameData    frameType = 3
-	frameReject  frameType = 4
+	frameHello   frameType = 1 // client: idlen u8 | point_no | key_id u32 | noise message 1
+	frameWelcome frameType = 2 // server: noise message 2
+	frameData    frameType = 3 // both: a sealed record, see record.go
+	frameReject  frameType = 4 // server, instead of WELCOME: status u16 | retry-after u32 ms
 )
 
 const magic = "\xc5SG\x02"
 
-// Split looks for one frame at the start of buf. It returns the length of the frame when all of it is there, 0 when
-// more bytes are needed, and an error when the bytes can never become a frame the connection may send: the connection
-// is then to be closed. max is the largest body allowed now; a longer one is refused as soon as its header is there,
-// before anything is allocated for it. Split checks the header only; the session checks the MD5.
+// Split looks for one frame at the start of buf. It returns the frame's length when buf holds all of it, and 0 when it
+// needs more bytes. It returns an error when the bytes cannot become an allowed frame; the caller then closes the
+// connection. max is the largest allowed body. Split refuses a longer one from its header, before the caller allocates
+// memory for it. Split checks the header only; the session checks the MD5.
 func Split(buf []byte, max int) (n int, err error) {
 	if p := min(len(buf), len(magic)); string(buf[:p]) != magic[:p] {
 		return 0, errMagic
@@ -56,7 +63,7 @@ func Split(buf []byte, max int) (n int, err error) {
 	return n, nil
 }
 
-// parseFrame takes a whole frame apart and checks its MD5 before anybody looks at the body.
+// parseFrame checks a whole frame, its MD5 included, and returns its type and body.
 func parseFrame(frame []byte) (frameType, []byte, error) {
 	n, err := Split(frame, HardMaxFrame)
 	if err != nil {
@@ -82,7 +89,7 @@ func appendTrailer(frame []byte) []byte {
 	return append(frame, sum[:]...)
 }
 
-// plainFrame makes a whole frame around a body that is not a record.
+// plainFrame makes a frame of a body that is not a record.
 func plainFrame(typ frameType, body []byte) []byte {
 	frame := appendHeader(make([]byte, 0, frameOverhead+len(body)), typ, len(body))
 	return appendTrailer(append(frame, body...))

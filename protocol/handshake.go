@@ -22,37 +22,36 @@ const (
 	// rejectDelay is the time from a refused hello, or a refused request of the v1 wire, to the answer.
 	rejectDelay = 200 * time.Millisecond
 
-	noiseMin = 32 + cryptoOverhead // a noise message: an ephemeral public key and an empty payload
+	noiseMin   = 32 + cryptoOverhead // a noise message: an ephemeral public key and an empty payload
+	rejectSize = 6                   // a REJECT's body
 )
 
-// rejectSize is the length of a REJECT's body: status u16 and retry-after u32 in ms.
-const rejectSize = 6
-
-// noiseConfig is one side's set-up. The prologue binds what travels in the clear: a changed point or key id opens
-// nowhere.
+// noiseConfig configures one side. The prologue authenticates point and key id, which HELLO carries in the clear.
 func noiseConfig(dh noise.DHFunc, rand io.Reader, initiator bool, k crypto.Key) noise.Config {
 	return noise.Config{
 		CipherSuite:           noise.NewCipherSuite(dh, noise.CipherAESGCM, noise.HashSHA256),
 		Random:                rand,
 		Pattern:               noise.HandshakeNN,
 		Initiator:             initiator,
-		Prologue:              appendName64([]byte("syncgate/2"), k.Point, k.ID),
+		Prologue:              appendName([]byte("syncgate/2"), k.Point, k.ID),
 		PresharedKey:          k.Secret[:],
 		PresharedKeyPlacement: 0,
 	}
 }
 
-// appendName64 writes idlen u8, point_no, key_id u32: the head of a HELLO and the tail of the prologue.
-func appendName64(dst []byte, point string, id uint32) []byte {
+// appendName appends idlen u8, point_no and key_id u32, with which a HELLO begins and the prologue ends.
+func appendName(dst []byte, point string, id uint32) []byte {
 	dst = append(append(dst, byte(len(point))), point...)
 	return binary.BigEndian.AppendUint32(dst, id)
 }
 
 func validPoint(point string) bool {
-	return len(point) >= 1 && len(point) <= maxPoint && utf8.ValidString(point)
+	return point != "" && validText(point, maxPoint)
 }
 
-// parseHello takes a HELLO body apart.
+func validText(s string, most int) bool { return len(s) <= most && utf8.ValidString(s) }
+
+// parseHello splits a HELLO's body.
 func parseHello(body []byte) (point string, id uint32, message []byte, err error) {
 	if len(body) < noiseMin {
 		return "", 0, nil, errHello
@@ -78,12 +77,12 @@ func (h *hello) fields(c *coder) {
 	number(c, 4, &h.clockMs, math.MaxInt64)
 }
 
-// Welcome is what the server grants a session: the payload of noise message 2.
+// Welcome has what the server grants a session. It is the payload of noise message 2.
 type Welcome struct {
 	Version      uint64
 	MaxFrame     int           // largest body either side sends, in bytes; minMaxFrame..HardMaxFrame
-	MaxInFlight  int           // requests a client may have unanswered; the server reads no more above it
-	Keepalive    time.Duration // whole seconds; a client that sent nothing for so long sends PING
+	MaxInFlight  int           // requests without their last reply, at which the server stops reading
+	Keepalive    time.Duration // whole seconds; a client sends PING after this much silence of its own
 	ClockMs      int64         // the server's clock, Unix ms
 	ServerID     string
 	RulesVersion uint64
@@ -101,11 +100,12 @@ func (w *Welcome) fields(c *coder) {
 	if c.reading {
 		w.Keepalive = time.Duration(keepalive) * time.Second
 	}
-	c.check(w.Version == Version && w.MaxFrame >= minMaxFrame && w.MaxInFlight >= 1 && w.Keepalive > 0, "is not acceptable")
+	ok := w.Version == Version && w.MaxFrame >= minMaxFrame && w.MaxInFlight >= 1 && w.Keepalive > 0
+	c.check(ok, "is not acceptable")
 }
 
-// RejectError is a server's REJECT. It is not authenticated: whoever sits on the path can make one, so it may delay a
-// client but must never make it give up for good or throw anything away.
+// RejectError is a server's REJECT. It is not authenticated: anybody on the path can forge one. A client may wait
+// because of it. It must not stop trying, and must not discard data.
 type RejectError struct {
 	Status     Status
 	RetryAfter time.Duration // 0: no hint
@@ -115,8 +115,8 @@ func (e *RejectError) Error() string {
 	return fmt.Sprintf("protocol: rejected: %s %s, retry after %s", e.Status, e.Status.Info().Name, e.RetryAfter)
 }
 
-// BusyFrame is the REJECT that a server at its cap sends to a connection it does not take up. retryAfter is rounded up
-// to ms; 0 gives no hint.
+// BusyFrame is the REJECT for a connection that the server has no room for. retryAfter is rounded up to ms; 0 gives no
+// hint.
 func BusyFrame(retryAfter time.Duration) []byte { return rejectFrame(StatusBusy, retryAfter) }
 
 func rejectFrame(s Status, retryAfter time.Duration) []byte {

@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// legacyRetries is how often an upload may come again with the same token. Each time costs a look into the ledger.
+// legacyRetries bounds the repetitions of an upload with the same token. Each one costs a look-up in the ledger.
 const legacyRetries = 100
 
-// legacyMemory remembers the tokens whose time is still inside the window.
+// legacyMemory remembers the tokens whose time is inside the window, so that a request cannot be replayed.
 type legacyMemory struct {
 	window time.Duration
 	max    int
 
 	mu     sync.Mutex
 	tokens map[[16]byte]legacySeen
-	sweep  time.Time // when tokens are next looked through for those that have left the window
+	sweep  time.Time // when to remove the tokens that have left the window
 }
 
 type legacySeen struct {
-	text  [16]byte // of the SHA-256 of the whole text: the token covers Content and Time alone
+	text  [16]byte // half of the SHA-256 of the whole text: the token covers only Content and Time
 	at    time.Time
 	again int
 }
@@ -29,9 +29,8 @@ func newLegacyMemory(window time.Duration, max int) *legacyMemory {
 	return &legacyMemory{window: window, max: max, tokens: make(map[[16]byte]legacySeen)}
 }
 
-// admit enters a token whose time at is inside the window now. One that is there is errLegacyReplay, unless it may come
-// again and its text is the same to the byte. When the memory is full nothing new is admitted: forgetting would let a
-// token in twice.
+// admit adds a token whose time is at, inside the window. It returns errLegacyReplay for a known token, unless mayRepeat
+// is set and the text is the same to the byte. A full memory admits no new token: forgetting one would allow its replay.
 func (m *legacyMemory) admit(token, text [16]byte, at, now time.Time, mayRepeat bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,14 +9,21 @@ import (
 	"syncgate/crypto"
 )
 
+// A packet of the v1 wire carries one request or one reply:
+//
+//	 0                16              16+n              32+n       35+n
+//	| MD5 hex [0:16]  | payload n     | MD5 hex [16:32] | 0A 0D 0A |     MD5 of the payload, 32 hex digits
+//
+//	payload = lower-case hex of AES-CBC over the text and NUL bytes up to the block
+//	text    = the repr of one Python dict: {'userid': …, 'Business': {…}, 'Error': {…}, 'Info_Status': {…}}
 const (
 	legacyHalf     = md5.Size // hex digits of each half of the MD5
-	legacyEnd      = "\n\r\n" // ends a packet; none of its bytes can stand before
+	legacyEnd      = "\n\r\n" // none of its bytes can occur before it
 	legacyOverhead = 2*legacyHalf + len(legacyEnd)
 )
 
-// SplitLegacy is Split for the seed-era wire: a frame is a packet with the "\n\r\n" that ends it, and max is the most
-// hex digits its payload may have. Bytes without an end are refused once they are too many for any packet.
+// SplitLegacy is Split for the v1 wire. A frame is a packet with its end, and max is the most hex digits of its payload.
+// Bytes without an end are refused once they exceed the longest packet.
 func SplitLegacy(buf []byte, max int) (n int, err error) {
 	room := min(len(buf), max+legacyOverhead)
 	end := bytes.IndexByte(buf[:room], '\n')
@@ -42,10 +49,10 @@ func SplitLegacy(buf []byte, max int) (n int, err error) {
 	return n, nil
 }
 
-// openLegacy takes a whole packet apart and returns its text in fresh memory. Nothing says yet that the key was right.
+// openLegacy checks and decrypts a whole packet and returns its text in new memory. A wrong key is not detected here.
 func openLegacy(packet []byte, cbc *crypto.CBC) ([]byte, error) {
 	if len(packet) < legacyOverhead || string(packet[len(packet)-len(legacyEnd):]) != legacyEnd {
-		return nil, fmt.Errorf("%w: not whole", errLegacyPacket)
+		return nil, fmt.Errorf("%w: it is not whole", errLegacyPacket)
 	}
 	body := packet[:len(packet)-len(legacyEnd)]
 	payload := body[legacyHalf : len(body)-legacyHalf]
@@ -58,7 +65,7 @@ func openLegacy(packet []byte, cbc *crypto.CBC) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", errLegacyPacket, err)
 	}
 	if bytes.ContainsAny(payload, "ABCDEF") {
-		return nil, fmt.Errorf("%w: hex in upper case", errLegacyPacket)
+		return nil, fmt.Errorf("%w: its hex is in upper case", errLegacyPacket)
 	}
 	text, err := cbc.Open(box)
 	if err != nil {
@@ -67,7 +74,7 @@ func openLegacy(packet []byte, cbc *crypto.CBC) ([]byte, error) {
 	return text, nil
 }
 
-// sealLegacy makes the packet of a text, which is used up.
+// sealLegacy makes the packet of a text. It overwrites text.
 func sealLegacy(text []byte, cbc *crypto.CBC) []byte {
 	box := cbc.Seal(text)
 	packet := make([]byte, legacyHalf, legacyOverhead+2*len(box))
@@ -78,7 +85,7 @@ func sealLegacy(text []byte, cbc *crypto.CBC) []byte {
 	return append(packet, legacyEnd...)
 }
 
-// legacyMD5 is the MD5 in hex of the parts joined.
+// legacyMD5 returns the MD5 of the joined parts in hex.
 func legacyMD5(parts ...[]byte) string {
 	h := md5.New()
 	for _, p := range parts {
@@ -87,7 +94,7 @@ func legacyMD5(parts ...[]byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// legacyToken is a Security_Token: MD5 over str(Content), Time and the token key.
+// legacyToken returns a Security_Token: the MD5 of str(Content), Time and the token key.
 func legacyToken(content []byte, time, key string) string {
 	return legacyMD5(content, []byte(time), []byte(key))
 }

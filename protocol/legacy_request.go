@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"syncgate/internal/pyliteral"
 	"syncgate/internal/rowset"
@@ -181,7 +180,7 @@ func parseLegacyTime(s string, zone *time.Location) (time.Time, error) {
 
 // message is the request as business knows it. An error is of a request that is an agent's and does not fit.
 func (r *legacyRequest) message(n legacyNames) (*Message, error) {
-	if r.table == "" || !validName(r.table) {
+	if r.table == "" || !validText(r.table, maxName) {
 		return nil, fmt.Errorf("%w: no name of a table", errLegacyFit)
 	}
 	m := &Message{RequestID: MakeRequestID(LegacyEpoch|uint64(r.time.Unix()), binary.BigEndian.Uint64(r.token[:]))}
@@ -203,8 +202,6 @@ func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 	}
 	return m, nil
 }
-
-func validName(s string) bool { return len(s) <= maxName && utf8.ValidString(s) }
 
 // rows are the rows of an upload's content: a list of tuples of one length.
 func (r *legacyRequest) rows() (rowset.Rows, error) {
@@ -252,7 +249,7 @@ func (r *legacyRequest) state() ([]rowset.StateItem, error) {
 			}
 			name, named := pyliteral.Text(pair[0])
 			value, ok := fromLegacy(pair[1])
-			if !named || !ok || !validName(name) {
+			if !named || !ok || !validText(name, maxName) {
 				return nil, fmt.Errorf("%w: an item of the state is no name and value", errLegacyFit)
 			}
 			state = append(state, rowset.StateItem{Name: name, Value: value})

@@ -10,42 +10,42 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// LegacySession is the server's side of one connection of the seed-era wire. It has the methods of ServerSession that a
-// connection needs, and they mean the same:
+// LegacySession is the server's side of one connection of the v1 wire. It has the methods of ServerSession that a
+// connection needs, with the same meaning:
 //
-//	new ── a request whose token fits ──> established ── another ──> established
-//	 └───────────────── one that is refused ──┴──> the one answer, RejectAfter, close
+//	new ── request with a valid token ──> established ── another ──> established
+//	 └──────────── refused request ───────────┴──> wait RejectAfter, send the one answer, close
 //
-// Requests have no ids on the wire, so one is answered before the next is received: the listener has one in flight.
+// Requests have no ids on this wire, so the listener allows one in flight: it is answered before the next is received.
 //
-// Send may be called by any goroutine; the other methods are by one.
+// Any goroutine may call Send. One goroutine calls the other methods.
 type LegacySession struct {
 	legacy *Legacy
 	point  string
 	cause  error
 
 	mu      sync.Mutex
-	pending *legacyRequest // that is being answered
+	pending *legacyRequest // the request in flight
 }
 
-// Point is the point that all requests of the connection are of; empty before the first.
+// Point returns the point of all requests of the connection. It is empty before the first.
 func (s *LegacySession) Point() string { return s.point }
 
-// Cause is why the connection was rejected, nil when it was not: for log and metric, never for the wire.
+// Cause returns why the server rejected the connection, or nil. It is for log and metric; the wire does not carry it.
 func (s *LegacySession) Cause() error { return s.cause }
 
-// MaxFrame is the most hex digits a payload may have, for SplitLegacy.
+// MaxFrame returns the most hex digits of a payload, for SplitLegacy.
 func (s *LegacySession) MaxFrame() int { return legacyFrame }
 
-// Expired is false: a seed-era connection has no end of its own.
+// Expired is false: a connection of the v1 wire has no end of its own.
 func (s *LegacySession) Expired(time.Time) bool { return false }
 
-// Receive takes one packet, when the one before it was answered. packet is not kept.
+// Receive decodes one packet. The caller has answered the packet before it. Receive does not keep packet.
 //
-// A request of an agent gives Event.Message; its Body is an *UploadRequest, whose columns have empty names, or a
-// *DownloadRequest. One of an agent that does not fit, or can't be taken now, gives the answer in Event.Reply instead.
-// Everything else gives the same Event.Reject, the same time after Receive was called, whatever was wrong and however
-// long it took to find out. An error means: close the connection, say nothing.
+// For an agent's request Event.Message has a Body: an *UploadRequest, whose columns have empty names, or a
+// *DownloadRequest. For an agent's request that is malformed, or that the server cannot accept now, Event.Reply has the
+// answer. Anything else leads to the same Event.Reject at the same time after the call, whatever is wrong with the packet.
+// After an error the caller closes the connection and sends nothing.
 func (s *LegacySession) Receive(packet []byte) (Event, error) {
 	l := s.legacy
 	begun := l.opts.Clock()
@@ -69,14 +69,14 @@ func (s *LegacySession) Receive(packet []byte) (Event, error) {
 		e.Reply = l.failed(r, err)
 		return e, nil
 	}
-	r.content = nil // its values are in the message
+	r.content = nil // the message has its values
 	r.id, r.op = e.Message.RequestID, e.Message.Op
 	s.pending = r
 	return e, nil
 }
 
-// authenticate reads a packet and admits its request. No request is a stranger's; one with an error is an agent's all
-// the same, and can't be taken now.
+// authenticate decodes a packet and admits its request. A nil request means that the packet is not an agent's. A request
+// with an error is an agent's, and the server cannot accept it now.
 func (s *LegacySession) authenticate(packet []byte, now time.Time) (*legacyRequest, error) {
 	l := s.legacy
 	text, err := openLegacy(packet, l.cbc)
@@ -88,12 +88,12 @@ func (s *LegacySession) authenticate(packet []byte, now time.Time) (*legacyReque
 		return nil, err
 	}
 	if d := now.Sub(r.time); d > l.opts.Window || d < -l.opts.Window {
-		return nil, fmt.Errorf("%w: it is %v from ours", errLegacyTime, d)
+		return nil, fmt.Errorf("%w: it is %v from the server's", errLegacyTime, d)
 	}
 	if !validPoint(r.point) || s.point != "" && s.point != r.point || !l.opts.Allow(r.point) {
 		return nil, fmt.Errorf("%w: %.64q", errLegacyPoint, r.point)
 	}
-	// A byte-identical upload may come again: it has the same id, and the ledger has its reply.
+	// An upload may be repeated byte for byte: it has the same id, and the ledger has its reply.
 	err = l.memory.admit(r.token, r.digest, r.time, now, r.typ == l.names["UPLOAD_DB"])
 	if err != nil && !errors.Is(err, errLegacyFull) {
 		return nil, err
@@ -104,8 +104,8 @@ func (s *LegacySession) authenticate(packet []byte, now time.Time) (*legacyReque
 	return r, err
 }
 
-// refusal is the one answer to a request that is not known to be an agent's, which says nothing of what came. A packet
-// that is damaged is told so: that much everybody can see.
+// refusal is the one answer to a request that is not known to be an agent's. It repeats nothing of the request. A damaged
+// packet gets another word, since anybody can see the damage.
 func (l *Legacy) refusal(cause error) []byte {
 	stranger := &legacyRequest{legacyPrinter: legacyPrinter{neutral: true}}
 	if errors.Is(cause, errLegacyMD5) || errors.Is(cause, errLegacyPacket) {
@@ -114,10 +114,10 @@ func (l *Legacy) refusal(cause error) []byte {
 	return l.packet(stranger, []byte(legacyNone), l.names["Info_Certification_Error"], "refused")
 }
 
-// Send takes the reply to the request, in parts or whole, and calls write with the packet once it is whole, under the
-// session's lock. The packet is not used again afterwards. When rows are too many for a reply the agent is told so and
-// Send returns an error with StatusTooLarge; further parts find no request. GOAWAY and PING have no form here and are
-// nothing.
+// Send collects the parts of the reply to the request in flight. With the last part it calls write with the packet, under
+// the session's lock; write may keep the packet. When the rows exceed a reply, Send answers with an error instead and
+// returns an error with StatusTooLarge; it refuses further parts. Send ignores GOAWAY and PING, which this wire does not
+// have.
 func (s *LegacySession) Send(m *Message, write func(packet []byte) error) error {
 	if m.Op == OpGoAway || m.Op == OpPing {
 		return nil
@@ -139,10 +139,10 @@ func (s *LegacySession) Send(m *Message, write func(packet []byte) error) error 
 	return errors.Join(err, write(packet))
 }
 
-// legacyNone is a Content that holds nothing.
+// legacyNone is an empty Content.
 const legacyNone = "None"
 
-// reply takes a message in and returns the packet once it is whole.
+// reply adds a message to the reply and returns the packet once it is complete.
 func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 	if m.Status != StatusOK {
 		e, err := m.ErrorReply()
@@ -175,8 +175,7 @@ func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 	return l.packet(r, append(r.reply, "]]"...), "", ""), nil
 }
 
-// add prints the rows of a part, of whose statement a list is open or is opened. Statements without a part have an
-// empty list.
+// add prints the rows of a part into the list of its statement. A statement without a part has an empty list.
 func (r *legacyRequest) add(d *DownloadReply) error {
 	if len(d.Columns) == 0 {
 		return nil
@@ -220,12 +219,12 @@ func (r *legacyRequest) add(d *DownloadReply) error {
 	return nil
 }
 
-// failure is the packet that answers a request which was not done.
+// failure makes the packet for a request that was not done.
 func (l *Legacy) failure(r *legacyRequest, s Status, text string) []byte {
 	return l.packet(r, []byte(legacyNone), l.names[s.Info().word], fmt.Sprintf("%v: %s", s, text))
 }
 
-// failed is failure for an error, whose text the agent is told when it is of this package: those hold no values.
+// failed is failure for an error. The agent gets the text of this package's errors only: those hold no values.
 func (l *Legacy) failed(r *legacyRequest, err error) []byte {
 	text := "the server failed"
 	var w *wireError
@@ -235,10 +234,10 @@ func (l *Legacy) failed(r *legacyRequest, err error) []byte {
 	return l.failure(r, StatusOf(err), text)
 }
 
-// legacyRaw is printed as it stands.
+// legacyRaw is printed as it is.
 type legacyRaw []byte
 
-// packet prints a reply: an error word makes it one of a request that was not done.
+// packet prints a reply. A word, which is an Error_Type, marks a request that was not done.
 func (l *Legacy) packet(r *legacyRequest, content []byte, word, info string) []byte {
 	now := l.opts.Clock().In(l.opts.Zone).Format("2006-01-02 15:04:05.000000")
 	var failure, note pyliteral.Value

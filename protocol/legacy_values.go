@@ -11,8 +11,8 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// fromLegacy is a value of an agent as the SQL value that its MySQLdb would have read: text, also of numbers and times
-// that Go or CBOR has no kind for. ok is false for a container.
+// fromLegacy converts a value of an agent to the SQL value that its MySQLdb would have sent. Numbers and times without a
+// Go type become text. ok is false for a container.
 func fromLegacy(v pyliteral.Value) (value any, ok bool) {
 	switch x := v.(type) {
 	case nil, int64, float64:
@@ -32,7 +32,7 @@ func fromLegacy(v pyliteral.Value) (value any, ok bool) {
 	case pyliteral.Str, pyliteral.Unicode:
 		s, _ := pyliteral.Text(x)
 		if !utf8.ValidString(s) {
-			return []byte(s), true // MySQL takes it for a binary column, and refuses the row for another
+			return []byte(s), true // MySQL accepts it for a binary column only
 		}
 		return s, true
 	case pyliteral.Bytes:
@@ -48,7 +48,7 @@ func fromLegacy(v pyliteral.Value) (value any, ok bool) {
 	return nil, false
 }
 
-// fromLegacyTime is MySQL's text of a TIME: [-]hh:mm:ss[.ffffff], with as many hours as it takes.
+// fromLegacyTime returns MySQL's text of a TIME, [-]hh:mm:ss[.ffffff]. Hours may have more than two digits.
 func fromLegacyTime(d pyliteral.TimeDelta) string {
 	us := (int64(d.Days)*86400+int64(d.Seconds))*1e6 + int64(d.Microseconds)
 	sign := ""
@@ -63,7 +63,7 @@ func fromLegacyTime(d pyliteral.TimeDelta) string {
 	return text
 }
 
-// legacyType is the bare name of a MySQL type, which may come with UNSIGNED before or after it and a width.
+// legacyType returns the bare name of a MySQL type, without UNSIGNED and width.
 func legacyType(mysqlType string) string {
 	t := strings.TrimPrefix(strings.ToUpper(mysqlType), "UNSIGNED ")
 	if i := strings.IndexAny(t, " ("); i >= 0 {
@@ -75,8 +75,8 @@ func legacyType(mysqlType string) string {
 // legacyPrinter makes the Python values of one reply.
 type legacyPrinter struct {
 	dialect pyliteral.Dialect
-	// neutral: the point has not shown which Python it has. Then text in ASCII is printed as '…' and no number as 1L,
-	// which reads and prints the same in both.
+	// neutral: the point has not shown its Python. ASCII text is then printed as '…' and an integer without L, since both
+	// Pythons read and print these alike.
 	neutral bool
 }
 
@@ -90,7 +90,7 @@ func (p legacyPrinter) text(s string) pyliteral.Value {
 	return pyliteral.Unicode(s)
 }
 
-// print appends a value, or None where the dialect has no literal for what a request held.
+// print appends a value, or None when the dialect has no literal for it.
 func (p legacyPrinter) print(dst []byte, v pyliteral.Value) []byte {
 	text, err := pyliteral.Append(dst, v, p.dialect)
 	if err != nil {
@@ -99,8 +99,8 @@ func (p legacyPrinter) print(dst []byte, v pyliteral.Value) []byte {
 	return text
 }
 
-// value is a SQL value of a column of type t as that agent's MySQLdb (1.2) would have given it. ok is false for what is
-// no SQL value.
+// value converts a SQL value of a column of type t to the value that the agent's MySQLdb (1.2) would have returned. ok is
+// false when v is not a SQL value.
 func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 	switch x := v.(type) {
 	case nil:
@@ -113,7 +113,7 @@ func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 		}
 		return new(big.Int).SetUint64(x), true
 	case float32:
-		// MySQL's text of a FLOAT is the shortest that is that FLOAT again, and MySQLdb read that text.
+		// MySQL prints a FLOAT as the shortest text that reads back the same, and MySQLdb reads that text.
 		f, err := strconv.ParseFloat(strconv.FormatFloat(float64(x), 'g', -1, 32), 64)
 		return f, err == nil
 	case float64:
@@ -142,7 +142,8 @@ func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
 	return pyliteral.Long(i)
 }
 
-// parsed is MySQL's text of a value. What a type can't hold stays text, as a date in year 0; a zero date is None.
+// parsed converts MySQL's text of a value. A zero date becomes None. A value that the Python type cannot hold, such as a
+// date in year 0, stays text.
 func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 	switch t {
 	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR", "INT", "INTEGER", "BIGINT":
@@ -178,7 +179,7 @@ func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 	return p.text(s)
 }
 
-// legacyTimedelta reads MySQL's text of a TIME.
+// legacyTimedelta parses MySQL's text of a TIME.
 func legacyTimedelta(s string) (pyliteral.TimeDelta, bool) {
 	hours, rest, _ := strings.Cut(s, ":")
 	minutes, seconds, ok := strings.Cut(rest, ":")

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// sourceBuckets bounds the memory of the limiter: sources share buckets by a hash nobody outside can know, so a source
-// may at worst be counted with another one.
+// sourceBuckets bounds the memory of the limiter. Sources share buckets by a keyed hash, so an attacker cannot choose
+// whose bucket to fill.
 const sourceBuckets = 4096
 
-// limiter bounds the handshakes accepted in a second. One source, an address or an IPv6 /64, has a tenth of them. Bursts
-// are twice as large. Any goroutine may call it.
+// limiter bounds the handshakes accepted a second. One source, an IPv4 address or an IPv6 /64, may use a tenth of them.
+// Bursts are twice as large. Any goroutine may call it.
 type limiter struct {
 	seed    maphash.Seed
 	total   *rate.Limiter
@@ -32,11 +32,12 @@ func newLimiter(handshakes int) *limiter {
 	return l
 }
 
-// wait is 0 when a handshake from that address may be taken up now, and then counts it; else how long to stay away.
+// wait returns 0 and counts the handshake when the server may accept it now. Otherwise it returns how long the source
+// should wait.
 func (l *limiter) wait(source netip.Addr, now time.Time) time.Duration {
 	key := source.Unmap()
 	if key.Is6() {
-		// One site has a /64 at least, and so has one attacker.
+		// A site has at least a /64, and so has an attacker.
 		if p, err := key.Prefix(64); err == nil {
 			key = p.Addr()
 		}

@@ -49,12 +49,12 @@ func (o Op) clientAnswers() bool {
 	return int(o) < len(ops) && ops[o].fromServer && ops[o].reply != nil
 }
 
-// FlagMore in Message.Flags: more replies follow for the same request. All other bits are 0 and refused otherwise.
+// FlagMore in Message.Flags says that more replies follow for the same request. All other bits must be 0.
 const FlagMore uint8 = 1
 
-// RequestID names a request and every reply to it. For an upload it is the agent's (epoch, sequence), the key of the
-// ledger that makes uploads exactly once. Epoch 0 belongs to the server (its own PING and GOAWAY), those
-// from LegacyEpoch on to the seed-era wire; a client never makes one up.
+// RequestID names a request and every reply to it. For an upload it is (epoch, sequence) of the agent's outbox, the key
+// of the ledger that makes uploads exactly once. Epoch 0 is the server's, for its own PING and GOAWAY. Epochs from
+// LegacyEpoch on are the v1 wire's.
 type RequestID [16]byte
 
 // MakeRequestID joins an epoch and a sequence, both big-endian.
@@ -65,10 +65,10 @@ func MakeRequestID(epoch, seq uint64) RequestID {
 	return id
 }
 
-// Epoch is the first half of the id.
+// Epoch returns the first half of the id.
 func (id RequestID) Epoch() uint64 { return binary.BigEndian.Uint64(id[:8]) }
 
-// Seq is the second half of the id.
+// Seq returns the second half of the id.
 func (id RequestID) Seq() uint64 { return binary.BigEndian.Uint64(id[8:]) }
 
 // String is epoch and sequence in hex, 16 digits each, joined by a dash.
@@ -78,9 +78,9 @@ func (id RequestID) String() string {
 
 // Message is one request or reply, of either wire.
 //
-// Body, when set, points to one of the typed payloads of this package and wins; else Payload is its CBOR. The methods
-// named after the payloads return Body, or decode Payload and fail with ErrPayload or ErrLimit; no bytes are a payload
-// whose fields are all zero. Text and bytes they return alias Payload or one copy of it.
+// Body, when set, points to one of this package's payloads; otherwise Payload holds the CBOR of one. The methods named
+// after the payloads return Body, or decode Payload and fail with ErrPayload or ErrLimit. An empty Payload is a payload
+// whose fields are all zero. The text and bytes in a result alias Payload or one copy of it.
 type Message struct {
 	Op        Op
 	Flags     uint8
@@ -98,8 +98,8 @@ func (m *Message) Reply(status Status, body any) *Message {
 	return &Message{Op: m.Op, RequestID: m.RequestID, Status: status, Body: body}
 }
 
-// UploadRequest also refuses a request that came over the modern wire under an epoch of the seed era (LegacyEpoch), with
-// StatusRequestIDReused: both wires share a ledger, and an id there is one request's.
+// UploadRequest also refuses a request of the v2 wire under an epoch of the v1 wire (LegacyEpoch), with
+// StatusRequestIDReused: both wires share a ledger.
 func (m *Message) UploadRequest() (*UploadRequest, error) {
 	if m.Body == nil && m.RequestID.Epoch()&LegacyEpoch != 0 {
 		return nil, errEpoch
@@ -142,8 +142,8 @@ func AppendPayload(dst []byte, body any) ([]byte, error) {
 	return encode(dst, p)
 }
 
-// Table is the table that an UPLOAD or DOWNLOAD asks about, found without reading its rows; "" where there is none, in
-// which case decoding the request will say why.
+// Table returns the table of an UPLOAD or DOWNLOAD without decoding the rows. It is "" when there is none; decoding the
+// request then returns an error.
 func (m *Message) Table() string {
 	switch b := m.Body.(type) {
 	case *UploadRequest:
@@ -151,7 +151,7 @@ func (m *Message) Table() string {
 	case *DownloadRequest:
 		return b.Table
 	}
-	// All that may stand before a table's end; no more is looked at.
+	// The longest start of a payload that holds the table.
 	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), 32+maxName)]}, reading: true}
 	c.entries = c.expect(majorMap, "a map")
 	table := ""

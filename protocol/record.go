@@ -9,8 +9,8 @@ import (
 	"syncgate/crypto"
 )
 
-// A session is over after so many records in either direction, or so long after its handshake. Then both sides begin
-// nothing new on it and the client opens another; a sixteenth more records is kept for what is in flight.
+// A session expires after sessionRecords in either direction, or SessionLifetime after its handshake. Both sides then
+// begin no request on it, and the client opens another session. A sixteenth more records is left for replies in flight.
 const (
 	sessionRecords  = 1 << 20
 	SessionLifetime = time.Hour
@@ -18,16 +18,21 @@ const (
 	recordLimit = sessionRecords + sessionRecords/16
 )
 
+// The body of a DATA frame is AES-256-GCM over a record. The nonce is the count of records in that direction; the
+// additional data are the frame's 12 header bytes.
+//
+//	0    1       2        4                     20
+//	| op | flags | status | request_id 16 bytes | payload (CBOR) |
 const (
 	envelopeSize   = 20
 	cryptoOverhead = crypto.Overhead
 
-	// RecordOverhead is what envelope and tag take of a frame's body: a payload may have max frame minus this.
+	// RecordOverhead is the part of a frame's body that envelope and tag take. The payload has the rest.
 	RecordOverhead = envelopeSize + cryptoOverhead
 )
 
-// records turns messages into DATA frames and back, one cipher a direction. Sealing and opening may happen at the same
-// time, each in one goroutine at a time.
+// records makes DATA frames of messages and messages of DATA frames, with one cipher for each direction. One goroutine
+// may seal while another opens.
 type records struct {
 	send, recv *crypto.Cipher
 	max        int
@@ -45,8 +50,8 @@ func (r *records) expired(now time.Time) bool {
 	return !now.Before(r.expires) || r.send.Count() >= sessionRecords || r.recv.Count() >= sessionRecords
 }
 
-// plaintext appends to dst room for header and envelope, then the message's payload, and sees to capacity for what
-// follows it.
+// plaintext appends to dst room for header and envelope, then the message's payload. It reserves capacity for tag and
+// trailer.
 func (m *Message) plaintext(dst []byte) ([]byte, error) {
 	var head [headerSize + envelopeSize]byte
 	dst = append(slices.Grow(dst, frameOverhead+RecordOverhead+len(m.Payload)), head[:]...)
@@ -57,8 +62,7 @@ func (m *Message) plaintext(dst []byte) ([]byte, error) {
 	return slices.Grow(dst, cryptoOverhead+trailerSize), err
 }
 
-// seal makes the frame of m out of buf[at:], which is what plaintext made, in place. Nothing was counted or changed for
-// good when it fails.
+// seal turns buf[at:], made by plaintext, into the frame of m, in place. A call that fails uses no counter.
 func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	b := buf[at:]
 	length := len(b) - headerSize + cryptoOverhead
@@ -77,7 +81,7 @@ func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	return buf[:at+len(b)], nil
 }
 
-// open checks a DATA frame and appends what is in it to dst; the message's payload aliases that.
+// open decrypts a DATA frame and appends the record to dst. The message's payload aliases it.
 func (r *records) open(dst, frame []byte) (*Message, error) {
 	typ, body, err := parseFrame(frame)
 	switch {
@@ -101,7 +105,7 @@ func (r *records) open(dst, frame []byte) (*Message, error) {
 	return m, m.parseEnvelope(plain)
 }
 
-// parseEnvelope reads a record's plaintext; Payload aliases it.
+// parseEnvelope reads the record plain. Payload aliases it.
 func (m *Message) parseEnvelope(plain []byte) error {
 	if len(plain) < envelopeSize || plain[1]&^FlagMore != 0 {
 		return errEnvelope

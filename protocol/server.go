@@ -1,9 +1,11 @@
 package protocol
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,9 +14,11 @@ import (
 	"github.com/flynn/noise"
 
 	"syncgate/crypto"
+	"syncgate/internal/limit"
 )
 
-// ServerOptions set up a Server. Keys, RulesVersion, Clock and Rand are required; a zero elsewhere means the default.
+// ServerOptions set up a Server. Keys, RulesVersion, Clock and Rand are required. A number that is zero takes its
+// default from Limits.
 type ServerOptions struct {
 	Keys         func(point string, id uint32) (crypto.Key, bool) // live keys; called on every hello, must be quick
 	RulesVersion func() uint64                                    // for WELCOME
@@ -22,20 +26,29 @@ type ServerOptions struct {
 	Rand         io.Reader // cryptographic
 
 	ServerID    string        // at most 64 bytes; default "syncgate"
-	MaxFrame    int           // minMaxFrame..HardMaxFrame; default DefaultMaxFrame
-	MaxInFlight int           // 1..65535; default 32
-	Keepalive   time.Duration // 1 s..65535 s, whole seconds; default 30 s
-
-	Handshakes int // accepted a second, see limiter; default 500
+	MaxFrame    int           // largest body of a frame, in bytes
+	MaxInFlight int           // requests of one session without their last reply
+	Keepalive   time.Duration // silence after which a client sends PING; whole seconds of it are used
+	Handshakes  int           // accepted a second, see limiter
 }
 
-// Server makes the server's side of sessions. It does no I/O; all methods may be called by any goroutine.
+// Limits are the options' defaults and bounds.
+func (o *ServerOptions) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Bytes("MaxFrame", &o.MaxFrame, DefaultMaxFrame, minMaxFrame, HardMaxFrame),
+		limit.Count("MaxInFlight", &o.MaxInFlight, 16, 1, math.MaxUint16),
+		limit.Time("Keepalive", &o.Keepalive, time.Minute, time.Second, 10*time.Hour),
+		limit.Count("Handshakes", &o.Handshakes, 500, 1, 1_000_000),
+	}
+}
+
+// Server makes the server's side of sessions. It does no I/O. Any goroutine may call its methods.
 type Server struct {
 	opts    ServerOptions
 	dh      noise.DHFunc
 	limiter *limiter
-	dummy   [crypto.KeySize]byte // stands in for the key of a point that has none
-	buffers sync.Pool            // *[]byte, for replies that are encoded here
+	dummy   [crypto.KeySize]byte // replaces the key of a point that has none
+	buffers sync.Pool            // *[]byte, in which Send encodes
 }
 
 // NewServer checks the options and makes a Server.
@@ -43,15 +56,11 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if o.Keys == nil || o.RulesVersion == nil || o.Clock == nil || o.Rand == nil {
 		return nil, errors.New("protocol: server: Keys, RulesVersion, Clock and Rand are required")
 	}
-	setDefault(&o.ServerID, "syncgate")
-	setDefault(&o.MaxFrame, DefaultMaxFrame)
-	setDefault(&o.MaxInFlight, 32)
-	setDefault(&o.Keepalive, 30*time.Second)
-	setDefault(&o.Handshakes, 500)
-	granted := Welcome{Version: Version, MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive, ServerID: o.ServerID}
-	payload, err := encode(nil, &granted)
-	if err != nil || decode(payload, new(Welcome)) != nil || o.Keepalive%time.Second != 0 || o.Handshakes < 1 {
-		return nil, fmt.Errorf("protocol: server: a limit is out of its bounds: %+v", granted)
+	if err := limit.Fill("protocol: server", o.Limits()); err != nil {
+		return nil, err
+	}
+	if o.ServerID = cmp.Or(o.ServerID, "syncgate"); !validText(o.ServerID, maxSoftware) {
+		return nil, fmt.Errorf("protocol: server: ServerID is more than %d bytes, or not UTF-8", maxSoftware)
 	}
 	s := &Server{opts: o, dh: noise.DH25519, limiter: newLimiter(o.Handshakes)}
 	s.buffers.New = func() any { return new([]byte) }
@@ -61,23 +70,16 @@ func NewServer(o ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-// NewSession is the session of one accepted connection.
+// NewSession makes the session of one accepted connection.
 func (s *Server) NewSession(remote netip.Addr) *ServerSession {
 	return &ServerSession{server: s, remote: remote}
 }
 
-// Event is what a frame led to.
+// Event tells the caller of Receive what to do.
 type Event struct {
-	Reply       []byte        // send now: the WELCOME
-	Established bool          // the peer has proved that it is there now; see ServerSession
-	Reject      []byte        // send RejectAfter from now, then close; nothing else may be received
+	Reply       []byte        // send it now
+	Established bool          // the session became established; see ServerSession
+	Reject      []byte        // send it after RejectAfter, then close; receive nothing more
 	RejectAfter time.Duration //
 	Message     *Message      // a request
 }
@@ -87,11 +89,10 @@ type Event struct {
 //	new ── HELLO opens: WELCOME ──> greeted ── first record opens ──> established ── Expired ──> GOAWAY, close
 //	 └──── anything else: REJECT, close          └── the first record does not open: close
 //
-// A HELLO can be replayed by anybody who saw one, but only its maker can seal a record for the WELCOME it gets. So the
-// session counts as established, and leaves the cap, the deadline and the frame limit of unauthenticated connections,
-// at the first record.
+// Anybody who saw a HELLO can replay it, but only its maker can seal a record for the WELCOME. So the session is
+// established at its first record. The limits of unestablished connections apply until then.
 //
-// Receive, Cause and MaxFrame are called by one goroutine; the other methods by any.
+// One goroutine calls Receive, Cause and MaxFrame. Any goroutine may call the other methods.
 type ServerSession struct {
 	server *Server
 	remote netip.Addr
@@ -100,27 +101,27 @@ type ServerSession struct {
 	hello  hello
 
 	established bool
-	rejected    error // why, for the log alone
+	rejected    error // the cause, for the log only
 
 	records atomic.Pointer[records] // nil before the WELCOME
-	mu      sync.Mutex              // held while sealing, so that records leave in the order of their counters
+	mu      sync.Mutex              // held while sealing and writing: records leave in the order of their counters
 	pings   atomic.Uint64
 }
 
-// Point is the authenticated point_no; empty before the session is established.
+// Point returns the authenticated point_no. It is empty before the WELCOME.
 func (s *ServerSession) Point() string { return s.point }
 
-// KeyID is the key the point used.
+// KeyID returns the id of the point's key.
 func (s *ServerSession) KeyID() uint32 { return s.keyID }
 
-// Software is the name and version that the client gave itself, at most 64 bytes of UTF-8 that a person chose.
+// Software returns the client's own name and version: at most 64 bytes of UTF-8, and nothing to rely on.
 func (s *ServerSession) Software() string { return s.hello.software }
 
-// Cause says why the hello was rejected, which the wire tells nobody; nil when it was not. Point and key id in its text
-// are what the peer claimed. It is valid once Receive has returned, in the same goroutine.
+// Cause returns why the server rejected the hello, or nil. It is for the log; the wire does not carry it. Point and key id
+// in its text are the peer's claim.
 func (s *ServerSession) Cause() error { return s.rejected }
 
-// MaxFrame is the largest body the peer may send now, for Split. It changes when Receive returns Established.
+// MaxFrame returns the largest body that the peer may send now, for Split. It changes when Receive returns Established.
 func (s *ServerSession) MaxFrame() int {
 	if s.established {
 		return s.server.opts.MaxFrame
@@ -128,14 +129,15 @@ func (s *ServerSession) MaxFrame() int {
 	return HandshakeMax
 }
 
-// Expired reports that the session has had its records or its hour: send GOAWAY, answer what is in flight, close.
+// Expired reports that the session has used up its records or its hour. The server then sends GOAWAY, answers the
+// requests in flight, and closes.
 func (s *ServerSession) Expired(now time.Time) bool {
 	r := s.records.Load()
 	return r != nil && r.expired(now)
 }
 
-// Receive takes one whole frame, in the order of arrival. frame is not kept; Message.Payload is a fresh buffer. An
-// error means: close the connection, say nothing.
+// Receive decodes one whole frame, in the order of arrival. It does not keep frame; Message.Payload is a new buffer.
+// After an error the caller closes the connection and sends nothing.
 func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	r := s.records.Load()
 	switch {
@@ -162,9 +164,9 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	return e, nil
 }
 
-// receiveHello costs an attacker's hello a few hashes and no elliptic-curve work: the pre-shared key is mixed in before
-// the first payload, so that payload opens for the right key alone. Everything that is wrong with a hello looks the
-// same outside: with no such key a random one takes its place and the same work is done.
+// receiveHello answers a HELLO. A forged hello costs the server a few hashes and no elliptic-curve operation: the
+// pre-shared key is mixed in before the first payload, so that the payload opens under the right key only. All bad hellos
+// look the same from outside: without a key for the point, the server does the same work with a random key.
 func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	if len(frame) >= headerSize && frameType(frame[4]) != frameHello {
 		return Event{}, errUnexpected
@@ -231,9 +233,9 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	return plainFrame(frameWelcome, reply), nil
 }
 
-// Send seals m and calls write with the frame, all under the session's lock, so that frames leave in the order of their
-// counters whoever sends. frame is valid only during write, whose error Send returns. Errors before write leave the
-// session as it was.
+// Send seals m and calls write with the frame, under the session's lock. So frames leave in the order of their counters,
+// whichever goroutine sends. frame is valid during write only. Send returns write's error. An error before write leaves
+// the session unchanged.
 func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 	scratch := s.server.buffers.Get().(*[]byte)
 	defer s.server.buffers.Put(scratch)
@@ -255,7 +257,7 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 	return write(frame)
 }
 
-// Ping makes a PING of the server's own. The client answers it with the same id; Receive takes the answer in.
+// Ping makes a PING of the server's own. The client answers with the same id. Receive drops the answer.
 func (s *ServerSession) Ping() *Message {
 	return &Message{Op: OpPing, RequestID: MakeRequestID(0, s.pings.Add(1))}
 }

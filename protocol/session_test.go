@@ -129,7 +129,7 @@ func TestSession(t *testing.T) {
 		t.Fatalf("after hello: %+v, max frame %d", e, p.session.MaxFrame())
 	}
 	w := p.client.Welcome()
-	want := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch.UnixMilli(), "syncgate", 42}
+	want := Welcome{Version, DefaultMaxFrame, 16, time.Minute, testEpoch.UnixMilli(), "syncgate", 42}
 	if w != want {
 		t.Fatalf("welcome %+v, want %+v", w, want)
 	}

@@ -9,13 +9,11 @@ import (
 	"sync"
 )
 
-// Status is a numbered outcome. The number is the same in the packet, the log, the metric, the status page and
-// `syncgate explain-error`.
+// Status is a numbered outcome. Packets, logs, metrics, the status page and `syncgate explain-error` share the numbers.
 type Status uint16
 
-// Statuses that code asks for by name; statuses.tsv has them all: 1–99 the wire and the session, 100–199 rules (package
-// rule owns these numbers), 200–299 requests, 300–399 the database, 400–499 the agent, 500–599 configuration and
-// operation.
+// The statuses that code names. statuses.tsv has all: 1–99 the wire and the session, 100–199 rules (package rule defines
+// them), 200–299 requests, 300–399 the database, 400–499 the agent, 500–599 configuration and operation.
 const (
 	StatusOK                 Status = 0
 	StatusRejected           Status = 1
@@ -49,25 +47,24 @@ const (
 	StatusAgentOutboxFull Status = 402
 )
 
-// StatusInfo is what a person needs to know of a status.
+// StatusInfo is a status in the catalogue.
 type StatusInfo struct {
 	Status  Status
-	Name    string // upper case, as the documents write it
+	Name    string // upper case, as in the documents
 	Meaning string
 	Remedy  string
-	Retry   bool // the same request may be sent again and may then succeed
+	Retry   bool // the same request may succeed later
 
-	word string // the seed-era wire's for it, by default
+	word string // the v1 wire's Error_Type for it, by default
 }
 
-// String is SG and four digits, the form in which people meet a status: SG0104.
+// String is SG and four digits, as in SG0104.
 func (s Status) String() string { return fmt.Sprintf("SG%04d", uint16(s)) }
 
 //go:embed statuses.tsv
 var statuses string
 
-// catalogue reads statuses.tsv, a line a status in order of number: number, name, whether to try again, the seed era's
-// word, meaning, remedy.
+// catalogue reads statuses.tsv. A line has number, name, retry, word, meaning and remedy; lines are in order of number.
 var catalogue = sync.OnceValue(func() (all []StatusInfo) {
 	for line := range strings.Lines(statuses) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
@@ -96,7 +93,7 @@ func (s Status) Info() StatusInfo {
 		"Look it up in the documents of the peer's version; the lower bound of its hundred says the area.", false, "Server_DB_Error"}
 }
 
-// Errors of this package. Each is a number of the catalogue, found with StatusOf; callers test with errors.Is.
+// Errors of this package. Callers test with errors.Is; StatusOf gives the status of each.
 var (
 	errMagic      = newError(StatusMalformed, "frame does not start with C5 53 47 02")
 	errHeader     = newError(StatusMalformed, "frame header: unknown type, or flags or reserved not 0")
@@ -118,7 +115,7 @@ var (
 	ErrValue      = newError(StatusInternal, "not a SQL value")
 	errBody       = newError(StatusInternal, "message body is of another type")
 	errState      = newError(StatusInternal, "session is not established")
-	errEpoch      = newError(StatusRequestIDReused, "an epoch of 2^63 or more is the seed era's")
+	errEpoch      = newError(StatusRequestIDReused, "an epoch of 2^63 or more belongs to the v1 wire")
 	errRequestID  = newError(StatusInternal, "epoch 0 belongs to the server")
 )
 
@@ -132,8 +129,8 @@ func newError(s Status, text string) error { return &wireError{s, text} }
 func (e *wireError) Error() string  { return "protocol: " + e.text }
 func (e *wireError) Status() Status { return e.status }
 
-// StatusOf is the catalogue's number for err: StatusOK for nil, a RejectError's own, the number of the first error in
-// the chain that has a method Status() Status, else StatusInternal.
+// StatusOf returns the status of err: StatusOK for nil, that of a RejectError, that of the first error in the chain with
+// a method Status() Status, or else StatusInternal.
 func StatusOf(err error) Status {
 	if err == nil {
 		return StatusOK

@@ -253,7 +253,7 @@ func (v *vector) transcript(t *testing.T) *transcript {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := newTranscript(t, appendName64([]byte("syncgate/2"), v.Client.Point, v.Client.ID), unhex(t, v.Client.Secret),
+	tr := newTranscript(t, appendName([]byte("syncgate/2"), v.Client.Point, v.Client.ID), unhex(t, v.Client.Secret),
 		unhex(t, v.Client.Ephemeral), unhex(t, v.Server.Ephemeral), h, w)
 	return &tr
 }

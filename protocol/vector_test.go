@@ -338,7 +338,7 @@ func (v *vector) checkTranscript(t *testing.T) {
 	if !bytes.Equal(a, b) {
 		t.Errorf("the handshake worked out again is %s", a)
 	}
-	head := appendName64(nil, v.Client.Point, v.Client.ID)
+	head := appendName(nil, v.Client.Point, v.Client.ID)
 	if want := append(head, unhex(t, steps[3].Sent+steps[4].Sent)...); !bytes.Equal(body(0), want) {
 		t.Errorf("HELLO should be %x", want)
 	}

@@ -9,8 +9,7 @@ import (
 // verbs are the statements that a rule may run, by their first word.
 var verbs = map[string]Op{"select": Select, "insert": Insert, "update": Update, "delete": Delete, "replace": Replace}
 
-// shape checks that the tokens are one statement with its brackets closed, and
-// takes the last semicolon away.
+// shape checks that the tokens are one statement with its brackets closed, and takes the last semicolon away.
 func (c *compiler) shape(s *script) bool {
 	bad := func(at int, code Code, msg, fix string) bool {
 		c.at(s, at, Error, code, msg, fix)
@@ -41,8 +40,7 @@ func (c *compiler) shape(s *script) bool {
 	return true
 }
 
-// allowed checks that the statement is of a kind its phase runs and asks for
-// nothing a rule may not have.
+// allowed checks that the statement is of a kind its phase runs and asks for nothing a rule may not have.
 func (c *compiler) allowed(s *script) bool {
 	before, at := c.errors, 0
 	for at+1 < len(s.toks) && s.toks[at].is("(") {
@@ -118,8 +116,8 @@ func (c *compiler) forbidden(s *script, i int) {
 	}
 }
 
-// isTimeZone reports whether @@session.time_zone or @@global.time_zone stands at i, which
-// generated statements read and which an edited copy of one may keep.
+// isTimeZone reports whether @@session.time_zone or @@global.time_zone stands at i, which generated statements read and
+// which an edited copy of one may keep.
 func (s *script) isTimeZone(i int) bool {
 	return (strings.EqualFold(s.toks[i].value, "@@session") || strings.EqualFold(s.toks[i].value, "@@global")) &&
 		s.tok(i+1).is(".") && s.tok(i+2).is("time_zone")

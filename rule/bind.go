@@ -16,8 +16,8 @@ var ErrRowShape = errors.New("rule: the row does not have the rule's fields")
 
 // Env is everything a statement may be bound to besides the row in hand.
 //
-// The three times are written as text in their own location, because that is how
-// MySQL compares a DATETIME: give them in the location of the session's time_zone.
+// The three times are written as text in their own location, because that is how MySQL compares a DATETIME: give them
+// in the location of the session's time_zone.
 type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
@@ -26,8 +26,8 @@ type Env struct {
 	Limit             int    // rows a page; DefaultLimit when not positive
 }
 
-// Bind appends the statement's values to dst in the order of its ? marks.
-// row holds the values of Plan.Fields and may be nil when PerRow is false.
+// Bind appends the statement's values to dst in the order of its ? marks. row holds the values of Plan.Fields and may
+// be nil when PerRow is false.
 func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 	for i := range s.Args {
 		a := &s.Args[i]
@@ -60,8 +60,8 @@ func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 	return dst, nil
 }
 
-// state is the carried value. A NULL, as max() of an empty table gives, is nothing
-// carried: compared to, it would match no row ever.
+// state is the carried value. A NULL, as max() of an empty table gives, is nothing carried: compared to, it would match
+// no row ever.
 func (e *Env) state(a *Arg) any {
 	for i, item := range e.State {
 		if item.Value != nil && (a.Name == "" && i == a.Field || a.Name != "" && sameName(item.Name, a.Name)) {
@@ -71,6 +71,5 @@ func (e *Env) state(a *Arg) any {
 	return a.Value
 }
 
-// DateTime is t as MySQL writes a DATETIME(6) in t's own location, without the
-// zeros at the end of the fraction.
+// DateTime is t as MySQL writes a DATETIME(6) in t's own location, without the zeros at the end of the fraction.
 func DateTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999") }

@@ -2,8 +2,8 @@ package rule
 
 import "fmt"
 
-// Code is the number of a diagnostic, 100 to 199. It prints as SG0104, and it is
-// the same number in the packet, the log, the metric and the status view.
+// Code is the number of a diagnostic, 100 to 199. It prints as SG0104, and it is the same number in the packet, the
+// log, the metric and the status view.
 type Code uint16
 
 // The numbers. They are promises: a number is never given a second meaning.

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The bounds of what is read: the bytes of a column of a rule, and its fields, which
-// are as many as MySQL's tables can have.
+// The bounds of what is read: the bytes of a column of a rule, and its fields, which are as many as MySQL's tables can
+// have.
 const (
 	maxColumn = 256 << 10
 	maxFields = 4096

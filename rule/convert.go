@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// Convert rewrites a JSON or literal row to the plain form with named parameters.
-// A row that is plain or generated already comes back as it is. The diagnostics are
-// those of the row as it was, so that differences to the seed's semantics are seen;
-// the error says why a row cannot be converted.
+// Convert rewrites a JSON or literal row to the plain form with named parameters. A row that is plain or generated
+// already comes back as it is. The diagnostics are those of the row as it was, so that differences to the seed's
+// semantics are seen; the error says why a row cannot be converted.
 func Convert(r Row) (Row, []Diagnostic, error) {
 	p, ds := Compile(r, nil)
 	if p == nil {
@@ -37,8 +36,8 @@ func firstError(ds []Diagnostic) Diagnostic {
 	return ds[slices.IndexFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })]
 }
 
-// Init writes the rows that sync a table between a point (or AnyPoint) and the
-// centre in the given directions, for both sides: all columns, generated SQL.
+// Init writes the rows that sync a table between a point (or AnyPoint) and the centre in the given directions, for both
+// sides: all columns, generated SQL.
 func Init(t *Table, point string, types ...string) []Row {
 	var rows []Row
 	for _, typ := range types {

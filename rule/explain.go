@@ -52,8 +52,8 @@ func (p *Plan) checkStatement(s *Statement, t *Table, prepare func(sql string) (
 	return ds, nil
 }
 
-// replaceName puts a column of the table in the place of a column that does not exist. It returns "" when there is
-// none to put.
+// replaceName puts a column of the table in the place of a column that does not exist. It returns "" when there is none
+// to put.
 func replaceName(sql, unknown string, t *Table) string {
 	if unknown == "" || t == nil || len(t.Columns) == 0 {
 		return ""

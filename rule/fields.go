@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// fields reads sync_field, or takes what a client's upside selects, the table's
-// columns that can be written, or else the fields that the statements name.
+// fields reads sync_field, or takes what a client's upside selects, the table's columns that can be written, or else
+// the fields that the statements name.
 func (c *compiler) fields(scripts []*script) {
 	names, ok := c.fieldList()
 	if !ok {

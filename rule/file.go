@@ -11,9 +11,8 @@ import (
 // maxFileName is the longest file name that is accepted, in bytes.
 const maxFileName = 200
 
-// file compiles a file operation: `NAME [FORMAT [FIELD,…]]`. Without a format the
-// name's ending decides; what is neither .csv, .tsv nor .jsonl is lines, as the
-// seed's black list was.
+// file compiles a file operation: `NAME [FORMAT [FIELD,…]]`. Without a format the name's ending decides; what is
+// neither .csv, .tsv nor .jsonl is lines, as the seed's black list was.
 func (c *compiler) file(s *script) (st Statement, ok bool) {
 	bad := func(msg, fix string) (Statement, bool) {
 		c.at(s, 0, Error, BadFile, msg, fix)

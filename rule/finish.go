@@ -23,8 +23,8 @@ func (c *compiler) finish() {
 	c.rollback()
 }
 
-// rollback refuses to write into a table that keeps half a batch when the batch is rolled
-// back: what comes again would then be there twice.
+// rollback refuses to write into a table that keeps half a batch when the batch is rolled back: what comes again would
+// then be there twice.
 func (c *compiler) rollback() {
 	if c.table == nil || !c.table.NoRollback {
 		return
@@ -86,8 +86,7 @@ func (c *compiler) paging(s *script) {
 	}
 }
 
-// alone reports whether the statement is about nothing but the rule's table, whose
-// facts are known.
+// alone reports whether the statement is about nothing but the rule's table, whose facts are known.
 func (c *compiler) alone(s *script) bool {
 	return c.table != nil && s.single && sameName(s.toks[s.table].value, baseName(c.table.Name))
 }
@@ -107,8 +106,7 @@ func uses(args []Arg, sources ...Source) bool {
 	return slices.ContainsFunc(args, func(a Arg) bool { return slices.Contains(sources, a.Source) })
 }
 
-// outputNames is the names of a select's columns; known is false for * and for
-// anything this cannot follow.
+// outputNames is the names of a select's columns; known is false for * and for anything this cannot follow.
 func outputNames(toks []token) (names []string, known bool) {
 	from := find(toks, 0, "from")
 	if from < 0 || !toks[0].is("select") {

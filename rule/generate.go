@@ -9,8 +9,8 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// DefaultLag is how far a generated upside stays behind the database's clock, so
-// that a transaction that is still open is not overtaken by the watermark.
+// DefaultLag is how far a generated upside stays behind the database's clock, so that a transaction that is still open
+// is not overtaken by the watermark.
 const DefaultLag = 2 * time.Second
 
 // generate writes the statements of an empty sync_sql from the table's facts.
@@ -58,9 +58,8 @@ func (c *compiler) statementOf(verb Op, sql string) Statement {
 	return st
 }
 
-// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and
-// b > ?), which both MariaDB and MySQL turn into index ranges; a row value
-// (a, b) > (?, ?) they do not.
+// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and b > ?), which both MariaDB and MySQL
+// turn into index ranges; a row value (a, b) > (?, ?) they do not.
 func (c *compiler) generateUpside(key []string) {
 	if c.plan.Changes {
 		c.generateChanges(key)
@@ -165,8 +164,7 @@ func (c *compiler) generateChanges(key []string) {
 		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
 }
 
-// watermark is the update_time column the pages can advance by, or nil with the
-// reason reported.
+// watermark is the update_time column the pages can advance by, or nil with the reason reported.
 func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
@@ -189,9 +187,9 @@ func (c *compiler) watermark() *Column {
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
 
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an
-// instant and compares to the session's now; a DATETIME is what the writers' clock
-// showed, so it is the time in the server's own zone, whatever the session's is.
+// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
+// now; a DATETIME is what the writers' clock showed, so it is the time in the server's own zone, whatever the session's
+// is.
 func clock(col *Column) string {
 	if col.Type == "datetime" {
 		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
@@ -212,9 +210,8 @@ func keyset(cursor []*Column, items []string) string {
 	return expr + " > " + mark + " or (" + expr + " = " + mark + " and " + rest + ")"
 }
 
-// keyExpr is the column as it is ordered and compared. Text uses the column's own
-// collation in both places. ENUM and SET sort by number but compare to text, so
-// both places use their text.
+// keyExpr is the column as it is ordered and compared. Text uses the column's own collation in both places. ENUM and
+// SET sort by number but compare to text, so both places use their text.
 func keyExpr(col *Column) string {
 	if col.Type == "enum" || col.Type == "set" {
 		return "concat(" + quote(col.Name) + ")"
@@ -222,13 +219,13 @@ func keyExpr(col *Column) string {
 	return quote(col.Name)
 }
 
-// keyMark is the state a key is compared to. A DECIMAL travels as text, and
-// compared to text it would be compared as a float.
+// keyMark is the state a key is compared to.
 func keyMark(col *Column, item string) string {
 	return exact(col, (&Arg{Source: State, Name: item}).named())
 }
 
-// exact is a parameter as it is compared to a column.
+// exact is a parameter as it is compared to a column. A DECIMAL travels as text, and compared to text it would be
+// compared as a float.
 func exact(col *Column, mark string) string {
 	if col.Type == "decimal" {
 		return "cast(" + mark + " as " + strings.TrimSuffix(strings.TrimSuffix(col.ColumnType, " zerofill"), " unsigned") + ")"

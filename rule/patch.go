@@ -2,8 +2,7 @@ package rule
 
 import "fmt"
 
-// patch is how the seed-era placeholders of one statement are filled: one entry for
-// each field of sync_patch_field.
+// patch is how the seed-era placeholders of one statement are filled: one entry for each field of sync_patch_field.
 type patch struct {
 	given   bool // sync_patch_field or sync_patch_field_value says something about the statement
 	entries []patchEntry
@@ -17,8 +16,8 @@ type patchEntry struct {
 
 // patches reads sync_patch_field and sync_patch_field_value for each script.
 //
-// What a phase holds is a list with one list a statement. With one statement the
-// outer list is often missing, because ("x") is no tuple in Python; both are read.
+// What a phase holds is a list with one list a statement. With one statement the outer list is often missing, because
+// ("x") is no tuple in Python; both are read.
 func (c *compiler) patches(scripts []*script) {
 	fields := c.patchColumn("sync_patch_field", c.row.PatchField)
 	values := c.patchColumn("sync_patch_field_value", c.row.PatchFieldValue)
@@ -58,8 +57,8 @@ func isPair(n *node) bool {
 	return len(all) > 0 && len(all) <= 2 && isKind(&all[0]) && !(len(all) == 2 && isKind(&all[1]))
 }
 
-// ofStatement finds the nth statement's list in a column; alone says that the phase
-// has no other. isElement knows what such a list holds.
+// ofStatement finds the nth statement's list in a column; alone says that the phase has no other. isElement knows what
+// such a list holds.
 func ofStatement(column *node, p phase, nth int, alone bool, isElement func(*node) bool) *node {
 	if column == nil {
 		return nil

@@ -65,8 +65,7 @@ func (c *compiler) phases() (scripts []*script) {
 	return scripts
 }
 
-// phaseScripts takes a phase's value: nothing, one statement, a list of them, or
-// a dict of operation and statement.
+// phaseScripts takes a phase's value: nothing, one statement, a list of them, or a dict of operation and statement.
 func (c *compiler) phaseScripts(p phase, n *node) (out []*script) {
 	take := func(op string, n *node) {
 		sql, ok := text(n)
@@ -90,8 +89,8 @@ func (c *compiler) phaseScripts(p phase, n *node) (out []*script) {
 	return out
 }
 
-// operations reads sync_operation_type and gives each script its operation. The
-// column may be empty; then a statement's verb is its operation.
+// operations reads sync_operation_type and gives each script its operation. The column may be empty; then a statement's
+// verb is its operation.
 func (c *compiler) operations(scripts []*script) {
 	column := strings.TrimSpace(c.row.OperationType)
 	if blank(column) {

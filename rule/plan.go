@@ -83,9 +83,8 @@ type Statement struct {
 	start int     // offset of SQL in text
 }
 
-// InsertParts cut an insert so that SQL == Head + Tuple + Tail and
-// Head + Tuple + ", " + Tuple + Tail inserts two rows with the same outcome as two
-// statements. All of the statement's Args are those of Tuple.
+// InsertParts cut an insert so that SQL == Head + Tuple + Tail and Head + Tuple + ", " + Tuple + Tail inserts two rows
+// with the same outcome as two statements. All of the statement's Args are those of Tuple.
 type InsertParts struct {
 	Head, Tuple, Tail string
 }
@@ -136,8 +135,8 @@ type Arg struct {
 	Value  any    // Fixed: the value; State: the value when nothing is carried
 }
 
-// PerRow reports whether the statement uses the row in hand, so that it runs once
-// a row; an update_state statement that does not is run once a batch.
+// PerRow reports whether the statement uses the row in hand, so that it runs once a row; an update_state statement that
+// does not is run once a batch.
 func (s *Statement) PerRow() bool {
 	return s.File != nil || uses(s.Args, Field)
 }

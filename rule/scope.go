@@ -139,9 +139,9 @@ func missingColumns(t *Table, listed []string) []string {
 	})
 }
 
-// readInsert finds the column list and the first tuple of an insert or replace; SET and
-// SELECT have neither. Consecutive rows may be joined where that cannot change the
-// outcome: one tuple, nothing that reads what an earlier row wrote, no value behind it.
+// readInsert finds the column list and the first tuple of an insert or replace; SET and SELECT have neither.
+// Consecutive rows may be joined where that cannot change the outcome: one tuple, nothing that reads what an earlier
+// row wrote, no value behind it.
 func (c *compiler) readInsert(s *script, st *Statement) {
 	if !s.inserts() || s.table < 0 {
 		return

@@ -40,8 +40,7 @@ func (c *compiler) scripts() (scripts []*script) {
 	return scripts
 }
 
-// sections cuts plain SQL at its headings. Comments are found by the lexer, so a
-// heading inside a string is no heading.
+// sections cuts plain SQL at its headings. Comments are found by the lexer, so a heading inside a string is no heading.
 func (c *compiler) sections() (out []*script) {
 	sql := c.row.SQL
 	whole := &source{text: sql, column: sql}

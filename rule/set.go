@@ -5,9 +5,8 @@ import (
 	"strings"
 )
 
-// CheckSet looks for mistakes that only several rows together show; what is wrong
-// with a row by itself is said by Compile. tables gives a table's facts,
-// or nil when there is no such table; it may be nil. Disabled rows do not count.
+// CheckSet looks for mistakes that only several rows together show; what is wrong with a row by itself is said by
+// Compile. tables gives a table's facts, or nil when there is no such table; it may be nil. Disabled rows do not count.
 func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 	s := &setCheck{byKey: map[Row]*Row{}, facts: map[string]*Table{}}
 	for i := range rows {
@@ -59,8 +58,8 @@ func (s *setCheck) find(r *Row, typ, user string, points ...string) *Row {
 	return nil
 }
 
-// peer finds the other side's row. The point's rows may be kept at the point, so a
-// server row alone is only worth a remark.
+// peer finds the other side's row. The point's rows may be kept at the point, so a server row alone is only worth a
+// remark.
 func (s *setCheck) peer(r *Row) {
 	other := map[string]string{Server: Client, Client: Server}[r.User]
 	points := []string{r.PointNo, AnyPoint}
@@ -81,8 +80,8 @@ func (s *setCheck) peer(r *Row) {
 	}
 }
 
-// fields compares the columns that one side sends with the fields that the other
-// takes; they must be the same, in any order.
+// fields compares the columns that one side sends with the fields that the other takes; they must be the same, in any
+// order.
 func (s *setCheck) fields(client, server *Row) {
 	sender, taker := client, server
 	if client.Type == Download {
@@ -101,8 +100,8 @@ func (s *setCheck) fields(client, server *Row) {
 	}
 }
 
-// echo finds a table that goes both ways with a new update_time each time, so that
-// each side takes the other's copy for a change.
+// echo finds a table that goes both ways with a new update_time each time, so that each side takes the other's copy for
+// a change.
 func (s *setCheck) echo(r *Row) {
 	if r.User != Server || r.Type != Upload || !r.UpdateTime {
 		return

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Describe is the plan as plain SQL in sections, with what else is in force in
-// comments: what `rules show` prints. The sections compile to the same statements.
+// Describe is the plan as plain SQL in sections, with what else is in force in comments: what `rules show` prints. The
+// sections compile to the same statements.
 func (p *Plan) Describe() string {
 	var b strings.Builder
 	r := &p.Row

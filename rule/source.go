@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// source is a piece of SQL together with where it stands in the column as the DBA
-// wrote it. In a JSON or Python string each escape shifts what follows.
+// source is a piece of SQL together with where it stands in the column as the DBA wrote it. In a JSON or Python string
+// each escape shifts what follows.
 type source struct {
 	text    string // what the lexer reads
 	column  string // the whole column
@@ -52,9 +52,9 @@ func (s *source) cut(from, to int) *source {
 	return &c
 }
 
-// quoted is the source of a string constant of JSON or Python: value is what it
-// means, column[start:end] how it is written. Where the writing cannot be followed
-// (joined constants, an escape not known here) everything is placed at its start.
+// quoted is the source of a string constant of JSON or Python: value is what it means, column[start:end] how it is
+// written. Where the writing cannot be followed (joined constants, an escape not known here) everything is placed at
+// its start.
 func quoted(column, value string, start, end int) *source {
 	open := start + strings.IndexAny(column[start:end], `"'`) // behind u, b, r
 	s := &source{text: value, column: column, base: open + 1, escapes: !strings.ContainsAny(column[start:open], "rR")}
@@ -67,8 +67,8 @@ func quoted(column, value string, start, end int) *source {
 	return s
 }
 
-// escape measures what stands at the head of s, an escape or a byte: the bytes it is
-// written in and the bytes of UTF-8 it means.
+// escape measures what stands at the head of s, an escape or a byte: the bytes it is written in and the bytes of UTF-8
+// it means.
 func escape(s string) (wrote, means int) {
 	switch {
 	case s[0] != '\\' || len(s) < 2:

@@ -19,8 +19,8 @@ func (c *compiler) stateArg(s *script, i int, name string) Arg {
 	return arg
 }
 
-// comparedColumn is the name that the placeholder at i is compared to, as in
-// `update_time > :x`, `price > cast(:x as …)` or `t between :x and :y`.
+// comparedColumn is the name that the placeholder at i is compared to, as in `update_time > :x`, `price > cast(:x as
+// …)` or `t between :x and :y`.
 func comparedColumn(toks []token, i int) string {
 	j := i - 1
 	for j > 1 && toks[j].is("(") && toks[j-1].kind == tokWord {
@@ -40,8 +40,8 @@ const (
 	smallestInt = int64(-1 << 63)
 )
 
-// initial is the smallest value a state can have before anything was carried: that
-// of the column of its name, of the column it is compared to, or a guess by name.
+// initial is the smallest value a state can have before anything was carried: that of the column of its name, of the
+// column it is compared to, or a guess by name.
 func (c *compiler) initial(name, compared string) any {
 	for _, n := range [...]string{name, compared} {
 		if col := c.table.Column(n); col != nil {

@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// script is one statement of sync_sql, from the place where it was found to what is
-// known of it when it can be sent.
+// script is one statement of sync_sql, from the place where it was found to what is known of it when it can be sent.
 type script struct {
 	phase phase
 	op    string  // the operation named for it; "" takes the statement's own verb
@@ -42,8 +41,7 @@ func (s *script) tok(i int) *token {
 	return &token{}
 }
 
-// statement compiles one script. It reports what is wrong; ok is false when there is
-// nothing to run.
+// statement compiles one script. It reports what is wrong; ok is false when there is nothing to run.
 func (c *compiler) statement(s *script) (st Statement, ok bool) {
 	if s.op == OpFile.String() {
 		return c.file(s)
@@ -68,8 +66,8 @@ func (c *compiler) statement(s *script) (st Statement, ok bool) {
 	return st, c.errors == before
 }
 
-// render writes the SQL that is sent: the statement as written, with ? for each
-// placeholder and a space for each comment.
+// render writes the SQL that is sent: the statement as written, with ? for each placeholder and a space for each
+// comment.
 func (s *script) render() Statement {
 	var sql, named strings.Builder
 	put := func(s string) { sql.WriteString(s); named.WriteString(s) }
@@ -184,8 +182,7 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 
 const updateTimeColumn = "update_time"
 
-// field is the value of a field of the row in hand; sync_is_update_time sets its
-// update_time to now.
+// field is the value of a field of the row in hand; sync_is_update_time sets its update_time to now.
 func (c *compiler) field(p phase, name string) (arg Arg, ok bool) {
 	i := c.fieldIndex(name)
 	if i < 0 {
@@ -224,8 +221,7 @@ func (c *compiler) fill(s *script) {
 		c.fillUpside(s)
 		return
 	}
-	// A fixed or carry entry fills none when there are as many placeholders as
-	// transfer entries.
+	// A fixed or carry entry fills none when there are as many placeholders as transfer entries.
 	n, entries := len(s.argAt), s.seed.entries
 	if !s.seed.given && n == len(c.plan.Fields) {
 		for _, f := range c.plan.Fields {
@@ -244,8 +240,7 @@ func (c *compiler) fill(s *script) {
 	}
 }
 
-// fillUpside takes carried state in order, or the period's start and end, with fixed
-// values where they are given.
+// fillUpside takes carried state in order, or the period's start and end, with fixed values where they are given.
 func (c *compiler) fillUpside(s *script) {
 	n, entries := len(s.argAt), s.seed.entries
 	if len(entries) != n {

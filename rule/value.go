@@ -19,8 +19,8 @@ const (
 	maxElements = 20000
 )
 
-// value parses a column as JSON, or as a Python literal when it is not JSON. It is
-// nil when the column cannot be read, which has been reported then.
+// value parses a column as JSON, or as a Python literal when it is not JSON. It is nil when the column cannot be read,
+// which has been reported then.
 func (c *compiler) value(column, text string) (n *node, isJSON bool) {
 	isJSON = json.Valid([]byte(text))
 	n, err := pyliteral.Parse([]byte(text), pyliteral.Limits{Depth: maxDepth, Elements: maxElements, JSON: isJSON})

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,9 +14,9 @@ import (
 
 const module = "syncgate"
 
-// arrows are the picture of the design: the packages of the project that each package may import, and why. cmd is not
-// in it, since it wires all parts together. A package that is not named here fails the test, so that a new one takes
-// its place in the picture.
+// arrows are the packages of the project that each package may import, with the reasons. cmd is not among them,
+// because it may import every package. A package that is not named here fails the test. docs/architecture.md has the
+// same list.
 var arrows = map[string][]string{
 	// The mechanisms know nothing of the project, so that each can be read and tested alone.
 	"reactor":            {},
@@ -23,6 +25,7 @@ var arrows = map[string][]string{
 	"admin":              {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
+	"internal/harness":   {},
 	"internal/rowset":    {}, // the words that the wire, the rules and the database share
 	// A session seals with crypto and reads the seed era's Python literals.
 	"protocol": {"crypto", "internal/pyliteral", "internal/rowset"},
@@ -108,12 +111,12 @@ func ours(imports []string) []string {
 	return names
 }
 
-// The import arrows of the design hold: who may import whom, and what never comes in.
+// Each package imports only the packages that arrows allow, and reaches none of its strangers.
 func TestArrows(t *testing.T) {
 	packages := listPackages(t)
 	for name := range arrows {
 		if _, ok := packages[name]; !ok {
-			t.Errorf("package %s of the picture does not exist", name)
+			t.Errorf("arrows names package %s, which does not exist", name)
 		}
 	}
 	for name, p := range packages {
@@ -122,7 +125,7 @@ func TestArrows(t *testing.T) {
 		}
 		allowed, ok := arrows[name]
 		if !ok {
-			t.Errorf("package %s has no place in the picture; give it one in arrows and in the design", name)
+			t.Errorf("package %s is missing in arrows; add it there and in docs/architecture.md", name)
 			continue
 		}
 		for _, imported := range ours(p.Imports) {
@@ -143,6 +146,32 @@ func TestArrows(t *testing.T) {
 		if slices.Contains(packages[s.from].Deps, s.stranger) {
 			t.Errorf("%s reaches %s, and must not: %s", s.from, s.stranger, s.why)
 		}
+	}
+}
+
+// docs/architecture.md lists the same arrows, but for those of the tests' own packages.
+func TestArchitectureListsArrows(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if from, to, ok := strings.Cut(line, " -> "); ok {
+			listed[strings.TrimSpace(from)] = strings.TrimSpace(to)
+		}
+	}
+	for name, allowed := range arrows {
+		if name == "test" || name == "store/localdb/localdbtest" {
+			continue
+		}
+		if want := strings.Join(slices.Sorted(slices.Values(allowed)), ", "); listed[name] != want {
+			t.Errorf("docs/architecture.md lets %s import %q, want %q", name, listed[name], want)
+		}
+		delete(listed, name)
+	}
+	for name := range listed {
+		t.Errorf("docs/architecture.md has arrows of %s, and arrows has none", name)
 	}
 }
 

@@ -31,7 +31,7 @@ func (w *world) setting(name string) string {
 	return ""
 }
 
-// modernClient is one connection on the modern wire, for what an agent would never send.
+// modernClient is one connection on the v2 wire. It sends what an agent never sends.
 type modernClient struct {
 	t    testing.TB
 	conn net.Conn
@@ -39,7 +39,7 @@ type modernClient struct {
 	buf  []byte
 }
 
-// dialModern shakes hands as the point that is named. The error is the server's refusal.
+// dialModern shakes hands as the named point. The error is the server's refusal.
 func (w *world) dialModern(point string) (*modernClient, error) {
 	w.t.Helper()
 	c := w.knock(point)
@@ -47,7 +47,7 @@ func (w *world) dialModern(point string) (*modernClient, error) {
 	return c, err
 }
 
-// knock connects and says hello with the key that the world's agent has, but does not wait for the answer.
+// knock connects and sends a HELLO under the key of the world's agent. It does not wait for the answer.
 func (w *world) knock(point string) *modernClient {
 	w.t.Helper()
 	key, err := base64.StdEncoding.DecodeString(w.setting("SYNCGATE_AGENT_KEY"))
@@ -106,7 +106,7 @@ func (c *modernClient) next() (*protocol.Message, error) {
 	}
 }
 
-// ask sends a request and gives all of its replies, the last one last.
+// ask sends a request and returns all of its replies in order.
 func (c *modernClient) ask(op protocol.Op, body any) []*protocol.Message {
 	c.t.Helper()
 	id := c.wire.RequestID()
@@ -132,7 +132,7 @@ func (c *modernClient) ask(op protocol.Op, body any) []*protocol.Message {
 	}
 }
 
-// upload sends rows and gives the answer's number and, when they were taken, the reply.
+// upload sends rows and returns the status and, when it is OK, the reply.
 func (c *modernClient) upload(table string, rows rowset.Rows) (protocol.Status, *protocol.UploadReply) {
 	c.t.Helper()
 	m := c.ask(protocol.OpUpload, &protocol.UploadRequest{Table: table, Rows: rows})[0]
@@ -146,7 +146,7 @@ func (c *modernClient) upload(table string, rows rowset.Rows) (protocol.Status, 
 	return m.Status, reply
 }
 
-// download gives the rows of a table from a state on, one after the other.
+// download returns the rows of a table from a state on.
 func (c *modernClient) download(table string, state ...rowset.StateItem) (protocol.Status, []any) {
 	c.t.Helper()
 	var values []any
@@ -165,14 +165,14 @@ func (c *modernClient) download(table string, state ...rowset.StateItem) (protoc
 
 const legacyKey = "0123456789abcdef"
 
-// legacySettings are those of a server that speaks the seed-era wire to this host.
+// legacySettings are the settings of a server that speaks the v1 wire to this host.
 func legacySettings() []string {
 	return []string{"SYNCGATE_LISTEN_LEGACY=127.0.0.1:0", "SYNCGATE_LEGACY_KEY=text:" + legacyKey, "SYNCGATE_LEGACY_TOKEN_KEY=" + legacyTokenKey,
 		"SYNCGATE_LEGACY_NETWORKS=127.0.0.0/8", "SYNCGATE_LEGACY_TIME_ZONE=UTC"}
 }
 
-// legacyClient is one connection of an agent of the seed era. It shares the cipher and the literals with the server,
-// but none of its reading and writing of packets.
+// legacyClient is one connection on the v1 wire. It shares the cipher and the literals with the server, but reads and
+// writes packets with code of its own.
 type legacyClient struct {
 	t       testing.TB
 	conn    net.Conn
@@ -181,7 +181,7 @@ type legacyClient struct {
 	buf     []byte
 }
 
-// legacyReply is what such an agent looks at.
+// legacyReply holds the parts of a reply that such an agent reads.
 type legacyReply struct {
 	content pyliteral.Value
 	text    string // of Content
@@ -199,7 +199,7 @@ func dialLegacy(t testing.TB, address string, dialect pyliteral.Dialect) *legacy
 	return &legacyClient{t: t, conn: dial(t, address), cbc: cbc, dialect: dialect}
 }
 
-// packet is a request as that Python prints it.
+// packet is a request as the client's Python prints it.
 func (c *legacyClient) packet(point, kind, table string, content pyliteral.Value) []byte {
 	c.t.Helper()
 	show := func(v pyliteral.Value) string {
@@ -241,7 +241,7 @@ func (c *legacyClient) send(packet []byte) {
 	}
 }
 
-// receive reads one reply, whose MD5 and token have to fit.
+// receive reads one reply and checks its MD5 and its token.
 func (c *legacyClient) receive() legacyReply {
 	c.t.Helper()
 	for !strings.Contains(string(c.buf), "\n\r\n") {
@@ -270,7 +270,7 @@ func (c *legacyClient) receive() legacyReply {
 	return c.read(text)
 }
 
-// read evaluates a reply and prints its Content again, as such agents do to check the token.
+// read evaluates a reply and prints its Content again, as agents on the v1 wire do to check the token.
 func (c *legacyClient) read(text []byte) legacyReply {
 	c.t.Helper()
 	node, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: c.dialect})

@@ -54,7 +54,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// The settings of the seed era's wire are looked at before anything is opened, and each error names its setting.
+// serve checks the settings of the v1 wire before it opens anything, and each error names its setting.
 func TestExitSeedEraSettings(t *testing.T) {
 	dir := t.TempDir()
 	good := map[string]string{"key": `"text:0123456789abcdef"`, "token_key": `"token"`, "networks": `["10.0.0.0/8"]`}
@@ -93,7 +93,7 @@ func TestExitSeedEraSettings(t *testing.T) {
 			}
 			_, errs, code := run(t, nil, "syncgate", "serve", "--config", file, "--data-dir", dir)
 			want, says := 78, []string{"legacy." + tt.setting + ": ", tt.says}
-			if tt.says == "" { // it is good, so that serve gets as far as the database, which is not there
+			if tt.says == "" { // the settings are good, so serve reaches the database, which does not exist
 				want, says = 1, []string{"not available"}
 			}
 			for _, text := range says {
@@ -106,7 +106,7 @@ func TestExitSeedEraSettings(t *testing.T) {
 }
 
 func TestMigrateTwiceAtOnce(t *testing.T) {
-	w := newWorld(t) // has migrated; take it all away again
+	w := newWorld(t) // newWorld has migrated; drop everything again
 	w.centre.SetMaxOpenConns(1)
 	var tables []string
 	rows, err := w.centre.Query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_type = 'VIEW' DESC")
@@ -172,7 +172,7 @@ func TestPointCommands(t *testing.T) {
 	if list := w.must("point", "list"); strings.Contains(list, "1,2") {
 		t.Fatalf("the key is still live:\n%s", list)
 	}
-	// The server hears of it within a second.
+	// The server notices the change within a second.
 	for {
 		_, errs, code := w.once()
 		if code == 1 && strings.Contains(errs, "SG0001") {
@@ -188,8 +188,8 @@ func TestPointCommands(t *testing.T) {
 	}
 }
 
-// Without a DSN and without a running server each command starts the private database and stops it again; several at
-// once must not stop it under each other.
+// Without a DSN and without a running server each command starts the private database and stops it again. Commands that
+// run at the same time must not stop it while another one uses it.
 func TestCommandsTakeTurns(t *testing.T) {
 	t.Parallel()
 	env := []string{"SYNCGATE_DATA_DIR=" + t.TempDir()}

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The demo needs no configuration, and minds none that is there for a real server; it moves rows between real durable databases, also
-// over a kill -9, and leaves neither files nor processes.
+// The demo needs no configuration and ignores that of a real server. It moves rows between real durable databases, also
+// across a kill -9, and leaves neither files nor processes.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

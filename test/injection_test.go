@@ -19,7 +19,7 @@ import (
 	"syncgate/protocol"
 )
 
-// naughty are strings that have broken things elsewhere; the published list of them where it is there.
+// naughty returns strings that are known to break programs, and the published list of such strings where it exists.
 func naughty(t testing.TB) []string {
 	t.Helper()
 	all := []string{"", " ", "'", `"`, "`", `\`, `\\'`, "''", "%", "%s", "%%s", "'%s'", "%(url)s", "%n%n", "?", ":vc", ":state.tx", "NULL", "None", "0", "-1", "1e400",
@@ -41,14 +41,14 @@ func naughty(t testing.TB) []string {
 		}
 		text, err := base64.StdEncoding.DecodeString(line)
 		if err != nil {
-			text = []byte(line) // one line of the list is a string as it stands
+			text = []byte(line) // one line of the list is not encoded
 		}
 		all = append(all, string(text))
 	}
 	return all
 }
 
-// Names as no sane person gives them. They come from the rules and from whoever enrols a point, so they are to work.
+// These names are awkward on purpose. They come from the rules and from whoever enrols a point, so they must work.
 const (
 	awkwardPoint  = `o'brien "%s" \ ; -- 中`
 	awkwardTable  = "t`b'; drop table phrase; -- %s ? :x 中"
@@ -59,8 +59,8 @@ var awkwardColumns = []string{"id", "select", "a`b", "it's", `say "no"`, "%s", "
 
 const phraseTable = "CREATE TABLE phrase (id INT PRIMARY KEY, vc VARCHAR(2000), tx TEXT, bl BLOB)"
 
-// TestInjection puts naughty strings wherever a point can put one: nothing but data arrives, nothing is lost, and names
-// that nobody gave are refused.
+// TestInjection puts naughty strings wherever a point can put one. Only data arrives, no row is lost, and the server
+// refuses names that it does not know.
 func TestInjection(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -110,8 +110,8 @@ func TestInjection(t *testing.T) {
 
 func quoted(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
-// awkwardTables makes a table whose names are awkward and fills it with the strings: at the point to be uploaded, and
-// another at the centre to be downloaded. What it returns checks that both crossed.
+// awkwardTables makes two tables with awkward names and fills them with the strings: one at the point for an upload,
+// one at the centre for a download. The function that it returns checks that both crossed.
 func awkwardTables(t *testing.T, w *world, all []string) (check func()) {
 	t.Helper()
 	down := awkwardTable + "!"
@@ -153,7 +153,7 @@ func awkwardTables(t *testing.T, w *world, all []string) (check func()) {
 	}
 }
 
-// valid is a text that a text column takes.
+// valid makes a text that a text column accepts.
 func valid(text string) string { return strings.ToValidUTF8(text, "?") }
 
 // naughtyRows uploads each string as a value of each type, and as the name of a table and of a column.
@@ -184,7 +184,7 @@ func naughtyRows(t *testing.T, w *world, c *modernClient, all []string) {
 	}
 }
 
-// same fails unless a table has each string in all of its columns, byte for byte, and nothing else.
+// same fails unless the table holds each string in all of its columns, byte for byte, and nothing else.
 func same(t *testing.T, db *sql.DB, table string, all []string) {
 	t.Helper()
 	rows, err := db.QueryContext(t.Context(), "SELECT id, vc, tx, bl FROM "+table+" WHERE id < 5000 ORDER BY id")
@@ -208,7 +208,7 @@ func same(t *testing.T, db *sql.DB, table string, all []string) {
 	}
 }
 
-// naughtyStates asks for the rows that equal a carried state: there is one for each string, or as many as it occurs.
+// naughtyStates asks for the rows that equal a carried state. Each string gives as many rows as it occurs.
 func naughtyStates(t *testing.T, c *modernClient, all []string) {
 	t.Helper()
 	for i, text := range all {
@@ -226,18 +226,18 @@ func naughtyStates(t *testing.T, c *modernClient, all []string) {
 		if status != protocol.StatusOK || !found {
 			t.Errorf("the state %q: %v, found %v", text, status, found)
 		}
-		// A state of that name is none that the rule has.
+		// The rule has no state of this name.
 		if status, _ := c.download("phrase", rowset.StateItem{Name: "tx" + valid(text[:min(len(text), 200)]) + "'", Value: "x"}); status != protocol.StatusOK && status != protocol.StatusMalformed {
 			t.Errorf("a state of the name %q is answered with %v", "tx"+text+"'", status)
 		}
 	}
 }
 
-// naughtyNames says hello by each string that a point's name can be.
+// naughtyNames sends a HELLO under each string that can be a point's name.
 func naughtyNames(t *testing.T, w *world, all []string) {
 	t.Helper()
 	names := slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "" || len(s) > 64 || !utf8.ValidString(s) })
-	for batch := range slices.Chunk(names, 150) { // a refusal takes its time, so they are refused side by side
+	for batch := range slices.Chunk(names, 150) { // a refusal is delayed, so the test asks for many at once
 		var clients []*modernClient
 		for _, name := range batch {
 			clients = append(clients, w.knock(name))
@@ -252,7 +252,7 @@ func naughtyNames(t *testing.T, w *world, all []string) {
 	}
 }
 
-// naughtySeedEra does all that over the seed-era wire, with rules that were formatted into the text once.
+// naughtySeedEra does the same over the v1 wire, with rules that the original formatted into the text.
 func naughtySeedEra(t *testing.T, w *world, address string, all []string) {
 	t.Helper()
 	c := dialLegacy(t, address, pyliteral.Python2)

@@ -19,11 +19,11 @@ import (
 	"syncgate/store/localdb/localdbtest"
 )
 
-// inForce bounds how long an edit takes, which is a second where there is not more to do than processors to do it. It is
-// less than the 15 seconds after which the server looks at everything again, edited or not.
+// inForce bounds the time until an edit is in force. An idle machine needs a second. The bound is below the 15 seconds
+// after which the server reads all rules again, edited or not.
 const inForce = 12 * time.Second
 
-// brokenEdits are edits that no server can run, each of another column or another kind, and what the view says of them.
+// brokenEdits are edits that no server can run, each of another column or kind, with the text that the view shows.
 var brokenEdits = []struct{ column, text, says string }{
 	{"sync_sql", "-- downside: insert\ninsert into %s (id, url)\nvalues (:id, urll)", "SG0104 sync_sql downside 3:14"},
 	{"sync_sql", "-- downside: insert\ninsert into %s (id, url)\n  values (:id, :urll)", "SG0112 sync_sql downside 3:16"},
@@ -34,7 +34,7 @@ var brokenEdits = []struct{ column, text, says string }{
 	{"sync_operation_type", "upsert", "SG0115 sync_operation_type"},
 }
 
-// editing is a DBA at work on the rules of a few tables, to each of which a point uploads.
+// editing is a DBA who edits the rules of a few tables while a point uploads to each of them.
 type editing struct {
 	*world
 	tables []string
@@ -42,12 +42,12 @@ type editing struct {
 	rows   int64
 }
 
-// goodRule is one that leaves a mark in every row.
+// goodRule is a rule that leaves a mark in every row.
 func goodRule(table, mark string) string {
 	return fmt.Sprintf("-- downside: insert\ninsert into %s (id, url) values (:id, concat(:url, '%s'))", table, mark)
 }
 
-// applied is what the url of a row has become on its way into a table.
+// applied is the url that a row has after the rule has marked it.
 func (e *editing) applied(table string) string {
 	e.t.Helper()
 	e.rows++
@@ -71,8 +71,8 @@ func (e *editing) live(table, mark string) {
 	e.t.Logf("in force after %v", time.Since(edited).Round(time.Millisecond))
 }
 
-// A DBA edits rules with SQL while points upload. Each edit is in force soon, and a broken one leaves its rule as it was
-// and everybody else alone.
+// A DBA edits rules with SQL while points upload. Each good edit is in force soon. A broken edit leaves its rule and
+// all other rules as they were.
 func TestEditsByAnySQLClient(t *testing.T) {
 	t.Parallel()
 	e := &editing{world: newWorld(t)}
@@ -100,12 +100,12 @@ func TestEditsByAnySQLClient(t *testing.T) {
 	e.breakAll(server)
 	metric(t, page, fmt.Sprintf(`syncgate_rules{state="stale"} %d`, len(brokenEdits)))
 	metric(t, page, `syncgate_rules{state="ok"} 1`)
-	e.live(neighbour, ";") // a neighbour's edit is taken up as ever
+	e.live(neighbour, ";") // an edit of another rule still takes effect
 	e.mendAll()
 	metric(t, page, `syncgate_rules{state="stale"} 0`)
 }
 
-// breakAll makes the broken edits. The view and the log tell of each, and the last good version goes on.
+// breakAll makes the broken edits. The view and the log report each of them, and the last good version stays in force.
 func (e *editing) breakAll(server *process) {
 	e.t.Helper()
 	for i, edit := range brokenEdits {
@@ -133,7 +133,7 @@ func (e *editing) breakAll(server *process) {
 	}
 }
 
-// mendAll puts right what breakAll broke: the edits are in force, and nothing is said of them any more.
+// mendAll corrects the edits of breakAll. They take effect, and the view and the log no longer report them.
 func (e *editing) mendAll() {
 	e.t.Helper()
 	for i := range brokenEdits {
@@ -148,7 +148,7 @@ func (e *editing) mendAll() {
 	eventually(e.t, e.centre, len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE runs >= 2 AND rows_moved = runs AND failures = 0 AND last_run_at IS NOT NULL")
 }
 
-// The point's own rules are edited at the centre: the agent that runs hears of it.
+// A DBA edits the point's rules at the centre, and the running agent notices.
 func TestEditsReachTheAgent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -169,7 +169,7 @@ func TestEditsReachTheAgent(t *testing.T) {
 	}
 }
 
-// What makes no sense is refused when it is written, and the refusal reads as a sentence.
+// The database refuses a row that makes no sense when it is written, and the refusal reads as a sentence.
 func TestChecksRefuseNonsense(t *testing.T) {
 	t.Parallel()
 	dsn := localdbtest.New(t)
@@ -211,7 +211,7 @@ func TestChecksRefuseNonsense(t *testing.T) {
 	}
 }
 
-// text is the one text of a query.
+// text returns the one text that a query gives.
 func text(t testing.TB, w *world, query string, args ...any) (s string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -247,7 +247,7 @@ func (p *process) waitLine(is func(line map[string]any) bool) {
 // metric waits until the page of metrics has a line.
 func metric(t testing.TB, address, line string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // the page tells nobody of a change
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // the page does not report its changes
 		reply, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package test holds what only the whole can show: real processes, real databases, real
-// kills, and clients that share no code with the server.
+// Package test holds the tests that need the whole: real processes, real databases, real kills, and clients that share
+// no code with the server.
 package test
 
 import (
@@ -21,10 +21,10 @@ import (
 	"syncgate/store/localdb/localdbtest"
 )
 
-// patience bounds what takes well under a second on an idle machine.
+// patience bounds waits that take well under a second on an idle machine.
 const patience = 60 * time.Second
 
-// programs are the two commands, built once a run with the race detector when the tests have it.
+// programs are the two commands. They are built once a run, with the race detector when the tests have it.
 var programs struct {
 	once sync.Once
 	dir  string
@@ -33,7 +33,7 @@ var programs struct {
 
 func TestMain(m *testing.M) { localdbtest.Main(cleanup{m}) }
 
-// cleanup takes the built programs away behind the last test.
+// cleanup removes the built programs after the last test.
 type cleanup struct{ m *testing.M }
 
 func (c cleanup) Run() int {
@@ -44,7 +44,7 @@ func (c cleanup) Run() int {
 	return code
 }
 
-// program builds the commands and gives the path of one.
+// program builds the commands and returns the path of one.
 func program(t testing.TB, name string) string {
 	t.Helper()
 	programs.once.Do(func() {
@@ -87,7 +87,7 @@ type process struct {
 	heard *sync.Cond
 }
 
-// start runs a command; whatever is still running at the end of the test is killed.
+// start runs a command. The end of the test kills it when it still runs.
 func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(program(t, name), args...), done: make(chan struct{})}
@@ -134,7 +134,7 @@ func (p *process) text() string {
 	return p.log.String()
 }
 
-// waitLog waits until a log line has the message, and gives that line.
+// waitLog waits until a log line has the message, and returns that line.
 func (p *process) waitLog(message string) map[string]any {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -162,13 +162,13 @@ func (p *process) waitLog(message string) map[string]any {
 	}
 }
 
-// kill is kill -9, and waits for the end.
+// kill sends SIGKILL and waits for the end.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.done
 }
 
-// stop is TERM; it gives the exit code.
+// stop sends SIGTERM and returns the exit code.
 func (p *process) stop() int {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -188,7 +188,7 @@ func (p *process) exitCode() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// run runs a command to its end and gives what it wrote to standard output and error, and its exit code.
+// run runs a command to its end and returns its standard output, its standard error and its exit code.
 func run(t testing.TB, env []string, name string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)

@@ -32,7 +32,7 @@ const (
 	seedDelete  = "delete from seed where k='%s' and n='%s'"
 )
 
-// seedStatements are the operations rules are made of here, and the fields that fill their placeholders.
+// seedStatements are the operations of the rules in this test, with the fields that fill their placeholders.
 var seedStatements = map[string]struct {
 	sql    string
 	fields []string
@@ -51,7 +51,7 @@ func chainOf(ops ...string) *seedRule {
 	return r
 }
 
-// seedWorld has a database for the model and one for syncgate, which reads what a Python of the seed era printed.
+// seedWorld has a database for the model and one for syncgate, which reads packets of the v1 wire.
 type seedWorld struct {
 	t     testing.TB
 	model *seedModel
@@ -86,7 +86,7 @@ func newSeedWorld(t testing.TB, mode string) *seedWorld {
 	return w
 }
 
-// both does the same to both databases.
+// both runs a statement on both databases.
 func (w *seedWorld) both(query string) {
 	w.t.Helper()
 	must(w.t, w.db, query)
@@ -155,8 +155,9 @@ func (w *seedWorld) tables() (model, here []string) {
 	return column(w.t, w.model.db, seedRows), column(w.t, w.db, seedRows)
 }
 
-// TestSeedModel runs random rows through random chains, in the model and here. The tables are equal afterwards. An update
-// or delete in front of another operation is where the two are meant to differ; there the model is told to fall through.
+// TestSeedModel runs random rows through random chains, in the model and in syncgate. The tables are equal afterwards.
+// The two differ on purpose where an update or delete comes before another operation; there the test has the model fall
+// through.
 func TestSeedModel(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)
@@ -211,7 +212,7 @@ func TestSeedModel(t *testing.T) {
 	})
 }
 
-// TestSeedDifferences has each row of docs/seed-semantics.md: what the original made of a rule, and what is made of it here.
+// TestSeedDifferences checks each row of docs/seed-semantics.md: the result of the original and the result of syncgate.
 func TestSeedDifferences(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)
@@ -261,7 +262,7 @@ func TestSeedDifferences(t *testing.T) {
 	}
 }
 
-// What the original read for a state or a period, and what is read here.
+// The test compares the rows that the original and syncgate read for a state or a period.
 func TestSeedDownloads(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)
@@ -299,11 +300,12 @@ func TestSeedDownloads(t *testing.T) {
 			t.Errorf("%s reads %q in the model, want %q, and %q here, want %q", period.value, model, period.model, here, period.here)
 		}
 	}
-	// A carried NULL, as max() of an empty table gives, found nothing for ever.
+	// In the original a carried NULL, such as max() of an empty table, never matched a row.
 	if model, here := w.model.download(since, nil), w.download(carry, state(nil)); len(model) != 0 || len(here) != 3 {
 		t.Errorf("a carried NULL reads %q in the model and %q here", model, here)
 	}
-	// A placeholder inside a longer literal, and Python's other formats, worked; here the rule is refused with its place.
+	// In the original a placeholder inside a longer literal and Python's other formats worked. syncgate refuses the rule
+	// and gives the position.
 	if model := w.model.download("select k from seed where s like '%s%%%%' order by k", pyliteral.Str("50")); cmp.Diff([]string{"days"}, model) != "" {
 		t.Errorf("the model reads %q", model)
 	}
@@ -317,8 +319,8 @@ func TestSeedDownloads(t *testing.T) {
 	}
 }
 
-// The original worked in whatever mode the server was in, and MySQL's was lenient for long: values were cut and numbers made up.
-// Here the session is strict, and such a row is put aside.
+// The original used the mode of the server, and MySQL's default cut values and made up numbers for a long time. The
+// session of syncgate is strict, so such a row is quarantined.
 func TestSeedLenientMode(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, "")
@@ -332,8 +334,8 @@ func TestSeedLenientMode(t *testing.T) {
 	}
 }
 
-// A deadlock was an error like any other: the update was tried, matched nothing, and the row counted as done. Here it
-// concerns the whole batch, of which nothing is kept, and which is taken when it comes again.
+// For the original a deadlock was an error like any other: it tried the update, which matched nothing, and the row
+// counted as done. syncgate rolls the whole batch back and applies it when it comes again.
 func TestSeedDeadlock(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)

@@ -17,9 +17,9 @@ import (
 	"syncgate/protocol"
 )
 
-// TestPythonLegacyClient runs the client that was written from docs/protocol.md, as an agent under Python 3 and
-// as one under Python 2, for a whole session. It checks each reply's token as those agents do: it evaluates the text and
-// prints Content again.
+// TestPythonLegacyClient runs the client that was written from docs/protocol.md for a whole session, as an agent under
+// Python 3 and as one under Python 2. The client checks each reply's token as those agents do: it evaluates the text
+// and prints Content again.
 func TestPythonLegacyClient(t *testing.T) {
 	const python = "/usr/bin/python3"
 	if err := exec.Command(python, "-c", "import cryptography").Run(); err != nil {
@@ -74,7 +74,7 @@ const (
 	legacyTokenKey = "token key"
 )
 
-// legacyCentre serves the seed-era wire with a LegacySession a connection and a business of a few lines.
+// legacyCentre serves the v1 wire with a LegacySession a connection and a business of a few lines.
 type legacyCentre struct {
 	listener net.Listener
 	wire     *protocol.Legacy
@@ -126,7 +126,7 @@ func (c *legacyCentre) accept() {
 	}
 }
 
-// serve is what a gateway does with a connection.
+// serve does a gateway's work for one connection.
 func (c *legacyCentre) serve(conn net.Conn) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -178,7 +178,7 @@ func (c *legacyCentre) serve(conn net.Conn) error {
 	}
 }
 
-// answer is the business: it notes what came and has three rows for whoever asks for the black list.
+// answer is the business. It records the requests and has three rows for a download of the black list.
 func (c *legacyCentre) answer(m *protocol.Message) []*protocol.Message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,7 +199,7 @@ func (c *legacyCentre) answer(m *protocol.Message) []*protocol.Message {
 		Values: []any{nil, nil, "0.0000000000", nil, []byte{}}})}
 }
 
-// check holds that the upload which came twice was one request, and that the state came.
+// check fails unless the repeated upload was one request and the state arrived.
 func (c *legacyCentre) check(t *testing.T) {
 	t.Helper()
 	c.listener.Close()

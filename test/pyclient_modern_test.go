@@ -20,8 +20,8 @@ import (
 	"syncgate/protocol"
 )
 
-// python is a Python 3 with the two modules the second client needs: Debian's own, since a python3 of another origin
-// that comes first in the path has none of Debian's modules.
+// python finds a Python 3 with the two modules that the second client needs. It tries Debian's own first, because a
+// python3 of another origin that comes first in PATH does not have Debian's modules.
 func python(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"/usr/bin/python3", "python3"} {
@@ -33,7 +33,7 @@ func python(t *testing.T) string {
 	return ""
 }
 
-// pyclient runs the second client and gives what it printed.
+// pyclient runs the second client and returns its output.
 func pyclient(t *testing.T, into any, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -59,7 +59,7 @@ func TestPyclientVectors(t *testing.T) {
 	}
 }
 
-// miniature is a centre with a ledger in memory and nothing behind it: enough to hold a client to the protocol.
+// miniature is a centre with a ledger in memory and no database. It is enough to check a client against the protocol.
 type miniature struct {
 	server *protocol.Server
 	ledger map[protocol.RequestID]done
@@ -208,7 +208,7 @@ func (c *miniature) upload(m *protocol.Message, fail func(protocol.Status) []*pr
 	return []*protocol.Message{m.Reply(protocol.StatusOK, &reply)}
 }
 
-// download answers with a message a row, so that there are several.
+// download answers with one message a row, so that a reply has several.
 func (c *miniature) download(m *protocol.Message, fail func(protocol.Status) []*protocol.Message) []*protocol.Message {
 	d, err := m.DownloadRequest()
 	if err != nil {
@@ -317,7 +317,7 @@ func TestPyclientIsRefused(t *testing.T) {
 	}
 }
 
-// The second client moves rows to the real server and back: what MySQL stored is what Python sent.
+// The second client moves rows to the real server and back. MySQL stores exactly what Python sent.
 func TestPyclientRows(t *testing.T) {
 	python(t)
 	w := newWorld(t)

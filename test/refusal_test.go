@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// What is wrong is said in the right place, to the right person, and nothing is lost: when it is put right, the same
-// rows cross.
+// The agent and the DBA are told of each fault, each in the right place, and no row is lost: when the fault is
+// corrected, the same rows cross.
 func TestRefusals(t *testing.T) {
 	noKey := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for _, tt := range []struct {
 		name  string
 		wrong func(w *world)          // before the first round
 		agent []string                // more of the agent's environment in the first round
-		says  string                  // what the agent's round says
-		right func(w *world)          // what cures it
-		where func(w *world) []string // query and number that tell the DBA, at the centre
+		says  string                  // output of the agent's round
+		right func(w *world)          // corrects the fault
+		where func(w *world) []string // query and number at the centre that tell the DBA
 	}{
 		{name: "wrong key", agent: []string{"SYNCGATE_AGENT_KEY=" + noKey}, says: "SG0001"},
 		{name: "unknown point", agent: []string{"SYNCGATE_AGENT_POINT=nobody"}, says: "SG0001"},
@@ -85,7 +85,7 @@ func TestRefusals(t *testing.T) {
 			}
 			if tt.right != nil {
 				tt.right(w)
-				// The server takes an edit up within a second; the agent comes again until it has.
+				// An edit takes effect within a second. The agent asks again until then.
 				for code != 0 {
 					if out, errs, code = w.once(); code != 0 && !strings.Contains(out+errs, "SG") {
 						t.Fatalf("exit %d\n%s%s", code, out, errs)

@@ -20,7 +20,7 @@ import (
 	"syncgate/store/localdb/localdbtest"
 )
 
-// seeded is a source of chance whose seed is printed, and may be given in SYNCGATE_TEST_SEED.
+// seeded is a source of random numbers. It prints its seed, which SYNCGATE_TEST_SEED may set.
 func seeded(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
@@ -34,8 +34,8 @@ func seeded(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// wideColumn is a column of the table that has every type: its edges, each of which stands in some row, and what
-// stands in the others.
+// wideColumn is a column of the table that has every type. Each of its edge values is in some row. The other rows hold
+// random values.
 type wideColumn struct {
 	kind  string
 	edges []any
@@ -155,8 +155,8 @@ func wideTexts(texts []string) []wideColumn {
 	}
 }
 
-// TestAnyValueComesBack sends rows of every type from one point to the centre and from there to another point, with rules
-// of which syncgate writes the statements; then some of the rows change. All three have the same, byte for byte.
+// TestAnyValueComesBack sends rows of every type from one point to the centre and from there to another point, with
+// generated statements. Then some of the rows change. All three databases hold the same, byte for byte.
 func TestAnyValueComesBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -206,8 +206,8 @@ func (w *world) bothWays(table string, other *sql.DB) {
 	}
 }
 
-// keyTables makes a table for each type that a key can have, with rows of a few pages at the point, and gives the key's
-// type of each: every page begins at the key that the last one ended with.
+// keyTables makes a table for each type that a key can have, with a few pages of rows at the point, and returns the
+// type of each key. Every page begins at the key with which the previous one ended.
 func (w *world) keyTables(r *rand.Rand, columns []wideColumn, other *sql.DB) map[string]string {
 	w.t.Helper()
 	tables := map[string]string{}
@@ -232,7 +232,7 @@ func (w *world) keyTables(r *rand.Rand, columns []wideColumn, other *sql.DB) map
 	return tables
 }
 
-// otherPoint is a second point with a database of its own: that, and the environment of its agent.
+// otherPoint makes a second point. It returns the point's database and the environment of its agent.
 func (w *world) otherPoint() (*sql.DB, []string) {
 	w.t.Helper()
 	dsn := localdbtest.New(w.t)
@@ -252,7 +252,7 @@ func (w *world) otherPoint() (*sql.DB, []string) {
 	return open(w.t, dsn), second
 }
 
-// wideRow writes a row at the point: one of the columns' edges, one of NULLs, or what chance gives.
+// wideRow writes a row at the point: edge values, NULLs, or random values.
 func (w *world) wideRow(r *rand.Rand, columns []wideColumn, id, round int) {
 	w.t.Helper()
 	names := "id, update_time"
@@ -271,7 +271,7 @@ func (w *world) wideRow(r *rand.Rand, columns []wideColumn, id, round int) {
 	must(w.t, w.point, "REPLACE INTO wide ("+names+") VALUES (?"+strings.Repeat(", ?", len(values)-1)+")", values...)
 }
 
-// sameWide holds that all databases have the same rows, and says in which columns they differ.
+// sameWide fails unless all databases hold the same rows, and names the columns that differ.
 func sameWide(t *testing.T, columns []wideColumn, rows int, all ...*sql.DB) {
 	t.Helper()
 	var sums []string

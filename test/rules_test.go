@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// seedUpload is a row as it stands in the field, in the literal of the seed era.
+// seedUpload is a seed-era row as it exists in the field.
 const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_operation_type, sync_sql,
 	sync_patch_field, sync_patch_field_value, sync_is_update_time) VALUES ('phishing_log', 'upload', 'server', 'point-01',
 	'("url","ip","title","hits","update_time")', '{''upside'': ''select'', ''downside'': ''insert|update'', ''update_state'': None}',
@@ -22,7 +22,7 @@ const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, 
 
 const phishingLog = `CREATE TABLE phishing_log (url VARCHAR(190) NOT NULL PRIMARY KEY, ip VARCHAR(64), title TEXT, hits INT, update_time DATETIME(6), KEY (update_time))`
 
-// withRules is a centre with one good table and one rule of the seed era.
+// withRules is a centre with one good table and one seed-era rule.
 func withRules(t testing.TB) *world {
 	w := newWorld(t)
 	must(t, w.centre, phishingLog)
@@ -57,8 +57,8 @@ func TestRulesCheck(t *testing.T) {
 	}
 }
 
-// What is wrong with a row is the same to `rules check` and to the running server, also of a point's row, whose table
-// need not be at the centre.
+// `rules check` and the running server report the same errors of a row, also of a point's row, whose table need not
+// exist at the centre.
 func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 	w := withRules(t)
 	w.rule("server", "download", "phishing_log", "-- upside\nselect url, plat from phishing_log")
@@ -223,7 +223,7 @@ func TestQuarantineCommands(t *testing.T) {
 	}
 }
 
-// What programs read has names as the tables have.
+// The JSON output uses the names of the tables' columns.
 func TestRulesJSONKeys(t *testing.T) {
 	w := withRules(t)
 	w.enrol(pointName)
@@ -263,14 +263,14 @@ func TestRulesJSONKeys(t *testing.T) {
 
 func TestDoctor(t *testing.T) {
 	w := withRules(t)
-	// The tests' database is not durable, and that is what the doctor has to say.
+	// The tests' database is not durable, and the doctor must report this.
 	out, errs, code := run(t, w.env, "syncgate", "doctor")
 	if code != 2 || !strings.Contains(out, "innodb_flush_log_at_trx_commit") || !strings.Contains(out, "BAD") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 }
 
-// A table that does not roll back would hold half a batch, and then that half again. Who accepts it can say so.
+// A table that does not roll back would keep half a batch and then get that half again. A setting accepts this.
 func TestRulesCheckEngine(t *testing.T) {
 	w := withRules(t)
 	must(t, w.centre, "ALTER TABLE phishing_log ENGINE = MyISAM")

@@ -11,13 +11,13 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// seedDownload is the other row as it stands in the field; the first is seedUpload.
+// seedDownload is another seed-era row as it exists in the field, beside seedUpload.
 const seedDownload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_operation_type, sync_sql,
 	sync_is_carry_state, sync_is_use_state_carry_data) VALUES ('black_list', 'download', 'server', 'point-01',
 	'{''upside'': ''select'', ''downside'': ''insert|update'', ''update_state'': None}',
 	'{''upside'': ("select domain,update_time from black_list where update_time > ''%s''",), ''downside'': None, ''update_state'': None}', 1, 1)`
 
-// seedClient are rows of the same age for the other side, run by an agent of today.
+// seedClient are seed-era rows for the other side. Today's agent runs them.
 var seedClient = []string{
 	`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_range, sync_range_value, sync_operation_type, sync_sql)
 	VALUES ('phishing_log', 'upload', 'client', 'point-01', '("url","ip","title","hits","update_time")', 'period', 'day:3',
@@ -34,8 +34,8 @@ var seedClient = []string{
 
 const blackList = `CREATE TABLE black_list (domain VARCHAR(190) NOT NULL PRIMARY KEY, update_time DATETIME NOT NULL, KEY (update_time))`
 
-// TestSeedRows runs the two rows unchanged, with the server as it is started, over the seed-era wire, as an agent under
-// Python 2 and one under Python 3, and over the modern wire.
+// TestSeedRows runs the two rows unchanged on a real server: over the v1 wire, as an agent under Python 2 and one under
+// Python 3, and over the v2 wire.
 func TestSeedRows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -61,10 +61,10 @@ func TestSeedRows(t *testing.T) {
 	legacyPython(t, w, address)
 	modernRound(t, w)
 
-	// A point that has spoken the modern wire is a stranger on the other one.
+	// The server rejects a point on the v1 wire once it has spoken the v2 wire.
 	c := dialLegacy(t, address, pyliteral.Python2)
 	if r := c.ask(c.packet(pointName, "DOLOAD_DB", "black_list", nil)); !r.failed || r.word != pyliteral.Str("Info_Certification_Error") {
-		t.Errorf("after the modern wire: %+v", r)
+		t.Errorf("after the v2 wire: %+v", r)
 	}
 	c.closed()
 	if after := sum(t, w.centre, "SELECT * FROM sync_control"); after != before {
@@ -76,7 +76,7 @@ func seedTime(year, month, day, hour int) pyliteral.Value {
 	return pyliteral.DateTime{Year: year, Month: month, Day: day, Hour: hour}
 }
 
-// legacyUploads sends rows: new ones, the same packet again, and one of them changed beside one that nobody takes.
+// legacyUploads sends new rows, the same packet again, and one changed row beside one that no operation takes.
 func legacyUploads(t *testing.T, w *world, c *legacyClient) {
 	t.Helper()
 	row := func(values ...pyliteral.Value) pyliteral.Value { return pyliteral.Tuple(values) }
@@ -123,7 +123,7 @@ func legacyDownloads(t *testing.T, c *legacyClient, want string) {
 	}
 }
 
-// legacyPython has the client that shares nothing with the server run its session, where there is a Python for it.
+// legacyPython runs a session of the Python client, which shares no code with the server, where there is a Python.
 func legacyPython(t *testing.T, w *world, address string) {
 	t.Helper()
 	const python = "/usr/bin/python3"
@@ -162,7 +162,7 @@ func legacyPython(t *testing.T, w *world, address string) {
 	}
 }
 
-// modernRound runs the agent, with client rows of the same age, twice.
+// modernRound runs the agent twice with the seed-era client rows.
 func modernRound(t *testing.T, w *world) {
 	t.Helper()
 	for _, query := range seedClient {

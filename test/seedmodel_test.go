@@ -15,31 +15,31 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// seedModel is what the original did with a rule, as docs/seed-semantics.md has it: values are printed with str() and
-// formatted into the statement's text, the next operation is tried when one fails and only then, and a row that none
-// takes is gone. It is the text that runs: the database gets no parameters.
+// seedModel does with a rule what the original did, as docs/seed-semantics.md describes it. It prints values with str()
+// and formats them into the statement's text. It tries the next operation only when one fails. A row that no operation
+// takes is lost. The database runs the text and gets no parameters.
 type seedModel struct {
 	t  testing.TB
 	db *sql.DB
 
-	// fallThrough has an update that matches nothing go on to the next operation. The original did not.
+	// fallThrough makes the chain go on after an update that matches nothing. The original did not.
 	fallThrough bool
 }
 
-// newSeedModel works in a database in a session like that of syncgate, so that what differs is the rule's doing.
+// newSeedModel uses a session like that of syncgate, so that only the rule can make a difference.
 func newSeedModel(t testing.TB, dsn, mode string) *seedModel {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.ClientFoundRows = true // a matched row counts although nothing in it changes
+	cfg.ClientFoundRows = true // a matched row counts, even when nothing in it changes
 	cfg.Params = map[string]string{"sql_mode": "'" + mode + "'", "time_zone": "'+00:00'"}
 	return &seedModel{t: t, db: open(t, cfg.FormatDSN())}
 }
 
-// seedFormat is Python's sql % tuple(values), where '%s' given None was NULL without quotes. %s, %d and %% is all that
-// rules have.
+// seedFormat is Python's sql % tuple(values), where '%s' given None was NULL without quotes. Rules use only %s, %d and
+// %%.
 func seedFormat(t testing.TB, query string, values []pyliteral.Value) string {
 	t.Helper()
 	var out strings.Builder
@@ -89,7 +89,7 @@ func seedStr(t testing.TB, v pyliteral.Value) string {
 	return string(text)
 }
 
-// upload applies rows by a chain and gives for each the operation that took it, "" for none.
+// upload applies rows by a chain and returns for each row the operation that took it, "" for none.
 func (m *seedModel) upload(r *seedRule, rows []pyliteral.Tuple) []string {
 	m.t.Helper()
 	taken := make([]string, len(rows))
@@ -115,7 +115,7 @@ func (m *seedModel) upload(r *seedRule, rows []pyliteral.Tuple) []string {
 	return taken
 }
 
-// exec runs a text. Only the database may refuse it.
+// exec runs a text. It fails the test on any error that is not the database's.
 func (m *seedModel) exec(query string) (sql.Result, error) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -128,7 +128,7 @@ func (m *seedModel) exec(query string) (sql.Result, error) {
 	return result, err
 }
 
-// download runs an upside statement for a state, or for the two ends of a period, and gives the first column.
+// download runs an upside statement for a state or for the two ends of a period, and returns the first column.
 func (m *seedModel) download(query string, values ...pyliteral.Value) []string {
 	m.t.Helper()
 	return column(m.t, m.db, seedFormat(m.t, query, values))
@@ -139,7 +139,7 @@ func seedPeriod(t testing.TB, value string) time.Duration {
 	t.Helper()
 	unit, number, _ := strings.Cut(value, ":")
 	n, err := strconv.Atoi(number)
-	days, known := map[string]int{"hour": 1, "day": 1, "week": 7, "month": 30}[unit] // hours were multiplied by 24 as days are
+	days, known := map[string]int{"hour": 1, "day": 1, "week": 7, "month": 30}[unit] // the original multiplied hours by 24, like days
 	if err != nil || !known {
 		t.Fatal(value)
 	}
@@ -169,7 +169,7 @@ func column(t testing.TB, db *sql.DB, query string) (all []string) {
 	return all
 }
 
-// seedRule is an upload's server row of the seed era, whose fields are seedFields.
+// seedRule is the server row of a seed-era upload with the fields seedFields.
 type seedRule struct {
 	ops    []string
 	sql    []string
@@ -178,7 +178,7 @@ type seedRule struct {
 
 var seedFields = []string{"k", "n", "s", "d", "x", "ti"}
 
-// values are those that fill the placeholders of an operation.
+// values returns the values that fill the placeholders of an operation.
 func (r *seedRule) values(op int, row pyliteral.Tuple) []pyliteral.Value {
 	var all []pyliteral.Value
 	for _, field := range r.fields[op] {

@@ -21,7 +21,7 @@ import (
 	"syncgate/store/localdb/localdbtest"
 )
 
-// suite is rule/testdata/rules.json: tables, rules, and what is to be said about each rule.
+// suite is rule/testdata/rules.json: tables, rules, and the expected diagnostics of each rule.
 type suite struct {
 	Tables map[string]struct {
 		rule.Table
@@ -38,7 +38,7 @@ type suiteRule struct {
 	Refused []string       `json:"refused"` // the same of what PREPARE finds
 }
 
-// suiteRows are in the tables before each rule runs. One is of tomorrow, which generated statements must not read yet.
+// suiteRows are in the tables before each rule runs. One is of tomorrow; generated statements must not read it yet.
 var suiteRows = []string{
 	"INSERT INTO phishing_log (url, ip, plate, update_time) VALUES ('url 1', '10.0.0.1', 'new', '2026-01-01'), ('b', NULL, 'new', NOW(6) + INTERVAL 1 DAY), ('~', '', '', '2026-01-02')",
 	"INSERT INTO black_list VALUES ('domain 1', '2026-01-01'), ('b.cn', '2026-01-01'), ('z', '2026-01-02 03:04:05')",
@@ -51,8 +51,8 @@ var suiteRows = []string{
 	"INSERT INTO `odd names` VALUES (1, 'one', 1, 1), (9, NULL, NULL, NULL)",
 }
 
-// TestSuiteOnServer takes each rule of the suite the way that a DBA's row goes: into sync_control, compiled against the
-// server's own facts, prepared there, and run over rows. testdata/suite_effects.json says what the run does.
+// TestSuiteOnServer treats each rule of the suite like a DBA's row: it is written into sync_control, compiled against
+// the server's own facts, prepared there, and run over rows. testdata/suite_effects.json holds the expected effects.
 func TestSuiteOnServer(t *testing.T) {
 	t.Parallel()
 	dsn := localdbtest.New(t)
@@ -115,7 +115,7 @@ type suiteRun struct {
 	facts map[string]*rule.Table
 }
 
-// makeTables makes the tables, and holds that the facts which the suite states are those that the server has.
+// makeTables makes the tables and checks that the server has the facts that the suite states.
 func (s *suiteRun) makeTables(t *testing.T) {
 	t.Helper()
 	for name, table := range s.suite.Tables {
@@ -134,8 +134,8 @@ func (s *suiteRun) makeTables(t *testing.T) {
 	}
 }
 
-// insertRules writes the suite's rows into sync_control and reads them as the server does. Of each rule it gives the row
-// or the error that the database has for it.
+// insertRules writes the suite's rows into sync_control and reads them as the server does. For each rule it returns the
+// row or the database's error.
 func (s *suiteRun) insertRules(t *testing.T) (rows map[int]rule.Row, refused map[int]error) {
 	t.Helper()
 	tx, err := s.db.Begin()
@@ -169,7 +169,7 @@ func (s *suiteRun) insertRules(t *testing.T) (rows map[int]rule.Row, refused map
 	return rows, refused
 }
 
-// compile is the plan of a rule that may run, nil when an error is said of it. The suite has what is said.
+// compile returns the plan of a rule, or nil when a diagnostic is an error. It compares the diagnostics with the suite.
 func (s *suiteRun) compile(t *testing.T, c *suiteRule, row rule.Row) *rule.Plan {
 	t.Helper()
 	facts := s.facts[row.Table]
@@ -195,7 +195,7 @@ func (s *suiteRun) compile(t *testing.T, c *suiteRule, row rule.Row) *rule.Plan 
 	return plan
 }
 
-// checkSaid compares what is said, in any order, with "code severity" and, where it is given, the place.
+// checkSaid compares diagnostics, in any order, with "code severity" and, where given, the position.
 func checkSaid(t *testing.T, want []string, ds []rule.Diagnostic) {
 	t.Helper()
 	left := slices.Clone(want)
@@ -213,8 +213,8 @@ func checkSaid(t *testing.T, want []string, ds []rule.Diagnostic) {
 	}
 }
 
-// effect runs a plan in a transaction that is rolled back and says what it did: rows read by each upside statement, rows
-// taken by each operation, rows put aside and why, how much the table has grown, and lines of a file.
+// effect runs a plan in a transaction, rolls it back and returns the effects: rows read by each upside statement, rows
+// taken by each operation, quarantined rows with their reasons, the growth of the table, and the lines of a file.
 func (s *suiteRun) effect(t *testing.T, p *rule.Plan) string {
 	t.Helper()
 	tx, err := s.store.Begin(t.Context())
@@ -264,7 +264,7 @@ func (s *suiteRun) effect(t *testing.T, p *rule.Plan) string {
 	return strings.Join(did, ", ")
 }
 
-// written is the files that a plan has written and their lines. It takes them away.
+// written returns the files that a plan has written and their lines, and removes the files.
 func (s *suiteRun) written(t *testing.T, p *rule.Plan) (all []string) {
 	t.Helper()
 	for _, st := range p.Downside {
@@ -302,7 +302,7 @@ func (s *suiteRun) size(t *testing.T, tx *store.Tx, table string) (n int) {
 	return n
 }
 
-// rowsFor is three rows for a plan: the first has the key of a row that is there, the others are new.
+// rowsFor returns three rows for a plan: the first has the key of an existing row, the others are new.
 func (s *suiteRun) rowsFor(p *rule.Plan) rowset.Rows {
 	rows := rowset.Rows{Columns: p.Fields}
 	facts := s.facts[p.Row.Table]

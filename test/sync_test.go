@@ -12,7 +12,7 @@ import (
 
 const hitsTable = "CREATE TABLE hits (id BIGINT UNSIGNED NOT NULL PRIMARY KEY, url VARCHAR(190) NOT NULL, title TEXT, weight DECIMAL(12,4), seen DATETIME(6), body BLOB)"
 
-// makeHits fills a table with rows that are a little awkward and differ from each other.
+// makeHits fills a table with rows that are a little awkward and all different.
 func makeHits(t testing.TB, db *sql.DB, from, rows int) {
 	t.Helper()
 	const chunk = 500
@@ -27,7 +27,7 @@ func makeHits(t testing.TB, db *sql.DB, from, rows int) {
 	}
 }
 
-// hits is a world whose table hits is wanted in one direction: with rules of which syncgate writes the statements.
+// hits is a world that syncs the table hits in one direction, with generated statements.
 func hits(t testing.TB, kind string, rows int) *world {
 	w := newWorld(t)
 	must(t, w.centre, hitsTable)
@@ -43,7 +43,7 @@ func hits(t testing.TB, kind string, rows int) *world {
 	return w
 }
 
-// same fails unless hits is the same on both sides.
+// same fails unless hits holds the same on both sides.
 func (w *world) same() {
 	w.t.Helper()
 	const query = "SELECT * FROM hits"
@@ -57,7 +57,7 @@ func TestUploadAndDownload(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			w := hits(t, kind, 5000)
 			p := w.serve()
-			for range 2 { // the second round has nothing to move
+			for range 2 { // the second round moves nothing
 				if out, errs, code := w.once(); code != 0 {
 					t.Fatalf("exit %d\n%s%s", code, out, errs)
 				}
@@ -70,7 +70,7 @@ func TestUploadAndDownload(t *testing.T) {
 	}
 }
 
-// The point's rules may live at the centre: the agent fetches them.
+// The point's rules may be at the centre. The agent fetches them.
 func TestRulesComeFromTheCentre(t *testing.T) {
 	w := newWorld(t)
 	must(t, w.centre, hitsTable)
@@ -85,12 +85,12 @@ func TestRulesComeFromTheCentre(t *testing.T) {
 	w.same()
 }
 
-// killAfter is how many rows are at the centre when the plug is pulled.
+// killAfter is the number of rows at the centre when the kill comes.
 const killAfter = 5000
 
-// The server is killed with -9 in the middle of an upload, again and again, and started again each time; the agent never
-// stops. At the end the centre has the point's rows, each once. The table has no key, so that a row applied twice would
-// be there twice.
+// The test kills the server with -9 in the middle of an upload, again and again, and restarts it each time. The agent
+// never stops. At the end the centre holds each of the point's rows once. The table has no key, so a row that is
+// applied twice would be there twice.
 func TestUploadSurvivesKilledServer(t *testing.T) {
 	w := newWorld(t)
 	const rows = 40_000
@@ -119,7 +119,7 @@ func TestUploadSurvivesKilledServer(t *testing.T) {
 	}
 }
 
-// The agent is killed instead, in the middle of an upload and in the middle of a download.
+// The test kills the agent instead, in the middle of an upload and in the middle of a download.
 func TestSyncSurvivesKilledAgent(t *testing.T) {
 	for _, kind := range []string{"upload", "download"} {
 		t.Run(kind, func(t *testing.T) {
@@ -144,8 +144,8 @@ func TestSyncSurvivesKilledAgent(t *testing.T) {
 	}
 }
 
-// atLeast waits until a query gives at least the number, counting rows that are not committed yet: what is looked for is
-// the middle of something.
+// atLeast waits until a query gives at least the number. It also counts uncommitted rows, because the test looks for
+// the middle of a transfer.
 func atLeast(t testing.TB, db *sql.DB, want int, query string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -18,7 +18,7 @@ import (
 	"syncgate/store/localdb/localdbtest"
 )
 
-// world is a centre and a point, each with a database, and what it takes to run the commands on them.
+// world is a centre and a point, each with a database, and the environment to run the commands on them.
 type world struct {
 	t      testing.TB
 	dir    string
@@ -30,8 +30,8 @@ type world struct {
 
 const pointName = "point-01"
 
-// newWorld makes both databases with their schema. The tests' databases are quick and not durable, which the commands
-// refuse unless they are told that somebody knows.
+// newWorld makes both databases with their schema. The tests' databases are fast and not durable. The commands refuse
+// such a database unless a setting accepts it.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir()}
@@ -62,7 +62,7 @@ func open(t testing.TB, dsn string) *sql.DB {
 	return db
 }
 
-// must runs a syncgate command that has to succeed, and gives its standard output.
+// must runs a syncgate command that has to succeed, and returns its standard output.
 func (w *world) must(args ...string) string {
 	w.t.Helper()
 	out, errs, code := run(w.t, w.env, "syncgate", args...)
@@ -72,7 +72,7 @@ func (w *world) must(args ...string) string {
 	return out
 }
 
-// enrol adds a point and makes the agent's settings those of its key.
+// enrol adds a point and sets the agent's settings to its key.
 func (w *world) enrol(name string) {
 	w.t.Helper()
 	var key struct {
@@ -86,7 +86,7 @@ func (w *world) enrol(name string) {
 	w.agent = append(w.agent, "SYNCGATE_AGENT_POINT="+key.Point, fmt.Sprintf("SYNCGATE_AGENT_KEY_ID=%d", key.KeyID), "SYNCGATE_AGENT_KEY="+key.Key)
 }
 
-// serve starts the server and points the agent at it. A second call serves at the address of the first.
+// serve starts the server and gives the agent its address. A second call serves at the address of the first.
 func (w *world) serve() *process {
 	w.t.Helper()
 	p := start(w.t, w.env, "syncgate", "serve")
@@ -144,7 +144,7 @@ func sum(t testing.TB, db *sql.DB, query string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	// The argument has the server answer in the binary protocol, in which no digit of a FLOAT is lost.
+	// The argument makes the server answer in the binary protocol, in which no digit of a FLOAT is lost.
 	rows, err := db.QueryContext(ctx, "SELECT * FROM ("+query+") rows_of WHERE ? = 1", 1)
 	if err != nil {
 		t.Fatalf("%v in %s", err, query)
@@ -182,12 +182,12 @@ func eventually(t testing.TB, db *sql.DB, want int, query string, args ...any) {
 			t.Fatalf("%s gives %d, not %d", query, got, want)
 		}
 		if got = count(t, db, query, args...); got != want {
-			time.Sleep(10 * time.Millisecond) // the database tells nobody of a change
+			time.Sleep(10 * time.Millisecond) // the database does not report its changes
 		}
 	}
 }
 
-// sharedData is the path of a file of real data, or "" where it is not there.
+// sharedData is the path of a file of real data, or "" where it does not exist.
 func sharedData(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(root(t), "..", "shared", "data", name)

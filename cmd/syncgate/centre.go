@@ -224,14 +224,6 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// plural is n of something, as in 1 row, 2 rows.
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 // sample is a value as a person reads it in a table: one line, not too wide.
 func sample(v any) string {
 	const width = 40

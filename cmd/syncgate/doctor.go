@@ -147,10 +147,10 @@ func (e *examination) rules(ds []rule.Diagnostic, rules int) {
 	}
 	switch {
 	case bad[rule.Error] > 0:
-		e.say(2, "rules", plural(bad[rule.Error], "error")+"; see 'syncgate rules check'")
+		e.say(2, "rules", cli.Plural(bad[rule.Error], "error")+"; see 'syncgate rules check'")
 	case bad[rule.Warning] > 0:
-		e.say(1, "rules", plural(bad[rule.Warning], "warning")+"; see 'syncgate rules check'")
+		e.say(1, "rules", cli.Plural(bad[rule.Warning], "warning")+"; see 'syncgate rules check'")
 	default:
-		e.say(0, "rules", plural(rules, "rule")+", nothing wrong")
+		e.say(0, "rules", cli.Plural(rules, "rule")+", nothing wrong")
 	}
 }

@@ -194,8 +194,8 @@ func (c *call) writeDiagnostics(ds []rule.Diagnostic, rules int) error {
 		count[d.Severity]++
 		fmt.Fprintln(c.out, d)
 	}
-	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", plural(rules, "rule"),
-		plural(count[rule.Error], "error"), plural(count[rule.Warning], "warning"), plural(count[rule.Info], "remark"))
+	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", cli.Plural(rules, "rule"),
+		cli.Plural(count[rule.Error], "error"), cli.Plural(count[rule.Warning], "warning"), cli.Plural(count[rule.Info], "remark"))
 	return err
 }
 

@@ -139,12 +139,12 @@ func convert(c *call, rows []rule.Row, write bool) error {
 	case changed == 0 && failed == 0:
 		fmt.Fprintln(c.out, "no row is of the seed era's form")
 	case changed > 0 && write:
-		fmt.Fprintf(c.out, "%s changed\n", plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s changed\n", cli.Plural(changed, "row"))
 	case changed > 0:
-		fmt.Fprintf(c.out, "%s would change; --write does it\n", plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s would change; --write does it\n", cli.Plural(changed, "row"))
 	}
 	if failed > 0 {
-		return fmt.Errorf("%s could not be converted", plural(failed, "row"))
+		return fmt.Errorf("%s could not be converted", cli.Plural(failed, "row"))
 	}
 	return nil
 }

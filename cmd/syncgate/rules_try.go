@@ -111,7 +111,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "upside: %s in %v\n", plural(int(page.Rows), "row"), time.Since(began).Round(time.Millisecond))
+		fmt.Fprintf(t.out, "upside: %s in %v\n", cli.Plural(int(page.Rows), "row"), time.Since(began).Round(time.Millisecond))
 	}
 	if t.rows.Len() == 0 {
 		return nil
@@ -121,7 +121,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, plural(t.rows.Len(), "row"))
+		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, cli.Plural(t.rows.Len(), "row"))
 		for _, op := range slices.Sorted(maps.Keys(outcome.ByOp)) {
 			fmt.Fprintf(t.out, ", %d by %s", outcome.ByOp[op], op)
 		}

@@ -8,10 +8,9 @@ import (
 	"strings"
 )
 
-// Append appends exactly what the dialect's repr prints for v. A dict is
-// printed in the order it was written; Python 2 prints its own in the order of
-// their hashes, so a text that Python 2 must print again holds no dict of more
-// than one pair. The error wraps ErrValue.
+// Append appends exactly what the dialect's repr prints for v. A dict is printed in the order it was written; Python 2
+// prints its own in the order of their hashes, so a text that Python 2 must print again holds no dict of more than one
+// pair. The error wraps ErrValue.
 func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 	switch x := v.(type) {
 	case Tuple:
@@ -127,9 +126,8 @@ func appendDict(dst []byte, x *Dict, d Dialect) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-// appendCall appends datetime.kind(…) without the parts that are 0 at the end,
-// of which datetime and time drop seconds and microseconds only: the first keep
-// parts always stand.
+// appendCall appends datetime.kind(…) without the parts that are 0 at the end, of which datetime and time drop seconds
+// and microseconds only: the first keep parts always stand.
 func appendCall(dst []byte, kind string, keep int, parts ...int) []byte {
 	for len(parts) > keep && parts[len(parts)-1] == 0 {
 		parts = parts[:len(parts)-1]
@@ -160,8 +158,8 @@ func appendTimeDelta(dst []byte, x TimeDelta, d Dialect) []byte {
 	return append(dst, "datetime.timedelta("+strings.Join(parts, ", ")+")"...)
 }
 
-// appendFloat appends f with so many digits behind the first, or with the fewest that
-// read back as f when digits is -1; with an exponent from 1e-5 down and from 1e(most) up.
+// appendFloat appends f with so many digits behind the first, or with the fewest that read back as f when digits is -1;
+// with an exponent from 1e-5 down and from 1e(most) up.
 func appendFloat(dst []byte, f float64, digits, most int) []byte {
 	trim := func(s string) string {
 		if strings.Contains(s, ".") {
@@ -184,8 +182,8 @@ func appendFloat(dst []byte, f float64, digits, most int) []byte {
 	return dst
 }
 
-// appendQuote appends the quote that Python chooses and returns it: the double
-// one when there is a single one inside and no double one.
+// appendQuote appends the quote that Python chooses and returns it: the double one when there is a single one inside
+// and no double one.
 func appendQuote(dst []byte, s string) ([]byte, byte) {
 	quote := byte('\'')
 	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {

@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// canonicalDecimal returns a finite decimal number as decimal.Decimal prints
-// it: the to-scientific-string conversion of the General Decimal Arithmetic
-// Specification. 0.0000001 becomes 1E-7, and 0.0000000000 becomes 0E-10.
+// canonicalDecimal returns a finite decimal number as decimal.Decimal prints it: the to-scientific-string conversion of
+// the General Decimal Arithmetic Specification. 0.0000001 becomes 1E-7, and 0.0000000000 becomes 0E-10.
 func canonicalDecimal(s string) (string, bool) {
 	rest, sign := strings.TrimPrefix(s, "+"), ""
 	if strings.HasPrefix(s, "-") {

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Limits says what Parse accepts. The zero value reads Python 2 with the
-// default bounds and keeps the span of every value.
+// Limits says what Parse accepts. The zero value reads Python 2 with the default bounds and keeps the span of every
+// value.
 type Limits struct {
 	Dialect  Dialect
 	Depth    int // containers within each other; 0 = DefaultDepth
@@ -36,8 +36,8 @@ const (
 type Node struct {
 	Value      Value
 	Start, End int
-	// Items are the elements of a tuple or list, and keys and values in turn
-	// of a dict. Nil where Limits.Spans keeps none.
+	// Items are the elements of a tuple or list, and keys and values in turn of a dict. Nil where Limits.Spans keeps
+	// none.
 	Items []Node
 }
 
@@ -54,8 +54,7 @@ func (n *Node) Get(key string) *Node {
 	return nil
 }
 
-// SyntaxError says what is wrong and where. Line and Col count from 1, Col in
-// characters; Offset counts bytes from 0.
+// SyntaxError says what is wrong and where. Line and Col count from 1, Col in characters; Offset counts bytes from 0.
 type SyntaxError struct {
 	Offset, Line, Col int
 	Msg               string
@@ -65,9 +64,8 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Col, e.Msg)
 }
 
-// Parse reads one literal that fills src, apart from space and comments around
-// it. Values share no memory with src. With NoSpans it allocates at most 20 bytes
-// a byte of src and a constant. The error is a *SyntaxError.
+// Parse reads one literal that fills src, apart from space and comments around it. Values share no memory with src.
+// With NoSpans it allocates at most 20 bytes a byte of src and a constant. The error is a *SyntaxError.
 func Parse(src []byte, lim Limits) (*Node, error) {
 	if lim.Depth <= 0 {
 		lim.Depth = DefaultDepth
@@ -91,9 +89,8 @@ func Parse(src []byte, lim Limits) (*Node, error) {
 
 // parser is a recursive descent over src.
 //
-// The elements of unfinished containers stand at the left of one arena, those
-// of finished ones at its right. survey has counted them all, and each is at
-// one of the two ends, so the ends never meet and the arena never grows.
+// The elements of unfinished containers stand at the left of one arena, those of finished ones at its right. survey has
+// counted them all, and each is at one of the two ends, so the ends never meet and the arena never grows.
 type parser struct {
 	src         []byte
 	pos         int
@@ -162,8 +159,7 @@ func (p *parser) peek() byte {
 	return p.src[p.pos]
 }
 
-// top reads the whole source: a value, or values with commas between them,
-// which Python reads as a tuple.
+// top reads the whole source: a value, or values with commas between them, which Python reads as a tuple.
 func (p *parser) top(n *Node) error {
 	if p.ended() {
 		return p.fail(p.pos, "nothing here")
@@ -214,8 +210,8 @@ func (p *parser) container(n *Node, close byte) error {
 	return err
 }
 
-// sequence reads values up to the closing byte, or up to the end where that is 0. A
-// value alone in parentheses, or alone at the top, is itself.
+// sequence reads values up to the closing byte, or up to the end where that is 0. A value alone in parentheses, or
+// alone at the top, is itself.
 func (p *parser) sequence(n *Node, close byte) error {
 	base, keep := p.left, p.spans && (close != 0 || p.lim.Spans == AllSpans)
 	closed := func() bool { return p.peek() == close && (close != 0 || p.pos == len(p.src)) }

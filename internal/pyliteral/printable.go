@@ -8,9 +8,8 @@ import (
 	"unicode"
 )
 
-// printable reports whether that Python's repr of text shows r as it is
-// (str.isprintable): letters, marks, numbers, punctuation and symbols of the
-// Unicode version it was built with, and the space.
+// printable reports whether that Python's repr of text shows r as it is (str.isprintable): letters, marks, numbers,
+// punctuation and symbols of the Unicode version it was built with, and the space.
 func printable(r rune, d Dialect) bool {
 	if r < 0x80 {
 		return r >= ' ' && r < 0x7f
@@ -22,10 +21,9 @@ func printable(r rune, d Dialect) bool {
 	return unicode.IsPrint(r)
 }
 
-// sinceText lists, in order, the code points that became printable after CPython
-// 3.6 (Unicode 9.0), and in which CPython they did: 3.7 has Unicode 11.0, 3.8
-// 12.1, 3.9 and 3.10 13.0, 3.11 14.0, 3.12 15.0, 3.13 15.1. None ever ceased to
-// be. What is not listed is as in Go's own tables.
+// sinceText lists, in order, the code points that became printable after CPython 3.6 (Unicode 9.0), and in which
+// CPython they did: 3.7 has Unicode 11.0, 3.8 12.1, 3.9 and 3.10 13.0, 3.11 14.0, 3.12 15.0, 3.13 15.1. None ever
+// ceased to be. What is not listed is as in Go's own tables.
 //
 //go:embed printable.txt
 var sinceText string

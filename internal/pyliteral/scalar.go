@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// maxDigits is CPython's own bound for an integer in decimal; reading one takes
-// quadratic time.
+// maxDigits is CPython's own bound for an integer in decimal; reading one takes quadratic time.
 const maxDigits = 4300
 
 // number reads an int, long or float in decimal, with its sign.
@@ -113,8 +112,7 @@ func (p *parser) name() (Value, error) {
 
 func clip(b []byte) []byte { return b[:min(len(b), 32)] }
 
-// arg is one argument of a call: an int, or the text of a Decimal. word is the
-// name of its part, when it was given.
+// arg is one argument of a call: an int, or the text of a Decimal. word is the name of its part, when it was given.
 type arg struct {
 	at    int
 	word  string
@@ -195,8 +193,8 @@ var calls = map[string]struct {
 
 var timedeltaParts = []string{"days", "seconds", "microseconds"}
 
-// construct makes the value of a call, ok false when Python would not, or would
-// print it otherwise: parts stand in order, and none without a name behind one with.
+// construct makes the value of a call, ok false when Python would not, or would print it otherwise: parts stand in
+// order, and none without a name behind one with.
 func construct(what string, args []arg) (v Value, ok bool) {
 	call := calls[what]
 	if len(args) < call.least || len(args) > call.most {

@@ -7,10 +7,8 @@ import (
 	"strconv"
 )
 
-// AppendStr appends exactly what the dialect's str prints for v: for text its
-// characters, for a date or time its ISO form, for a container its repr. Python
-// 2 has no str of a Unicode beyond ASCII; that is an error like those of
-// Append.
+// AppendStr appends exactly what the dialect's str prints for v: for text its characters, for a date or time its ISO
+// form, for a container its repr. Python 2 has no str of a Unicode beyond ASCII; that is an error like those of Append.
 func AppendStr(dst []byte, v Value, d Dialect) ([]byte, error) {
 	switch x := v.(type) {
 	case Str:

@@ -14,8 +14,7 @@ type strKind struct {
 	u, b, raw bool
 }
 
-// prefix returns the length of the letters at pos that may stand before a quote, and
-// whether there is one.
+// prefix returns the length of the letters at pos that may stand before a quote, and whether there is one.
 func (p *parser) prefix() (n int, quote bool) {
 	for n < 2 && p.pos+n < len(p.src) && bytes.IndexByte([]byte("uUbBrR"), p.src[p.pos+n]) >= 0 {
 		n++
@@ -24,8 +23,7 @@ func (p *parser) prefix() (n int, quote bool) {
 	return n, len(rest) > 0 && (rest[0] == '\'' || rest[0] == '"')
 }
 
-// stringBegins reports whether a string begins at pos: u, b, r, br or rb in either
-// case, directly before a quote.
+// stringBegins reports whether a string begins at pos: u, b, r, br or rb in either case, directly before a quote.
 func (p *parser) stringBegins() bool {
 	_, quote := p.prefix()
 	return quote
@@ -162,9 +160,8 @@ func lineBreak(s []byte) int {
 // escapeDigits is how many hexadecimal digits follow the letter of an escape.
 var escapeDigits = [256]uint8{'x': 2, 'u': 4, 'U': 8}
 
-// appendEscape appends what the escape means whose backslash stands before s, and
-// tells how much of s it takes; less than 0 is no escape. \N{…} is none: Python alone
-// has the table of names.
+// appendEscape appends what the escape means whose backslash stands before s, and tells how much of s it takes; less
+// than 0 is no escape. \N{…} is none: Python alone has the table of names.
 func appendEscape(dst, s []byte, wide bool) (out []byte, n int) {
 	const letters, meant = `\'"abfnrtv`, "\\'\"\a\b\f\n\r\t\v"
 	c, r := s[0], rune(0)
@@ -196,8 +193,7 @@ func appendEscape(dst, s []byte, wide bool) (out []byte, n int) {
 	return append(dst, byte(r)), n
 }
 
-// appendRune is utf8.AppendRune that keeps surrogates, which Python's text may
-// hold and UTF-8 may not.
+// appendRune is utf8.AppendRune that keeps surrogates, which Python's text may hold and UTF-8 may not.
 func appendRune(dst []byte, r rune) []byte {
 	if utf16.IsSurrogate(r) {
 		return append(dst, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0xbf, 0x80|byte(r)&0xbf)

@@ -5,17 +5,15 @@ import (
 	"strconv"
 )
 
-// survey walks over a source without reading it: it counts what could be
-// values, so that Parse allocates once and refuses too many before it
-// allocates at all, and notes what only one of the two Pythons prints.
+// survey walks over a source without reading it: it counts what could be values, so that Parse allocates once and
+// refuses too many before it allocates at all, and notes what only one of the two Pythons prints.
 type surveyed struct {
 	elements         int // never fewer than the literal has
 	python2, python3 bool
 }
 
-// Detect tells which Python printed src, when src shows it. Python 2 alone
-// prints u'…', 1L and '\xe4'; Python 3 alone prints b'…', '\u200b', characters
-// beyond ASCII, and timedelta(days=1). When nothing or both show, ok is false.
+// Detect tells which Python printed src, when src shows it. Python 2 alone prints u'…', 1L and '\xe4'; Python 3 alone
+// prints b'…', '\u200b', characters beyond ASCII, and timedelta(days=1). When nothing or both show, ok is false.
 func Detect(src []byte) (d Dialect, ok bool) {
 	s := survey(src)
 	switch {
@@ -32,8 +30,8 @@ func survey(src []byte) surveyed {
 	for i := 0; i < len(src); i++ {
 		switch c := src[i]; {
 		case c == ',' || c == ':' || c == '(' || c == '[' || c == '{':
-			// Each element but the first of its container follows a comma or
-			// a colon, and the first follows the opening bracket.
+			// Each element but the first of its container follows a comma or a colon, and the first follows the opening
+			// bracket.
 			s.elements++
 		case c == '#':
 			i += lineEnd(src[i:])
@@ -85,8 +83,8 @@ func (s *surveyed) str(src []byte, i int) int {
 	return len(src)
 }
 
-// escape notes what the escape in '…' tells. Python 3 prints \x only for the
-// characters to U+00A0 and for U+00AD, which are not printable.
+// escape notes what the escape in '…' tells. Python 3 prints \x only for the characters to U+00A0 and for U+00AD, which
+// are not printable.
 func (s *surveyed) escape(b []byte) {
 	switch {
 	case b[0] == 'u' || b[0] == 'U':

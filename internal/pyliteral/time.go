@@ -2,8 +2,7 @@ package pyliteral
 
 import "time"
 
-// moment is a date, a time, both or a timedelta; valid is false for what Python refuses
-// to make, or makes otherwise.
+// moment is a date, a time, both or a timedelta; valid is false for what Python refuses to make, or makes otherwise.
 type moment interface{ valid() bool }
 
 func (d Date) valid() bool {

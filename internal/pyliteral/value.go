@@ -9,16 +9,14 @@ import (
 	"strconv"
 )
 
-// Dialect says whose literals are meant. Those of the Python 3 versions differ
-// in which characters their repr shows as they are, which follows the version of
-// Unicode; and up to 3.6 in timedelta(1, 2, 3), whose parts have names since.
+// Dialect says whose literals are meant. Those of the Python 3 versions differ in which characters their repr shows as
+// they are, which follows the version of Unicode; and up to 3.6 in timedelta(1, 2, 3), whose parts have names since.
 type Dialect int
 
 const (
 	// Python2 is CPython 2.7: '…' holds bytes, u'…' text, 1L a long.
 	Python2 Dialect = iota
-	// Python36 is CPython 3.6. In it and all that follow '…' holds text and
-	// b'…' bytes.
+	// Python36 is CPython 3.6. In it and all that follow '…' holds text and b'…' bytes.
 	Python36
 	Python37
 	Python38
@@ -58,13 +56,12 @@ func ParseDialect(name string) (Dialect, error) {
 	return 0, fmt.Errorf("pyliteral: unknown dialect %q: want python2, python3, or python3.6 to python3.13", name)
 }
 
-// Value is one literal: nil (None), bool, int64, *big.Int (an int beyond 64
-// bits), Long, float64 (finite), Str, Unicode, Bytes, Tuple, List, *Dict,
-// DateTime, Date, Time, TimeDelta or Decimal.
+// Value is one literal: nil (None), bool, int64, *big.Int (an int beyond 64 bits), Long, float64 (finite), Str,
+// Unicode, Bytes, Tuple, List, *Dict, DateTime, Date, Time, TimeDelta or Decimal.
 type Value = any
 
-// Long is Python 2's 1L that fits 64 bits. A larger one is a *big.Int, which
-// Python 2 prints with its L and Python 3 without.
+// Long is Python 2's 1L that fits 64 bits. A larger one is a *big.Int, which Python 2 prints with its L and Python 3
+// without.
 type Long int64
 
 // Str is '…': any bytes under Python 2, text in UTF-8 under Python 3.
@@ -87,8 +84,8 @@ type Dict struct {
 	kv []Value // key, value, key, value, …
 }
 
-// NewDict returns a dict of the given keys and values, in turn. It panics when
-// a value is missing; keys are checked when the dict is printed and parsed.
+// NewDict returns a dict of the given keys and values, in turn. It panics when a value is missing; keys are checked
+// when the dict is printed and parsed.
 func NewDict(kv ...Value) *Dict {
 	if len(kv)%2 != 0 {
 		panic("pyliteral: NewDict needs a value for each key")
@@ -113,12 +110,12 @@ type Date struct{ Year, Month, Day int }
 // Time is datetime.time, without a time zone.
 type Time struct{ Hour, Minute, Second, Microsecond int }
 
-// TimeDelta is datetime.timedelta in Python's normal form: only Days may be
-// negative, 0 ≤ Seconds < 86400, 0 ≤ Microseconds < 1000000.
+// TimeDelta is datetime.timedelta in Python's normal form: only Days may be negative, 0 ≤ Seconds < 86400, 0 ≤
+// Microseconds < 1000000.
 type TimeDelta struct{ Days, Seconds, Microseconds int }
 
-// Decimal is decimal.Decimal as Python prints it: "1.50", "0E-10". Append
-// accepts any finite number and prints that form.
+// Decimal is decimal.Decimal as Python prints it: "1.50", "0E-10". Append accepts any finite number and prints that
+// form.
 type Decimal string
 
 // Text returns the value of a Str or Unicode.
@@ -132,8 +129,8 @@ func Text(v Value) (string, bool) {
 	return "", false
 }
 
-// ErrValue reports a value that has no literal in the dialect: an infinite
-// float, a date that is none, text that is not UTF-8, a foreign Go type.
+// ErrValue reports a value that has no literal in the dialect: an infinite float, a date that is none, text that is not
+// UTF-8, a foreign Go type.
 var ErrValue = errors.New("pyliteral: value has no literal")
 
 // MaxDict is the number of pairs that one dict may have.
@@ -145,8 +142,8 @@ func hashable(v Value) bool {
 	return ok
 }
 
-// keyOf is the same text for values that Python takes for one key: 1, 1L, 1.0 and
-// True are, and so are 'a' and u'a'. ok is false for what Python can't hash.
+// keyOf is the same text for values that Python takes for one key: 1, 1L, 1.0 and True are, and so are 'a' and u'a'. ok
+// is false for what Python can't hash.
 func keyOf(v Value) (key string, ok bool) {
 	switch x := v.(type) {
 	case List, *Dict:

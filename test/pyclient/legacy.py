@@ -1,4 +1,4 @@
-"""A client of the seed-era wire, written from docs/protocol.md alone.
+"""A client of the v1 wire, written from docs/protocol.md alone.
 
 It needs Python 3 and python3-cryptography. With --python2 it speaks and checks
 as an agent under Python 2.7 does: u'...' and 1L, and bytes where '...' stands.

@@ -1,4 +1,4 @@
-"""Writes the vectors of the seed-era wire: one file for each way a request can
+"""Writes the vectors of the v1 wire: one file for each way a request can
 be good or bad. The bytes are made by legacy.py, not by the server.
 
     legacy_vectors.py protocol/testdata/legacy

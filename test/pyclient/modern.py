@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A client of the modern wire, written from docs/protocol.md alone.
+"""A client of the v2 wire, written from docs/protocol.md alone.
 
     modern.py vectors DIR                          check every file of protocol/testdata
     modern.py session HOST PORT POINT KEY_ID KEY   run a whole session, print what came as one line of JSON

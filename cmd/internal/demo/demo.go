@@ -1,12 +1,11 @@
-// Package demo shows the main job on this machine: two private databases, the server, an
-// agent, rows that go up and rows that come down, and a comparison that trusts neither.
+// Package demo shows the main job on this machine: two private databases, the server, an agent, rows that go up, rows
+// that come down, and a comparison that does not use syncgate's own code.
 package demo
 
 import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -19,16 +18,18 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/agent"
+	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/database"
+	"syncgate/internal/harness"
 	"syncgate/migrations"
 	"syncgate/store"
 )
 
-// Options say what crosses, and how it is shown.
+// Options say which rows are synced, and how that is shown.
 type Options struct {
-	Input string // a TSV file that goes up, perhaps .gz; empty: rows with every awkward thing in them
-	Texts string // a file of one base64 text a line, put among the awkward rows where it is there
-	Rows  int    // rows that go up, 0 for all of Input, or 20,000; no more than these come down
+	Input string // a TSV file to upload, perhaps .gz; empty: made rows with every awkward value in them
+	Texts string // a file of base64 texts, one a line, put among the made rows; the file may be missing
+	Rows  int    // rows to upload; 0: all of Input, or 20,000. At most as many are downloaded
 	Keep  bool   // stay up at the end until ctx ends
 	Crash bool   // kill -9 the server in the middle of the upload, and start it again
 
@@ -37,32 +38,27 @@ type Options struct {
 	Program  string // the syncgate executable that serves
 }
 
-// Names of the tables that cross, and of the point.
 const (
-	upTable   = "packages"
-	downTable = "watch_list"
-	point     = "point-01"
-	seed      = 20
-	madeRows  = 20_000
+	point    = "point-01"
+	madeRows = 20_000 // rows made by default
 )
 
 // ErrDiffers means that the tables were not the same on both sides at the end.
 var ErrDiffers = errors.New("the tables differ")
 
-var errStalled = errors.New("nothing has moved")
-
-// demo is one run of it.
+// demo is one run.
 type demo struct {
 	Options
 	dir           string
 	centre, point *side
-	server        *server
+	server        *harness.Process
 	address       string // of the server
 	key           enrolment
-	ends          []func() error // what ends that which was started, the last first
+	shown         time.Time      // when progress was shown last
+	ends          []func() error // end what was started, the last first
 }
 
-// side is a database of the demo with its store.
+// side is a database of the demo, opened by the plain driver and as a store.
 type side struct {
 	*database.Database
 	name  string
@@ -70,20 +66,16 @@ type side struct {
 	store *store.Store
 }
 
-// crossing is a table that crosses.
+// crossing is a table that is synced.
 type crossing struct {
-	source
 	direction, table string
 	from, to         *side
+	rows             int
 }
 
-// Run runs the demo. It leaves nothing behind. ErrDiffers when the comparison fails.
+// Run runs the demo. It leaves nothing behind. It returns ErrDiffers when the comparison fails.
 func Run(ctx context.Context, o Options) (err error) {
 	d := &demo{Options: o}
-	up, down, err := d.sources()
-	if err != nil {
-		return err
-	}
 	if d.dir, err = os.MkdirTemp("", "syncgate-demo-"); err != nil {
 		return err
 	}
@@ -99,17 +91,20 @@ func Run(ctx context.Context, o Options) (err error) {
 	if d.point, err = d.open(ctx, "point", migrations.Agent); err != nil {
 		return err
 	}
-	all := []crossing{{up, "upload", upTable, d.point, d.centre}, {down, "download", downTable, d.centre, d.point}}
-	for _, c := range all {
-		if err := d.load(ctx, c); err != nil {
-			return fmt.Errorf("load %s: %w", c.table, err)
+	all := []crossing{
+		{direction: "upload", table: "packages", from: d.point, to: d.centre},
+		{direction: "download", table: "watch_list", from: d.centre, to: d.point},
+	}
+	for i := range all {
+		if err := d.load(ctx, &all[i]); err != nil {
+			return fmt.Errorf("load %s: %w", all[i].table, err)
 		}
 	}
-	if err := d.serve(ctx); err != nil {
+	if err := d.enrol(ctx); err != nil {
 		return err
 	}
 	for _, c := range all {
-		if err := d.cross(ctx, c); err != nil {
+		if err := d.sync(ctx, c); err != nil {
 			return fmt.Errorf("%s of %s: %w", c.direction, c.table, err)
 		}
 	}
@@ -120,46 +115,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	return err
 }
 
-// sources are the rows to cross: those of the input, and made ones.
-func (d *demo) sources() (up, down source, err error) {
-	texts, err := readTexts(d.Texts)
-	if err != nil {
-		return up, down, err
-	}
-	rows := cmp.Or(d.Rows, madeRows)
-	down = awkward(min(rows, madeRows), seed, texts)
-	if d.Input == "" {
-		return awkward(rows, seed+1, texts), down, nil
-	}
-	up, err = openTSV(d.Input, d.Rows)
-	return up, down, err
-}
-
-// readTexts reads one base64 text a line; # and empty lines are not texts, and a line that is no base64 is one as it
-// stands. A file that is not there has none.
-func readTexts(path string) (texts []string, err error) {
-	all, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	for line := range strings.Lines(string(all)) {
-		line = strings.TrimSuffix(line, "\n")
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		if text, err := base64.StdEncoding.DecodeString(line); err == nil {
-			line = string(text)
-		}
-		texts = append(texts, strings.ToValidUTF8(line, "\ufffd"))
-	}
-	return texts, err
-}
-
 // open starts a side's database and gives it its schema.
-func (d *demo) open(ctx context.Context, name string, set migrations.Set) (*side, error) {
-	s := &side{name: name}
-	var err error
-	if s.Database, err = database.Open(ctx, database.Options{Dir: filepath.Join(d.dir, name), Name: name, Log: zerolog.Nop()}); err != nil {
+func (d *demo) open(ctx context.Context, name string, set migrations.Set) (s *side, err error) {
+	s = &side{name: name}
+	o := database.Options{Dir: filepath.Join(d.dir, name), Name: name, Log: zerolog.Nop()}
+	if s.Database, err = database.Open(ctx, o); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	d.ends = append(d.ends, s.Close)
@@ -180,37 +140,59 @@ func (d *demo) open(ctx context.Context, name string, set migrations.Set) (*side
 }
 
 // load makes the table on both sides and fills it where it starts from.
-func (d *demo) load(ctx context.Context, c crossing) error {
-	for _, s := range []*side{c.from, c.to} {
-		if err := createTable(ctx, s.db, c.table, c.columns); err != nil {
-			return err
-		}
-	}
-	if err := fill(ctx, c.from.db, c.table, c.source, d.progress("load", c.rows)); err != nil {
+func (d *demo) load(ctx context.Context, c *crossing) error {
+	db, err := c.from.db.Conn(ctx) // one connection, for a temporary table and its warnings
+	if err != nil {
 		return err
 	}
-	d.say("table     %-10s  %s rows at the %s", c.table, thousands(c.rows), c.from.name)
-	return nil
+	defer db.Close()
+	rows := cmp.Or(d.Rows, madeRows)
+	switch {
+	case c.direction == "download":
+		err = loadAwkward(ctx, db, c.table, min(rows, madeRows), d.Texts)
+	case d.Input == "":
+		err = loadAwkward(ctx, db, c.table, rows, d.Texts)
+	default:
+		err = loadTSV(ctx, db, c.table, d.Rows, d.Input)
+	}
+	if err != nil {
+		return err
+	}
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+c.table).Scan(&c.rows); err != nil {
+		return err
+	}
+	var name, definition string
+	if err := db.QueryRowContext(ctx, "SHOW CREATE TABLE "+c.table).Scan(&name, &definition); err != nil {
+		return err
+	}
+	d.say("table     %-10s  %s rows at the %s", c.table, cli.Digits(c.rows), c.from.name)
+	_, err = c.to.db.ExecContext(ctx, definition)
+	return err
 }
 
-// cross writes the direction's rules, with an empty sync_sql, so that syncgate writes the statements, and runs an agent
-// until all rows have crossed.
-func (d *demo) cross(ctx context.Context, c crossing) error {
+// sync writes the direction's rules and runs an agent until all rows have been synced. sync_sql stays empty: syncgate
+// writes the statements.
+func (d *demo) sync(ctx context.Context, c crossing) error {
 	for user, s := range map[string]*side{"server": d.centre, "client": d.point} {
-		_, err := s.db.ExecContext(ctx, "INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, note) VALUES (?, ?, ?, ?, ?)",
-			c.table, c.direction, user, point, "sync_sql is empty: syncgate writes the statements")
+		_, err := s.db.ExecContext(ctx, "INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) "+
+			"VALUES (?, ?, ?, ?)", c.table, c.direction, user, point)
 		if err != nil {
 			return err
 		}
 	}
-	var log tail
+	log, err := os.Create(filepath.Join(d.dir, "agent.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
 	o := agent.Options{
 		Store: d.point.store, Server: d.address, Point: point, KeyID: d.key.KeyID, Key: [32]byte(d.key.Key),
-		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, ReconnectMin: 50 * time.Millisecond, ReconnectMax: time.Second,
-		RulesEvery: 200 * time.Millisecond, Log: zerolog.New(&log).With().Timestamp().Logger(),
+		RetryMin: 100 * time.Millisecond, RetryMax: time.Second,
+		ReconnectMin: 50 * time.Millisecond, ReconnectMax: time.Second,
+		RulesEvery: 200 * time.Millisecond, Log: zerolog.New(log).With().Timestamp().Logger(),
 	}
 	if d.Crash {
-		o.BatchRows = max(1, min(1000, c.rows/50)) // so that there is a middle to crash in
+		o.BatchRows = max(1, min(1000, c.rows/50)) // enough batches to crash between two of them
 	}
 	a, err := agent.New(o)
 	if err != nil {
@@ -223,45 +205,48 @@ func (d *demo) cross(ctx context.Context, c crossing) error {
 	err = d.watch(ctx, a, c)
 	took := time.Since(began)
 	stop()
-	err = errors.Join(err, <-done)
-	switch {
-	case errors.Is(err, errStalled):
-		err = fmt.Errorf("%w\nlog of the server: …%s\nlog of the agent: …%s", err, d.server.log.String(), log.String())
-	case err == nil:
-		d.say("%-8s  %-10s  %s rows in %.2f s: %s rows/s", c.direction, c.table, thousands(c.rows), took.Seconds(), thousands(int(float64(c.rows)/took.Seconds())))
+	if err = errors.Join(err, <-done); err != nil {
+		text, _ := os.ReadFile(log.Name()) // what can be read of it helps
+		return fmt.Errorf("%w\nlog of the server: …%s\nlog of the agent: …%s",
+			err, tail(d.server.Log()), tail(string(text)))
 	}
-	return err
+	rate := int(float64(c.rows) / took.Seconds())
+	d.say("%-8s  %-10s  %s rows in %.2f s: %s rows/s",
+		c.direction, c.table, cli.Digits(c.rows), took.Seconds(), cli.Digits(rate))
+	return nil
 }
 
-// watch waits until the agent has moved all rows. In the middle of an upload it may pull the plug.
+// tail is the end of a log.
+func tail(log string) string { return log[max(0, len(log)-4000):] }
+
+// watch waits until the agent has synced all rows. With Crash it kills the server in the middle of the upload.
 func (d *demo) watch(ctx context.Context, a *agent.Agent, c crossing) error {
-	const stalled = time.Minute // how long nothing may move before the demo gives up
-	progress := d.progress(c.direction, c.rows)
+	const stalled = time.Minute // without any progress
 	last, at := 0, time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		now := 0
-		var trouble error
-		for _, line := range a.Report() {
-			if line.Table == c.table && line.Type == c.direction {
-				now, trouble = int(line.Rows), line.Err
+		var line agent.Line
+		for _, l := range a.Report() {
+			if l.Table == c.table && l.Type == c.direction {
+				line = l
 			}
 		}
-		progress(now)
+		now := int(line.Rows)
+		d.progress(c, now)
 		if now > last {
 			last, at = now, time.Now()
 		}
 		switch {
 		case d.Crash && c.direction == "upload" && now > c.rows/3:
 			d.Crash = false
-			if err := d.pullThePlug(ctx, now); err != nil {
+			if err := d.crash(ctx, now); err != nil {
 				return err
 			}
 		case now >= c.rows:
 			return nil
 		case time.Since(at) > stalled:
-			return errors.Join(fmt.Errorf("%w for %v; %d of %d rows have", errStalled, stalled, now, c.rows), trouble)
+			return errors.Join(fmt.Errorf("no progress for %v; %d of %d rows are synced", stalled, now, c.rows), line.Err)
 		}
 		select {
 		case <-ctx.Done():
@@ -272,35 +257,32 @@ func (d *demo) watch(ctx context.Context, a *agent.Agent, c crossing) error {
 }
 
 // compare reads the tables on both sides and says whether they are the same.
-func (d *demo) compare(ctx context.Context, all []crossing) error {
-	var result error
+func (d *demo) compare(ctx context.Context, all []crossing) (result error) {
 	for _, c := range all {
-		centre, err := digestOf(ctx, d.centre.db, c.table, c.columns)
+		centre, err := harness.ReadRows(ctx, d.centre.db, c.table)
 		if err != nil {
 			return err
 		}
-		at, err := digestOf(ctx, d.point.db, c.table, c.columns)
+		point, err := harness.ReadRows(ctx, d.point.db, c.table)
 		if err != nil {
 			return err
 		}
-		differ := differences(centre, at)
 		verdict := "identical"
+		differ := centre.Differences(point)
 		if len(differ) > 0 {
 			verdict, result = "DIFFERENT", ErrDiffers
 		}
-		d.say("compare   %-10s  centre %v, point %v: %s", c.table, centre, at, verdict)
-		const most = 5
-		for _, line := range differ[:min(len(differ), most)] {
-			d.say("          %s", line)
-		}
-		if more := len(differ) - most; more > 0 {
-			d.say("          and %s more", thousands(more))
+		d.say("compare   %-10s  centre %s rows %016x, point %s rows %016x: %s", c.table,
+			cli.Digits(len(centre)), centre.Sum(), cli.Digits(len(point)), point.Sum(), verdict)
+		if len(differ) > 0 {
+			first := strings.Join(differ[:min(len(differ), 5)], ", ")
+			d.say("          %s, the first with id %s", cli.Plural(len(differ), "different row"), first)
 		}
 	}
 	return result
 }
 
-// keep stays up for somebody to look around.
+// keep stays up so that a person can look around.
 func (d *demo) keep(ctx context.Context) {
 	d.say("\nserver    %s", d.address)
 	for _, s := range []*side{d.centre, d.point} {
@@ -308,4 +290,26 @@ func (d *demo) keep(ctx context.Context) {
 	}
 	d.say("Everything stays up until ^C.")
 	<-ctx.Done()
+}
+
+// say prints a line, over what progress may have left.
+func (d *demo) say(format string, args ...any) {
+	line := strings.TrimRight(fmt.Sprintf(format, args...), " ")
+	if d.Progress {
+		line = "\r\x1b[K" + line
+	}
+	fmt.Fprintln(d.Out, line)
+}
+
+// progress shows on a terminal how many rows are synced, ten times a second at most.
+func (d *demo) progress(c crossing, rows int) {
+	if !d.Progress || time.Since(d.shown) < 100*time.Millisecond {
+		return
+	}
+	d.shown = time.Now()
+	const width = 30
+	percent := min(100, 100*rows/max(c.rows, 1))
+	filled := width * percent / 100
+	bar := strings.Repeat("█", filled) + strings.Repeat("░", width-filled)
+	fmt.Fprintf(d.Out, "\r\x1b[K%-8s  %s %3d %%  %s", c.direction, bar, percent, cli.Digits(rows))
 }

@@ -23,13 +23,13 @@ type Line struct {
 	Err         error  // why the rule does not get on, or did not come to its end; nil when all is well
 }
 
-// tally is what moved since the agent was made.
-type tally struct {
+// progress is what moved since the agent was made.
+type progress struct {
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
 
-func (t *tally) add(n ruleName, rows, batches, quarantined int) {
+func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
@@ -38,7 +38,7 @@ func (t *tally) add(n ruleName, rows, batches, quarantined int) {
 }
 
 // fail notes why a rule does not get on; nil when it does.
-func (t *tally) fail(n ruleName, err error) {
+func (t *progress) fail(n ruleName, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
@@ -46,14 +46,14 @@ func (t *tally) fail(n ruleName, err error) {
 	t.lines[n] = l
 }
 
-func (t *tally) failed(n ruleName) bool {
+func (t *progress) failed(n ruleName) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.lines[n].Err != nil
 }
 
 // report has a line for each rule of the book and for whatever else moved or failed.
-func (t *tally) report(b *book) Report {
+func (t *progress) report(b *book) Report {
 	t.mu.Lock()
 	lines := maps.Clone(t.lines)
 	t.mu.Unlock()

@@ -14,36 +14,36 @@ import (
 	"syncgate/store"
 )
 
-// lane does one thing again and again: read a rule's rows, send them, download a table,
+// loop does one thing again and again: read a rule's rows, send them, download a table,
 // look after the rules. It rests as long as its turn says, longer and longer while the
 // turn fails, and tells an operator of a failure once and when it is over.
-type lane struct {
+type loop struct {
 	*Agent
-	name  ruleName
-	log   zerolog.Logger
-	work  signal // there is something to do; nil where only time brings it
-	rules signal // other rules are in force: what failed may go now
-	wait  backoff
-	said  string // the failure the operator knows of
+	name       ruleName
+	log        zerolog.Logger
+	work       signal // there is something to do; nil where only time brings it
+	rules      signal // other rules are in force: what failed may go now
+	wait       backoff
+	lastLogged string // the failure the operator knows of
 }
 
-func (a *Agent) lane(name ruleName, work signal) *lane {
-	return &lane{Agent: a, name: name, work: work, rules: newSignal(), wait: backoff{first: a.opts.RetryMin, limit: a.opts.RetryMax},
+func (a *Agent) loop(name ruleName, work signal) *loop {
+	return &loop{Agent: a, name: name, work: work, rules: newSignal(), wait: backoff{first: a.opts.RetryMin, limit: a.opts.RetryMax},
 		log: a.opts.Log.With().Str("table", name.table).Str("type", name.direction).Logger()}
 }
 
-// turn is a lane's work, once; rest is how long it may rest after that.
+// turn is a loop's work, once; rest is how long it may rest after that.
 type turn func(context.Context) (rest time.Duration, err error)
 
-// start runs the lane in a goroutine of wg. It ends with ctx.
-func (l *lane) start(ctx context.Context, wg *sync.WaitGroup, do turn) *lane {
+// start runs the loop in a goroutine of wg. It ends with ctx.
+func (l *loop) start(ctx context.Context, wg *sync.WaitGroup, do turn) *loop {
 	wg.Go(func() { _ = l.run(ctx, do) })
 	return l
 }
 
 // run takes turns until ctx ends. In a round of Once it ends with the first turn that
 // succeeds or fails for good; what passes by itself is tried a few times.
-func (l *lane) run(ctx context.Context, do turn) error {
+func (l *loop) run(ctx context.Context, do turn) error {
 	for {
 		rest, err := do(ctx)
 		work, rules := l.work, l.rules
@@ -51,16 +51,16 @@ func (l *lane) run(ctx context.Context, do turn) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err == nil:
-			l.well()
+			l.recovered()
 			if l.once {
 				return nil
 			}
-		case l.once && (!passing(err) || l.wait.tries > onceTries):
-			l.tally.fail(l.name, err)
+		case l.once && (!transient(err) || l.wait.tries > onceTries):
+			l.progress.fail(l.name, err)
 			return err
 		default:
-			rest, work = l.trouble(err), nil
-			if passing(err) {
+			rest, work = l.failed(err), nil
+			if transient(err) {
 				rules = nil // other rules may cure a refusal, but a busy server means what it says
 			}
 		}
@@ -68,38 +68,38 @@ func (l *lane) run(ctx context.Context, do turn) error {
 	}
 }
 
-// well says that the lane gets on.
-func (l *lane) well() {
+// recovered says that the loop gets on.
+func (l *loop) recovered() {
 	l.wait.tries = 0
-	if l.said != "" {
-		l.said = ""
-		l.tally.fail(l.name, nil)
-		l.log.Info().Msg("rule gets on again")
+	if l.lastLogged != "" {
+		l.lastLogged = ""
+		l.progress.fail(l.name, nil)
+		l.log.Info().Msg("rule recovered")
 	}
 }
 
-// trouble says that it does not, and how long it rests: what passes by itself is tried
+// failed says that it does not, and how long it rests: what passes by itself is tried
 // sooner than what needs a person. The report of what moved shows err as long as it lasts.
-func (l *lane) trouble(err error) (rest time.Duration) {
+func (l *loop) failed(err error) (rest time.Duration) {
 	if !errors.Is(err, errLost) { // that is the link's to tell
-		l.tally.fail(l.name, err)
-		if text := err.Error(); text != l.said {
-			l.said = text
-			explain(l.log.Warn(), err).Msg("rule does not get on; it is tried again, the other rules go on")
+		l.progress.fail(l.name, err)
+		if text := err.Error(); text != l.lastLogged {
+			l.lastLogged = text
+			explain(l.log.Warn(), err).Msg("rule failing, will retry")
 		}
 	}
 	rest = l.wait.next()
-	if passing(err) {
+	if transient(err) {
 		rest = max(rest/8, retryAfter(err))
 	}
 	return rest
 }
 
-// passing says that err may go away by itself soon.
-func passing(err error) bool {
+// transient says that err may go away by itself soon.
+func transient(err error) bool {
 	var refused *Refusal
 	return errors.Is(err, errLost) || errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnavailable) ||
-		errors.As(err, &refused) && refused.Passing()
+		errors.As(err, &refused) && refused.Transient()
 }
 
 // backoff gives growing pauses with jitter: the n-th is between half and all of
@@ -159,9 +159,9 @@ func (r *Refusal) Error() string {
 	return text
 }
 
-// Passing says that the same request may succeed later without anybody's doing. A broken or
+// Transient says that the same request may succeed later without anybody's doing. A broken or
 // disabled rule the catalogue calls worth a retry, but here a person has to act.
-func (r *Refusal) Passing() bool {
+func (r *Refusal) Transient() bool {
 	return r.Code.Info().Retry && r.Code != protocol.StatusRuleBroken && r.Code != protocol.StatusRuleDisabled
 }
 
@@ -189,7 +189,7 @@ func retryAfter(err error) (d time.Duration) {
 	switch {
 	case errors.As(err, &reject) && reject.Status == protocol.StatusBusy:
 		d = max(reject.RetryAfter, time.Millisecond)
-	case errors.As(err, &refused) && refused.Passing():
+	case errors.As(err, &refused) && refused.Transient():
 		d = time.Duration(refused.RetryAfterMs) * time.Millisecond
 	}
 	return min(d, maxRetryAfter)

@@ -1,0 +1,102 @@
+// Package harness runs syncgate's own commands as processes and compares the rows they leave in two databases. The demo
+// uses it, and tests may.
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxLog is how many bytes of a process's log are kept.
+const maxLog = 1 << 20
+
+// Process is a running command that writes its log to standard error, as one JSON object a line.
+type Process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process has ended and its log is complete
+	err  error         // of the end; valid after done
+
+	mu  sync.Mutex
+	log []byte
+}
+
+// Start starts cmd in a process group of its own, so that ^C on the terminal does not reach it.
+func Start(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	cmd.Stderr = p
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Write takes the process's log.
+func (p *Process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log = append(p.log, b...)
+	p.log = p.log[max(0, len(p.log)-maxLog):]
+	return len(b), nil
+}
+
+// Log is the log so far, or its last MiB.
+func (p *Process) Log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return string(p.log)
+}
+
+// WaitLog waits until the log has a line with this message and returns the line's fields. It fails when the process or
+// ctx ends first.
+func (p *Process) WaitLog(ctx context.Context, message string) (map[string]any, error) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ended := false; ; {
+		log := p.Log()
+		for line := range strings.Lines(log) {
+			var fields map[string]any
+			if json.Unmarshal([]byte(line), &fields) == nil && fields["message"] == message {
+				return fields, nil
+			}
+		}
+		if ended {
+			return nil, fmt.Errorf("the process ended without the log line %q: %w\n%s", message, p.err, log)
+		}
+		select {
+		case <-p.done:
+			ended = true // its last lines are still to be read
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// Kill kills the process as a power cut would. It fails when the process had ended by itself.
+func (p *Process) Kill() error {
+	err := p.cmd.Process.Kill()
+	<-p.done
+	return err
+}
+
+// Stop sends TERM and waits. It kills a process that has not ended after patience, and fails unless the process ended by
+// itself with exit code 0.
+func (p *Process) Stop(patience time.Duration) error {
+	err := p.cmd.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // p.err says so
+	defer late.Stop()
+	<-p.done
+	return errors.Join(err, p.err)
+}
