@@ -287,7 +287,7 @@ func ask[T any](ctx context.Context, l *link, m *protocol.Message, decode func(*
 func (s *session) send(m *protocol.Message) error {
 	s.write.Lock()
 	defer s.write.Unlock()
-	frame, err := s.wire.AppendSeal(s.out[:0], m)
+	frame, err := s.wire.Seal(s.out[:0], m)
 	if err != nil {
 		return err
 	}

@@ -115,28 +115,31 @@ func uploadReply(o *store.Outcome) *protocol.UploadReply {
 	return reply
 }
 
-// upload is what the store is asked to do for r.
+// upload is what the store is asked to do for r. An error means that r cannot be read. A refusal goes to the store
+// with the upload, because the request may have been applied before the rule was edited.
 func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 	req, err := r.Message.UploadRequest()
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := h.o.Registry.Find(req.Table, rule.Upload, r.Point)
-	if err != nil {
-		return nil, nil, fmt.Errorf("table %q: %w", req.Table, err)
-	}
-	if req.Rows.Len() > h.o.MaxUploadRows {
-		return nil, e, fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
-	}
 	hash, err := req.Digest()
 	if err != nil {
-		return nil, e, err
+		return nil, nil, err
 	}
 	id := r.Message.RequestID
-	return &store.Upload{
-		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed,
-		Plan: e.Plan, Rows: req.Rows, Env: h.env(r.Point, e.Plan),
-	}, e, nil
+	u := &store.Upload{
+		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
+	}
+	e, err := h.o.Registry.Find(req.Table, rule.Upload, r.Point)
+	switch {
+	case err != nil:
+		u.Refused = fmt.Errorf("table %q: %w", req.Table, err)
+	case req.Rows.Len() > h.o.MaxUploadRows:
+		u.Refused = fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
+	default:
+		u.Plan, u.Env = e.Plan, h.env(r.Point, e.Plan)
+	}
+	return u, e, nil
 }
 
 func (h *Handler) env(point string, p *rule.Plan) rule.Env {

@@ -100,7 +100,7 @@ func TestBrokenProtocolHasItsNumber(t *testing.T) {
 	w.serve()
 	c := w.connect(k)
 	c.ask(protocol.OpPing, id(1), nil)
-	frame, err := c.wire.Seal(&protocol.Message{Op: protocol.OpPing, RequestID: id(2)})
+	frame, err := c.wire.Seal(nil, &protocol.Message{Op: protocol.OpPing, RequestID: id(2)})
 	if err != nil {
 		t.Fatal(err)
 	}

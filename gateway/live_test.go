@@ -87,10 +87,63 @@ func TestEditsAreLive(t *testing.T) {
 		t.Errorf("the rows say that these rules ran: %s", got)
 	}
 
+	row := 6
+	refused := func(want string) func() bool {
+		return func() bool {
+			got := try(row)
+			if got == "OK" { // before the edit is in force
+				row++
+			}
+			return strings.HasPrefix(got, want)
+		}
+	}
 	w.exec(`UPDATE sync_control SET enabled = 0 WHERE id = ?`, all)
-	w.eventually("the rule is off", func() bool { return strings.HasPrefix(try(6), "RULE_DISABLED") })
+	w.eventually("the rule is off", refused("RULE_DISABLED"))
 	w.exec(`DELETE FROM sync_control WHERE id = ?`, all)
-	w.eventually("the rule is gone", func() bool { return strings.HasPrefix(try(6), "NO_RULE") })
+	w.eventually("the rule is gone", refused("NO_RULE"))
+}
+
+// An upload that was applied, and whose answer was lost, is answered from the ledger whatever has become of its rule.
+func TestTheLedgerIsAskedBeforeTheRule(t *testing.T) {
+	w := newWorld(t)
+	k := w.enrol(pointName)
+	r := w.rule("hits", "upload", "*", upsert)
+	w.serve(func(o *Options) { o.MaxUploadRows = 2 })
+	c := w.connect(k)
+	sent := upload("hits", int64(1), "a", int64(2), "b")
+	ask := func(seq uint64, u *protocol.UploadRequest) string {
+		t.Helper()
+		return c.status(c.ask(protocol.OpUpload, id(seq), u))
+	}
+	if got := ask(1, sent); got != "OK" {
+		t.Fatal(got)
+	}
+	seq := uint64(100)
+	for _, edit := range []struct{ statement, refusal string }{
+		{"UPDATE sync_control SET sync_field = '[\"id\"]', sync_sql = '-- downside: insert\ninsert into hits (id) values (:id)' WHERE id = ?", "REQUEST_MISMATCH"},
+		{"UPDATE sync_control SET sync_sql = 'nonsense', enabled = 0 WHERE id = ?", "RULE_DISABLED"},
+		{"UPDATE sync_control SET enabled = 1 WHERE id = ?", "RULE_BROKEN"},
+		{"DELETE FROM sync_control WHERE id = ?", "NO_RULE"},
+	} {
+		w.exec(edit.statement, r)
+		w.eventually(edit.refusal, func() bool {
+			got := ask(seq, upload("hits", int64(3), "c"))
+			if got == "OK" { // before the edit is in force
+				seq++
+			}
+			return strings.HasPrefix(got, edit.refusal)
+		})
+		m := c.ask(protocol.OpUpload, id(1), sent)
+		if reply, err := m.UploadReply(); m.Status != protocol.StatusOK || err != nil || !reply.Duplicate || reply.Applied != 2 {
+			t.Errorf("%s: the upload that came again is answered %s %+v %v", edit.refusal, c.status(m), reply, err)
+		}
+		if got := ask(1, upload("hits", int64(9), "z")); !strings.HasPrefix(got, "REQUEST_ID_REUSED") {
+			t.Errorf("%s: another upload of the same id is answered %s", edit.refusal, got)
+		}
+	}
+	if got := ask(seq, upload("hits", int64(3), "c", int64(4), "d", int64(5), "e")); !strings.HasPrefix(got, "NO_RULE") {
+		t.Error(got)
+	}
 }
 
 func TestRuleFollowsItsTable(t *testing.T) {
@@ -229,7 +282,7 @@ func TestPipelinedUploadsKeepTheirOrder(t *testing.T) {
 	const n = 200
 	go func() {
 		for i := range n {
-			frame, err := c.wire.Seal(&protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)), Body: upload("hits", int64(1), fmt.Sprint(i))})
+			frame, err := c.wire.Seal(nil, &protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)), Body: upload("hits", int64(1), fmt.Sprint(i))})
 			if err == nil {
 				_, err = c.conn.Write(frame)
 			}

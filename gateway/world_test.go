@@ -281,7 +281,7 @@ func (c *client) read() *protocol.Message {
 
 func (c *client) send(m *protocol.Message) {
 	c.t.Helper()
-	frame, err := c.wire.Seal(m)
+	frame, err := c.wire.Seal(nil, m)
 	if err == nil {
 		_, err = c.conn.Write(frame)
 	}

@@ -7,19 +7,19 @@ import (
 	"unicode/utf8"
 )
 
-// The payload's CBOR (RFC 8949) is a strict subset with one encoding a value: definite lengths, shortest heads, map
-// keys ascending, no tags, 64-bit finite floats, null, true and false as the only simple values. It is written and
-// read by hand, since rows pass here at over a million a second and one strict reader is easier to trust than two.
+// Payloads are CBOR (RFC 8949), in a strict subset with one encoding for each value: definite lengths, shortest heads,
+// ascending map keys, no tags, 64-bit finite floats, and null, true and false as the only simple values. The code does
+// not use a CBOR library: over a million rows a second pass here, and a library would need a check for the subset.
 
-// Limits of a payload. Together with the frame's length they bound what decoding may allocate: 24 bytes a value and
-// one copy of the payload.
+// Limits of a payload. With the frame's length they bound the memory of a decoded payload: 24 bytes a value and one copy
+// of the payload.
 const (
 	maxValues  = 1 << 21 // SQL values in one payload
-	maxColumns = 4096    // columns of a batch, as MySQL's own limit
+	maxColumns = 4096    // columns of a batch: MySQL's own limit
 	maxName    = 256     // bytes in the name of a table, column, type or state item: 64 characters of UTF-8
 	maxState   = 64      // items of carried state
 	maxText    = 1024    // bytes in a text for a person
-	maxDepth   = 4       // nesting of what a newer peer added and this one skips
+	maxDepth   = 4       // nesting of an unknown field, which decode skips
 	maxOps     = 16      // operations counted in an UploadReply
 )
 
@@ -57,7 +57,7 @@ func appendHead(dst []byte, major byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, major|27), n)
 }
 
-// appendString writes s as text, or as bytes: those a value is where it is not UTF-8, neither refused nor changed.
+// appendString writes s as text or as bytes. Strings that are not UTF-8 travel as bytes.
 func appendString[S string | []byte](dst []byte, s S, text bool) []byte {
 	major := majorBytes
 	if text {
@@ -66,7 +66,7 @@ func appendString[S string | []byte](dst []byte, s S, text bool) []byte {
 	return append(appendHead(dst, major, uint64(len(s))), s...)
 }
 
-// appendValue writes one SQL value as a driver gives it. asText says that []byte holds the text of a column.
+// appendValue writes one SQL value from a driver. asText says that a []byte holds the text of a column.
 func appendValue(dst []byte, v any, asText bool) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
@@ -96,11 +96,11 @@ func appendValue(dst []byte, v any, asText bool) ([]byte, error) {
 	return dst, fmt.Errorf("%w: %T", ErrValue, v)
 }
 
-// decoder reads one payload. The first failure is kept in err and every read after it gives a zero value, so a reader
-// of a payload checks once, at its end; only loops must look at err themselves.
+// decoder reads one payload. It keeps the first failure in err. Reads after a failure return zero values, so that the
+// caller checks err once, at the end; only loops check it themselves.
 type decoder struct {
 	buf  []byte
-	copy string // buf as a string, made at the first text; all texts alias it
+	copy string // buf as a string, made for the first text; all texts alias it
 	pos  int
 	err  error
 }
@@ -111,8 +111,8 @@ func (d *decoder) fail(kind error, why string) {
 	}
 }
 
-// head reads a head and moves past it: its first byte, whose upper three bits are the major type, and its argument,
-// which for a float is the eight bytes of it.
+// head reads a head. It returns the first byte, whose upper three bits are the major type, and the argument, which for a
+// float is its eight bytes.
 func (d *decoder) head() (first byte, n uint64) {
 	if d.err != nil || d.pos >= len(d.buf) {
 		d.fail(ErrPayload, "ends early")
@@ -126,7 +126,7 @@ func (d *decoder) head() (first byte, n uint64) {
 	return first, d.longArg(first)
 }
 
-// longArg reads the 1, 2, 4 or 8 bytes of a head's argument and refuses one that a shorter head would have held.
+// longArg reads the 1, 2, 4 or 8 bytes of a head's argument. It refuses an argument that fits a shorter head.
 func (d *decoder) longArg(first byte) (n uint64) {
 	if first&31 > 27 {
 		d.fail(ErrPayload, "indefinite length")
@@ -149,7 +149,7 @@ func (d *decoder) longArg(first byte) (n uint64) {
 	return n
 }
 
-// expect reads a head of that major type.
+// expect reads a head of major type want and returns its argument.
 func (d *decoder) expect(want byte, what string) uint64 {
 	at := d.pos
 	first, n := d.head()
@@ -179,7 +179,7 @@ func (d *decoder) bool() bool {
 	return first == cborTrue
 }
 
-// span moves past n bytes of a string and returns where they are.
+// span moves past n bytes and returns their range in buf.
 func (d *decoder) span(n uint64) (from, to int) {
 	if n > uint64(len(d.buf)-d.pos) {
 		d.fail(ErrPayload, "ends early")
@@ -216,8 +216,8 @@ func (d *decoder) text(most int) string {
 	return d.textSpan(n)
 }
 
-// array reads the head of an array of up to most elements. Each element has a byte at least, so a length that the rest
-// of the payload cannot hold is refused before anything is allocated for it.
+// array reads the head of an array of up to most elements. An element has at least one byte, so array refuses a length
+// beyond the rest of the payload before the caller allocates memory for it.
 func (d *decoder) array(most int) int {
 	n := d.expect(majorArray, "an array")
 	if n > uint64(most) {
@@ -266,7 +266,7 @@ func (d *decoder) value() any {
 	return nil
 }
 
-// skip moves past a value that this version does not know.
+// skip moves past the value of an unknown field.
 func (d *decoder) skip(depth int) {
 	if depth == maxDepth {
 		d.fail(ErrLimit, "nested too deep")

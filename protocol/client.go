@@ -142,11 +142,9 @@ func (c *Client) MaxFrame() int {
 	return c.welcome.MaxFrame
 }
 
-// Seal makes the frame of m. The first call returns the client's own PING before it.
-func (c *Client) Seal(m *Message) ([]byte, error) { return c.AppendSeal(nil, m) }
-
-// AppendSeal is Seal into dst. It does not allocate when dst has room.
-func (c *Client) AppendSeal(dst []byte, m *Message) ([]byte, error) {
+// Seal appends the frame of m to dst, and does not allocate when dst has room. The first call appends the client's own
+// PING before it.
+func (c *Client) Seal(dst []byte, m *Message) ([]byte, error) {
 	if c.records == nil {
 		return nil, errState
 	}

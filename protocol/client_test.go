@@ -152,7 +152,7 @@ func TestClientStates(t *testing.T) {
 	if _, err := p.client.Receive(reject); !errors.Is(err, errUnexpected) {
 		t.Errorf("before the hello: %v", err)
 	}
-	if _, err := p.client.Seal(&Message{Op: OpPing}); !errors.Is(err, errState) {
+	if _, err := p.client.Seal(nil, &Message{Op: OpPing}); !errors.Is(err, errState) {
 		t.Errorf("sealed without a session: %v", err)
 	}
 	welcome := p.welcomeFrame(t)
@@ -242,10 +242,10 @@ func FuzzEnvelope(f *testing.F) {
 func TestFirstSealRefused(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
-	if f, err := p.client.Seal(&Message{Op: OpUpload, RequestID: p.client.RequestID(), Payload: make([]byte, DefaultMaxFrame)}); !errors.Is(err, ErrTooLarge) {
+	if f, err := p.client.Seal(nil, &Message{Op: OpUpload, RequestID: p.client.RequestID(), Payload: make([]byte, DefaultMaxFrame)}); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("%d bytes, %v", len(f), err)
 	}
-	stream, err := p.client.Seal(&Message{Op: OpRules, RequestID: p.client.RequestID()})
+	stream, err := p.client.Seal(nil, &Message{Op: OpRules, RequestID: p.client.RequestID()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func Example() {
 	must(err)
 	fmt.Println("rules version", client.Welcome().RulesVersion)
 
-	stream, err := client.Seal(&protocol.Message{
+	stream, err := client.Seal(nil, &protocol.Message{
 		Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(1, 1),
 		Body: &protocol.UploadRequest{Table: "t", Rows: rowset.Rows{Columns: []string{"id"}, Values: []any{int64(5)}}},
 	})

@@ -10,27 +10,27 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// A payload is a CBOR map. Each type of payload has one method that goes through its fields in the order of their keys,
-// with a coder that either writes them all or reads those that are there.
+// payload is a CBOR map. fields passes the fields to the coder in the order of their keys. The coder writes them all, or
+// reads those that are present.
 type payload interface {
 	fields(c *coder)
 }
 
-// coder writes a payload's map to out, or reads it from the decoder's buf. The first failure is kept in err.
+// coder writes a payload's map to out, or reads it from the decoder's buf. It keeps the first failure in err.
 type coder struct {
 	decoder
 	reading bool
 	out     []byte
 
-	entries uint64 // written so far, or left to read
-	next    uint64 // the least key that may come
-	ahead   bool   // key next-1 was read and its value was not
+	entries uint64 // written, or left to read
+	next    uint64 // the least key allowed
+	ahead   bool   // key next-1 has been read, and its value has not
 }
 
 // Two keys that no field has.
 const (
-	item uint64 = 1<<63 + iota // of an element of an array, which has none
-	rest                       // after the last one
+	item uint64 = 1<<63 + iota // stands for an element of an array
+	rest                       // comes after every field
 )
 
 // encode appends the map of p to dst.
@@ -41,8 +41,8 @@ func encode(dst []byte, p payload) ([]byte, error) {
 	return c.out, c.err
 }
 
-// decode reads the whole of buf into p; no bytes are an empty map. Keys that p does not know are skipped, and fields
-// whose keys are missing stay as they are.
+// decode reads all of buf into p. An empty buf is an empty map. It skips keys that p does not have, and leaves fields
+// alone whose keys are missing.
 func decode(buf []byte, p payload) error {
 	if len(buf) == 0 {
 		buf = []byte{majorMap << 5}
@@ -57,7 +57,8 @@ func decode(buf []byte, p payload) error {
 	return c.err
 }
 
-// at comes before the value of a field. It writes the key, or looks for it and says whether its value is to be read.
+// at precedes the value of a field. A writer writes the key; a reader looks for it. at reports whether the value is to be
+// written or read.
 func (c *coder) at(key uint64) bool {
 	if key == item {
 		return c.err == nil
@@ -88,14 +89,17 @@ func (c *coder) at(key uint64) bool {
 	return false
 }
 
-// check refuses what was read where ok is false. The writer is trusted.
+// has guards an optional field: a reader looks for it, and a writer writes it only when it is set.
+func (c *coder) has(set bool) bool { return c.reading || set }
+
+// check fails a reader unless ok. It does not check a writer.
 func (c *coder) check(ok bool, why string) {
 	if c.reading && !ok {
 		c.fail(ErrPayload, why)
 	}
 }
 
-// number is an unsigned integer up to most. A negative one is written as 0.
+// number is an unsigned integer up to most. A negative one becomes 0.
 func number[T uint16 | uint32 | uint64 | int | int64 | Status](c *coder, key uint64, v *T, most uint64) {
 	switch {
 	case !c.at(key):
@@ -118,7 +122,7 @@ func (c *coder) flag(key uint64, v *bool) {
 	}
 }
 
-// text is a text of up to most bytes. A longer one is not written.
+// text is a text of up to most bytes. A writer fails on a longer one.
 func (c *coder) text(key uint64, v *string, most int) {
 	switch {
 	case !c.at(key):
@@ -131,7 +135,7 @@ func (c *coder) text(key uint64, v *string, most int) {
 	}
 }
 
-// note is a text for a person: what is too long of it is cut off, between characters.
+// note is a text for a person. A writer cuts a long one between characters.
 func (c *coder) note(key uint64, v *string) {
 	if !c.reading {
 		cut := clip(*v)
@@ -147,7 +151,7 @@ func clip(s string) string {
 	return s
 }
 
-// list is an array of up to most elements, each of width items. More are not written.
+// list is an array of up to most elements, each of width items. A writer fails on more.
 func list[T any](c *coder, key uint64, v *[]T, most, width int, element func(*coder, *T)) {
 	if !c.at(key) {
 		return
@@ -182,7 +186,7 @@ func (c *coder) items(key uint64, v *[]rowset.StateItem, most int) {
 	})
 }
 
-// values is an array of SQL values, row after row: a list whose loop is written out, since all rows pass here.
+// values is an array of SQL values, row after row. It has a loop of its own for speed, since all rows pass here.
 func (c *coder) values(key uint64, v *[]any) {
 	if !c.reading {
 		list(c, key, v, maxValues, 1, (*coder).value)

@@ -13,43 +13,40 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// LegacyEpoch is the bit that marks the epoch of a request of the seed-era wire, which has no request ids. The epoch's
-// other bits are the request's Time in Unix seconds, the sequence is the first half of its token. So the same bytes
-// have the same id, and one whose rows were applied before gets the ledger's stored reply; what differs in Content or
-// Time has another. Such a row is of no more use in the ledger twice the window after that time, since its request is
-// refused then.
+// LegacyEpoch is the bit that marks the epoch of a request of the v1 wire, which has no request ids. The other bits of the
+// epoch are the request's Time in Unix seconds. The sequence is the first half of the token. So a repeated request has the
+// same id and gets the ledger's stored reply; a request with another Content or Time has another id. The server refuses
+// the request once its Time has left the window, so its ledger row is of no use after twice the window.
 const LegacyEpoch uint64 = 1 << 63
 
-// legacyRequest is a request whose token fits, and the answer to it.
+// legacyRequest is a request with a valid token, and the reply to it.
 type legacyRequest struct {
 	point, typ, table string
 	content           pyliteral.Value
 	token, digest     [16]byte // digest begins the SHA-256 of the whole text
 	time              time.Time
 
-	// As they came, for the reply.
+	// Values that the reply repeats.
 	userID, typed, named, tableField, isSyncdb pyliteral.Value
 
 	legacyPrinter
 	shown bool // the text itself shows its dialect
 
-	// The answer while its parts come in. Their rows are printed at once, so that they are held as text and no longer as
-	// values.
+	// The reply under construction. Rows are printed when their part arrives, and are then kept as text only.
 	id      RequestID
 	op      Op
 	reply   []byte // its Content so far
-	lists   int    // of statements, begun in it
-	printed int    // in the last list
+	lists   int    // begun in it, one for each statement
+	printed int    // rows in the last list
 }
 
-// legacyEcho bounds what a reply repeats of a value of the request, in bytes of text.
+// legacyEcho is the longest value of a request that the reply repeats, in bytes of text.
 const legacyEcho = 4096
 
-// request reads a text and checks the token over it. A text that is not a request is most likely one opened with
-// another key.
+// request parses a text and checks its token. A text that is not a request was probably encrypted under another key.
 func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 	if len(text) == 0 || text[0] != '{' {
-		return nil, errLegacyText // another key's, at no more cost
+		return nil, errLegacyText // the cheap check: the text of another key
 	}
 	read, shown := pyliteral.Detect(text)
 	if !shown {
@@ -83,7 +80,8 @@ func parseLegacy(text []byte, d pyliteral.Dialect) (*pyliteral.Node, error) {
 	return root, nil
 }
 
-// printer says how to print for a point: as configured, as its request shows, or as one before it did.
+// printer chooses the Python to print for: the configured one, the one that the request shows, or the one that an earlier
+// request of the point showed.
 func (l *Legacy) printer(point string, read pyliteral.Dialect, shown bool) legacyPrinter {
 	if l.opts.FixedDialect {
 		return legacyPrinter{dialect: l.opts.Dialect}
@@ -96,12 +94,12 @@ func (l *Legacy) printer(point string, read pyliteral.Dialect, shown bool) legac
 		read = before.(pyliteral.Dialect)
 	}
 	if read != pyliteral.Python2 && l.opts.Dialect != pyliteral.Python2 {
-		read = l.opts.Dialect // it shows that it is a Python 3, not which
+		read = l.opts.Dialect // a request shows Python 3, but not which version
 	}
 	return legacyPrinter{dialect: read}
 }
 
-// take reads the fields of a request and checks its token.
+// take fills r from the fields of a request and checks the token.
 func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error {
 	n := l.names
 	business, info := root.Get(n["Business"]), root.Get(n["Info_Status"])
@@ -122,7 +120,7 @@ func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error
 			*f.to, ok = pyliteral.Text(node.Value)
 		}
 		if !ok {
-			return fmt.Errorf("%w: %s is no text", errLegacyText, n[f.name])
+			return fmt.Errorf("%w: %s is not a text", errLegacyText, n[f.name])
 		}
 	}
 	if infoType != n["REQUEST"] {
@@ -133,7 +131,7 @@ func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error
 	if subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
 		return errLegacyToken
 	}
-	_, _ = hex.Decode(r.token[:], []byte(token)) // it is what we printed
+	_, _ = hex.Decode(r.token[:], []byte(token)) // equal to what legacyToken printed
 	sum := sha256.Sum256(text)
 	copy(r.digest[:], sum[:])
 	var err error
@@ -149,8 +147,8 @@ func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error
 	return nil
 }
 
-// legacyContent is what str(Content) was where the token was made: the value of a text, the bytes of anything else as
-// they stand in the packet. A Content that is missing counts as empty.
+// legacyContent returns the agent's str(Content), from which it made the token: the value of a text, or the packet's own
+// bytes of anything else. A missing Content counts as empty.
 func legacyContent(text []byte, n *pyliteral.Node) []byte {
 	if n == nil {
 		return nil
@@ -161,6 +159,7 @@ func legacyContent(text []byte, n *pyliteral.Node) []byte {
 	return text[n.Start:n.End]
 }
 
+// legacyEchoed returns the value that a reply repeats, or nil when it is missing or too long.
 func legacyEchoed(in *pyliteral.Node, name string) pyliteral.Value {
 	if n := in.Get(name); n != nil && n.End-n.Start <= legacyEcho {
 		return n.Value
@@ -168,20 +167,20 @@ func legacyEchoed(in *pyliteral.Node, name string) pyliteral.Value {
 	return nil
 }
 
-// parseLegacyTime reads YYYY-MM-DD hh:mm:ss.ffffff, which Python prints without the fraction when it is 0.
+// parseLegacyTime parses YYYY-MM-DD hh:mm:ss.ffffff. Python prints no fraction when it is 0.
 func parseLegacyTime(s string, zone *time.Location) (time.Time, error) {
 	const layout = "2006-01-02 15:04:05"
 	t, err := time.ParseInLocation(layout, s, zone)
 	if err != nil || len(s) != len(layout) && len(s) != len(layout)+len(".000000") {
-		return time.Time{}, fmt.Errorf("%w: %.32q is no time", errLegacyTime, s)
+		return time.Time{}, fmt.Errorf("%w: %.32q is not a time", errLegacyTime, s)
 	}
 	return t, nil
 }
 
-// message is the request as business knows it. An error is of a request that is an agent's and does not fit.
+// message converts the request for package business. An error means an agent's request that is malformed.
 func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 	if r.table == "" || !validText(r.table, maxName) {
-		return nil, fmt.Errorf("%w: no name of a table", errLegacyFit)
+		return nil, fmt.Errorf("%w: it has no table name", errLegacyFit)
 	}
 	m := &Message{RequestID: MakeRequestID(LegacyEpoch|uint64(r.time.Unix()), binary.BigEndian.Uint64(r.token[:]))}
 	var err error
@@ -203,14 +202,14 @@ func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 	return m, nil
 }
 
-// rows are the rows of an upload's content: a list of tuples of one length.
+// rows converts an upload's content: a list of tuples of one length.
 func (r *legacyRequest) rows() (rowset.Rows, error) {
 	list, err := r.list()
 	if err != nil || len(list) == 0 {
 		return rowset.Rows{}, err
 	}
 	first, _ := legacyItems(list[0])
-	for i, e := range list { // before memory is taken for as many rows of that length
+	for i, e := range list { // check all lengths before the allocation
 		if row, _ := legacyItems(e); len(row) == 0 || len(row) > maxColumns || len(row) != len(first) {
 			return rowset.Rows{}, fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
 		}
@@ -221,7 +220,7 @@ func (r *legacyRequest) rows() (rowset.Rows, error) {
 		for _, v := range row {
 			value, ok := fromLegacy(v)
 			if !ok {
-				return rowset.Rows{}, fmt.Errorf("%w: row %d holds what no column can", errLegacyFit, i)
+				return rowset.Rows{}, fmt.Errorf("%w: row %d has a list, tuple or dict as a value", errLegacyFit, i)
 			}
 			rows.Values = append(rows.Values, value)
 		}
@@ -229,8 +228,7 @@ func (r *legacyRequest) rows() (rowset.Rows, error) {
 	return rows, nil
 }
 
-// state is the state that a download's content carries: a list of tuples of pairs of a name and a value, which are taken
-// in the order in which they stand.
+// state converts a download's content: a list of tuples of pairs (name, value). It keeps their order.
 func (r *legacyRequest) state() ([]rowset.StateItem, error) {
 	list, err := r.list()
 	if err != nil {
@@ -240,17 +238,17 @@ func (r *legacyRequest) state() ([]rowset.StateItem, error) {
 	for _, e := range list {
 		pairs, ok := legacyItems(e)
 		if !ok || len(state)+len(pairs) > maxState {
-			return nil, fmt.Errorf("%w: the state is no list of tuples of up to %d pairs", errLegacyFit, maxState)
+			return nil, fmt.Errorf("%w: the state is not a list of tuples of up to %d pairs", errLegacyFit, maxState)
 		}
 		for _, p := range pairs {
 			pair, _ := legacyItems(p)
 			if len(pair) != 2 {
-				return nil, fmt.Errorf("%w: an item of the state is no pair", errLegacyFit)
+				return nil, fmt.Errorf("%w: an item of the state is not a pair", errLegacyFit)
 			}
 			name, named := pyliteral.Text(pair[0])
 			value, ok := fromLegacy(pair[1])
 			if !named || !ok || !validText(name, maxName) {
-				return nil, fmt.Errorf("%w: an item of the state is no name and value", errLegacyFit)
+				return nil, fmt.Errorf("%w: an item of the state is not a name and a value", errLegacyFit)
 			}
 			state = append(state, rowset.StateItem{Name: name, Value: value})
 		}
@@ -258,11 +256,11 @@ func (r *legacyRequest) state() ([]rowset.StateItem, error) {
 	return state, nil
 }
 
-// list is the content as a list; None and an empty text are one without elements.
+// list returns the content as a list. None and an empty text are an empty list.
 func (r *legacyRequest) list() ([]pyliteral.Value, error) {
 	list, ok := legacyItems(r.content)
 	if s, text := pyliteral.Text(r.content); !ok && r.content != nil && !(text && s == "") {
-		return nil, fmt.Errorf("%w: it is no list", errLegacyFit)
+		return nil, fmt.Errorf("%w: it is not a list", errLegacyFit)
 	}
 	return list, nil
 }

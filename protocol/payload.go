@@ -8,39 +8,39 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// UploadRequest asks that rows be applied at the centre, once.
+// UploadRequest carries rows for the centre to apply once.
 type UploadRequest struct {
-	// Confirmed: every sequence of this request's epoch up to and including it was seen acknowledged by the agent, and
-	// the centre may forget it. 0: nothing yet. It is not part of Digest, since it grows between two tries.
+	// Confirmed is the sequence up to which the agent has seen all replies of the epoch; the centre may forget those. 0:
+	// none. Digest leaves it out, since it grows between two tries.
 	Confirmed uint64
 	Table     string
-	// Rows: Columns name the fields. The seed era sends none; there Columns holds one empty name a column, and the
-	// rule's own field order holds.
+	// Rows.Columns name the fields. On the v1 wire the names are empty, and the values are in the order of the rule's
+	// fields.
 	Rows rowset.Rows
 
-	encoded []byte // the payload, when this came off the wire
+	encoded []byte // the payload it was decoded from, or nil
 }
 
 func (u *UploadRequest) fields(c *coder) {
 	if c.reading {
 		u.encoded = c.buf
 	}
-	if c.reading || u.Confirmed != 0 {
+	if c.has(u.Confirmed != 0) {
 		number(c, 1, &u.Confirmed, math.MaxUint64)
 	}
 	c.text(2, &u.Table, maxName)
 	c.names(3, &u.Rows.Columns)
 	c.values(4, &u.Rows.Values)
 	c.check(u.Table != "", "no table")
-	c.check(u.Rows.Whole(), "values are no whole rows")
+	c.check(u.Rows.Whole(), "the last row is not whole")
 }
 
-// UploadReply says what became of an upload.
+// UploadReply is the outcome of an upload.
 type UploadReply struct {
-	Applied     uint64            // rows an operation took
-	ByOp        map[string]uint64 // of them, by operation: insert, update, delete, replace, file
-	Quarantined []QuarantinedRow  // rows no operation took; kept at the centre for a person
-	Duplicate   bool              // the request had been done before: this is the stored reply
+	Applied     uint64            // rows that an operation applied
+	ByOp        map[string]uint64 // the same by operation: insert, update, delete, replace, file
+	Quarantined []QuarantinedRow  // rows that no operation could apply; the centre keeps them
+	Duplicate   bool              // the request was done before, and this is the stored reply
 }
 
 func (u *UploadReply) fields(c *coder) {
@@ -50,11 +50,11 @@ func (u *UploadReply) fields(c *coder) {
 	c.flag(4, &u.Duplicate)
 }
 
-// QuarantinedRow is one row that was put aside.
+// QuarantinedRow is a row that no operation could apply.
 type QuarantinedRow struct {
 	Row    uint32 // index in the request's rows, from 0
 	Status Status
-	Reason string // for a person; at most 1024 bytes, longer is cut
+	Reason string // for a person; cut at 1024 bytes
 }
 
 func (c *coder) quarantined(q *QuarantinedRow) {
@@ -82,31 +82,33 @@ func (r *DownloadRequest) fields(c *coder) {
 	c.check(r.Table != "", "no table")
 }
 
-// DownloadReply is a part of the answer to a DownloadRequest. Parts come with FlagMore, the last one without.
+// DownloadReply is a part of the answer to a DownloadRequest. All parts but the last have FlagMore.
 type DownloadReply struct {
-	Statement uint32   // which of the rule's upside statements the rows are of, from 0
-	Columns   []string // may be empty only when Values is
+	Statement uint32   // index of the rule's upside statement that returned the rows
+	Columns   []string // empty only when Values is
 	Types     []string // MySQL type names, one a column
 	Values    []any    // row after row; may be empty
 
-	// Of the last part only.
-	State []rowset.StateItem // carry this next time
-	More  bool               // rows are left: ask again from State
+	// Only in the last part:
+	State []rowset.StateItem // the state to send next time
+	More  bool               // more rows follow State: ask again
 	Total uint64             // rows in all parts of this answer
 }
 
-// Rows is the part's rows.
+// Rows returns the part's rows.
 func (r *DownloadReply) Rows() rowset.Rows { return rowset.Rows{Columns: r.Columns, Values: r.Values} }
+
+const keyValues = 4 // of a DownloadReply's rows
 
 func (r *DownloadReply) fields(c *coder) {
 	r.first(c)
-	c.values(4, &r.Values)
+	c.values(keyValues, &r.Values)
 	r.last(c)
-	c.check(len(r.Types) == len(r.Columns), "as many types as columns are needed")
-	c.check(r.Rows().Whole(), "values are no whole rows")
+	c.check(len(r.Types) == len(r.Columns), "not one type a column")
+	c.check(r.Rows().Whole(), "the last row is not whole")
 }
 
-// first are the fields before the rows, last those after them; a RowEncoder writes them apart.
+// first has the fields before the rows, last those after them. RowEncoder writes them separately.
 func (r *DownloadReply) first(c *coder) {
 	number(c, 1, &r.Statement, math.MaxUint32)
 	c.names(2, &r.Columns)
@@ -119,7 +121,7 @@ func (r *DownloadReply) last(c *coder) {
 	number(c, 7, &r.Total, math.MaxUint64)
 }
 
-// RulesReply carries the point's own client-side rules.
+// RulesReply carries the rules that the point itself runs.
 type RulesReply struct {
 	Version uint64
 	Rules   []RuleRow
@@ -136,7 +138,7 @@ func (r *RulesReply) fields(c *coder) {
 // PingReply answers PING and, with FlagMore, SUBSCRIBE.
 type PingReply struct {
 	RulesVersion uint64
-	ClockMs      int64 // sender's clock, Unix ms
+	ClockMs      int64 // the sender's clock, Unix ms
 }
 
 func (p *PingReply) fields(c *coder) {
@@ -146,7 +148,7 @@ func (p *PingReply) fields(c *coder) {
 
 // ErrorReply is the payload of every message whose Status is not StatusOK.
 type ErrorReply struct {
-	Message      string // for a person; at most 1024 bytes, longer is cut; never holds SQL or values
+	Message      string // for a person; cut at 1024 bytes; never has SQL or values
 	RetryAfterMs uint32 // 0: no hint
 }
 
@@ -155,10 +157,10 @@ func (e *ErrorReply) fields(c *coder) {
 	number(c, 2, &e.RetryAfterMs, math.MaxUint32)
 }
 
-// GoAway tells a client that this connection ends.
+// GoAway announces the end of a connection.
 type GoAway struct {
-	Reason  string // for a person; at most 1024 bytes, longer is cut
-	GraceMs uint32 // replies to requests in flight come for this long
+	Reason  string // for a person; cut at 1024 bytes
+	GraceMs uint32 // how long the server still sends replies
 }
 
 func (g *GoAway) fields(c *coder) {
@@ -166,8 +168,8 @@ func (g *GoAway) fields(c *coder) {
 	number(c, 2, &g.GraceMs, math.MaxUint32)
 }
 
-// Digest is SHA-256 over the request's encoding without Confirmed: equal for two tries of one request, different when
-// anything else differs. It is what the ledger compares.
+// Digest returns the SHA-256 of the encoded request without Confirmed. The ledger compares it: two tries of one request
+// have the same.
 func (u *UploadRequest) Digest() ([sha256.Size]byte, error) {
 	d := decoder{buf: u.encoded}
 	if d.buf == nil {
@@ -185,8 +187,8 @@ func (u *UploadRequest) Digest() ([sha256.Size]byte, error) {
 	return sha256.Sum256(d.buf[at:]), nil
 }
 
-// WithConfirmed returns payload, the CBOR of an UploadRequest made without Confirmed, with that value put in. An outbox
-// keeps requests so and fills in the newest value at each try; the digest does not change. 0 returns payload itself.
+// WithConfirmed inserts confirmed into payload, the CBOR of an UploadRequest without Confirmed. An outbox stores requests
+// without it, and inserts the newest value at each try. The digest does not change. 0 returns payload itself.
 func WithConfirmed(payload []byte, confirmed uint64) ([]byte, error) {
 	if confirmed == 0 {
 		return payload, nil

@@ -6,8 +6,8 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// RowEncoder writes rows of driver values straight into the payload that will carry them, with no allocation a row. One
-// goroutine uses it; it is reused from part to part:
+// RowEncoder writes rows of driver values straight into the payload of a DownloadReply, without an allocation a row. One
+// goroutine uses it, for one part after another:
 //
 //	e.Begin(0, columns)
 //	for rows {
@@ -16,19 +16,20 @@ import (
 //	}
 //	reply(e.Last(id, state, more))
 type RowEncoder struct {
-	head    []byte // keys 1 to 3, encoded at Begin
-	asText  []bool // of the columns
+	head    []byte // the fields before the rows, encoded by Begin
+	fields  uint64 // in head
+	asText  []bool // for each column: []byte holds text
 	values  []byte // encoded rows of this part
 	count   int    // values in them
-	total   uint64 // rows since the encoder was made or Last was called
+	total   uint64 // rows since the last call of Last
 	payload []byte
 }
 
-// Begin starts a statement's rows. Rows of the statement before must have been taken by Part. Columns may be none only
-// when no row follows.
+// Begin starts a statement's rows, after a call of Part has taken those of the statement before. columns may be empty
+// only when no row follows.
 func (e *RowEncoder) Begin(statement uint32, columns []rowset.Column) error {
 	if e.count != 0 {
-		return fmt.Errorf("%w: rows of the statement before are left", errState)
+		return fmt.Errorf("%w: rows of the previous statement are left", errState)
 	}
 	reply := DownloadReply{Statement: statement}
 	e.asText = e.asText[:0]
@@ -38,12 +39,12 @@ func (e *RowEncoder) Begin(statement uint32, columns []rowset.Column) error {
 	}
 	c := coder{out: e.head[:0]}
 	reply.first(&c)
-	e.head = c.out
+	e.head, e.fields = c.out, c.entries
 	return c.err
 }
 
-// Append adds a row: one value a column, each nil, int64, uint64, float32, float64, string or []byte. Values are copied.
-// A row with another value is refused whole.
+// Append adds a row: a value for each column, of type nil, int64, uint64, float32, float64, string or []byte. It copies
+// the values. It refuses a whole row when one value is of another type.
 func (e *RowEncoder) Append(row []any) error {
 	if len(row) != len(e.asText) || len(row) == 0 {
 		return fmt.Errorf("%w: %d values for %d columns", ErrValue, len(row), len(e.asText))
@@ -64,26 +65,26 @@ func (e *RowEncoder) Append(row []any) error {
 	return nil
 }
 
-// Len is the length in bytes that Part's payload would have now, or a few bytes more.
+// Len returns the length in bytes of Part's payload, or a few bytes more.
 func (e *RowEncoder) Len() int { return len(e.head) + len(e.values) + maxHeads }
 
-// maxHeads is what head and values have around them: map head, key 4 and array head.
+// maxHeads is the most that a payload has besides head and values: map head, key 4 and array head.
 const maxHeads = 1 + 1 + 5
 
-// Rows is the number of rows since the last part.
+// Rows returns the number of rows since the last part.
 func (e *RowEncoder) Rows() int { return e.count / max(1, len(e.asText)) }
 
-// Part finishes a part of the reply to request id, with FlagMore. The message stands in the encoder's buffer: it is to
-// be sent before the encoder is used again.
+// Part finishes a part of the reply to request id, with FlagMore. The message aliases the encoder's buffer: the caller
+// sends it before the next call.
 func (e *RowEncoder) Part(id RequestID) (*Message, error) {
 	if len(e.head) == 0 {
-		return nil, fmt.Errorf("%w: no statement was begun", errState)
+		return nil, fmt.Errorf("%w: Part before Begin", errState)
 	}
-	return &Message{Op: OpDownload, RequestID: id, Flags: FlagMore, Payload: e.finish(4, nil)}, nil
+	return &Message{Op: OpDownload, RequestID: id, Flags: FlagMore, Payload: e.finish(nil, 0)}, nil
 }
 
-// Last finishes the last part, which may hold no rows; without a Begin it answers a download of nothing. Then the
-// encoder is as new, but for its memory.
+// Last finishes the last part, which may have no rows. Without a Begin it answers a download without statements. The
+// encoder may then be used for another reply.
 func (e *RowEncoder) Last(id RequestID, state []rowset.StateItem, more bool) (*Message, error) {
 	if len(e.head) == 0 {
 		if err := e.Begin(0, nil); err != nil {
@@ -95,15 +96,15 @@ func (e *RowEncoder) Last(id RequestID, state []rowset.StateItem, more bool) (*M
 	if end.last(&c); c.err != nil {
 		return nil, c.err
 	}
-	m := &Message{Op: OpDownload, RequestID: id, Payload: e.finish(7, c.out)}
+	m := &Message{Op: OpDownload, RequestID: id, Payload: e.finish(c.out, c.entries)}
 	e.head, e.asText, e.total = e.head[:0], e.asText[:0], 0
 	return m, nil
 }
 
-// finish is the payload of what is at hand: so many keys, of which end holds those after the values.
-func (e *RowEncoder) finish(keys byte, end []byte) []byte {
-	p := append(append(e.payload[:0], majorMap<<5|keys), e.head...)
-	p = appendHead(append(p, 4), majorArray, uint64(e.count))
+// finish returns the payload of head, the values, and end, which holds so many fields.
+func (e *RowEncoder) finish(end []byte, fields uint64) []byte {
+	p := append(appendHead(e.payload[:0], majorMap, e.fields+1+fields), e.head...)
+	p = appendHead(append(p, keyValues), majorArray, uint64(e.count))
 	e.payload = append(append(p, e.values...), end...)
 	e.values, e.count = e.values[:0], 0
 	return e.payload

@@ -300,7 +300,7 @@ var badRecords = []struct {
 
 // must seals m as the client.
 func (p *pair) must(m *Message) []byte {
-	out, err := p.client.Seal(m)
+	out, err := p.client.Seal(nil, m)
 	if err != nil {
 		panic(err)
 	}
@@ -368,7 +368,7 @@ func TestServerPing(t *testing.T) {
 	if e := p.up(t, &Message{Op: OpPing, RequestID: ping.RequestID}); e.Message != nil {
 		t.Fatalf("the answer to the server's own ping is a request: %+v", e)
 	}
-	if _, err := p.client.Seal(&Message{Op: OpUpload}); !errors.Is(err, errRequestID) {
+	if _, err := p.client.Seal(nil, &Message{Op: OpUpload}); !errors.Is(err, errRequestID) {
 		t.Errorf("a client took an id of the server's: %v", err)
 	}
 }

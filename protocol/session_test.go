@@ -86,7 +86,7 @@ func (p *pair) confirm(t testing.TB) Event {
 // up sends m to the server and gives the last event.
 func (p *pair) up(t testing.TB, m *Message) Event {
 	t.Helper()
-	out, err := p.client.Seal(m)
+	out, err := p.client.Seal(nil, m)
 	if err != nil {
 		t.Fatal(err)
 	}

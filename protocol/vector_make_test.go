@@ -144,7 +144,7 @@ func diagnose(payload []byte) string {
 func (r *recorder) up(about string, m *Message) {
 	r.t.Helper()
 	d := r.describe(m)
-	frame, err := r.client.Seal(m)
+	frame, err := r.client.Seal(nil, m)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -208,7 +208,7 @@ func (v *vector) replay(t *testing.T) {
 		var m *Message
 		if step.From == "client" {
 			if step.Message != nil {
-				made, err := p.client.Seal(step.Message.message(t))
+				made, err := p.client.Seal(nil, step.Message.message(t))
 				if err != nil || !bytes.Equal(made, frame) {
 					t.Fatalf("step %d: the client makes %x, %v", i, made, err)
 				}

@@ -146,6 +146,15 @@ func (c *compiler) read() {
 	c.checkOptions()
 }
 
+// unused reports a phase that this row never runs. A watermark that is written for an upload but never moves is an error.
+func (c *compiler) unused(s *script) {
+	if s.phase == updateState && c.row.Type == Upload {
+		c.at(s, 0, Error, UnusedPhase, "the centre never runs the update_state of an upload", "write it in the client row, which runs it after the centre's reply")
+		return
+	}
+	c.at(s, 0, Info, UnusedPhase, fmt.Sprintf("a %s row of %s never runs this phase", c.row.User, c.row.Type), "remove it")
+}
+
 // write makes the statements of the plan.
 func (c *compiler) write() {
 	if c.plan.Form == Generated {
@@ -156,7 +165,7 @@ func (c *compiler) write() {
 	var have [3]bool
 	for _, s := range c.found {
 		if !c.row.runs(s.phase) {
-			c.at(s, 0, Info, UnusedPhase, fmt.Sprintf("a %s row of %s never runs this phase", c.row.User, c.row.Type), "remove it")
+			c.unused(s)
 			continue
 		}
 		have[s.phase] = true

@@ -38,11 +38,11 @@ func firstError(ds []Diagnostic) Diagnostic {
 
 // Init writes the rows that sync a table between a point (or AnyPoint) and the centre in the given directions, for both
 // sides: all columns, generated SQL.
-func Init(t *Table, point string, types ...string) []Row {
+func Init(table, point string, types ...string) []Row {
 	var rows []Row
 	for _, typ := range types {
 		for _, user := range []string{Server, Client} {
-			rows = append(rows, Row{Table: t.Name, Type: typ, User: user, PointNo: point, Enabled: true,
+			rows = append(rows, Row{Table: table, Type: typ, User: user, PointNo: point, Enabled: true,
 				Note: "statements are generated from the table; see syncgate rules show"})
 		}
 	}

@@ -32,7 +32,7 @@ func (c *compiler) rollback() {
 	for _, st := range append(slices.Clip(c.plan.Downside), c.plan.UpdateState...) {
 		if st.Op != OpFile {
 			c.column(Error, NoRollback, "sync_table", "the table "+c.table.Name+" is "+c.table.Engine+", which keeps half of a batch that failed",
-				"alter table "+quoteTable(c.table.Name)+" engine = InnoDB")
+				"alter table "+c.table.Quoted()+" engine = InnoDB")
 			return
 		}
 	}
@@ -88,7 +88,7 @@ func (c *compiler) paging(s *script) {
 
 // alone reports whether the statement is about nothing but the rule's table, whose facts are known.
 func (c *compiler) alone(s *script) bool {
-	return c.table != nil && s.single && sameName(s.toks[s.table].value, baseName(c.table.Name))
+	return c.table != nil && s.single && sameName(s.toks[s.table].value, c.table.Name)
 }
 
 // ordered is the names in order by.

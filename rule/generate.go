@@ -103,7 +103,7 @@ func (c *compiler) pages(columns, items []string, bound string) (start, page Sta
 		}
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
 	}
-	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + quoteTable(c.row.Table)
+	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + c.table.Quoted()
 	tail := "\norder by " + strings.Join(order, ", ") + "\nlimit :limit"
 	where := func(factors ...string) string {
 		factors = slices.DeleteFunc(append(factors, bound, c.plan.clause()), func(f string) bool { return f == "" })
@@ -261,7 +261,7 @@ func (c *compiler) generateDownside(key []string) {
 	if len(sets) == 0 {
 		sets = []string{quote(key[0]) + " = " + quote(key[0])}
 	}
-	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+quoteTable(c.row.Table)+" ("+quoteAll(c.plan.Fields)+
+	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+c.table.Quoted()+" ("+quoteAll(c.plan.Fields)+
 		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
 	c.generateDelete(key)
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
@@ -283,11 +283,10 @@ func quoteAll(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// quoteTable quotes the parts of table or database.table.
-func quoteTable(name string) string {
-	db, table, ok := strings.Cut(name, ".")
-	if !ok {
-		return quote(name)
+// Quoted is the table's name as SQL.
+func (t *Table) Quoted() string {
+	if t.Schema == "" {
+		return quote(t.Name)
 	}
-	return quote(db) + "." + quote(table)
+	return quote(t.Schema) + "." + quote(t.Name)
 }

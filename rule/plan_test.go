@@ -117,7 +117,7 @@ func TestTooLarge(t *testing.T) {
 func TestInit(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
-	rows := rule.Init(tab, "point-01", rule.Upload, rule.Download)
+	rows := rule.Init("phishing_log", "point-01", rule.Upload, rule.Download)
 	if len(rows) != 4 {
 		t.Fatalf("%d rows", len(rows))
 	}
@@ -156,11 +156,13 @@ func TestCheckSet(t *testing.T) {
 		{"a select of less than all", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" })}, []string{"2 SG0138 warning"}},
 		{"less than all the other way", []rule.Row{with(row(1, down, srv, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" }), row(2, down, cli, "p")}, []string{"2 SG0138 warning"}},
 		{"a select of everything", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select * from t where a > 0" })}, nil},
+		{"names that the database tells apart by case", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "T" }), with(row(4, up, cli, "p"), func(r *rule.Row) { r.Table = "T" })}, nil},
+		{"names that the database takes for one", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "t.t" })}, []string{"3 SG0132 error"}},
 		{"round and round", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.UpdateTime = true }), row(2, up, cli, "p"), row(3, down, srv, "p"), row(4, down, cli, "p")}, []string{"1 SG0133 warning"}},
 	} {
 		var got []string
 		for _, d := range rule.CheckSet(tt.rows, func(name string) *rule.Table {
-			if name == "t" {
+			if name == "t" || name == "t.t" {
 				return &rule.Table{Name: "t", Columns: []rule.Column{{Name: "a", Type: "int"}, {Name: "b", Type: "int", Nullable: true}},
 					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
 			}
@@ -256,8 +258,8 @@ func TestCodes(t *testing.T) {
 func TestOtherDatabase(t *testing.T) {
 	s := loadSuite(t)
 	facts := s.Tables["only_keys"].Table
-	facts.Name = "centre.only_keys"
-	row := rule.Row{ID: 12, Table: facts.Name, Type: rule.Upload, User: rule.Server, PointNo: "p"}
+	facts.Schema = "centre"
+	row := rule.Row{ID: 12, Table: "centre.only_keys", Type: rule.Upload, User: rule.Server, PointNo: "p"}
 	if got := compile(t, row, &facts).Downside[0].Insert.Head; got != "insert into `centre`.`only_keys` (`point_no`, `id`)\nvalues " {
 		t.Error(got)
 	}

@@ -43,7 +43,8 @@ const (
 
 // Table is what the database says about a table: information_schema's facts.
 type Table struct {
-	Name   string `json:"name"`
+	Schema string `json:"schema,omitempty"` // the database in front of the name; empty is the session's own
+	Name   string `json:"name"`             // as the database writes it
 	Engine string `json:"engine"`
 	// NoRollback: the engine keeps what a transaction wrote that is rolled back.
 	NoRollback bool     `json:"no_rollback,omitempty"`

@@ -108,18 +108,15 @@ func (c *compiler) checkTable(s *script) {
 	if c.table == nil || s.table < 0 {
 		return
 	}
-	at := s.table
-	name, base := s.toks[at].value, baseName(c.table.Name)
-	switch {
-	case sameName(name, base):
-	case Nearest(name, []string{base}) != "":
-		c.at(s, s.toks[at].from, Warning, UnknownTable, "the statement is about "+name+", the rule about "+c.table.Name,
-			"did you mean "+c.table.Name+"?")
-		return
-	default:
+	at, name := s.table, s.toks[s.table].value
+	if !sameName(name, c.table.Name) {
+		if Nearest(name, []string{c.table.Name}) != "" {
+			c.at(s, s.toks[at].from, Warning, UnknownTable, "the statement is about "+name+", the rule about "+c.row.Table,
+				"did you mean "+c.row.Table+"?")
+		}
 		return
 	}
-	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value+"."+name, c.table.Name) || s.tuple == 0 || !s.hasList {
+	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value, c.table.Schema) || s.tuple == 0 || !s.hasList {
 		return // another database's table of that name, or no list of columns
 	}
 	var listed []string

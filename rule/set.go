@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// CheckSet looks for mistakes that only several rows together show; what is wrong with a row by itself is said by
-// Compile. tables gives a table's facts, or nil when there is no such table; it may be nil. Disabled rows do not count.
+// CheckSet looks for mistakes that only several rows together show. Compile says what is wrong with a row by itself.
+// tables gives a table's facts, or nil when there is no such table; it may be nil. Disabled rows do not count.
 func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 	s := &setCheck{byKey: map[Row]*Row{}, facts: map[string]*Table{}}
 	for i := range rows {
@@ -15,26 +15,26 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 			continue
 		}
 		s.rows = append(s.rows, r)
+		if _, asked := s.facts[r.Table]; tables != nil && !asked {
+			s.facts[r.Table] = tables(r.Table)
+		}
 		if first := s.find(r, r.Type, r.User, r.PointNo); first != nil {
 			s.say(r, Error, DuplicateRule, "sync_table", fmt.Sprintf("row %d is for the same table, direction, side and point", first.ID),
 				"remove or disable one")
 		} else {
-			s.byKey[keyOf(r, r.Type, r.User, r.PointNo)] = r
+			s.byKey[s.key(r, r.Type, r.User, r.PointNo)] = r
 		}
 	}
 	for _, r := range s.rows {
-		if _, asked := s.facts[r.Table]; tables != nil && !asked {
-			s.facts[r.Table] = tables(r.Table)
-		}
 		s.peer(r)
-		s.echo(r)
+		s.checkLoop(r)
 	}
 	return s.out
 }
 
 type setCheck struct {
 	rows  []*Row
-	byKey map[Row]*Row // by keyOf
+	byKey map[Row]*Row // by key
 	facts map[string]*Table
 	out   []Diagnostic
 }
@@ -43,15 +43,20 @@ func (s *setCheck) say(r *Row, sev Severity, code Code, column, msg, fix string)
 	s.out = append(s.out, Diagnostic{Code: code, Severity: sev, RuleID: r.ID, Column: column, Message: msg, Fix: fix})
 }
 
-// keyOf is what no two rows for the table of r may have in common.
-func keyOf(r *Row, typ, user, point string) Row {
-	return Row{Table: strings.ToLower(r.Table), Type: typ, User: user, PointNo: point}
+// key is what no two rows for the table of r may have in common. The database knows which names are those of one
+// table; some tell Log from log.
+func (s *setCheck) key(r *Row, typ, user, point string) Row {
+	name := r.Table
+	if t := s.facts[name]; t != nil {
+		name = t.Quoted()
+	}
+	return Row{Table: name, Type: typ, User: user, PointNo: point}
 }
 
 // find is the row for the table of r that is in force at the first of the points that has one.
 func (s *setCheck) find(r *Row, typ, user string, points ...string) *Row {
 	for _, point := range points {
-		if found := s.byKey[keyOf(r, typ, user, point)]; found != nil {
+		if found := s.byKey[s.key(r, typ, user, point)]; found != nil {
 			return found
 		}
 	}
@@ -100,9 +105,9 @@ func (s *setCheck) fields(client, server *Row) {
 	}
 }
 
-// echo finds a table that goes both ways with a new update_time each time, so that each side takes the other's copy for
+// checkLoop finds a table that goes both ways with a new update_time each time, so that each side takes the other's copy for
 // a change.
-func (s *setCheck) echo(r *Row) {
+func (s *setCheck) checkLoop(r *Row) {
 	if r.User != Server || r.Type != Upload || !r.UpdateTime {
 		return
 	}

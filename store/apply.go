@@ -19,6 +19,7 @@ type Upload struct {
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without Columns: in the order of Plan.Fields
 	Env        rule.Env
+	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
 }
 
 // Outcome is what became of an upload, and what the ledger keeps of it as JSON. When Err is set nothing of the upload was
@@ -58,7 +59,7 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 		b, err := s.newBatch(u, &outcomes[i])
 		switch {
 		case err != nil:
-			outcomes[i] = s.misfit(ctx, u, err)
+			outcomes[i] = s.fromLedger(ctx, u, err)
 		case b.mayShare() && rows+b.rows.len() <= sharedRowsTotal:
 			rows += b.rows.len()
 			shared = append(shared, b)
@@ -89,6 +90,9 @@ type batch struct {
 }
 
 func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
+	if u.Refused != nil {
+		return nil, u.Refused
+	}
 	rows, err := newRowView(u.Plan, u.Rows)
 	if err != nil {
 		return nil, err
@@ -99,14 +103,14 @@ func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
 	return &batch{u: u, rows: rows, out: out}, nil
 }
 
-// misfit is the outcome of an upload that does not fit its rule. It may have been applied under the rule as it was
-// before an edit; then the point is told so, or it would send it for ever.
-func (s *Store) misfit(ctx context.Context, u *Upload, why error) Outcome {
+// fromLedger is the outcome of an upload that cannot be applied. It may have been applied before its rule was edited,
+// and its answer lost. Then the point gets that answer, because otherwise it would send the upload for ever.
+func (s *Store) fromLedger(ctx context.Context, u *Upload, why error) Outcome {
 	var out Outcome
 	err := s.retry(ctx, func(c *conn) error {
 		found, err := c.recall(ctx, u, &out)
 		if err == nil && !found {
-			return why
+			return own(why)
 		}
 		return err
 	})

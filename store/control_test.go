@@ -165,6 +165,22 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// A name with a dot is a table's own before it is another database's; row_end, which the server adds to every unique key
+// of a table with system versioning, is no part of one; and names are as the database writes them.
+func TestTableNames(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE `my.table` (id INT PRIMARY KEY)")
+	exec(t, s, `CREATE TABLE versioned (id INT PRIMARY KEY, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, e TIMESTAMP(6) GENERATED ALWAYS AS ROW END,
+		PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING`)
+	for name, want := range map[string]string{"my.table": "`my.table` [id]", "versioned": "`versioned` [id]"} {
+		facts, err := s.Table(testContext(t), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, name, fmt.Sprint(facts.Quoted(), " ", facts.Keys[0].Columns), want)
+	}
+}
+
 // PREPARE finds what is wrong and runs nothing; a rule with DDL or with two statements does not come as far.
 func TestCheck(t *testing.T) {
 	s := open(t)

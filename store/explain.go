@@ -49,9 +49,7 @@ func (s *Store) SampleRow(ctx context.Context, table string, fields []string) ([
 			list[i] = quoteName(f)
 		}
 	}
-	// A rule may name a table of another database as db.table.
-	from := strings.Join(strings.Split(quoteName(table), "."), "`.`")
-	err = s.db.QueryRowContext(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+from+" LIMIT 1").Scan(scan...)
+	err = s.db.QueryRowContext(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+facts.Quoted()+" LIMIT 1").Scan(scan...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return row, nil
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -13,37 +14,43 @@ import (
 // Table reads the facts about a table of this database, or of another when name is db.table. ErrNoTable: it does
 // not exist, or may not be seen.
 func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
-	t := &rule.Table{Name: name}
-	schema, table, qualified := strings.Cut(name, ".")
-	where := " WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? "
-	if !qualified {
-		schema, table = "", name
-	}
 	if !mayBeName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrNoTable, name)
 	}
-	found := false
+	t, err := s.table(ctx, "", name)
+	if schema, table, qualified := strings.Cut(name, "."); qualified && errors.Is(err, ErrNoTable) {
+		return s.table(ctx, schema, table)
+	}
+	return t, err
+}
+
+func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, error) {
+	t := &rule.Table{Schema: schema}
+	where := " WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? "
 	// A view has no engine, and its tables are PREPARE's to look at.
-	err := s.each(ctx, `SELECT COALESCE(engine, ''), engine IN (SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')
+	err := s.each(ctx, `SELECT table_name, COALESCE(engine, ''), engine IN (SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')
 		FROM information_schema.tables`+where, func(scan func(...any) error) error {
-		found = true
 		var keeps sql.NullBool
-		err := scan(&t.Engine, &keeps)
+		err := scan(&t.Name, &t.Engine, &keeps)
 		t.NoRollback = keeps.Bool && !s.o.AnyEngine
 		return err
 	}, schema, table)
 	if err != nil {
 		return nil, public(err)
 	}
-	if !found {
-		return nil, fmt.Errorf("%w: %s", ErrNoTable, name)
+	if t.Name == "" {
+		return nil, fmt.Errorf("%w: %s", ErrNoTable, table)
 	}
+	rowEnd := "" // of a table with system versioning; the server adds it to every unique key
 	err = s.each(ctx, `SELECT column_name, LOWER(data_type), LOWER(column_type), is_nullable = 'YES', LOWER(extra),
-		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, '') <> ''
+		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, '')
 		FROM information_schema.columns`+where+"ORDER BY ordinal_position", func(scan func(...any) error) error {
 		var c rule.Column
-		var extra string
-		err := scan(&c.Name, &c.Type, &c.ColumnType, &c.Nullable, &extra, &c.HasDefault, &c.Generated)
+		var extra, expression string
+		err := scan(&c.Name, &c.Type, &c.ColumnType, &c.Nullable, &extra, &c.HasDefault, &expression)
+		if c.Generated = expression != ""; expression == "ROW END" {
+			rowEnd = c.Name
+		}
 		c.Auto = strings.Contains(extra, "auto_increment")
 		c.HasDefault = c.HasDefault || c.Auto || strings.Contains(extra, "default_generated")
 		c.Unsigned = strings.Contains(c.ColumnType, "unsigned")
@@ -54,7 +61,7 @@ func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 	if err != nil {
 		return nil, public(err)
 	}
-	return t, public(s.keys(ctx, t, where, schema, table))
+	return t, public(s.keys(ctx, t, rowEnd, where, schema, table))
 }
 
 // mayBeName reports whether a name can be one in MySQL, which allows no character beyond U+FFFF there and fails to
@@ -63,7 +70,7 @@ func mayBeName(name string) bool {
 	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r > 0xffff || r == 0 })
 }
 
-func (s *Store) keys(ctx context.Context, t *rule.Table, where string, args ...any) error {
+func (s *Store) keys(ctx context.Context, t *rule.Table, rowEnd, where string, args ...any) error {
 	return s.each(ctx, `SELECT index_name, non_unique, COALESCE(column_name, '') FROM information_schema.statistics`+where+
 		"ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index", func(scan func(...any) error) error {
 		var name, column string
@@ -74,8 +81,9 @@ func (s *Store) keys(ctx context.Context, t *rule.Table, where string, args ...a
 		if n := len(t.Keys); n == 0 || t.Keys[n-1].Name != name {
 			t.Keys = append(t.Keys, rule.Key{Name: name, Unique: !nonUnique, Primary: name == "PRIMARY"})
 		}
-		k := &t.Keys[len(t.Keys)-1]
-		k.Columns = append(k.Columns, column) // "" is MySQL's index over an expression
+		if k := &t.Keys[len(t.Keys)-1]; rowEnd == "" || column != rowEnd {
+			k.Columns = append(k.Columns, column) // "" is MySQL's index over an expression
+		}
 		return nil
 	}, args...)
 }

@@ -110,7 +110,7 @@ func (c *modernClient) next() (*protocol.Message, error) {
 func (c *modernClient) ask(op protocol.Op, body any) []*protocol.Message {
 	c.t.Helper()
 	id := c.wire.RequestID()
-	frame, err := c.wire.Seal(&protocol.Message{Op: op, RequestID: id, Body: body})
+	frame, err := c.wire.Seal(nil, &protocol.Message{Op: op, RequestID: id, Body: body})
 	if err == nil {
 		_, err = c.conn.Write(frame)
 	}

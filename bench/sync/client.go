@@ -80,7 +80,7 @@ func (c *client) send(m *protocol.Message) error {
 	c.seq++
 	m.RequestID = protocol.MakeRequestID(c.epoch, c.seq)
 	var err error
-	if c.out, err = c.wire.AppendSeal(c.out[:0], m); err != nil {
+	if c.out, err = c.wire.Seal(c.out[:0], m); err != nil {
 		return err
 	}
 	_, err = c.conn.Write(c.out)

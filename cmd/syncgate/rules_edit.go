@@ -166,7 +166,7 @@ func newRulesInit() *cobra.Command {
 		if table == nil {
 			return fmt.Errorf("the database has no table %s; create it first, since the statements are written from its columns", c.args[0])
 		}
-		rows := rule.Init(table, point, types...)
+		rows := rule.Init(c.args[0], point, types...)
 		if !both {
 			rows = slices.DeleteFunc(rows, func(r rule.Row) bool { return r.User == rule.Client })
 		}
