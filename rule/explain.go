@@ -18,7 +18,7 @@ type Refusal struct {
 // Check has the database prepare each statement of a plan, which runs nothing and finds unknown tables and columns. It
 // explains what the database refuses. t may be nil. An error of prepare means that the database could not be asked.
 func (p *Plan) Check(t *Table, prepare func(sql string) (*Refusal, error)) (ds []Diagnostic, err error) {
-	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState, p.loads(), p.deletes()) {
+	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState, p.loads(), p.Delete) {
 		for st := &s; st != nil && st.File == nil; st = st.Start {
 			found, err := p.checkStatement(st, t, prepare)
 			if ds = append(ds, found...); err != nil {

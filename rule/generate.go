@@ -136,21 +136,24 @@ func (c *compiler) generateChanges(key []string) {
 	if !ok {
 		return
 	}
-	c.plan.Load = &Load{First: first, Next: next, Key: key}
+	c.plan.Load = &Load{Changes: *c.table.Changes, First: first, Next: next, Key: key}
 	c.plan.Cursor = []string{rowset.ChangeSeq}
 	// The change table's columns get names of their own, so that a condition needs no qualified names. The database
 	// merges the inner select into the outer one.
-	table := quoteTable(c.row.Table)
+	table := c.table.Quoted()
 	var inner, on, fields []string
 	for i, k := range key {
 		inner = append(inner, fmt.Sprintf("%s as sync_key_%d", quote(k), i+1))
 		on = append(on, fmt.Sprintf("%s.%s = sync_change.sync_key_%d", table, quote(k), i+1))
 	}
 	for _, f := range c.plan.Fields {
-		if i := index(key, f); i >= 0 {
-			fields = append(fields, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
-		} else {
+		switch i := index(key, f); {
+		case i < 0:
 			fields = append(fields, table+"."+quote(f))
+		case isText(c.table.Column(f)): // the change table may have it in another way of writing that is the same to its collation
+			fields = append(fields, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, quote(f), i+1, quote(f)))
+		default:
+			fields = append(fields, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
 		}
 	}
 	clause := c.plan.clause()
@@ -184,6 +187,8 @@ func (c *compiler) watermark() *Column {
 	}
 	return nil
 }
+
+func isText(col *Column) bool { return col != nil && (col.Type == "char" || col.Type == "varchar") }
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
 
@@ -239,10 +244,10 @@ func (c *compiler) generateDelete(key []string) {
 	for i, k := range key {
 		marks[i] = exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named())
 	}
-	head, tuple, tail := "delete from "+quoteTable(c.row.Table)+"\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(marks, ", ")+")", ")"
+	head, tuple, tail := "delete from "+c.table.Quoted()+"\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(marks, ", ")+")", ")"
 	st := c.statementOf(Delete, head+tuple+tail)
 	st.Insert = &InsertParts{Head: head, Tuple: st.SQL[len(head) : len(st.SQL)-len(tail)], Tail: tail}
-	c.plan.Delete = &st
+	c.plan.Delete = []Statement{st}
 }
 
 // generateDownside is an upsert by primary key.
@@ -254,7 +259,7 @@ func (c *compiler) generateDownside(key []string) {
 			value = clock(col) // the clock that generated upsides stay behind
 		}
 		values = append(values, value)
-		if !contains(key, f) {
+		if !contains(key, f) || isText(c.table.Column(f)) { // a key may be the same to its collation and be written in another way
 			sets = append(sets, quote(f)+" = values("+quote(f)+")")
 		}
 	}

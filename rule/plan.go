@@ -53,13 +53,14 @@ type Plan struct {
 	Period time.Duration // reach of :since back from :until; 0 is no period
 	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
 	Load   *Load         // how the table is read before there is any state; nil: as Upside says
-	Delete *Statement    // of a generated downside: takes the rows that have the mark rowset.Deleted
+	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
 }
 
 // Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the
 // load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
 // LoadItem(0), LoadItem(1), ….
 type Load struct {
+	Changes
 	First, Next Statement
 	Key         []string // columns of the primary key
 }
@@ -154,11 +155,4 @@ func (p *Plan) loads() []Statement {
 		return nil
 	}
 	return []Statement{p.Load.First, p.Load.Next}
-}
-
-func (p *Plan) deletes() []Statement {
-	if p.Delete == nil {
-		return nil
-	}
-	return []Statement{*p.Delete}
 }

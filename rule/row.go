@@ -55,8 +55,9 @@ type Table struct {
 
 // Changes says whether a table's changes are recorded.
 type Changes struct {
-	Name   string   `json:"name"`             // of the change table, quoted
-	Faults []string `json:"faults,omitempty"` // why they are not recorded
+	Name     string   `json:"name"`             // of the change table, quoted
+	Sequence string   `json:"sequence"`         // the table's row in sync_sequence
+	Faults   []string `json:"faults,omitempty"` // why they are not recorded
 }
 
 // Column is one column of a Table.

@@ -35,37 +35,23 @@ func changeName(prefix, table string) string {
 
 // ChangeTable is what records the changes of one table: a change table and three triggers, in the table's database.
 type ChangeTable struct {
-	Table string // as rules name it
-	Name  string // of the change table, quoted, with its database when Table has one
-
-	schema, table string // schema is "" for this database
-	own           string // this database, quoted: where sync_sequence is
-	key           []keyColumn
+	rule.Changes
+	of  *rule.Table
+	own string // this database, quoted: where sync_sequence is
+	key []keyColumn
 }
 
 type keyColumn struct{ name, definition string }
 
-// changeTableOf is what is known of a change table without the database.
-func changeTableOf(name string, key []string) *ChangeTable {
-	t := &ChangeTable{Table: name, table: name}
-	if schema, table, ok := strings.Cut(name, "."); ok {
-		t.schema, t.table = schema, table
+// ChangeTable describes the change table of a table, whether it is there or not. The error is a *ChangesError when the
+// table has no key that a change table could have.
+func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, error) {
+	t := &ChangeTable{of: of}
+	t.Name, t.Sequence = t.quoted(changeName("sync_change_", of.Name)), of.Name
+	if of.Schema != "" {
+		t.Sequence = of.Schema + "." + of.Name
 	}
-	t.Name = t.quoted(changeName("sync_change_", t.table))
-	for _, k := range key {
-		t.key = append(t.key, keyColumn{name: k})
-	}
-	return t
-}
-
-// ChangeTable describes the change table of a table, whether it is there or not. ErrNoTable: there is no such table.
-// The error is a *ChangesError when the table has no key that a change table could have.
-func (s *Store) ChangeTable(ctx context.Context, name string) (*ChangeTable, error) {
-	t := changeTableOf(name, nil)
-	if !mayBeName(name) {
-		return nil, fmt.Errorf("%w: %q", ErrNoTable, name)
-	}
-	found, prefix := false, false
+	prefix := false
 	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0, COALESCE(c.column_type, ''),
 		COALESCE(c.character_set_name, ''), COALESCE(c.collation_name, '')
 		FROM information_schema.tables t
@@ -80,7 +66,7 @@ func (s *Store) ChangeTable(ctx context.Context, name string) (*ChangeTable, err
 			if err := scan(&own, &column, &part, &kind, &charset, &collation); err != nil {
 				return err
 			}
-			found, prefix = true, prefix || part
+			prefix = prefix || part
 			t.own = quoteName(own)
 			if column == "" {
 				return nil
@@ -91,21 +77,19 @@ func (s *Store) ChangeTable(ctx context.Context, name string) (*ChangeTable, err
 			}
 			t.key = append(t.key, k)
 			return nil
-		}, t.schema, t.table)
+		}, of.Schema, of.Name)
 	switch {
 	case err != nil:
 		return nil, public(err)
-	case !found:
-		return nil, fmt.Errorf("%w: %s", ErrNoTable, name)
 	case len(t.key) == 0:
-		return nil, &ChangesError{name, "the table has no primary key", "give it one"}
+		return nil, &ChangesError{t.Sequence, "the table has no primary key", "give it one"}
 	case prefix:
-		return nil, &ChangesError{name, "the primary key has a column of which only the beginning counts",
+		return nil, &ChangesError{t.Sequence, "the primary key has a column of which only the beginning counts",
 			"make the primary key of whole columns"}
 	}
 	for _, k := range t.key {
 		if strings.HasPrefix(strings.ToLower(k.name), "sync_") {
-			return nil, &ChangesError{name, "the key's column " + k.name + " has a name that the change table needs", "rename it"}
+			return nil, &ChangesError{t.Sequence, "the key's column " + k.name + " has a name that the change table needs", "rename it"}
 		}
 	}
 	return t, nil
@@ -120,10 +104,10 @@ func (e *ChangesError) Error() string {
 
 // quoted is the name of an object in the table's database.
 func (t *ChangeTable) quoted(name string) string {
-	if t.schema == "" {
+	if t.of.Schema == "" {
 		return quoteName(name)
 	}
-	return quoteName(t.schema) + "." + quoteName(name)
+	return quoteName(t.of.Schema) + "." + quoteName(name)
 }
 
 // keys is the key's columns, quoted, each after a prefix such as "NEW.".
@@ -158,24 +142,22 @@ type changeTrigger struct {
 // lets the application's statement succeed; the count makes every reader load the table anew. What ends the whole
 // transaction, such as a deadlock, no handler can catch, and the application is told of it.
 func (t *ChangeTable) triggers() []changeTrigger {
-	names := make([]string, len(t.key))
 	moved := make([]string, len(t.key))
 	for i, k := range t.key {
-		names[i] = quoteName(k.name) + " = VALUES(" + quoteName(k.name) + ")"
 		moved[i] = "OLD." + quoteName(k.name) + " <=> NEW." + quoteName(k.name)
 	}
 	mark := func(row string) string {
 		return "INSERT INTO " + t.Name + " (" + t.keys("") + ", sync_origin, sync_at)\n    VALUES (" + t.keys(row) +
-			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE " + strings.Join(names, ", ") +
-			", sync_seq = 0, sync_origin = VALUES(sync_origin), sync_at = VALUES(sync_at);\n"
+			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE sync_seq = 0, " +
+			"sync_origin = VALUES(sync_origin), sync_at = VALUES(sync_at);\n"
 	}
 	body := func(statements string) string {
 		return "BEGIN\n  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION\n  BEGIN\n" +
 			"    DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;\n    UPDATE " + t.own +
-			".`sync_sequence` SET missed = missed + 1 WHERE sync_table = " + text(t.Table) + ";\n  END;\n  " + statements + "END"
+			".`sync_sequence` SET missed = missed + 1 WHERE sync_table = " + text(t.Sequence) + ";\n  END;\n  " + statements + "END"
 	}
 	trigger := func(event, statements string) changeTrigger {
-		return changeTrigger{changeName("sync_change_"+strings.ToLower(event[:1])+"_", t.table), event, body(statements)}
+		return changeTrigger{changeName("sync_change_"+strings.ToLower(event[:1])+"_", t.of.Name), event, body(statements)}
 	}
 	return []changeTrigger{
 		trigger("INSERT", mark("NEW.")),
@@ -186,7 +168,7 @@ func (t *ChangeTable) triggers() []changeTrigger {
 
 // createTrigger is the statement that makes a trigger.
 func (t *ChangeTable) createTrigger(g changeTrigger) string {
-	return "CREATE TRIGGER " + t.quoted(g.name) + " AFTER " + g.event + " ON " + t.quoted(t.table) + " FOR EACH ROW\n" + g.body
+	return "CREATE TRIGGER " + t.quoted(g.name) + " AFTER " + g.event + " ON " + t.quoted(t.of.Name) + " FOR EACH ROW\n" + g.body
 }
 
 // SQL is every statement that makes the objects, in order, for a person to read.
@@ -219,7 +201,7 @@ func (s *Store) Faults(ctx context.Context, t *ChangeTable) ([]string, error) {
 			err := scan(&name, &body)
 			there[name] = body
 			return err
-		}, t.schema, t.table)
+		}, t.of.Schema, t.of.Name)
 	if err != nil {
 		return nil, public(err)
 	}
@@ -235,7 +217,7 @@ func (s *Store) Faults(ctx context.Context, t *ChangeTable) ([]string, error) {
 	err = s.each(ctx, "SELECT 1 FROM sync_sequence WHERE sync_table = ?", func(func(...any) error) error {
 		numbered = true
 		return nil
-	}, t.Table)
+	}, t.Sequence)
 	if err == nil && !numbered {
 		faults = append(faults, "sync_sequence has no row for the table")
 	}
@@ -263,7 +245,7 @@ func (s *Store) changeColumns(ctx context.Context, t *ChangeTable) (columns []st
 			}
 			columns = append(columns, name+" "+definition)
 			return err
-		}, t.schema, changeName("sync_change_", t.table))
+		}, t.of.Schema, changeName("sync_change_", t.of.Name))
 	return columns, public(err)
 }
 
@@ -289,7 +271,7 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 		statements = append(statements, t.createTrigger(g))
 	}
 	// Last, so that a reader that begins anew reads the table when the triggers are there.
-	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+text(t.Table)+
+	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+text(t.Sequence)+
 		") ON DUPLICATE KEY UPDATE next_seq = next_seq + 1, complete_from = next_seq - 1, missed = 0")
 	return s.ddl(ctx, statements)
 }
@@ -300,7 +282,7 @@ func (s *Store) DropChanges(ctx context.Context, t *ChangeTable) error {
 	for _, g := range t.triggers() {
 		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.quoted(g.name))
 	}
-	return s.ddl(ctx, append(statements, "DROP TABLE IF EXISTS "+t.Name, "DELETE FROM sync_sequence WHERE sync_table = "+text(t.Table)))
+	return s.ddl(ctx, append(statements, "DROP TABLE IF EXISTS "+t.Name, "DELETE FROM sync_sequence WHERE sync_table = "+text(t.Sequence)))
 }
 
 // ddl runs statements one after the other. None of them waits for longer than lockWait for a table's metadata lock,
@@ -330,8 +312,9 @@ type position struct {
 
 // sequence gives committed changes of a table their numbers, in one order for everybody, and returns where they
 // stand. Changes of transactions that are still open are passed over, and numbered when they are committed.
-func sequence(ctx context.Context, c *conn, t *ChangeTable) (position, error) {
+func sequence(ctx context.Context, c *conn, t *rule.Load) (position, error) {
 	var p position
+	keys := quoteNames(t.Key)
 	var missed, waiting uint64
 	look := func(v []any) error {
 		p.upTo, p.completeFrom, missed, waiting = asUint(v[0])-1, asUint(v[1]), asUint(v[2]), asUint(v[3])
@@ -339,20 +322,20 @@ func sequence(ctx context.Context, c *conn, t *ChangeTable) (position, error) {
 	}
 	q := "SELECT next_seq, complete_from, missed, EXISTS (SELECT 1 FROM " + t.Name +
 		" WHERE sync_seq = 0) FROM sync_sequence WHERE sync_table = ?"
-	c.args = append(c.args[:0], t.Table)
+	c.args = append(c.args[:0], t.Sequence)
 	if err := c.scan(ctx, q, look); err != nil || waiting == 0 && missed == 0 {
 		return p, err
 	}
 	before := p.upTo
 	err := c.inTx(ctx, func() error {
-		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence WHERE sync_table = " + text(t.Table) +
+		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence WHERE sync_table = " + text(t.Sequence) +
 			" FOR UPDATE"
 		number := fmt.Sprintf("INSERT INTO %s (%s, sync_seq, sync_at) SELECT %s, @sync_seq := @sync_seq + 1, sync_at FROM %s "+
 			"WHERE sync_seq = 0 LIMIT %d FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE sync_seq = VALUES(sync_seq)",
-			t.Name, t.keys(""), t.keys(""), t.Name, sequencedAtOnce)
+			t.Name, keys, keys, t.Name, sequencedAtOnce)
 		keep := "UPDATE sync_sequence SET next_seq = @sync_seq + 1 + (@sync_missed > 0), " +
 			"complete_from = IF(@sync_missed > 0, @sync_seq + 1, complete_from), missed = missed - @sync_missed WHERE sync_table = " +
-			text(t.Table)
+			text(t.Sequence)
 		for _, q := range []string{lock, number, keep} {
 			if err := c.text(ctx, q); err != nil {
 				return &statementError{sql: q, err: err}
@@ -363,7 +346,7 @@ func sequence(ctx context.Context, c *conn, t *ChangeTable) (position, error) {
 	if err != nil {
 		return p, err
 	}
-	c.args = append(c.args[:0], t.Table)
+	c.args = append(c.args[:0], t.Sequence)
 	err = c.scan(ctx, q, look)
 	p.more = waiting > 0 && p.upTo-before >= sequencedAtOnce // else transactions that are still open hold the rest
 	return p, err
@@ -372,6 +355,14 @@ func sequence(ctx context.Context, c *conn, t *ChangeTable) (position, error) {
 // text is a string as a literal of SQL. The session has no NO_BACKSLASH_ESCAPES.
 func text(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
+}
+
+func quoteNames(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quoteName(n)
+	}
+	return strings.Join(quoted, ", ")
 }
 
 func equalFold(a, b []string) bool {
@@ -386,9 +377,9 @@ func equalFold(a, b []string) bool {
 	return true
 }
 
-// recordsChanges fills t.Changes.
-func (s *Store) recordsChanges(ctx context.Context, t *rule.Table) error {
-	ct, err := s.ChangeTable(ctx, t.Name)
+// LookForChanges fills t.Changes.
+func (s *Store) LookForChanges(ctx context.Context, t *rule.Table) error {
+	ct, err := s.ChangeTable(ctx, t)
 	if refused := (*ChangesError)(nil); errors.As(err, &refused) {
 		t.Changes = &rule.Changes{Faults: []string{refused.Reason}}
 		return nil
@@ -396,7 +387,7 @@ func (s *Store) recordsChanges(ctx context.Context, t *rule.Table) error {
 	if err != nil {
 		return err
 	}
-	t.Changes = &rule.Changes{Name: ct.Name}
+	t.Changes = &ct.Changes
 	t.Changes.Faults, err = s.Faults(ctx, ct)
 	return err
 }

@@ -4,17 +4,35 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"syncgate/internal/rowset"
+	"syncgate/rule"
 )
+
+func changeTable(t testing.TB, s *Store, name string) *ChangeTable {
+	t.Helper()
+	table, err := s.Table(testContext(t), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ct, err := s.ChangeTable(testContext(t), table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ct
+}
 
 // recorded is a table whose changes are recorded.
 func recorded(t testing.TB, s *Store, name string) *ChangeTable {
 	t.Helper()
-	ct, err := s.ChangeTable(testContext(t), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ct := changeTable(t, s, name)
 	if err := s.InitChanges(testContext(t), ct); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +45,11 @@ func recorded(t testing.TB, s *Store, name string) *ChangeTable {
 func sequenced(t testing.TB, s *Store, ct *ChangeTable) (p position) {
 	t.Helper()
 	err := s.withConn(testContext(t), func(c *conn) (err error) {
-		p, err = sequence(testContext(t), c, ct)
+		load := rule.Load{Changes: ct.Changes}
+		for _, k := range ct.key {
+			load.Key = append(load.Key, k.name)
+		}
+		p, err = sequence(testContext(t), c, &load)
 		return err
 	})
 	if err != nil {
@@ -77,7 +99,7 @@ func TestChangesAreNumberedAfterTheirCommit(t *testing.T) {
 	exec(t, s, "UPDATE goods SET b = 'moved' WHERE a = 4")
 	exec(t, s, "UPDATE goods SET b = 'MOVED' WHERE a = 4") // the same key to its collation
 	equal(t, "highest number after the key has changed", sequenced(t, s, ct).upTo, 8)
-	equal(t, "feed", feedOf(t, s, ct), "2:2/y 4:3/z 6:1/x 7:4/MOVED 8:4/w")
+	equal(t, "feed", feedOf(t, s, ct), "2:2/y 4:3/z 6:1/x 7:4/moved 8:4/w")
 }
 
 // The origin of a change is the session's, and its time too when the session says so.
@@ -129,13 +151,12 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 		if tt.name == "" {
 			tt.name = fmt.Sprintf("keys_%d", i)
 		}
-		ct := &ChangeTable{table: tt.name}
-		if schema, table, ok := strings.Cut(tt.name, "."); ok {
-			ct.schema, ct.table = schema, table
+		table := quoteName(tt.name)
+		if schema, name, ok := strings.Cut(tt.name, "."); ok {
+			table = quoteName(schema) + "." + quoteName(name)
 		}
-		table := ct.quoted(ct.table)
 		exec(t, s, "CREATE TABLE "+table+" ("+tt.columns+") ENGINE = InnoDB CHARACTER SET utf8mb4")
-		ct = recorded(t, s, tt.name)
+		ct := recorded(t, s, tt.name)
 		exec(t, s, "INSERT INTO "+table+" VALUES "+tt.values)
 		equal(t, tt.columns, sequenced(t, s, ct).upTo, 1)
 		on := make([]string, len(ct.key))
@@ -152,7 +173,11 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 	for _, columns := range []string{"k INT", "k TEXT, PRIMARY KEY (k(10))", "sync_seq INT PRIMARY KEY"} {
 		exec(t, s, "CREATE TABLE unfit ("+columns+") ENGINE = InnoDB")
 		var refused *ChangesError
-		if _, err := s.ChangeTable(testContext(t), "unfit"); !errors.As(err, &refused) {
+		table, err := s.Table(testContext(t), "unfit")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.ChangeTable(testContext(t), table); !errors.As(err, &refused) {
 			t.Errorf("%s: %v", columns, err)
 		}
 		exec(t, s, "DROP TABLE unfit")
@@ -180,10 +205,7 @@ func TestChangesThatCannotBeRecorded(t *testing.T) {
 			exec(t, s, "INSERT INTO goods VALUES (2)")
 			exec(t, s, "UPDATE goods SET a = 3 WHERE a = 2")
 			exec(t, s, "DELETE FROM goods WHERE a = 1")
-			ct, err := s.ChangeTable(testContext(t), "goods")
-			if err != nil {
-				t.Fatal(err)
-			}
+			ct = changeTable(t, s, "goods")
 			if tt.mends != "" {
 				exec(t, s, tt.mends)
 			} else {
@@ -213,4 +235,129 @@ func TestInitChangesTwice(t *testing.T) {
 	before := sequenced(t, s, ct)
 	recorded(t, s, "goods")
 	equal(t, "position", sequenced(t, s, ct), before)
+}
+
+// changesPlan compiles a rule that reads or applies the changes of a table.
+func changesPlan(t testing.TB, s *Store, r rule.Row) *rule.Plan {
+	t.Helper()
+	table, err := s.Table(testContext(t), r.Table)
+	if err == nil {
+		err = s.LookForChanges(testContext(t), table)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Enabled, r.PointNo = true, rule.AnyPoint
+	p, found := rule.Compile(r, table)
+	if p == nil {
+		t.Fatalf("%v", found)
+	}
+	return p
+}
+
+// feed carries the changes of a table from one database to another, one page at a time.
+type feed struct {
+	from, to         *Store
+	upside, downside *rule.Plan
+	state            []rowset.StateItem
+	seq              uint64
+	rows             int
+}
+
+func (f *feed) page(t testing.TB) (more bool) {
+	t.Helper()
+	c := &collect{}
+	page, err := f.from.Read(testContext(t), f.upside, rule.Env{State: f.state, Origin: "*", Limit: 50}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.state = page.State; len(c.rows) == 0 {
+		return page.More
+	}
+	f.seq++
+	f.rows += len(c.rows)
+	u := upload(f.downside, "point-01", f.seq, c.rows...)
+	for _, col := range c.cols {
+		u.Rows.Columns = append(u.Rows.Columns, col.Name)
+	}
+	if o := applied(t, f.to, u); len(o.Quarantined) > 0 {
+		t.Fatalf("quarantined: %+v", o.Quarantined)
+	}
+	return page.More
+}
+
+// A copy that is fed while transactions insert, update, delete, move keys, stay open and roll back is equal when they
+// have ended.
+func TestFeedMakesAnEqualCopy(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	from, to := open(t), open(t)
+	const create = "CREATE TABLE goods (a INT, b VARCHAR(20), n INT, amount DECIMAL(20,6), PRIMARY KEY (a, b)) ENGINE = InnoDB"
+	exec(t, from, create)
+	exec(t, to, create)
+	exec(t, from, "INSERT INTO goods SELECT seq, 'old', seq, seq / 3 FROM seq_1_to_500")
+	recorded(t, from, "goods")
+	f := &feed{from: from, to: to,
+		upside:   changesPlan(t, from, rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Client, SQL: "-- option: changes"}),
+		downside: changesPlan(t, to, rule.Row{ID: 2, Table: "goods", Type: rule.Upload, User: rule.Server})}
+	var writers sync.WaitGroup
+	end := time.Now().Add(2 * time.Second)
+	for w := range 4 {
+		writers.Go(func() {
+			rnd := rand.New(rand.NewPCG(seed, uint64(w)))
+			for time.Now().Before(end) {
+				churn(t, from, rnd)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { writers.Wait(); close(done) }()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		f.page(t)
+	}
+	for f.page(t) {
+	}
+	const all = "SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(',', a, b, n, amount) ORDER BY a, b SEPARATOR '\n'), '') FROM goods"
+	if diff := cmp.Diff(strings.Split(one(t, from, all), "\n"), strings.Split(one(t, to, all), "\n")); diff != "" {
+		t.Errorf("the table (-) and its copy (+) are not equal:\n%s", diff)
+	}
+	t.Logf("%d rows carried", f.rows)
+}
+
+// churn is one transaction of an application.
+func churn(t testing.TB, s *Store, rnd *rand.Rand) {
+	tx, err := s.db.BeginTx(testContext(t), nil)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for range 1 + rnd.IntN(4) {
+		a, b := rnd.IntN(600), []string{"old", "new", "OLD"}[rnd.IntN(3)]
+		switch rnd.IntN(5) {
+		case 0:
+			_, err = tx.Exec("DELETE FROM goods WHERE a = ?", a)
+		case 1:
+			_, err = tx.Exec("UPDATE IGNORE goods SET b = ?, a = a + ? WHERE a = ?", b, rnd.IntN(2), a)
+		case 2:
+			_, err = tx.Exec("REPLACE INTO goods VALUES (?, ?, ?, ?)", a, b, rnd.IntN(1000), "1.5")
+		default:
+			_, err = tx.Exec("INSERT INTO goods VALUES (?, ?, ?, 0.000001) ON DUPLICATE KEY UPDATE n = VALUES(n)", a, b, rnd.IntN(1000))
+		}
+		if err != nil { // a deadlock of the application's own
+			break
+		}
+	}
+	if rnd.IntN(10) == 0 {
+		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond) // it stays open
+	}
+	if err != nil || rnd.IntN(5) == 0 {
+		_ = tx.Rollback()
+		return
+	}
+	_ = tx.Commit() // what it says of itself does not matter: the tables are compared
 }

@@ -140,7 +140,7 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 // changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
 // state stands below the first change that is still known, from the table itself.
 func (r *reader) changes(feed *rule.Statement) (paging, error) {
-	at, err := sequence(r.ctx, r.c, changeTableOf(r.p.Row.Table, r.p.Load.Key))
+	at, err := sequence(r.ctx, r.c, r.p.Load)
 	if err != nil {
 		return paging{}, err
 	}
