@@ -14,13 +14,13 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/limit"
 	"syncgate/internal/rowset"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
-// Options of an agent. Store, Server, Point and Key are required; of the others the zero
-// value is the default.
+// Options of an agent. Store, Server, Point and Key are required. A number that is zero takes its default from Limits.
 type Options struct {
 	Store  *store.Store // the point's own database, migrated with the set agent
 	Server string       // host:port
@@ -28,25 +28,43 @@ type Options struct {
 	KeyID  uint32
 	Key    [32]byte
 
-	Software string // told to the server; default syncgate-agent
+	Software string // name that the server logs; default syncgate-agent
 
-	Interval     time.Duration // between two rounds of a rule that goes on from its state; default 10 s
-	FullInterval time.Duration // between two rounds of a rule that reads everything each time; default 6 Intervals
-	RulesEvery   time.Duration // how often the local rules are looked at; default 1 s
+	Interval     time.Duration // between two rounds of a rule that reads on from its state
+	FullInterval time.Duration // between two rounds of a rule that reads everything each time
+	RulesEvery   time.Duration // between two checks of the local rules
 
-	// The outbox: over either of its limits nothing is read but rules of which nothing waits.
-	BatchRows     int   // rows of one upload at most; default 1000
-	OutboxBatches int   // uploads that may wait; default 10,000
-	OutboxBytes   int64 // bytes of them, also the most that one read may give; default 1 GiB
+	// Limits of the outbox. At a limit the agent reads only rules that have nothing in the outbox.
+	BatchRows     int   // rows of one upload at most
+	OutboxBatches int   // uploads that may wait
+	OutboxBytes   int64 // bytes of them, also the most that one read may give
 
-	ReconnectMin time.Duration // first pause before connecting again, doubled each time; default 250 ms
-	ReconnectMax time.Duration // longest; default 1 min
-	RetryMin     time.Duration // the same for a rule that does not get on; default 1 s
-	RetryMax     time.Duration // longest; default 5 min
+	ReconnectMin time.Duration // first pause before connecting again, doubled each time
+	ReconnectMax time.Duration // longest
+	RetryMin     time.Duration // the same for a rule that fails
+	RetryMax     time.Duration // longest
 
-	Log   zerolog.Logger   // default: nothing is logged
-	Clock func() time.Time // default time.Now
-	Rand  io.Reader        // default crypto/rand
+	Observer store.Observer   // of this agent and its store; default: nothing is counted
+	Log      zerolog.Logger   // default: nothing is logged
+	Clock    func() time.Time // default time.Now
+	Rand     io.Reader        // default crypto/rand
+}
+
+// Limits are the options' defaults and bounds.
+func (o *Options) Limits() []limit.Limit {
+	const least, most = time.Millisecond, 24 * time.Hour
+	return []limit.Limit{
+		limit.Time("Interval", &o.Interval, 10*time.Second, least, most),
+		limit.Time("FullInterval", &o.FullInterval, time.Minute, least, most),
+		limit.Time("RulesEvery", &o.RulesEvery, time.Second, least, most),
+		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
+		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
+		limit.Bytes("OutboxBytes", &o.OutboxBytes, 1<<30, 1, 1<<40),
+		limit.Time("ReconnectMin", &o.ReconnectMin, 250*time.Millisecond, least, most),
+		limit.Time("ReconnectMax", &o.ReconnectMax, time.Minute, least, most),
+		limit.Time("RetryMin", &o.RetryMin, time.Second, least, most),
+		limit.Time("RetryMax", &o.RetryMax, 5*time.Minute, least, most),
+	}
 }
 
 const maxSoftware = 64 // bytes that a HELLO has room for
@@ -59,30 +77,20 @@ func (o *Options) setDefaults() error {
 		return errors.New("agent: Options.Server is empty")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
-	case o.BatchRows < 0 || o.OutboxBatches < 0 || o.OutboxBytes < 0:
-		return errors.New("agent: a limit of Options is negative")
 	}
 	o.Software = cmp.Or(o.Software, "syncgate-agent")
 	o.Software = strings.ToValidUTF8(o.Software[:min(len(o.Software), maxSoftware)], "")
-	o.Interval = cmp.Or(o.Interval, 10*time.Second)
-	o.FullInterval = cmp.Or(o.FullInterval, 6*o.Interval)
-	o.RulesEvery = cmp.Or(o.RulesEvery, time.Second)
-	o.BatchRows = cmp.Or(o.BatchRows, 1000)
-	o.OutboxBatches = cmp.Or(o.OutboxBatches, 10_000)
-	o.OutboxBytes = cmp.Or(o.OutboxBytes, 1<<30)
-	o.ReconnectMin = cmp.Or(o.ReconnectMin, 250*time.Millisecond)
-	o.ReconnectMax = cmp.Or(o.ReconnectMax, time.Minute)
-	o.RetryMin = cmp.Or(o.RetryMin, time.Second)
-	o.RetryMax = cmp.Or(o.RetryMax, 5*time.Minute)
+	if o.Observer == nil {
+		o.Observer = func(store.Event) {}
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
 	o.Rand = cmp.Or(o.Rand, rand.Reader)
-	return nil
+	return limit.Fill("agent", o.Limits())
 }
 
-// env is what a plan is bound to besides the row in hand. Times are UTC, as the local
-// database's session is.
+// env returns the values that a plan is bound to besides the row. Times are UTC, like the local database's session.
 func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
@@ -96,36 +104,36 @@ func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
 	opts     Options
-	claim    claim
+	lock     agentLock
 	book     *book
 	link     *link
 	outbox   *outbox
 	progress progress
 	used     atomic.Bool
-	pages    chan struct{} // a token each download in flight
-	once     bool          // this is Once: a loop ends when it has nothing more to do
+	pages    chan struct{} // holds a token for each download in flight
+	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
 
-// New checks the options and starts nothing.
+// New checks the options. It starts nothing.
 func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, claim: claim{db: o.Store, wait: claimWait}, progress: progress{lines: make(map[ruleName]Line)},
-		pages: make(chan struct{}, maxPages)}
+	o.Store.Observe(o.Observer)
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages)}
+	a.progress = progress{opts: &a.opts, lines: make(map[ruleName]Line)}
 	a.book = &book{opts: &a.opts, changed: newSignal()}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts}
 	return a, nil
 }
 
-// open claims the database and reads the rules and the outbox. The claim is to be
-// released also after an error.
+// open takes the agent lock and reads the rules and the outbox. The caller releases the lock, also after an error.
 func (a *Agent) open(ctx context.Context) error {
 	if a.used.Swap(true) {
 		return errors.New("agent: Run and Once may be called once")
 	}
-	err := a.claim.take(ctx)
+	err := a.lock.take(ctx)
 	if err == nil {
 		err = a.book.reload(ctx, true)
 	}
@@ -139,15 +147,14 @@ func (a *Agent) open(ctx context.Context) error {
 	return nil
 }
 
-// fetched names the loop that fetches the centre's rules, and the state that is their version.
+// fetched names the loop that fetches the centre's rules, and the state that holds their version.
 var fetched = ruleName{"rules", "fetched"}
 
-// Run keeps the point in step until ctx ends, then returns nil with every goroutine
-// joined. An error means that it could not begin: the local database did not answer, lacks
-// its tables or is worked on by another agent (ErrTaken). Later troubles are logged and
-// outlived, except that another agent took the database over.
+// Run keeps the point in step until ctx ends. It then joins every goroutine and returns nil. Run returns an error when
+// it cannot begin: the local database does not answer, lacks its tables, or is in use by another agent (ErrTaken). Run
+// logs later errors and goes on. Only a takeover by another agent ends it.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.claim.release()
+	defer a.lock.release()
 	if err := a.open(ctx); ctx.Err() != nil {
 		return nil
 	} else if err != nil {
@@ -155,8 +162,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { cancel(a.claim.keep(ctx)) })
-	wg.Go(func() { _ = a.link.run(ctx, true) }) // this and the loops end with ctx only
+	wg.Go(func() { cancel(a.lock.keep(ctx)) })
+	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	a.loop(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.supervise(ctx, &wg)
@@ -168,8 +175,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// supervise starts the loops of each rule there is and of each table whose batches are left
-// over, and wakes those whose rule has changed or which are in trouble, until ctx ends.
+// supervise starts the loops of each rule and of each table with batches in the outbox. It wakes the loops whose rule
+// has changed and the loops that fail. It ends with ctx.
 func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	loops := make(map[ruleName][]*loop)
 	plans := make(map[ruleName]*rule.Plan) // as the loops know them
@@ -193,7 +200,7 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-// start starts the loops of a rule; the progress has what becomes of them.
+// start starts the loops of a rule. They report to progress.
 func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*loop {
 	switch name.direction {
 	case rule.Download:
@@ -201,16 +208,17 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []
 		return []*loop{l.start(ctx, wg, l.download)}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
-		reader, sender := &uploads{loop: a.loop(name, nil), read: read, sent: sent}, &uploads{loop: a.loop(name, read), sent: sent}
+		reader := &uploads{loop: a.loop(name, nil), read: read, sent: sent}
+		sender := &uploads{loop: a.loop(name, read), sent: sent}
 		if a.once {
 			return []*loop{reader.start(ctx, wg, reader.round)}
 		}
 		return []*loop{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
 	}
-	return nil // the book knows a rule of no direction as broken
+	return nil // the book marks a rule without a direction as broken
 }
 
-// wanted is the rules there should be loops for.
+// wanted returns the rules that need loops.
 func (a *Agent) wanted() map[ruleName]bool {
 	names := make(map[ruleName]bool)
 	for _, name := range a.book.names() {
@@ -222,13 +230,12 @@ func (a *Agent) wanted() map[ruleName]bool {
 	return names
 }
 
-// Once makes one round: it fetches the rules if the centre's have changed, reads every
-// upload rule until it is short, sends all that the outbox holds, and downloads until
-// nothing is left. The error joins the reasons of the rules that did not come to their
-// end; the report says for each what moved. A server that cannot be reached ends the
-// round at once, a busy one after a few tries.
+// Once makes one round. It fetches the centre's rules when they have changed, reads every upload rule to its end, sends
+// the whole outbox, and downloads until nothing is left. The report lists the moved rows of each rule. The error joins
+// the errors of the rules that did not finish. A server that cannot be reached ends the round at once, a busy server
+// after a few tries.
 func (a *Agent) Once(ctx context.Context) (Report, error) {
-	defer a.claim.release()
+	defer a.lock.release()
 	if err := a.open(ctx); err != nil {
 		return nil, err
 	}
@@ -243,7 +250,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		}
 		loops.Wait()
 	}
-	errs := []error{context.Cause(ctx)} // if ctx has ended, all the rules have failed for this one reason
+	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason
 	cancel(nil)
 	wg.Wait()
 	report := a.Report()
@@ -255,5 +262,5 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	return report, errors.Join(errs...)
 }
 
-// Report is what has moved so far. It may be called at any time.
+// Report returns the rows moved so far. It may be called at any time.
 func (a *Agent) Report() Report { return a.progress.report(a.book) }

@@ -91,7 +91,7 @@ func (f *field) rule(direction, table, text string) {
 		VALUES (?, ?, 'client', '*', ?, ?, ?)`, table, direction, text, strings.Contains(text, "update_state"), strings.Contains(text, "-- upside") && direction == rule.Download)
 }
 
-// agent makes an agent that is quick to try again.
+// agent makes an agent with short pauses.
 func (f *field) agent(change ...func(*Options)) *Agent {
 	f.t.Helper()
 	st := f.store()
@@ -110,7 +110,7 @@ func (f *field) agent(change ...func(*Options)) *Agent {
 	return a
 }
 
-// run runs an agent until the returned function is called, at the latest when the test ends.
+// run runs an agent until the test calls the returned function or ends.
 func (f *field) run(a *Agent) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -138,7 +138,7 @@ func (f *field) once(a *Agent) Report {
 	return report
 }
 
-// eventually waits until what becomes true.
+// eventually waits until is returns true.
 func (f *field) eventually(what string, is func() bool) {
 	f.t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
@@ -148,7 +148,7 @@ func (f *field) eventually(what string, is func() bool) {
 	}
 }
 
-// inOrder checks that exactly the rows 1 to n of a table came, in order, each once.
+// inOrder checks that the centre applied exactly the rows 1 to n of a table, in order, each once.
 func (f *field) inOrder(table string, n int) {
 	f.t.Helper()
 	rows := f.centre.got(table, n)
@@ -301,11 +301,11 @@ func TestCollectsOffline(t *testing.T) {
 	c.listen(address)
 	f.inOrder("things", 45)
 	f.outboxIsEmpty()
-	f.log.has(t, "offline; what is collected waits")
+	f.log.has(t, "offline; collected rows wait")
 }
 
-// TestKilled takes the database away under a running agent at many moments; each time a
-// new agent goes on from what was committed.
+// TestKilled takes the database away from a running agent at many moments. Each time a new agent goes on from the last
+// commit.
 func TestKilled(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
@@ -377,7 +377,7 @@ func TestGoAway(t *testing.T) {
 		}
 		gone++
 		p.send(&protocol.Message{Op: protocol.OpGoAway, Body: &protocol.GoAway{Reason: "drain", GraceMs: 10_000}})
-		return false // and answer what is in flight
+		return false // and answer the requests in flight
 	})
 	f.run(f.agent())
 	f.inOrder("things", 60)
@@ -393,8 +393,8 @@ func TestGoAway(t *testing.T) {
 	}
 }
 
-// A session has had its hour in the middle of the work: the agent takes a fresh connection, and no request is lost or
-// sent twice.
+// A session reaches the end of its hour during an upload. The agent opens a new connection and neither loses a request
+// nor sends it twice.
 func TestSessionHasHadItsHour(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
@@ -425,7 +425,7 @@ func TestSessionHasHadItsHour(t *testing.T) {
 
 func TestRequestIDReused(t *testing.T) {
 	c := newCentre(t)
-	c.lenient = true // what is renumbered leaves holes
+	c.lenient = true // renumbering leaves holes
 	f := newField(t, c)
 	f.table("things", 60)
 	f.table("others", 60)
@@ -434,7 +434,7 @@ func TestRequestIDReused(t *testing.T) {
 	stop := f.run(f.agent())
 	f.eventually("all is collected", func() bool { return f.number("SELECT COALESCE(SUM(row_count), 0) FROM sync_outbox") == 120 })
 	stop()
-	// The centre has seen this epoch go on to sequence 9, with other rows.
+	// The centre has seen sequences up to 9 of this epoch, with other rows.
 	var epoch uint64
 	if err := f.db.QueryRow("SELECT epoch FROM sync_agent_epoch").Scan(&epoch); err != nil {
 		t.Fatal(err)
@@ -486,8 +486,19 @@ func TestRefusedRuleKeepsItsBatches(t *testing.T) {
 		u, err := m.UploadRequest()
 		return err == nil && u.Table == "things" && p.refuse(m, protocol.StatusRequestMismatch, "fields differ", 0)
 	})
-	f.run(f.agent())
+	var moved, failed atomic.Int64
+	f.run(f.agent(func(o *Options) {
+		o.Observer = func(e store.Event) {
+			switch e.Metric {
+			case rowsMoved:
+				moved.Add(int64(e.N))
+			case ruleFailures:
+				failed.Add(int64(e.N))
+			}
+		}
+	}))
 	f.inOrder("others", 45)
+	f.eventually("the rows and the failure are counted", func() bool { return moved.Load() == 45 && failed.Load() > 0 })
 	f.eventually("the reason stands in the outbox", func() bool {
 		return f.number("SELECT COUNT(*) FROM sync_outbox WHERE last_status = 203 AND last_error = 'fields differ' AND attempts > 0") == 1
 	})
@@ -545,7 +556,7 @@ func TestDownloadCut(t *testing.T) {
 			return false
 		}
 		cuts++
-		p.download(m, cuts%2) // at the first part, and behind it
+		p.download(m, cuts%2) // at the first part, and after it
 		return true
 	})
 	f.run(f.agent())
@@ -607,8 +618,8 @@ update things set sent = sent + 1 where id = :id`)
 	f.eventually("all are marked", func() bool { return f.number("SELECT COUNT(*) FROM things WHERE sent = 1") == 36 })
 }
 
-// An edit of the rule's fields while a batch is on its way leaves rows that the new
-// update_state can't mark; they come again under the new rule.
+// An edit of the rule's fields while a batch is in flight leaves rows that the new update_state cannot mark. The agent
+// sends them again under the new rule.
 func TestFieldsChangeUnderABatch(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
@@ -633,7 +644,7 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	if rows := c.got("things", 10); len(rows) != 10 {
 		t.Errorf("%d rows came, want 5 twice", len(rows))
 	}
-	f.log.has(t, "the rule has other fields")
+	f.log.has(t, "fields have changed since")
 }
 
 func TestRulesAreFetched(t *testing.T) {
@@ -668,7 +679,7 @@ func TestRulesAreFetched(t *testing.T) {
 		t.Errorf("%d rules are stored, want 2", n)
 	}
 
-	// Without the server a new agent goes on with the rules it was given.
+	// Without the server a new agent uses the rules that it fetched before.
 	f.outboxIsEmpty()
 	stop()
 	c.stop()
@@ -686,7 +697,7 @@ func TestLocalRuleEdits(t *testing.T) {
 	f.exec("UPDATE sync_control SET sync_sql = 'drop table things', updated_by = 'x'")
 	f.eventually("the mistake is named", func() bool { return strings.Contains(f.log.String(), "rule does not compile") })
 	f.fill("things", 11, 20)
-	f.inOrder("things", 20) // by the last good version
+	f.inOrder("things", 20) // under the last good version
 	f.exec("UPDATE sync_control SET enabled = 0")
 	f.eventually("it is off", func() bool { return f.number("SELECT COUNT(*) FROM sync_control WHERE enabled = 0") == 1 })
 }
@@ -702,7 +713,7 @@ func TestPingBothWays(t *testing.T) {
 		return false
 	})
 	f.run(f.agent())
-	for range 3 { // the first is the handshake's, the second asks for the rules' version
+	for range 3 { // the first belongs to the handshake, the second asks for the rules' version
 		select {
 		case <-pinged:
 		case <-time.After(patience):
@@ -746,7 +757,7 @@ func TestOneAgentADatabase(t *testing.T) {
 	f := newField(t, c)
 	stop := f.run(f.agent())
 	f.eventually("the first one works", func() bool { return strings.Contains(f.log.String(), "agent starts") })
-	second := claim{db: f.store()}
+	second := agentLock{db: f.store()}
 	defer second.db.Close()
 	if err := second.take(t.Context()); !errors.Is(err, ErrTaken) {
 		t.Errorf("a second agent: %v", err)

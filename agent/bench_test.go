@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// BenchmarkUpload is the agent's own share of an upload: from the local table through the
-// outbox to a server that only counts. One operation is one row of four columns.
+// BenchmarkUpload measures the agent's share of an upload: from the local table through the outbox to a server that
+// only counts. One operation is one row of four columns.
 func BenchmarkUpload(b *testing.B) {
 	c := newCentre(b)
 	f := newField(b, c)

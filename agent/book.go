@@ -189,8 +189,12 @@ func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err err
 		&r.OperationType, &r.SQL, &r.PatchField, &r.PatchFieldValue,
 		&r.CarryState, &r.UseCarriedState, &r.UpdateState, &r.UpdateTime,
 		&r.Enabled, &r.Note, &r.UpdatedAt, &r.UpdatedBy}
-	err = inTx(ctx, db, func(tx *store.Tx) error {
-		return each(ctx, tx, query, nil, into, func() { list = append(list, r) })
+	err = db.InTx(ctx, func(tx *store.Tx) error {
+		return tx.Each(ctx, query, func(scan func(...any) error) error {
+			err := scan(into...)
+			list = append(list, r)
+			return err
+		})
 	})
 	return list, err
 }
@@ -208,7 +212,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	}
 	reply, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpRules}, (*protocol.Message).RulesReply)
 	if err == nil {
-		err = inTx(ctx, a.opts.Store, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
+		err = a.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
 	}
 	if err != nil {
 		return 0, fmt.Errorf("fetch the rules: %w", err)

@@ -18,8 +18,8 @@ import (
 	"syncgate/protocol"
 )
 
-// centre is a server that says what a test wants it to say. Left alone it keeps a ledger
-// as the real one does, answers downloads from a list of numbered rows, and gives rules.
+// centre is a server whose answers a test can set. By default it keeps a ledger like the real one, answers downloads
+// from a list of numbered rows, and sends rules.
 type centre struct {
 	t        testing.TB
 	listener net.Listener
@@ -28,7 +28,7 @@ type centre struct {
 
 	version atomic.Uint64
 	hello   atomic.Int64 // connections seen
-	pongs   atomic.Int64 // pings of the server that were answered
+	pongs   atomic.Int64 // answered pings of the server
 
 	mu      sync.Mutex
 	conns   map[*peer]bool
@@ -41,7 +41,7 @@ type centre struct {
 	pages   int                 // rows of a part; two parts a page
 	seen    []protocol.RequestID
 	count   bool          // rows are not kept
-	lenient bool          // batches may have left the outbox otherwise than by an acknowledgement
+	lenient bool          // batches may leave the outbox without an acknowledgement
 	change  chan struct{} // closed and replaced at every applied upload
 }
 
@@ -55,7 +55,7 @@ type peer struct {
 	*centre
 	conn    net.Conn
 	session *protocol.ServerSession
-	damage  atomic.Bool // the next record leaves with a bit turned
+	damage  atomic.Bool // the next record gets a flipped bit
 }
 
 var testKey = crypto.Key{Point: "point-01", ID: 3, Secret: [32]byte{1, 2, 3}}
@@ -104,7 +104,7 @@ func (c *centre) listen(address string) {
 	})
 }
 
-// stop closes the listener and every connection, as a kill does. listen takes it up again.
+// stop closes the listener and every connection, as a kill does. listen starts again.
 func (c *centre) stop() {
 	_ = c.listener.Close()
 	c.cut()
@@ -119,7 +119,7 @@ func (c *centre) cut() {
 	}
 }
 
-// on sets what is done with a message before the centre itself looks at it.
+// on sets a function that gets each message before the centre.
 func (c *centre) on(script func(*peer, *protocol.Message) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,7 +221,7 @@ func (p *peer) upload(m *protocol.Message) {
 	p.send(m.Reply(protocol.StatusOK, reply))
 }
 
-// apply runs an upload once, as the ledger says.
+// apply runs an upload once, like the ledger.
 func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
 	u, err := m.UploadRequest()
 	if err != nil {
@@ -260,8 +260,8 @@ func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
 	return &reply, true
 }
 
-// download sends two parts of the source from the state, and the end; it stops and closes
-// the connection after cutAfter messages when that is not negative.
+// download sends two parts of the source from the state on, and the end. When cutAfter is not negative, it closes the
+// connection after that many messages.
 func (p *peer) download(m *protocol.Message, cutAfter int) {
 	d, err := m.DownloadRequest()
 	if err != nil {
@@ -314,10 +314,10 @@ func (c *centre) got(table string, n int) []string {
 	}
 }
 
-// patience bounds what takes well under a second on an idle machine.
+// patience bounds waits that take well under a second on an idle machine.
 const patience = 30 * time.Second
 
-// rejectFrame is a REJECT as the server makes one.
+// rejectFrame is a REJECT like the server's.
 func rejectFrame(s protocol.Status, after time.Duration) []byte {
 	frame := []byte{0xc5, 'S', 'G', 2, 4, 0, 0, 0, 0, 0, 0, 6}
 	frame = binary.BigEndian.AppendUint16(frame, uint16(s))

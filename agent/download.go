@@ -13,9 +13,8 @@ import (
 	"syncgate/store"
 )
 
-// download is the turn of a table's loop from the server to the local database: page after
-// page, until the server has no more. It rests a short time when the next turn goes on
-// where this one ended, a long one when that reads the whole table again.
+// download is the turn of a table's download loop. It fetches page after page until the server has no more. The rest is
+// short when the next turn reads on from the state, and long when it reads the whole table again.
 func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 	e := l.book.find(l.name)
 	rest = l.opts.FullInterval
@@ -35,14 +34,13 @@ func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 	return rest, nil
 }
 
-// maxPages bounds how many downloads are in flight: each holds a connection to the local
-// database while its rows come, and one that had to wait for such a connection would hold
-// up the replies to all others.
+// maxPages bounds the downloads in flight. Each holds a connection to the local database while its rows come. A
+// download that waited for such a connection would block the replies of all others.
 const maxPages = 4
 
-// page asks from the state there is and applies every part of the answer in one
-// transaction, which also stores the new state. Whatever goes wrong rolls it back, so
-// asking again is always right. stateful says that the next page goes on from this one.
+// page asks for the rows after the present state and applies every part of the answer in one transaction, which also
+// saves the new state. Any error rolls it back, so asking again is always safe. stateful reports whether the next page
+// reads on from this one.
 func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
 	select {
 	case l.pages <- struct{}{}:
@@ -63,7 +61,8 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	var last *protocol.DownloadReply
 	rows, quarantined := 0, 0
 	request := &protocol.DownloadRequest{Table: l.name.table, State: asked}
-	err = l.link.do(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request}, func(m *protocol.Message) (err error) {
+	message := &protocol.Message{Op: protocol.OpDownload, Body: request}
+	err = l.link.do(ctx, message, func(m *protocol.Message) (err error) {
 		if last, err = m.DownloadReply(); err == nil && tx == nil {
 			tx, err = l.opts.Store.Begin(ctx)
 		}
@@ -92,22 +91,24 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 }
 
 // apply runs the downside and update_state over one part of a page.
-func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows) (out store.Outcome, err error) {
+func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows) (store.Outcome, error) {
 	if rows.Len() == 0 {
-		return out, nil
+		return store.Outcome{}, nil
 	}
 	env := l.opts.env(plan, nil)
-	if out, err = tx.Apply(ctx, plan, rows, env); err == nil {
+	out, err := tx.Apply(ctx, plan, rows, env)
+	if err == nil {
 		err = tx.UpdateState(ctx, plan, rows, env)
 	}
 	if q := out.Quarantined; len(q) > 0 {
-		l.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).Msg("rows put into sync_quarantine")
+		l.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).
+			Msg("rows put into sync_quarantine")
 	}
 	return out, err
 }
 
-// carry is the state to ask from: what the rule's upside reads at the point where it
-// carries state, else what the last download left.
+// carry returns the state to ask from. A rule that carries state reads it with its upside. Any other rule uses the
+// state that the last download saved.
 func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, error) {
 	saved, err := loadState(ctx, l.opts.Store, l.name)
 	if err != nil || !plan.Row.CarryState || len(plan.Upside) == 0 {
@@ -118,8 +119,8 @@ func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, 
 	return c.state, err
 }
 
-// carrier keeps the first row of each statement as state: a column's name and value make
-// one item. A NULL, as MAX gives for an empty table, is no state.
+// carrier keeps the first row of each statement as state: a column's name and value make one item. A NULL, such as MAX
+// of an empty table, is no state.
 type carrier struct {
 	columns []rowset.Column
 	state   []rowset.StateItem
@@ -131,7 +132,7 @@ func (c *carrier) Begin(_ int, cols []rowset.Column) error {
 	return nil
 }
 
-// Row takes the first row and leaves the others.
+// Row keeps the first row and ignores the others.
 func (c *carrier) Row(values []any) error {
 	for i, v := range rowset.AppendCopy(nil, values) {
 		if i < len(c.columns) && v != nil {

@@ -16,26 +16,24 @@ import (
 	"syncgate/protocol"
 )
 
-// link keeps a connection to the server and lends it to whoever has a request. Requests
-// wait while there is none.
+// link keeps one connection to the server and lends it to requests. Requests wait while there is no connection.
 type link struct {
 	opts      *Options
-	sessions  chan *session // given away by the session there is, as long as it takes requests
-	rulesNews signal        // the server has said which version its rules have
+	sessions  chan *session // the present session offers itself here while it takes requests
+	rulesNews signal        // the server has sent the version of its rules
 }
 
-const onceTries = 5 // of what passes by itself, in a round of Once
+const onceTries = 5 // tries after transient errors in a round of Once
 
-// run connects, serves the session to its end, and connects again, until ctx ends. With
-// persistent false the first connection that cannot be made, and is not merely put off by a
-// busy server, is returned as the error.
+// run connects, serves the session to its end and connects again, until ctx ends. When persistent is false, run returns
+// the error of the first connection that fails, unless the server was only busy.
 func (l *link) run(ctx context.Context, persistent bool) error {
 	wait := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}
 	for {
 		s, err := l.connect(ctx)
 		if s != nil {
-			// A session that got as far as an answer makes the next connection prompt again; one that is
-			// cut at once does not, or two ends that disagree would reconnect as fast as they can.
+			// After a session with at least one answer the next connection is prompt again. After a session that
+			// was cut at once it is not; else two ends that disagree would reconnect without a pause.
 			if err = s.run(ctx); s.answered.Load() {
 				wait.tries = 0
 			}
@@ -46,59 +44,64 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting anew")
+			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting again")
 		case !persistent && (s == nil && busy == 0 || wait.tries > onceTries):
 			return err
 		default:
-			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; what is collected waits in the outbox")
+			phase := "handshake"
+			if s != nil {
+				phase = "session"
+			}
+			l.opts.count(connectionsLost, phase, 1)
+			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; collected rows wait in the outbox")
 		}
 		pause(ctx, rest, nil, nil)
 	}
 }
 
-// Bounds of one connection. The server allows a frame 30 s from its first byte to its
-// last, and ends a session after an hour or 2^20 records; leaving a little earlier than
-// that, and not all points at the same age, keeps the change of connection ours to time.
+// Bounds of one connection. The server allows a frame 30 s from its first byte to its last, and ends a session after an
+// hour or 2^20 records. The agent leaves a little earlier and at a random age, so that it chooses the moment and points
+// do not reconnect together.
 const (
 	handshakeTimeout = 10 * time.Second
 	writeTimeout     = 30 * time.Second
-	requestTimeout   = 10 * time.Minute // a peer that is gone is noticed sooner, by its silence
+	requestTimeout   = 10 * time.Minute // the keepalive notices a dead peer sooner
 	leaveEarly       = 5 * time.Minute  // or up to twice that
 	defaultKeepalive = 60 * time.Second
-	// reservedSlots of those in flight are for the subscription and for a ping: a server that
-	// works on all others must still be able to say that it is there.
+	// reservedSlots of the requests in flight are for the subscription and for a ping, so that a server that is busy
+	// with all others can still answer a ping.
 	reservedSlots = 2
 )
 
-// errLost says that the connection ended while a request was out: whether the server ran
-// it is not known, so it is asked again under the same number.
+// errLost means that the connection ended before the reply. The server may have run the request, so the agent sends it
+// again under the same number.
 var errLost = errors.New("connection lost")
 
-// session is one authenticated connection. One goroutine reads, one keeps it: lends it to
-// requests, pings, and ends it in time. Requests are written by whoever makes them under a
-// lock, so that records leave in the order of their counter.
+// session is one authenticated connection. One goroutine reads. One serves: it lends the session to requests, pings,
+// and ends the session in time. Each request is written by its own goroutine under a lock, so that records leave in the
+// order of their counter.
 type session struct {
 	*link
 	conn   net.Conn
 	frames *bufio.Scanner // the handshake's, then the reading goroutine's
 	wire   *protocol.Client
 
-	returned chan struct{}           // a lent session is given back
-	pongs    chan protocol.RequestID // the server's pings, to be answered
-	goAway   chan time.Duration      // GOAWAY: requests in flight have so long to be answered
+	returned chan struct{}           // a request returns the session
+	pongs    chan protocol.RequestID // pings of the server that need an answer
+	goAway   chan time.Duration      // GOAWAY: the time for the requests in flight
 	closed   chan struct{}           // closed with err set when the reader ends
 	err      error
 
 	write    sync.Mutex
 	out      []byte      // guarded by write
 	pending  sync.Map    // requests in flight: protocol.RequestID to *call
-	answered atomic.Bool // some request got a reply
+	answered atomic.Bool // a request has got a reply
 }
 
 // call is one request waiting for its replies.
 type call struct {
 	replies chan *protocol.Message
-	gone    <-chan struct{} // closed when nobody reads replies any more
+	gone    <-chan struct{} // closed when the request has ended
 }
 
 // connect dials and shakes hands within ctx and handshakeTimeout.
@@ -141,7 +144,7 @@ func (s *session) handshake() (err error) {
 	return err
 }
 
-// newFrames cuts frames out of a stream; max is asked for the largest body each time.
+// newFrames cuts frames out of a stream. It calls max for the largest body each time.
 func newFrames(stream io.Reader, max func() int) *bufio.Scanner {
 	frames := bufio.NewScanner(stream)
 	frames.Buffer(nil, protocol.HardMaxFrame+1<<10)
@@ -155,7 +158,7 @@ func newFrames(stream io.Reader, max func() int) *bufio.Scanner {
 	return frames
 }
 
-// next is the next whole frame, valid until the next call.
+// next returns the next whole frame, which is valid until the next call.
 func next(frames *bufio.Scanner) ([]byte, error) {
 	if frames.Scan() {
 		return frames.Bytes(), nil
@@ -167,8 +170,8 @@ func (s *session) keepalive() time.Duration {
 	return cmp.Or(s.wire.Welcome().Keepalive, defaultKeepalive)
 }
 
-// run serves the session until it is lost (the error says how), ctx ends, or its time is
-// over and every request is answered (nil). It joins the reader.
+// run serves the session and joins the reader. It returns nil when the session's time is over and every request is
+// answered, and an error when the connection is lost or ctx ends.
 func (s *session) run(ctx context.Context) error {
 	w := s.wire.Welcome()
 	s.opts.Log.Info().Str("server", s.opts.Server).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
@@ -181,16 +184,15 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
-// serve lends the session to as many requests as may be in flight, pings, answers pings,
-// and ends the session in time.
+// serve lends the session to at most slots requests at once, pings, answers pings, and ends the session in time.
 func (s *session) serve(ctx context.Context, slots int) error {
 	ping := time.NewTicker(s.keepalive() / 2)
 	defer ping.Stop()
 	early := leaveEarly + rand.N(leaveEarly)
-	// The first record tells the server that this end is alive; what changes in its rules is
-	// told to us as long as the session lasts.
+	// The first record proves to the server that this HELLO is no replay. The subscription reports changes of the rules
+	// for the whole session.
 	err := s.send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.wire.RequestID()})
-	var giveUp <-chan time.Time // set when no further request may begin
+	var giveUp <-chan time.Time // not nil when no further request may begin
 	for lent := 0; err == nil; {
 		if giveUp == nil && s.wire.Expired(s.opts.Clock().Add(early)) {
 			giveUp = time.After(requestTimeout)
@@ -208,7 +210,8 @@ func (s *session) serve(ctx context.Context, slots int) error {
 		case <-s.returned:
 			lent--
 		case id := <-s.pongs:
-			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: id, Body: &protocol.PingReply{ClockMs: s.opts.Clock().UnixMilli()}})
+			reply := &protocol.PingReply{ClockMs: s.opts.Clock().UnixMilli()}
+			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: id, Body: reply})
 		case <-ping.C:
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: s.wire.RequestID()})
 		case grace := <-s.goAway:
@@ -224,10 +227,9 @@ func (s *session) serve(ctx context.Context, slots int) error {
 	return err
 }
 
-// do makes a request on the connection there is, waiting for one if need be, numbers it
-// unless it comes with a number, and hands every reply to each, in order, until the last
-// one. An error of each gives the request up. A *Refusal is the server's no. errLost: the
-// connection ended in between and the caller asks again.
+// do waits for a session, sends m and passes every reply to each, in order. It gives m a number when m has none. An
+// error of each ends the request. A *Refusal is the server's refusal. errLost means that the connection ended and that
+// the caller should ask again.
 func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
 	var s *session
 	select {
@@ -273,8 +275,9 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 	}
 }
 
-// ask is do for a request that has one reply.
-func ask[T any](ctx context.Context, l *link, m *protocol.Message, decode func(*protocol.Message) (T, error)) (reply T, err error) {
+// ask is do for a request with one reply.
+func ask[T any](ctx context.Context, l *link, m *protocol.Message,
+	decode func(*protocol.Message) (T, error)) (reply T, err error) {
 	err = l.do(ctx, m, func(m *protocol.Message) (err error) {
 		reply, err = decode(m)
 		return err
@@ -282,8 +285,8 @@ func ask[T any](ctx context.Context, l *link, m *protocol.Message, decode func(*
 	return reply, err
 }
 
-// send seals and writes one message. A message that can't be sealed harms nobody else; a
-// write that fails ends the session, because the counter has moved on.
+// send seals and writes one message. A message that cannot be sealed leaves the session as it was. A failed write ends
+// the session, because the record counter has moved on.
 func (s *session) send(m *protocol.Message) error {
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -300,8 +303,8 @@ func (s *session) send(m *protocol.Message) error {
 	return nil
 }
 
-// read hands each reply to its request until the connection ends. A request that is slow
-// to take its replies stops the reading, and so, through TCP, the server.
+// read passes each reply to its request until the connection ends. A request that takes its replies slowly stops the
+// reading, and thus, through TCP, the server.
 func (s *session) read() {
 	defer close(s.closed)
 	for s.err == nil {
@@ -318,8 +321,7 @@ func (s *session) read() {
 	}
 }
 
-// dispatch takes replies, and what the server says of its own accord. Replies to requests
-// that were given up are dropped.
+// dispatch handles replies and the server's own messages. It drops replies to requests that have ended.
 func (s *session) dispatch(m *protocol.Message) error {
 	if c, ok := s.pending.Load(m.RequestID); ok {
 		select {
@@ -336,15 +338,15 @@ func (s *session) dispatch(m *protocol.Message) error {
 		}
 		select {
 		case s.goAway <- time.Duration(g.GraceMs) * time.Millisecond:
-		default: // it has said so before
+		default: // an earlier GOAWAY is still waiting
 		}
 	case m.Op == protocol.OpPing && m.RequestID.Epoch() == 0:
 		select {
 		case s.pongs <- m.RequestID:
-		default: // the keeper is busy writing; the server sees that traffic
+		default: // serve is busy writing, and the server sees that traffic
 		}
 	case m.Op == protocol.OpPing, m.Op == protocol.OpSubscribe:
-		s.rulesNews.raise() // it has the version of the rules; who needs it asks for it
+		s.rulesNews.raise() // it carries the version of the rules; refresh asks for it
 	}
 	return nil
 }

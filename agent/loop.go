@@ -14,25 +14,25 @@ import (
 	"syncgate/store"
 )
 
-// loop does one thing again and again: read a rule's rows, send them, download a table,
-// look after the rules. It rests as long as its turn says, longer and longer while the
-// turn fails, and tells an operator of a failure once and when it is over.
+// loop repeats one job: read a rule's rows, send them, download a table, or read the rules. Each turn says how long the
+// loop rests. While turns fail, the rests grow. The loop logs a failure once and logs its end.
 type loop struct {
 	*Agent
 	name       ruleName
 	log        zerolog.Logger
-	work       signal // there is something to do; nil where only time brings it
-	rules      signal // other rules are in force: what failed may go now
+	work       signal // raised when there is something to do; nil when only time decides
+	rules      signal // raised when other rules are in force, so that a failed turn is tried again
 	wait       backoff
-	lastLogged string // the failure the operator knows of
+	lastLogged string // text of the last failure in the log
 }
 
 func (a *Agent) loop(name ruleName, work signal) *loop {
-	return &loop{Agent: a, name: name, work: work, rules: newSignal(), wait: backoff{first: a.opts.RetryMin, limit: a.opts.RetryMax},
-		log: a.opts.Log.With().Str("table", name.table).Str("type", name.direction).Logger()}
+	return &loop{Agent: a, name: name, work: work, rules: newSignal(),
+		wait: backoff{first: a.opts.RetryMin, limit: a.opts.RetryMax},
+		log:  a.opts.Log.With().Str("table", name.table).Str("type", name.direction).Logger()}
 }
 
-// turn is a loop's work, once; rest is how long it may rest after that.
+// turn does a loop's job once. rest is the pause until the next turn.
 type turn func(context.Context) (rest time.Duration, err error)
 
 // start runs the loop in a goroutine of wg. It ends with ctx.
@@ -41,8 +41,8 @@ func (l *loop) start(ctx context.Context, wg *sync.WaitGroup, do turn) *loop {
 	return l
 }
 
-// run takes turns until ctx ends. In a round of Once it ends with the first turn that
-// succeeds or fails for good; what passes by itself is tried a few times.
+// run takes turns until ctx ends. In a round of Once it ends with the first turn that succeeds or fails for good; it
+// repeats a turn with a transient error a few times.
 func (l *loop) run(ctx context.Context, do turn) error {
 	for {
 		rest, err := do(ctx)
@@ -61,14 +61,14 @@ func (l *loop) run(ctx context.Context, do turn) error {
 		default:
 			rest, work = l.failed(err), nil
 			if transient(err) {
-				rules = nil // other rules may cure a refusal, but a busy server means what it says
+				rules = nil // other rules may cure a refusal, but not a busy server
 			}
 		}
 		pause(ctx, rest, work, rules)
 	}
 }
 
-// recovered says that the loop gets on.
+// recovered records a success, and logs it after a failure.
 func (l *loop) recovered() {
 	l.wait.tries = 0
 	if l.lastLogged != "" {
@@ -78,11 +78,12 @@ func (l *loop) recovered() {
 	}
 }
 
-// failed says that it does not, and how long it rests: what passes by itself is tried
-// sooner than what needs a person. The report of what moved shows err as long as it lasts.
+// failed records err for the report, logs it when it is new, and returns the pause before the next turn. The pause is
+// shorter for a transient error than for one that needs a person.
 func (l *loop) failed(err error) (rest time.Duration) {
-	if !errors.Is(err, errLost) { // that is the link's to tell
+	if !errors.Is(err, errLost) { // link logs it
 		l.progress.fail(l.name, err)
+		l.opts.count(ruleFailures, l.name.direction, 1)
 		if text := err.Error(); text != l.lastLogged {
 			l.lastLogged = text
 			explain(l.log.Warn(), err).Msg("rule failing, will retry")
@@ -95,19 +96,18 @@ func (l *loop) failed(err error) (rest time.Duration) {
 	return rest
 }
 
-// transient says that err may go away by itself soon.
+// transient reports whether err may soon disappear by itself.
 func transient(err error) bool {
 	var refused *Refusal
 	return errors.Is(err, errLost) || errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnavailable) ||
 		errors.As(err, &refused) && refused.Transient()
 }
 
-// backoff gives growing pauses with jitter: the n-th is between half and all of
-// first·2ⁿ, at most limit. Jitter keeps a thousand points, all cut off by the same
-// outage, from coming back in the same instant.
+// backoff gives growing pauses with jitter: the n-th is between half and all of first·2ⁿ, at most limit. Jitter keeps a
+// thousand points from reconnecting in the same instant after an outage.
 type backoff struct {
 	first, limit time.Duration
-	tries        int // 0 begins anew
+	tries        int // 0 starts from first
 }
 
 func (b *backoff) next() time.Duration {
@@ -116,7 +116,7 @@ func (b *backoff) next() time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// signal is an edge that is remembered until somebody takes it.
+// signal is an edge that stays raised until a receiver takes it.
 type signal chan struct{}
 
 func newSignal() signal { return make(signal, 1) }
@@ -128,7 +128,7 @@ func (s signal) raise() {
 	}
 }
 
-// pause waits for d or a signal; false when ctx ended first.
+// pause waits for d or a signal. It returns false when ctx ends first.
 func pause(ctx context.Context, d time.Duration, one, other signal) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -142,7 +142,7 @@ func pause(ctx context.Context, d time.Duration, one, other signal) bool {
 	return true
 }
 
-// Refusal is the server's answer to a request that it did not carry out.
+// Refusal is the server's answer to a request that it refused.
 type Refusal struct {
 	Code protocol.Status
 	protocol.ErrorReply
@@ -159,8 +159,8 @@ func (r *Refusal) Error() string {
 	return text
 }
 
-// Transient says that the same request may succeed later without anybody's doing. A broken or
-// disabled rule the catalogue calls worth a retry, but here a person has to act.
+// Transient reports whether the same request may succeed later without any action. The catalogue also allows a retry
+// for a broken or a disabled rule, but there a person has to act.
 func (r *Refusal) Transient() bool {
 	return r.Code.Info().Retry && r.Code != protocol.StatusRuleBroken && r.Code != protocol.StatusRuleDisabled
 }
@@ -177,12 +177,10 @@ func refusal(m *protocol.Message) error {
 	return r
 }
 
-// maxRetryAfter bounds what a server may ask for, and anybody on the path, who can make a
-// REJECT.
+// maxRetryAfter bounds the pause that a server may ask for. Anybody on the path can forge a REJECT.
 const maxRetryAfter = 5 * time.Minute
 
-// retryAfter is how long a busy server wants to be left alone, 0 when that is not what err
-// says.
+// retryAfter is the pause that a busy server asks for in err; 0 when err asks for none.
 func retryAfter(err error) (d time.Duration) {
 	var reject *protocol.RejectError
 	var refused *Refusal
@@ -195,8 +193,7 @@ func retryAfter(err error) (d time.Duration) {
 	return min(d, maxRetryAfter)
 }
 
-// explain adds err to a line of the log, with its number and what to do about it where
-// the catalogue knows it.
+// explain adds err to a log line, with its number and remedy from the catalogue.
 func explain(e *zerolog.Event, err error) *zerolog.Event {
 	e = e.Err(err)
 	if status := protocol.StatusOf(err); status != protocol.StatusInternal {

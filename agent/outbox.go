@@ -15,58 +15,62 @@ import (
 	"syncgate/store"
 )
 
-// batch is one upload as it waits in sync_outbox.
+// batch is one upload in sync_outbox.
 type batch struct {
-	request   protocol.RequestID // (epoch, sequence), given by add; its order is the order of sending
-	confirmed uint64             // every sequence of the epoch up to it is acknowledged
+	request   protocol.RequestID // (epoch, sequence), set by add; batches are sent in this order
+	confirmed uint64             // every sequence of the epoch up to this one is acknowledged
 	table     string
 	rows      int
 	payload   []byte                // an encoded UploadRequest that confirms nothing
-	reply     *protocol.UploadReply // the acknowledgement; nil also of a batch that no server takes
+	reply     *protocol.UploadReply // the acknowledgement; nil also for a batch that is too large for any server
 }
 
-// outbox is sync_outbox, and how much is in it.
+// outbox is the table sync_outbox with its fill level.
 type outbox struct {
 	opts     *Options
 	leftover []string   // tables that had batches at the start
-	reading  sync.Mutex // one page at a time is on its way into it, which bounds what pages take in memory
+	reading  sync.Mutex // one page at a time is read, which bounds the memory of pages
 
 	mu      sync.Mutex
 	batches int
 	bytes   int64
-	full    bool // said so in the log
+	full    bool // as last logged
 }
 
-// open counts what is there and makes the epoch if there is none.
+// open counts the batches and makes the epoch when there is none.
 func (b *outbox) open(ctx context.Context) error {
 	var epoch uint64
 	if err := binary.Read(b.opts.Rand, binary.BigEndian, &epoch); err != nil {
 		return err
 	}
-	epoch = epoch>>2 + 1 // not 0, which is the epoch of what the server asks, and room for greater ones
-	return inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch); err != nil {
+	epoch = epoch>>2 + 1 // not 0, the epoch of the server's own requests, and small enough for greater ones
+	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch)
+		if err != nil {
 			return err
 		}
-		var table string
-		var batches int
-		var bytes int64
-		return each(ctx, tx, `SELECT sync_table, COUNT(*), CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox GROUP BY sync_table`,
-			nil, []any{&table, &batches, &bytes}, func() {
-				b.leftover = append(b.leftover, table)
-				b.count(batches, bytes)
-			})
+		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox
+			GROUP BY sync_table`, func(scan func(...any) error) error {
+			var table string
+			var batches int
+			var bytes int64
+			err := scan(&table, &batches, &bytes)
+			b.leftover = append(b.leftover, table)
+			b.count(batches, bytes)
+			return err
+		})
 	})
 }
 
-// add numbers the batches and writes them within tx; count them once it is committed.
+// add numbers the batches and writes them within tx. The caller counts them after the commit.
 func (b *outbox) add(ctx context.Context, tx *store.Tx, of *rule.Row, batches []batch) error {
 	epoch, seq, err := reserve(ctx, tx, int64(len(batches)))
 	if err != nil {
 		return err
 	}
 	for i, x := range batches {
-		_, err := tx.Exec(ctx, `INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (?, ?, ?, ?, ?, ?)`,
+		_, err := tx.Exec(ctx, `INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload)
+			VALUES (?, ?, ?, ?, ?, ?)`,
 			epoch, seq+uint64(i), of.ID, of.Table, x.rows, x.payload)
 		if err != nil {
 			return err
@@ -77,19 +81,19 @@ func (b *outbox) add(ctx context.Context, tx *store.Tx, of *rule.Row, batches []
 
 // reserve takes the next n numbers, and keeps others from taking any until tx ends.
 func reserve(ctx context.Context, tx *store.Tx, n int64) (epoch, first uint64, err error) {
-	err = one(ctx, tx, `SELECT epoch, next_seq FROM sync_agent_epoch WHERE id = 1 FOR UPDATE`, nil, &epoch, &first)
+	err = tx.One(ctx, `SELECT epoch, next_seq FROM sync_agent_epoch WHERE id = 1 FOR UPDATE`, nil, &epoch, &first)
 	if err == nil {
 		_, err = tx.Exec(ctx, `UPDATE sync_agent_epoch SET next_seq = next_seq + ? WHERE id = 1`, n)
 	}
 	return epoch, first, err
 }
 
-// next is the first batch of a table after the given one, nil when there is none.
+// next returns the first batch of a table after the given one, or nil.
 func (b *outbox) next(ctx context.Context, table string, after protocol.RequestID) (*batch, error) {
 	x := &batch{table: table}
 	var epoch, seq uint64
-	err := inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		return one(ctx, tx, `SELECT o.epoch, o.seq, o.row_count, o.payload,
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		return tx.One(ctx, `SELECT o.epoch, o.seq, o.row_count, o.payload,
 			(SELECT MIN(m.seq) FROM sync_outbox m WHERE m.epoch = o.epoch) - 1
 			FROM sync_outbox o WHERE o.sync_table = ? AND (o.epoch > ? OR o.epoch = ? AND o.seq > ?)
 			ORDER BY o.epoch, o.seq LIMIT 1`, []any{table, after.Epoch(), after.Epoch(), after.Seq()},
@@ -102,50 +106,50 @@ func (b *outbox) next(ctx context.Context, table string, after protocol.RequestI
 	return x, err
 }
 
-// refused notes in the batch's row why the server would not take it.
+// refused writes the server's refusal into the batch's row.
 func (b *outbox) refused(ctx context.Context, x *batch, r *Refusal) error {
-	return inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE sync_outbox SET attempts = attempts + 1, last_status = ?, last_error = ? WHERE epoch = ? AND seq = ?`,
+	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE sync_outbox SET attempts = attempts + 1, last_status = ?, last_error = ?
+			WHERE epoch = ? AND seq = ?`,
 			uint16(r.Code), r.Message, x.request.Epoch(), x.request.Seq())
 		return err
 	})
 }
 
-// maxEpochStep bounds how far a new epoch is from the old: far enough to be new wherever
-// another copy of this database went on, near enough that 2^64 is never reached.
+// maxEpochStep bounds the step from one epoch to the next. The step is random, so that two copies of a database get
+// different epochs, and small enough never to reach 2^64.
 const maxEpochStep = 1 << 40
 
-// renumber gives x, whose number the server has seen with other rows, and all later
-// batches of its table the next numbers of a new epoch, or of the epoch in force when
-// another table has begun that already. A table has one batch in flight, so none of the
-// later ones is at the server under its old number. Epochs grow, so the order stays.
+// renumber gives x and all later batches of its table the next numbers of a new epoch, because the server has seen x's
+// number with other rows. When another table has begun a new epoch already, renumber uses that one. A table has one
+// batch in flight, so no later batch is at the server under its old number. Epochs grow, so the order stays.
 func (b *outbox) renumber(ctx context.Context, x *batch) error {
 	var step, epoch, first uint64
 	if err := binary.Read(b.opts.Rand, binary.BigEndian, &step); err != nil {
 		return err
 	}
-	err := inTx(ctx, b.opts.Store, func(tx *store.Tx) (err error) {
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		if epoch, first, err = reserve(ctx, tx, 0); err != nil {
 			return err
 		}
 		old, seq := x.request.Epoch(), x.request.Seq()
 		if epoch == old {
 			epoch, first = epoch+step%maxEpochStep+1, 1
-			if _, err := tx.Exec(ctx, `UPDATE sync_agent_epoch SET epoch = ?, next_seq = 1, created_at = CURRENT_TIMESTAMP(6) WHERE id = 1`, epoch); err != nil {
+			_, err := tx.Exec(ctx, `UPDATE sync_agent_epoch
+				SET epoch = ?, next_seq = 1, created_at = CURRENT_TIMESTAMP(6) WHERE id = 1`, epoch)
+			if err != nil {
 				return err
 			}
 		}
 		moved, err := tx.Exec(ctx, `UPDATE sync_outbox o JOIN (
 			SELECT epoch, seq, ROW_NUMBER() OVER (ORDER BY epoch, seq) - 1 AS place FROM sync_outbox
-			WHERE sync_table = ? AND (epoch > ? OR epoch = ? AND seq >= ?)) AS later ON o.epoch = later.epoch AND o.seq = later.seq
+			WHERE sync_table = ? AND (epoch > ? OR epoch = ? AND seq >= ?)) AS later
+			ON o.epoch = later.epoch AND o.seq = later.seq
 			SET o.epoch = ?, o.seq = ? + later.place`, x.table, old, old, seq, epoch, first)
 		if err != nil {
 			return err
 		}
-		n, err := moved.RowsAffected()
-		if err == nil {
-			_, _, err = reserve(ctx, tx, n)
-		}
+		_, _, err = reserve(ctx, tx, moved)
 		return err
 	})
 	if err != nil {
@@ -155,23 +159,23 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 	return nil
 }
 
-// mayRead says whether more of a rule may be read. A full outbox keeps a rule from it only
-// while batches of its table wait, so that a table which the server refuses does not stop
-// the others. And what a rule without a cursor selects is known to be at the centre only
-// when the acknowledgement is there and update_state has run, so until then a second read
-// would send the same rows again.
+// mayRead reports whether more rows of a rule may be read. A full outbox stops a rule only while batches of its table
+// wait, so that a table which the server refuses does not stop the others. The rows of a rule that is not paged are known
+// to be at the centre only after the acknowledgement and update_state. Until then a second read would send the same rows
+// again.
 func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 	if !b.isFull() && plan.Paged() && len(plan.UpdateState) == 0 {
 		return true, nil
 	}
 	waits := false
-	err := inTx(ctx, b.opts.Store, func(tx *store.Tx) error {
-		return one(ctx, tx, `SELECT EXISTS (SELECT * FROM sync_outbox WHERE sync_table = ?)`, []any{plan.Row.Table}, &waits)
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		return tx.One(ctx, `SELECT EXISTS (SELECT * FROM sync_outbox WHERE sync_table = ?)`,
+			[]any{plan.Row.Table}, &waits)
 	})
 	return !waits, err
 }
 
-// isFull tells an operator when it changes.
+// isFull reports whether the outbox is at a limit, and logs each change.
 func (b *outbox) isFull() bool {
 	b.mu.Lock()
 	full := b.batches >= b.opts.OutboxBatches || b.bytes >= b.opts.OutboxBytes
@@ -188,7 +192,7 @@ func (b *outbox) isFull() bool {
 	return full
 }
 
-// count takes note of committed changes.
+// count adds committed changes.
 func (b *outbox) count(batches int, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -196,7 +200,7 @@ func (b *outbox) count(batches int, bytes int64) {
 	b.bytes += bytes
 }
 
-// depth adds to a line of the log what waits.
+// depth adds the fill level to a log line.
 func (b *outbox) depth(e *zerolog.Event) *zerolog.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,23 +14,22 @@ import (
 )
 
 const (
-	// batchBytes bounds a batch to half of what every server takes by default. A larger
-	// row gets a batch of its own.
+	// batchBytes bounds a batch to half of the default frame of every server. A larger row gets a batch of its own.
 	batchBytes = protocol.DefaultMaxFrame / 2
-	// maxRowBytes is what the largest possible frame can carry beside its heads and names.
+	// maxRowBytes is the room for one row in the largest possible frame, beside headers and names.
 	maxRowBytes = protocol.HardMaxFrame - 64<<10
-	// pageBytes bounds what a page of a table with large rows takes in memory.
+	// pageBytes bounds the memory of a page of large rows.
 	pageBytes = 32 << 20
 )
 
 // packer turns the rows of an upside into batches of bounded size while they are read.
 type packer struct {
 	table    string
-	fields   []string // what update_state needs of each row; nil when it needs none
-	maxRows  int      // of one batch
-	pageRows int      // that are enough for one read; 0: there are never enough
-	maxBytes int64    // bytes that are enough
-	enough   error    // what Row says then
+	fields   []string // columns that update_state needs of each row; nil when it needs none
+	maxRows  int      // in one batch
+	pageRows int      // at which a read stops; 0: no limit
+	maxBytes int64    // at which a read stops
+	enough   error    // error that Row then returns
 
 	columns []string
 	values  []any
@@ -43,10 +42,9 @@ type packer struct {
 	oversized []oversized
 }
 
-// newPacker reads a page of a rule with a cursor, and else all there is. Where
-// update_state marks what was sent, a part is good, too: the rest is read when that is
-// marked. Otherwise the next read would begin with the same rows again, so it has to be
-// all or nothing.
+// newPacker makes a packer that reads one page of a paged rule, and all rows of any other rule. When update_state marks
+// the sent rows, a part of the rows is enough: the next read gets the rest. Otherwise the next read would begin with
+// the same rows, so the packer takes all rows or none.
 func newPacker(o *Options, plan *rule.Plan) *packer {
 	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, maxBytes: o.OutboxBytes, enough: store.ErrEnough}
 	switch {
@@ -61,7 +59,7 @@ func newPacker(o *Options, plan *rule.Plan) *packer {
 	return p
 }
 
-// Begin starts the rows of one statement; they do not share a batch with another's.
+// Begin starts the rows of one statement. Statements do not share a batch.
 func (p *packer) Begin(_ int, cols []rowset.Column) error {
 	if err := p.flush(); err != nil {
 		return err
@@ -72,13 +70,13 @@ func (p *packer) Begin(_ int, cols []rowset.Column) error {
 	}
 	for _, f := range p.fields {
 		if !slices.ContainsFunc(p.columns, func(c string) bool { return strings.EqualFold(c, f) }) {
-			return fmt.Errorf("the upside gives no column %s, which is a field of the rule and needed by update_state", f)
+			return fmt.Errorf("the upside gives no column %s, which update_state needs", f)
 		}
 	}
 	return nil
 }
 
-// Row takes one row. Its bytes are only valid during the call, so they are copied.
+// Row adds a copy of one row, because its bytes are valid only during the call.
 func (p *packer) Row(values []any) error {
 	size := rowset.Size(values)
 	if size > maxRowBytes {
@@ -99,7 +97,7 @@ func (p *packer) Row(values []any) error {
 	return nil
 }
 
-// flush makes a batch of the rows in hand.
+// flush makes a batch of the collected rows.
 func (p *packer) flush() error {
 	if len(p.values) == 0 {
 		return nil
@@ -122,13 +120,12 @@ type oversized struct {
 	size    int
 }
 
-// quarantineBytes bounds a value that is copied into the quarantine; larger ones are left out.
-// The row itself is still in its table, and a row that lacks fields can't be replayed by
-// mistake.
+// quarantineBytes bounds a value that is copied into the quarantine. Larger values are left out: the row itself is
+// still in its table, and a row that lacks fields cannot be replayed by mistake.
 const quarantineBytes = 64 << 10
 
-// quarantineRow puts a row that can't be sent into the point's sync_quarantine, so that the
-// rows after it are not held up, and names it in the log by its first column.
+// quarantineRow puts a row that cannot be sent into the point's sync_quarantine, so that later rows go on. It logs the
+// row's first column.
 func (a *Agent) quarantineRow(ctx context.Context, tx *store.Tx, of rule.Row, o oversized, why string) error {
 	fields := make(map[string]any)
 	for i, c := range o.columns {
@@ -149,9 +146,12 @@ func (a *Agent) quarantineRow(ctx context.Context, tx *store.Tx, of rule.Row, o 
 	if b, ok := first.([]byte); ok {
 		first = fmt.Sprintf("0x%x", b[:min(len(b), 32)])
 	}
-	reason := fmt.Sprintf("row %s=%.64s has %d bytes, %s; its large fields are left out here", o.columns[0], fmt.Sprint(first), o.size, why)
-	_, err = tx.Exec(ctx, `INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
-		VALUES (?, ?, ?, 0, 0, 0, ?, ?, ?)`, a.opts.Point, of.ID, of.Table, string(text), uint16(protocol.StatusTooLarge), reason)
+	reason := fmt.Sprintf("row %s=%.64s has %d bytes, %s; its large fields are left out here",
+		o.columns[0], fmt.Sprint(first), o.size, why)
+	_, err = tx.Exec(ctx, `INSERT INTO sync_quarantine
+		(point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
+		VALUES (?, ?, ?, 0, 0, 0, ?, ?, ?)`,
+		a.opts.Point, of.ID, of.Table, string(text), uint16(protocol.StatusTooLarge), reason)
 	if err == nil {
 		a.opts.Log.Error().Str("table", of.Table).Str("reason", reason).Msg("row put into sync_quarantine")
 	}

@@ -169,10 +169,10 @@ func TestTransient(t *testing.T) {
 func TestOptions(t *testing.T) {
 	good := Options{Store: &store.Store{}, Server: "h:1", Point: "p"}
 	tests := map[string]func(*Options){
-		"Store":  func(o *Options) { o.Store = nil },
-		"Server": func(o *Options) { o.Server = "" },
-		"Point":  func(o *Options) { o.Point = strings.Repeat("p", 65) },
-		"limit":  func(o *Options) { o.OutboxBytes = -1 },
+		"Store":       func(o *Options) { o.Store = nil },
+		"Server":      func(o *Options) { o.Server = "" },
+		"Point":       func(o *Options) { o.Point = strings.Repeat("p", 65) },
+		"OutboxBytes": func(o *Options) { o.OutboxBytes = -1 },
 	}
 	for want, spoil := range tests {
 		o := good

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"sync"
 	"text/tabwriter"
+
+	"syncgate/store"
 )
 
-// Report is what moved, one line a rule in order of direction and table.
+// Report lists the moved rows, one line a rule, sorted by direction and table.
 type Report []Line
 
 // Line is one rule's part of a Report.
@@ -19,17 +21,35 @@ type Line struct {
 	Type        string // upload or download
 	Rows        int64  // acknowledged by the centre, or applied at the point
 	Batches     int64  // uploads, or pages
-	Quarantined int64  // of the rows, and of those that could not be sent
-	Err         error  // why the rule does not get on, or did not come to its end; nil when all is well
+	Quarantined int64  // of these rows, and of rows that could not be sent
+	Err         error  // why the rule fails or did not finish; nil on success
 }
 
-// progress is what moved since the agent was made.
+// The metrics of an agent.
+var (
+	rowsMoved = &store.Metric{Name: "agent_rows_total", Label: "direction",
+		Help: "Rows that the centre acknowledged or the point applied."}
+	ruleFailures = &store.Metric{Name: "agent_rule_failures_total", Label: "direction",
+		Help: "Turns of a rule that failed and are tried again."}
+	connectionsLost = &store.Metric{Name: "agent_connections_lost_total", Label: "phase",
+		Help: "Connections that failed before or after the handshake."}
+)
+
+func (o *Options) count(m *store.Metric, label string, n int) {
+	if n > 0 {
+		o.Observer(store.Event{Metric: m, Label: label, N: uint64(n)})
+	}
+}
+
+// progress counts the rows of each rule since the agent was made.
 type progress struct {
+	opts  *Options
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
 
 func (t *progress) add(n ruleName, rows, batches, quarantined int) {
+	t.opts.count(rowsMoved, n.direction, rows)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
@@ -37,7 +57,7 @@ func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 	t.lines[n] = l
 }
 
-// fail notes why a rule does not get on; nil when it does.
+// fail records the error of a rule, or nil when the rule has recovered.
 func (t *progress) fail(n ruleName, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -52,7 +72,7 @@ func (t *progress) failed(n ruleName) bool {
 	return t.lines[n].Err != nil
 }
 
-// report has a line for each rule of the book and for whatever else moved or failed.
+// report has a line for each rule of the book and for every other rule that moved rows or failed.
 func (t *progress) report(b *book) Report {
 	t.mu.Lock()
 	lines := maps.Clone(t.lines)
@@ -67,7 +87,9 @@ func (t *progress) report(b *book) Report {
 		l.Type, l.Table = n.direction, n.table
 		r = append(r, l)
 	}
-	slices.SortFunc(r, func(a, b Line) int { return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table)) })
+	slices.SortFunc(r, func(a, b Line) int {
+		return cmp.Or(cmp.Compare(b.Type, a.Type), cmp.Compare(a.Table, b.Table))
+	})
 	return r
 }
 

@@ -13,13 +13,13 @@ import (
 	"syncgate/store"
 )
 
-// uploads is a loop that moves the rows of one table: from the table into the outbox, from
-// there to the server, or in a round of Once both in turn.
+// uploads is a loop that moves the rows of one table: from the table into the outbox, or from there to the server. In a
+// round of Once it does both in turn.
 type uploads struct {
 	*loop
-	read  signal // there are more batches in the outbox
-	sent  signal // there are less
-	acked *batch // done with; its removal is yet to be committed, or not known to have been
+	read  signal // raised when the outbox has got batches
+	sent  signal // raised when a batch has left
+	acked *batch // acknowledged; its removal is not yet known to be committed
 }
 
 // round is the turn of Once.
@@ -33,8 +33,8 @@ func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
 	return 0, err
 }
 
-// collect is the turn of the reading loop: it ends when the rule is short, or when there is
-// no room; then batches of the table wait, and one that is sent may make some.
+// collect is the turn of the reading loop. It ends at the end of the rule's rows or when the outbox has no room. In the
+// second case batches of the table wait, and the next sent one wakes the loop.
 func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 	more, err := u.fill(ctx)
 	plan := u.book.find(u.name).plan
@@ -47,8 +47,8 @@ func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 	return u.opts.Interval, err
 }
 
-// fill reads page after page into the outbox, while there is room, until the rule is
-// short. more says that rows may be left.
+// fill reads page after page into the outbox until the rule has no more rows or the outbox has no room. more reports
+// whether rows may be left.
 func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 	for {
 		e := u.book.find(u.name)
@@ -59,7 +59,7 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 			return true, err
 		}
 		if u.book.find(u.name).plan != e.plan {
-			continue // edited while room was made, maybe by a batch that the edit kept from being marked
+			continue // the rule was edited meanwhile
 		}
 		if more, err := u.page(ctx, e.plan); err != nil || !more {
 			return false, err
@@ -67,9 +67,8 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 	}
 }
 
-// page reads a part of a rule, and writes it into the outbox in the transaction that moves
-// the rule's watermark. The state read before is still the rule's then: nobody else moves
-// it.
+// page reads a page of a rule and writes it into the outbox in the transaction that moves the rule's state. Only this
+// loop moves the state, so the state that it reads before is still valid.
 func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
 	u.outbox.reading.Lock()
 	defer u.outbox.reading.Unlock()
@@ -87,9 +86,10 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	if err != nil || pack.rows == 0 {
 		return page.More, err
 	}
-	err = inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
+	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		for _, o := range pack.oversized {
-			if err := u.quarantineRow(ctx, tx, plan.Row, o, fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)); err != nil {
+			why := fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)
+			if err := u.quarantineRow(ctx, tx, plan.Row, o, why); err != nil {
 				return err
 			}
 		}
@@ -107,7 +107,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		u.progress.add(u.name, 0, 0, len(pack.oversized))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
-	u.read.raise() // also after an error: it may have been committed all the same
+	u.read.raise() // also after an error: the commit may have succeeded
 	return page.More, err
 }
 
@@ -116,18 +116,17 @@ func (u *uploads) send(ctx context.Context) (time.Duration, error) {
 	return u.opts.FullInterval, u.drain(ctx)
 }
 
-// drain sends the table's batches in order until there is none left. While the server
-// works on one batch, the one before is deleted and the next is read, so the server never
-// waits for this database.
+// drain sends the table's batches in order until none is left. While the server works on one batch, drain deletes the
+// previous one and reads the next, so the server never waits for this database.
 func (u *uploads) drain(ctx context.Context) error {
 	current, err := u.outbox.next(ctx, u.name.table, protocol.RequestID{})
 	if err != nil {
 		return err
 	}
 	if x := u.acked; x != nil && (current == nil || current.request != x.request) {
-		u.removed() // the transaction that seemed to fail was committed
+		u.removed() // the commit that returned an error had succeeded
 	}
-	u.acked = nil // else it is sent again, and answered from the ledger
+	u.acked = nil // else the batch is sent again, and the ledger answers it
 	for current != nil {
 		var next *batch
 		housekeeping := make(chan error, 1)
@@ -141,7 +140,7 @@ func (u *uploads) drain(ctx context.Context) error {
 		}()
 		refused := u.deliver(ctx, current)
 		err := <-housekeeping
-		if err == nil && current.request != number { // the next one has a new number, too
+		if err == nil && current.request != number { // renumbered, and the next one with it
 			next, err = u.outbox.next(ctx, u.name.table, current.request)
 		}
 		if err = cmp.Or(refused, err); err != nil {
@@ -153,16 +152,16 @@ func (u *uploads) drain(ctx context.Context) error {
 	return u.removeAcked(ctx)
 }
 
-// maxLost bounds how often a batch is sent again at once: if it is what makes the
-// connection end, the other loops need a time without it.
+// maxLost bounds how often a batch is sent again at once. When the batch itself ends the connection, the other loops
+// need time without it.
 const maxLost = 3
 
-// maxRenumber bounds how often one batch gets a new number in a row: a server that has
-// seen several random numbers before is broken in another way.
+// maxRenumber bounds how often one batch gets a new number in a row. A server that knows several random numbers has
+// another fault.
 const maxRenumber = 3
 
-// deliver has one batch done by the server, however many connections that takes, and keeps
-// the reply in it.
+// deliver sends one batch until the server has answered it, over as many connections as this takes. It keeps the reply
+// in the batch.
 func (u *uploads) deliver(ctx context.Context, x *batch) error {
 	if e := u.book.find(u.name); e.plan == nil && e.row.Enabled && e.row.UpdateState {
 		return fmt.Errorf("its update_state could not be run: %w", e.broken)
@@ -183,9 +182,10 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 				return err
 			}
 			renumbered++
-			u.log.Warn().Stringer("was", old).Stringer("is", x.request).Msg("the server knows this number from before; the outbox goes on in a new epoch")
+			u.log.Warn().Stringer("was", old).Stringer("is", x.request).
+				Msg("the server has seen this number with other rows; the outbox goes on in a new epoch")
 		case errors.Is(err, protocol.ErrTooLarge) && x.rows == 1:
-			return nil // it can never be sent: it is done with, without a reply
+			return nil // no server can take it: it counts as done, without a reply
 		case errors.As(err, &refused):
 			return errors.Join(err, u.outbox.refused(ctx, x, refused))
 		default:
@@ -194,15 +194,16 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 	}
 }
 
-// removeAcked deletes the batch that is done with and, in the same transaction, runs the rule's
-// update_state, or puts the row aside that the server does not take.
+// removeAcked deletes the acknowledged batch. In the same transaction it runs the rule's update_state, or quarantines
+// the row that no server takes.
 func (u *uploads) removeAcked(ctx context.Context) error {
 	x, e := u.acked, u.book.find(u.name)
 	if x == nil {
 		return nil
 	}
-	err := inTx(ctx, u.opts.Store, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`, x.request.Epoch(), x.request.Seq())
+	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`,
+			x.request.Epoch(), x.request.Seq())
 		if err != nil || x.reply != nil && (e.plan == nil || len(e.plan.UpdateState) == 0) {
 			return err
 		}
@@ -213,13 +214,14 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		}
 		rows := rowset.Rows(request.Rows)
 		if x.reply == nil {
-			e.row.Table = u.name.table // also when there is no rule any more
-			return u.quarantineRow(ctx, tx, e.row, oversized{rows.Columns, rows.Values, len(x.payload)}, "more than the server takes")
+			e.row.Table = u.name.table // also when the rule is gone
+			row := oversized{rows.Columns, rows.Values, len(x.payload)}
+			return u.quarantineRow(ctx, tx, e.row, row, "more than the server takes")
 		}
 		err = tx.UpdateState(ctx, e.plan, rows, u.opts.env(e.plan, nil))
 		if errors.Is(err, store.ErrMismatch) {
 			u.log.Error().Err(err).Stringer("batch", x.request).
-				Msg("the rule has other fields than when the batch was read; update_state is left out, the rows are read again")
+				Msg("fields have changed since the batch was read; update_state is skipped, the rows are read again")
 			return nil
 		}
 		return err
@@ -230,7 +232,7 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 	return err
 }
 
-// removed takes note that the batch is gone.
+// removed counts the batch that has left the outbox.
 func (u *uploads) removed() {
 	x := u.acked
 	u.acked = nil
@@ -243,6 +245,7 @@ func (u *uploads) removed() {
 	u.progress.add(u.name, x.rows, 1, len(x.reply.Quarantined))
 	if q := x.reply.Quarantined; len(q) > 0 {
 		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
-			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).Msg("the centre put rows into its quarantine")
+			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
+			Msg("the centre put rows into its quarantine")
 	}
 }

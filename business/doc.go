@@ -2,21 +2,21 @@
 //
 //	            Submit                take                   Find              Apply, Read
 //	message ───────────> Pool ───────────────────> Handler ────────> Registry
-//	            false:    │ lanes: one point's        │ fields, limits,   ↑ every second: what changed,
+//	            false:    │ queues: one point's       │ fields, limits,   ↑ every second: what changed,
 //	            BUSY      │ uploads of one table,     │ hash              │ compiled, prepared, swapped in
 //	                      │ in order                  │                 sync_control
 //	                      │ downloads apart           ↓
-//	reply <─── Replier <──────────────────────── Store: one upload, one transaction, ledger row first
+//	reply <─── Client <───────────────────────── Store: one upload, one transaction, ledger row first
 //
-// A request is one of a point that protocol has authenticated. Pool decides when it runs, and never makes its caller
-// wait: a request that there is no room for is refused at once. Handler finds the rule in force, sees that the request
-// fits it, has Store run the plan, and names what went wrong by a number; status.go is the one place where errors get
-// their numbers. What leaves for the client never holds SQL or the database's words; the log has them, in one line a
-// refused request, under the same request id.
+// protocol has authenticated the point of each request. Pool decides when a request runs. It never blocks its caller:
+// it refuses a request at once when it has no room. Handler finds the rule in force, compares the request with it, lets
+// Store run the plan, and gives an error its number. status.go is the only place where errors get their numbers. An
+// answer to a client never holds SQL or the database's own text. The log has this text, in one line for each refused
+// request, under the same request id.
 //
-// Registry holds the rules. A DBA's edit is in force a second later, alone: a row that does not compile keeps its last
-// good version, other rows do not notice, and when the database is away everything stays as it is. A row of a point's own
-// counts before the row of every point (`*`) even when it is switched off, so that one point can be left out.
+// Registry holds the rules. A DBA's edit is in force a second later and affects no other row. A row that does not
+// compile keeps its last good version. When the database is away, all rules stay in force. A row for one point wins
+// over the row for every point (`*`), even when it is switched off, so that one point can be excluded.
 //
-// Store, RuleSource and StatusSink are what business needs of a store.Store.
+// Store, RuleSource and StatusSink are the methods of store.Store that business uses.
 package business

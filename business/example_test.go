@@ -12,25 +12,24 @@ import (
 // counter answers uploads with the number of their rows and has no database.
 type counter struct{}
 
-func (counter) Uploads(_ context.Context, batch []*business.Request) []protocol.Status {
+func (counter) Uploads(_ context.Context, batch []*business.Request) {
 	for _, r := range batch {
 		u, err := r.Message.UploadRequest()
 		if err != nil {
 			panic(err) // answered INTERNAL
 		}
-		_ = r.Replier.Reply(r.Message.Reply(protocol.StatusOK, &protocol.UploadReply{Applied: uint64(u.Rows.Len())}))
+		r.Answer(&protocol.UploadReply{Applied: uint64(u.Rows.Len())})
 	}
-	return make([]protocol.Status, len(batch))
 }
 
 func (counter) Run(_ context.Context, r *business.Request) {
-	_ = r.Replier.Reply(business.Refusal(r.Message, business.ErrUnsupported))
+	r.Refuse(business.ErrUnsupported)
 }
 
 // printer is the way back to a client.
 type printer chan string
 
-func (p printer) Reply(m *protocol.Message) error {
+func (p printer) Reply(_ *business.Request, m *protocol.Message) error {
 	if m.Status != protocol.StatusOK {
 		p <- m.Status.String()
 		return nil
@@ -55,7 +54,7 @@ func ExamplePool() {
 		{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(1, 1), Body: &protocol.UploadRequest{Table: "hits", Rows: rows}},
 		{Op: protocol.OpFile, RequestID: protocol.MakeRequestID(1, 2)},
 	} {
-		if !pool.Submit(ctx, &business.Request{Point: "point-01", Message: m, Replier: replies}) {
+		if !pool.Submit(&business.Request{Point: "point-01", Message: m, Client: replies, Context: ctx}) {
 			fmt.Println("busy")
 		}
 		fmt.Println(<-replies)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -18,15 +19,23 @@ type HandlerOptions struct {
 	Store    Store     // required
 	Registry *Registry // required
 
-	MaxUploadRows   int            // rows of one upload; 200,000
-	MaxDownloadRows int            // rows of one page of a download; 50,000
+	MaxUploadRows   int            // rows of one upload
+	MaxDownloadRows int            // rows of one page of a download
 	Location        *time.Location // of the database sessions' time_zone; UTC
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
 }
 
-// Handler does what requests ask for. It is the Runner of a Pool.
+// Limits are the options' defaults and bounds.
+func (o *HandlerOptions) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Count("MaxUploadRows", &o.MaxUploadRows, 200_000, 1, 1<<31-1),
+		limit.Count("MaxDownloadRows", &o.MaxDownloadRows, 50_000, 1, 1<<31-1),
+	}
+}
+
+// Handler carries out requests. It is the Runner of a Pool.
 type Handler struct {
 	o HandlerOptions
 }
@@ -36,11 +45,8 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	if o.Store == nil || o.Registry == nil {
 		return nil, errors.New("business: a handler needs a Store and a Registry")
 	}
-	if o.MaxUploadRows <= 0 {
-		o.MaxUploadRows = 200_000
-	}
-	if o.MaxDownloadRows <= 0 {
-		o.MaxDownloadRows = 50_000
+	if err := limit.Fill("business: handler", o.Limits()); err != nil {
+		return nil, err
 	}
 	if o.Location == nil {
 		o.Location = time.UTC
@@ -51,13 +57,12 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	return &Handler{o}, nil
 }
 
-// Notice is the news that a PING and a SUBSCRIBE are answered with. It takes no time, so that it may be asked on an
-// event loop.
+// Notice is the answer to a PING and to a SUBSCRIBE. It never waits, so an event loop may call it.
 func (h *Handler) Notice() *protocol.PingReply {
 	return &protocol.PingReply{RulesVersion: h.o.Registry.Version(), ClockMs: h.o.Clock().UnixMilli()}
 }
 
-// Run answers a DOWNLOAD or a RULES, and refuses what is neither. ctx ends when its client is gone.
+// Run answers a DOWNLOAD or a RULES, and refuses any other op. ctx ends when the client is gone.
 func (h *Handler) Run(ctx context.Context, r *Request) {
 	var err error
 	var e *Entry
@@ -75,34 +80,31 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 }
 
 // Uploads runs a batch of uploads and answers each.
-func (h *Handler) Uploads(ctx context.Context, batch []*Request) []protocol.Status {
-	statuses := make([]protocol.Status, len(batch))
-	entries := make([]*Entry, len(batch))
-	uploads := make([]*store.Upload, 0, len(batch))
-	at := make([]int, 0, len(batch))
-	for i, r := range batch {
+func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
+	var asked []*Request
+	var rules []*Entry
+	var uploads []*store.Upload
+	for _, r := range batch {
 		u, e, err := h.upload(r)
-		if entries[i] = e; err != nil {
-			statuses[i] = h.refuse(r, e, err)
+		if err != nil {
+			h.refuse(r, e, err)
 			continue
 		}
-		uploads, at = append(uploads, u), append(at, i)
+		asked, rules, uploads = append(asked, r), append(rules, e), append(uploads, u)
 	}
 	if len(uploads) == 0 {
-		return statuses
+		return
 	}
-	for k, o := range h.o.Store.Apply(ctx, uploads) {
-		r, e := batch[at[k]], entries[at[k]]
+	for i, o := range h.o.Store.Apply(ctx, uploads) {
 		if o.Err != nil {
-			statuses[at[k]] = h.refuse(r, e, o.Err)
+			h.refuse(asked[i], rules[i], o.Err)
 			continue
 		}
 		if !o.Duplicate {
-			h.o.Registry.ran(e.Row.ID, o.Applied, nil)
+			h.o.Registry.ran(rules[i].Row.ID, o.Applied, nil)
 		}
-		r.reply(uploadReply(&o))
+		asked[i].Answer(uploadReply(&o))
 	}
-	return statuses
 }
 
 func uploadReply(o *store.Outcome) *protocol.UploadReply {
@@ -115,7 +117,7 @@ func uploadReply(o *store.Outcome) *protocol.UploadReply {
 	return reply
 }
 
-// upload is what the store is asked to do for r. An error means that r cannot be read. A refusal goes to the store
+// upload makes the store's upload of r. An error means that r cannot be read. A refusal goes to the store
 // with the upload, because the request may have been applied before the rule was edited.
 func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 	req, err := r.Message.UploadRequest()
@@ -190,14 +192,14 @@ func (h *Handler) rules(r *Request) error {
 	for i := range rows {
 		reply.Rules[i] = ruleRow(&rows[i])
 	}
-	r.reply(reply)
+	r.Answer(reply)
 	return nil
 }
 
 // refuse answers r with err's number and writes the log's one line about it. Failures that pass by themselves and meet
 // every request at once are for the debug level: whoever owns the cause has said so once.
-func (h *Handler) refuse(r *Request, e *Entry, err error) protocol.Status {
-	s := r.fail(err)
+func (h *Handler) refuse(r *Request, e *Entry, err error) {
+	s := r.Refuse(err)
 	log := h.o.Logger.Warn()
 	switch s {
 	case protocol.StatusDBUnavailable, protocol.StatusDBReadOnly, protocol.StatusGoingAway:
@@ -213,5 +215,4 @@ func (h *Handler) refuse(r *Request, e *Entry, err error) protocol.Status {
 	}
 	log.Err(err).Stringer("status", s).Str("point", r.Point).Stringer("op", r.Message.Op).
 		Stringer("request", r.Message.RequestID).Msg("request refused")
-	return s
 }

@@ -11,7 +11,7 @@ import (
 
 const (
 	firstPart = 8 << 10   // bytes of a download's first part: a reader begins to work while the rest is read
-	maxPart   = 256 << 10 // bytes of a part in full flow
+	maxPart   = 256 << 10 // bytes of the largest part
 )
 
 // parts turns the rows of a Read into the messages of a download. Each part is twice as large as the one before, up to
@@ -19,11 +19,11 @@ const (
 type parts struct {
 	r     *Request
 	frame int // bytes a part must stay below
-	full  int // bytes at which the part at hand is sent
+	full  int // bytes at which the current part is sent
 	left  int // rows that may still come; negative: any number
 
 	encoder protocol.RowEncoder
-	typed   *typedParts // the seed-era wire: it prints values, not CBOR
+	typed   *typedParts // the v1 wire: it prints values, not CBOR
 }
 
 // newParts takes most rows, or any number when most is negative.
@@ -82,7 +82,7 @@ func (p *parts) row(values []any) error {
 	return p.flush()
 }
 
-// flush sends the rows at hand as one part.
+// flush sends the collected rows as one part.
 func (p *parts) flush() error {
 	if p.typed != nil {
 		return p.typed.flush(p.r)
@@ -134,7 +134,7 @@ func (t *typedParts) add(values []any) {
 	t.reply.Total++
 }
 
-// flush sends the statement at hand, also when it gave no rows: its place in the reply counts.
+// flush sends the current statement, also when it gave no rows, because its place in the reply counts.
 func (t *typedParts) flush(r *Request) error {
 	if t.reply.Columns == nil {
 		return nil
@@ -152,7 +152,7 @@ func (t *typedParts) end(r *Request, page store.Page) error {
 	return r.send(r.Message.Reply(protocol.StatusOK, &t.reply))
 }
 
-// text is v, with a driver's bytes of a text column as the text they are.
+// text returns v, with the driver's bytes of a text column as text.
 func text(v any, binary bool) any {
 	if b, ok := v.([]byte); ok && !binary && b != nil {
 		return string(b)

@@ -6,55 +6,74 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 )
 
 // Runner does the work that a Pool schedules. Handler is the one in use.
 type Runner interface {
-	// Uploads runs small uploads of one table together (or one large one) and answers each. It returns the status each
-	// was answered with, in the order of the batch.
-	Uploads(ctx context.Context, batch []*Request) []protocol.Status
+	// Uploads runs small uploads of one table together (or one large one) and answers each.
+	Uploads(ctx context.Context, batch []*Request)
 	// Run runs and answers any other request.
 	Run(ctx context.Context, r *Request)
 }
 
-// PoolOptions bound a Pool. A zero field takes the default named beside it.
+// PoolOptions bound a Pool. A number that is zero takes its default from Limits.
 type PoolOptions struct {
 	Runner Runner // required
 
-	Workers       int           // goroutines for everything but downloads; 4 a CPU, at least 8: they wait for the database
-	Downloads     int           // goroutines for downloads, which live as long as the slowest reader; 8
-	Queue         int           // requests waiting, downloads apart; 1024
-	DownloadQueue int           // downloads waiting; 256
-	PerPoint      int           // requests of one point waiting or running; 64
-	Batch         int           // small uploads run together; 64
-	Shared        int           // such batches of one table at once: fewer make larger ones, and fewer commits; 2
-	Small         int           // bytes up to which an upload is small; 16 KiB
-	Timeout       time.Duration // for one batch of uploads, or one RULES; 2 minutes
-	Drain         time.Duration // for what is accepted when Run is told to stop; 20 s
-	Hold          time.Duration // how long a table's later uploads wait for a failed one to come again; 30 s
+	Workers       int           // goroutines for everything but downloads: they wait for the database
+	Downloads     int           // goroutines for downloads, which live as long as the slowest reader
+	Queue         int           // requests waiting, downloads apart
+	DownloadQueue int           // downloads waiting
+	PerPoint      int           // requests of one point waiting or running
+	Batch         int           // small uploads run together
+	Shared        int           // such batches of one table at once: fewer make larger ones, and fewer commits
+	Small         int           // bytes up to which an upload is small
+	Timeout       time.Duration // for one batch of uploads, or one RULES
+	Drain         time.Duration // for the accepted requests, after ctx ends
+	BlockFor      time.Duration // how long a table's later uploads wait for a failed one to come again
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger   // panics are logged here, with their stack
 }
 
-// ErrDrainCut is what Run's error wraps when the drain deadline came before the last request was done.
+// Limits are the options' defaults and bounds.
+func (o *PoolOptions) Limits() []limit.Limit {
+	return []limit.Limit{
+		limit.Count("Workers", &o.Workers, max(8, 4*runtime.GOMAXPROCS(0)), 1, 10_000),
+		limit.Count("Downloads", &o.Downloads, 8, 1, 10_000),
+		limit.Count("Queue", &o.Queue, 1024, 1, 1<<20),
+		limit.Count("DownloadQueue", &o.DownloadQueue, 256, 1, 1<<20),
+		limit.Count("PerPoint", &o.PerPoint, 64, 1, 1<<20),
+		limit.Count("Batch", &o.Batch, 64, 1, 10_000),
+		limit.Count("Shared", &o.Shared, 2, 1, 10_000),
+		limit.Bytes("Small", &o.Small, 16<<10, 1, 1<<30),
+		limit.Time("Timeout", &o.Timeout, 2*time.Minute, time.Millisecond, 24*time.Hour),
+		limit.Time("Drain", &o.Drain, 20*time.Second, time.Millisecond, time.Hour),
+		limit.Time("BlockFor", &o.BlockFor, 30*time.Second, time.Millisecond, time.Hour),
+	}
+}
+
+// ErrDrainCut means that the drain deadline came before the last request was done. Run's error wraps it.
 var ErrDrainCut = errors.New("requests were cut at the drain deadline")
 
-// Pool runs requests on a fixed number of goroutines, behind a bounded queue.
+// Pool runs requests on a fixed number of goroutines, behind bounded queues.
 //
-// The unit of order is a lane: one point's uploads of one table run one at a time, in the order they arrived, so that an
-// agent may have several batches under way and two upserts of one key keep their order. Lanes run side by side and take
-// turns. A worker that takes a small upload takes the small uploads at the head of other lanes of the same table with
-// it: they share a transaction. A table has two such batches under way, so that what comes meanwhile makes the next.
+// One point's uploads of one table have a queue of their own. They run one at a time, in the order in which they
+// arrived, so that an agent may have several batches under way and two upserts of one key keep their order. Queues run
+// side by side and take turns. A worker that takes a small upload also takes the small uploads at the head of other
+// queues of the same table: they share a transaction. A table has two such batches under way, so that what comes
+// meanwhile makes the next.
 //
-// Order has to survive failure too. When an upload fails in a way that makes the agent send it again, those behind it in
-// its lane are refused until it has come again (see holds).
+// The order survives failure too. When an upload fails in such a way that the agent sends it again, those behind it in
+// its queue are refused until it has come again (see blocks).
 //
 // Downloads have goroutines and a queue of their own, and one point has at most half of them, so that clients that read
 // slowly delay downloads and nothing else.
@@ -62,41 +81,33 @@ type Pool struct {
 	o PoolOptions
 
 	mu        sync.Mutex
-	work      sync.Cond // a lane became ready, or closing began
+	work      sync.Cond // a queue became ready, or closing began
 	load      sync.Cond // a download may be taken, or closing began
-	lanes     map[laneKey]*lane
-	ready     []*lane        // lanes with a task and none running; first come, first served
+	queues    map[queueKey]*queue
+	ready     []*queue       // queues of which nothing runs; first come, first served
 	shared    map[string]int // batches of small uploads running, by table
-	waiting   int            // tasks in lanes
-	downloads []*task
+	waiting   int            // requests in queues
+	downloads []*Request     // waiting
 	loading   map[string]int // running downloads of a point
-	points    map[string]int // waiting and running tasks of a point
+	points    map[string]int // waiting and running requests of a point
 	running   int
-	holds     holds
+	blocks    blocks
 	closing   bool
-	cut       int // tasks refused because the drain deadline came
+	cut       int // requests refused because the drain deadline came
 }
 
 // PoolStats is a moment's load, for metrics.
 type PoolStats struct{ Waiting, WaitingDownloads, Running int }
 
-type laneKey struct {
+type queueKey struct {
 	point, table string
 	op           protocol.Op
 }
 
-type lane struct {
-	key   laneKey
-	tasks []*task
-}
-
-// task is a request in the pool's hands. ctx ends when its client is gone.
-type task struct {
-	*Request
-	ctx   context.Context
-	lane  *lane // nil for a download
-	size  int
-	leads bool // a batch of small uploads
+// queue holds the requests of one point for one table. It exists while one of them waits or runs.
+type queue struct {
+	key      queueKey
+	requests []*Request // waiting
 }
 
 // NewPool checks o and makes a pool; nothing runs before Run.
@@ -104,39 +115,14 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Runner == nil {
 		return nil, errors.New("business: a pool needs a Runner")
 	}
-	for _, d := range []struct {
-		n       *int
-		name    string
-		or, low int
-	}{
-		{&o.Workers, "Workers", max(8, 4*runtime.GOMAXPROCS(0)), 1},
-		{&o.Downloads, "Downloads", 8, 1},
-		{&o.Queue, "Queue", 1024, 1},
-		{&o.DownloadQueue, "DownloadQueue", 256, 1},
-		{&o.PerPoint, "PerPoint", 64, 1},
-		{&o.Batch, "Batch", 64, 1},
-		{&o.Shared, "Shared", 2, 1},
-		{&o.Small, "Small", 16 << 10, 0},
-	} {
-		if *d.n == 0 {
-			*d.n = d.or
-		}
-		if *d.n < d.low {
-			return nil, fmt.Errorf("business: PoolOptions.%s is %d", d.name, *d.n)
-		}
-	}
-	for _, d := range []struct {
-		t  *time.Duration
-		or time.Duration
-	}{{&o.Timeout, 2 * time.Minute}, {&o.Drain, 20 * time.Second}, {&o.Hold, 30 * time.Second}} {
-		if *d.t <= 0 {
-			*d.t = d.or
-		}
+	if err := limit.Fill("business: pool", o.Limits()); err != nil {
+		return nil, err
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, lanes: map[laneKey]*lane{}, shared: map[string]int{}, loading: map[string]int{}, points: map[string]int{}, holds: holds{limit: 8192}}
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, shared: map[string]int{}, loading: map[string]int{},
+		points: map[string]int{}, blocks: blocks{limit: 8192}}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
 }
@@ -149,45 +135,44 @@ func (p *Pool) Stats() PoolStats {
 }
 
 // Submit hands r to the pool and never blocks. False means that the pool is full, that r's point has its share, or that
-// the pool is draining; r was not touched then, and the caller answers it. ctx ends when nobody waits for r's answer any
-// more: a download stops then, an upload is finished all the same.
-func (p *Pool) Submit(ctx context.Context, r *Request) bool {
-	t := &task{Request: r, ctx: ctx, size: r.size()}
-	key := laneKey{r.Point, r.Message.Table(), r.Message.Op}
+// the pool is draining. Then r is untouched, and the caller answers it.
+func (p *Pool) Submit(r *Request) bool {
+	key := queueKey{r.Point, r.Message.Table(), r.Message.Op}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	download := r.Message.Op == protocol.OpDownload
+	download := key.op == protocol.OpDownload
 	full := p.waiting >= p.o.Queue
 	if download {
 		full = len(p.downloads) >= p.o.DownloadQueue
 	}
 	if full || p.closing || p.points[r.Point] >= p.o.PerPoint {
 		if key.op == protocol.OpUpload {
-			p.holds.set(key, r.Message.RequestID, p.o.Clock(), p.o.Hold)
+			p.blocks.add(key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
 		}
 		return false
 	}
 	p.points[r.Point]++
 	if download {
-		p.downloads = append(p.downloads, t)
+		p.downloads = append(p.downloads, r)
 		p.load.Signal()
 		return true
 	}
-	l := p.lanes[key]
-	if l == nil {
-		l = &lane{key: key}
-		p.lanes[key] = l
-		p.ready = append(p.ready, l)
+	q := p.queues[key]
+	if q == nil {
+		q = &queue{key: key}
+		p.queues[key] = q
+		p.ready = append(p.ready, q)
 		p.work.Signal()
 	}
-	t.lane = l
-	l.tasks = append(l.tasks, t)
+	r.queue = q
+	r.setSize()
+	q.requests = append(q.requests, r)
 	p.waiting++
 	return true
 }
 
-// Run works until ctx ends, then finishes what was accepted; what is left at the drain deadline is interrupted and
-// answered GOING_AWAY, and the error (ErrDrainCut) says how much that was. It returns when every goroutine has ended.
+// Run works until ctx ends and then finishes the accepted requests. At the drain deadline it interrupts the rest and
+// answers them GOING_AWAY. The error (ErrDrainCut) gives their number. Run returns when every goroutine has ended.
 func (p *Pool) Run(ctx context.Context) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -220,8 +205,8 @@ func (p *Pool) Run(ctx context.Context) error {
 	return fmt.Errorf("business: %d %w", p.cut, ErrDrainCut)
 }
 
-// worker runs what take gives until the pool closes and there is nothing left to take.
-func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*task) {
+// worker takes and runs batches until the pool closes and nothing is left.
+func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Request) {
 	for {
 		p.mu.Lock()
 		batch := take()
@@ -234,64 +219,64 @@ func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*task)
 		if batch == nil {
 			return
 		}
-		statuses := p.run(ctx, batch)
+		p.run(ctx, batch)
 		p.mu.Lock()
 		p.running -= len(batch)
-		for i, t := range batch {
-			p.finish(t, statuses[i])
+		for _, r := range batch {
+			p.finish(r)
 		}
 		p.mu.Unlock()
 	}
 }
 
-// finish takes t out of the books. With mu held.
-func (p *Pool) finish(t *task, s protocol.Status) {
-	if p.points[t.Point]--; p.points[t.Point] == 0 {
-		delete(p.points, t.Point)
-	}
-	if t.lane == nil {
-		if p.loading[t.Point]--; p.loading[t.Point] == 0 {
-			delete(p.loading, t.Point)
-		}
+// finish makes room for what waited for r. With mu held.
+func (p *Pool) finish(r *Request) {
+	decrement(p.points, r.Point)
+	q := r.queue
+	if q == nil {
+		decrement(p.loading, r.Point)
 		return // this worker takes the point's next download itself
 	}
-	if t.leads {
-		if p.shared[t.lane.key.table]--; p.shared[t.lane.key.table] == 0 {
-			delete(p.shared, t.lane.key.table)
-		}
+	if r.leads {
+		decrement(p.shared, q.key.table)
 		p.work.Signal() // for those that waited for it
 	}
-	if t.lane.key.op == protocol.OpUpload && s.Info().Retry {
-		p.holds.set(t.lane.key, t.Message.RequestID, p.o.Clock(), p.o.Hold)
+	if q.key.op == protocol.OpUpload && r.status.Info().Retry {
+		p.blocks.add(q.key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
 	}
-	if len(t.lane.tasks) == 0 {
-		delete(p.lanes, t.lane.key)
+	if len(q.requests) == 0 {
+		delete(p.queues, q.key)
 		return
 	}
-	p.ready = append(p.ready, t.lane)
+	p.ready = append(p.ready, q)
 	p.work.Signal()
 }
 
-// takeWork takes the next task of the first ready lane whose turn it can be, and when that is a small upload the small
-// uploads of the same table that stand first in other lanes. With mu held.
-func (p *Pool) takeWork() []*task {
-	var batch []*task
-	var table string
+// decrement counts one down, and keeps no zeros.
+func decrement(counts map[string]int, key string) {
+	if counts[key]--; counts[key] == 0 {
+		delete(counts, key)
+	}
+}
+
+// takeWork takes the next request of the first ready queue whose turn it can be. When that is a small upload, it also
+// takes the small uploads of the same table that stand first in other queues. With mu held.
+func (p *Pool) takeWork() []*Request {
+	var batch []*Request
 	rest := p.ready[:0]
-	for _, l := range p.ready {
-		small := p.small(l)
+	for _, q := range p.ready {
+		small := p.small(q)
 		switch {
-		case len(batch) == 0 && !(small && p.shared[l.key.table] >= p.o.Shared):
-			batch = append(batch, l.pop())
+		case len(batch) == 0 && !(small && p.shared[q.key.table] >= p.o.Shared):
+			batch = append(batch, q.pop())
 			if small {
-				table = l.key.table
-				p.shared[table]++
+				p.shared[q.key.table]++
 				batch[0].leads = true
 			}
-		case small && len(batch) > 0 && batch[0].leads && l.key.table == table && len(batch) < p.o.Batch:
-			batch = append(batch, l.pop())
+		case small && len(batch) > 0 && batch[0].leads && q.key.table == batch[0].queue.key.table && len(batch) < p.o.Batch:
+			batch = append(batch, q.pop())
 		default:
-			rest = append(rest, l)
+			rest = append(rest, q)
 		}
 	}
 	clear(p.ready[len(rest):])
@@ -300,98 +285,87 @@ func (p *Pool) takeWork() []*task {
 	return batch
 }
 
-// small tells whether a lane's next task may share a transaction. One whose lane has just failed runs alone: if it waits
-// for a lock once more, its neighbours need not.
-func (p *Pool) small(l *lane) bool {
-	_, failed := p.holds.by[l.key]
-	return l.key.op == protocol.OpUpload && l.tasks[0].size <= p.o.Small && !failed
+// small reports whether the next request of a queue may share a transaction. After a failure an upload runs alone: if
+// it waits for a lock once more, its neighbours need not.
+func (p *Pool) small(q *queue) bool {
+	_, failed := p.blocks.by[q.key]
+	return q.key.op == protocol.OpUpload && q.requests[0].size <= p.o.Small && !failed
 }
 
 // takeDownload takes the first download whose point has not its share of the download workers. With mu held.
-func (p *Pool) takeDownload() []*task {
+func (p *Pool) takeDownload() []*Request {
 	share := max(1, p.o.Downloads/2)
-	for i, t := range p.downloads {
-		if p.loading[t.Point] < share {
-			p.downloads = append(p.downloads[:i], p.downloads[i+1:]...)
-			p.loading[t.Point]++
-			return []*task{t}
+	for i, r := range p.downloads {
+		if p.loading[r.Point] < share {
+			p.downloads = slices.Delete(p.downloads, i, i+1)
+			p.loading[r.Point]++
+			return []*Request{r}
 		}
 	}
 	return nil
 }
 
-func (l *lane) pop() *task {
-	t := l.tasks[0]
-	l.tasks[0] = nil
-	l.tasks = l.tasks[1:]
-	return t
+func (q *queue) pop() *Request {
+	r := q.requests[0]
+	q.requests[0] = nil
+	q.requests = q.requests[1:]
+	return r
 }
 
-// run runs a batch and survives its panics: whoever was not answered by then gets INTERNAL.
-func (p *Pool) run(ctx context.Context, batch []*task) (statuses []protocol.Status) {
-	statuses = make([]protocol.Status, len(batch))
+// run runs a batch and recovers from its panics: a request without an answer then gets INTERNAL.
+func (p *Pool) run(ctx context.Context, batch []*Request) {
+	first := batch[0]
 	defer func() {
 		if v := recover(); v != nil {
-			p.o.Logger.Error().Str("point", batch[0].Point).Stringer("op", batch[0].Message.Op).Int("requests", len(batch)).
+			p.o.Logger.Error().Str("point", first.Point).Stringer("op", first.Message.Op).Int("requests", len(batch)).
 				Str("panic", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("a request panicked")
-			for i, t := range batch {
-				if !t.answered {
-					statuses[i] = t.fail(ErrInternal)
-				}
-			}
+			refuseAll(batch, ErrInternal)
 		}
 	}()
 	if ctx.Err() != nil {
 		p.mu.Lock()
 		p.cut += len(batch)
 		p.mu.Unlock()
-		for i, t := range batch {
-			statuses[i] = t.fail(ErrGoingAway)
-		}
-		return statuses
+		refuseAll(batch, ErrGoingAway)
+		return
 	}
-	if batch[0].lane == nil {
+	if first.queue == nil {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(batch[0].ctx, cancel)()
-		p.o.Runner.Run(ctx, batch[0].Request)
-		return statuses
+		defer context.AfterFunc(first.Context, cancel)()
+		p.o.Runner.Run(ctx, first)
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
 	defer cancel()
-	if batch[0].lane.key.op != protocol.OpUpload {
-		p.o.Runner.Run(ctx, batch[0].Request)
-		return statuses
-	}
-	p.runUploads(ctx, batch, statuses)
-	return statuses
-}
-
-// runUploads refuses the uploads that are held back and runs the others.
-func (p *Pool) runUploads(ctx context.Context, batch []*task, statuses []protocol.Status) {
-	free := make([]*Request, 0, len(batch))
-	at := make([]int, 0, len(batch))
-	now := p.o.Clock()
-	p.mu.Lock()
-	for i, t := range batch {
-		if p.holds.held(t.lane.key, t.Message.RequestID, now) {
-			continue
-		}
-		free, at = append(free, t.Request), append(at, i)
-	}
-	p.mu.Unlock()
-	next := 0
-	for i, t := range batch {
-		if next < len(at) && at[next] == i {
-			next++
-			continue
-		}
-		t.fail(ErrHeld)
-	}
-	if len(free) == 0 {
+	if first.Message.Op != protocol.OpUpload {
+		p.o.Runner.Run(ctx, first)
 		return
 	}
-	for i, s := range p.o.Runner.Uploads(ctx, free) {
-		statuses[at[i]] = s
+	if free := p.refuseBlocked(batch); len(free) > 0 {
+		p.o.Runner.Uploads(ctx, free)
 	}
+}
+
+func refuseAll(batch []*Request, err error) {
+	for _, r := range batch {
+		r.Refuse(err)
+	}
+}
+
+// refuseBlocked refuses the uploads that must wait for an earlier one, and returns the others.
+func (p *Pool) refuseBlocked(batch []*Request) []*Request {
+	var free, blocked []*Request
+	now := p.o.Clock()
+	p.mu.Lock()
+	for _, r := range batch {
+		if p.blocks.blocked(r.queue.key, r.Message.RequestID, now) {
+			blocked = append(blocked, r)
+		} else {
+			free = append(free, r)
+		}
+	}
+	p.mu.Unlock()
+	refuseAll(blocked, ErrBlocked)
+	return free
 }

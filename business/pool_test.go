@@ -41,7 +41,7 @@ type answer struct {
 	name string
 }
 
-func (a answer) Reply(m *protocol.Message) error {
+func (a answer) Reply(_ *Request, m *protocol.Message) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.got[a.name] != nil {
@@ -74,12 +74,12 @@ func (a *answers) status(name string) protocol.Status {
 
 func (a *answers) upload(point, table string, seq uint64) *Request {
 	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(7, seq), Body: &protocol.UploadRequest{Table: table}}
-	return &Request{Point: point, Message: m, Replier: answer{a, fmt.Sprintf("%s/%s/%d", point, table, seq)}}
+	return &Request{Point: point, Context: context.Background(), Message: m, Client: answer{a, fmt.Sprintf("%s/%s/%d", point, table, seq)}}
 }
 
 func (a *answers) download(point string, n int) *Request {
 	m := &protocol.Message{Op: protocol.OpDownload, RequestID: protocol.MakeRequestID(7, uint64(n))}
-	return &Request{Point: point, Message: m, Replier: answer{a, fmt.Sprintf("%s/download/%d", point, n)}}
+	return &Request{Point: point, Context: context.Background(), Message: m, Client: answer{a, fmt.Sprintf("%s/download/%d", point, n)}}
 }
 
 // runner is a Runner made of functions.
@@ -88,16 +88,14 @@ type runner struct {
 	run     func(ctx context.Context, r *Request)
 }
 
-func (f runner) Uploads(ctx context.Context, batch []*Request) []protocol.Status {
-	statuses := make([]protocol.Status, len(batch))
+func (f runner) Uploads(ctx context.Context, batch []*Request) {
 	for i, err := range f.uploads(ctx, batch) {
 		if err != nil {
-			statuses[i] = batch[i].fail(err)
+			batch[i].Refuse(err)
 		} else {
-			batch[i].reply(&protocol.UploadReply{})
+			batch[i].Answer(&protocol.UploadReply{})
 		}
 	}
-	return statuses
 }
 
 func (f runner) Run(ctx context.Context, r *Request) { f.run(ctx, r) }
@@ -127,13 +125,13 @@ func start(t *testing.T, o PoolOptions) (*Pool, func() error) {
 func submit(t *testing.T, p *Pool, rs ...*Request) {
 	t.Helper()
 	for _, r := range rs {
-		if !p.Submit(context.Background(), r) {
+		if !p.Submit(r) {
 			t.Fatalf("%s %v refused", r.Point, r.Message.RequestID)
 		}
 	}
 }
 
-func TestPoolKeepsTheOrderOfALane(t *testing.T) {
+func TestPoolKeepsTheOrderOfAQueue(t *testing.T) {
 	var mu sync.Mutex
 	last := map[string]uint64{}
 	a := newAnswers()
@@ -162,8 +160,8 @@ func TestPoolKeepsTheOrderOfALane(t *testing.T) {
 	}
 }
 
-func TestPoolRunsLanesSideBySide(t *testing.T) {
-	var meeting sync.WaitGroup // each lane waits until all are running
+func TestPoolRunsQueuesSideBySide(t *testing.T) {
+	var meeting sync.WaitGroup // each queue waits until all are running
 	meeting.Add(3)
 	a := newAnswers()
 	p, _ := start(t, PoolOptions{Workers: 3, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
@@ -247,24 +245,23 @@ func TestPoolIsBounded(t *testing.T) {
 		run: func(_ context.Context, r *Request) {
 			entered <- true
 			<-gate
-			r.reply(&protocol.DownloadReply{})
+			r.Answer(&protocol.DownloadReply{})
 		},
 	}})
-	ctx := context.Background()
 	submit(t, p, a.upload("p", "a", 1))
 	<-entered
 	submit(t, p, a.upload("p", "a", 2))
-	if p.Submit(ctx, a.upload("p", "b", 3)) {
+	if p.Submit(a.upload("p", "b", 3)) {
 		t.Error("a third request of one point was taken")
 	}
 	submit(t, p, a.upload("q", "a", 1), a.upload("r", "a", 1), a.upload("s", "a", 1))
-	if p.Submit(ctx, a.upload("t", "a", 1)) {
+	if p.Submit(a.upload("t", "a", 1)) {
 		t.Error("a request over the queue was taken")
 	}
 	submit(t, p, a.download("t", 1)) // downloads have room of their own
 	<-entered
 	submit(t, p, a.download("u", 1))
-	if p.Submit(ctx, a.download("v", 1)) {
+	if p.Submit(a.download("v", 1)) {
 		t.Error("a download over its queue was taken")
 	}
 	if got, want := p.Stats(), (PoolStats{Waiting: 4, WaitingDownloads: 1, Running: 2}); got != want {
@@ -285,7 +282,7 @@ func TestPoolDownloadsHoldNobodyElse(t *testing.T) {
 		run: func(_ context.Context, r *Request) {
 			entered <- r.Point
 			<-gate
-			r.reply(&protocol.DownloadReply{})
+			r.Answer(&protocol.DownloadReply{})
 		},
 	}})
 	for i := range 4 {
@@ -311,12 +308,12 @@ func TestPoolDownloadEndsWithItsClient(t *testing.T) {
 	p, _ := start(t, PoolOptions{Runner: runner{run: func(ctx context.Context, r *Request) {
 		close(entered)
 		<-ctx.Done()
-		r.fail(ctx.Err())
+		r.Refuse(ctx.Err())
 	}}})
-	ctx, gone := context.WithCancel(context.Background())
-	if !p.Submit(ctx, a.download("p", 1)) {
-		t.Fatal("refused")
-	}
+	r := a.download("p", 1)
+	var gone context.CancelFunc
+	r.Context, gone = context.WithCancel(context.Background())
+	submit(t, p, r)
 	<-entered
 	gone()
 	a.wait(t, 1)
@@ -328,7 +325,7 @@ func TestPoolSurvivesPanics(t *testing.T) {
 	p, stop := start(t, PoolOptions{Workers: 1, Logger: zerolog.New(zerolog.SyncWriter(&log)), Runner: runner{
 		uploads: func(_ context.Context, batch []*Request) []error {
 			if batch[0].Message.Table() == "bad" {
-				batch[0].reply(&protocol.UploadReply{})
+				batch[0].Answer(&protocol.UploadReply{})
 				panic("out of cheese")
 			}
 			return make([]error, len(batch))
@@ -354,7 +351,7 @@ func TestPoolSurvivesPanics(t *testing.T) {
 	}
 }
 
-func TestPoolHoldsWhatComesAfterAFailure(t *testing.T) {
+func TestPoolBlocksWhatComesAfterAFailure(t *testing.T) {
 	var mu sync.Mutex
 	now := time.Unix(1e9, 0)
 	failing := true
@@ -406,7 +403,7 @@ func TestPoolHoldsWhatComesAfterAFailure(t *testing.T) {
 		t.Errorf("ran %v, want %v", ran, want)
 	}
 
-	// An agent that gave up the failed one is not held for ever.
+	// An agent that gave up the failed one does not block its queue for ever.
 	failing = true
 	submit(t, p, a.upload("p", "b", 2))
 	<-entered
@@ -447,27 +444,27 @@ func TestPoolRunsWhatFailedAlone(t *testing.T) {
 	a.wait(t, 4)
 }
 
-func TestHolds(t *testing.T) {
+func TestBlocks(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	id := protocol.MakeRequestID
-	h := holds{limit: 2}
-	k := laneKey{"p", "a", protocol.OpUpload}
-	h.set(k, id(1, 5), now, time.Minute)
-	h.set(k, id(1, 9), now, time.Minute) // the earlier one is the one to wait for
-	if h.held(k, id(1, 4), now) || !h.held(k, id(1, 6), now) || h.held(k, id(2, 6), now) {
-		t.Error("only later uploads of the same epoch are held")
+	b := blocks{limit: 2}
+	k := queueKey{"p", "a", protocol.OpUpload}
+	b.add(k, id(1, 5), now, time.Minute)
+	b.add(k, id(1, 9), now, time.Minute) // the earlier one is the one to wait for
+	if b.blocked(k, id(1, 4), now) || !b.blocked(k, id(1, 6), now) || b.blocked(k, id(2, 6), now) {
+		t.Error("only later uploads of the same epoch are blocked")
 	}
-	if h.held(k, id(1, 5), now) || h.held(k, id(1, 6), now) {
-		t.Error("the awaited upload lifts the hold")
+	if b.blocked(k, id(1, 5), now) || b.blocked(k, id(1, 6), now) {
+		t.Error("the awaited upload lifts the block")
 	}
 	for i := range 10 {
-		h.set(laneKey{point: fmt.Sprint(i)}, id(1, 1), now.Add(time.Duration(i)*time.Second), 2*time.Second)
-		if len(h.by) > h.limit {
-			t.Fatalf("%d holds, %d are allowed", len(h.by), h.limit)
+		b.add(queueKey{point: fmt.Sprint(i)}, id(1, 1), now.Add(time.Duration(i)*time.Second), 2*time.Second)
+		if len(b.by) > b.limit {
+			t.Fatalf("%d blocks, %d are allowed", len(b.by), b.limit)
 		}
 	}
-	if !h.held(laneKey{point: "9"}, id(1, 2), now.Add(10*time.Second)) && !h.held(laneKey{point: "8"}, id(1, 2), now.Add(9*time.Second)) {
-		t.Error("old holds were kept and new ones dropped")
+	if !b.blocked(queueKey{point: "9"}, id(1, 2), now.Add(10*time.Second)) && !b.blocked(queueKey{point: "8"}, id(1, 2), now.Add(9*time.Second)) {
+		t.Error("old blocks were kept and new ones dropped")
 	}
 }
 
@@ -488,7 +485,7 @@ func TestPoolDrains(t *testing.T) {
 		closing = p.closing
 		p.mu.Unlock()
 	}
-	if p.Submit(context.Background(), a.upload("late", "a", 1)) {
+	if p.Submit(a.upload("late", "a", 1)) {
 		t.Error("a request was taken while draining")
 	}
 	close(gate)

@@ -11,10 +11,10 @@ import (
 	"syncgate/store"
 )
 
-// Errors of this package. StatusOf has their numbers, and those of store's.
+// Errors of this package. StatusOf gives them and store's errors their numbers.
 var (
 	ErrBusy        = errors.New("too many requests wait")
-	ErrHeld        = errors.New("an earlier upload of this table has to be sent again first")
+	ErrBlocked     = errors.New("an earlier upload of this table has to be sent again first")
 	ErrGoingAway   = errors.New("the server is stopping")
 	ErrUnsupported = errors.New("this server does not do that")
 	ErrTooLarge    = errors.New("too many rows in one request, or a row too large for a frame")
@@ -29,8 +29,8 @@ type BrokenError struct{ Problem rule.Diagnostic }
 
 func (e *BrokenError) Error() string { return "the rule is broken: " + e.Problem.String() }
 
-// StatusOf is the number of err: the one map from errors to numbers. An error it does not list has the number that
-// protocol gives it, which is INTERNAL for strangers.
+// StatusOf is the number of err. It is the only map from errors to numbers. An error that it does not list has the
+// number that protocol gives it, which is INTERNAL for unknown errors.
 func StatusOf(err error) protocol.Status {
 	var broken *BrokenError
 	if errors.As(err, &broken) {
@@ -44,7 +44,7 @@ func StatusOf(err error) protocol.Status {
 		status protocol.Status
 	}{
 		{is(ErrBusy), protocol.StatusBusy},
-		{is(ErrHeld), protocol.StatusBusy},
+		{is(ErrBlocked), protocol.StatusBusy},
 		{is(ErrGoingAway), protocol.StatusGoingAway},
 		{is(ErrUnsupported), protocol.StatusOpUnsupported},
 		{is(ErrTooLarge), protocol.StatusTooLarge},
@@ -79,8 +79,8 @@ func as[T error](err error) bool {
 	return errors.As(err, &t)
 }
 
-// Refusal is the reply that tells m's sender of err: its number, a text for a person, and when to try again. The text
-// never holds SQL, values, or what the database said.
+// Refusal is the reply to m for err: its number, a text for a person, and when to try again. The text never holds SQL,
+// values, or the database's own text.
 func Refusal(m *protocol.Message, err error) *protocol.Message {
 	s := StatusOf(err)
 	return m.Reply(s, &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: uint32(retryAfter(s) / time.Millisecond)})
@@ -110,13 +110,13 @@ func explain(s protocol.Status, err error) string {
 		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Code)
 	case errors.As(err, &sql):
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
-	case errors.Is(err, ErrHeld):
-		return ErrHeld.Error()
+	case errors.Is(err, ErrBlocked):
+		return ErrBlocked.Error()
 	}
 	return s.Info().Meaning
 }
 
-// retryAfter is how long a client should leave the server alone; 0 is no hint.
+// retryAfter is the pause that a client should make; 0 is no hint.
 func retryAfter(s protocol.Status) time.Duration {
 	switch s {
 	case protocol.StatusBusy:
@@ -131,8 +131,8 @@ func retryAfter(s protocol.Status) time.Duration {
 	return 0
 }
 
-// rowReason says in words why the database refused a row. The database's own words stay at the centre, since they
-// quote values and names of its schema.
+// rowReason explains why the database refused a row. The database's own text stays at the centre, because it quotes
+// values and names of its schema.
 func rowReason(code int) string {
 	what := "the row was refused"
 	switch code {

@@ -26,7 +26,7 @@ func TestEveryErrorHasItsNumber(t *testing.T) {
 	}{
 		{nil, protocol.StatusOK, ""},
 		{ErrBusy, protocol.StatusBusy, ""},
-		{ErrHeld, protocol.StatusBusy, "an earlier upload of this table has to be sent again first"},
+		{ErrBlocked, protocol.StatusBusy, "an earlier upload of this table has to be sent again first"},
 		{ErrGoingAway, protocol.StatusGoingAway, ""},
 		{ErrUnsupported, protocol.StatusOpUnsupported, ""},
 		{ErrTooLarge, protocol.StatusTooLarge, ""},

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// TestCBCVectors holds CBC to NIST SP 800-38A, F.2.1, F.2.3 and F.2.5: the
-// first block of each, to which our padding adds a second.
+// The first blocks of NIST SP 800-38A, F.2.1, F.2.3 and F.2.5, to which our padding adds a second.
 func TestCBCVectors(t *testing.T) {
 	const iv, plain = "000102030405060708090a0b0c0d0e0f", "6bc1bee22e409f96e93d7e117393172a"
 	for key, want := range map[string]string{
@@ -17,11 +16,11 @@ func TestCBCVectors(t *testing.T) {
 		"8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b":                 "4f021db243bc633d7178183a9fa071e8",
 		"603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4": "f58c4c04d6e5f1ba779eabfb5f7bfbd6",
 	} {
-		c, err := NewCBC(cbcHex(t, key), cbcHex(t, iv))
+		c, err := NewCBC(unhex(t, key), unhex(t, iv))
 		if err != nil {
 			t.Fatal(err)
 		}
-		box := c.Seal(cbcHex(t, plain))
+		box := c.Seal(unhex(t, plain))
 		if len(box) != 32 || hex.EncodeToString(box[:16]) != want {
 			t.Errorf("%s: sealed to %x, want %s and a block of padding", key, box, want)
 		}
@@ -39,7 +38,7 @@ func TestCBCPadding(t *testing.T) {
 	for n := range 50 {
 		text := strings.Repeat("x", n)
 		box := c.Seal([]byte(text))
-		if len(box) != c.SealedLen(n) || len(box) <= n || len(box)-n > 16 {
+		if len(box)%16 != 0 || len(box) <= n || len(box)-n > 16 {
 			t.Errorf("%d bytes sealed to %d", n, len(box))
 		}
 		if got, err := c.Open(box); err != nil || string(got) != text {
@@ -68,7 +67,7 @@ func TestCBCRefuses(t *testing.T) {
 	}
 }
 
-func cbcHex(t *testing.T, s string) []byte {
+func unhex(t *testing.T, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {

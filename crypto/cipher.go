@@ -7,13 +7,10 @@ import (
 	"sync/atomic"
 )
 
-const (
-	gcmNonceSize = 12
-	gcmTagSize   = 16
-)
+const gcmNonceSize = 12
 
-// Overhead is what Seal adds to a plaintext, in bytes: the GCM tag. The nonce is not sent.
-const Overhead = gcmTagSize
+// Overhead is the number of bytes that Seal adds to a plaintext: the GCM tag. The nonce is not sent.
+const Overhead = 16
 
 // Errors of Cipher.
 var (

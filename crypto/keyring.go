@@ -5,9 +5,9 @@ import "sync/atomic"
 // KeySize is the length of every symmetric key here, in bytes.
 const KeySize = 32
 
-// Key is the secret one detection point shares with the centre.
+// Key is the secret one detection point shares with the server.
 type Key struct {
-	Point  string // point_no, 1..64 bytes of UTF-8
+	Point  string // point_no, 1 to 64 bytes of UTF-8
 	ID     uint32 // key id; a point may have several live ones
 	Secret [KeySize]byte
 }
@@ -30,13 +30,13 @@ func NewKeyring() *Keyring {
 	return r
 }
 
-// Lookup returns the point's key with that id, without locking or allocating. A revoked key is one that is not there.
+// Lookup returns the point's key with that id, without locking or allocating. A revoked key is not in the set.
 func (r *Keyring) Lookup(point string, id uint32) (Key, bool) {
 	k, ok := (*r.keys.Load())[keyName{point, id}]
 	return k, ok
 }
 
-// Replace puts keys in the place of all that were there. Of two with the same point and id the later one holds.
+// Replace makes keys the whole set. Of two with the same point and id the later one counts.
 func (r *Keyring) Replace(keys []Key) {
 	m := make(map[keyName]Key, len(keys))
 	for _, k := range keys {
@@ -44,6 +44,3 @@ func (r *Keyring) Replace(keys []Key) {
 	}
 	r.keys.Store(&m)
 }
-
-// Len is the number of live keys.
-func (r *Keyring) Len() int { return len(*r.keys.Load()) }

@@ -14,7 +14,7 @@ import (
 	"io"
 )
 
-// Errors of this file.
+// Errors of MasterKey.
 var (
 	ErrMasterKey = errors.New("crypto: a master key is 32 bytes in base64 on one line")
 	ErrUnwrap    = errors.New("crypto: wrapped key does not open: another master key, another point or id, or damaged")
@@ -30,7 +30,7 @@ type MasterKey struct {
 // The wrapped form: version 1, nonce, secret, tag.
 const (
 	wrapVersion = 1
-	wrappedSize = 1 + gcmNonceSize + KeySize + gcmTagSize
+	wrappedSize = 1 + gcmNonceSize + KeySize + Overhead
 )
 
 // GenerateMasterKey makes a new key from 32 bytes of rand.
@@ -51,7 +51,7 @@ func ParseMasterKey(text []byte) (*MasterKey, error) {
 	return newMasterKey(secret)
 }
 
-// Text is the key as it is kept in a file: base64 and a newline. Whoever has it has every point's key.
+// Text is the key as it is kept in a file: base64 and a newline. It opens every point's key.
 func (m *MasterKey) Text() []byte { return bytes.Clone(m.text) }
 
 func newMasterKey(secret []byte) (*MasterKey, error) {
@@ -68,7 +68,7 @@ func newMasterKey(secret []byte) (*MasterKey, error) {
 }
 
 // Wrap seals k for storage, bound to its point and id: the bytes open under no other name. The nonce is an HMAC of name
-// and secret, so a nonce comes twice only with the very same content and no randomness is needed.
+// and secret: two equal nonces mean equal contents, and no randomness is needed.
 func (m *MasterKey) Wrap(k Key) ([]byte, error) {
 	if m == nil || m.seal == nil {
 		return nil, ErrMasterKey

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,35 +17,29 @@ import (
 
 	"syncgate/business"
 	"syncgate/crypto"
+	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/reactor"
 	"syncgate/store"
 )
 
-// Options of New. Store, MasterKey, Listen and Rand are required; a zero elsewhere means the default, named where it is
-// this package's own.
+// Options of New. Store, MasterKey, Listen and Rand are required. A number that is zero takes its default from Limits.
 type Options struct {
 	Store     *store.Store
 	MasterKey *crypto.MasterKey
-	Listen    string         // host:port of the modern wire
-	Legacy    *LegacyOptions // nil: the seed-era wire is not served
+	Listen    string         // host:port of the v2 wire
+	Legacy    *LegacyOptions // nil: the v1 wire is not served
 
-	ServerID    string
-	MaxFrame    int           // bytes of a frame's body
-	MaxInFlight int           // requests of one connection; 16
-	Keepalive   time.Duration // silence after which a client is asked whether it is there; 60 s. Twice that ends it
-	Handshakes  int           // taken up a second; one address may use a tenth
+	// Of these only the limits, Wire's ServerID and Handler's Location are read; New sets the rest. A connection that
+	// is silent for Wire.Keepalive is pinged, and closed after twice that. Pool.Drain bounds the whole drain.
+	Wire    protocol.ServerOptions
+	Reactor reactor.Options
+	Pool    business.PoolOptions
+	Handler business.HandlerOptions
 
-	Reactor reactor.Options      // limits only: Listeners, Observer and IdleTimeout are set here
-	Pool    business.PoolOptions // limits only: Runner, Clock and Logger are set here
+	Poll time.Duration // how often rules and keys are read
 
-	MaxUploadRows   int            // see business.HandlerOptions
-	MaxDownloadRows int            // see business.HandlerOptions
-	Location        *time.Location // of the store's time zone; UTC
-	Drain           time.Duration  // for what is in hand when Run is told to stop; 20 s
-	Poll            time.Duration  // how often rules and keys are looked at; 1 s
-
-	Ready    func() // called once when connections are let in; may be nil
+	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
 
 	Logger   zerolog.Logger
@@ -53,39 +48,42 @@ type Options struct {
 	Rand     io.Reader             // cryptographic
 }
 
-// LegacyOptions are those of the seed-era listener. Allow and Clock of the wire's own are set here.
+// LegacyOptions are those of the v1 wire. The gateway sets Allow and Clock of protocol.LegacyOptions.
 type LegacyOptions struct {
 	Listen string // host:port
 	protocol.LegacyOptions
 }
 
-// Gateway is a server. It is made by New and lives in Run.
+// Gateway is a server. New makes it and Run runs it.
 type Gateway struct {
-	o        Options
-	noise    zerolog.Logger // for what strangers can cause: a few lines a second
-	server   *protocol.Server
-	reactor  *reactor.Reactor
-	registry *business.Registry
-	handler  *business.Handler
-	pool     *business.Pool
-	points   *points
-	clerk    *clerk
-	metrics  *metrics
-	draining atomic.Bool
+	o Options
+	// sampledLog is for lines that a client without a key can cause: a few a second.
+	sampledLog zerolog.Logger
+	server     *protocol.Server
+	reactor    *reactor.Reactor
+	registry   *business.Registry
+	handler    *business.Handler
+	pool       *business.Pool
+	points     *points
+	replies    *replyQueue
+	metrics    *metrics
+	draining   atomic.Bool
 }
 
-const watch = 2 * time.Second
+const watchdogPeriod = 2 * time.Second
 
 // New checks the options, binds the listeners and makes a gateway. Nothing runs before Run.
 func New(o Options) (*Gateway, error) {
 	if o.Store == nil || o.MasterKey == nil || o.Listen == "" || o.Rand == nil {
 		return nil, errors.New("gateway: Store, MasterKey, Listen and Rand are required")
 	}
-	o.setDefaults()
-	g := &Gateway{o: o, clerk: newClerk()}
-	g.noise = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	g := &Gateway{o: o, replies: newReplyQueue()}
+	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
-	if err := g.work(); err != nil {
+	if err := g.newBackend(); err != nil {
 		return nil, err
 	}
 	listeners, err := g.listeners()
@@ -93,8 +91,9 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.metrics = newMetrics(g)
+	o.Store.Observe(g.metrics.count)
 	ro := o.Reactor
-	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Keepalive
+	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Wire.Keepalive
 	if g.reactor, err = reactor.New(ro); err != nil {
 		return nil, err
 	}
@@ -106,19 +105,13 @@ func New(o Options) (*Gateway, error) {
 	return g, nil
 }
 
-func (o *Options) setDefaults() {
-	if o.MaxInFlight <= 0 {
-		o.MaxInFlight = 16
-	}
-	if o.Keepalive <= 0 {
-		o.Keepalive = time.Minute
-	}
-	if o.Drain <= 0 {
-		o.Drain = 20 * time.Second
-	}
-	if o.Poll <= 0 {
-		o.Poll = time.Second
-	}
+// Limits are the defaults and bounds of the options and of those of the packages that the gateway sets up.
+func (o *Options) Limits() []limit.Limit {
+	own := []limit.Limit{limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour)}
+	return slices.Concat(own, o.Wire.Limits(), o.Reactor.Limits(), o.Pool.Limits(), o.Handler.Limits())
+}
+
+func (o *Options) setDefaults() error {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -127,10 +120,11 @@ func (o *Options) setDefaults() {
 			*f = func() {}
 		}
 	}
+	return limit.Fill("gateway", o.Limits())
 }
 
-// work makes what is behind the wires.
-func (g *Gateway) work() (err error) {
+// newBackend makes the registry, the handler and the pool.
+func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.registry, err = business.NewRegistry(business.RegistryOptions{
 		Source: o.Store, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
@@ -138,15 +132,13 @@ func (g *Gateway) work() (err error) {
 	if err != nil {
 		return err
 	}
-	g.handler, err = business.NewHandler(business.HandlerOptions{
-		Store: o.Store, Registry: g.registry, MaxUploadRows: o.MaxUploadRows, MaxDownloadRows: o.MaxDownloadRows,
-		Location: o.Location, Clock: o.Clock, Logger: o.Logger,
-	})
-	if err != nil {
+	ho := o.Handler
+	ho.Store, ho.Registry, ho.Clock, ho.Logger = o.Store, g.registry, o.Clock, o.Logger
+	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
 	po := o.Pool
-	po.Runner, po.Clock, po.Logger, po.Drain = g.handler, o.Clock, o.Logger, o.Drain
+	po.Runner, po.Clock, po.Logger = g.handler, o.Clock, o.Logger
 	g.pool, err = business.NewPool(po)
 	return err
 }
@@ -154,19 +146,16 @@ func (g *Gateway) work() (err error) {
 // listeners makes both wires.
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
-	so := protocol.ServerOptions{
-		Keys: g.points.keyring.Lookup, RulesVersion: g.registry.Version, Clock: o.Clock, Rand: o.Rand, ServerID: o.ServerID,
-		MaxFrame: o.MaxFrame, MaxInFlight: o.MaxInFlight, Keepalive: o.Keepalive,
-		Handshakes: o.Handshakes,
-	}
+	so := o.Wire
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.registry.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
 	}
 	modern := &handler{g: g, name: "modern"}
 	all := []reactor.Listener{{
-		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.MaxInFlight,
-		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.farewell,
+		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
+		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.drain,
 	}}
 	if o.Legacy == nil {
 		return all, nil
@@ -181,14 +170,14 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	return append(all, reactor.Listener{
 		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy,
 		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
-		HandshakeTimeout: 30 * time.Second, // the first request, which may be of 4 MiB, says who it is
+		HandshakeTimeout: 30 * time.Second, // for the first request, which may have 4 MiB and names the point
 	}), nil
 }
 
-// Addr is where the modern wire is served.
+// Addr is where the v2 wire is served.
 func (g *Gateway) Addr() netip.AddrPort { return g.reactor.Addrs()[0] }
 
-// LegacyAddr is where the seed-era wire is served; the zero AddrPort when it is not.
+// LegacyAddr is where the v1 wire is served; the zero AddrPort when it is not.
 func (g *Gateway) LegacyAddr() netip.AddrPort {
 	if all := g.reactor.Addrs(); len(all) > 1 {
 		return all[1]
@@ -213,11 +202,11 @@ func (g *Gateway) Stats() Stats {
 	return s
 }
 
-// Run serves until ctx ends, then drains. It returns when every goroutine has ended; the error says what could not be
-// started, what failed, or what the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). After it the
-// gateway cannot be used again.
+// Run serves until ctx ends and then drains. It returns when every goroutine has ended. The error is a failed start, a
+// later failure, or the work that the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). Run may be called
+// once.
 func (g *Gateway) Run(ctx context.Context) error {
-	if err := g.load(ctx); err != nil {
+	if err := g.loadInitial(ctx); err != nil {
 		return errors.Join(err, g.reactor.Drain(context.WithoutCancel(ctx)))
 	}
 	base, stopAll := context.WithCancel(context.WithoutCancel(ctx))
@@ -229,10 +218,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { served <- g.reactor.Run(base) }()
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
-	cleared.Go(g.clerk.run)
+	cleared.Go(g.replies.run)
 	others.Go(func() { _ = g.registry.Run(base) }) // nil
-	others.Go(func() { g.keep(base) })
-	others.Go(func() { g.watch(base) })
+	others.Go(func() { g.pollKeys(base) })
+	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
 
 	var serveErr error
@@ -242,16 +231,16 @@ func (g *Gateway) Run(ctx context.Context) error {
 		served <- nil
 	}
 	g.draining.Store(true)
-	g.o.Logger.Info().Dur("deadline", g.o.Drain).Msg("draining")
+	g.o.Logger.Info().Dur("deadline", g.o.Pool.Drain).Msg("draining")
 	stopPool()
-	deadline, cancel := context.WithTimeout(base, g.o.Drain)
+	deadline, cancel := context.WithTimeout(base, g.o.Pool.Drain)
 	defer cancel()
 	drainErr := g.reactor.Drain(deadline)
 	poolErr := <-pooled
 	if err := <-served; !errors.Is(err, reactor.ErrRun) { // ErrRun: it was drained before it began
 		serveErr = errors.Join(serveErr, err)
 	}
-	g.clerk.close()
+	g.replies.close()
 	cleared.Wait()
 	stopAll()
 	others.Wait()
@@ -261,22 +250,22 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(serveErr, drainErr, poolErr)
 }
 
-// load reads keys and rules before anybody is let in.
-func (g *Gateway) load(ctx context.Context) error {
+// loadInitial reads keys and rules before the gateway accepts connections.
+func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
 	err := g.registry.Refresh(ctx)
 	select {
 	case <-g.registry.Ready():
-		return nil // what could not be recorded, on a database that is read-only now, is recorded later
+		return nil // a database that is read-only now gets the states later
 	default:
 		return fmt.Errorf("gateway: read the rules: %w", err)
 	}
 }
 
-// keep follows the points' keys, and writes down who connected.
-func (g *Gateway) keep(ctx context.Context) {
+// pollKeys reads changes of the points' keys and saves which points have connected.
+func (g *Gateway) pollKeys(ctx context.Context) {
 	tick := time.NewTicker(g.o.Poll)
 	defer tick.Stop()
 	for away := false; ; {
@@ -287,7 +276,7 @@ func (g *Gateway) keep(ctx context.Context) {
 		}
 		lost, err := g.points.refresh(ctx)
 		if lost {
-			g.evict()
+			g.closeRevoked()
 		}
 		if err == nil {
 			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
@@ -302,9 +291,9 @@ func (g *Gateway) keep(ctx context.Context) {
 	}
 }
 
-// watch reports progress while every loop makes some.
-func (g *Gateway) watch(ctx context.Context) {
-	tick := time.NewTicker(watch)
+// watchdog reports progress while every loop makes some.
+func (g *Gateway) watchdog(ctx context.Context) {
+	tick := time.NewTicker(watchdogPeriod)
 	defer tick.Stop()
 	last := g.reactor.Progress()
 	for {

@@ -11,6 +11,7 @@ import (
 	"syncgate/crypto"
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
+	"syncgate/store"
 )
 
 func TestEveryRequestHasItsReply(t *testing.T) {
@@ -158,7 +159,7 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 	off := w.rule("later", "upload", pointName, strings.ReplaceAll(upsert, "hits", "later"))
 	w.exec(`UPDATE sync_control SET enabled = 0 WHERE id = ?`, off)
 	w.rule("later", "upload", "*", strings.ReplaceAll(upsert, "hits", "later"))
-	w.serve(func(o *Options) { o.MaxUploadRows = 3 })
+	w.serve(func(o *Options) { o.Handler.MaxUploadRows = 3 })
 	c := w.connect(k)
 	for i, tc := range []struct {
 		name string
@@ -196,6 +197,23 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 	}
 }
 
+// The gateway counts every failure that the store tells of, and writes one line a minute about each kind.
+func TestStoreFailuresAreLogged(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	for _, m := range store.Metrics() {
+		for range 3 {
+			w.metrics.count(store.Event{Metric: m, Label: "x", N: 2, Err: errors.New("reason of " + m.Name)})
+		}
+		if got := w.metric("syncgate_" + m.Name); got != 6 {
+			t.Errorf("%s is %v", m.Name, got)
+		}
+		if got := strings.Count(w.log.String(), "reason of "+m.Name); got != 1 {
+			t.Errorf("%s has %d lines", m.Name, got)
+		}
+	}
+}
+
 func TestDatabaseErrorsStayAtTheCentre(t *testing.T) {
 	w := newWorld(t)
 	k := w.enrol(pointName)
@@ -211,6 +229,12 @@ func TestDatabaseErrorsStayAtTheCentre(t *testing.T) {
 	}
 	if q := up.Quarantined[0]; q.Row != 1 || q.Status != protocol.StatusRowRefused || q.Reason != "a value is too long for its column (error 1406)" {
 		t.Errorf("%+v", q)
+	}
+
+	for _, name := range []string{"ledger_rows_total", "rows_applied_total", "rows_quarantined_total"} {
+		if got := w.metric("syncgate_" + name); got != 1 {
+			t.Errorf("%s is %v", name, got)
+		}
 	}
 
 	// A statement that the database refuses: the table changed behind the rule's back.

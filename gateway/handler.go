@@ -12,21 +12,21 @@ import (
 	"syncgate/store"
 )
 
-// Why the gateway ends connections.
+// Reasons for which the gateway ends connections.
 var (
 	errRejected = errors.New("gateway: rejected")
 	errRevoked  = errors.New("gateway: the point's key was revoked")
 	errAged     = errors.New("gateway: the session is over and its client did not leave")
 )
 
-// grace is how long a client that was told to go may take.
+// grace is the time for a client to leave after GOAWAY.
 const grace = time.Minute
 
-// handler is the reactor.Handler of one listener. Everything it does takes microseconds; what may take longer goes to
-// the pool or to the clerk.
+// handler is the reactor.Handler of one listener. Its own work takes microseconds. Longer work goes to the pool or to
+// the reply queue.
 type handler struct {
 	g      *Gateway
-	legacy *protocol.Legacy // nil: the modern wire
+	legacy *protocol.Legacy // nil: the v2 wire
 	name   string           // of the wire, for metrics and the log
 }
 
@@ -41,7 +41,7 @@ func (h *handler) Open(c *reactor.Conn) error {
 	} else {
 		w, err := h.legacy.NewSession(c.Remote().Addr())
 		if err != nil {
-			h.g.noise.Warn().Err(err).Msg("connection refused")
+			h.g.sampledLog.Warn().Err(err).Msg("connection refused")
 			return err
 		}
 		s.wire = w
@@ -74,10 +74,10 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	return nil
 }
 
-// reject sends a refusal when its time has come: at once, or after the delay that is the same for every reason.
+// reject sends a refusal at once, or after the delay, which is the same for every reason.
 func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 	h.g.metrics.rejected.WithLabelValues(h.name).Inc()
-	log := h.g.noise.Warn().Str("wire", h.name).Stringer("remote", c.Remote())
+	log := h.g.sampledLog.Warn().Str("wire", h.name).Stringer("remote", c.Remote())
 	if w, ok := s.wire.(interface{ Cause() error }); ok {
 		log = log.AnErr("cause", w.Cause())
 	}
@@ -101,69 +101,73 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	}
 	c.Establish()
 	c.SetMaxFrame(s.wire.MaxFrame())
-	h.g.points.touch(s.point, s.keyID, wire, h.g.o.Clock())
+	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
 
-// request sees that m is answered.
+// request hands m to the pool, to the reply queue, or refuses it.
 func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	c.Begin()
-	r := &replier{s: s, op: m.Op, from: h.g.o.Clock(), gone: context.Background()}
+	g := h.g
+	r := &business.Request{Point: s.point, Message: m, Client: s, Context: context.Background(), Arrived: g.o.Clock()}
 	switch m.Op {
 	case protocol.OpPing:
-		h.g.clerk.do(func() { _ = r.Reply(m.Reply(protocol.StatusOK, h.g.handler.Notice())) }) // gone: needs no answer
+		g.replies.add(func() { r.Answer(g.handler.Notice()) })
+		return
 	case protocol.OpSubscribe:
 		s.subscribed, s.subscription = true, m.RequestID
-		h.g.clerk.do(func() { s.news(m.RequestID, true) })
+		g.replies.add(func() { s.notifyRules(m.RequestID, true) })
+		return
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules:
-		if m.Op == protocol.OpDownload {
-			r.gone = s.life()
-		}
-		q := &business.Request{Point: s.point, Message: m, Replier: r}
-		if s.modern != nil {
-			q.MaxFrame = s.wire.MaxFrame()
-		}
-		if h.g.pool.Submit(r.gone, q) {
-			return
-		}
-		refusal := business.ErrBusy
-		if h.g.draining.Load() {
-			refusal = business.ErrGoingAway
-		}
-		h.g.clerk.do(func() { _ = r.Reply(business.Refusal(m, refusal)) }) // as above
 	default:
-		h.g.clerk.do(func() { _ = r.Reply(business.Refusal(m, business.ErrUnsupported)) }) // as above
+		g.replies.add(func() { r.Refuse(business.ErrUnsupported) })
+		return
 	}
+	if m.Op == protocol.OpDownload {
+		r.Context = s.downloads()
+	}
+	if s.modern != nil {
+		r.MaxFrame = s.wire.MaxFrame()
+	}
+	if g.pool.Submit(r) {
+		return
+	}
+	refusal := business.ErrBusy
+	if g.draining.Load() {
+		refusal = business.ErrGoingAway
+	}
+	g.replies.add(func() { r.Refuse(refusal) })
 }
 
-// life is the context of the connection's downloads. Most connections never have one, and it is made with the first.
-func (s *session) life() context.Context {
-	if s.gone == nil {
-		s.gone, s.cancel = context.WithCancel(context.Background())
+// downloads is the context of the connection's downloads. The first download makes it, because most connections have
+// none.
+func (s *session) downloads() context.Context {
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancel(context.Background())
 	}
-	return s.gone
+	return s.ctx
 }
 
-// news tells a subscriber which rules are in force.
-func (s *session) news(id protocol.RequestID, first bool) {
+// notifyRules tells a subscriber which rules are in force.
+func (s *session) notifyRules(id protocol.RequestID, first bool) {
 	m := &protocol.Message{Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: id, Body: s.g.handler.Notice()}
 	_ = s.send(m, first) // gone: no subscriber any more
 }
 
-// Timer implements reactor.Handler. A connection has one thing to wait for at a time: its refusal, then the end of its
-// session, then that its client leaves.
+// Timer implements reactor.Handler. A connection waits for one event at a time: its refusal, then the end of its
+// session, then the departure of its client.
 func (h *handler) Timer(c *reactor.Conn) {
 	s := c.Data.(*session)
 	switch {
 	case s.reject != nil:
 		c.Write(s.reject)
 		c.CloseAfterFlush(errRejected)
-	case s.left.Load():
+	case s.goAwaySent.Load():
 		c.CloseAfterFlush(errAged)
 	default:
 		c.SetTimer(grace)
-		h.g.clerk.do(func() { s.leave("the session is at its end") })
+		h.g.replies.add(func() { s.sendGoAway("the session is at its end") })
 	}
 }
 
@@ -177,11 +181,11 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	var fault interface{ Status() protocol.Status }
 	switch {
 	case errors.As(err, &fault): // the peer broke the protocol
-		log = h.g.noise.Warn().Stringer("status", fault.Status())
+		log = h.g.sampledLog.Warn().Stringer("status", fault.Status())
 	case errors.Is(err, errRevoked):
 		log = h.g.o.Logger.Info()
 	case s.point == "" && !errors.Is(err, errRejected):
-		log = h.g.noise.Info()
+		log = h.g.sampledLog.Info()
 	}
 	log.Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote()).Err(err).
 		Str("reason", reactor.Reason(err)).Msg("disconnected")
@@ -190,36 +194,36 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 // idle is called when a connection has been silent for half of its time.
 func (h *handler) idle(c *reactor.Conn) {
 	if s := c.Data.(*session); s.modern != nil && s.point != "" {
-		h.g.clerk.do(s.ping)
+		h.g.replies.add(s.ping)
 	}
 }
 
-// farewell is called for every connection when the server stops. The GOAWAY counts as in flight, so that the
+// drain is called for every connection when the server stops. The GOAWAY counts as in flight, so that the
 // connection stays until it has left.
-func (h *handler) farewell(c *reactor.Conn) {
+func (h *handler) drain(c *reactor.Conn) {
 	s := c.Data.(*session)
 	if s.modern == nil || s.point == "" {
 		return
 	}
 	c.Begin()
-	h.g.clerk.do(func() {
-		s.leave("the server is stopping")
-		_ = h.g.reactor.Send(s.id, nil, true) // gone: it was quicker
+	h.g.replies.add(func() {
+		s.sendGoAway("the server is stopping")
+		_ = h.g.reactor.Send(s.id, nil, true) // gone: it has left first
 	})
 }
 
-// broadcast tells every subscriber of the rules that came into force.
+// broadcast notifies every subscriber of the rules now in force.
 func (g *Gateway) broadcast(uint64) {
 	g.reactor.Each(func(c *reactor.Conn) {
 		if s := c.Data.(*session); s.subscribed {
 			id := s.subscription
-			g.clerk.do(func() { s.news(id, false) })
+			g.replies.add(func() { s.notifyRules(id, false) })
 		}
 	})
 }
 
-// evict ends the sessions whose points or keys are no longer good.
-func (g *Gateway) evict() {
+// closeRevoked ends the sessions whose points or keys are no longer good.
+func (g *Gateway) closeRevoked() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		s := c.Data.(*session)
 		switch {
@@ -229,7 +233,7 @@ func (g *Gateway) evict() {
 				c.Close(fmt.Errorf("%w: key %d of %s", errRevoked, s.keyID, s.point))
 			}
 		case !g.points.legacyAllowed(s.point):
-			c.Close(fmt.Errorf("%w: %s on the seed-era wire", errRevoked, s.point))
+			c.Close(fmt.Errorf("%w: %s on the v1 wire", errRevoked, s.point))
 		}
 	})
 }

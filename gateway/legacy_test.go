@@ -34,7 +34,7 @@ const (
 	tokenKey  = "token key"
 )
 
-// legacyClient is an agent of the seed era.
+// legacyClient is an agent on the v1 wire.
 type legacyClient struct {
 	t    *testing.T
 	conn net.Conn
@@ -127,7 +127,7 @@ func TestSeedEraAgent(t *testing.T) {
 	ask("DOLOAD_DB", "phishing_log", `[]`, "'Error_Flag': True", "Server_config_Error", "SG0200")
 	w.eventually("it is written down which wire the point spoke", func() bool { return w.one(`SELECT legacy_seen_at FROM sync_point WHERE point_no = ?`, pointName) != "" })
 
-	// No way back from the modern wire.
+	// No way back from the v2 wire.
 	w.connect(k).ask(protocol.OpPing, id(1), nil)
 	if text, err := c.ask(pointName, "DOLOAD_DB", "black_list", "[]"); err == nil {
 		t.Errorf("its open connection goes on: %s", text)

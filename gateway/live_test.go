@@ -108,7 +108,7 @@ func TestTheLedgerIsAskedBeforeTheRule(t *testing.T) {
 	w := newWorld(t)
 	k := w.enrol(pointName)
 	r := w.rule("hits", "upload", "*", upsert)
-	w.serve(func(o *Options) { o.MaxUploadRows = 2 })
+	w.serve(func(o *Options) { o.Handler.MaxUploadRows = 2 })
 	c := w.connect(k)
 	sent := upload("hits", int64(1), "a", int64(2), "b")
 	ask := func(seq uint64, u *protocol.UploadRequest) string {
@@ -383,7 +383,7 @@ func TestDownloadsArePaged(t *testing.T) {
 	k := w.enrol(pointName)
 	w.exec(`INSERT INTO hits SELECT seq, seq, '2020-01-01' FROM seq_1_to_2500`)
 	w.rule("hits", "download", "*", "")
-	w.serve(func(o *Options) { o.MaxDownloadRows = 1000 })
+	w.serve(func(o *Options) { o.Handler.MaxDownloadRows = 1000 })
 	c := w.connect(k)
 	var state []rowset.StateItem
 	seen := 0
@@ -487,7 +487,7 @@ func TestStopInMidBatchLosesNothing(t *testing.T) {
 	w.exec(`CREATE TABLE sums (id BIGINT PRIMARY KEY, url BIGINT NOT NULL)`)
 	w.exec(`INSERT INTO sums VALUES (1, 0), (2, 0)`)
 	w.rule("sums", "upload", "*", "-- downside: update\nupdate sums set url = url + :url where id = :id")
-	w.serve(func(o *Options) { o.Drain = 100 * time.Millisecond })
+	w.serve(func(o *Options) { o.Pool.Drain = 100 * time.Millisecond })
 	c := w.connect(k)
 	tx, err := w.db.Begin()
 	if err == nil {
@@ -528,7 +528,7 @@ func TestServerAsksSilentClients(t *testing.T) {
 	w := newWorld(t)
 	k := w.enrol(pointName)
 	progress := make(chan bool, 100)
-	w.serve(func(o *Options) { o.Keepalive, o.Progress = time.Second, func() { progress <- true } })
+	w.serve(func(o *Options) { o.Wire.Keepalive, o.Progress = time.Second, func() { progress <- true } })
 	c := w.connect(k)
 	c.ask(protocol.OpPing, id(1), nil)
 	m := c.read()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 
 	"syncgate/protocol"
 	"syncgate/reactor"
@@ -26,6 +27,9 @@ type metrics struct {
 	in, out     prometheus.Counter     // of bytes
 	lag         prometheus.Histogram
 	gauges      []prometheus.Collector
+
+	stored   map[*store.Metric]*prometheus.CounterVec
+	failures map[*store.Metric]zerolog.Logger // a line a minute of each
 }
 
 var _ reactor.Observer = (*metrics)(nil)
@@ -49,6 +53,11 @@ func newMetrics(g *Gateway) *metrics {
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "syncgate", Name: "loop_lag_seconds",
 			Help: "Length of an event loop's turns.", Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10)}),
 	}
+	m.stored, m.failures = map[*store.Metric]*prometheus.CounterVec{}, map[*store.Metric]zerolog.Logger{}
+	for _, s := range store.Metrics() {
+		m.stored[s] = prometheus.NewCounterVec(counter(s.Name, s.Help), []string{s.Label})
+		m.failures[s] = g.o.Logger.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	}
 	m.in, m.out = m.bytes.WithLabelValues("in"), m.bytes.WithLabelValues("out")
 	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
 		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -69,6 +78,9 @@ func newMetrics(g *Gateway) *metrics {
 func (m *metrics) register(r prometheus.Registerer) error {
 	all := append([]prometheus.Collector{m.requests, m.latency, m.established, m.rejected, m.opened, m.closed, m.refused,
 		m.paused, m.frames, m.bytes, m.lag}, m.gauges...)
+	for _, c := range m.stored {
+		all = append(all, c)
+	}
 	var errs []error
 	for _, c := range all {
 		errs = append(errs, r.Register(c))
@@ -79,10 +91,19 @@ func (m *metrics) register(r prometheus.Registerer) error {
 func (m *metrics) answered(op protocol.Op, s protocol.Status, took time.Duration) {
 	name := op.String()
 	if op == 0 || op > protocol.OpGoAway {
-		name = "unknown" // a client may make up any number, and a label must not grow with them
+		name = "unknown" // a client may send any number, and labels must stay few
 	}
 	m.requests.WithLabelValues(name, s.String()).Inc()
 	m.latency.WithLabelValues(name).Observe(took.Seconds())
+}
+
+// count is the store's observer.
+func (m *metrics) count(e store.Event) {
+	m.stored[e.Metric].WithLabelValues(e.Label).Add(float64(e.N))
+	if e.Err != nil {
+		log := m.failures[e.Metric]
+		log.Warn().Err(e.Err).Str(e.Metric.Label, e.Label).Msg(e.Metric.Failure)
+	}
 }
 
 // Opened implements reactor.Observer.

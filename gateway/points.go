@@ -14,20 +14,20 @@ import (
 	"syncgate/store"
 )
 
-// points knows who may connect, and remembers who did until that is written down.
+// points holds the points that may connect, and the sessions that are not saved yet.
 type points struct {
 	store   *store.Store
 	master  *crypto.MasterKey
-	legacy  bool // the seed-era wire is served, so that its rows matter
+	legacy  bool // the v1 wire is served, so that its rows matter
 	logger  zerolog.Logger
 	keyring *crypto.Keyring
-	allowed atomic.Pointer[map[string]bool] // points that may speak the seed-era wire; true: even after the modern one
+	allowed atomic.Pointer[map[string]bool] // points that may speak the v1 wire; true: even after the v2 wire
 
-	opened map[keyName]openedKey // of refresh's goroutine alone: what was unwrapped before
+	opened map[keyName]openedKey // only for refresh's goroutine: the keys unwrapped before
 
 	mu      sync.Mutex
-	modern  map[string]bool // spoke the modern wire since the start
-	touched map[touched]use
+	modern  map[string]bool   // spoke the v2 wire since the start
+	unsaved map[connected]use // sessions that are not saved yet
 }
 
 type keyName struct {
@@ -41,7 +41,7 @@ type openedKey struct {
 	bad     bool // the master key does not open it
 }
 
-type touched struct {
+type connected struct {
 	point string
 	wire  store.Wire
 }
@@ -53,12 +53,12 @@ type use struct {
 
 func newPoints(s *store.Store, master *crypto.MasterKey, legacy bool, logger zerolog.Logger) *points {
 	p := &points{store: s, master: master, legacy: legacy, logger: logger, keyring: crypto.NewKeyring(),
-		opened: map[keyName]openedKey{}, modern: map[string]bool{}, touched: map[touched]use{}}
+		opened: map[keyName]openedKey{}, modern: map[string]bool{}, unsaved: map[connected]use{}}
 	p.allowed.Store(&map[string]bool{})
 	return p
 }
 
-// refresh reads keys and points. lost: some that were good may not be any more.
+// refresh reads keys and points. lost reports that a key or point may have become invalid.
 func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	wrapped, err := p.store.Keys(ctx)
 	if err != nil {
@@ -108,8 +108,8 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	return lost, nil
 }
 
-// legacyAllowed tells whether the point may speak the seed-era wire: it is enrolled, and has never spoken the modern
-// one, or its row allows both.
+// legacyAllowed tells whether the point may speak the v1 wire: it is enrolled, and has never spoken the v2
+// wire, or its row allows both.
 func (p *points) legacyAllowed(point string) bool {
 	both, ok := (*p.allowed.Load())[point]
 	if both || !ok {
@@ -120,21 +120,21 @@ func (p *points) legacyAllowed(point string) bool {
 	return !p.modern[point]
 }
 
-// touch remembers that a session began.
-func (p *points) touch(point string, keyID uint32, wire store.Wire, at time.Time) {
+// noteSession records the start of a session.
+func (p *points) noteSession(point string, keyID uint32, wire store.Wire, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.touched[touched{point, wire}] = use{keyID, at}
+	p.unsaved[connected{point, wire}] = use{keyID, at}
 	if wire == store.Modern {
 		p.modern[point] = true
 	}
 }
 
-// flush writes down what touch remembered, at most so many. What is not written is kept for the next time.
+// flush saves at most so many of the recorded sessions. It keeps the others for its next call.
 func (p *points) flush(ctx context.Context, most int) (err error) {
 	p.mu.Lock()
-	pending := p.touched
-	p.touched = map[touched]use{}
+	pending := p.unsaved
+	p.unsaved = map[connected]use{}
 	p.mu.Unlock()
 	for t, u := range pending {
 		if most--; most < 0 {
@@ -148,7 +148,7 @@ func (p *points) flush(ctx context.Context, most int) (err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.Copy(pending, p.touched)
-	p.touched = pending
+	maps.Copy(pending, p.unsaved)
+	p.unsaved = pending
 	return err
 }

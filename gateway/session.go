@@ -22,13 +22,13 @@ type wire interface {
 	Expired(now time.Time) bool
 }
 
-// session is what the gateway knows of one connection. Its fields belong to the connection's loop, but for id, wire,
-// modern and left, which any goroutine may use.
+// session is the gateway's state of one connection. Its fields belong to the connection's loop, except id, wire,
+// modern and goAwaySent, which any goroutine may use. It is the business.Client of the connection's requests.
 type session struct {
 	g      *Gateway
 	id     reactor.ConnID
 	wire   wire
-	modern *protocol.ServerSession // nil on the seed-era wire
+	modern *protocol.ServerSession // nil on the v1 wire
 
 	point string // once established
 	keyID uint32
@@ -36,14 +36,14 @@ type session struct {
 	reject       []byte // to be sent when the timer runs out
 	subscribed   bool
 	subscription protocol.RequestID
-	gone         context.Context // of downloads; nil before the first
+	ctx          context.Context // of downloads: ends with the connection; nil before the first
 	cancel       context.CancelFunc
 
-	left atomic.Bool // GOAWAY was sent, or is about to be
+	goAwaySent atomic.Bool // or about to be sent
 }
 
-// send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, whatever becomes of m. It
-// is not called on a loop: sealing a megabyte takes a millisecond, and another goroutine's may be waited for.
+// send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.
+// send is not called on a loop: to seal a megabyte takes a millisecond, and the lock may be held by another goroutine.
 func (s *session) send(m *protocol.Message, done bool) error {
 	wrote := false
 	err := s.wire.Send(m, func(frame []byte) error {
@@ -60,19 +60,19 @@ func (s *session) send(m *protocol.Message, done bool) error {
 	switch {
 	case err == nil:
 		if s.modern != nil && done && s.wire.Expired(s.g.o.Clock()) {
-			s.leave("the session is at its end")
+			s.sendGoAway("the session is at its end")
 		}
 	case errors.Is(err, reactor.ErrConnGone), errors.Is(err, reactor.ErrOverflow):
-		return fmt.Errorf("%w: %w", context.Canceled, err) // nobody is left to be told
+		return fmt.Errorf("%w: %w", context.Canceled, err) // the client is gone
 	case errors.Is(err, protocol.ErrExpired):
 		s.g.reactor.Close(s.id, err)
 	}
 	return err
 }
 
-// leave tells the client to come again on another connection. Replies to what it has asked still come.
-func (s *session) leave(reason string) {
-	if s.modern == nil || !s.left.CompareAndSwap(false, true) {
+// sendGoAway asks the client to open another connection. The replies to its requests still come on this one.
+func (s *session) sendGoAway(reason string) {
+	if s.modern == nil || !s.goAwaySent.CompareAndSwap(false, true) {
 		return
 	}
 	_ = s.send(&protocol.Message{Op: protocol.OpGoAway, Body: &protocol.GoAway{
@@ -80,35 +80,27 @@ func (s *session) leave(reason string) {
 	}}, false) // gone: it has left by itself
 }
 
-// ping asks whether the client is there.
+// ping checks that the client still answers.
 func (s *session) ping() { _ = s.send(s.modern.Ping(), false) } // gone: no
 
-// replier is the way back for one request.
-type replier struct {
-	s    *session
-	op   protocol.Op
-	from time.Time
-	gone context.Context // of a download: ends with the connection
-}
-
-// Reply implements business.Replier. A part of a download waits until the client has read what was sent before; that
-// is done before the session's lock is taken, so that others may send meanwhile.
-func (r *replier) Reply(m *protocol.Message) error {
+// Reply implements business.Client. A part of a download waits until the client has read what was sent before. It waits
+// before it takes the session's lock, so that others may send meanwhile.
+func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	if m.More() {
-		if err := r.s.g.reactor.SendWait(r.gone, r.s.id, nil, false); err != nil {
+		if err := s.g.reactor.SendWait(r.Context, s.id, nil, false); err != nil {
 			return fmt.Errorf("%w: %w", context.Canceled, err)
 		}
-		return r.s.send(m, false)
+		return s.send(m, false)
 	}
 	status := m.Status
-	err := r.s.send(m, true)
+	err := s.send(m, true)
 	if unsendable(err) && status == protocol.StatusOK {
-		// The work is done and its reply does not fit a frame. The client must hear something.
-		refusal := business.Refusal(&protocol.Message{Op: r.op, RequestID: m.RequestID}, err)
+		// The work is done, but its reply does not fit a frame. The client still needs an answer.
+		refusal := business.Refusal(r.Message, err)
 		status = refusal.Status
-		err = errors.Join(err, r.s.send(refusal, false))
+		err = errors.Join(err, s.send(refusal, false))
 	}
-	r.s.g.metrics.answered(r.op, status, r.s.g.o.Clock().Sub(r.from))
+	s.g.metrics.answered(r.Message.Op, status, s.g.o.Clock().Sub(r.Arrived))
 	return err
 }
 

@@ -85,7 +85,7 @@ func (w *world) serve(change ...func(*Options)) *world {
 	w.t.Helper()
 	w.series = prometheus.NewRegistry()
 	o := Options{Store: w.store, MasterKey: w.master, Listen: "127.0.0.1:0", Rand: rand.Reader, Poll: 50 * time.Millisecond,
-		Logger: zerolog.New(w.log), Registry: w.series, Handshakes: 10000}
+		Logger: zerolog.New(w.log), Registry: w.series, Wire: protocol.ServerOptions{Handshakes: 10000}}
 	ready := make(chan bool)
 	o.Ready = func() { close(ready) }
 	for _, f := range change {

@@ -11,8 +11,8 @@ import (
 // ascending map keys, no tags, 64-bit finite floats, and null, true and false as the only simple values. The code does
 // not use a CBOR library: over a million rows a second pass here, and a library would need a check for the subset.
 
-// Limits of a payload. With the frame's length they bound the memory of a decoded payload: 24 bytes a value and one copy
-// of the payload.
+// Limits of a payload. With the frame's length they bound the memory of a decoded payload: 24 bytes a value and one
+// copy of the payload.
 const (
 	maxValues  = 1 << 21 // SQL values in one payload
 	maxColumns = 4096    // columns of a batch: MySQL's own limit
@@ -111,8 +111,8 @@ func (d *decoder) fail(kind error, why string) {
 	}
 }
 
-// head reads a head. It returns the first byte, whose upper three bits are the major type, and the argument, which for a
-// float is its eight bytes.
+// head reads a head. It returns the first byte, whose upper three bits are the major type, and the argument, which for
+// a float is its eight bytes.
 func (d *decoder) head() (first byte, n uint64) {
 	if d.err != nil || d.pos >= len(d.buf) {
 		d.fail(ErrPayload, "ends early")

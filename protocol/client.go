@@ -35,8 +35,8 @@ type Client struct {
 	records *records
 	welcome Welcome
 
-	// The session is established at its first record, which must be small. So the first record is a PING of the client's
-	// own. Receive drops the answer.
+	// The session is established at its first record, which must be small. So the first record is a PING of the
+	// client's own. Receive drops the answer.
 	first     RequestID
 	confirmed bool
 	ping      []byte // its frame, until Seal has returned it
@@ -48,7 +48,7 @@ type Client struct {
 func NewClient(o ClientOptions) (*Client, error) {
 	o.Software = cmp.Or(o.Software, "syncgate-agent")
 	if !validPoint(o.Point) || !validText(o.Software, maxSoftware) || o.Clock == nil || o.Rand == nil {
-		return nil, errors.New("protocol: client: Point of 1 to 64 bytes, Software of up to 64, Clock and Rand are required")
+		return nil, errors.New("protocol: client: Point (1 to 64 bytes), Clock and Rand are required; Software has up to 64")
 	}
 	return &Client{opts: o}, nil
 }
@@ -87,8 +87,8 @@ func (c *Client) RequestID() RequestID {
 }
 
 // Receive decodes one whole frame, in the order of arrival. The message is nil for the WELCOME, after which Welcome
-// returns what the server granted, and for the answer to the client's first PING. A REJECT returns a *RejectError. After
-// any error the caller closes the connection.
+// returns what the server granted, and for the answer to the client's first PING. A REJECT returns a *RejectError.
+// After any error the caller closes the connection.
 //
 // A PING whose id has epoch 0 comes from the server. The answer is a PING with the same id.
 func (c *Client) Receive(frame []byte) (*Message, error) {
@@ -173,6 +173,6 @@ func (c *Client) appendRecord(dst []byte, m *Message) ([]byte, error) {
 	return c.records.seal(buf, len(dst), m)
 }
 
-// Expired reports that the session has used up its records or its hour. The client then opens another connection for new
-// requests, and closes this one after its last reply.
+// Expired reports that the session has used up its records or its hour. The client then opens another connection for
+// new requests, and closes this one after its last reply.
 func (c *Client) Expired(now time.Time) bool { return c.records != nil && c.records.expired(now) }

@@ -102,7 +102,7 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// The seed era's epochs are not for requests of the modern wire; its own come with a body.
+// An upload of the v2 wire may not have an epoch of the v1 wire. An upload of the v1 wire has a Body.
 func TestUploadEpochs(t *testing.T) {
 	body := &UploadRequest{Table: "t"}
 	payload, err := AppendPayload(nil, body)
@@ -116,7 +116,7 @@ func TestUploadEpochs(t *testing.T) {
 		}
 		m.Body = body
 		if _, err := m.UploadRequest(); err != nil {
-			t.Errorf("epoch %x of the seed-era wire: %v", epoch, err)
+			t.Errorf("epoch %x on the v1 wire: %v", epoch, err)
 		}
 	}
 }

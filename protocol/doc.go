@@ -1,6 +1,7 @@
-// Package protocol encodes and decodes the messages of both wires: v2, which syncgate's own agent uses, and v1, which the
-// original's agents use. The package does no I/O, starts no goroutine and writes no log. Its callers pass in the clock,
-// the randomness and the keys. docs/protocol.md is the specification; testdata holds every byte of whole sessions.
+// Package protocol encodes and decodes the messages of both wires: v2, which syncgate's own agent uses, and v1, which
+// the original's agents use. The package does no I/O, starts no goroutine and writes no log. Its callers pass in the
+// clock, the randomness and the keys. docs/protocol.md is the specification; testdata holds every byte of whole
+// sessions.
 //
 // # The v2 wire
 //

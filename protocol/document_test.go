@@ -43,13 +43,7 @@ func opsTable() string {
 		if op == 0 {
 			continue
 		}
-		from := "client"
-		if o.fromServer {
-			from = "server"
-			if o.fromClient {
-				from = "both"
-			}
-		}
+		from := map[sides]string{fromClient: "client", fromServer: "server", fromClient | fromServer: "both"}[o.from]
 		request, reply := "none", "none"
 		if o.request != nil {
 			request = typeName(o.request)

@@ -10,8 +10,8 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// payload is a CBOR map. fields passes the fields to the coder in the order of their keys. The coder writes them all, or
-// reads those that are present.
+// payload is a CBOR map. fields passes the fields to the coder in the order of their keys. The coder writes them all,
+// or reads those that are present.
 type payload interface {
 	fields(c *coder)
 }
@@ -57,8 +57,8 @@ func decode(buf []byte, p payload) error {
 	return c.err
 }
 
-// at precedes the value of a field. A writer writes the key; a reader looks for it. at reports whether the value is to be
-// written or read.
+// at precedes the value of a field. A writer writes the key; a reader looks for it. at reports whether the value is to
+// be written or read.
 func (c *coder) at(key uint64) bool {
 	if key == item {
 		return c.err == nil
@@ -214,27 +214,15 @@ func (c *coder) value(v *any) {
 
 // counts is an array of name, number, name, number, …, names ascending.
 func (c *coder) counts(key uint64, v *map[string]uint64) {
-	type count struct {
-		name string
-		n    uint64
-	}
-	var counts []count
-	if !c.reading {
-		for _, name := range slices.Sorted(maps.Keys(*v)) {
-			counts = append(counts, count{name, (*v)[name]})
+	names, last := slices.Sorted(maps.Keys(*v)), ""
+	list(c, key, &names, maxOps, 2, func(c *coder, name *string) {
+		n := (*v)[*name]
+		c.text(item, name, maxName)
+		number(c, item, &n, math.MaxUint64)
+		c.check(*name > last, "names not ascending")
+		if last = *name; *v == nil {
+			*v = make(map[string]uint64)
 		}
-	}
-	last := ""
-	list(c, key, &counts, maxOps, 2, func(c *coder, e *count) {
-		c.text(item, &e.name, maxName)
-		number(c, item, &e.n, math.MaxUint64)
-		c.check(e.name > last, "names not ascending")
-		last = e.name
+		(*v)[*name] = n
 	})
-	if c.reading && len(counts) > 0 {
-		*v = make(map[string]uint64, len(counts))
-		for _, e := range counts {
-			(*v)[e.name] = e.n
-		}
-	}
 }

@@ -21,7 +21,8 @@ import (
 //	packet <── sealLegacy ── text <── packet ─── reply, part by part <────────────────────────── Message
 //
 // All points share the AES key and the token key. So this wire tells agents from strangers, but not one agent from
-// another. LegacyOptions.Networks and Allow restrict its use: an agent cannot act for a point that has used the v2 wire.
+// another. LegacyOptions.Networks and Allow restrict its use: an agent cannot act for a point that has used the v2
+// wire.
 
 // Errors of the v1 wire, for log and metric. Until a request is known to be an agent's, all errors get the same answer.
 var (
@@ -31,7 +32,7 @@ var (
 	errLegacyToken   = newError(StatusRejected, "security token does not match")
 	errLegacyTime    = newError(StatusRejected, "time is outside the window")
 	errLegacyReplay  = newError(StatusRejected, "the token was used before")
-	errLegacyPoint   = newError(StatusLegacyRefused, "the point may not use the v1 wire, or it changed within a connection")
+	errLegacyPoint   = newError(StatusLegacyRefused, "the point may not use the v1 wire, or is not the connection's")
 	errLegacyNetwork = newError(StatusLegacyRefused, "not one of the source networks")
 	errLegacyFull    = newError(StatusBusy, "no room to remember another token")
 	errLegacyFit     = newError(StatusRequestMismatch, "the request's content is not as documented")
@@ -112,8 +113,8 @@ func (l *Legacy) NewSession(remote netip.Addr) (*LegacySession, error) {
 // The configuration names a word by its default.
 type legacyNames map[string]string
 
-// legacyWords are the defaults: the keys of the four dicts, two pairs of constants, and the error words. The words in use
-// must differ within a line, except the last.
+// legacyWords are the defaults: the keys of the four dicts, two pairs of constants, and the error words. The words in
+// use must differ within a line, except the last.
 const legacyWords = `userid Business Error Info_Status
 Type Content Table_Name Table_Field Is_Syncdb
 Error_Flag Error_Type Error_Info

@@ -29,8 +29,9 @@ func newLegacyMemory(window time.Duration, max int) *legacyMemory {
 	return &legacyMemory{window: window, max: max, tokens: make(map[[16]byte]legacySeen)}
 }
 
-// admit adds a token whose time is at, inside the window. It returns errLegacyReplay for a known token, unless mayRepeat
-// is set and the text is the same to the byte. A full memory admits no new token: forgetting one would allow its replay.
+// admit adds a token whose time is at, inside the window. It returns errLegacyReplay for a known token, unless
+// mayRepeat is set and the text is the same to the byte. A full memory admits no new token: forgetting one would allow
+// its replay.
 func (m *legacyMemory) admit(token, text [16]byte, at, now time.Time, mayRepeat bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

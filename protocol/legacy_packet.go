@@ -22,8 +22,8 @@ const (
 	legacyOverhead = 2*legacyHalf + len(legacyEnd)
 )
 
-// SplitLegacy is Split for the v1 wire. A frame is a packet with its end, and max is the most hex digits of its payload.
-// Bytes without an end are refused once they exceed the longest packet.
+// SplitLegacy is Split for the v1 wire. A frame is a packet with its end, and max is the most hex digits of its
+// payload. Bytes without an end are refused once they exceed the longest packet.
 func SplitLegacy(buf []byte, max int) (n int, err error) {
 	room := min(len(buf), max+legacyOverhead)
 	end := bytes.IndexByte(buf[:room], '\n')

@@ -13,10 +13,10 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// LegacyEpoch is the bit that marks the epoch of a request of the v1 wire, which has no request ids. The other bits of the
-// epoch are the request's Time in Unix seconds. The sequence is the first half of the token. So a repeated request has the
-// same id and gets the ledger's stored reply; a request with another Content or Time has another id. The server refuses
-// the request once its Time has left the window, so its ledger row is of no use after twice the window.
+// LegacyEpoch is the bit that marks the epoch of a request of the v1 wire, which has no request ids. The other bits of
+// the epoch are the request's Time in Unix seconds. The sequence is the first half of the token. So a repeated request
+// has the same id and gets the ledger's stored reply; a request with another Content or Time has another id. The server
+// refuses the request once its Time has left the window, so its ledger row is of no use after twice the window.
 const LegacyEpoch uint64 = 1 << 63
 
 // legacyRequest is a request with a valid token, and the reply to it.
@@ -73,15 +73,15 @@ func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 }
 
 func parseLegacy(text []byte, d pyliteral.Dialect) (*pyliteral.Node, error) {
-	root, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: d, Spans: pyliteral.DictSpans, Elements: maxValues})
+	root, err := pyliteral.Parse(text, pyliteral.Limits{Dialect: d, DictSpans: true, Elements: maxValues})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLegacyText, err)
 	}
 	return root, nil
 }
 
-// printer chooses the Python to print for: the configured one, the one that the request shows, or the one that an earlier
-// request of the point showed.
+// printer chooses the Python to print for: the configured one, the one that the request shows, or the one that an
+// earlier request of the point showed.
 func (l *Legacy) printer(point string, read pyliteral.Dialect, shown bool) legacyPrinter {
 	if l.opts.FixedDialect {
 		return legacyPrinter{dialect: l.opts.Dialect}
@@ -147,8 +147,8 @@ func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error
 	return nil
 }
 
-// legacyContent returns the agent's str(Content), from which it made the token: the value of a text, or the packet's own
-// bytes of anything else. A missing Content counts as empty.
+// legacyContent returns the agent's str(Content), from which it made the token: the value of a text, or the packet's
+// own bytes of anything else. A missing Content counts as empty.
 func legacyContent(text []byte, n *pyliteral.Node) []byte {
 	if n == nil {
 		return nil
@@ -211,7 +211,8 @@ func (r *legacyRequest) rows() (rowset.Rows, error) {
 	first, _ := legacyItems(list[0])
 	for i, e := range list { // check all lengths before the allocation
 		if row, _ := legacyItems(e); len(row) == 0 || len(row) > maxColumns || len(row) != len(first) {
-			return rowset.Rows{}, fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
+			err := fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
+			return rowset.Rows{}, err
 		}
 	}
 	rows := rowset.Rows{Columns: make([]string, len(first)), Values: make([]any, 0, len(first)*len(list))}

@@ -44,8 +44,8 @@ func (s *LegacySession) Expired(time.Time) bool { return false }
 //
 // For an agent's request Event.Message has a Body: an *UploadRequest, whose columns have empty names, or a
 // *DownloadRequest. For an agent's request that is malformed, or that the server cannot accept now, Event.Reply has the
-// answer. Anything else leads to the same Event.Reject at the same time after the call, whatever is wrong with the packet.
-// After an error the caller closes the connection and sends nothing.
+// answer. Anything else leads to the same Event.Reject at the same time after the call, whatever is wrong with the
+// packet. After an error the caller closes the connection and sends nothing.
 func (s *LegacySession) Receive(packet []byte) (Event, error) {
 	l := s.legacy
 	begun := l.opts.Clock()
@@ -75,8 +75,8 @@ func (s *LegacySession) Receive(packet []byte) (Event, error) {
 	return e, nil
 }
 
-// authenticate decodes a packet and admits its request. A nil request means that the packet is not an agent's. A request
-// with an error is an agent's, and the server cannot accept it now.
+// authenticate decodes a packet and admits its request. A nil request means that the packet is not an agent's. A
+// request with an error is an agent's, and the server cannot accept it now.
 func (s *LegacySession) authenticate(packet []byte, now time.Time) (*legacyRequest, error) {
 	l := s.legacy
 	text, err := openLegacy(packet, l.cbc)
@@ -104,8 +104,8 @@ func (s *LegacySession) authenticate(packet []byte, now time.Time) (*legacyReque
 	return r, err
 }
 
-// refusal is the one answer to a request that is not known to be an agent's. It repeats nothing of the request. A damaged
-// packet gets another word, since anybody can see the damage.
+// refusal is the one answer to a request that is not known to be an agent's. It repeats nothing of the request. A
+// damaged packet gets another word, since anybody can see the damage.
 func (l *Legacy) refusal(cause error) []byte {
 	stranger := &legacyRequest{legacyPrinter: legacyPrinter{neutral: true}}
 	if errors.Is(cause, errLegacyMD5) || errors.Is(cause, errLegacyPacket) {
@@ -114,10 +114,10 @@ func (l *Legacy) refusal(cause error) []byte {
 	return l.packet(stranger, []byte(legacyNone), l.names["Info_Certification_Error"], "refused")
 }
 
-// Send collects the parts of the reply to the request in flight. With the last part it calls write with the packet, under
-// the session's lock; write may keep the packet. When the rows exceed a reply, Send answers with an error instead and
-// returns an error with StatusTooLarge; it refuses further parts. Send ignores GOAWAY and PING, which this wire does not
-// have.
+// Send collects the parts of the reply to the request in flight. With the last part it calls write with the packet,
+// under the session's lock; write may keep the packet. When the rows exceed a reply, Send answers with an error instead
+// and returns an error with StatusTooLarge; it refuses further parts. Send ignores GOAWAY and PING, which this wire
+// does not have.
 func (s *LegacySession) Send(m *Message, write func(packet []byte) error) error {
 	if m.Op == OpGoAway || m.Op == OpPing {
 		return nil

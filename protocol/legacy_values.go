@@ -11,8 +11,8 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// fromLegacy converts a value of an agent to the SQL value that its MySQLdb would have sent. Numbers and times without a
-// Go type become text. ok is false for a container.
+// fromLegacy converts a value of an agent to the SQL value that its MySQLdb would have sent. Numbers and times without
+// a Go type become text. ok is false for a container.
 func fromLegacy(v pyliteral.Value) (value any, ok bool) {
 	switch x := v.(type) {
 	case nil, int64, float64:
@@ -75,8 +75,8 @@ func legacyType(mysqlType string) string {
 // legacyPrinter makes the Python values of one reply.
 type legacyPrinter struct {
 	dialect pyliteral.Dialect
-	// neutral: the point has not shown its Python. ASCII text is then printed as '…' and an integer without L, since both
-	// Pythons read and print these alike.
+	// neutral: the point has not shown its Python. ASCII text is then printed as '…' and an integer without L, since
+	// both Pythons read and print these alike.
 	neutral bool
 }
 
@@ -99,8 +99,8 @@ func (p legacyPrinter) print(dst []byte, v pyliteral.Value) []byte {
 	return text
 }
 
-// value converts a SQL value of a column of type t to the value that the agent's MySQLdb (1.2) would have returned. ok is
-// false when v is not a SQL value.
+// value converts a SQL value of a column of type t to the value that the agent's MySQLdb (1.2) would have returned. ok
+// is false when v is not a SQL value.
 func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 	switch x := v.(type) {
 	case nil:
@@ -142,8 +142,8 @@ func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
 	return pyliteral.Long(i)
 }
 
-// parsed converts MySQL's text of a value. A zero date becomes None. A value that the Python type cannot hold, such as a
-// date in year 0, stays text.
+// parsed converts MySQL's text of a value. A zero date becomes None. A value that the Python type cannot hold, such as
+// a date in year 0, stays text.
 func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 	switch t {
 	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR", "INT", "INTEGER", "BIGINT":

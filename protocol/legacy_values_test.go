@@ -26,7 +26,7 @@ func TestFromLegacy(t *testing.T) {
 			t.Errorf("%#v is %#v, %v; want %#v", tt.in, got, ok, tt.want)
 		}
 	}
-	for _, v := range []pyliteral.Value{pyliteral.Tuple{}, pyliteral.List{}, pyliteral.NewDict()} {
+	for _, v := range []pyliteral.Value{pyliteral.Tuple{}, pyliteral.List{}, pyliteral.Dict{}} {
 		if got, ok := fromLegacy(v); ok {
 			t.Errorf("%#v is %#v", v, got)
 		}

@@ -22,19 +22,26 @@ const (
 // ops declares each op once. The names, the messages that a session accepts and the table of ops in docs/protocol.md
 // derive from it. A new op is a number above, a line here, its payloads in payload.go and their accessors below.
 var ops = [...]struct {
-	name                   string
-	fromClient, fromServer bool    // who may ask
-	request, reply         payload // nil: no payload
-	several                bool    // replies; all but the last carry FlagMore
+	name           string
+	from           sides   // who may ask
+	request, reply payload // nil: no payload
+	several        bool    // replies; all but the last have FlagMore
 }{
-	OpPing:      {name: "ping", fromClient: true, fromServer: true, reply: (*PingReply)(nil)},
-	OpUpload:    {name: "upload", fromClient: true, request: (*UploadRequest)(nil), reply: (*UploadReply)(nil)},
-	OpDownload:  {name: "download", fromClient: true, request: (*DownloadRequest)(nil), reply: (*DownloadReply)(nil), several: true},
-	OpRules:     {name: "rules", fromClient: true, reply: (*RulesReply)(nil)},
-	OpFile:      {name: "file", fromClient: true},
-	OpSubscribe: {name: "subscribe", fromClient: true, reply: (*PingReply)(nil), several: true},
-	OpGoAway:    {name: "goaway", fromServer: true, request: (*GoAway)(nil)},
+	OpPing:      {"ping", fromClient | fromServer, nil, (*PingReply)(nil), false},
+	OpUpload:    {"upload", fromClient, (*UploadRequest)(nil), (*UploadReply)(nil), false},
+	OpDownload:  {"download", fromClient, (*DownloadRequest)(nil), (*DownloadReply)(nil), true},
+	OpRules:     {"rules", fromClient, nil, (*RulesReply)(nil), false},
+	OpFile:      {"file", fromClient, nil, nil, false},
+	OpSubscribe: {"subscribe", fromClient, nil, (*PingReply)(nil), true},
+	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
 }
+
+type sides uint8
+
+const (
+	fromClient sides = 1 << iota
+	fromServer
+)
 
 // String is the op's lower-case name, or op(n) for a number this version does not know.
 func (o Op) String() string {
@@ -46,7 +53,7 @@ func (o Op) String() string {
 
 // clientAnswers reports whether the op is one that the server asks and the client replies to.
 func (o Op) clientAnswers() bool {
-	return int(o) < len(ops) && ops[o].fromServer && ops[o].reply != nil
+	return int(o) < len(ops) && ops[o].from&fromServer != 0 && ops[o].reply != nil
 }
 
 // FlagMore in Message.Flags says that more replies follow for the same request. All other bits must be 0.

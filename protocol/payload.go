@@ -10,8 +10,8 @@ import (
 
 // UploadRequest carries rows for the centre to apply once.
 type UploadRequest struct {
-	// Confirmed is the sequence up to which the agent has seen all replies of the epoch; the centre may forget those. 0:
-	// none. Digest leaves it out, since it grows between two tries.
+	// Confirmed is the sequence up to which the agent has seen all replies of the epoch; the centre may forget those.
+	// 0: none. Digest leaves it out, since it grows between two tries.
 	Confirmed uint64
 	Table     string
 	// Rows.Columns name the fields. On the v1 wire the names are empty, and the values are in the order of the rule's
@@ -132,7 +132,9 @@ type RuleRow []rowset.StateItem
 
 func (r *RulesReply) fields(c *coder) {
 	number(c, 1, &r.Version, math.MaxUint64)
-	list(c, 2, &r.Rules, maxValues, 1, func(c *coder, row *RuleRow) { c.items(item, (*[]rowset.StateItem)(row), maxColumns) })
+	list(c, 2, &r.Rules, maxValues, 1, func(c *coder, row *RuleRow) {
+		c.items(item, (*[]rowset.StateItem)(row), maxColumns)
+	})
 }
 
 // PingReply answers PING and, with FlagMore, SUBSCRIBE.
@@ -187,8 +189,8 @@ func (u *UploadRequest) Digest() ([sha256.Size]byte, error) {
 	return sha256.Sum256(d.buf[at:]), nil
 }
 
-// WithConfirmed inserts confirmed into payload, the CBOR of an UploadRequest without Confirmed. An outbox stores requests
-// without it, and inserts the newest value at each try. The digest does not change. 0 returns payload itself.
+// WithConfirmed inserts confirmed into payload, the CBOR of an UploadRequest without Confirmed. An outbox stores
+// requests without it, and inserts the newest value at each try. The digest does not change. 0 returns payload itself.
 func WithConfirmed(payload []byte, confirmed uint64) ([]byte, error) {
 	if confirmed == 0 {
 		return payload, nil

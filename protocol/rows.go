@@ -6,8 +6,8 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// RowEncoder writes rows of driver values straight into the payload of a DownloadReply, without an allocation a row. One
-// goroutine uses it, for one part after another:
+// RowEncoder writes rows of driver values straight into the payload of a DownloadReply, without an allocation a row.
+// One goroutine uses it, for one part after another:
 //
 //	e.Begin(0, columns)
 //	for rows {

@@ -117,8 +117,8 @@ func (s *ServerSession) KeyID() uint32 { return s.keyID }
 // Software returns the client's own name and version: at most 64 bytes of UTF-8, and nothing to rely on.
 func (s *ServerSession) Software() string { return s.hello.software }
 
-// Cause returns why the server rejected the hello, or nil. It is for the log; the wire does not carry it. Point and key id
-// in its text are the peer's claim.
+// Cause returns why the server rejected the hello, or nil. It is for the log; the wire does not carry it. Point and key
+// id in its text are the peer's claim.
 func (s *ServerSession) Cause() error { return s.rejected }
 
 // MaxFrame returns the largest body that the peer may send now, for Split. It changes when Receive returns Established.
@@ -165,8 +165,8 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 }
 
 // receiveHello answers a HELLO. A forged hello costs the server a few hashes and no elliptic-curve operation: the
-// pre-shared key is mixed in before the first payload, so that the payload opens under the right key only. All bad hellos
-// look the same from outside: without a key for the point, the server does the same work with a random key.
+// pre-shared key is mixed in before the first payload, so that the payload opens under the right key only. All bad
+// hellos look the same from outside: without a key for the point, the server does the same work with a random key.
 func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	if len(frame) >= headerSize && frameType(frame[4]) != frameHello {
 		return Event{}, errUnexpected
@@ -233,9 +233,9 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	return plainFrame(frameWelcome, reply), nil
 }
 
-// Send seals m and calls write with the frame, under the session's lock. So frames leave in the order of their counters,
-// whichever goroutine sends. frame is valid during write only. Send returns write's error. An error before write leaves
-// the session unchanged.
+// Send seals m and calls write with the frame, under the session's lock. So frames leave in the order of their
+// counters, whichever goroutine sends. frame is valid during write only. Send returns write's error. An error before
+// write leaves the session unchanged.
 func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 	scratch := s.server.buffers.Get().(*[]byte)
 	defer s.server.buffers.Put(scratch)

@@ -12,8 +12,8 @@ import (
 // Status is a numbered outcome. Packets, logs, metrics, the status page and `syncgate explain-error` share the numbers.
 type Status uint16
 
-// The statuses that code names. statuses.tsv has all: 1–99 the wire and the session, 100–199 rules (package rule defines
-// them), 200–299 requests, 300–399 the database, 400–499 the agent, 500–599 configuration and operation.
+// The statuses that code names. statuses.tsv has all: 1–99 the wire and the session, 100–199 rules (package rule
+// defines them), 200–299 requests, 300–399 the database, 400–499 the agent, 500–599 configuration and operation.
 const (
 	StatusOK                 Status = 0
 	StatusRejected           Status = 1
@@ -90,7 +90,7 @@ func (s Status) Info() StatusInfo {
 		}
 	}
 	return StatusInfo{s, unknown, "This version does not know the number.",
-		"Look it up in the documents of the peer's version; the lower bound of its hundred says the area.", false, "Server_DB_Error"}
+		"Look it up in the documents of the peer's version. Its hundred tells the area.", false, "Server_DB_Error"}
 }
 
 // Errors of this package. Callers test with errors.Is; StatusOf gives the status of each.
@@ -129,8 +129,8 @@ func newError(s Status, text string) error { return &wireError{s, text} }
 func (e *wireError) Error() string  { return "protocol: " + e.text }
 func (e *wireError) Status() Status { return e.status }
 
-// StatusOf returns the status of err: StatusOK for nil, that of a RejectError, that of the first error in the chain with
-// a method Status() Status, or else StatusInternal.
+// StatusOf returns the status of err: StatusOK for nil, that of a RejectError, that of the first error in the chain
+// with a method Status() Status, or else StatusInternal.
 func StatusOf(err error) Status {
 	if err == nil {
 		return StatusOK

@@ -38,24 +38,34 @@ func expectClosed(t testing.TB, ended <-chan error, want error) {
 }
 
 func TestDeadlines(t *testing.T) {
-	unestablished := func(*Conn) error { return nil }
+	const short, medium = 50 * time.Millisecond, 150 * time.Millisecond
+	writes := func(b ...byte) func(net.Conn) { return func(c net.Conn) { c.Write(b) } }
 	for name, test := range map[string]struct {
-		options func(*Options)
-		open    func(*Conn) error
-		client  func(net.Conn)
-		want    error
+		establish bool
+		options   func(*Options)
+		client    func(net.Conn)
+		want      error
 	}{
-		"says nothing":         {func(o *Options) { o.HandshakeTimeout = 50 * time.Millisecond }, unestablished, func(net.Conn) {}, ErrHandshakeTimeout},
-		"of this listener":     {func(o *Options) { o.HandshakeTimeout, o.Listeners[0].HandshakeTimeout = time.Hour, 50*time.Millisecond }, unestablished, func(net.Conn) {}, ErrHandshakeTimeout},
-		"talks unestablished":  {func(o *Options) { o.HandshakeTimeout = 150 * time.Millisecond }, unestablished, trickle(frame(make([]byte, 1))), ErrHandshakeTimeout},
-		"header without end":   {func(o *Options) { o.FrameTimeout = 50 * time.Millisecond }, nil, func(c net.Conn) { c.Write([]byte{0, 0}) }, ErrFrameTimeout},
-		"body byte by byte":    {func(o *Options) { o.FrameTimeout = 150 * time.Millisecond }, nil, trickle(binary.BigEndian.AppendUint32(nil, 1<<20)), ErrFrameTimeout},
-		"falls silent":         {func(o *Options) { o.IdleTimeout = 50 * time.Millisecond }, nil, func(c net.Conn) { c.Write(frame(nil)) }, ErrIdle},
-		"rests within a frame": {func(o *Options) { o.FrameTimeout, o.IdleTimeout = time.Hour, 50*time.Millisecond }, nil, func(c net.Conn) { c.Write([]byte{0}) }, ErrIdle},
+		"says nothing": {false, func(o *Options) { o.HandshakeTimeout = short }, writes(), ErrHandshakeTimeout},
+		"of this listener": {false, func(o *Options) {
+			o.HandshakeTimeout, o.Listeners[0].HandshakeTimeout = time.Hour, short
+		}, writes(), ErrHandshakeTimeout},
+		"talks unestablished": {false, func(o *Options) { o.HandshakeTimeout = medium },
+			trickle(frame(make([]byte, 1))), ErrHandshakeTimeout},
+		"header without end": {true, func(o *Options) { o.FrameTimeout = short }, writes(0, 0), ErrFrameTimeout},
+		"body byte by byte": {true, func(o *Options) { o.FrameTimeout = medium },
+			trickle(binary.BigEndian.AppendUint32(nil, 1<<20)), ErrFrameTimeout},
+		"falls silent": {true, func(o *Options) { o.IdleTimeout = short }, writes(frame(nil)...), ErrIdle},
+		"rests within a frame": {true, func(o *Options) { o.FrameTimeout, o.IdleTimeout = time.Hour, short },
+			writes(0), ErrIdle},
 	} {
 		t.Run(name, func(t *testing.T) {
 			closed, ended := closings()
-			s := serve(t, hooks{open: test.open, close: closed}, test.options)
+			h := hooks{close: closed}
+			if !test.establish {
+				h.open = func(*Conn) error { return nil }
+			}
+			s := serve(t, h, test.options)
 			go test.client(s.dial(t))
 			expectClosed(t, ended, test.want)
 		})
@@ -212,7 +222,8 @@ func TestSendWaitEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	one, two := block(ctx), block(context.Background())
-	eventually(t, "they are held back", func() bool { return s.Load().Buffered > 128<<10 }) // below that SendWait goes on
+	// At 128 KiB and below SendWait goes on.
+	eventually(t, "they are held back", func() bool { return s.Load().Buffered > 128<<10 })
 	cancel()
 	if err := receive(t, "SendWait", one); err != context.Canceled {
 		t.Errorf("cancelled: %v", err)
@@ -242,15 +253,18 @@ func TestHalfClose(t *testing.T) {
 			expect(t, c, "late")
 		}, ErrPeerClosed},
 		"paused": {begin, append(frame([]byte("a")), frame([]byte("b"))...), func(t *testing.T, s *server, c net.Conn) {
-			for _, answer := range []string{"one", "two"} { // MaxInFlight is 1: the second comes after the first is done
+			for _, answer := range []string{"one", "two"} { // MaxInFlight is 1: one after the other
 				s.Send(receive(t, "Frame", hold), frame([]byte(answer)), true)
 				expect(t, c, answer)
 			}
 		}, ErrPeerClosed},
-		"with much to read": {func(c *Conn, b []byte) error { c.Write(frame([]byte(large))); return nil }, frame([]byte("a")),
-			func(t *testing.T, s *server, c net.Conn) { expect(t, c, large) }, ErrPeerClosed},
-		"in lingering": {func(c *Conn, b []byte) error { c.Write(b); c.CloseAfterFlush(errors.ErrUnsupported); return nil },
-			frame([]byte("a")), func(t *testing.T, s *server, c net.Conn) { expect(t, c, "a") }, errors.ErrUnsupported},
+		"with much to read": {func(c *Conn, b []byte) error { c.Write(frame([]byte(large))); return nil },
+			frame([]byte("a")), func(t *testing.T, s *server, c net.Conn) { expect(t, c, large) }, ErrPeerClosed},
+		"in lingering": {func(c *Conn, b []byte) error {
+			c.Write(b)
+			c.CloseAfterFlush(errors.ErrUnsupported)
+			return nil
+		}, frame([]byte("a")), func(t *testing.T, s *server, c net.Conn) { expect(t, c, "a") }, errors.ErrUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
 			closed, ended := closings()
@@ -267,8 +281,8 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
-// A reply followed by a close must arrive although the peer goes on sending what is never read, and although most of the
-// reply is still in our kernel when we close, since the peer's buffer is small.
+// A reply followed by a close must arrive although the peer goes on sending what is never read, and although most of
+// the reply is still in our kernel when we close, since the peer's buffer is small.
 func TestLastReplySurvivesUnreadBytes(t *testing.T) {
 	goodbye := strings.Repeat("go away ", 16<<10)
 	s := serve(t, hooks{frame: func(c *Conn, b []byte) error {
@@ -316,7 +330,8 @@ func TestResetAndVanish(t *testing.T) {
 		}
 	})
 	rounds := scaled(150, 5000)
-	for _, before := range [][]byte{nil, {0, 0}, frame(nil), frame(make([]byte, 100)), bytes.Repeat(frame(make([]byte, 100)), 20)} {
+	begun := frame(make([]byte, 100))
+	for _, before := range [][]byte{nil, {0, 0}, frame(nil), begun, bytes.Repeat(begun, 20)} {
 		for _, end := range []func(*net.TCPConn){reset, func(c *net.TCPConn) { c.Close() }} {
 			floods.Go(func() {
 				for range rounds {
@@ -466,12 +481,21 @@ func TestCloseFromEveryHook(t *testing.T) {
 		change func(*Options)
 		closed bool // whether Close is called
 	}{
-		"Open fails":   {hooks{open: func(*Conn) error { return why }}, nil, false},
-		"Open closes":  {hooks{open: func(c *Conn) error { c.Close(why); return nil }}, nil, true},
-		"Frame fails":  {hooks{frame: func(*Conn, []byte) error { return why }}, nil, true},
-		"Frame closes": {hooks{frame: func(c *Conn, _ []byte) error { c.Close(why); c.Write([]byte("x")); c.Begin(); c.Done(); return nil }}, nil, true},
-		"Frame ends":   {hooks{frame: func(c *Conn, _ []byte) error { c.CloseAfterFlush(why); return nil }}, nil, true},
-		"Timer closes": {hooks{open: func(c *Conn) error { c.SetTimer(time.Millisecond); return nil }, timer: func(c *Conn) { c.Close(why) }}, nil, true},
+		"Open fails":  {hooks{open: func(*Conn) error { return why }}, nil, false},
+		"Open closes": {hooks{open: func(c *Conn) error { c.Close(why); return nil }}, nil, true},
+		"Frame fails": {hooks{frame: func(*Conn, []byte) error { return why }}, nil, true},
+		"Frame closes": {hooks{frame: func(c *Conn, _ []byte) error {
+			c.Close(why)
+			c.Write([]byte("x"))
+			c.Begin()
+			c.Done()
+			return nil
+		}}, nil, true},
+		"Frame ends": {hooks{frame: func(c *Conn, _ []byte) error { c.CloseAfterFlush(why); return nil }}, nil, true},
+		"Timer closes": {hooks{
+			open:  func(c *Conn) error { c.SetTimer(time.Millisecond); return nil },
+			timer: func(c *Conn) { c.Close(why) },
+		}, nil, true},
 		"Idle closes": {hooks{}, func(o *Options) {
 			o.IdleTimeout = 40 * time.Millisecond
 			o.Listeners[0].Idle = func(c *Conn) { c.Close(why) }

@@ -23,8 +23,7 @@ type chunk struct {
 // the processor's cache: in the usual turn a single buffer serves every connection.
 type pool struct {
 	free [bufferClasses]*chunk
-	bare *chunk // chunks without a buffer
-	kept int    // bytes in free
+	kept int // bytes in free
 }
 
 func bufferClass(n int) int {
@@ -33,39 +32,27 @@ func bufferClass(n int) int {
 
 // get lends an empty chunk with room for n bytes.
 func (p *pool) get(n int) *chunk {
-	class := bufferClass(n)
-	if class >= bufferClasses {
-		return &chunk{room: make([]byte, n), size: n}
+	if class := bufferClass(n); class < bufferClasses {
+		if b := p.free[class]; b != nil {
+			p.free[class], b.next = b.next, nil
+			p.kept -= len(b.room)
+			return b
+		}
+		n = smallestBuffer << class
 	}
-	if b := p.free[class]; b != nil {
-		p.free[class], b.next = b.next, nil
-		p.kept -= len(b.room)
-		return b
-	}
-	n = smallestBuffer << class
 	return &chunk{room: make([]byte, n), size: n}
 }
 
-// wrap makes a chunk of bytes that Send's caller allocated.
-func (p *pool) wrap(data []byte) *chunk {
-	b := p.bare
-	if b == nil {
-		b = &chunk{}
-	}
-	p.bare, b.next = b.next, nil
-	b.data, b.size = data, cap(data)
-	return b
-}
-
-// put takes a chunk back. A large buffer is left to the garbage collector, and so is one over keptBuffers in all.
+// put takes a chunk back; nil is none. A buffer over keptBuffer, or over keptBuffers in all, is left to the garbage
+// collector, and so are bytes of Send's caller.
 func (p *pool) put(b *chunk) {
+	if b == nil {
+		return
+	}
 	b.data = nil
-	switch {
-	case b.room == nil:
-		b.next, p.bare = p.bare, b
-	case len(b.room) <= keptBuffer && p.kept+len(b.room) <= keptBuffers:
-		class := bufferClass(len(b.room))
+	if n := len(b.room); n > 0 && n <= keptBuffer && p.kept+n <= keptBuffers {
+		class := bufferClass(n)
 		b.next, p.free[class] = p.free[class], b
-		p.kept += len(b.room)
+		p.kept += n
 	}
 }

@@ -112,6 +112,9 @@ func (c *Conn) err() error {
 
 func (c *Conn) loop() *EventLoop { return c.from.loop }
 
+// mostHeld is how many bytes of an incomplete frame there may be.
+func (c *Conn) mostHeld() int { return int(c.maxFrame) + frameOverhead }
+
 // reading tells whether frames are delivered now.
 func (c *Conn) reading() bool { return c.state == open && c.pauses == 0 }
 
@@ -160,7 +163,7 @@ func (c *Conn) Establish() {
 func (c *Conn) SetTimer(d time.Duration) {
 	c.timerAt = 0
 	if d > 0 {
-		c.timerAt = c.loop().deadline(min(d, maxTimeout))
+		c.timerAt = c.loop().tick.after(min(d, maxTimeout))
 		c.loop().markDirty(c)
 	}
 }

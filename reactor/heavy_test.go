@@ -213,7 +213,8 @@ func child() int {
 		return 1
 	}
 	w := newWatcher()
-	r, err := New(Options{Loops: 2, Observer: w, Listeners: []Listener{{Address: "127.0.0.1:0", Split: split, Handler: hooks{}}}})
+	r, err := New(Options{Loops: 2, Observer: w,
+		Listeners: []Listener{{Address: "127.0.0.1:0", Split: split, Handler: hooks{}}}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -22,9 +22,7 @@ func (l *EventLoop) submit(cmd command) bool {
 		l.inbox = append(l.inbox, cmd)
 	}
 	l.mu.Unlock()
-	if ok {
-		l.wake()
-	}
+	l.wake()
 	return ok
 }
 
@@ -125,7 +123,7 @@ func (l *EventLoop) execute(cmd *command) {
 		if n < zeroCopySize {
 			l.append(c, cmd.data)
 		} else {
-			c.push(l.pool.wrap(cmd.data))
+			c.push(&chunk{data: cmd.data, size: cap(cmd.data)})
 		}
 	}
 	if cmd.done {
@@ -139,11 +137,7 @@ func (l *EventLoop) execute(cmd *command) {
 // connection any more. ErrOverflow: MaxOutbound bytes wait already; the connection is then closed, since a reply left
 // out would make what follows it wrong.
 func (r *Reactor) Send(id ConnID, b []byte, done bool) error {
-	l := r.loopOf(id)
-	if l == nil {
-		return ErrConnGone
-	}
-	_, err := l.send(id, b, done, false)
+	_, err := r.loopOf(id).send(id, b, done, false)
 	return err
 }
 
@@ -151,12 +145,8 @@ func (r *Reactor) Send(id ConnID, b []byte, done bool) error {
 // when the connection ends (a peer that takes nothing is closed after StallTimeout), or ctx's error. It must not be
 // called on a loop, which would wait for itself.
 func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool) error {
-	l := r.loopOf(id)
-	if l == nil {
-		return ErrConnGone
-	}
 	for {
-		w, err := l.send(id, b, done, true)
+		w, err := r.loopOf(id).send(id, b, done, true)
 		if w == nil {
 			return err
 		}
@@ -170,9 +160,7 @@ func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool) 
 
 // Close has a connection closed without flushing; its Handler.Close receives err.
 func (r *Reactor) Close(id ConnID, err error) {
-	if l := r.loopOf(id); l != nil {
-		l.submit(command{id: id, close: true, err: err})
-	}
+	r.loopOf(id).submit(command{id: id, close: true, err: err})
 }
 
 // Each has f called for every connection, on its loop, soon after Each has returned.
@@ -191,9 +179,5 @@ func (l *EventLoop) each(f func(*Conn)) {
 	}
 }
 
-func (r *Reactor) loopOf(id ConnID) *EventLoop {
-	if i := id.loop(); id != 0 && i < len(r.loops) {
-		return r.loops[i]
-	}
-	return nil
-}
+// loopOf is the loop that has id, if a loop has it.
+func (r *Reactor) loopOf(id ConnID) *EventLoop { return r.loops[id.loop()%len(r.loops)] }

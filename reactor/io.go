@@ -8,20 +8,17 @@ import (
 )
 
 const (
-	scratchSize  = 64 << 10 // one read; every connection of a loop is read through the same buffer
-	smallPart    = 4 << 10  // a partial frame up to this size is copied to the scratch buffer, for a large next read
-	zeroCopySize = 16 << 10 // bytes handed to Send are written from where they are from this size on
-	maxIovec     = 64
-
-	// frameOverhead is how many bytes a frame may have beside its body. Together with the body's limit it bounds the
-	// bytes that are kept for a connection.
-	frameOverhead = 256
+	scratchSize   = 64 << 10 // one read; every connection of a loop is read through the same buffer
+	smallPart     = 4 << 10  // a partial frame up to this size is copied to the scratch buffer, for a large next read
+	zeroCopySize  = 16 << 10 // bytes handed to Send are written from where they are from this size on
+	maxIovec      = 64
+	frameOverhead = 256 // bytes that a frame may have beside its body
 )
 
 var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")
 
-// read delivers the whole frames that c holds, then reads and delivers until the socket is empty, the handler or a limit
-// stops it, or the turn's budget is spent; in the last case c is queued behind the others.
+// read delivers the whole frames that c holds, then reads and delivers until the socket is empty, the handler or a
+// limit stops it, or the turn's budget is spent; in the last case c is queued behind the others.
 //
 // Bytes are read into the loop's scratch buffer. Only an incomplete frame left at the end gets a buffer of its own:
 // between frames a connection has none.
@@ -56,13 +53,16 @@ func (l *EventLoop) read(c *Conn) {
 			l.enqueue(c)
 			break
 		}
+		if n >= c.mostHeld() {
+			c.Close(ErrFrameTooLarge)
+			break
+		}
 		if !c.is(readable) {
 			break
 		}
 		if n == len(buf) {
-			if buf = l.grow(c, buf); buf == nil {
-				return
-			}
+			l.hold(c, buf, min(2*n, c.mostHeld()))
+			buf = c.in.room
 		}
 		got, ok := l.receive(c, buf[n:])
 		if !ok {
@@ -78,20 +78,17 @@ func (l *EventLoop) read(c *Conn) {
 	}
 }
 
-// receive reads once. A read that comes up short has emptied the socket, and the next byte gives a new edge, so a second
-// read, for EAGAIN, is not needed. With peerFIN set it is: the FIN behind the bytes gives no further edge.
+// receive reads once. A read that comes up short has emptied the socket, and the next byte gives a new edge, so a
+// second read, for EAGAIN, is not needed. With peerFIN set it is: the FIN behind the bytes gives no further edge.
 func (l *EventLoop) receive(c *Conn, b []byte) (n int, ok bool) {
 	n, errno := read(c.fd, b)
-	switch {
-	case errno == unix.EAGAIN:
+	if errno != 0 || n == 0 {
 		c.clear(readable)
-		return 0, false
-	case errno != 0:
-		c.Close(errno)
-		return 0, false
-	case n == 0:
-		c.set(eof)
-		c.clear(readable)
+		if errno == 0 {
+			c.set(eof)
+		} else if errno != unix.EAGAIN {
+			c.Close(errno)
+		}
 		return 0, false
 	}
 	if n < len(b) && !c.is(peerFIN) {
@@ -128,48 +125,34 @@ func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
 	return used
 }
 
-// grow makes room behind an incomplete frame that fills buf, unless it is as long as a frame may be. Buffers grow with
-// the bytes that have come, never with the length that a header promises.
-func (l *EventLoop) grow(c *Conn, buf []byte) []byte {
-	most := int(c.maxFrame) + frameOverhead
-	if len(buf) >= most {
-		c.Close(ErrFrameTooLarge)
-		return nil
-	}
-	b := l.pool.get(min(2*len(buf), max(most, len(buf)+1)))
-	b.data = b.room[:copy(b.room, buf)]
-	l.drop(c.in)
-	c.in = b
-	return b.room
+// hold copies b, the undelivered bytes of c, to a buffer of that size. Buffers grow with the bytes that have come,
+// never with the length that a header promises.
+func (l *EventLoop) hold(c *Conn, b []byte, size int) {
+	in := l.pool.get(size)
+	in.data = in.room[:copy(in.room, b)]
+	l.pool.put(c.in)
+	c.in = in
 }
 
 // keep stores the n undelivered bytes in buf until the next read, in a buffer of their size, and starts the incomplete
 // frame's clock, unless reading is paused or c is queued: then the bytes may be whole frames.
 func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 	if n == 0 {
-		l.drop(c.in)
+		l.pool.put(c.in)
 		c.in, c.frameAt = nil, 0
-		return
-	}
-	most := int(c.maxFrame) + frameOverhead
-	incomplete := c.reading() && !c.is(queued)
-	if incomplete && n >= most {
-		c.Close(ErrFrameTooLarge)
 		return
 	}
 	if in := c.in; in == nil || len(in.room) < n || len(in.room) > 4*max(n, smallPart) {
 		size := n
 		if n > smallPart {
-			size = max(n, min(2*n, most))
+			size = max(n, min(2*n, c.mostHeld()))
 		}
-		c.in = l.pool.get(size)
-		c.in.data = c.in.room[:copy(c.in.room, buf[:n])]
-		l.drop(in)
+		l.hold(c, buf[:n], size)
 	} else {
 		in.data = in.room[:copy(in.room, buf[:n])]
 	}
-	if incomplete && c.frameAt == 0 {
-		c.frameAt = l.deadline(l.opts.FrameTimeout)
+	if c.reading() && !c.is(queued) && c.frameAt == 0 {
+		c.frameAt = l.tick.after(l.opts.FrameTimeout)
 	}
 }
 
@@ -232,7 +215,7 @@ func (l *EventLoop) flush(c *Conn) {
 			c.set(blocked)
 			if c.stallAt == 0 {
 				c.ensureExtra().unacked = unacked(c)
-				c.stallAt = l.deadline(l.opts.StallTimeout)
+				c.stallAt = l.tick.after(l.opts.StallTimeout)
 			}
 			return
 		case errno != 0:
@@ -285,11 +268,4 @@ func unacked(c *Conn) int {
 		return 0
 	}
 	return n
-}
-
-// drop returns b to the pool, if there is one.
-func (l *EventLoop) drop(b *chunk) {
-	if b != nil {
-		l.pool.put(b)
-	}
 }

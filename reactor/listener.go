@@ -66,17 +66,18 @@ func (ln *listener) bind(at netip.AddrPort) (err error) {
 			unix.Close(fd)
 		}
 	}()
-	if family == unix.AF_INET6 {
-		if err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+	// Accepted sockets inherit TCP_NODELAY: a reply leaves when it is written, since a turn's replies are one write.
+	options := []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0}, // the last: not for IPv4
+	}
+	if family == unix.AF_INET {
+		options = options[:2]
+	}
+	for _, o := range options {
+		if err = unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
-	}
-	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	// Accepted sockets inherit it: a reply leaves when it is written, since a turn's replies are written at once.
-	if err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		return os.NewSyscallError("setsockopt", err)
 	}
 	if err = unix.Bind(fd, sa); err != nil {
 		return os.NewSyscallError("bind", err)
@@ -148,7 +149,7 @@ func (l *EventLoop) accept(ln *listener) {
 			// EMFILE, ENFILE, ENOMEM, ENOBUFS: nothing can be accepted before something is freed, and no event says
 			// when. Accepting is tried again after a while; connections already accepted are served meanwhile.
 			ln.backoff = min(max(2*ln.backoff, minBackoff), maxBackoff)
-			ln.retryAt = l.deadline(ln.backoff)
+			ln.retryAt = l.tick.after(ln.backoff)
 			l.opts.Observer.Refused(ln.index, err)
 			return
 		}
@@ -189,12 +190,12 @@ func (l *EventLoop) abandon(fd int, remote netip.AddrPort) {
 
 // adopt makes a connection of fd on this loop.
 func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
-	if l.draining || l.stopping != nil {
+	if l.draining || l.stopping {
 		l.abandon(fd, remote)
 		return
 	}
 	c := &Conn{from: l.sources[ln.index], fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
-		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.deadline(ln.HandshakeTimeout)}
+		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.tick.after(ln.HandshakeTimeout)}
 	l.mu.Lock()
 	l.table.add(l.index, c)
 	l.mu.Unlock()

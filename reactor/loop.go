@@ -34,7 +34,7 @@ type EventLoop struct {
 
 	conns    int
 	draining bool
-	stopping error // why the loop must end now
+	stopping bool // the loop must end now
 
 	// Other goroutines use the fields from here on.
 	turns    atomic.Uint64
@@ -48,15 +48,14 @@ type EventLoop struct {
 	ended bool // nothing is taken into the inbox any more
 }
 
-// open prepares the loop to run.
-func (l *EventLoop) open() error {
-	l.scratch = make([]byte, scratchSize)
-	l.tick = tickAt(0)
+func newEventLoop(r *Reactor, index int) *EventLoop {
+	l := &EventLoop{reactor: r, opts: &r.opts, index: index, tick: firstTick, scratch: make([]byte, scratchSize)}
+	l.poller.epoll, l.poller.wakeup = -1, -1
 	l.wheel.now, l.wheel.table = l.tick, &l.table
-	for _, ln := range l.reactor.listeners {
+	for _, ln := range r.listeners {
 		l.sources = append(l.sources, &source{ln, l})
 	}
-	return l.poller.open()
+	return l
 }
 
 // run is the whole event loop. Each turn handles, in this order,
@@ -69,10 +68,10 @@ func (l *EventLoop) open() error {
 // A connection's output leaves in flushState, before the next connection is looked at.
 func (l *EventLoop) run() (err error) {
 	defer l.end()
-	for l.stopping == nil && !(l.draining && l.conns == 0) {
+	for !l.stopping && !(l.draining && l.conns == 0) {
 		n, err := l.await()
 		if err != nil {
-			l.stopping = ErrStopped
+			l.stopping = true
 			return err
 		}
 		l.beginTurn(n)
@@ -87,11 +86,12 @@ func (l *EventLoop) run() (err error) {
 	return nil
 }
 
-// await polls, lets other goroutines have the processor, polls again, and only then blocks: a poll that returns at once
-// costs less than telling the scheduler of a call that may not, and a reply that is nearly done arrives without a sleep.
+// await polls, lets other goroutines have the processor, polls again, and only then blocks: a poll that returns at
+// once costs less than telling the scheduler of a call that may not, and a reply that is nearly done arrives without
+// a sleep.
 //
-// await sets asleep and then looks into the inbox once more; submit fills the inbox and then looks at asleep. One of the
-// two sees the other, so no wake-up is lost, and a loop that is at work gets none.
+// await sets asleep and then looks into the inbox once more; submit fills the inbox and then looks at asleep. One of
+// the two sees the other, so no wake-up is lost, and a loop that is at work gets none.
 func (l *EventLoop) await() (int, error) {
 	for look := range 2 {
 		if look > 0 {
@@ -148,13 +148,13 @@ func (l *EventLoop) pollTimeout() int {
 // beginTurn takes the time, endTurn reports how long the turn took.
 func (l *EventLoop) beginTurn(events int) {
 	l.turns.Add(1)
-	l.turn = Turn{Loop: l.index, Events: events}
+	l.turn = Turn{Events: events}
 	l.began = time.Since(l.reactor.start)
 	l.tick = tickAt(l.began)
 }
 
 func (l *EventLoop) endTurn() {
-	if l.turn != (Turn{Loop: l.index}) {
+	if l.turn != (Turn{}) {
 		l.turn.Lag = time.Since(l.reactor.start) - l.began
 		l.opts.Observer.Turned(l.turn)
 	}
@@ -172,9 +172,7 @@ func (l *EventLoop) endTurn() {
 // An event for a connection gone meanwhile finds another generation in its slot, or an empty slot.
 func (l *EventLoop) dispatch(k key, events uint32) {
 	if k.internal() {
-		if k != wakeKey {
-			l.listenerReady(k)
-		}
+		l.listenerReady(k) // finds none for wakeKey
 		return
 	}
 	c := l.table.find(ConnID(k))
@@ -244,7 +242,7 @@ func (l *EventLoop) expire() {
 	l.flushDirty()
 }
 
-// drain begins the loop's part of Reactor.Drain.
+// drain begins the loop's part of Reactor.Drain. A second call finds no connection open.
 func (l *EventLoop) drain() {
 	l.draining = true
 	for _, ln := range l.listeners {
@@ -269,7 +267,7 @@ func (l *EventLoop) end() {
 			l.reactor.cut.conns.Add(1)
 			l.reactor.cut.inFlight.Add(int64(c.inFlight))
 			l.reactor.cut.bytes.Add(int64(c.pending))
-			c.Close(l.stopping)
+			c.Close(ErrStopped)
 			l.markDirty(c)
 		}
 	}

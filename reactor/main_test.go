@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// testTimeout is how long a test waits for what must come; it is never waited for in vain by a test that passes.
+// testTimeout is how long a test waits for an event that must come. No passing test waits that long.
 const testTimeout = 20 * time.Second
 
 var errTooLong = errors.New("length over the limit")
@@ -51,7 +51,7 @@ func frame(body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
-// hooks is a Handler made of functions; what is nil does the least. Frame echoes unless told otherwise.
+// hooks is a Handler made of functions; what is nil does the least. Without frame it echoes.
 type hooks struct {
 	open  func(*Conn) error
 	frame func(*Conn, []byte) error
@@ -183,7 +183,8 @@ func serve(t testing.TB, h Handler, change func(*Options)) *server {
 		}
 		for _, l := range r.loops {
 			if len(l.table.free) != max(len(l.table.conns)-1, 0) || l.conns != 0 || l.assigned.Load() != 0 {
-				t.Errorf("loop %d: %d slots, %d free, %d connections, %d assigned", l.index, len(l.table.conns), len(l.table.free), l.conns, l.assigned.Load())
+				t.Errorf("loop %d: %d slots, %d free, %d connections, %d assigned",
+					l.index, len(l.table.conns), len(l.table.free), l.conns, l.assigned.Load())
 			}
 			for _, b := range l.wheel.filled {
 				if b != 0 {

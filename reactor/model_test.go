@@ -44,7 +44,8 @@ func TestModel(t *testing.T) {
 	first := rand.Uint64() >> 16
 	for i := range uint64(scaled(10, 1000)) {
 		if text := strconv.FormatUint(first+i, 10); !try(text) {
-			if err := errors.Join(os.MkdirAll("testdata/model", 0o755), os.WriteFile("testdata/model/"+text, nil, 0o644)); err != nil {
+			err := errors.Join(os.MkdirAll("testdata/model", 0o755), os.WriteFile("testdata/model/"+text, nil, 0o644))
+			if err != nil {
 				t.Error(err)
 			}
 			t.Fatalf("REACTOR_SEED=%s tries this again; it is kept in testdata/model", text)
@@ -326,7 +327,8 @@ func (c *modelClient) hear() error {
 		c.answered[seq] = true
 		c.mu.Unlock()
 		if client != c.number || !asked || again {
-			c.model.fail("client %d: answer %d for client %d, asked %v, had before %v", c.number, seq, client, asked, again)
+			c.model.fail("client %d: answer %d for client %d, asked %v, had before %v",
+				c.number, seq, client, asked, again)
 		}
 	}
 }

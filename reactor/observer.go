@@ -10,46 +10,46 @@ import (
 // Errors for which a connection is closed, or refused, or a call fails. Handler.Close and Observer receive these, the
 // handler's own error, or the system's (unix.Errno).
 var (
-	ErrPeerClosed         = errors.New("reactor: closed by the peer")
-	ErrTruncated          = errors.New("reactor: closed by the peer inside a frame")
-	ErrHandshakeTimeout   = errors.New("reactor: handshake not finished in time")
-	ErrFrameTimeout       = errors.New("reactor: frame not complete in time")
-	ErrFrameTooLarge      = errors.New("reactor: frame larger than allowed")
-	ErrIdle               = errors.New("reactor: idle for too long")
-	ErrStalled            = errors.New("reactor: peer does not read")
-	ErrOverflow           = errors.New("reactor: too many outbound bytes")
-	ErrDraining           = errors.New("reactor: draining")
-	ErrStopped            = errors.New("reactor: stopped")
-	ErrConnGone           = errors.New("reactor: no such connection")
-	ErrConnLimit          = errors.New("reactor: too many connections")
-	ErrUnestablishedLimit = errors.New("reactor: too many unauthenticated connections")
-	ErrAddressLimit       = errors.New("reactor: too many connections from one address")
+	ErrPeerClosed         error = &cause{"peer_closed", "closed by the peer"}
+	ErrTruncated          error = &cause{"truncated", "closed by the peer inside a frame"}
+	ErrHandshakeTimeout   error = &cause{"handshake_timeout", "handshake not finished in time"}
+	ErrFrameTimeout       error = &cause{"frame_timeout", "frame not complete in time"}
+	ErrFrameTooLarge      error = &cause{"frame_too_large", "frame larger than allowed"}
+	ErrIdle               error = &cause{"idle", "idle for too long"}
+	ErrStalled            error = &cause{"stalled", "peer does not read"}
+	ErrOverflow           error = &cause{"overflow", "too many outbound bytes"}
+	ErrDraining           error = &cause{"draining", "draining"}
+	ErrStopped            error = &cause{"stopped", "stopped"}
+	ErrConnGone           error = &cause{"gone", "no such connection"}
+	ErrConnLimit          error = &cause{"conn_limit", "too many connections"}
+	ErrUnestablishedLimit error = &cause{"unestablished_limit", "too many unauthenticated connections"}
+	ErrAddressLimit       error = &cause{"address_limit", "too many connections from one address"}
 )
+
+// cause is an error with the word that Reason gives it.
+type cause struct{ word, text string }
+
+func (c *cause) Error() string { return "reactor: " + c.text }
 
 // Reason gives err one of a fixed set of words, fit for the label of a metric.
 func Reason(err error) string {
-	for _, known := range []struct {
-		err  error
-		word string
-	}{
-		{ErrPeerClosed, "peer_closed"}, {ErrTruncated, "truncated"}, {ErrHandshakeTimeout, "handshake_timeout"},
-		{ErrFrameTimeout, "frame_timeout"}, {ErrFrameTooLarge, "frame_too_large"}, {ErrIdle, "idle"},
-		{ErrStalled, "stalled"}, {ErrOverflow, "overflow"}, {ErrDraining, "draining"}, {ErrStopped, "stopped"},
-		{ErrConnLimit, "conn_limit"}, {ErrUnestablishedLimit, "unestablished_limit"}, {ErrAddressLimit, "address_limit"},
-		{unix.EMFILE, "descriptors"}, {unix.ENFILE, "descriptors"}, {unix.ECONNRESET, "reset"}, {unix.EPIPE, "reset"},
-	} {
-		if errors.Is(err, known.err) {
-			return known.word
-		}
+	var own *cause
+	var errno unix.Errno
+	switch {
+	case errors.As(err, &own):
+		return own.word
+	case !errors.As(err, &errno):
+		return "handler"
+	case errno == unix.EMFILE || errno == unix.ENFILE:
+		return "descriptors"
+	case errno == unix.ECONNRESET || errno == unix.EPIPE:
+		return "reset"
 	}
-	if errno := unix.Errno(0); errors.As(err, &errno) {
-		return "network"
-	}
-	return "handler"
+	return "network"
 }
 
-// Observer receives what the reactor does, for metrics. The loops call its methods, several loops at once; a method must
-// neither block nor call the reactor.
+// Observer receives what the reactor does, for metrics. The loops call its methods, several loops at once; a method
+// must neither block nor call the reactor.
 type Observer interface {
 	// Opened reports a connection accepted through the listener of that index.
 	Opened(listener int)
@@ -65,12 +65,11 @@ type Observer interface {
 
 // Turn reports one loop's work between two waits.
 type Turn struct {
-	Loop     int
 	Events   int           // events the kernel had ready
 	Frames   int           // frames delivered
 	BytesIn  int           // bytes read from sockets
 	BytesOut int           // bytes written to sockets
-	Lag      time.Duration // how long the turn took: the longest an event that came during it has waited
+	Lag      time.Duration // how long the turn took: the longest wait of an event that came meanwhile
 }
 
 // Pause is a reason for which a connection is not read.

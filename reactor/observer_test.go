@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +14,8 @@ import (
 func TestReason(t *testing.T) {
 	for want, err := range map[string]error{
 		"idle": ErrIdle, "stalled": ErrStalled, "overflow": ErrOverflow, "peer_closed": ErrPeerClosed,
-		"descriptors": os.NewSyscallError("accept4", unix.EMFILE), "reset": unix.ECONNRESET, "network": unix.EHOSTUNREACH,
+		"descriptors": os.NewSyscallError("accept4", unix.EMFILE),
+		"reset":       unix.ECONNRESET, "network": unix.EHOSTUNREACH, "gone": ErrConnGone,
 		"frame_timeout": fmt.Errorf("wrapped: %w", ErrFrameTimeout), "handler": errors.New("its own"),
 	} {
 		if got := Reason(err); got != want {
@@ -35,8 +37,9 @@ func TestObserverSeesEverything(t *testing.T) {
 	w := s.watcher
 	eventually(t, "closed", func() bool { return w.reason("peer_closed") == 1 })
 	s.stop(t)
-	if w.opened.Load() != 1 || w.frames.Load() != 300 || w.bytesIn.Load() != int64(len(all)) || w.bytesOut.Load() != int64(len(all)) {
-		t.Errorf("opened %d, frames %d, %d bytes in, %d out; sent %d", w.opened.Load(), w.frames.Load(), w.bytesIn.Load(), w.bytesOut.Load(), len(all))
+	got := []int64{w.opened.Load(), w.frames.Load(), w.bytesIn.Load(), w.bytesOut.Load()}
+	if want := []int64{1, 300, int64(len(all)), int64(len(all))}; !slices.Equal(got, want) {
+		t.Errorf("opened, frames, bytes in, bytes out: got %d, want %d", got, want)
 	}
 	if w.worstLag.Load() == 0 || w.events.Load() == 0 {
 		t.Error("no lag or no events were reported")

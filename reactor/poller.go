@@ -14,8 +14,8 @@ import (
 // only sets a flag of its connection. The kernel reports room for writing only after a write has failed, so the
 // permanent registration costs nothing.
 type poller struct {
-	epoll  int
-	wakeup int
+	epoll  int // -1 when not open
+	wakeup int // the same
 	ready  [256]unix.EpollEvent
 }
 
@@ -30,22 +30,15 @@ func listenerKey(index int) key { return key(index+1) << generationBits }
 
 func (k key) internal() bool { return k<<(64-generationBits) == 0 }
 
-func (p *poller) open() error {
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
+// open leaves what it opened to close, also when it fails.
+func (p *poller) open() (err error) {
+	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	wakeup, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		unix.Close(epoll)
+	if p.wakeup, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
-	p.epoll, p.wakeup = epoll, wakeup
-	if err := p.add(wakeup, wakeKey); err != nil {
-		p.close()
-		return err
-	}
-	return nil
+	return p.add(p.wakeup, wakeKey)
 }
 
 func (p *poller) close() {

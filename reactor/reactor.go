@@ -19,10 +19,9 @@ type Reactor struct {
 	start     time.Time
 	buffered  atomic.Int64
 
-	begun   atomic.Bool   // Run was called, or Drain before it
-	done    chan struct{} // closed when Run has returned, or never will be
-	drained atomic.Bool
-	cut     cut
+	begun atomic.Bool                                   // Run was called, or Drain before it
+	done  chan struct{}                                 // closed when Run has returned, or never will be
+	cut   struct{ conns, inFlight, bytes atomic.Int64 } // for CutError
 }
 
 // New checks the options and binds the listeners, so that Addrs is known and a port in use is an error at once.
@@ -37,13 +36,13 @@ func New(o Options) (*Reactor, error) {
 	for i, opts := range o.Listeners {
 		ln, err := listen(i, opts)
 		if err != nil {
-			r.unlisten()
+			r.release()
 			return nil, err
 		}
 		r.listeners = append(r.listeners, ln)
 	}
 	for i := range o.Loops {
-		r.loops = append(r.loops, &EventLoop{reactor: r, opts: &r.opts, index: i})
+		r.loops = append(r.loops, newEventLoop(r, i))
 	}
 	return r, nil
 }
@@ -67,7 +66,7 @@ func (r *Reactor) Run(ctx context.Context) error {
 		return ErrRun
 	}
 	defer close(r.done)
-	defer r.unlisten()
+	defer r.release()
 	r.start = time.Now()
 	if err := r.open(); err != nil {
 		return err
@@ -84,47 +83,40 @@ func (r *Reactor) Run(ctx context.Context) error {
 		})
 	}
 	loops.Wait()
-	for _, l := range r.loops {
-		l.poller.close()
-	}
 	return errors.Join(errs...)
 }
 
-// open makes the loops ready: their pollers, and the listeners in the first one's.
-func (r *Reactor) open() (err error) {
-	for i, l := range r.loops {
-		if err = l.open(); err != nil {
-			for _, opened := range r.loops[:i] {
-				opened.poller.close()
-			}
+// open opens the loops' pollers and puts the listeners into the first.
+func (r *Reactor) open() error {
+	for _, l := range r.loops {
+		if err := l.poller.open(); err != nil {
 			return err
 		}
 	}
 	first := r.loops[0]
 	for _, ln := range r.listeners {
-		if err = first.poller.add(ln.fd, listenerKey(ln.index)); err != nil {
-			break
+		if err := first.poller.add(ln.fd, listenerKey(ln.index)); err != nil {
+			return err
 		}
 	}
 	first.listeners = r.listeners
-	if err != nil {
-		for _, l := range r.loops {
-			l.poller.close()
-		}
-	}
-	return err
+	return nil
 }
 
-func (r *Reactor) unlisten() {
+// release closes the listeners and the pollers.
+func (r *Reactor) release() {
 	for _, ln := range r.listeners {
 		ln.close()
+	}
+	for _, l := range r.loops {
+		l.poller.close()
 	}
 }
 
 // stop ends every loop now.
 func (r *Reactor) stop() {
 	for _, l := range r.loops {
-		l.submit(command{do: func(l *EventLoop) { l.stopping = ErrStopped }})
+		l.submit(command{do: func(l *EventLoop) { l.stopping = true }})
 	}
 }
 
@@ -143,23 +135,17 @@ func (e *CutError) Error() string {
 
 func (e *CutError) Unwrap() error { return e.Err }
 
-type cut struct {
-	conns, inFlight, bytes atomic.Int64
-}
-
 // Drain stops accepting, calls each Listener's Drain hook, delivers no further frame, waits until every frame in flight
 // is answered and the answer flushed, and closes; then Run returns. When ctx ends first, the remaining connections are
 // cut off and a *CutError counts them. On a reactor that was never run it releases the listeners.
 func (r *Reactor) Drain(ctx context.Context) error {
 	if !r.begun.Swap(true) {
-		r.unlisten()
+		r.release()
 		close(r.done)
 		return nil
 	}
-	if !r.drained.Swap(true) {
-		for _, l := range r.loops {
-			l.submit(command{do: (*EventLoop).drain})
-		}
+	for _, l := range r.loops {
+		l.submit(command{do: (*EventLoop).drain})
 	}
 	select {
 	case <-r.done:
@@ -188,8 +174,8 @@ func (r *Reactor) Load() Load {
 	return Load{r.admission.conns, r.admission.unestablished, r.buffered.Load()}
 }
 
-// Progress is each loop's count of turns, for a watchdog. It also wakes the loops, so that even in an idle reactor a count
-// that is the same at the next call is that of a loop that is stuck.
+// Progress is each loop's count of turns, for a watchdog. It also wakes the loops, so that even in an idle reactor a
+// count that is the same at the next call is that of a loop that is stuck.
 func (r *Reactor) Progress() []uint64 {
 	turns := make([]uint64, len(r.loops))
 	for i, l := range r.loops {

@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
-	"time"
+	"unsafe"
 )
 
 func TestEcho(t *testing.T) {
@@ -21,14 +22,6 @@ func TestEcho(t *testing.T) {
 			expect(t, c, body)
 		}
 	}
-}
-
-func TestManyFramesInOneSegment(t *testing.T) {
-	s := serve(t, hooks{}, nil)
-	c := s.dial(t)
-	all, bodies := numbered(1000)
-	send(t, c, all)
-	expect(t, c, bodies...)
 }
 
 func TestOneByteWrites(t *testing.T) {
@@ -54,22 +47,6 @@ func TestRepliesFromOtherGoroutines(t *testing.T) {
 	send(t, c, all)
 	expect(t, c, bodies...) // one in flight keeps them in order
 	workers.Wait()
-}
-
-func TestTimerAndCloseFromHandlers(t *testing.T) {
-	why, closed := errors.New("enough"), make(chan error, 1)
-	s := serve(t, hooks{
-		open:  func(c *Conn) error { c.Establish(); c.SetTimer(20 * time.Millisecond); return nil },
-		timer: func(c *Conn) { c.Write(frame([]byte("late"))); c.CloseAfterFlush(why) },
-		close: func(_ *Conn, err error) { closed <- err },
-	}, nil)
-	c := s.dial(t)
-	expect(t, c, "late")
-	expectEnd(t, c)
-	c.Close()
-	if err := receive(t, "Close", closed); err != why {
-		t.Fatal(err)
-	}
 }
 
 func TestDrainFinishesWhatIsInFlight(t *testing.T) {
@@ -125,5 +102,26 @@ func TestSendWaitHoldsBack(t *testing.T) {
 	}
 	if err := receive(t, "SendWait", sent); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An idle connection costs 144 bytes, which is an allocator's size class.
+func TestConnSize(t *testing.T) {
+	if size := unsafe.Sizeof(Conn{}); size > 144 {
+		t.Errorf("a Conn takes %d bytes", size)
+	}
+}
+
+func TestEveryNumberHasALimit(t *testing.T) {
+	o, err := Options{Listeners: []Listener{{Split: split, Handler: hooks{}}}}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []reflect.Value{reflect.ValueOf(o), reflect.ValueOf(o.Listeners[0])} {
+		for i := range v.NumField() {
+			if v.Field(i).CanInt() && v.Field(i).IsZero() {
+				t.Errorf("%s.%s has no default", v.Type(), v.Type().Field(i).Name)
+			}
+		}
 	}
 }

@@ -1,16 +1,13 @@
 package reactor
 
 import (
+	"cmp"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const memoryRetry = 20 * time.Millisecond // between two looks whether memory is free again
-
-// Handlers, replies and deadlines only change a connection's fields and mark it dirty; flushState acts on the change
-// when they have returned. So a handler may close its connection in the middle of anything, and everything that it
-// writes leaves in one system call.
 
 // markDirty has flushState called for c before the turn goes on.
 func (l *EventLoop) markDirty(c *Conn) {
@@ -45,7 +42,7 @@ func (l *EventLoop) flushState(c *Conn) {
 		}
 		return
 	}
-	if c.state != open && c.in != nil {
+	if c.state != open {
 		l.pool.put(c.in)
 		c.in = nil
 	}
@@ -60,8 +57,8 @@ func (l *EventLoop) flushState(c *Conn) {
 	}
 }
 
-// account publishes the bytes that c holds, and wakes SendWait when few are left. In the usual turn nothing is left over
-// and no counter changes.
+// account publishes the bytes that c holds, and wakes SendWait when few are left. In the usual turn nothing is left
+// over and no counter changes.
 func (l *EventLoop) account(c *Conn) {
 	held := 0
 	if c.in != nil {
@@ -87,45 +84,37 @@ func (l *EventLoop) account(c *Conn) {
 	}
 }
 
-// shutdownWrite ends c when every reply has left: at once if the peer's FIN was read, else with our FIN and LingerTimeout
-// for the peer's.
+// shutdownWrite ends c when every reply has left: at once if the peer's FIN was read, else with our FIN and
+// LingerTimeout for the peer's.
 func (l *EventLoop) shutdownWrite(c *Conn) {
-	if c.is(eof) {
-		c.state = closing
-		return
-	}
-	if err := unix.Shutdown(int(c.fd), unix.SHUT_WR); err != nil {
+	if c.is(eof) || unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
 		c.state = closing
 		return
 	}
 	c.state = lingering
 	c.frameAt, c.timerAt = 0, 0
-	c.limitAt = l.deadline(l.opts.LingerTimeout)
+	c.limitAt = l.tick.after(l.opts.LingerTimeout)
 	l.enqueue(c)
 }
 
 // hangUp closes c with the error that its socket reports.
 func (l *EventLoop) hangUp(c *Conn) {
 	errno, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	switch {
-	case err != nil:
-		c.Close(err)
-	case errno != 0:
-		c.Close(unix.Errno(errno))
-	default:
-		c.Close(ErrPeerClosed)
+	if errno != 0 {
+		err = unix.Errno(errno)
 	}
+	c.Close(cmp.Or(err, ErrPeerClosed))
 }
 
-// teardown frees everything c has and calls the handler's Close. The id becomes invalid before the descriptor is closed,
-// so that no reply finds this connection once the kernel can give the number to another.
+// teardown frees everything c has and calls the handler's Close. The id becomes invalid before the descriptor is
+// closed, so that no reply finds this connection once the kernel can give the number to another.
 func (l *EventLoop) teardown(c *Conn) {
 	c.state = closed
 	l.wheel.drop(c)
 	l.remove(c)
 	unix.Close(int(c.fd))
 	l.wakeWaiters(c)
-	l.drop(c.in)
+	l.pool.put(c.in)
 	c.in = nil
 	for c.out != nil {
 		l.pool.put(c.shift())
@@ -183,8 +172,8 @@ func (l *EventLoop) pauseForMemory(c *Conn) {
 	l.memoryPaused = append(l.memoryPaused, c)
 }
 
-// resumeMemoryPaused resumes the connections under PauseMemory. Another loop may be the one to free the memory, so while
-// there are such connections the loop wakes every memoryRetry.
+// resumeMemoryPaused resumes the connections under PauseMemory. Another loop may be the one to free the memory, so
+// while there are such connections the loop wakes every memoryRetry.
 func (l *EventLoop) resumeMemoryPaused() {
 	if len(l.memoryPaused) == 0 || l.reactor.overMemory() {
 		return
@@ -195,9 +184,6 @@ func (l *EventLoop) resumeMemoryPaused() {
 	}
 	l.memoryPaused = l.memoryPaused[:0]
 }
-
-// deadline is the tick at which d from now has certainly passed.
-func (l *EventLoop) deadline(d time.Duration) tick { return l.tick.after(d) }
 
 // nextDeadline is the earliest of c's deadlines, 0 when it has none.
 func (l *EventLoop) nextDeadline(c *Conn) tick {
@@ -228,14 +214,12 @@ func (l *EventLoop) timeUp(c *Conn) {
 	passed := func(at tick) bool { return at != 0 && !l.tick.before(at) }
 	if passed(c.stallAt) {
 		if x, left := c.ensureExtra(), unacked(c); left < x.unacked {
-			x.unacked, c.stallAt = left, l.deadline(l.opts.StallTimeout)
+			x.unacked, c.stallAt = left, l.tick.after(l.opts.StallTimeout)
 		}
 	}
 	switch {
-	case passed(c.limitAt) && c.state == lingering:
-		c.Close(nil)
 	case passed(c.limitAt):
-		c.Close(ErrHandshakeTimeout)
+		c.Close(ErrHandshakeTimeout) // in lingering, c keeps the reason that it has
 	case passed(c.frameAt):
 		c.Close(ErrFrameTimeout)
 	case passed(c.stallAt):

@@ -51,7 +51,7 @@ func TestWheelAgainstModel(t *testing.T) {
 	}
 }
 
-// waiting must never pass over an entry: stepping only as far as wait says, everything comes out when it is due.
+// wait must never pass over an entry: stepping only as far as wait says, everything comes out when it is due.
 func TestWheelWaitReachesEveryEntry(t *testing.T) {
 	slots := []*Conn{nil, {id: makeConnID(0, 1, 1)}}
 	for _, distance := range []tick{1, 2, 63, 64, 65, 1000, wheelSize - 1, wheelSize, wheelSize + 1, 5000} {
@@ -108,8 +108,8 @@ func TestPool(t *testing.T) {
 	}
 }
 
-// What deadlines cost: looking at a connection's after each turn, with an entry that is early enough (as for nearly
-// every turn), and moving the entry.
+// BenchmarkDeadline measures a look at a connection's deadlines after a turn, with an entry that is early enough (as in
+// nearly every turn), and the move of an entry.
 func BenchmarkDeadline(b *testing.B) {
 	l := &EventLoop{opts: &Options{IdleTimeout: 90 * time.Second}, tick: 1}
 	l.wheel = wheel{now: 1, table: &table{conns: make([]*Conn, 8001)}}

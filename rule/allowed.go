@@ -9,35 +9,28 @@ import (
 // verbs are the statements that a rule may run, by their first word.
 var verbs = map[string]Op{"select": Select, "insert": Insert, "update": Update, "delete": Delete, "replace": Replace}
 
-// shape checks that the tokens are one statement with its brackets closed, and takes the last semicolon away.
+// shape checks that the tokens are one statement with its brackets closed, and removes the last semicolon.
 func (c *compiler) shape(s *script) bool {
-	bad := func(at int, code Code, msg, fix string) bool {
-		c.at(s, at, Error, code, msg, fix)
-		return false
-	}
 	for n := len(s.toks); n > 0 && s.toks[n-1].is(";"); n-- {
 		s.toks = s.toks[:n-1]
 	}
 	if len(s.toks) == 0 {
-		return bad(0, MissingPhase, "there is no statement here", "write one, or remove it")
+		return c.refuse(s, 0, MissingPhase, "there is no statement here", "write one, or remove it")
 	}
 	var open []int
 	for _, t := range s.toks {
 		switch {
 		case t.is(";"):
-			return bad(t.from, SeveralStatements, "a second statement begins here; one is run", "give it a section of its own, or remove it")
+			return c.refuse(s, t.from, SeveralStatements, "a second statement begins here", "give it a section of its own, or remove it")
 		case t.depth < 0:
-			return bad(t.from, BadSQL, "a ) without its (", "")
+			return c.refuse(s, t.from, BadSQL, "a ) without its (", "")
 		case t.is("("):
 			open = append(open, t.from)
 		case t.is(")"):
 			open = open[:t.depth]
 		}
 	}
-	if len(open) > 0 {
-		return bad(open[len(open)-1], BadSQL, "a ( that is not closed", "")
-	}
-	return true
+	return len(open) == 0 || c.refuse(s, open[len(open)-1], BadSQL, "a ( that is not closed", "")
 }
 
 // allowed checks that the statement is of a kind its phase runs and asks for nothing a rule may not have.
@@ -56,16 +49,14 @@ func (c *compiler) allowed(s *script) bool {
 		here = "upside is a select"
 	}
 	if first.kind != tokWord || !known || at > 0 && op != Select {
-		c.at(s, first.from, Error, NotAllowed, firstWords(s.src.text[first.from:])+" is not run by a rule", here)
-		return false
+		return c.refuse(s, first.from, NotAllowed, "a rule does not run "+firstWords(s.src.text[first.from:]), here)
 	}
 	if (op == Select) != (s.phase == upside) {
-		c.at(s, first.from, Error, NotAllowed, fmt.Sprintf("%s does not belong to %s", op, s.phase), here)
-		return false
+		return c.refuse(s, first.from, NotAllowed, fmt.Sprintf("%s does not belong to %s", op, s.phase), here)
 	}
 	s.verb = op
 	if s.op != "" && s.op != op.String() {
-		c.at(s, first.from, Error, BadOperation, fmt.Sprintf("the statement is %s, its operation says %s", op, s.op), "make them agree")
+		c.refuse(s, first.from, BadOperation, fmt.Sprintf("the statement is %s, but its operation says %s", op, s.op), "make them agree")
 	}
 	for i := range s.toks {
 		c.forbidden(s, i)
@@ -92,27 +83,27 @@ var forbiddenFunctions = wordSet(`sleep benchmark get_lock release_lock release_
  master_pos_wait source_pos_wait master_gtid_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids setval
  sys_exec sys_eval`)
 
-// forbidden refuses the token at i where it would reach outside the transaction.
+// forbidden refuses the token at i where it reaches outside the transaction.
 func (c *compiler) forbidden(s *script, i int) {
 	t, next := &s.toks[i], s.tok(i+1)
-	clause := func(what, fix string) { c.at(s, t.from, Error, ForbiddenClause, what, fix) }
+	clause := func(msg, fix string) { c.refuse(s, t.from, ForbiddenClause, msg, fix) }
 	switch {
 	case t.kind == tokVariable && !s.isTimeZone(i):
-		clause("variables outlive the statement and are not used by rules", "use a parameter such as :state.name or :now")
+		clause("a rule may not use a variable, which outlives the statement", "use a parameter such as :state.name or :now")
 	case t.is(":="):
-		clause("an assignment to a variable", "remove it")
+		clause("a rule may not assign to a variable", "remove it")
 	case t.isName() && next.is("(") && forbiddenFunctions[strings.ToLower(t.value)]:
-		c.at(s, t.from, Error, ForbiddenFunction, t.value+"() may not be called by a rule", "remove the call")
+		c.refuse(s, t.from, ForbiddenFunction, "a rule may not call "+t.value+"()", "remove the call")
 	case s.tok(i - 1).is("."): // a column of that name
 	case t.is("into") && (s.verb == Select || i >= afterModifiers(s.toks)):
-		clause("INTO sends the result to a file or a variable", "remove it; upside's rows are what is sent")
+		clause("INTO sends the result to a file or a variable", "remove it; upside sends the rows that it selects")
 	case t.is("returning") && s.verb != Select:
-		clause("RETURNING gives rows back where none are read", "remove it")
+		clause("RETURNING gives rows that nothing reads", "remove it")
 	case t.is("procedure") && s.verb == Select:
-		clause("PROCEDURE is not used by rules", "remove it")
+		clause("a rule may not use PROCEDURE", "remove it")
 	case s.verb == Select && (t.is("for") && next.is("update", "share") || t.is("lock") && next.is("in")):
-		c.at(s, t.from, Warning, LockingRead, "the select locks the rows it reads until the batch ends",
-			"remove the clause unless that is meant")
+		c.warn(s, t.from, LockingRead, "the select locks the rows it reads until the batch ends",
+			"remove the clause, unless you mean this")
 	}
 }
 

@@ -41,7 +41,7 @@ const (
 	UnboundedRead     Code = 130 // the upside reads the whole table each time
 	MissingPeer       Code = 131 // the other side's row for this table and direction is missing
 	DuplicateRule     Code = 132 // two rows for one table, direction, side and point
-	Echo              Code = 133 // the row would travel up and down for ever
+	Loop              Code = 133 // the row would travel up and down for ever
 	NoUpdateTime      Code = 134 // sync_is_update_time is set, but the rule has no field update_time
 	StateMismatch     Code = 135 // the carried-state or update-state switches do not fit the statements
 	BadOption         Code = 136 // an option or a section heading that is not known

@@ -2,14 +2,12 @@ package rule
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// The bounds of what is read: the bytes of a column of a rule, and its fields, which are as many as MySQL's tables can
-// have.
+// The bounds of a rule: the bytes of a column, and the fields, which are as many as a table of MySQL can have.
 const (
 	maxColumn = 256 << 10
 	maxFields = 4096
@@ -43,15 +41,14 @@ type compiler struct {
 	table  *Table
 	plan   *Plan
 	out    []Diagnostic
-	errors int // how many there were, said or not
-
-	found []*script // in sync_sql
+	errors int       // how many there were, reported or not
+	found  []*script // in sync_sql
 }
 
-// maxDiagnostics is how much is said about one row; an Error is always among it.
+// maxDiagnostics bounds the diagnostics of one row; an Error is always among them.
 const maxDiagnostics = 100
 
-// full reports whether nothing more of the severity will be said.
+// full reports whether no more diagnostics of the severity are taken.
 func (c *compiler) full(s Severity) bool {
 	return len(c.out) >= maxDiagnostics && (s != Error || c.errors > 0)
 }
@@ -71,6 +68,16 @@ func (c *compiler) column(s Severity, code Code, column, message, fix string) {
 	c.report(Diagnostic{Code: code, Severity: s, Column: column, Message: message, Fix: fix})
 }
 
+func (c *compiler) warnColumn(code Code, column, message, fix string) {
+	c.column(Warning, code, column, message, fix)
+}
+
+// refuseColumn reports an error and returns false for its caller to return.
+func (c *compiler) refuseColumn(code Code, column, message, fix string) bool {
+	c.column(Error, code, column, message, fix)
+	return false
+}
+
 // at reports about a place in a statement.
 func (c *compiler) at(in *script, off int, s Severity, code Code, message, fix string) {
 	d := Diagnostic{Code: code, Severity: s, Column: "sync_sql", Section: in.phase.String(), Message: message, Fix: fix}
@@ -80,9 +87,19 @@ func (c *compiler) at(in *script, off int, s Severity, code Code, message, fix s
 	c.report(d)
 }
 
+func (c *compiler) warn(in *script, off int, code Code, message, fix string) {
+	c.at(in, off, Warning, code, message, fix)
+}
+
+// refuse reports an error and returns false for its caller to return.
+func (c *compiler) refuse(in *script, off int, code Code, message, fix string) bool {
+	c.at(in, off, Error, code, message, fix)
+	return false
+}
+
 type namedText struct{ column, value string }
 
-// texts is the columns that are read as a language of their own.
+// texts is the columns that hold a language of their own.
 func (r *Row) texts() [5]namedText {
 	return [...]namedText{{"sync_field", r.Field}, {"sync_sql", r.SQL}, {"sync_operation_type", r.OperationType},
 		{"sync_patch_field", r.PatchField}, {"sync_patch_field_value", r.PatchFieldValue}}
@@ -91,22 +108,21 @@ func (r *Row) texts() [5]namedText {
 // checkColumns checks the columns that decide what the rest means.
 func (c *compiler) checkColumns() {
 	r := &c.row
-	oneOf := func(column, value string, words ...string) {
-		if !slices.Contains(words, value) {
-			c.column(Error, BadColumn, column, fmt.Sprintf("%q is not a value of %s", value, column),
-				"write "+strings.Join(words, " or "))
+	oneOf := func(column, value, first, second string) {
+		if value != first && value != second {
+			c.refuseColumn(BadColumn, column, fmt.Sprintf("%q is not a value of %s", value, column), "write "+first+" or "+second)
 		}
 	}
 	oneOf("sync_type", r.Type, Upload, Download)
 	oneOf("sync_user", r.User, Server, Client)
 	for _, t := range []namedText{{"sync_table", r.Table}, {"sync_point_no", r.PointNo}} {
 		if strings.TrimSpace(t.value) == "" || strings.ContainsRune(t.value, 0) {
-			c.column(Error, BadColumn, t.column, t.column+" is empty", "name it")
+			c.refuseColumn(BadColumn, t.column, t.column+" is empty", "name it")
 		}
 	}
 	for _, t := range r.texts() {
 		if len(t.value) > maxColumn {
-			c.column(Error, TooLarge, t.column, fmt.Sprintf("%d bytes; %d are read", len(t.value), maxColumn), "")
+			c.refuseColumn(TooLarge, t.column, fmt.Sprintf("the column has %d bytes; the most is %d", len(t.value), maxColumn), "shorten it")
 		}
 	}
 }
@@ -118,23 +134,23 @@ func (c *compiler) period() {
 	switch strings.TrimSpace(r.Range) {
 	case "":
 		if value != "" {
-			c.column(Warning, BadRange, "sync_range_value", "it is not used, because sync_range is empty", "set sync_range to period")
+			c.warnColumn(BadRange, "sync_range_value", "sync_range is empty, so this value is not used", "set sync_range to period")
 		}
 		return
 	case Period:
 	default:
-		c.column(Error, BadRange, "sync_range", fmt.Sprintf("%q is not a range", r.Range), "write period or leave it empty")
+		c.refuseColumn(BadRange, "sync_range", fmt.Sprintf("%q is not a range", r.Range), "write period or leave it empty")
 		return
 	}
 	unit, digits, _ := strings.Cut(value, ":")
 	hours := map[string]int{"hour": 1, "day": 24, "week": 7 * 24, "month": 30 * 24}[strings.TrimSuffix(unit, "s")]
 	n, err := strconv.Atoi(digits)
 	if hours == 0 || err != nil || n < 1 || n > 1<<16 {
-		c.column(Error, BadRange, "sync_range_value", fmt.Sprintf("%q is not a period", r.RangeValue), "write it like day:3 or hour:6")
+		c.refuseColumn(BadRange, "sync_range_value", fmt.Sprintf("%q is not a period", r.RangeValue), "write it like day:3 or hour:6")
 		return
 	}
 	if c.plan.Period = time.Duration(n*hours) * time.Hour; c.plan.Period > 366*24*time.Hour {
-		c.column(Warning, OddPeriod, "sync_range_value", fmt.Sprintf("%s is %d days", value, n*hours/24), "is that what is meant?")
+		c.warnColumn(OddPeriod, "sync_range_value", fmt.Sprintf("%s is %d days", value, n*hours/24), "check number and unit")
 	}
 }
 
@@ -146,10 +162,11 @@ func (c *compiler) read() {
 	c.checkOptions()
 }
 
-// unused reports a phase that this row never runs. A watermark that is written for an upload but never moves is an error.
+// unused reports a phase that this row never runs. A watermark of an upload that would never move is an error.
 func (c *compiler) unused(s *script) {
 	if s.phase == updateState && c.row.Type == Upload {
-		c.at(s, 0, Error, UnusedPhase, "the centre never runs the update_state of an upload", "write it in the client row, which runs it after the centre's reply")
+		c.refuse(s, 0, UnusedPhase, "the centre never runs the update_state of an upload",
+			"write it in the client row, which runs it after the centre's reply")
 		return
 	}
 	c.at(s, 0, Info, UnusedPhase, fmt.Sprintf("a %s row of %s never runs this phase", c.row.User, c.row.Type), "remove it")
@@ -169,19 +186,19 @@ func (c *compiler) write() {
 			continue
 		}
 		have[s.phase] = true
-		if st, ok := c.statement(s); ok {
-			*into[s.phase] = append(*into[s.phase], st)
+		if c.statement(s) {
+			*into[s.phase] = append(*into[s.phase], s.out)
 		}
 	}
 	for p := upside; p <= updateState; p++ {
 		if c.row.needs(p) && !have[p] {
-			c.column(Error, MissingPhase, "sync_sql", fmt.Sprintf("a %s row of %s needs %s", c.row.User, c.row.Type, p),
+			c.refuseColumn(MissingPhase, "sync_sql", fmt.Sprintf("a %s row of %s needs %s", c.row.User, c.row.Type, p),
 				"write a section -- "+p.String()+", or leave sync_sql empty")
 		}
 	}
 	if have[updateState] && !c.row.UpdateState {
-		c.column(Warning, StateMismatch, "sync_is_update_state", "update_state has a statement that is not run",
-			"set sync_is_update_state to 1 or remove the statement")
+		c.warnColumn(StateMismatch, "sync_is_update_state", "update_state has a statement that never runs",
+			"set sync_is_update_state to 1, or remove the statement")
 		c.plan.UpdateState = nil
 	}
 }

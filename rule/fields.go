@@ -14,7 +14,7 @@ func (c *compiler) fields(scripts []*script) {
 		return
 	}
 	if len(names) > maxFields {
-		c.column(Error, TooLarge, "sync_field", fmt.Sprintf("%d fields; %d are read", len(names), maxFields), "")
+		c.refuseColumn(TooLarge, "sync_field", fmt.Sprintf("%d fields; %d are read", len(names), maxFields), "")
 		return
 	}
 	severity := Warning
@@ -24,7 +24,7 @@ func (c *compiler) fields(scripts []*script) {
 	seen := map[string]bool{}
 	for _, n := range names {
 		if seen[strings.ToLower(n)] {
-			c.column(Error, DuplicateField, "sync_field", "the field "+n+" stands twice", "remove one")
+			c.refuseColumn(DuplicateField, "sync_field", "the field "+n+" stands twice", "remove one")
 		}
 		seen[strings.ToLower(n)] = true
 		if c.table != nil && c.table.Column(n) == nil && !c.full(severity) {
@@ -64,7 +64,7 @@ func (c *compiler) fieldList() (names []string, ok bool) {
 		}
 	}
 	if slices.ContainsFunc(names, func(n string) bool { return n == "" || strings.ContainsRune(n, 0) }) {
-		c.column(Error, UnknownField, "sync_field", "a field without a name", "remove the comma")
+		c.refuseColumn(UnknownField, "sync_field", "a field without a name", "remove the comma")
 		return nil, false
 	}
 	return names, true
@@ -128,16 +128,15 @@ func (t *token) fieldName() string {
 	return ""
 }
 
-// selected is the columns that the first upside gives, when it names them all.
+// selected is the columns that the first upside gives, when all have a name.
 func selected(scripts []*script) []string {
-	for _, s := range scripts {
-		if s.phase != upside || s.src == nil {
-			continue
-		}
-		if names, known := outputNames(s.toks); known && s.err == nil && !slices.Contains(names, "") {
-			return names
-		}
+	i := slices.IndexFunc(scripts, func(s *script) bool { return s.phase == upside && s.src != nil })
+	if i < 0 || scripts[i].err != nil {
 		return nil
 	}
-	return nil
+	names := outputNames(scripts[i].toks)
+	if slices.Contains(names, "") {
+		return nil
+	}
+	return names
 }

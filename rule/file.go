@@ -8,16 +8,13 @@ import (
 	"strings"
 )
 
-// maxFileName is the longest file name that is accepted, in bytes.
+// maxFileName is the bytes of the longest file name.
 const maxFileName = 200
 
-// file compiles a file operation: `NAME [FORMAT [FIELD,…]]`. Without a format the name's ending decides; what is
-// neither .csv, .tsv nor .jsonl is lines, as the seed's black list was.
-func (c *compiler) file(s *script) (st Statement, ok bool) {
-	bad := func(msg, fix string) (Statement, bool) {
-		c.at(s, 0, Error, BadFile, msg, fix)
-		return st, false
-	}
+// file compiles a file operation: `NAME [FORMAT [FIELD,…]]`. Without a format the name's ending decides; any other than
+// .csv, .tsv, .jsonl and .ndjson is lines, as the seed's black list was.
+func (c *compiler) file(s *script) bool {
+	bad := func(msg, fix string) bool { return c.refuse(s, 0, BadFile, msg, fix) }
 	if s.phase != downside {
 		return bad("a file is written at downside only", "")
 	}
@@ -41,15 +38,15 @@ func (c *compiler) file(s *script) (st Statement, ok bool) {
 	for _, name := range c.fileFields(s, words) {
 		i := c.fieldIndex(name)
 		if i < 0 {
-			c.at(s, 0, Error, UnknownField, "there is no field "+name+" to write to the file", hint(name, c.plan.Fields))
-			return st, false
+			return c.refuse(s, 0, UnknownField, "there is no field "+name+" to write to the file", hint(name, c.plan.Fields))
 		}
 		f.Fields = append(f.Fields, i)
 	}
 	if f.Format == Lines && len(f.Fields) != 1 {
-		return bad("lines holds one value a line, the rule has "+plural(len(f.Fields), "field"), "name the field: "+f.Name+" lines FIELD")
+		return bad("lines holds one value a line, but the rule has "+plural(len(f.Fields), "field"), "name the field: "+f.Name+" lines FIELD")
 	}
-	return Statement{Op: OpFile, File: f, phase: downside, text: s.src}, true
+	s.out = Statement{Op: OpFile, File: f, phase: downside, text: s.src}
+	return true
 }
 
 // fileFields are the fields named behind the format, those of sync_patch_field, or all.

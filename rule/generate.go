@@ -16,23 +16,23 @@ const DefaultLag = 2 * time.Second
 // generate writes the statements of an empty sync_sql from the table's facts.
 func (c *compiler) generate() {
 	if c.table == nil {
-		c.column(Error, NoTableFacts, "sync_table", "the columns of "+c.row.Table+" are not known, so nothing can be generated",
+		c.refuseColumn(NoTableFacts, "sync_table", "the columns of "+c.row.Table+" are not known, so nothing can be generated",
 			"create the table, or write sync_sql")
 		return
 	}
 	key := c.table.primaryKey()
 	if len(key) == 0 {
-		c.column(Error, NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
+		c.refuseColumn(NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
 		return
 	}
 	for _, k := range key {
 		if c.fieldIndex(k) < 0 {
-			c.column(Error, NoPrimaryKey, "sync_field", "the primary key's column "+k+" is not among the fields", "add it, or write sync_sql")
+			c.refuseColumn(NoPrimaryKey, "sync_field", "the primary key's column "+k+" is not among the fields", "add it, or write sync_sql")
 		}
 	}
 	for _, f := range c.plan.Fields {
 		if col := c.table.Column(f); col != nil && col.Generated && c.row.mainPhase() == downside {
-			c.column(Error, UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
+			c.refuseColumn(UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
 		}
 	}
 	if c.errors > 0 {
@@ -48,14 +48,13 @@ func (c *compiler) generate() {
 // statementOf makes a statement of SQL that was written here, which needs no checks.
 func (c *compiler) statementOf(verb Op, sql string) Statement {
 	s := &script{phase: c.row.mainPhase(), verb: verb, src: &source{text: sql, column: sql}}
-	s.all, _ = lex(sql)
-	s.toks = code(s.all)
+	s.read()
 	c.placeholders(s)
-	st := s.render()
+	s.render()
 	s.readScope()
-	c.readInsert(s, &st)
-	st.text, st.start = c.plan.where, 0 // nothing else of it stands in the rule
-	return st
+	c.readInsert(s)
+	s.out.text, s.out.start = c.plan.where, 0 // nothing else of it stands in the rule
+	return s.out
 }
 
 // generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and b > ?), which both MariaDB and MySQL
@@ -75,7 +74,7 @@ func (c *compiler) generateUpside(key []string) {
 		}
 		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.plan.Lag/time.Second))
 		if !c.table.hasKeyOn(mark.Name) {
-			c.column(Warning, NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table",
+			c.warnColumn(NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table",
 				c.indexFix(names...))
 		}
 	}
@@ -94,11 +93,10 @@ func (c *compiler) pages(columns, items []string, bound string) (start, page Sta
 	for _, n := range columns {
 		col := c.table.Column(n)
 		if col == nil || col.Type == "bit" {
-			c.column(Error, UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
-			return start, page, false
+			return start, page, c.refuseColumn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
 		}
 		if keyExpr(col) != quote(col.Name) {
-			c.column(Warning, NoWatermarkIndex, "sync_table",
+			c.warnColumn(NoWatermarkIndex, "sync_table",
 				"the key "+n+" is "+col.Type+" and is read in the order of its text, without the index", "use a varchar key")
 		}
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
@@ -124,7 +122,7 @@ func (c *compiler) generateChanges(key []string) {
 		if c.table.Changes != nil {
 			faults = strings.Join(c.table.Changes.Faults, "; ")
 		}
-		c.column(Error, NotRecorded, "sync_sql", "the changes of "+c.row.Table+" are not recorded: "+faults,
+		c.refuseColumn(NotRecorded, "sync_sql", "the changes of "+c.row.Table+" are not recorded: "+faults,
 			"syncgate rules init "+c.row.Table+" --changes --write")
 		return
 	}
@@ -172,16 +170,16 @@ func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
 	case col == nil:
-		c.column(Warning, NoWatermark, "sync_table", c.row.Table+" has no update_time: rows are read once, when their key is past the last one",
+		c.warnColumn(NoWatermark, "sync_table", c.row.Table+" has no update_time: rows are read once, when their key is past the last one",
 			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6) and an index on it")
 	case !isClock(col):
-		c.column(Warning, NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by",
+		c.warnColumn(NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by",
 			"make it datetime(6) or timestamp(6)")
 	case c.fieldIndex(col.Name) < 0:
-		c.column(Warning, NoWatermark, "sync_field", "update_time is not among the fields, so changed rows are not seen", "add it")
+		c.warnColumn(NoWatermark, "sync_field", "update_time is not among the fields, so changed rows are not seen", "add it")
 	default:
 		if col.Nullable {
-			c.column(Warning, NullWatermark, "sync_table", "rows whose update_time is null are never read", "make it not null")
+			c.warnColumn(NullWatermark, "sync_table", "rows whose update_time is null are never read", "make it not null")
 		}
 		return col
 	}
@@ -259,7 +257,7 @@ func (c *compiler) generateDownside(key []string) {
 			value = clock(col) // the clock that generated upsides stay behind
 		}
 		values = append(values, value)
-		if !contains(key, f) || isText(c.table.Column(f)) { // a key may be the same to its collation and be written in another way
+		if !contains(key, f) {
 			sets = append(sets, quote(f)+" = values("+quote(f)+")")
 		}
 	}
@@ -270,10 +268,10 @@ func (c *compiler) generateDownside(key []string) {
 		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
 	c.generateDelete(key)
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
-		c.column(Warning, UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
+		c.warnColumn(UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
 	}
 	if col := c.table.Column(key[0]); c.row.Type == Upload && len(key) == 1 && col != nil && col.Auto {
-		c.column(Warning, SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so rows of two points overwrite each other",
+		c.warnColumn(SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so rows of two points overwrite each other",
 			"add the point's number to the primary key")
 	}
 }

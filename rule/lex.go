@@ -199,13 +199,3 @@ func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 func isWordByte(c byte) bool {
 	return c == '_' || c == '$' || c >= 0x80 || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
 }
-
-// code is the tokens that are run: all but the comments.
-func code(toks []token) (out []token) {
-	for _, t := range toks {
-		if t.kind != tokComment && t.kind != tokHint {
-			out = append(out, t)
-		}
-	}
-	return out
-}

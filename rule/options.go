@@ -102,7 +102,7 @@ func (c *compiler) checkOptions() {
 	o := &c.plan.Options
 	say := func(when bool, what, fix string) {
 		if when {
-			c.column(Error, BadOption, "sync_sql", what, fix)
+			c.refuseColumn(BadOption, "sync_sql", what, fix)
 		}
 	}
 	generated := c.plan.Form == Generated
@@ -121,11 +121,11 @@ func (c *compiler) checkWhere() {
 		return
 	}
 	s := &script{phase: upside, verb: Select, src: c.plan.where}
-	if s.all, s.err = lex(s.src.text); s.err != nil {
-		c.at(s, s.err.at, Error, BadSQL, s.err.msg, "")
+	if s.read(); s.err != nil {
+		c.refuse(s, s.err.at, BadSQL, s.err.msg, "")
 		return
 	}
-	if s.toks = code(s.all); !c.shape(s) {
+	if !c.shape(s) {
 		return
 	}
 	for i := range s.toks {
@@ -133,7 +133,7 @@ func (c *compiler) checkWhere() {
 	}
 	c.placeholders(s)
 	if uses(s.args, State, Limit) {
-		c.at(s, 0, Error, UnknownParameter, "the condition does not know :state and :limit", "it knows :point_no, :now, :since and :until")
+		c.refuse(s, 0, UnknownParameter, "the condition does not know :state and :limit", "it knows :point_no, :now, :since and :until")
 	}
 }
 

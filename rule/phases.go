@@ -122,7 +122,7 @@ func (c *compiler) operations(scripts []*script) {
 
 // chain gives the scripts of a phase the operations of its chain.
 func (c *compiler) chain(p phase, chain string, scripts []*script) {
-	bad := func(msg, fix string) { c.column(Error, BadOperation, "sync_operation_type", msg, fix) }
+	bad := func(msg, fix string) { c.refuseColumn(BadOperation, "sync_operation_type", msg, fix) }
 	ops := strings.Split(strings.ReplaceAll(strings.ToLower(chain), " ", ""), "|")
 	for _, op := range ops {
 		if !slices.Contains(opNames, op) {
@@ -144,7 +144,7 @@ func (c *compiler) chain(p phase, chain string, scripts []*script) {
 		}
 		op := ops[min(n, len(ops)-1)]
 		if s.op != "" && s.op != op {
-			bad(fmt.Sprintf("%s says %s where the statement's heading says %s", p, op, s.op), "make them agree")
+			bad(fmt.Sprintf("%s says %s, but the statement's heading says %s", p, op, s.op), "make them agree")
 		}
 		s.op = op
 		n++

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -26,11 +27,9 @@ func (c *compiler) scripts() (scripts []*script) {
 		if s.src == nil {
 			continue // a file without a name
 		}
-		s.all, s.err = lex(s.src.text)
-		s.toks = code(s.all)
-		for i := range s.toks {
-			marks = marks || isPlaceholder(&s.toks[i])
-			names = names || s.toks[i].kind == tokParam
+		s.read()
+		for _, t := range s.toks {
+			marks, names = marks || isPlaceholder(&t), names || t.kind == tokParam
 		}
 	}
 	c.operations(scripts)
@@ -45,12 +44,12 @@ func (c *compiler) sections() (out []*script) {
 	sql := c.row.SQL
 	whole := &source{text: sql, column: sql}
 	current := &script{phase: c.row.mainPhase()}
-	bad := func(at int, s Severity, code Code, msg, fix string) {
-		c.at(&script{phase: current.phase, src: whole}, at, s, code, msg, fix)
+	bad := func(at int, code Code, msg, fix string) {
+		c.at(&script{phase: current.phase, src: whole}, at, Error, code, msg, fix)
 	}
 	toks, err := lex(sql)
 	if err != nil {
-		bad(err.at, Error, BadSQL, err.msg, "")
+		bad(err.at, BadSQL, err.msg, "")
 		return nil
 	}
 	from, headed := 0, false
@@ -58,14 +57,14 @@ func (c *compiler) sections() (out []*script) {
 		switch full := hasSQL(toks, from, to); {
 		case current.op == OpFile.String():
 			if full {
-				bad(from, Error, BadFile, "a file operation has no SQL", "write -- downside: file NAME FORMAT on one line")
+				bad(from, BadFile, "a file operation has no SQL", "write -- downside: file NAME FORMAT on one line")
 			}
 			out = append(out, current)
 		case full:
 			current.src = whole.cut(from, to)
 			out = append(out, current)
 		case headed:
-			bad(from, Error, MissingPhase, "the section is empty", "write its statement or remove the heading")
+			bad(from, MissingPhase, "the section is empty", "write its statement or remove the heading")
 		}
 	}
 	for _, t := range toks {
@@ -80,7 +79,7 @@ func (c *compiler) sections() (out []*script) {
 			if m[3] != "" {
 				at := t.from + strings.LastIndex(comment, m[3])
 				if current.op != OpFile.String() {
-					bad(at, Error, BadOption, "the heading goes on after the operation", "begin the statement on a line of its own")
+					bad(at, BadOption, "the heading goes on after the operation", "begin the statement on a line of its own")
 				}
 				current.src = whole.cut(at, at+len(m[3]))
 			}
@@ -88,7 +87,7 @@ func (c *compiler) sections() (out []*script) {
 			at := t.from + strings.LastIndex(comment, m[1])
 			c.option(whole.cut(at, at+len(m[1])))
 		} else {
-			c.nearHeading(comment, whole, t.from)
+			c.nearHeading(comment, t.from)
 		}
 	}
 	flush(len(sql))
@@ -96,27 +95,28 @@ func (c *compiler) sections() (out []*script) {
 }
 
 func hasSQL(toks []token, from, to int) bool {
-	for _, t := range toks {
-		if t.from >= from && t.to <= to && t.kind != tokComment && !t.is(";") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(toks, func(t token) bool {
+		return t.from >= from && t.to <= to && t.kind != tokComment && !t.is(";")
+	})
 }
 
-// nearHeading warns of a comment that was probably meant as a heading.
-func (c *compiler) nearHeading(comment string, src *source, at int) {
+// badOption reports about an option or a comment at a place of sync_sql.
+func (c *compiler) badOption(at int, s Severity, msg, fix string) {
+	c.at(&script{phase: c.row.mainPhase(), src: &source{text: c.row.SQL, column: c.row.SQL}}, at, s, BadOption, msg, fix)
+}
+
+// nearHeading warns of a comment that is probably meant as a heading.
+func (c *compiler) nearHeading(comment string, at int) {
 	m := firstWord.FindStringSubmatch(comment)
 	if m == nil {
 		return
 	}
-	alone := m[2] == ":" || m[3] == ""
-	for _, h := range append(phaseNames[:3:3], "option") {
-		if d := distance(strings.ToLower(m[1]), h); d <= 2 && (alone || d == 0 && h == "downside") {
-			c.at(&script{phase: c.row.mainPhase(), src: src}, at, Warning, BadOption,
-				"this comment looks like a heading, but is none",
-				"write -- upside, -- downside: insert, -- update_state or -- option: all-or-nothing")
-			return
-		}
+	likely := func(h string) bool {
+		d := distance(strings.ToLower(m[1]), h)
+		return d <= 2 && (m[2] == ":" || m[3] == "") || d == 0 && h == "downside"
+	}
+	if slices.ContainsFunc(phaseNames, likely) || likely("option") {
+		c.badOption(at, Warning, "this comment looks like a heading, but is none",
+			"write -- upside, -- downside: insert, -- update_state or -- option: all-or-nothing")
 	}
 }

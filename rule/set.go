@@ -26,7 +26,7 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 		}
 	}
 	for _, r := range s.rows {
-		s.peer(r)
+		s.checkPeer(r)
 		s.checkLoop(r)
 	}
 	return s.out
@@ -43,8 +43,8 @@ func (s *setCheck) say(r *Row, sev Severity, code Code, column, msg, fix string)
 	s.out = append(s.out, Diagnostic{Code: code, Severity: sev, RuleID: r.ID, Column: column, Message: msg, Fix: fix})
 }
 
-// key is what no two rows for the table of r may have in common. The database knows which names are those of one
-// table; some tell Log from log.
+// key is what no two rows for the table of r may have in common. The database knows which names are those of one table;
+// some tell Log from log.
 func (s *setCheck) key(r *Row, typ, user, point string) Row {
 	name := r.Table
 	if t := s.facts[name]; t != nil {
@@ -63,31 +63,29 @@ func (s *setCheck) find(r *Row, typ, user string, points ...string) *Row {
 	return nil
 }
 
-// peer finds the other side's row. The point's rows may be kept at the point, so a server row alone is only worth a
-// remark.
-func (s *setCheck) peer(r *Row) {
-	other := map[string]string{Server: Client, Client: Server}[r.User]
+// checkPeer finds the other side's row. The point may keep its rows itself, so a server row alone is only worth a remark.
+func (s *setCheck) checkPeer(r *Row) {
 	points := []string{r.PointNo, AnyPoint}
 	for _, p := range s.rows {
 		if r.PointNo == AnyPoint {
 			points = append(points, p.PointNo)
 		}
 	}
-	peer, missing := s.find(r, r.Type, other, points...), fmt.Sprintf("row for %s of %s at %s", r.Type, r.Table, r.PointNo)
-	switch {
-	case peer != nil && r.User == Client:
-		s.fields(r, peer)
-	case peer != nil:
-	case r.User == Client:
+	missing := fmt.Sprintf("row for %s of %s at %s", r.Type, r.Table, r.PointNo)
+	if r.User == Server {
+		if s.find(r, r.Type, Client, points...) == nil {
+			s.say(r, Info, MissingPeer, "sync_user", "there is no client "+missing, "fine when the point keeps its own; else add one")
+		}
+	} else if server := s.find(r, r.Type, Server, points...); server != nil {
+		s.checkFields(r, server)
+	} else {
 		s.say(r, Warning, MissingPeer, "sync_user", "there is no server "+missing, "add one; with an empty sync_sql it is generated")
-	default:
-		s.say(r, Info, MissingPeer, "sync_user", "there is no client "+missing, "fine when the point keeps its own; else add one")
 	}
 }
 
-// fields compares the columns that one side sends with the fields that the other takes; they must be the same, in any
-// order.
-func (s *setCheck) fields(client, server *Row) {
+// checkFields compares the columns that one side sends with the fields that the other takes. They must be the same, in
+// any order.
+func (s *setCheck) checkFields(client, server *Row) {
 	sender, taker := client, server
 	if client.Type == Download {
 		sender, taker = server, client
@@ -98,22 +96,20 @@ func (s *setCheck) fields(client, server *Row) {
 		return
 	}
 	toks, _ := lex(from.Upside[0].SQL)
-	if sent, known := outputNames(toks); known && !(allIn(sent, to.Fields) && allIn(to.Fields, sent)) {
+	if sent := outputNames(toks); sent != nil && !(allIn(sent, to.Fields) && allIn(to.Fields, sent)) {
 		s.say(client, Warning, FieldMismatch, "sync_field", fmt.Sprintf("row %d sends %s; row %d takes %s",
 			sender.ID, strings.Join(sent, ", "), taker.ID, strings.Join(to.Fields, ", ")),
 			"name the same fields in both rows, and select them")
 	}
 }
 
-// checkLoop finds a table that goes both ways with a new update_time each time, so that each side takes the other's copy for
-// a change.
+// checkLoop finds a table that goes both ways with a new update_time each time, so that each side takes the other's
+// copy for a change.
 func (s *setCheck) checkLoop(r *Row) {
-	if r.User != Server || r.Type != Upload || !r.UpdateTime {
-		return
-	}
-	if down := s.find(r, Download, Server, r.PointNo, AnyPoint); down != nil {
-		s.say(r, Warning, Echo, "sync_is_update_time", fmt.Sprintf(
-			"what is uploaded gets a new update_time, is downloaded again by row %d, and is uploaded again", down.ID),
-			"clear sync_is_update_time, or let upside leave out what came from the other side")
+	down := s.find(r, Download, Server, r.PointNo, AnyPoint)
+	if r.User == Server && r.Type == Upload && r.UpdateTime && down != nil {
+		s.say(r, Warning, Loop, "sync_is_update_time",
+			fmt.Sprintf("an uploaded row gets a new update_time, row %d sends it back, and the point uploads it again", down.ID),
+			"clear sync_is_update_time, or let upside leave out rows of the other side")
 	}
 }

@@ -1,10 +1,7 @@
 package rule
 
 import (
-	"cmp"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -25,9 +22,20 @@ type script struct {
 	table  int   // token of the table's name; -1 when there is none or several
 	single bool  // nothing but that table is mentioned
 
-	columns []int // of an insert: the names in its column list
-	hasList bool
-	tuple   int // of an insert: the bracket that opens the first tuple; 0 when there is none
+	columns []string // of an insert with a column list
+	tuple   int      // of an insert: the bracket that opens the first tuple; 0 when there is none
+
+	out Statement
+}
+
+// read cuts the statement into tokens.
+func (s *script) read() {
+	s.all, s.err = lex(s.src.text)
+	for _, t := range s.all {
+		if t.kind != tokComment && t.kind != tokHint {
+			s.toks = append(s.toks, t)
+		}
+	}
 }
 
 // written is the token at i as it stands in the statement.
@@ -41,38 +49,37 @@ func (s *script) tok(i int) *token {
 	return &token{}
 }
 
-// statement compiles one script. It reports what is wrong; ok is false when there is nothing to run.
-func (c *compiler) statement(s *script) (st Statement, ok bool) {
+// statement compiles one script to its out. It reports each mistake and returns false when there is one.
+func (c *compiler) statement(s *script) bool {
 	if s.op == OpFile.String() {
 		return c.file(s)
 	}
 	before := c.errors
 	if s.err != nil {
-		c.at(s, s.err.at, Error, BadSQL, s.err.msg, "")
-		return st, false
+		return c.refuse(s, s.err.at, BadSQL, s.err.msg, "")
 	}
 	for _, t := range s.all {
 		if t.kind == tokHint {
-			c.at(s, t.from, Error, ExecutableComment, "a comment that a server would run", "write a plain comment, or the clause itself")
+			c.refuse(s, t.from, ExecutableComment, "a server would run this comment", "write a plain comment, or the clause itself")
 		}
 	}
 	if !c.shape(s) || !c.allowed(s) || !c.placeholders(s) {
-		return st, false
+		return false
 	}
-	st = s.render()
+	s.render()
 	s.readScope()
-	c.readInsert(s, &st)
+	c.readInsert(s)
 	c.checkTable(s)
-	return st, c.errors == before
+	return c.errors == before
 }
 
 // render writes the SQL that is sent: the statement as written, with ? for each placeholder and a space for each
 // comment.
-func (s *script) render() Statement {
+func (s *script) render() {
 	var sql, named strings.Builder
 	put := func(s string) { sql.WriteString(s); named.WriteString(s) }
 	at, end := s.toks[0].from, s.toks[len(s.toks)-1].to
-	st := Statement{Op: s.verb, Args: s.args, phase: s.phase, text: s.src, start: at}
+	s.out = Statement{Op: s.verb, Args: s.args, phase: s.phase, text: s.src, start: at}
 	n := 0 // arguments so far
 	for _, t := range s.all {
 		if t.from < at || t.to > end {
@@ -98,194 +105,170 @@ func (s *script) render() Statement {
 			put(written)
 		}
 	}
-	st.SQL, st.named = sql.String(), named.String()
-	return st
+	s.out.SQL, s.out.named = sql.String(), named.String()
 }
 
-// placeholders finds what fills each placeholder.
-func (c *compiler) placeholders(s *script) bool {
-	before := c.errors
-	for i := range s.toks {
-		if s.seed != nil {
-			c.seedMark(s, i)
-		} else {
-			c.namedMark(s, i)
+// inserts reports whether the statement is an insert or a replace.
+func (s *script) inserts() bool { return s.verb == Insert || s.verb == Replace }
+
+// afterModifiers is the token behind the words between an insert and its table.
+func afterModifiers(toks []token) int {
+	i := 1
+	for i < len(toks) && toks[i].is("low_priority", "high_priority", "delayed", "ignore") {
+		i++
+	}
+	if i < len(toks) && toks[i].is("into") {
+		i++
+	}
+	return i
+}
+
+// readScope finds the table of the statement and whether it is the only one.
+func (s *script) readScope() {
+	toks, from := s.toks, find(s.toks, 0, "from")
+	s.table = -1
+	i := afterModifiers(toks)
+	if s.verb == Select || s.verb == Delete {
+		if i = from + 1; from < 0 || toks[0].is("with", "(") {
+			return
 		}
 	}
-	if s.seed != nil && c.errors == before {
-		c.fill(s)
-	}
-	return c.errors == before
-}
-
-// isPlaceholder reports whether the token is one of the seed's: %s, '%s' or "%s".
-func isPlaceholder(t *token) bool {
-	return t.kind == tokPercent || t.kind == tokString && t.value == "%s"
-}
-
-// namedMark takes a :name at token i and refuses the other kinds of placeholder.
-func (c *compiler) namedMark(s *script, i int) {
-	t := &s.toks[i]
-	switch {
-	case t.kind == tokMark:
-		c.at(s, t.from, Error, OldPlaceholder, "a bare ? has no name", "write the field's name, like :url")
-	case isPlaceholder(t):
-		c.at(s, t.from, Error, OldPlaceholder, "%s is not filled in plain SQL", "write the field's name, like :url, without quotes")
-	case t.kind == tokString && strings.HasPrefix(t.value, ":") && c.fieldIndex(t.value[1:]) >= 0:
-		c.at(s, t.from, Warning, PlaceholderInText, "a :name inside quotes is text and is not filled",
-			"take the quotes away, or use concat()")
-	case t.kind == tokParam:
-		if arg, ok := c.param(s, i); ok {
-			s.args, s.argAt = append(s.args, arg), append(s.argAt, i)
-		}
-	}
-}
-
-var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo,
-	"sync_origin": Origin}
-
-// param resolves the :name at token i.
-func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
-	t := &s.toks[i]
-	bad := func(code Code, msg, fix string) (Arg, bool) {
-		c.at(s, t.from, Error, code, msg, fix)
-		return Arg{}, false
-	}
-	name := t.fieldName()
-	switch {
-	case name != "" && s.phase == upside:
-		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin and :state.name"
-		if c.fieldIndex(name) >= 0 {
-			fix = "did you mean :state." + name + "?"
-		}
-		return bad(UnknownParameter, "there is no row in hand at upside for :"+name, fix)
-	case name != "":
-		if arg, ok = c.field(s.phase, name); !ok {
-			return bad(UnknownParameter, "there is no field "+name+" for :"+name, hint(name, c.plan.Fields))
-		}
-		return arg, true
-	case sameName(t.value, "state") && t.rest != "":
-		return c.stateArg(s, i, t.rest), true
-	case t.rest != "":
-		return bad(UnknownParameter, "there is no parameter :"+t.value+"."+t.rest, "parameters with a dot are :state.name and :row.name")
-	}
-	name = strings.ToLower(t.value)
-	switch source := plainSources[name]; {
-	case source == Limit && s.phase != upside:
-		return bad(UnknownParameter, ":limit is the size of a page and belongs to upside", "write the number")
-	case source == Since && c.plan.Period == 0:
-		return bad(BadRange, ":since needs a period", "set sync_range to period and sync_range_value to, say, day:1")
-	default:
-		return Arg{Source: source, Name: name}, true
-	}
-}
-
-const updateTimeColumn = "update_time"
-
-// field is the value of a field of the row in hand; sync_is_update_time sets its update_time to now.
-func (c *compiler) field(p phase, name string) (arg Arg, ok bool) {
-	i := c.fieldIndex(name)
-	if i < 0 {
-		return arg, false
-	}
-	if p == downside && c.row.UpdateTime && sameName(name, updateTimeColumn) {
-		return Arg{Source: Now, Name: c.plan.Fields[i]}, true
-	}
-	return Arg{Source: Field, Name: c.plan.Fields[i], Field: i}, true
-}
-
-func (c *compiler) fieldIndex(name string) int { return index(c.plan.Fields, name) }
-
-// seedMark takes a placeholder of the seed's at token i and refuses what looks like one.
-func (c *compiler) seedMark(s *script, i int) {
-	t, next := &s.toks[i], s.tok(i+1)
-	switch {
-	case isPlaceholder(t):
-		s.argAt = append(s.argAt, i)
-	case (t.kind == tokString || t.kind == tokName || t.kind == tokNumber) &&
-		strings.Contains(strings.ReplaceAll(s.written(i), "%%", ""), "%s"):
-		c.at(s, t.from, Error, PlaceholderInText, "%s inside a longer literal or a name cannot be bound",
-			"write concat('…', %s, '…'), and a name as it is")
-	case t.kind == tokParam || t.kind == tokMark:
-		c.at(s, t.from, Error, OldPlaceholder, "this rule fills %s; "+s.written(i)+" has no meaning here",
-			"use names everywhere, or %s everywhere")
-	case t.is("%") && next.from == t.to && (next.kind == tokWord || next.is("(")):
-		c.at(s, t.from, Error, PlaceholderInText, "of Python's placeholders only %s is filled",
-			"write %s, or % with spaces around it for the remainder")
-	}
-}
-
-// fill gives each of the seed's placeholders its value from the rule's other columns.
-func (c *compiler) fill(s *script) {
-	if s.phase == upside {
-		c.fillUpside(s)
+	if !s.tok(i).isName() {
 		return
 	}
-	// A fixed or carry entry fills none when there are as many placeholders as transfer entries.
-	n, entries := len(s.argAt), s.seed.entries
-	if !s.seed.given && n == len(c.plan.Fields) {
-		for _, f := range c.plan.Fields {
-			entries = append(entries, patchEntry{field: f, kind: "transfer"})
+	if i+2 < len(toks) && toks[i+1].is(".") {
+		i += 2
+	}
+	s.table = i
+	switch selects := countWord(toks, "select"); s.verb {
+	case Select:
+		s.single = selects == 1 && !s.joins()
+	case Delete: // delete a, b from … names tables in front of from
+		s.single = selects == 0 && !s.joins() && (from == 1 || toks[from-1].is("low_priority", "quick", "ignore"))
+	default:
+		s.single = selects == 0 && (s.inserts() || !s.joins())
+	}
+}
+
+// joins reports whether another table follows the statement's own.
+func (s *script) joins() bool {
+	for i := s.table + 1; i < len(s.toks); i++ {
+		switch t := &s.toks[i]; {
+		case t.is("where", "group", "order", "having", "limit", "set"):
+			return false
+		case t.is("join", "straight_join") || t.is(",") && t.depth == 0:
+			return true
 		}
 	}
-	transfer := slices.DeleteFunc(slices.Clone(entries), func(e patchEntry) bool { return e.kind != "transfer" })
-	if n == len(transfer) {
-		entries = transfer
-	} else if n != len(entries) {
-		c.badCount(s, fmt.Sprintf("%d placeholders, %d fields of which %d are transferred", n, len(entries), len(transfer)))
+	return false
+}
+
+// find is the index of the first keyword w outside brackets from i on, or -1.
+func find(toks []token, i int, w string) int {
+	for ; i < len(toks); i++ {
+		if toks[i].depth == 0 && toks[i].is(w) && (i == 0 || !toks[i-1].is(".")) {
+			return i
+		}
+	}
+	return -1
+}
+
+// countWord is how often one of the words stands in the statement.
+func countWord(toks []token, words ...string) (n int) {
+	for i := range toks {
+		if toks[i].is(words...) {
+			n++
+		}
+	}
+	return n
+}
+
+// closing is the index of the bracket that closes the one at i.
+func closing(toks []token, i int) int {
+	end := i + 1
+	for end < len(toks)-1 && toks[end].depth != toks[i].depth {
+		end++
+	}
+	return end
+}
+
+// split cuts toks[from:to] at its commas outside brackets.
+func split(toks []token, from, to int) (parts [][2]int) {
+	at := from
+	for i := from; i < to; i++ {
+		if toks[i].is(",") && toks[i].depth == toks[from].depth {
+			parts = append(parts, [2]int{at, i})
+			at = i + 1
+		}
+	}
+	if at < to {
+		parts = append(parts, [2]int{at, to})
+	}
+	return parts
+}
+
+// checkTable compares the statement's table with the rule's, and an insert's columns with those that need a value.
+func (c *compiler) checkTable(s *script) {
+	if c.table == nil || s.table < 0 {
 		return
 	}
-	for i, e := range entries {
-		s.args = append(s.args, c.seedArg(s, i, e))
-	}
-}
-
-// fillUpside takes carried state in order, or the period's start and end, with fixed values where they are given.
-func (c *compiler) fillUpside(s *script) {
-	n, entries := len(s.argAt), s.seed.entries
-	if len(entries) != n {
-		entries = make([]patchEntry, n)
-	}
-	carried := c.row.UseCarriedState || c.row.User == Client && c.row.CarryState && c.plan.Period == 0
-	free, states := 0, 0
-	for i, e := range entries {
-		arg := Arg{Source: Fixed, Value: e.value}
-		switch {
-		case e.kind == "fixed":
-		case carried || e.kind == "carry":
-			arg = Arg{Source: State, Field: states, Value: c.initial(e.field, comparedColumn(s.toks, s.argAt[i]))}
-			states++
-		default:
-			source := [...]Source{Since, Until}[free%2]
-			arg = Arg{Source: source, Name: source.String()}
-			free++
+	at, name := s.table, s.toks[s.table].value
+	if !sameName(name, c.table.Name) {
+		if Nearest(name, []string{c.table.Name}) != "" {
+			c.warn(s, s.toks[at].from, UnknownTable, "the statement is about "+name+", the rule about "+c.row.Table,
+				"did you mean "+c.row.Table+"?")
 		}
-		s.args = append(s.args, arg)
+		return
 	}
-	switch {
-	case free == 0 || free == 2 && c.plan.Period > 0:
-	case c.plan.Period > 0:
-		c.badCount(s, fmt.Sprintf("a period fills two placeholders, its start and its end; the statement has %d", free))
-	default:
-		c.badCount(s, fmt.Sprintf("nothing fills the statement's %d placeholders: the rule has no period and uses no carried state", free))
+	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value, c.table.Schema) || s.tuple == 0 || s.columns == nil {
+		return // another database's table of that name, or no list of columns
+	}
+	for _, col := range missingColumns(c.table, s.columns) {
+		c.warn(s, s.toks[s.tuple].from, UnfilledColumn, "the column "+col+" has no default and gets no value",
+			"add it to the insert, or give it a default")
 	}
 }
 
-// seedArg is what the entry puts into the i'th placeholder.
-func (c *compiler) seedArg(s *script, i int, e patchEntry) Arg {
-	switch e.kind {
-	case "fixed":
-		return Arg{Source: Fixed, Name: e.field, Value: e.value}
-	case "carry":
-		name, _ := e.value.(string)
-		return c.stateArg(s, s.argAt[i], cmp.Or(name, e.field, strconv.Itoa(i+1)))
+// missingColumns is the columns that need a value and are not listed.
+func missingColumns(t *Table, listed []string) []string {
+	return t.names(func(col *Column) bool {
+		return !col.Nullable && !col.HasDefault && !col.Auto && !col.Generated && !contains(listed, col.Name)
+	})
+}
+
+// readInsert finds the column list and the first tuple of an insert or replace; SET and SELECT have neither.
+// Consecutive rows may be joined where that cannot change the outcome: one tuple, nothing that reads what an earlier
+// row wrote, no value behind it.
+func (c *compiler) readInsert(s *script) {
+	if !s.inserts() || s.table < 0 {
+		return
 	}
-	arg, ok := c.field(s.phase, e.field)
-	if e.field == "" {
-		c.badCount(s, fmt.Sprintf("entry %d transfers a field that sync_patch_field does not name", i+1))
-	} else if !ok {
-		c.at(s, s.toks[s.argAt[i]].from, Error, UnknownField, "sync_patch_field names "+e.field+", which is not a field of the rule",
-			hint(e.field, c.plan.Fields))
+	i := s.table + 1
+	if s.tok(i).is("(") {
+		end := closing(s.toks, i)
+		for _, p := range split(s.toks, i+1, end) {
+			if last := p[1] - 1; last >= p[0] && s.toks[last].isName() {
+				s.columns = append(s.columns, s.toks[last].value)
+			}
+		}
+		i = end + 1
 	}
-	return arg
+	if !s.tok(i).is("values", "value") || !s.tok(i+1).is("(") {
+		return
+	}
+	s.tuple = i + 1
+	end := closing(s.toks, s.tuple)
+	if width := len(split(s.toks, s.tuple+1, end)); s.columns != nil && len(s.columns) != width {
+		c.refuse(s, s.toks[s.tuple].from, PlaceholderCount, plural(len(s.columns), "column")+" but "+plural(width, "value"),
+			"give each column one value")
+		return
+	}
+	outside := func(at int) bool { return at < s.tuple || at > end }
+	if s.tok(end+1).is(",") || s.phase != downside || slices.ContainsFunc(s.argAt, outside) ||
+		countWord(s.toks, "select", "last_insert_id", "row_count", "found_rows", "nextval", "next") > 0 {
+		return
+	}
+	from, to := s.sent[s.tuple], s.sent[end]+1
+	sql := s.out.SQL
+	s.out.Insert = &InsertParts{Head: sql[:from], Tuple: sql[from:to], Tail: sql[to:]}
 }

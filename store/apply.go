@@ -15,21 +15,23 @@ type Upload struct {
 	Point      string
 	Epoch, Seq uint64   // the request id; the key of the ledger
 	Hash       [32]byte // of the request's body
-	Confirmed  uint64   // every request of this epoch up to here was seen acknowledged by the point
+	Confirmed  uint64   // the point has the acknowledgement of every request of this epoch up to here
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without Columns: in the order of Plan.Fields
 	Env        rule.Env
 	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
 }
 
-// Outcome is what became of an upload, and what the ledger keeps of it as JSON. When Err is set nothing of the upload was
-// kept and the other fields are empty.
+// Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and the
+// other fields are empty.
 type Outcome struct {
 	Applied     uint64            `json:"applied"`               // rows that an operation took
 	ByOp        map[string]uint64 `json:"by_op,omitempty"`       // the same by operation: insert, update, …
 	Quarantined []Quarantined     `json:"quarantined,omitempty"` // rows that none took, in the order of Row
-	Duplicate   bool              `json:"-"`                     // it had been applied before; the rest is what was found then
-	Err         error             `json:"-"`                     // ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
+	Duplicate   bool              `json:"-"`                     // it was applied before, with this outcome
+
+	// ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
+	Err error `json:"-"`
 }
 
 // Quarantined is a row that was put into sync_quarantine.
@@ -44,18 +46,18 @@ const (
 	sharedRowsTotal = 4096 // rows of all that share one
 )
 
-// errSplit ends a shared transaction: its uploads are to be run one by one.
+// errSplit ends a shared transaction: Apply runs its uploads one by one.
 var errSplit = errors.New("store: run one by one")
 
-// Apply runs each upload exactly once, whatever happens between here and there: its ledger row is inserted first and
-// committed together with what it did. Several small uploads share one transaction; when anything of it fails each is
-// run in its own, so that none takes a neighbour with it. The outcomes are in the order of the uploads.
+// Apply runs each upload exactly once, also when a connection or the server fails on the way: the ledger row of the upload
+// is inserted first and committed with its rows. Several small uploads share one transaction. When any of them fails, each
+// runs in a transaction of its own, so that no upload fails because of another. The outcomes have the order of the uploads.
 func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	outcomes := make([]Outcome, len(uploads))
-	var shared, alone []*batch
+	var shared, single []*batch
 	rows := 0
 	for i, u := range uploads {
-		s.floors.note(u)
+		s.floors.raise(outboxID{u.Point, u.Epoch}, u.Confirmed)
 		b, err := s.newBatch(u, &outcomes[i])
 		switch {
 		case err != nil:
@@ -64,25 +66,28 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 			rows += b.rows.len()
 			shared = append(shared, b)
 		default:
-			alone = append(alone, b)
+			single = append(single, b)
 		}
 	}
-	if len(shared) == 1 || len(shared) > 1 && !s.together(ctx, shared) {
-		alone = append(shared, alone...)
+	if len(shared) == 1 || len(shared) > 1 && !s.applyShared(ctx, shared) {
+		single = append(shared, single...)
 	}
-	for i, b := range alone {
-		s.alone(ctx, b)
+	for i, b := range single {
+		s.applyOne(ctx, b)
 		if errors.Is(b.out.Err, ErrUnavailable) || errors.Is(b.out.Err, ErrReadOnly) {
-			for _, rest := range alone[i+1:] { // each would wait as long to learn the same
+			for _, rest := range single[i+1:] { // each would wait as long and fail in the same way
 				*rest.out = Outcome{Err: b.out.Err}
 			}
 			break
 		}
 	}
+	for i := range outcomes {
+		s.countUpload(&outcomes[i])
+	}
 	return outcomes
 }
 
-// batch is an upload on its way.
+// batch is an upload while it runs.
 type batch struct {
 	u    *Upload
 	rows rowView
@@ -108,9 +113,9 @@ func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
 func (s *Store) fromLedger(ctx context.Context, u *Upload, why error) Outcome {
 	var out Outcome
 	err := s.retry(ctx, func(c *conn) error {
-		found, err := c.recall(ctx, u, &out)
+		found, err := c.lookupLedger(ctx, u, &out)
 		if err == nil && !found {
-			return own(why)
+			return notFromDB(why)
 		}
 		return err
 	})
@@ -128,13 +133,13 @@ func hasFile(chain []rule.Statement) bool {
 	return slices.ContainsFunc(chain, func(st rule.Statement) bool { return st.Op == rule.OpFile })
 }
 
-// reset forgets an attempt.
+// reset discards the outcome of a failed attempt.
 func (b *batch) reset() {
 	*b.out = Outcome{ByOp: map[string]uint64{}}
 }
 
-// expected is the outcome that the ledger row is inserted with: the first operation takes every row. It is put right
-// when it was wrong, which is the rarer case.
+// expected is the outcome that the ledger row is inserted with: the first operation takes every row. updateReply corrects
+// it in the rarer case that another operation took some.
 func (b *batch) expected() Outcome {
 	o := Outcome{ByOp: map[string]uint64{}}
 	if n := uint64(b.rows.len()); n > 0 {
@@ -143,12 +148,12 @@ func (b *batch) expected() Outcome {
 	return o
 }
 
-// alone runs one upload in its own transaction until it is done or has failed for good.
-func (s *Store) alone(ctx context.Context, b *batch) {
+// applyOne runs one upload in a transaction of its own until it succeeds or fails for good.
+func (s *Store) applyOne(ctx context.Context, b *batch) {
 	err := s.retry(ctx, func(c *conn) error {
 		b.reset()
 		err := c.inTx(ctx, func() error {
-			if err := c.enter(ctx, []*batch{b}); err != nil {
+			if err := c.insertLedger(ctx, []*batch{b}); err != nil {
 				return err
 			}
 			return s.run(ctx, c, b)
@@ -156,7 +161,7 @@ func (s *Store) alone(ctx context.Context, b *batch) {
 		if !errors.Is(err, errDone) {
 			return err
 		}
-		found, err := c.recall(ctx, b.u, b.out)
+		found, err := c.lookupLedger(ctx, b.u, b.out)
 		if err == nil && !found { // confirmed and purged since
 			err = fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, b.u.Seq, b.u.Epoch)
 		}
@@ -167,7 +172,7 @@ func (s *Store) alone(ctx context.Context, b *batch) {
 	}
 }
 
-// run applies the rows, runs update_state, and writes the reply where it differs from what was expected.
+// run applies the rows, runs update_state, and writes the reply when it differs from the expected one.
 func (s *Store) run(ctx context.Context, c *conn, b *batch) error {
 	r := &runner{ctx: ctx, c: c, s: s, files: newFiles(s.o.FileRoot)}
 	defer r.files.discard()
@@ -177,22 +182,22 @@ func (s *Store) run(ctx context.Context, c *conn, b *batch) error {
 	if err := r.updateState(b.u.Plan, b.rows, &b.u.Env); err != nil {
 		return err
 	}
-	if err := c.settle(ctx, b); err != nil {
+	if err := c.updateReply(ctx, b); err != nil {
 		return err
 	}
 	return r.files.publish()
 }
 
-// together runs several uploads in one transaction. False: nothing was kept, run them one by one.
-func (s *Store) together(ctx context.Context, all []*batch) bool {
-	// All transactions take the ledger's rows in one order, so that two of them cannot wait for each other there.
+// applyShared runs several uploads in one transaction. It returns false when nothing was kept.
+func (s *Store) applyShared(ctx context.Context, all []*batch) bool {
+	// All transactions insert the ledger's rows in one order, so that two of them never wait for each other there.
 	slices.SortStableFunc(all, func(a, b *batch) int { return compareIDs(a.u, b.u) })
 	err := s.withConn(ctx, func(c *conn) error {
 		for _, b := range all {
 			b.reset()
 		}
 		return c.inTx(ctx, func() error {
-			if err := c.enter(ctx, all); err != nil {
+			if err := c.insertLedger(ctx, all); err != nil {
 				return err
 			}
 			r := &runner{ctx: ctx, c: c, s: s, shared: true}
@@ -202,21 +207,24 @@ func (s *Store) together(ctx context.Context, all []*batch) bool {
 				}
 			}
 			for _, b := range all {
-				if err := c.settle(ctx, b); err != nil {
+				if err := c.updateReply(ctx, b); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	})
+	if err != nil {
+		s.count(retries, causeOf(err), 1, nil)
+	}
 	return err == nil
 }
 
-// mergeable groups batches whose first statements have one text, so that their rows go as one. A batch never overtakes
-// an earlier one of its own point.
+// mergeable groups batches whose first statements have the same text, so that one statement applies their rows. A batch
+// never overtakes an earlier one of its point.
 func mergeable(all []*batch) [][]*batch {
 	var parts [][]*batch
-	last := map[string]int{} // point -> the last part that holds something of it
+	last := map[string]int{} // point -> the last part that has a batch of it
 	for _, b := range all {
 		first := &b.u.Plan.Downside[0]
 		at := len(parts)

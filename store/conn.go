@@ -188,7 +188,7 @@ func (c *conn) query(ctx context.Context, sql string) (driver.Rows, error) {
 
 // dropStale prepares anew what may have become wrong by a change of the table.
 func (c *conn) dropStale(key stmtKey, err error) {
-	if k := kindOf(err); k == kindSQL || k == kindAgain {
+	if k := kindOf(err); k == kindSQL || k == kindRetry {
 		if at, ok := c.stmts[key]; ok {
 			c.forget(at)
 		}

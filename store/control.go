@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"strings"
 	"time"
 
@@ -70,7 +69,7 @@ type RuleStatus struct {
 
 // SaveRuleStatus writes what was found and forgets rules that are gone from sync_control.
 func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx *Tx) error {
 		for _, r := range all {
 			var code, text string
 			var p rule.Diagnostic
@@ -80,7 +79,7 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 					text += "; " + p.Fix
 				}
 			}
-			_, err := tx.ExecContext(ctx, `INSERT INTO sync_rule_status (rule_id, state, error_code, error_column,
+			_, err := tx.Exec(ctx, `INSERT INTO sync_rule_status (rule_id, state, error_code, error_column,
 				error_section, error_line, error_position, error_text, checked_at)
 				VALUES (?, ?, NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, 0), NULLIF(?, 0), NULLIF(?, ''), ?)
 				ON DUPLICATE KEY UPDATE state = VALUES(state), error_code = VALUES(error_code),
@@ -92,7 +91,7 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM sync_rule_status WHERE rule_id NOT IN (SELECT id FROM sync_control)")
+		_, err := tx.Exec(ctx, "DELETE FROM sync_rule_status WHERE rule_id NOT IN (SELECT id FROM sync_control)")
 		return err
 	})
 }
@@ -109,13 +108,13 @@ type RuleRuns struct {
 
 // AddRuleRuns adds to the counters that sync_control_status shows. Call it at intervals, not for every request.
 func (s *Store) AddRuleRuns(ctx context.Context, all []RuleRuns) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx *Tx) error {
 		for _, r := range all {
 			var failure, failedAt any
 			if r.LastFailure != "" {
 				failure, failedAt = clip(r.LastFailure, textMax), s.stamp(r.FailedAt)
 			}
-			_, err := tx.ExecContext(ctx, `INSERT INTO sync_rule_status (rule_id, last_run_at, runs, rows_moved, failures,
+			_, err := tx.Exec(ctx, `INSERT INTO sync_rule_status (rule_id, last_run_at, runs, rows_moved, failures,
 				last_failure, last_failure_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 				ON DUPLICATE KEY UPDATE last_run_at = VALUES(last_run_at), runs = runs + VALUES(runs),
 				rows_moved = rows_moved + VALUES(rows_moved), failures = failures + VALUES(failures),
@@ -149,26 +148,4 @@ func (s *Store) stamp(t time.Time) string {
 		return rule.DateTime(t.UTC()) // Open has looked at TimeZone
 	}
 	return rule.DateTime(t.In(zone.Location()))
-}
-
-// inTx runs f in a transaction of database/sql, again when it meets a deadlock.
-func (s *Store) inTx(ctx context.Context, f func(tx *sql.Tx) error) error {
-	for attempt := 1; ; attempt++ {
-		err := s.oneTx(ctx, f)
-		if err == nil || kindOf(err) != kindAgain || attempt == attemptsAgain {
-			return public(err)
-		}
-	}
-}
-
-func (s *Store) oneTx(ctx context.Context, f func(tx *sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := f(tx); err != nil {
-		_ = tx.Rollback() // f's error is the one to tell; a connection that cannot roll back is lost anyway
-		return err
-	}
-	return tx.Commit()
 }

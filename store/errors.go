@@ -11,7 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// What a caller tells apart. A *SQLError, a *RowError or an *UnsafeError may be found with errors.As.
+// The errors of this package. errors.As finds a *SQLError, a *RowError, a *MismatchError or an *UnsafeError.
 var (
 	ErrUnavailable = errors.New("store: the database is not available")          // later
 	ErrReadOnly    = errors.New("store: the database takes no writes")           // later
@@ -28,13 +28,13 @@ var (
 	errBadConn = driver.ErrBadConn
 )
 
-// SQLError is a statement the database refused for what it says, whatever the row: a missing table, a missing
-// privilege, a syntax error. Nothing of the transaction was kept.
+// SQLError is a statement that the database refuses for every row: a missing table, a missing privilege, a syntax error.
+// Nothing of the transaction was kept.
 type SQLError struct {
 	Code      int    // MySQL's number
 	State     string // SQLSTATE
-	Message   string // the database's words; may hold values of rows
-	Statement string // the statement with ? for its values; empty when it is none of a rule
+	Message   string // the database's; may hold values of rows
+	Statement string // of a rule, with ? for its values; else empty
 }
 
 func (e *SQLError) Error() string {
@@ -66,7 +66,7 @@ func (e *RowError) Error() string {
 	return fmt.Sprintf("store: row %d refused: error %d: %s", e.Row, e.Code, e.Reason)
 }
 
-// UnsafeError lists the settings that break the promise. It is ErrUnsafe.
+// UnsafeError lists the settings that could lose acknowledged rows. It is ErrUnsafe.
 type UnsafeError struct {
 	Settings []string // each "name is value: what it breaks"
 }
@@ -76,20 +76,20 @@ func (e *UnsafeError) Error() string {
 }
 func (e *UnsafeError) Unwrap() error { return ErrUnsafe }
 
-// kind is what follows from an error.
+// kind is the consequence of an error.
 type kind uint8
 
 const (
-	kindNone     kind = iota
-	kindOwn           // not the database's: a sentinel, the caller's context, a sink
-	kindRow           // this row cannot be taken: the next operation, or quarantine
-	kindSQL           // the statement is wrong whatever the row
-	kindAgain         // the same transaction may succeed when it is run again
-	kindGone          // the server or the connection is gone; whether the last statement ran is unknown
-	kindReadOnly      // the server takes no writes
+	kindNone      kind = iota
+	kindNotFromDB      // not the database's: a sentinel, the caller's context, a sink
+	kindRow            // this row cannot be taken: the next operation, or quarantine
+	kindSQL            // the statement is wrong whatever the row
+	kindRetry          // the same transaction may succeed when it is run again
+	kindLost           // the server or the connection is gone; whether the last statement ran is unknown
+	kindReadOnly       // the server takes no writes
 )
 
-// kindOf is the one place where errors of the database are sorted.
+// kindOf classifies every error.
 func kindOf(err error) kind {
 	var my *mysql.MySQLError
 	switch {
@@ -100,27 +100,27 @@ func kindOf(err error) kind {
 	case errors.Is(err, mysql.ErrPktTooLarge):
 		return kindRow // found before anything was sent
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return kindOwn
-	case isOwn(err):
-		return kindOwn
+		return kindNotFromDB
+	case isNotFromDB(err):
+		return kindNotFromDB
 	}
-	return kindGone // network errors, ErrInvalidConn, ErrBadConn, a packet that makes no sense
+	return kindLost // network errors, ErrInvalidConn, ErrBadConn, a packet that makes no sense
 }
 
-// ownError marks an error that did not come from the database.
-type ownError struct{ error }
+// notFromDBError marks an error that did not come from the database.
+type notFromDBError struct{ error }
 
-func (e ownError) Unwrap() error { return e.error }
+func (e notFromDBError) Unwrap() error { return e.error }
 
-func own(err error) error {
+func notFromDB(err error) error {
 	if err == nil {
 		return nil
 	}
-	return ownError{err}
+	return notFromDBError{err}
 }
 
-func isOwn(err error) bool {
-	var marked ownError
+func isNotFromDB(err error) bool {
+	var marked notFromDBError
 	var row *RowError
 	if errors.As(err, &marked) || errors.As(err, &row) || errors.Is(err, sql.ErrNoRows) || errors.Is(err, sql.ErrTxDone) {
 		return true
@@ -144,7 +144,7 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 		1412, // table definition has changed
 		3101, // group replication rolled the transaction back
 		3058: // user-level lock deadlock
-		return kindAgain
+		return kindRetry
 	case 1290: // an option prevents it; only one of them is about being read-only
 		if strings.Contains(strings.ToLower(e.Message), "read-only") || strings.Contains(strings.ToLower(e.Message), "read_only") {
 			return kindReadOnly
@@ -165,7 +165,7 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 		1021, 1037, 1038, 1041, 1114, 1030, 1026, 1028, // out of disk, memory; table full
 		1637, 1461, // too many transactions or prepared statements; closing the connection helps
 		2002, 2006, 2013: // the client library's numbers, passed on by proxies
-		return kindGone
+		return kindLost
 	case 1048, 1263, 1364, 1138, // NULL, no default
 		1022, 1062, 1169, 1557, 1586, 1761, 1762, 1859, // duplicate
 		1216, 1217, 1451, 1452, // foreign key
@@ -184,27 +184,27 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 	case "22", "23", "45": // data exception, integrity constraint, a trigger's SIGNAL
 		return kindRow
 	case "40":
-		return kindAgain
+		return kindRetry
 	case "08":
-		return kindGone
+		return kindLost
 	}
 	return kindSQL
 }
 
 // public is the error a caller sees.
 func public(err error) error {
-	var marked ownError
+	var marked notFromDBError
 	var my *mysql.MySQLError
 	switch kindOf(err) {
 	case kindNone:
 		return nil
-	case kindAgain:
+	case kindRetry:
 		return fmt.Errorf("%w: %w", ErrRetry, err)
-	case kindGone:
+	case kindLost:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case kindReadOnly:
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
-	case kindOwn:
+	case kindNotFromDB:
 		if errors.As(err, &marked) {
 			return marked.error
 		}

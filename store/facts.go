@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Facts are what a doctor asks first.
+// Facts are what `syncgate doctor` reads first.
 type Facts struct {
 	Version   string            `json:"version"`
 	MariaDB   bool              `json:"mariadb"`
@@ -48,13 +48,13 @@ func (s *Store) Facts(ctx context.Context) (*Facts, error) {
 func (s *Store) identity(ctx context.Context, f *Facts) error {
 	var database sql.NullString
 	var clock float64
-	began := s.o.Clock()
+	began := time.Now()
 	err := s.db.QueryRowContext(ctx, "SELECT VERSION(), DATABASE(), CURRENT_USER(), UNIX_TIMESTAMP(NOW(6))").
 		Scan(&f.Version, &database, &f.User, &clock)
 	if err != nil {
 		return err
 	}
-	middle := began.Add(s.o.Clock().Sub(began) / 2)
+	middle := began.Add(time.Since(began) / 2)
 	f.Skew = time.UnixMicro(int64(clock * 1e6)).Sub(middle)
 	f.Database = database.String
 	f.MariaDB = strings.Contains(f.Version, "MariaDB")
@@ -92,21 +92,6 @@ func (s *Store) engines(ctx context.Context, f *Facts) error {
 			f.Engines[name] = engine
 			return err
 		})
-}
-
-// each runs a query without values and calls row for each of its rows.
-func (s *Store) each(ctx context.Context, q string, row func(scan func(...any) error) error, args ...any) error {
-	rows, err := s.db.QueryContext(ctx, q, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // Unsafe lists the settings under which an acknowledged row may be lost.

@@ -271,7 +271,8 @@ func TestGoneServerHoldsOnce(t *testing.T) {
 	exec(t, base, phishing)
 	var cut cutter
 	const hold = 300 * time.Millisecond
-	s := openDSN(t, cut.behind(t, base.o.DSN), func(o *Options) { o.Hold, o.MaxConns = hold, 1 })
+	s := openDSN(t, cut.behind(t, base.o.DSN), func(o *Options) { o.MaxConns = 1 })
+	s.outageWait = hold
 	p := phishingPlan(t, s, insertSQL)
 	us := make([]*Upload, 200)
 	for i := range us {
@@ -302,7 +303,8 @@ func TestServerKilledInMidBatch(t *testing.T) {
 	if err := server.CreateDatabase(testContext(t), "kill"); err != nil {
 		t.Fatal(err)
 	}
-	s := openDSN(t, server.DSN("kill"), func(o *Options) { o.Hold = 50 * time.Millisecond })
+	s := openDSN(t, server.DSN("kill"))
+	s.outageWait = 50 * time.Millisecond
 	exec(t, s, "CREATE TABLE counted (id VARCHAR(20) PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB")
 	p := planOf(t, s, uploadRule("counted", "", "",
 		"-- downside: insert\nINSERT INTO counted (id, n) VALUES (:id, :n) ON DUPLICATE KEY UPDATE n = n + 1\n"))
@@ -387,20 +389,20 @@ func TestKindOf(t *testing.T) {
 		{my(1064, "42000", ""), kindSQL},
 		{my(1146, "42S02", ""), kindSQL},
 		{my(1142, "42000", ""), kindSQL},
-		{my(1213, "40001", ""), kindAgain},
-		{my(1205, "HY000", ""), kindAgain},
+		{my(1213, "40001", ""), kindRetry},
+		{my(1205, "HY000", ""), kindRetry},
 		{my(1290, "HY000", "running with the --read-only option"), kindReadOnly},
 		{my(1290, "HY000", "running with the --secure-file-priv option"), kindSQL},
 		{my(1836, "HY000", ""), kindReadOnly},
-		{my(1053, "08S01", ""), kindGone},
-		{my(1040, "08004", ""), kindGone},
-		{mysql.ErrInvalidConn, kindGone},
+		{my(1053, "08S01", ""), kindLost},
+		{my(1040, "08004", ""), kindLost},
+		{mysql.ErrInvalidConn, kindLost},
 		{mysql.ErrPktTooLarge, kindRow},
-		{errors.New("read: connection reset by peer"), kindGone},
-		{context.Canceled, kindOwn},
-		{&RowError{}, kindOwn},
-		{own(errors.New("a sink's")), kindOwn},
-		{fmt.Errorf("%w: too few columns", ErrMismatch), kindOwn},
+		{errors.New("read: connection reset by peer"), kindLost},
+		{context.Canceled, kindNotFromDB},
+		{&RowError{}, kindNotFromDB},
+		{notFromDB(errors.New("a sink's")), kindNotFromDB},
+		{fmt.Errorf("%w: too few columns", ErrMismatch), kindNotFromDB},
 	} {
 		equal(t, fmt.Sprint(tt.err), kindOf(tt.err), tt.want)
 	}

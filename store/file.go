@@ -38,10 +38,10 @@ func newFiles(dir string) *files { return &files{dir: dir} }
 func (r *runner) write(b *batch, spec *rule.File) error {
 	err := r.files.write(b, spec)
 	if err != nil {
-		return own(fmt.Errorf("%w: %s: %w", ErrFile, spec.Name, err))
+		return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, spec.Name, err))
 	}
 	for range b.rows.len() {
-		b.took(rule.OpFile)
+		b.countApplied(rule.OpFile)
 	}
 	return nil
 }
@@ -107,14 +107,14 @@ func (fs *files) publish() error {
 	for len(fs.open) > 0 {
 		a := fs.open[0]
 		if err := errors.Join(a.w.Flush(), a.f.Sync()); err != nil {
-			return own(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
+			return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
 		}
 		if err := fs.root.Rename(a.aside, a.name); err != nil {
-			return own(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
+			return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
 		}
 		fs.open = fs.open[1:]
 		if err := errors.Join(a.f.Close(), fs.syncDir(path.Dir(a.name))); err != nil {
-			return own(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
+			return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
 		}
 	}
 	return nil

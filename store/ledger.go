@@ -17,7 +17,7 @@ import (
 )
 
 // errDone means that the ledger has the request already.
-var errDone = ownError{errors.New("store: the request is in the ledger")}
+var errDone = notFromDBError{errors.New("store: the request is in the ledger")}
 
 const duplicateKey = 1062
 
@@ -25,15 +25,15 @@ func compareIDs(a, b *Upload) int {
 	return cmp.Or(strings.Compare(a.Point, b.Point), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Seq, b.Seq))
 }
 
-// enter inserts the ledger rows of the batches, in as few statements as it takes, and then looks at the floors.
+// insertLedger inserts the ledger rows of the batches in as few statements as possible and then reads the floors.
 //
-// The order matters. A purge raises the floor, commits, and deletes below it afterwards. So an insert that meets no
-// row of its own key has either never run, or was purged; and when it was purged, the floor that covers it was
-// committed before and the SELECT that follows the insert sees it.
+// The order matters. A purge raises the floor, commits, and deletes below the floor afterwards. When an insert meets no
+// row of its key, its request has never run, or it was purged. In the second case its floor was committed before, and the
+// SELECT after the insert reads it.
 //
-// The same request on two connections at once: the second insert waits for the first transaction. When that commits
-// it is a duplicate key, when it rolls back it is the first.
-func (c *conn) enter(ctx context.Context, all []*batch) error {
+// When the same request runs on two connections, the second insert waits for the first transaction. When that commits, the
+// second is a duplicate key. When it rolls back, the second is the first.
+func (c *conn) insertLedger(ctx context.Context, all []*batch) error {
 	const head, tuple = "INSERT INTO sync_request (point_no, epoch, seq, hash, reply) VALUES ", "(?, ?, ?, ?, ?)"
 	for rest := all; len(rest) > 0; {
 		n := chunkSize(len(rest))
@@ -41,7 +41,7 @@ func (c *conn) enter(ctx context.Context, all []*batch) error {
 		for _, b := range rest[:n] {
 			reply, err := json.Marshal(b.expected())
 			if err != nil {
-				return own(err)
+				return notFromDB(err)
 			}
 			c.args = append(c.args, b.u.Point, b.u.Epoch, b.u.Seq, b.u.Hash[:], string(reply))
 		}
@@ -76,10 +76,11 @@ func (c *conn) aboveFloor(ctx context.Context, all []*batch) error {
 		marks := chunkUp(n)
 		c.args = append(c.args[:0], points[:n]...)
 		for len(c.args) < marks {
-			c.args = append(c.args, points[0]) // a repeated point does no harm and keeps the statements few
+			c.args = append(c.args, points[0]) // repeated, so that there are few different statements
 		}
 		points = points[n:]
-		q := "SELECT point_no, epoch, confirmed FROM sync_request_floor WHERE point_no IN (?" + strings.Repeat(", ?", marks-1) + ")"
+		q := "SELECT point_no, epoch, confirmed FROM sync_request_floor WHERE point_no IN (?" +
+			strings.Repeat(", ?", marks-1) + ")"
 		err := c.scan(ctx, q, func(v []any) error {
 			epoch, confirmed := asUint(v[1]), asUint(v[2])
 			if seq, ok := lowest[outboxID{v[0].(string), epoch}]; ok && seq <= confirmed {
@@ -127,14 +128,15 @@ func asUint(v any) uint64 {
 	return n
 }
 
-// settle writes the reply when it is not the one that the ledger row was inserted with.
-func (c *conn) settle(ctx context.Context, b *batch) error {
-	if want := b.expected(); b.out.Applied == want.Applied && maps.Equal(b.out.ByOp, want.ByOp) && len(b.out.Quarantined) == 0 {
+// updateReply writes the reply when it is not the one that the ledger row was inserted with.
+func (c *conn) updateReply(ctx context.Context, b *batch) error {
+	want := b.expected()
+	if b.out.Applied == want.Applied && maps.Equal(b.out.ByOp, want.ByOp) && len(b.out.Quarantined) == 0 {
 		return nil
 	}
 	reply, err := json.Marshal(b.out)
 	if err != nil {
-		return own(err)
+		return notFromDB(err)
 	}
 	const q = "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
 	c.args = append(c.args[:0], string(reply), b.u.Point, b.u.Epoch, b.u.Seq)
@@ -142,9 +144,9 @@ func (c *conn) settle(ctx context.Context, b *batch) error {
 	return err
 }
 
-// recall answers a request that the ledger has: with what was answered then, or ErrReused when it was another one. It
-// reads under a lock, because a snapshot may for a moment lack a row whose duplicate key was just met.
-func (c *conn) recall(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
+// lookupLedger reads the outcome of a request that the ledger has. ErrReused: its number belongs to another request. It
+// reads under a lock, because a snapshot may lack a row whose duplicate key the insert has just met.
+func (c *conn) lookupLedger(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
 	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ? LOCK IN SHARE MODE"
 	c.args = append(c.args[:0], u.Point, u.Epoch, u.Seq)
 	err = c.scan(ctx, q, func(v []any) error {
@@ -154,7 +156,7 @@ func (c *conn) recall(ctx context.Context, u *Upload, out *Outcome) (found bool,
 		}
 		*out = Outcome{ByOp: map[string]uint64{}, Duplicate: true}
 		if err := json.Unmarshal([]byte(v[1].(string)), out); err != nil {
-			return own(fmt.Errorf("store: the ledger's reply: %w", err))
+			return notFromDB(fmt.Errorf("store: the ledger's reply: %w", err))
 		}
 		return nil
 	})

@@ -23,7 +23,7 @@ func TestFloor(t *testing.T) {
 	last := row(6)
 	last.Confirmed = 4
 	applied(t, s, last)
-	if err := s.Purge(testContext(t)); err != nil {
+	if err := s.purgeConfirmed(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "ledger", one(t, s, "SELECT GROUP_CONCAT(seq ORDER BY seq) FROM sync_request"), "5,6")
@@ -53,7 +53,7 @@ func TestFloor(t *testing.T) {
 	lower := row(7)
 	lower.Confirmed = 2 // an old message: the floor does not sink
 	applied(t, s, lower)
-	if err := s.Purge(testContext(t)); err != nil {
+	if err := s.purgeConfirmed(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "floor", one(t, s, "SELECT confirmed FROM sync_request_floor WHERE point_no = 'p1' AND epoch = 1"), "4")
@@ -61,7 +61,8 @@ func TestFloor(t *testing.T) {
 
 // Requests that come again while the ledger is purged are duplicates or refused, and never run twice.
 func TestPurgeUnderLoad(t *testing.T) {
-	s := open(t, func(o *Options) { o.PurgeEvery = time.Millisecond })
+	s := open(t)
+	s.purgeEvery = time.Millisecond
 	exec(t, s, phishing)
 	p := phishingPlan(t, s, insertSQL)
 	ctx, stop := context.WithCancel(testContext(t))
@@ -94,7 +95,7 @@ func TestForgetUnconfirmed(t *testing.T) {
 		('old', 9223372036854775808, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL 25 HOUR),
 		('new', 9223372036854775808, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL 23 HOUR),
 		('modern', 9223372036854775807, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL 25 HOUR)`)
-	if err := s.forgetUnconfirmed(testContext(t)); err != nil {
+	if err := s.purgeUnconfirmed(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "left", one(t, s, "SELECT GROUP_CONCAT(point_no ORDER BY point_no) FROM sync_request"), "modern,new")

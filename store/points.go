@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 )
 
-// Point is a detection point. A zero time is one that never was.
+// Point is a detection point. A zero time means that it has not happened.
 type Point struct {
 	Point        string     `json:"point"`
 	Note         string     `json:"note,omitempty"`
-	AllowLegacy  bool       `json:"allow_legacy"` // the seed-era wire stays open although it has spoken the modern one
+	AllowLegacy  bool       `json:"allow_legacy"` // the v1 wire stays open although the point has used the v2 wire
 	CreatedAt    time.Time  `json:"created_at"`
 	RevokedAt    time.Time  `json:"revoked_at,omitzero"`
 	ModernSeenAt time.Time  `json:"modern_seen_at,omitzero"`
@@ -22,7 +20,7 @@ type Point struct {
 	Keys         []PointKey `json:"keys"` // in the order of ID
 }
 
-// PointKey is what may be told about a key.
+// PointKey is the public part of a key.
 type PointKey struct {
 	ID         uint32    `json:"id"`
 	CreatedAt  time.Time `json:"created_at"`
@@ -30,14 +28,14 @@ type PointKey struct {
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
 }
 
-// WrappedKey is a live key as it lies in the database: sealed under the gateway's master key.
+// WrappedKey is a live key as the database has it: sealed under the gateway's master key.
 type WrappedKey struct {
 	Point   string
 	ID      uint32
 	Wrapped []byte // at most 255 bytes
 }
 
-// Wire is what a point spoke.
+// Wire is the protocol that a point used.
 type Wire string
 
 // The two wires.
@@ -46,21 +44,23 @@ const (
 	Legacy Wire = "legacy"
 )
 
-// liveKeys is how many keys of a point live at once: the one in use and the one it changes to.
+// liveKeys is the number of a point's keys that are valid at once: the one in use and the next.
 const liveKeys = 2
 
 // AddPoint enrols a point with its first key, whose id is 1. wrap seals the key that has the given id. ErrExists: the
 // point is enrolled already.
-func (s *Store) AddPoint(ctx context.Context, point, note string, wrap func(keyID uint32) ([]byte, error)) (keyID uint32, err error) {
+func (s *Store) AddPoint(
+	ctx context.Context, point, note string, wrap func(keyID uint32) ([]byte, error),
+) (keyID uint32, err error) {
 	const first = 1
 	sealed, err := wrap(first)
 	if err != nil {
 		return 0, err
 	}
-	err = s.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
-		var my *mysql.MySQLError
-		if errors.As(err, &my) && my.Number == duplicateKey {
+	err = s.inTx(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
+		var refused *SQLError
+		if errors.As(err, &refused) && refused.Code == duplicateKey {
 			return fmt.Errorf("%w: point %s", ErrExists, point)
 		}
 		if err != nil {
@@ -71,17 +71,19 @@ func (s *Store) AddPoint(ctx context.Context, point, note string, wrap func(keyI
 	return first, err
 }
 
-func insertKey(ctx context.Context, tx *sql.Tx, point string, id uint32, sealed []byte) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)", point, id, sealed)
+func insertKey(ctx context.Context, tx *Tx, point string, id uint32, sealed []byte) error {
+	_, err := tx.Exec(ctx, "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)", point, id, sealed)
 	return err
 }
 
-// RotatePoint gives a point another key. The newest key it had stays live beside it, older ones are revoked.
-// ErrNotFound: no such point, or it is revoked.
-func (s *Store) RotatePoint(ctx context.Context, point string, wrap func(keyID uint32) ([]byte, error)) (keyID uint32, err error) {
-	err = s.inTx(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, "SELECT 1 FROM sync_point WHERE point_no = ? AND revoked_at IS NULL FOR UPDATE", point).
-			Scan(new(int))
+// RotatePoint gives a point another key. Its newest key so far stays valid, older ones are revoked. ErrNotFound: no such
+// point, or it is revoked.
+func (s *Store) RotatePoint(
+	ctx context.Context, point string, wrap func(keyID uint32) ([]byte, error),
+) (keyID uint32, err error) {
+	err = s.inTx(ctx, func(tx *Tx) error {
+		err := tx.One(ctx, "SELECT 1 FROM sync_point WHERE point_no = ? AND revoked_at IS NULL FOR UPDATE",
+			[]any{point}, new(int))
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("%w: point %s", ErrNotFound, point)
 		}
@@ -89,14 +91,14 @@ func (s *Store) RotatePoint(ctx context.Context, point string, wrap func(keyID u
 			return err
 		}
 		var newest uint32
-		err = tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(key_id), 0) FROM sync_point_key WHERE point_no = ?", point).Scan(&newest)
+		err = tx.One(ctx, "SELECT COALESCE(MAX(key_id), 0) FROM sync_point_key WHERE point_no = ?", []any{point}, &newest)
 		if err != nil {
 			return err
 		}
 		keyID = newest + 1
 		sealed, err := wrap(keyID)
 		if err != nil {
-			return own(err)
+			return err
 		}
 		if err := insertKey(ctx, tx, point, keyID, sealed); err != nil {
 			return err
@@ -107,41 +109,35 @@ func (s *Store) RotatePoint(ctx context.Context, point string, wrap func(keyID u
 }
 
 // retire revokes all live keys of a point but the newest two.
-func retire(ctx context.Context, tx *sql.Tx, point string) error {
+func retire(ctx context.Context, tx *Tx, point string) error {
 	var oldest uint32
-	err := tx.QueryRowContext(ctx, `SELECT key_id FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL
-		ORDER BY key_id DESC LIMIT 1 OFFSET ?`, point, liveKeys-1).Scan(&oldest)
+	err := tx.One(ctx, `SELECT key_id FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL
+		ORDER BY key_id DESC LIMIT 1 OFFSET ?`, []any{point, liveKeys - 1}, &oldest)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
+	_, err = tx.Exec(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
 		WHERE point_no = ? AND key_id < ? AND revoked_at IS NULL`, point, oldest)
 	return err
 }
 
-// RevokePoint revokes one key of a point, or with key id 0 the point and all of its keys. ErrNotFound: nothing that
-// was live has that name.
+// RevokePoint revokes one key of a point, or with key id 0 the point and all of its keys. ErrNotFound: there is no such
+// key or point, or it is revoked already.
 func (s *Store) RevokePoint(ctx context.Context, point string, keyID uint32) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
+	return s.inTx(ctx, func(tx *Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
 			WHERE point_no = ? AND (key_id = ? OR ? = 0) AND revoked_at IS NULL`, point, keyID, keyID)
-		if err != nil {
-			return err
-		}
-		if keyID == 0 {
-			res, err = tx.ExecContext(ctx, `UPDATE sync_point SET revoked_at = CURRENT_TIMESTAMP(6)
+		if err == nil && keyID == 0 {
+			n, err = tx.Exec(ctx, `UPDATE sync_point SET revoked_at = CURRENT_TIMESTAMP(6)
 				WHERE point_no = ? AND revoked_at IS NULL`, point)
-			if err != nil {
-				return err
-			}
 		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, fmt.Errorf("%w: point %s key %d", ErrNotFound, point, keyID))
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%w: point %s key %d", ErrNotFound, point, keyID)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -149,12 +145,13 @@ func (s *Store) RevokePoint(ctx context.Context, point string, keyID uint32) err
 func (s *Store) Keys(ctx context.Context) ([]WrappedKey, error) {
 	var all []WrappedKey
 	err := s.each(ctx, `SELECT k.point_no, k.key_id, k.wrapped FROM sync_point_key k JOIN sync_point p USING (point_no)
-		WHERE k.revoked_at IS NULL AND p.revoked_at IS NULL ORDER BY k.point_no, k.key_id`, func(scan func(...any) error) error {
-		var k WrappedKey
-		err := scan(&k.Point, &k.ID, &k.Wrapped)
-		all = append(all, k)
-		return err
-	})
+		WHERE k.revoked_at IS NULL AND p.revoked_at IS NULL ORDER BY k.point_no, k.key_id`,
+		func(scan scanner) error {
+			var k WrappedKey
+			err := scan(&k.Point, &k.ID, &k.Wrapped)
+			all = append(all, k)
+			return err
+		})
 	return all, public(err)
 }
 
@@ -165,7 +162,7 @@ func (s *Store) Points(ctx context.Context) ([]Point, error) {
 		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at), k.key_id,
 		UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at), UNIX_TIMESTAMP(k.last_used_at)
 		FROM sync_point p LEFT JOIN sync_point_key k USING (point_no) ORDER BY p.point_no, k.key_id`,
-		func(scan func(...any) error) error {
+		func(scan scanner) error {
 			var p Point
 			var id sql.NullInt64
 			var at [7]sql.NullFloat64
@@ -173,7 +170,8 @@ func (s *Store) Points(ctx context.Context) ([]Point, error) {
 			if err != nil {
 				return err
 			}
-			p.CreatedAt, p.RevokedAt, p.ModernSeenAt, p.LegacySeenAt = unix(at[0]), unix(at[1]), unix(at[2]), unix(at[3])
+			p.CreatedAt, p.RevokedAt = unix(at[0]), unix(at[1])
+			p.ModernSeenAt, p.LegacySeenAt = unix(at[2]), unix(at[3])
 			if n := len(all); n == 0 || all[n-1].Point != p.Point {
 				all = append(all, p)
 			}
@@ -194,30 +192,35 @@ func unix(t sql.NullFloat64) time.Time {
 	return time.UnixMicro(int64(t.Float64*1e6 + 0.5)).UTC()
 }
 
-// TouchPoint notes that a point opened a session, under which key, on which wire. The seed-era wire has no key id: 0.
+// TouchPoint records that a point opened a session, with its key and its wire. The v1 wire has no key: its id is 0.
 func (s *Store) TouchPoint(ctx context.Context, point string, keyID uint32, wire Wire, at time.Time) error {
 	column := "modern_seen_at"
 	if wire == Legacy {
 		column = "legacy_seen_at"
 	}
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "UPDATE sync_point SET "+column+" = ? WHERE point_no = ?", s.stamp(at), point); err != nil {
-			return err
+	return s.inTx(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE sync_point SET "+column+" = ? WHERE point_no = ?", s.stamp(at), point)
+		if err == nil {
+			_, err = tx.Exec(ctx, "UPDATE sync_point_key SET last_used_at = ? WHERE point_no = ? AND key_id = ?",
+				s.stamp(at), point, keyID)
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE sync_point_key SET last_used_at = ? WHERE point_no = ? AND key_id = ?",
-			s.stamp(at), point, keyID)
 		return err
 	})
 }
 
-// AllowLegacy opens or closes the seed-era wire to a point that has spoken the modern one.
+// AllowLegacy opens or closes the v1 wire to a point that has used the v2 wire.
 func (s *Store) AllowLegacy(ctx context.Context, point string, allow bool) error {
-	res, err := s.db.ExecContext(ctx, "UPDATE sync_point SET allow_legacy = ? WHERE point_no = ?", allow, point)
-	if err != nil {
-		return public(err)
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, fmt.Errorf("%w: point %s", ErrNotFound, point))
-	}
-	return nil
+	const q = "UPDATE sync_point SET allow_legacy = ? WHERE point_no = ?"
+	return s.changeOne(ctx, "point "+point, q, allow, point)
+}
+
+// changeOne runs a statement that changes one row. ErrNotFound: it matched none; name says which was meant.
+func (s *Store) changeOne(ctx context.Context, name, q string, args ...any) error {
+	return s.inTx(ctx, func(tx *Tx) error {
+		n, err := tx.Exec(ctx, q, args...)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%w: %s", ErrNotFound, name)
+		}
+		return err
+	})
 }

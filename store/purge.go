@@ -2,20 +2,21 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"sync"
 	"time"
 )
 
-// purgeRows bounds one DELETE, so that its locks and its undo stay small.
-const purgeRows = 5000
+const (
+	purgeEvery = 10 * time.Second
+	purgeRows  = 5000 // of one DELETE, so that its locks and its undo stay small
+)
 
-// A point of the seed era confirms nothing. Its epochs have the top bit set, and its requests are refused by their time
-// an hour after they were made at the latest, so that a day in the ledger is more than enough.
+// A point on the v1 wire confirms nothing. Its epochs have the top bit set. The server refuses its requests an hour
+// after they were made at the latest, so that the ledger can forget them after a day.
 const (
 	unconfirmedEpochs = 1 << 63
 	unconfirmedHours  = 24
-	forgetEvery       = 10 * time.Minute // no index helps this DELETE, and none is worth its price in every insert
+	forgetEvery       = 10 * time.Minute // no index helps this DELETE: every insert would pay for one
 )
 
 // outboxID is one outbox of one point.
@@ -24,14 +25,14 @@ type outboxID struct {
 	epoch uint64
 }
 
-// floors remembers what the points have confirmed since the last purge.
+// floors holds what the points have confirmed since the last purge.
 type floors struct {
 	mu   sync.Mutex
 	high map[outboxID]uint64
 }
 
-func (f *floors) note(u *Upload) {
-	if u.Confirmed == 0 {
+func (f *floors) raise(id outboxID, confirmed uint64) {
+	if confirmed == 0 {
 		return
 	}
 	f.mu.Lock()
@@ -39,8 +40,7 @@ func (f *floors) note(u *Upload) {
 	if f.high == nil {
 		f.high = map[outboxID]uint64{}
 	}
-	id := outboxID{u.Point, u.Epoch}
-	f.high[id] = max(f.high[id], u.Confirmed)
+	f.high[id] = max(f.high[id], confirmed)
 }
 
 func (f *floors) take() map[outboxID]uint64 {
@@ -51,70 +51,77 @@ func (f *floors) take() map[outboxID]uint64 {
 	return taken
 }
 
-// Run purges the ledger at intervals of what the points have confirmed, and of what points of the seed era sent a day
-// ago, until ctx ends; it returns nil then. Without it the ledger grows and nothing else happens. What fails is tried
-// again the next time its point confirms something.
+// Run purges the ledger at intervals until ctx ends and returns nil then. It deletes the requests that the points have
+// confirmed, and those of the v1 wire after a day. A purge that fails is counted and tried again.
 func (s *Store) Run(ctx context.Context) error {
-	purge, forget := time.NewTicker(s.o.PurgeEvery), time.NewTicker(forgetEvery)
-	defer purge.Stop()
-	defer forget.Stop()
+	confirmed, unconfirmed := time.NewTicker(s.purgeEvery), time.NewTicker(forgetEvery)
+	defer confirmed.Stop()
+	defer unconfirmed.Stop()
 	for {
-		// A database that is away is told of by every request, and both are tried again.
+		requests, purge := "confirmed", s.purgeConfirmed
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-purge.C:
-			_ = s.Purge(ctx)
-		case <-forget.C:
-			_ = s.forgetUnconfirmed(ctx)
+		case <-confirmed.C:
+		case <-unconfirmed.C:
+			requests, purge = "unconfirmed", s.purgeUnconfirmed
+		}
+		if err := purge(ctx); err != nil && ctx.Err() == nil {
+			s.count(purgeFailures, requests, 1, err)
 		}
 	}
 }
 
-// forgetUnconfirmed deletes the ledger rows of the seed era that no request can meet any more.
-func (s *Store) forgetUnconfirmed(ctx context.Context) error {
-	return s.deleteAll(ctx, `DELETE FROM sync_request WHERE epoch >= ? AND created_at < CURRENT_TIMESTAMP(6) - INTERVAL ? HOUR LIMIT ?`,
+// purgeUnconfirmed deletes the ledger rows of the v1 wire that no request can meet any more.
+func (s *Store) purgeUnconfirmed(ctx context.Context) error {
+	return s.deleteAll(ctx, `DELETE FROM sync_request
+		WHERE epoch >= ? AND created_at < CURRENT_TIMESTAMP(6) - INTERVAL ? HOUR LIMIT ?`,
 		uint64(unconfirmedEpochs), unconfirmedHours, purgeRows)
 }
 
-// Purge raises the floor of each outbox to what its point has confirmed and deletes the ledger rows below it.
-func (s *Store) Purge(ctx context.Context) error {
-	for id, confirmed := range s.floors.take() {
+// purgeConfirmed raises the floor of each outbox to what its point has confirmed and deletes the ledger rows below it.
+func (s *Store) purgeConfirmed(ctx context.Context) error {
+	high := s.floors.take()
+	defer func() {
+		for id, confirmed := range high { // those that a failure left
+			s.floors.raise(id, confirmed)
+		}
+	}()
+	for id, confirmed := range high {
 		if err := s.purge(ctx, id, confirmed); err != nil {
 			return err
 		}
+		delete(high, id)
 	}
 	return nil
 }
 
-// purge raises the floor first and in a transaction of its own: enter relies on it.
+// purge raises the floor first and in a transaction of its own: insertLedger relies on it.
 func (s *Store) purge(ctx context.Context, id outboxID, confirmed uint64) error {
-	err := s.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO sync_request_floor (point_no, epoch, confirmed) VALUES (?, ?, ?)
+	err := s.inTx(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO sync_request_floor (point_no, epoch, confirmed) VALUES (?, ?, ?)
 			ON DUPLICATE KEY UPDATE confirmed = GREATEST(confirmed, VALUES(confirmed))`, id.point, id.epoch, confirmed)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.deleteAll(ctx, `DELETE FROM sync_request WHERE point_no = ? AND epoch = ? AND seq <= ? ORDER BY seq LIMIT ?`,
+	return s.deleteAll(ctx, `DELETE FROM sync_request
+		WHERE point_no = ? AND epoch = ? AND seq <= ? ORDER BY seq LIMIT ?`,
 		id.point, id.epoch, confirmed, purgeRows)
 }
 
 // deleteAll runs a DELETE of at most purgeRows rows until it finds fewer.
 func (s *Store) deleteAll(ctx context.Context, query string, args ...any) error {
 	for deleted := int64(purgeRows); deleted == purgeRows; {
-		err := s.inTx(ctx, func(tx *sql.Tx) error {
-			res, err := tx.ExecContext(ctx, query, args...)
-			if err != nil {
-				return err
-			}
-			deleted, err = res.RowsAffected()
+		err := s.inTx(ctx, func(tx *Tx) (err error) {
+			deleted, err = tx.Exec(ctx, query, args...)
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		s.count(ledgerRows, "purged", uint64(deleted), nil)
 	}
 	return nil
 }

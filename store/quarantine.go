@@ -51,7 +51,7 @@ func (c *conn) quarantine(ctx context.Context, it item, code int, reason string)
 	u := it.b.u
 	values, err := encodeRow(u.Plan.Fields, it.b.rows.row(it.row))
 	if err != nil {
-		return own(err)
+		return notFromDB(err)
 	}
 	const q = `INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -74,7 +74,7 @@ func scanQuarantined(scan func(...any) error) (QuarantinedRow, error) {
 	}
 	r.CreatedAt, r.EditedAt = unix(created), unix(edited)
 	if r.Fields, r.Values, err = DecodeRow(values); err != nil {
-		return r, own(fmt.Errorf("store: sync_quarantine id=%d: %w", r.ID, err))
+		return r, notFromDB(fmt.Errorf("store: sync_quarantine id=%d: %w", r.ID, err))
 	}
 	return r, nil
 }
@@ -105,24 +105,16 @@ func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, 
 	if err != nil {
 		return err
 	}
-	return s.oneRow(ctx, id, "UPDATE sync_quarantine SET row_values = ?, edited_at = CURRENT_TIMESTAMP(6) WHERE id = ?", text, id)
+	const q = "UPDATE sync_quarantine SET row_values = ?, edited_at = CURRENT_TIMESTAMP(6) WHERE id = ?"
+	return s.changeOne(ctx, quarantineID(id), q, text, id)
 }
 
 // DropQuarantine forgets a row for good.
 func (s *Store) DropQuarantine(ctx context.Context, id uint64) error {
-	return s.oneRow(ctx, id, "DELETE FROM sync_quarantine WHERE id = ?", id)
+	return s.changeOne(ctx, quarantineID(id), "DELETE FROM sync_quarantine WHERE id = ?", id)
 }
 
-func (s *Store) oneRow(ctx context.Context, id uint64, q string, args ...any) error {
-	res, err := s.db.ExecContext(ctx, q, args...)
-	if err != nil {
-		return public(err)
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, fmt.Errorf("%w: sync_quarantine id=%d", ErrNotFound, id))
-	}
-	return nil
-}
+func quarantineID(id uint64) string { return fmt.Sprintf("sync_quarantine id=%d", id) }
 
 // ReplayQuarantine applies a row with the plan that its rule has now, and takes it out of the quarantine in the same
 // transaction. *RowError: it cannot be taken now either, and stays. ErrMismatch: the rule's fields are others by now.
@@ -156,6 +148,7 @@ func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e
 	if err != nil {
 		return Outcome{}, err
 	}
+	s.countRows(&out)
 	return out, nil
 }
 
@@ -165,7 +158,7 @@ func (c *conn) lockQuarantined(ctx context.Context, id uint64) (row QuarantinedR
 	err = c.scan(ctx, "SELECT point_no, row_values FROM sync_quarantine WHERE id = ? FOR UPDATE", func(v []any) error {
 		row.ID, row.Point = id, v[0].(string)
 		row.Fields, row.Values, err = DecodeRow(v[1].(string))
-		return own(err)
+		return notFromDB(err)
 	})
 	if err == nil && row.ID == 0 {
 		err = fmt.Errorf("%w: sync_quarantine id=%d", ErrNotFound, id)

@@ -40,9 +40,9 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 		r := &reader{ctx: ctx, c: c, p: p, env: e, sink: sink}
 		err := r.read()
 		page, begun = r.page, r.begun
-		if begun && (kindOf(err) == kindGone || kindOf(err) == kindAgain) {
+		if begun && (kindOf(err) == kindLost || kindOf(err) == kindRetry) {
 			c.broken = true
-			return own(public(err)) // what sink has seen cannot be taken back, so there is no second try
+			return notFromDB(public(err)) // what sink has seen cannot be taken back, so there is no second try
 		}
 		return err
 	})
@@ -240,11 +240,11 @@ func (r *reader) announce(i int, pages *paging, cols []column) error {
 			}
 		}
 		if at < 0 {
-			return own(mismatch("the rows have no column %s to go on from", name))
+			return notFromDB(mismatch("the rows have no column %s to go on from", name))
 		}
 		r.cursor = append(r.cursor, at)
 	}
-	return ownUnlessEnough(r.sink.Begin(i, infos[pages.hidden:]))
+	return sinkError(r.sink.Begin(i, infos[pages.hidden:]))
 }
 
 func (r *reader) remember(values []any) {
@@ -267,14 +267,14 @@ func (r *reader) abandon(res driver.Rows, err error) error {
 		return errors.Join(ErrEnough, res.Close())
 	}
 	r.c.broken = true
-	return ownUnlessEnough(err)
+	return sinkError(err)
 }
 
-func ownUnlessEnough(err error) error {
+func sinkError(err error) error {
 	if err == nil || errors.Is(err, ErrEnough) {
 		return err
 	}
-	return own(err)
+	return notFromDB(err)
 }
 
 // column is how the driver's values of a column become SQL values.

@@ -208,18 +208,14 @@ func TestTxIsWholeOrNothing(t *testing.T) {
 		if _, err := tx.Exec(testContext(t), "INSERT INTO sync_agent_state (rule_key, state) VALUES (?, ?)", "r", []byte{1}); err != nil {
 			t.Error(err)
 		}
-		q, err := tx.Query(testContext(t), "SELECT COUNT(*) FROM phishing_log WHERE url = ?", "a")
-		if err != nil {
-			t.Fatal(err)
-		}
 		var n int
-		for q.Next() {
-			if err := q.Scan(&n); err != nil {
-				t.Error(err)
-			}
-		}
-		if err := q.Close(); err != nil || n != 1 {
+		err = tx.One(testContext(t), "SELECT COUNT(*) FROM phishing_log WHERE url = ?", []any{"a"}, &n)
+		if err != nil || n != 1 {
 			t.Errorf("%d rows in the transaction, %v", n, err)
+		}
+		err = tx.One(testContext(t), "SELECT hits FROM phishing_log WHERE url = 'none'", nil, &n)
+		if !errors.Is(err, sql.ErrNoRows) {
+			t.Errorf("a row that is not there: %v", err)
 		}
 		want := "000"
 		if commit {

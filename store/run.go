@@ -235,12 +235,12 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 		return &statementError{sql: st.SQL, err: err}
 	}
 	for _, it := range items {
-		it.b.took(st.Op)
+		it.b.countApplied(st.Op)
 	}
 	return nil
 }
 
-func (b *batch) took(op rule.Op) {
+func (b *batch) countApplied(op rule.Op) {
 	b.out.Applied++
 	b.out.ByOp[op.String()]++
 }
@@ -291,7 +291,7 @@ func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 			unmatched = true
 			continue
 		}
-		it.b.took(st.Op)
+		it.b.countApplied(st.Op)
 		return true, false, nil, nil
 	}
 	return false, raced, refused, nil

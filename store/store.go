@@ -11,13 +11,14 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"syncgate/internal/limit"
 	"syncgate/migrations"
 )
 
 // Options of Open. Only DSN is required.
 type Options struct {
 	DSN          string         // of go-sql-driver/mysql; what it says about the session is overridden
-	MaxConns     int            // connections at most; default 16
+	MaxConns     int            // connections at most
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
@@ -26,36 +27,22 @@ type Options struct {
 	// travel as text in it, so that the centre and its points must have the same. DATETIME is not touched by it.
 	TimeZone string
 
-	Hold       time.Duration // how long a statement waits for a server that is gone; default 2 s
-	PurgeEvery time.Duration // how often Run purges the ledger; default 10 s
-	FileRoot   string        // directory of the `file` operation; empty: such rules are refused
-
-	Clock  func() time.Time // default time.Now
-	Jitter func() float64   // in [0,1), spreads retries; default math/rand/v2
+	FileRoot string // directory of the `file` operation; empty: such rules are refused
 }
 
-func (o *Options) setDefaults() {
-	if o.MaxConns <= 0 {
-		o.MaxConns = 16
-	}
+// Limits are the options' defaults and bounds.
+func (o *Options) Limits() []limit.Limit {
+	return []limit.Limit{limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000)}
+}
+
+func (o *Options) setDefaults() error {
 	if o.Set == "" {
 		o.Set = migrations.Server
 	}
 	if o.TimeZone == "" {
 		o.TimeZone = "+00:00"
 	}
-	if o.Hold <= 0 {
-		o.Hold = 2 * time.Second
-	}
-	if o.PurgeEvery <= 0 {
-		o.PurgeEvery = 10 * time.Second
-	}
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
-	if o.Jitter == nil {
-		o.Jitter = rand.Float64
-	}
+	return limit.Fill("store", o.Limits())
 }
 
 // Store is a database and the connections to it. It may be used by any number of goroutines.
@@ -64,13 +51,18 @@ type Store struct {
 	db        *sql.DB
 	maxPacket int // the server's max_allowed_packet, bytes
 	floors    floors
+	observer  Observer // may be nil
+
+	outageWait, purgeEvery time.Duration // shorter in tests
 }
 
-// Open connects and looks at the settings. It starts no goroutine besides those of the connection pool.
-// ErrUnavailable: the server does not answer. ErrUnsafe: it would lose what it acknowledged; Options.AcceptUnsafe
-// opens it all the same.
+// Open connects and checks the server's settings. It starts no goroutine besides those of the connection pool.
+// ErrUnavailable: the server does not answer. ErrUnsafe: the server could lose acknowledged rows;
+// Options.AcceptUnsafe opens it nevertheless.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	o.setDefaults()
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
 	cfg, err := mysql.ParseDSN(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
@@ -78,7 +70,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if !regexp.MustCompile(`^[+-]\d\d:\d\d$`).MatchString(o.TimeZone) {
 		return nil, fmt.Errorf("store: time zone %q is not an offset such as +00:00", o.TimeZone)
 	}
-	s := &Store{o: o}
+	s := &Store{o: o, outageWait: outageWait, purgeEvery: purgeEvery}
 	link, err := newConnector(cfg, o.TimeZone)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
@@ -93,7 +85,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// inspect refuses what would break the promise and learns what chunks may weigh.
+// inspect refuses a server that could lose acknowledged rows, and reads the largest packet it takes.
 func (s *Store) inspect(ctx context.Context) error {
 	facts, err := s.Facts(ctx)
 	if err != nil {
@@ -106,7 +98,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	return nil
 }
 
-// Close ends every connection; transactions that are open are rolled back by the server.
+// Close ends every connection; the server rolls back open transactions.
 func (s *Store) Close() error { return s.db.Close() }
 
 // withConn runs f on a connection of the pool. A connection whose state is unknown is not given back.
@@ -125,7 +117,7 @@ func onConn(sc *sql.Conn, f func(c *conn) error) error {
 	err := sc.Raw(func(dc any) error {
 		c := dc.(*conn)
 		ran, ferr = true, f(c)
-		if c.broken || kindOf(ferr) == kindGone {
+		if c.broken || kindOf(ferr) == kindLost {
 			c.broken = true
 			return errBadConn // database/sql closes it; what f said is the error to tell
 		}
@@ -138,27 +130,28 @@ func onConn(sc *sql.Conn, f func(c *conn) error) error {
 }
 
 const (
-	attemptsAgain = 10                         // runs of one transaction that meets deadlocks
-	patienceAgain = 2 * lockWait * time.Second // and how long they may take, so that a lock that stays holds no worker
-	pauseAgain    = 2 * time.Millisecond
-	pauseGone     = 10 * time.Millisecond
+	attemptsRetry = 10                         // runs of one transaction that meets deadlocks
+	limitRetry    = 2 * lockWait * time.Second // of their time, so that a lock that stays does not block a worker
+	pauseRetry    = 2 * time.Millisecond
+	pauseLost     = 10 * time.Millisecond
 	pauseMost     = 250 * time.Millisecond
+	outageWait    = 2 * time.Second // how long a statement waits for a server that is gone
 )
 
-// retry runs f until it succeeds, fails for good, or the bounds are met. f must begin anew each time.
+// retry runs f until it succeeds, fails for good, or reaches a limit. Each run of f begins anew.
 func (s *Store) retry(ctx context.Context, f func(c *conn) error) error {
-	began := s.o.Clock()
+	began := time.Now()
 	for attempt := 1; ; attempt++ {
 		err := s.withConn(ctx, f)
-		pause := pauseGone
+		pause := pauseLost
 		switch kindOf(err) {
-		case kindAgain:
-			if attempt >= attemptsAgain || s.o.Clock().Sub(began) >= patienceAgain {
+		case kindRetry:
+			if attempt >= attemptsRetry || time.Since(began) >= limitRetry {
 				return public(err)
 			}
-			pause = pauseAgain
-		case kindGone:
-			if s.o.Clock().Sub(began) >= s.o.Hold {
+			pause = pauseRetry
+		case kindLost:
+			if time.Since(began) >= s.outageWait {
 				return public(err)
 			}
 		default:
@@ -167,13 +160,12 @@ func (s *Store) retry(ctx context.Context, f func(c *conn) error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		s.count(retries, causeOf(err), 1, nil)
 		pause = min(pause<<min(attempt, 8), pauseMost)
-		pause = time.Duration(float64(pause) * (0.5 + s.o.Jitter()/2))
-		timer := time.NewTimer(pause)
+		pause = time.Duration(float64(pause) * (0.5 + rand.Float64()/2))
 		select {
-		case <-timer.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
-			timer.Stop()
 			return ctx.Err()
 		}
 	}

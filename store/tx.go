@@ -9,13 +9,38 @@ import (
 	"syncgate/rule"
 )
 
-// Tx is a transaction of an agent on its own database: rows, outbox, watermark and state move together or not at all.
-// It belongs to one goroutine. End it with Commit or Rollback; Rollback after Commit does nothing.
+// Tx is a transaction. An agent changes rows, outbox and state in one. It belongs to one goroutine. End it with Commit or
+// Rollback; Rollback after Commit does nothing.
 type Tx struct {
-	s     *Store
-	sc    *sql.Conn // nil when it has ended
-	files *files
-	dead  error // why nothing but Rollback can follow: the server has rolled it back, or is gone
+	s       *Store
+	sc      *sql.Conn // nil when it has ended
+	files   *files
+	applied []Outcome // counted when it is committed
+	failure error     // why only Rollback can follow: the server has rolled it back, or is gone
+}
+
+// InTx runs f in a transaction. It commits when f returns nil and rolls back otherwise.
+func (s *Store) InTx(ctx context.Context, f func(*Tx) error) error {
+	t, err := s.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f(t); err != nil {
+		_ = t.Rollback() // a connection that fails here is closed, which rolls back too
+		return err
+	}
+	return t.Commit(ctx)
+}
+
+// inTx is InTx that runs f again after a deadlock.
+func (s *Store) inTx(ctx context.Context, f func(*Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := s.InTx(ctx, f)
+		if !errors.Is(err, ErrRetry) || attempt == attemptsRetry {
+			return err
+		}
+		s.count(retries, causeOf(err), 1, nil)
+	}
 }
 
 // Begin opens a transaction on a connection of its own.
@@ -32,7 +57,7 @@ func (s *Store) Begin(ctx context.Context) (*Tx, error) {
 			return t, nil
 		}
 		_ = sc.Close() // err is the one to tell
-		if attempt > 0 || kindOf(err) != kindGone {
+		if attempt > 0 || kindOf(err) != kindLost {
 			return nil, public(err)
 		}
 	}
@@ -50,15 +75,16 @@ func (t *Tx) usable() error {
 	if t.sc == nil {
 		return sql.ErrTxDone
 	}
-	return t.dead
+	return t.failure
 }
 
-// note keeps what ends the transaction at the server: after a deadlock the next statement would stand alone.
+// note makes an error public and keeps one that has ended the transaction at the server: after a deadlock the next
+// statement would run outside of it.
 func (t *Tx) note(err error) error {
 	k := kindOf(err)
 	err = public(err)
-	if k == kindGone || k == kindAgain {
-		t.dead = err
+	if k == kindLost || k == kindRetry {
+		t.failure = err
 	}
 	return err
 }
@@ -71,7 +97,7 @@ func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Pag
 		r.c = c
 		err := r.read()
 		if err == nil && c.broken { // the sink had enough of a result that is not paged
-			return own(errors.Join(ErrUnavailable, ErrEnough))
+			return notFromDB(errors.Join(ErrUnavailable, ErrEnough))
 		}
 		return err
 	})
@@ -94,6 +120,7 @@ func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files}
 		return r.batches([]*batch{b})
 	})
+	t.applied = append(t.applied, out)
 	return out, err
 }
 
@@ -113,25 +140,65 @@ func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rowset.Rows, e 
 	})
 }
 
-// Exec runs one statement.
-func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+// Exec runs one statement and returns the rows it matched.
+func (t *Tx) Exec(ctx context.Context, query string, args ...any) (matched int64, err error) {
 	if err := t.usable(); err != nil {
-		return nil, err
+		return 0, err
 	}
 	res, err := t.sc.ExecContext(ctx, query, args...)
-	return res, t.note(err)
-}
-
-// Query runs one statement that has rows. Close them before anything else is done in the transaction.
-func (t *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if err := t.usable(); err != nil {
-		return nil, err
+	if err == nil {
+		matched, err = res.RowsAffected()
 	}
-	rows, err := t.sc.QueryContext(ctx, query, args...)
-	return rows, t.note(err)
+	return matched, t.note(err)
 }
 
-// Commit makes it last. ErrUnavailable: it is not known whether it did, so look at what it wrote.
+// Each runs a query and calls row for each of its rows.
+func (t *Tx) Each(ctx context.Context, query string, row func(scan scanner) error, args ...any) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	return t.note(each(ctx, t.sc, query, row, args))
+}
+
+// One scans the last row of a query, which has one or none. sql.ErrNoRows: it has none.
+func (t *Tx) One(ctx context.Context, query string, args []any, into ...any) error {
+	none := sql.ErrNoRows
+	err := t.Each(ctx, query, func(scan scanner) error { none = nil; return scan(into...) }, args...)
+	if err == nil {
+		err = none
+	}
+	return err
+}
+
+// scanner reads the columns of a row, as sql.Rows.Scan does.
+type scanner = func(into ...any) error
+
+// querier is a *sql.DB or a *sql.Conn.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// each runs a query and calls row for each of its rows.
+func each(ctx context.Context, db querier, query string, row func(scan scanner) error, args []any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows.Scan); err != nil {
+			return notFromDB(err)
+		}
+	}
+	return rows.Err()
+}
+
+func (s *Store) each(ctx context.Context, query string, row func(scan scanner) error, args ...any) error {
+	return each(ctx, s.db, query, row, args)
+}
+
+// Commit ends the transaction and keeps it. After ErrUnavailable it is unknown whether the server kept it: read back what
+// it wrote.
 func (t *Tx) Commit(ctx context.Context) error {
 	err := t.on(func(c *conn) error {
 		if err := t.files.publish(); err != nil {
@@ -142,15 +209,18 @@ func (t *Tx) Commit(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, t.Rollback())
 	}
+	for i := range t.applied {
+		t.s.countRows(&t.applied[i])
+	}
 	return t.end()
 }
 
-// Rollback undoes it. It does nothing when the transaction has ended.
+// Rollback ends the transaction and undoes it. It does nothing when the transaction has ended.
 func (t *Tx) Rollback() error {
 	if t.sc == nil {
 		return nil
 	}
-	// A connection that cannot roll back is closed, which rolls back too. One that is closed already says so here.
+	// A connection that cannot roll back is closed, which rolls back too. A closed one returns an error here.
 	_ = onConn(t.sc, func(c *conn) error { c.rollback(context.Background()); return nil })
 	return t.end()
 }

@@ -27,9 +27,9 @@ var arrows = map[string][]string{
 	"internal/limit":     {},
 	"internal/harness":   {},
 	"internal/rowset":    {}, // the words that the wire, the rules and the database share
-	// A session seals with crypto and reads the seed era's Python literals.
+	// A session seals with crypto and reads the v1 wire's Python literals.
 	"protocol": {"crypto", "internal/pyliteral", "internal/rowset"},
-	// Rules of the seed era hold Python literals. A plan binds rows and carried state.
+	// Seed-era rules hold Python literals. A plan binds rows and carried state.
 	"rule": {"internal/pyliteral", "internal/rowset"},
 	// A store runs plans and makes the schema.
 	"store":                     {"rule", "migrations", "internal/rowset"},

@@ -33,7 +33,7 @@ func TestExitCodes(t *testing.T) {
 		{name: "unknown setting", args: []string{"serve", "--config", bad}, code: 78, says: "bad.toml:2:1: unknown setting \"lissten\"; did you mean \"listen\"?"},
 		{name: "no such file", args: []string{"serve", "--config", filepath.Join(dir, "none.toml")}, code: 78, says: "none.toml"},
 		{name: "bad environment", env: []string{"SYNCGATE_QUEUE=many"}, args: []string{"serve"}, code: 78, says: "SYNCGATE_QUEUE"},
-		{name: "setting out of bounds", env: []string{"SYNCGATE_MAX_FRAME=17MiB"}, args: []string{"serve"}, code: 78, says: "max_frame: 17825792 is not between 4096 and 16777216"},
+		{name: "setting out of bounds", env: []string{"SYNCGATE_MAX_FRAME=17MiB"}, args: []string{"serve"}, code: 78, says: "max_frame: 17MiB is not between 4KiB and 16MiB"},
 		{name: "bad address", args: []string{"serve", "--listen", "here"}, code: 78, says: "listen: \"here\""},
 		{name: "DSN without a database", args: []string{"migrate", "--dsn", "root@tcp(db:3306)/"}, code: 78, says: "dsn: names no database"},
 		{name: "bad DSN", args: []string{"migrate", "--dsn", "what?"}, code: 78, says: "user:password@tcp"},

@@ -289,15 +289,8 @@ func (s *suiteRun) size(t *testing.T, tx *store.Tx, table string) (n int) {
 	if s.facts[table] == nil {
 		return 0
 	}
-	rows, err := tx.Query(t.Context(), "SELECT COUNT(*) FROM `"+table+"`")
-	if err != nil {
+	if err := tx.One(t.Context(), "SELECT COUNT(*) FROM `"+table+"`", nil, &n); err != nil {
 		t.Fatal(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(&n); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return n
 }

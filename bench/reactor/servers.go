@@ -14,7 +14,7 @@ import (
 	"syncgate/reactor"
 )
 
-// The modern wire's frame: 12 bytes of header with the body's length in the last four, the body, 16 bytes of digest.
+// The v2 wire's frame: 12 bytes of header with the body's length in the last four, the body, 16 bytes of digest.
 const (
 	headerSize  = 12
 	trailerSize = 16

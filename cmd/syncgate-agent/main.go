@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -12,13 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
-	"syncgate/cmd/internal/config"
 )
 
 func main() { os.Exit(cli.Main(newRoot())) }
 
 func newRoot() *cobra.Command {
-	var s settings
+	var f flags
 	root := &cobra.Command{
 		Use:   "syncgate-agent",
 		Short: "Keep the tables of one detection point in step with the centre",
@@ -32,12 +30,12 @@ SYNCGATE_AGENT_KEY). Without a DSN it keeps its tables in a private MariaDB of i
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(
-		s.command("run", "Stay and keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
+		f.command("run", "Stay and keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
 			tell(p.log, daemon.SdNotifyReady)
 			context.AfterFunc(c.Context(), func() { tell(p.log, daemon.SdNotifyStopping) })
 			return p.Run(c.Context())
 		}),
-		s.command("once", "Make one round of every rule, print what moved, and end", func(c *cobra.Command, p *point) error {
+		f.command("once", "Make one round of every rule, print what moved, and end", func(c *cobra.Command, p *point) error {
 			report, err := p.Once(c.Context())
 			if report != nil {
 				printErr := report.Print(c.OutOrStdout())
@@ -48,17 +46,17 @@ SYNCGATE_AGENT_KEY). Without a DSN it keeps its tables in a private MariaDB of i
 			}
 			return err
 		}),
-		newConfig(),
+		cli.NewConfig(example()),
 	)
 	return root
 }
 
 // command makes a command that works on the point's agent.
-func (s *settings) command(use, short string, do func(*cobra.Command, *point) error) *cobra.Command {
+func (f *flags) command(use, short string, do func(*cobra.Command, *point) error) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			cfg, key, err := s.load()
+			cfg, o, err := f.load()
 			if err != nil {
 				return err
 			}
@@ -66,7 +64,7 @@ func (s *settings) command(use, short string, do func(*cobra.Command, *point) er
 			if err != nil {
 				return err
 			}
-			p, err := openPoint(c.Context(), cfg, key, log)
+			p, err := openPoint(c.Context(), cfg, o, log)
 			if err != nil {
 				return err
 			}
@@ -74,7 +72,7 @@ func (s *settings) command(use, short string, do func(*cobra.Command, *point) er
 			return do(c, p)
 		},
 	}
-	s.flags(c)
+	f.add(c)
 	return c
 }
 
@@ -83,21 +81,5 @@ func (s *settings) command(use, short string, do func(*cobra.Command, *point) er
 func tell(log zerolog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn().Err(err).Msg("systemd could not be told")
-	}
-}
-
-func newConfig() *cobra.Command {
-	return &cobra.Command{
-		Use:   "config",
-		Short: "Print every setting with its default and its meaning, as a file to start from",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := config.Example(config.DefaultAgent())
-			if err == nil {
-				_, err = fmt.Fprintf(c.OutOrStdout(), "# Settings of syncgate-agent. Each may also be given as an environment variable:\n"+
-					"# SYNCGATE_AGENT_ and its name in capitals.\n\n%s", text)
-			}
-			return err
-		},
 	}
 }

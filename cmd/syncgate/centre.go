@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
-	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/database"
 	"syncgate/migrations"
 	"syncgate/store"
@@ -36,7 +35,7 @@ type centre struct {
 
 // openCentre opens the configured database or the private one. A tool may use the private
 // one of a running `syncgate serve`, and works on a database that serve would refuse.
-func openCentre(ctx context.Context, cfg *config.Server, tool bool, log zerolog.Logger) (*centre, error) {
+func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*centre, error) {
 	c := &centre{}
 	var err error
 	c.database, err = database.Open(ctx, database.Options{
@@ -71,7 +70,7 @@ type call struct {
 	id     uint64 // the argument ID; 0 when it was left out
 	format string // of the output; "" for a command without a choice
 	out    io.Writer
-	cfg    *config.Server
+	cfg    *settings
 	db     *centre
 }
 
@@ -92,7 +91,7 @@ func onCentre(use, short, formats string, run func(*call) error) *cobra.Command 
 }
 
 func onDatabase(use, short, formats string, run func(*call) error) *cobra.Command {
-	var s settings
+	var f flags
 	var format string
 	cmd := &cobra.Command{Use: use, Short: short, Args: cli.Arguments(use)}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -106,7 +105,7 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 				return cli.Usage(fmt.Errorf("%q is not the id of a row", args[0]))
 			}
 		}
-		cfg, err := s.load()
+		cfg, err := f.load()
 		if err != nil {
 			return err
 		}
@@ -116,7 +115,7 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 		}
 		return withRemedy(err)
 	}
-	s.flags(cmd)
+	f.add(cmd)
 	if formats != "" {
 		first, _, _ := strings.Cut(formats, ",")
 		cmd.Flags().StringVar(&format, "format", first, formats)

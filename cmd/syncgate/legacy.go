@@ -15,53 +15,43 @@ import (
 	"syncgate/protocol"
 )
 
-// legacyOptions are those of the seed-era listener; nil when it is not configured. Every
-// error is a *config.Error that names the setting.
-func legacyOptions(cfg *config.Server) (*gateway.LegacyOptions, error) {
-	if cfg.ListenLegacy == "" {
-		return nil, nil
-	}
-	l := cfg.Legacy
-	o := &gateway.LegacyOptions{Listen: cfg.ListenLegacy}
-	o.TokenKey, o.Window, o.Names = l.TokenKey, l.Window.Std(), l.Names
-	var err error
+// set sets the options of the v1 listener. Every error is a *config.Error that names the setting.
+func (l *legacySettings) set(o *gateway.LegacyOptions) (err error) {
+	o.TokenKey, o.Names = l.TokenKey, l.Names
 	if o.Key, err = secret(l.Key, 16, 24, 32); err != nil {
-		return nil, bad("legacy.key", err)
+		return bad("legacy.key", err)
 	}
 	if l.IV != "" {
 		if o.IV, err = secret(l.IV, 16); err != nil {
-			return nil, bad("legacy.iv", err)
+			return bad("legacy.iv", err)
 		}
 	}
 	if l.TokenKey == "" {
-		return nil, bad("legacy.token_key", errors.New("is needed: the text that ends what a token is the MD5 of"))
-	}
-	if o.Window < time.Second || o.Window > time.Hour {
-		return nil, bad("legacy.window", fmt.Errorf("%v is not between 1s and 1h", o.Window))
+		return bad("legacy.token_key", errors.New("is needed: the text that ends what a token is the MD5 of"))
 	}
 	if o.Zone, err = time.LoadLocation(l.Zone); err != nil {
-		return nil, bad("legacy.time_zone", err)
+		return bad("legacy.time_zone", err)
 	}
 	if len(l.Networks) == 0 {
-		return nil, bad("legacy.networks", errors.New("is needed: the networks its agents connect from, as in 10.1.0.0/16"))
+		return bad("legacy.networks", errors.New("is needed: the networks its agents connect from, as in 10.1.0.0/16"))
 	}
 	for _, text := range l.Networks {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, bad("legacy.networks", fmt.Errorf("%q is not a network such as 10.1.0.0/16", text))
+			return bad("legacy.networks", fmt.Errorf("%q is not a network such as 10.1.0.0/16", text))
 		}
 		o.Networks = append(o.Networks, p.Masked())
 	}
 	if err := dialect(o, l.Dialect); err != nil {
-		return nil, bad("legacy.dialect", err)
+		return bad("legacy.dialect", err)
 	}
 	// What is left to be wrong is the names. The gateway sets the other two itself.
 	try := o.LegacyOptions
 	try.Allow, try.Clock = func(string) bool { return false }, time.Now
 	if _, err := protocol.NewLegacy(try); err != nil {
-		return nil, bad("legacy.names", err)
+		return bad("legacy.names", err)
 	}
-	return o, nil
+	return nil
 }
 
 // dialect sets which Python replies are printed for: the one named, for every point; or, after auto, what each point's
@@ -69,7 +59,7 @@ func legacyOptions(cfg *config.Server) (*gateway.LegacyOptions, error) {
 func dialect(o *gateway.LegacyOptions, text string) error {
 	name, auto := strings.CutPrefix(text, "auto")
 	if auto && name == "" {
-		return nil // until it shows: Python 2, as most of the seed era
+		return nil // until it shows: Python 2, as most agents on the v1 wire
 	}
 	d, err := pyliteral.ParseDialect(strings.TrimPrefix(name, ":"))
 	if err != nil || auto && !strings.HasPrefix(name, ":") {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
-	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/demo"
 	"syncgate/protocol"
 )
@@ -71,23 +70,6 @@ func newExplainError() *cobra.Command {
 				again = "Yes: the same request may succeed later; agents do that by themselves."
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s\n\n%s\n\nWhat to do: %s\nWorth a retry? %s\n", status, info.Name, info.Meaning, info.Remedy, again)
-			return err
-		},
-	}
-}
-
-func newConfig() *cobra.Command {
-	return &cobra.Command{
-		Use:   "config",
-		Short: "Print every setting with its default and its meaning, as a file to start from",
-		Args:  cli.Arguments("config"),
-		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := config.Example(config.DefaultServer())
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "# Settings of syncgate. Each may also be given as an environment variable:\n"+
-				"# SYNCGATE_ and its name in capitals, with _ for the dot of a table.\n\n%s", text)
 			return err
 		},
 	}

@@ -126,7 +126,7 @@ func newPointRevoke() *cobra.Command {
 }
 
 func newPointLegacy() *cobra.Command {
-	return onPoint("legacy NAME allow|refuse", "Say whether a point that has spoken the modern wire may go back to the seed-era one", func(c *call, name string) error {
+	return onPoint("legacy NAME allow|refuse", "Allow or refuse the v1 wire to a point that has used the v2 wire", func(c *call, name string) error {
 		allow := c.args[1] == "allow"
 		if !allow && c.args[1] != "refuse" {
 			return cli.Usage(fmt.Errorf("%q is neither allow nor refuse", c.args[1]))
@@ -135,7 +135,7 @@ func newPointLegacy() *cobra.Command {
 			return err
 		}
 		return c.say(map[string]any{"point": name, "allow_legacy": allow},
-			"point %s: the seed-era wire after the modern one: %s", name, map[bool]string{true: "allowed", false: "refused"}[allow])
+			"point %s: the v1 wire after the v2 wire: %s", name, map[bool]string{true: "allowed", false: "refused"}[allow])
 	})
 }
 

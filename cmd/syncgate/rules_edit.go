@@ -137,7 +137,7 @@ func convert(c *call, rows []rule.Row, write bool) error {
 	}
 	switch {
 	case changed == 0 && failed == 0:
-		fmt.Fprintln(c.out, "no row is of the seed era's form")
+		fmt.Fprintln(c.out, "there is no seed-era row")
 	case changed > 0 && write:
 		fmt.Fprintf(c.out, "%s changed\n", cli.Plural(changed, "row"))
 	case changed > 0:

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -16,11 +15,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/admin"
-	"syncgate/business"
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
 	"syncgate/gateway"
-	"syncgate/reactor"
+	"syncgate/internal/limit"
 	"syncgate/store"
 )
 
@@ -28,7 +26,7 @@ import (
 const logLines = 1000
 
 func newServe() *cobra.Command {
-	var s settings
+	var f flags
 	var listen string
 	c := &cobra.Command{
 		Use:   "serve",
@@ -37,12 +35,12 @@ func newServe() *cobra.Command {
 what was not acknowledged is with the agents, who send it again.`,
 		Args: cli.Arguments("serve"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := s.load()
+			cfg, err := f.load()
 			if err != nil {
 				return err
 			}
 			cfg.Listen = cmp.Or(listen, cfg.Listen)
-			if err := cfg.Check(); err != nil {
+			if err := cfg.checkAddresses(); err != nil {
 				return err
 			}
 			tail := admin.NewLog(logLines)
@@ -62,18 +60,18 @@ what was not acknowledged is with the agents, who send it again.`,
 			return nil
 		},
 	}
-	s.flags(c)
+	f.add(c)
 	c.Flags().StringVar(&listen, "listen", "", "`address` for agents, host:port (default 127.0.0.1:11366)")
 	return c
 }
 
-func serve(ctx context.Context, cfg *config.Server, log zerolog.Logger, tail *admin.Log) (err error) {
+func serve(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.Log) (err error) {
 	log.Info().Str("version", cli.Version()).Msg("syncgate starts")
-	limit(cfg)
-	o, err := options(cfg, log)
+	all, err := cfg.options(log)
 	if err != nil {
 		return err
 	}
+	o := all.gateway
 	db, err := openCentre(ctx, cfg, false, log)
 	if err != nil {
 		return err
@@ -118,42 +116,36 @@ func notify(log zerolog.Logger, state string) {
 	}
 }
 
-// limit fills in the numbers that follow from the machine.
-func limit(cfg *config.Server) {
-	cfg.Workers = cmp.Or(cfg.Workers, max(8, 4*runtime.GOMAXPROCS(0)))
-	cfg.DatabaseConns = cmp.Or(cfg.DatabaseConns, cfg.Workers+cfg.Downloads+4)
-}
-
-// options are the gateway's, but for the database.
-func options(cfg *config.Server, log zerolog.Logger) (gateway.Options, error) {
-	o := gateway.Options{
-		Listen: cfg.Listen, ServerID: cfg.ServerID, MaxFrame: int(cfg.MaxFrame), MaxInFlight: cfg.MaxInFlight,
-		Keepalive: cfg.Keepalive.Std(), Handshakes: cfg.HandshakesPerSec, MaxDownloadRows: cfg.DownloadBatchRows, Drain: cfg.Drain.Std(),
-		Reactor: reactor.Options{Loops: cfg.Loops, MaxConns: cfg.MaxConnections, MaxPerAddress: cfg.MaxPerAddress,
-			MaxBuffered: int64(cfg.MaxBufferedInAll), MaxOutbound: int(cfg.MaxOutPerConn)},
-		Pool:   business.PoolOptions{Workers: cfg.Workers, Queue: cfg.Queue, Downloads: cfg.Downloads},
-		Logger: log, Rand: rand.Reader, Clock: time.Now,
-	}
-	if o.ServerID == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return o, err
-		}
-		o.ServerID = host
-	}
-	if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
-		return o, &config.Error{Place: "file_dir", Problem: err.Error()}
-	}
+// options are the server's, but for the database. It fills in the numbers that are left to the program.
+func (s *settings) options(log zerolog.Logger) (*options, error) {
+	o := &options{}
+	o.limits().Apply(s)
+	s.Workers = cmp.Or(s.Workers, int(limit.Find(o.gateway.Limits(), "Workers").Default))
+	s.DatabaseConns = cmp.Or(s.DatabaseConns, s.Workers+s.Downloads+4)
+	g := &o.gateway
+	g.Listen, g.Wire.ServerID, g.Logger, g.Rand, g.Clock = s.Listen, s.ServerID, log, rand.Reader, time.Now
 	var err error
-	if o.MasterKey, err = masterKey(cfg.MasterKey); err != nil {
-		return o, err
+	if s.ServerID == "" {
+		if g.Wire.ServerID, err = os.Hostname(); err != nil {
+			return nil, err
+		}
 	}
-	o.Legacy, err = legacyOptions(cfg)
+	if err := os.MkdirAll(s.FileDir, 0o755); err != nil {
+		return nil, &config.Error{Place: "file_dir", Problem: err.Error()}
+	}
+	if g.MasterKey, err = masterKey(s.MasterKey); err != nil {
+		return nil, err
+	}
+	if s.ListenLegacy != "" {
+		g.Legacy = &o.legacy
+		o.legacy.Listen = s.ListenLegacy
+		err = s.Legacy.set(&o.legacy)
+	}
 	return o, err
 }
 
 // serveAdmin serves the status page, where one is wanted, until ctx ends.
-func serveAdmin(ctx context.Context, cfg *config.Server, log zerolog.Logger, tail *admin.Log, metrics *prometheus.Registry, g *gateway.Gateway, db *centre) error {
+func serveAdmin(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.Log, metrics *prometheus.Registry, g *gateway.Gateway, db *centre) error {
 	if cfg.AdminListen == "" {
 		return nil
 	}
@@ -174,7 +166,7 @@ type status struct {
 	started time.Time
 	gateway *gateway.Gateway
 	db      *centre
-	limits  *config.Server
+	limits  *settings
 }
 
 // pageTimeout bounds what a view of the page may cost the database.

@@ -48,6 +48,9 @@ func of[T integer](text func(int64) string, name string, option *T, def, least, 
 		}}
 }
 
+// Set gives an option that is zero the value v.
+func (l Limit) Set(v int64) { l.fill(v) }
+
 // Text is a value of the limit, written as a setting is.
 func (l Limit) Text(v int64) string { return l.text(v) }
 

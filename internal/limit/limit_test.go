@@ -70,14 +70,16 @@ func TestFind(t *testing.T) {
 }
 
 func TestFormat(t *testing.T) {
-	for v, want := range map[int64]string{0: "0", 1000: "1000", 512 << 10: "512KiB", 3 << 30: "3GiB", 1<<20 + 1: "1048577", -1 << 10: "-1KiB"} {
+	for v, want := range map[int64]string{
+		0: "0", 1000: "1000", 512 << 10: "512KiB", 3 << 30: "3GiB", 1<<20 + 1: "1048577", -1 << 10: "-1KiB",
+	} {
 		if got := limit.FormatBytes(v); got != want {
 			t.Errorf("%d bytes: got %s, want %s", v, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{
-		0: "0s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h", time.Hour + time.Second: "1h0m1s", 10 * time.Minute: "10m",
-		90 * time.Minute: "1h30m", 10 * time.Second: "10s",
+		0: "0s", 10 * time.Second: "10s", time.Minute: "1m", 90 * time.Second: "1m30s", 10 * time.Minute: "10m",
+		time.Hour: "1h", time.Hour + time.Second: "1h0m1s", 90 * time.Minute: "1h30m",
 	} {
 		if got := limit.FormatTime(d); got != want {
 			t.Errorf("%d: got %s, want %s", d, got, want)

@@ -17,7 +17,7 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 		return appendItems(dst, x, d, '(', ')')
 	case List:
 		return appendItems(dst, x, d, '[', ']')
-	case *Dict:
+	case Dict:
 		return appendDict(dst, x, d)
 	case Unicode:
 		if d == Python2 {
@@ -105,21 +105,20 @@ func appendItems(dst []byte, items []Value, d Dialect, open, close byte) ([]byte
 	return append(dst, close), nil
 }
 
-func appendDict(dst []byte, x *Dict, d Dialect) ([]byte, error) {
+func appendDict(dst []byte, x Dict, d Dialect) ([]byte, error) {
 	dst = append(dst, '{')
 	var err error
-	for i := range x.Len() {
-		k, v := x.At(i)
-		if !hashable(k) {
+	for i := 0; i+1 < len(x); i += 2 {
+		if _, hashable := keyOf(x[i]); !hashable {
 			return dst, fmt.Errorf("%w: a key that Python can't hash", ErrValue)
 		}
 		if i > 0 {
 			dst = append(dst, ", "...)
 		}
-		if dst, err = Append(dst, k, d); err != nil {
+		if dst, err = Append(dst, x[i], d); err != nil {
 			return dst, err
 		}
-		if dst, err = Append(append(dst, ": "...), v, d); err != nil {
+		if dst, err = Append(append(dst, ": "...), x[i+1], d); err != nil {
 			return dst, err
 		}
 	}
@@ -251,4 +250,108 @@ func appendText(dst []byte, s string, d Dialect) ([]byte, error) {
 		s = s[n:]
 	}
 	return append(dst, quote), nil
+}
+
+// AppendStr appends exactly what the dialect's str prints for v: for text its characters, for a date or time its ISO
+// form, for a container its repr. Python 2 has no str of a Unicode beyond ASCII; that is an error like those of Append.
+func AppendStr(dst []byte, v Value, d Dialect) ([]byte, error) {
+	switch x := v.(type) {
+	case Str:
+		return append(dst, x...), nil
+	case Unicode:
+		for i := range len(x) {
+			if d == Python2 && x[i] >= 0x80 {
+				return dst, fmt.Errorf("%w: str of a unicode beyond ASCII", ErrValue)
+			}
+		}
+		return append(dst, x...), nil
+	case Bytes:
+		if d == Python2 {
+			return append(dst, x...), nil
+		}
+	case Long:
+		return strconv.AppendInt(dst, int64(x), 10), nil
+	case *big.Int:
+		return x.Append(dst, 10), nil
+	}
+	if t, ok := v.(moment); ok && !t.valid() {
+		return dst, fmt.Errorf("%w: no such date or time", ErrValue)
+	}
+	switch x := v.(type) {
+	case float64:
+		if d == Python2 && !math.IsInf(x, 0) && !math.IsNaN(x) {
+			return appendFloat(dst, x, 11, 11), nil
+		}
+	case Decimal:
+		if s, ok := canonicalDecimal(string(x)); ok {
+			return append(dst, s...), nil
+		}
+	case Date:
+		return appendDay(dst, x), nil
+	case Time:
+		return appendClock(dst, "%02d", x), nil
+	case DateTime:
+		return appendClock(append(appendDay(dst, x.date()), ' '), "%02d", x.clock()), nil
+	case TimeDelta:
+		switch x.Days {
+		case 0:
+		case 1, -1:
+			dst = fmt.Appendf(dst, "%d day, ", x.Days)
+		default:
+			dst = fmt.Appendf(dst, "%d days, ", x.Days)
+		}
+		return appendClock(dst, "%d", Time{x.Seconds / 3600, x.Seconds / 60 % 60, x.Seconds % 60, x.Microseconds}), nil
+	}
+	return Append(dst, v, d)
+}
+
+func appendDay(dst []byte, d Date) []byte {
+	return fmt.Appendf(dst, "%04d-%02d-%02d", d.Year, d.Month, d.Day)
+}
+
+// appendClock appends a time of day, the microseconds only where there are any.
+func appendClock(dst []byte, hour string, t Time) []byte {
+	dst = fmt.Appendf(dst, hour+":%02d:%02d", t.Hour, t.Minute, t.Second)
+	if t.Microsecond != 0 {
+		dst = fmt.Appendf(dst, ".%06d", t.Microsecond)
+	}
+	return dst
+}
+
+// canonicalDecimal returns a finite decimal number as decimal.Decimal prints it: the to-scientific-string conversion of
+// the General Decimal Arithmetic Specification. 0.0000001 becomes 1E-7, and 0.0000000000 becomes 0E-10.
+func canonicalDecimal(s string) (string, bool) {
+	rest, sign := strings.TrimPrefix(s, "+"), ""
+	if strings.HasPrefix(s, "-") {
+		rest, sign = s[1:], "-"
+	}
+	exp := 0
+	if i := strings.IndexAny(rest, "eE"); i >= 0 {
+		n, err := strconv.ParseInt(rest[i+1:], 10, 32)
+		if err != nil {
+			return "", false
+		}
+		exp, rest = int(n), rest[:i]
+	}
+	whole, frac, _ := strings.Cut(rest, ".")
+	digits := whole + frac
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return "", false
+	}
+	exp -= len(frac)
+	if digits = strings.TrimLeft(digits, "0"); digits == "" {
+		digits = "0"
+	}
+	point := len(digits) + exp // digits before the decimal point
+	switch {
+	case (exp > 0 || point < -5) && len(digits) > 1:
+		return fmt.Sprintf("%s%s.%sE%+d", sign, digits[:1], digits[1:], point-1), true
+	case exp > 0 || point < -5:
+		return fmt.Sprintf("%s%sE%+d", sign, digits, point-1), true
+	case exp == 0:
+		return sign + digits, true
+	case point > 0:
+		return sign + digits[:point] + "." + digits[point:], true
+	}
+	return sign + "0." + strings.Repeat("0", -point) + digits, true
 }

@@ -9,7 +9,7 @@
 //	call     = datetime.datetime(…) datetime.date(…) datetime.time(…)
 //	           datetime.timedelta(…) Decimal('…')
 //
-// Two users need it. Agents of the seed era send the repr of one dict, and check a reply by evaluating it and printing
+// Two users need it. Agents on the v1 wire send the repr of one dict, and check a reply by evaluating it and printing
 // its content again; so Append must print what that Python would print, to the byte. And the columns of a rule may be
 // written as a literal, by hand, over several lines, with comments; so Parse says line and column, and keeps where each
 // value stood (Node). Such a column may be JSON as well, which differs in three names and in the escapes of its strings

@@ -13,8 +13,9 @@ type Limits struct {
 	Dialect  Dialect
 	Depth    int // containers within each other; 0 = DefaultDepth
 	Elements int // values in all; 0 = DefaultElements
-	Spans    Spans
-	JSON     bool // src is JSON, as json.Valid has it: read its names and its escapes
+	// DictSpans keeps Node.Items, which cost 56 bytes each, of dicts that stand in nothing but dicts, and of no others.
+	DictSpans bool
+	JSON      bool // src is JSON, as json.Valid has it: read its names and its escapes
 }
 
 // The bounds taken for a zero in Limits.
@@ -23,27 +24,18 @@ const (
 	DefaultElements = 1 << 20
 )
 
-// Spans says which containers get Node.Items: every Node costs 56 bytes.
-type Spans int
-
-const (
-	AllSpans  Spans = iota // all
-	DictSpans              // dicts that stand in nothing but dicts
-	NoSpans                // none
-)
-
 // Node is a parsed value and where it stood: src[Start:End].
 type Node struct {
 	Value      Value
 	Start, End int
-	// Items are the elements of a tuple or list, and keys and values in turn of a dict. Nil where Limits.Spans keeps
-	// none.
+	// Items are the elements of a tuple or list, and keys and values in turn of a dict. Nil where Limits.DictSpans
+	// keeps none.
 	Items []Node
 }
 
 // Get returns the value under a text key of a dict, nil when there is none.
 func (n *Node) Get(key string) *Node {
-	if _, ok := n.Value.(*Dict); !ok {
+	if _, ok := n.Value.(Dict); !ok {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Items); i += 2 {
@@ -65,7 +57,7 @@ func (e *SyntaxError) Error() string {
 }
 
 // Parse reads one literal that fills src, apart from space and comments around it. Values share no memory with src.
-// With NoSpans it allocates at most 20 bytes a byte of src and a constant. The error is a *SyntaxError.
+// With DictSpans it allocates at most 20 bytes a byte of a list, and a constant. The error is a *SyntaxError.
 func Parse(src []byte, lim Limits) (*Node, error) {
 	if lim.Depth <= 0 {
 		lim.Depth = DefaultDepth
@@ -73,7 +65,7 @@ func Parse(src []byte, lim Limits) (*Node, error) {
 	if lim.Elements <= 0 {
 		lim.Elements = DefaultElements
 	}
-	p := &parser{src: src, lim: lim, spans: lim.Spans != NoSpans}
+	p := &parser{src: src, lim: lim, spans: true}
 	s := survey(src)
 	if s.elements > lim.Elements {
 		return nil, p.fail(0, "more than %d values", lim.Elements)
@@ -203,7 +195,7 @@ func (p *parser) container(n *Node, close byte) error {
 		return p.fail(p.pos, "nested deeper than %d", p.lim.Depth)
 	}
 	outer := p.spans
-	p.spans = outer && (close == '}' || p.lim.Spans == AllSpans)
+	p.spans = outer && (close == '}' || !p.lim.DictSpans)
 	p.pos++
 	err := p.sequence(n, close)
 	p.depth, p.spans = p.depth-1, outer
@@ -213,7 +205,7 @@ func (p *parser) container(n *Node, close byte) error {
 // sequence reads values up to the closing byte, or up to the end where that is 0. A value alone in parentheses, or
 // alone at the top, is itself.
 func (p *parser) sequence(n *Node, close byte) error {
-	base, keep := p.left, p.spans && (close != 0 || p.lim.Spans == AllSpans)
+	base, keep := p.left, p.spans && (close != 0 || !p.lim.DictSpans)
 	closed := func() bool { return p.peek() == close && (close != 0 || p.pos == len(p.src)) }
 	var e Node // outside the loop it stays on the stack
 	count, comma := 0, false
@@ -226,8 +218,10 @@ func (p *parser) sequence(n *Node, close byte) error {
 		if err := p.value(&e); err != nil {
 			return err
 		}
-		if key && !hashable(e.Value) {
-			return p.fail(e.Start, "a list or dict can't be a key")
+		if key {
+			if _, hashable := keyOf(e.Value); !hashable {
+				return p.fail(e.Start, "a list or dict can't be a key")
+			}
 		}
 		if keep {
 			n.Items = append(n.Items, e)
@@ -250,7 +244,7 @@ func (p *parser) sequence(n *Node, close byte) error {
 	n.End = p.pos
 	switch {
 	case close == '}':
-		n.Value = &Dict{kv: values}
+		n.Value = Dict(values)
 		if twice(values) {
 			return p.fail(n.Start, "this dict has a key twice")
 		}

@@ -11,7 +11,6 @@ import (
 )
 
 var same = []cmp.Option{
-	cmp.AllowUnexported(Dict{}),
 	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b *big.Int) bool { return a.Cmp(b) == 0 }),
 }
@@ -70,9 +69,9 @@ var readings = []struct {
 	{"(1,\n [2, (3,)],)", Tuple{int64(1), List{int64(2), Tuple{int64(3)}}}, Tuple{int64(1), List{int64(2), Tuple{int64(3)}}}},
 	{"(1, \\\n2)", Tuple{int64(1), int64(2)}, Tuple{int64(1), int64(2)}},
 	{"[]", List{}, List{}},
-	{"{}", NewDict(), NewDict()},
-	{"{'a': {1: 2}, (1, 'x'): [],}", NewDict(Str("a"), NewDict(int64(1), int64(2)), Tuple{int64(1), Str("x")}, List{}),
-		NewDict(Str("a"), NewDict(int64(1), int64(2)), Tuple{int64(1), Str("x")}, List{})},
+	{"{}", Dict{}, Dict{}},
+	{"{'a': {1: 2}, (1, 'x'): [],}", Dict{Str("a"), Dict{int64(1), int64(2)}, Tuple{int64(1), Str("x")}, List{}},
+		Dict{Str("a"), Dict{int64(1), int64(2)}, Tuple{int64(1), Str("x")}, List{}}},
 	{"datetime.datetime(2020, 1, 2, 3, 4)", DateTime{2020, 1, 2, 3, 4, 0, 0}, DateTime{2020, 1, 2, 3, 4, 0, 0}},
 	{"datetime.datetime(2020, 1, 2)", DateTime{Year: 2020, Month: 1, Day: 2}, DateTime{Year: 2020, Month: 1, Day: 2}},
 	{"datetime.date(2020, 2, 29)", Date{2020, 2, 29}, Date{2020, 2, 29}},
@@ -223,7 +222,7 @@ func TestParseLimits(t *testing.T) {
 
 func TestSpans(t *testing.T) {
 	src := `{'Business': {'Content': [(1, 'a'),  ('b')], 'Type': 'T'}, 'x': None}`
-	n, err := Parse([]byte(src), Limits{Spans: DictSpans})
+	n, err := Parse([]byte(src), Limits{DictSpans: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,11 +236,8 @@ func TestSpans(t *testing.T) {
 	if n.Get("none") != nil || n.Get("x").Get("y") != nil {
 		t.Error("Get found what is not there")
 	}
-	if n, err = Parse([]byte("[{'a': 1}]"), Limits{Spans: DictSpans}); err != nil || n.Items != nil {
+	if n, err = Parse([]byte("[{'a': 1}]"), Limits{DictSpans: true}); err != nil || n.Items != nil {
 		t.Errorf("items of a list kept with DictSpans: %v", err)
-	}
-	if n, err = Parse([]byte("{'a': 1}"), Limits{Spans: NoSpans}); err != nil || n.Items != nil {
-		t.Errorf("items kept with NoSpans: %v", err)
 	}
 	n, err = Parse([]byte(src), Limits{})
 	if err != nil {
@@ -282,7 +278,7 @@ func TestDetect(t *testing.T) {
 // JSON is read with its own names and escapes.
 func TestParseJSON(t *testing.T) {
 	src := `{"a\/\ud83d\ude00": [null, true, false, -1.5e3, "\u4e2d\"'"]}`
-	want := NewDict(Str("a/😀"), List{nil, true, false, -1500.0, Str("中\"'")})
+	want := Dict{Str("a/😀"), List{nil, true, false, -1500.0, Str("中\"'")}}
 	n, err := Parse([]byte(src), Limits{JSON: true})
 	if err != nil || !cmp.Equal(want, n.Value, same...) {
 		t.Errorf("%v %v", n, err)

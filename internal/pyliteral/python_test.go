@@ -131,10 +131,10 @@ func dump(v Value, d Dialect) string {
 			b.WriteString(dump(e, d))
 		}
 		b.WriteByte(']')
-	case *Dict:
+	case Dict:
 		var pairs []string
-		for i := range x.Len() {
-			k, v := x.At(i)
+		for i := 0; i < len(x); i += 2 {
+			k, v := x[i], x[i+1]
 			pairs = append(pairs, dump(k, d)+dump(v, d))
 		}
 		slices.Sort(pairs)
@@ -232,7 +232,7 @@ func (g *generator) value(depth int) Value {
 	for i := range g.IntN(map[bool]int{true: 2, false: 4}[g.d == Python2]) {
 		kv = append(kv, Str(fmt.Sprint("k", i)), g.value(depth-1))
 	}
-	return NewDict(kv...)
+	return Dict(kv)
 }
 
 func (g *generator) values(depth int) []Value {

@@ -14,7 +14,8 @@ type strKind struct {
 	u, b, raw bool
 }
 
-// prefix returns the length of the letters at pos that may stand before a quote, and whether there is one.
+// prefix returns the length of the letters at pos that may stand before a quote (u, b, r, br or rb in either case), and
+// whether the quote is there.
 func (p *parser) prefix() (n int, quote bool) {
 	for n < 2 && p.pos+n < len(p.src) && bytes.IndexByte([]byte("uUbBrR"), p.src[p.pos+n]) >= 0 {
 		n++
@@ -23,7 +24,6 @@ func (p *parser) prefix() (n int, quote bool) {
 	return n, len(rest) > 0 && (rest[0] == '\'' || rest[0] == '"')
 }
 
-// stringBegins reports whether a string begins at pos: u, b, r, br or rb in either case, directly before a quote.
 func (p *parser) stringBegins() bool {
 	_, quote := p.prefix()
 	return quote

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Dialect says whose literals are meant. Those of the Python 3 versions differ in which characters their repr shows as
@@ -57,7 +58,7 @@ func ParseDialect(name string) (Dialect, error) {
 }
 
 // Value is one literal: nil (None), bool, int64, *big.Int (an int beyond 64 bits), Long, float64 (finite), Str,
-// Unicode, Bytes, Tuple, List, *Dict, DateTime, Date, Time, TimeDelta or Decimal.
+// Unicode, Bytes, Tuple, List, Dict, DateTime, Date, Time, TimeDelta or Decimal.
 type Value = any
 
 // Long is Python 2's 1L that fits 64 bits. A larger one is a *big.Int, which Python 2 prints with its L and Python 3
@@ -79,25 +80,8 @@ type Tuple []Value
 // List is […].
 type List []Value
 
-// Dict is {…} in the order it was written. The zero value is empty.
-type Dict struct {
-	kv []Value // key, value, key, value, …
-}
-
-// NewDict returns a dict of the given keys and values, in turn. It panics when a value is missing; keys are checked
-// when the dict is printed and parsed.
-func NewDict(kv ...Value) *Dict {
-	if len(kv)%2 != 0 {
-		panic("pyliteral: NewDict needs a value for each key")
-	}
-	return &Dict{kv: kv}
-}
-
-// Len returns the number of pairs.
-func (d *Dict) Len() int { return len(d.kv) / 2 }
-
-// At returns the i-th pair in written order.
-func (d *Dict) At(i int) (key, value Value) { return d.kv[2*i], d.kv[2*i+1] }
+// Dict is {…}: key, value, key, value, … in the order in which it was written.
+type Dict []Value
 
 // DateTime is datetime.datetime, without a time zone.
 type DateTime struct {
@@ -113,6 +97,30 @@ type Time struct{ Hour, Minute, Second, Microsecond int }
 // TimeDelta is datetime.timedelta in Python's normal form: only Days may be negative, 0 ≤ Seconds < 86400, 0 ≤
 // Microseconds < 1000000.
 type TimeDelta struct{ Days, Seconds, Microseconds int }
+
+// moment is a date, a time, both or a timedelta; valid is false for what Python refuses to make, or makes otherwise.
+type moment interface{ valid() bool }
+
+func (d Date) valid() bool {
+	t := time.Date(d.Year, time.Month(d.Month), d.Day, 0, 0, 0, 0, time.UTC) // the 30th of February is in March
+	return d.Year >= 1 && d.Year <= 9999 && Date{t.Year(), int(t.Month()), t.Day()} == d
+}
+
+func (t Time) valid() bool {
+	return t.Hour >= 0 && t.Hour < 24 && t.Minute >= 0 && t.Minute < 60 &&
+		t.Second >= 0 && t.Second < 60 && t.Microsecond >= 0 && t.Microsecond < 1e6
+}
+
+func (d DateTime) valid() bool { return d.date().valid() && d.clock().valid() }
+
+func (d DateTime) date() Date { return Date{d.Year, d.Month, d.Day} }
+
+func (d DateTime) clock() Time { return Time{d.Hour, d.Minute, d.Second, d.Microsecond} }
+
+func (d TimeDelta) valid() bool {
+	return d.Days >= -999999999 && d.Days <= 999999999 &&
+		d.Seconds >= 0 && d.Seconds < 86400 && d.Microseconds >= 0 && d.Microseconds < 1e6
+}
 
 // Decimal is decimal.Decimal as Python prints it: "1.50", "0E-10". Append accepts any finite number and prints that
 // form.
@@ -136,17 +144,11 @@ var ErrValue = errors.New("pyliteral: value has no literal")
 // MaxDict is the number of pairs that one dict may have.
 const MaxDict = 128
 
-// hashable reports whether Python accepts v as a key.
-func hashable(v Value) bool {
-	_, ok := keyOf(v)
-	return ok
-}
-
 // keyOf is the same text for values that Python takes for one key: 1, 1L, 1.0 and True are, and so are 'a' and u'a'. ok
 // is false for what Python can't hash.
 func keyOf(v Value) (key string, ok bool) {
 	switch x := v.(type) {
-	case List, *Dict:
+	case List, Dict:
 		return "", false
 	case Str:
 		return "'" + string(x), true

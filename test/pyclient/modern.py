@@ -436,7 +436,7 @@ class Connection:
     def __init__(self, host, port, point, key_id, key):
         self.session = Session(point, int(key_id), base64.b64decode(key, validate=True))
         self.sock = socket.create_connection((host, int(port)), timeout=60)
-        self.epoch, self.seq = int.from_bytes(os.urandom(8), "big") >> 1 | 1, 0  # 2^63 and up are the seed era's
+        self.epoch, self.seq = int.from_bytes(os.urandom(8), "big") >> 1 | 1, 0  # 2^63 and up belong to the v1 wire
         self.waiting = {}  # replies so far by request id
         self.goaway = None
         self.sock.sendall(self.session.hello())

@@ -180,3 +180,16 @@ func Digits(n int) string {
 	}
 	return text
 }
+
+// NewConfig makes the command config, which prints example: a file with every setting.
+func NewConfig(example string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "config",
+		Short: "Print every setting with its meaning, its default and its bounds, as a file to start from",
+		Args:  Arguments("config"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprint(c.OutOrStdout(), example)
+			return err
+		},
+	}
+}

@@ -1,10 +1,10 @@
-// Package config reads the settings of the two commands: defaults that work, then a
-// TOML file, then environment variables, then flags; the later wins.
+// Package config reads the settings of the two commands: defaults that work, then a TOML file, then environment
+// variables, then flags; the later wins.
 //
-// A setting is declared once, as a struct field with a toml tag (its name), a comment
-// tag (its documentation, printed by `syncgate config`) and its default in Default….
-// The environment variable follows from the name: SYNCGATE_ and the name in capitals,
-// with _ between a table and its keys (legacy.token_key is SYNCGATE_LEGACY_TOKEN_KEY).
+// A setting is a struct field with a toml tag, its name. A commented TOML file, which `syncgate config` prints, has its
+// meaning and its default; the package whose option a number sets declares that number's default and bounds.
+// The environment variable follows from the name: SYNCGATE_ and the name in capitals, with _ between a table and its
+// keys (legacy.token_key is SYNCGATE_LEGACY_TOKEN_KEY).
 package config
 
 import (
@@ -23,37 +23,43 @@ import (
 	"syncgate/rule"
 )
 
-// Error is a setting that cannot be used. Place is file:line:column or the name of an
-// environment variable or flag, so that whoever set it finds it again.
+// Error is a setting that cannot be used. Place is file:line:column, or the name of an environment variable, flag or
+// setting.
 type Error struct {
 	Place, Problem string
 }
 
 func (e *Error) Error() string { return e.Place + ": " + e.Problem }
 
-// Load fills cfg, a pointer to a struct that holds the defaults, from the file at path
-// (empty: none) and then from the environment. Every error is an *Error.
-func Load(cfg any, path, envPrefix string, getenv func(string) (string, bool)) error {
+// Load fills cfg, a pointer to a struct, with the defaults in the text of a file, then from the file at path (empty:
+// none), then from the environment, and checks the numbers. Every error is an *Error.
+func Load(cfg any, defaults string, limits Limits, path, envPrefix string, getenv func(string) (string, bool)) error {
+	if err := decode(cfg, "defaults", []byte(defaults)); err != nil {
+		return err
+	}
 	if path != "" {
-		if err := loadFile(cfg, path); err != nil {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			var pe *fs.PathError
+			if errors.As(err, &pe) {
+				err = pe.Err
+			}
+			return &Error{path, err.Error()}
+		}
+		if err := decode(cfg, path, text); err != nil {
 			return err
 		}
 	}
-	return loadEnv(reflect.ValueOf(cfg).Elem(), envPrefix, getenv)
+	if err := loadEnv(cfg, envPrefix, getenv); err != nil {
+		return err
+	}
+	return limits.Check(cfg)
 }
 
-func loadFile(cfg any, path string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return &Error{path, err.Error()}
-	}
+func decode(cfg any, path string, text []byte) error {
 	d := toml.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	err = d.Decode(cfg)
+	err := d.Decode(cfg)
 	var missing *toml.StrictMissingError
 	var decode *toml.DecodeError
 	switch {
@@ -79,8 +85,8 @@ func loadFile(cfg any, path string) error {
 	}
 }
 
-func loadEnv(v reflect.Value, prefix string, getenv func(string) (string, bool)) error {
-	return walk(v, "", func(name string, field reflect.Value) error {
+func loadEnv(cfg any, prefix string, getenv func(string) (string, bool)) error {
+	return walk(reflect.ValueOf(cfg).Elem(), "", func(name string, field reflect.Value) error {
 		variable := prefix + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 		text, ok := getenv(variable)
 		if !ok {
@@ -101,13 +107,6 @@ func Names(cfg any) []string {
 		return nil
 	})
 	return names
-}
-
-// Example renders cfg as a commented TOML file.
-func Example(cfg any) ([]byte, error) {
-	var out bytes.Buffer
-	err := toml.NewEncoder(&out).Encode(cfg)
-	return out.Bytes(), err
 }
 
 // walk visits the leaves of a settings struct.

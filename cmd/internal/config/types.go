@@ -20,33 +20,15 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText prints the duration as it would be written.
-func (d Duration) MarshalText() ([]byte, error) {
-	text := time.Duration(d).String()
-	// 1h0m0s and 5m0s are exact but nobody writes them so.
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return []byte(text), nil
-}
-
-// Std is the duration as package time knows it.
-func (d Duration) Std() time.Duration { return time.Duration(d) }
-
-// Size is a number of bytes, written plainly or with KiB, MiB or GiB behind it.
+// Size is a number of bytes, written plainly or with KiB, MiB, GiB or TiB behind it.
 type Size int64
-
-var sizeUnits = [...]struct {
-	suffix string
-	bytes  int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}
 
 // UnmarshalText reads a size; it must not be negative.
 func (s *Size) UnmarshalText(text []byte) error {
-	for _, u := range sizeUnits {
+	for _, u := range [...]struct {
+		suffix string
+		bytes  int64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}} {
 		number, ok := strings.CutSuffix(string(text), u.suffix)
 		if !ok {
 			continue
@@ -59,14 +41,4 @@ func (s *Size) UnmarshalText(text []byte) error {
 		return nil
 	}
 	return fmt.Errorf("%q is not a size such as 65536, 512KiB or 1MiB", text)
-}
-
-// MarshalText prints the size in the largest unit that divides it.
-func (s Size) MarshalText() ([]byte, error) {
-	for _, u := range sizeUnits {
-		if s != 0 && int64(s)%u.bytes == 0 {
-			return fmt.Appendf(nil, "%d%s", int64(s)/u.bytes, u.suffix), nil
-		}
-	}
-	return []byte("0"), nil
 }

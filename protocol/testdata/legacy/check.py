@@ -1,4 +1,4 @@
-"""Checks replies as a seed-era agent does: evaluates the text, prints Content
+"""Checks replies as an agent of the v1 wire does: evaluates the text, prints Content
 again, compares the token. One JSON list a line: text in hex, token key. Runs
 under Python 2.7 and 3; prints ok and repr(Content) in hex for each."""
 import binascii

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"syncgate/agent"
+	"syncgate/cmd/internal/config"
+	"syncgate/internal/limit"
+)
+
+// What `syncgate-agent config` prints is a file with every setting and the default and bounds of every number, as the
+// agent declares them; the settings set the agent's options.
+func TestExample(t *testing.T) {
+	for _, name := range config.Names(&settings{}) {
+		if !strings.Contains(example(), "\n"+name+" = ") {
+			t.Errorf("setting %s is not in the file", name)
+		}
+	}
+	var s settings
+	o := &agent.Options{}
+	none := func(string) (string, bool) { return "", false }
+	if err := config.Load(&s, example(), limits(o), "", "X_", none); err != nil {
+		t.Fatal(err)
+	}
+	limits(o).Apply(&s)
+	var want agent.Options
+	if err := limit.Fill("agent", want.Limits()); err != nil {
+		t.Fatal(err)
+	}
+	if o.Interval != want.Interval || o.FullInterval != want.FullInterval || o.BatchRows != want.BatchRows ||
+		o.OutboxBatches != want.OutboxBatches {
+		t.Errorf("the options are %+v, not %+v", o, want)
+	}
+	if !strings.Contains(example(), "\nbatch_rows = 1000 # 1 to 200000\n") {
+		t.Errorf("no bounds in\n%s", example())
+	}
+}

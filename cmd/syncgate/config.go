@@ -1,0 +1,134 @@
+package main
+
+import (
+	"cmp"
+	_ "embed" // settings.toml
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"syncgate/cmd/internal/config"
+	"syncgate/gateway"
+	"syncgate/internal/limit"
+	"syncgate/store"
+)
+
+// settings are those of `syncgate`. settings.toml has their meaning.
+type settings struct {
+	Listen       string `toml:"listen"`
+	ListenLegacy string `toml:"listen_legacy"`
+	DSN          string `toml:"dsn"`
+	DataDir      string `toml:"data_dir"`
+	MasterKey    string `toml:"master_key_file"`
+	FileDir      string `toml:"file_dir"`
+	AcceptUnsafe bool   `toml:"accept_unsafe_database"`
+
+	ServerID    string          `toml:"server_id"`
+	AdminListen string          `toml:"admin_listen"`
+	LogLevel    string          `toml:"log_level"`
+	LogFormat   string          `toml:"log_format"`
+	Drain       config.Duration `toml:"drain_timeout"`
+
+	Loops             int             `toml:"loops"`
+	Workers           int             `toml:"workers"`
+	Queue             int             `toml:"queue"`
+	MaxConnections    int             `toml:"max_connections"`
+	MaxPerAddress     int             `toml:"max_connections_per_address"`
+	MaxFrame          config.Size     `toml:"max_frame"`
+	MaxInFlight       int             `toml:"max_in_flight"`
+	Keepalive         config.Duration `toml:"keepalive"`
+	MaxBufferedInAll  config.Size     `toml:"max_buffered"`
+	MaxOutPerConn     config.Size     `toml:"max_outbound"`
+	HandshakesPerSec  int             `toml:"handshakes_per_second"`
+	DatabaseConns     int             `toml:"database_connections"`
+	Downloads         int             `toml:"downloads"`
+	DownloadBatchRows int             `toml:"download_rows"`
+
+	Legacy legacySettings `toml:"legacy"`
+}
+
+// legacySettings are those of the v1 listener.
+type legacySettings struct {
+	Key      string            `toml:"key"`
+	IV       string            `toml:"iv"`
+	TokenKey string            `toml:"token_key"`
+	Window   config.Duration   `toml:"window"`
+	Zone     string            `toml:"time_zone"`
+	Networks []string          `toml:"networks"`
+	Dialect  string            `toml:"dialect"`
+	Names    map[string]string `toml:"names"`
+}
+
+// options are those of the server, which the settings set.
+type options struct {
+	gateway gateway.Options
+	legacy  gateway.LegacyOptions
+}
+
+// limits name the option that each numeric setting sets, which has the default and the bounds.
+func (o *options) limits() config.Limits {
+	all := o.gateway.Limits()
+	of := func(option string) limit.Limit { return limit.Find(all, option) }
+	return config.Limits{
+		"drain_timeout":               of("Drain"),
+		"loops":                       config.Auto(of("Loops")),
+		"workers":                     config.Auto(of("Workers")),
+		"queue":                       of("Queue"),
+		"downloads":                   of("Downloads"),
+		"database_connections":        config.Auto(limit.Find(new(store.Options).Limits(), "MaxConns")),
+		"max_connections":             of("MaxConns"),
+		"max_connections_per_address": of("MaxPerAddress"),
+		"max_frame":                   of("MaxFrame"),
+		"max_in_flight":               of("MaxInFlight"),
+		"keepalive":                   of("Keepalive"),
+		"max_buffered":                of("MaxBuffered"),
+		"max_outbound":                of("MaxOutbound"),
+		"handshakes_per_second":       of("Handshakes"),
+		"download_rows":               of("MaxDownloadRows"),
+		"legacy.window":               limit.Find(o.legacy.Limits(), "Window"),
+	}
+}
+
+//go:embed settings.toml
+var settingsFile string
+
+// example is a file with every setting, its meaning, its default and its bounds.
+func example() string { return new(options).limits().Fill(settingsFile) }
+
+// checkAddresses returns a *config.Error for an address that cannot be listened on.
+func (s *settings) checkAddresses() error {
+	for name, address := range map[string]string{
+		"listen": s.Listen, "listen_legacy": s.ListenLegacy, "admin_listen": s.AdminListen,
+	} {
+		if _, _, err := net.SplitHostPort(address); err != nil && (address != "" || name == "listen") {
+			return &config.Error{Place: name, Problem: fmt.Sprintf("%q is not an address such as 127.0.0.1:11366", address)}
+		}
+	}
+	return nil
+}
+
+// flags are those of every command that uses the database.
+type flags struct{ file, dsn, dataDir string }
+
+func (f *flags) add(c *cobra.Command) {
+	all := c.Flags()
+	all.StringVar(&f.file, "config", os.Getenv("SYNCGATE_CONFIG"), "configuration `file`, TOML (see 'syncgate config')")
+	all.StringVar(&f.dsn, "dsn", "", "central database; without one a private MariaDB under --data-dir")
+	all.StringVar(&f.dataDir, "data-dir", "", "directory of keys, private database and files (default ./syncgate-data)")
+}
+
+// load reads the settings: defaults, file, environment, then these flags.
+func (f *flags) load() (*settings, error) {
+	s := &settings{}
+	if err := config.Load(s, example(), new(options).limits(), f.file, "SYNCGATE_", os.LookupEnv); err != nil {
+		return nil, err
+	}
+	s.DSN = cmp.Or(f.dsn, s.DSN)
+	s.DataDir = cmp.Or(f.dataDir, s.DataDir)
+	s.MasterKey = cmp.Or(s.MasterKey, filepath.Join(s.DataDir, "master.key"))
+	s.FileDir = cmp.Or(s.FileDir, filepath.Join(s.DataDir, "files"))
+	return s, nil
+}

@@ -1,0 +1,226 @@
+package rule
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// finish makes the checks that need the whole plan.
+func (c *compiler) finish() {
+	c.checkChain()
+	for _, s := range c.found {
+		switch {
+		case s.sent == nil: // a file, or a phase that does not run
+		case s.phase == upside:
+			c.checkPages(s)
+			c.checkReading(s)
+		default:
+			c.checkWriting(s)
+		}
+	}
+	c.checkFlags()
+	c.checkEngine()
+}
+
+// checkEngine refuses to write into a table that keeps half a batch after a rollback: the same rows come again and
+// would be there twice.
+func (c *compiler) checkEngine() {
+	writes := func(s Statement) bool { return s.Op != OpFile }
+	if t := c.table; t != nil && t.NoRollback && slices.ContainsFunc(slices.Concat(c.plan.Downside, c.plan.UpdateState), writes) {
+		c.refuseColumn(NoRollback, "sync_table", "the table "+t.Name+" is "+t.Engine+", which keeps half of a batch that failed",
+			"alter table "+t.Quoted()+" engine = InnoDB")
+	}
+}
+
+// checkPages decides whether the upside is paged and whether its pages can advance.
+func (c *compiler) checkPages(s *script) {
+	say := func(severity Severity, msg, fix string) { c.at(s, s.toks[0].from, severity, BadCursor, msg, fix) }
+	if !uses(s.args, Limit) {
+		if c.row.Type == Upload && uses(s.args, State) {
+			say(Warning, "nothing moves the state on, so each run reads the same rows", "page with limit :limit")
+		}
+		return
+	}
+	if len(c.plan.Upside) > 1 {
+		say(Error, "a paged upside must be the only one", "remove :limit, or write a rule for each")
+		return
+	}
+	var cursor []string
+	for _, arg := range s.args {
+		if arg.Source == State && arg.Name == "" {
+			say(Error, "a paged upside must name its state", "write :state.update_time, not :state.1")
+			return
+		}
+		if arg.Source == State && !contains(cursor, arg.Name) {
+			cursor = append(cursor, arg.Name)
+		}
+	}
+	if len(cursor) == 0 {
+		say(Error, ":limit without :state reads the same page for ever", "add, say, where id > :state.id … order by id")
+		return
+	}
+	c.plan.Cursor = cursor
+	c.checkCursor(s, cursor, say)
+}
+
+// checkCursor checks that the columns the next page begins at are selected, ordered by, and unique.
+func (c *compiler) checkCursor(s *script, cursor []string, say func(severity Severity, msg, fix string)) {
+	if out := outputNames(s.toks); out != nil {
+		for _, name := range cursor {
+			if !contains(out, name) {
+				say(Error, "the next page begins at :state."+name+", but the select has no column "+name, "add it to the select list")
+			}
+		}
+	}
+	order := max(0, find(s.toks, 0, "order"))
+	ordered := func(name string) bool {
+		return slices.ContainsFunc(s.toks[order:], func(t token) bool { return t.isName() && sameName(t.value, name) })
+	}
+	loose := slices.IndexFunc(cursor, func(name string) bool { return !ordered(name) })
+	unique := func(k Key) bool { return k.Unique && allIn(k.Columns, cursor) }
+	switch all := strings.Join(cursor, ", "); {
+	case order == 0:
+		say(Error, "a paged upside without an order skips rows", "add order by "+all)
+	case loose >= 0:
+		say(Warning, "the next page begins at "+cursor[loose]+", but the order does not hold it", "add it to order by")
+	case c.onlyRuleTable(s) && !slices.ContainsFunc(c.table.Keys, unique):
+		say(Warning, "a page skips rows that share the last "+all, "page by the primary key as well, or leave sync_sql empty")
+	}
+}
+
+// onlyRuleTable reports whether the rule's table is the only one in the statement, and its facts are known.
+func (c *compiler) onlyRuleTable(s *script) bool {
+	return c.table != nil && s.single && sameName(s.toks[s.table].value, c.table.Name)
+}
+
+func uses(args []Arg, sources ...Source) bool {
+	return slices.ContainsFunc(args, func(a Arg) bool { return slices.Contains(sources, a.Source) })
+}
+
+// outputNames is the names of a select's columns, "" for one without a name; nil for * and for a statement that this
+// cannot follow.
+func outputNames(toks []token) (names []string) {
+	from := find(toks, 0, "from")
+	if from < 0 || !toks[0].is("select") {
+		return nil
+	}
+	for _, p := range split(toks, 1, from) {
+		if p[1] == p[0] || toks[p[1]-1].is("*") {
+			return nil
+		}
+		name := ""
+		if last := &toks[p[1]-1]; last.isName() {
+			name = last.value
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// checkReading checks that an upside gives the rule's fields, that an index serves its watermark, and that it is bounded.
+func (c *compiler) checkReading(s *script) {
+	say := func(severity Severity, code Code, msg, fix string) { c.at(s, s.toks[0].from, severity, code, msg, fix) }
+	if c.row.Type == Upload && c.row.Field != "" {
+		for _, name := range outputNames(s.toks) {
+			if name != "" && c.fieldIndex(name) < 0 {
+				say(Warning, FieldMismatch, "the select gives "+name+", which is not in sync_field", hint(name, c.plan.Fields))
+			}
+		}
+	}
+	if !c.onlyRuleTable(s) {
+		return
+	}
+	mark := ""
+	for i, arg := range s.args {
+		col := c.table.Column(comparedColumn(s.toks, s.argAt[i]))
+		if col == nil || !slices.Contains([]Source{State, Since, Until}, arg.Source) {
+			continue
+		}
+		if c.table.hasKeyOn(col.Name) {
+			return
+		}
+		mark = cmp.Or(mark, col.Name)
+	}
+	if mark != "" {
+		say(Warning, NoWatermarkIndex, "no index begins with "+mark+", so each run reads the whole table", c.indexFix(mark))
+	} else if !s.bounded() && !uses(s.args, Limit) && countWord(s.toks, "max", "min", "count") == 0 {
+		say(Info, UnboundedRead, "each run sends the whole table", "read from :state.update_time or :since on, unless you mean this")
+	}
+}
+
+// bounded reports whether the statement has a where or a limit.
+func (s *script) bounded() bool {
+	return find(s.toks, 0, "where") >= 0 || find(s.toks, 0, "limit") >= 0
+}
+
+func (c *compiler) indexFix(columns ...string) string {
+	return fmt.Sprintf("create index sync_%s on %s (%s)", strings.ToLower(columns[0]), c.row.Table, strings.Join(columns, ", "))
+}
+
+// checkWriting checks that a statement of downside or update_state has a where, and that a row may come twice.
+func (c *compiler) checkWriting(s *script) {
+	say := func(code Code, msg, fix string) { c.warn(s, s.toks[0].from, code, msg, fix) }
+	if (s.verb == Update || s.verb == Delete) && !s.bounded() {
+		say(WholeTable, s.verb.String()+" without a where touches every row", "add where and the key")
+	}
+	if s.verb != Insert || s.phase != downside || len(c.plan.Downside) > 1 {
+		return
+	}
+	unique := func(k Key) bool { return k.Unique || k.Primary }
+	if c.table != nil && !slices.ContainsFunc(c.table.Keys, unique) {
+		say(NotIdempotent, c.row.Table+" has no unique key, so a row that comes twice is there twice", "give the table a primary key")
+	} else if countWord(s.toks, "duplicate", "ignore", "exists") == 0 {
+		say(NotIdempotent, "the table refuses a row that it has already, and the row goes to sync_quarantine",
+			"add on duplicate key update, or an update behind the insert")
+	}
+}
+
+// checkChain checks the downside as a chain of operations.
+func (c *compiler) checkChain() {
+	chain := c.plan.Downside
+	for i, st := range chain {
+		s := &script{phase: downside, src: st.text}
+		if st.Op == OpFile && len(chain) > 1 {
+			c.refuse(s, st.start, BadFile, "a file takes whole batches, but a chain goes row by row", "leave the file alone in its rule")
+			return
+		}
+		if st.Op == Update && i < len(chain)-1 && c.plan.Form == Literal {
+			c.at(s, st.start, Info, FallThrough, "an update that matches no row goes on to "+chain[i+1].Op.String()+
+				"; the original counted it as done", "")
+		}
+	}
+}
+
+// checkFlags compares the rule's flags with what its statements use.
+func (c *compiler) checkFlags() {
+	p, r := c.plan, &c.row
+	var since, state bool
+	for _, st := range p.Upside {
+		since = since || uses(st.Args, Since, Until)
+		state = state || uses(st.Args, State)
+	}
+	warn := func(when bool, code Code, column, msg, fix string) {
+		if when {
+			c.warnColumn(code, column, msg, fix)
+		}
+	}
+	own, reads := p.Form != Generated, len(p.Upside) > 0
+	pulls := r.Type == Download && r.User == Client
+	warn(p.Period > 0 && reads && !since, BadRange, "sync_range",
+		"no statement reads :since or :until, so the period changes nothing", "use them in upside, or clear sync_range")
+	warn(r.Type == Download && r.User == Server && r.UseCarriedState && !state && own, StateMismatch,
+		"sync_is_use_state_carry_data", "no placeholder of upside takes the carried state", "use :state.name, or clear it")
+	warn(pulls && r.CarryState && !reads && own, StateMismatch, "sync_is_carry_state",
+		"no upside reads the state to carry; the agent carries its own", "write -- upside, or clear it")
+	warn(pulls && !r.CarryState && reads, StateMismatch, "sync_is_carry_state",
+		"upside reads a state that the request does not carry", "set it to 1, or remove upside")
+	warn(r.UpdateTime && len(p.Downside) > 0 && c.fieldIndex(updateTimeColumn) < 0, NoUpdateTime, "sync_is_update_time",
+		"the rule has no field update_time to set", "add it to sync_field, or clear sync_is_update_time")
+	unit, n, _ := strings.Cut(strings.TrimSpace(r.RangeValue), ":")
+	if p.Form == Literal && p.Period > 0 && strings.HasPrefix(strings.ToLower(unit), "hour") {
+		c.column(Info, HourRange, "sync_range_value", plural(int(p.Period.Hours()), "hour")+"; the original multiplied hours by 24",
+			"write day:"+strings.TrimSpace(n)+" for what the original did")
+	}
+}

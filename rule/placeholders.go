@@ -1,0 +1,270 @@
+package rule
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// placeholders finds what fills each placeholder.
+func (c *compiler) placeholders(s *script) bool {
+	before := c.errors
+	for i := range s.toks {
+		if s.seed != nil {
+			c.seedMark(s, i)
+		} else {
+			c.namedMark(s, i)
+		}
+	}
+	if s.seed != nil && c.errors == before {
+		c.fill(s)
+	}
+	return c.errors == before
+}
+
+// isPlaceholder reports whether the token is one of the seed's: %s, '%s' or "%s".
+func isPlaceholder(t *token) bool {
+	return t.kind == tokPercent || t.kind == tokString && t.value == "%s"
+}
+
+// namedMark takes a :name at token i and refuses the other kinds of placeholder.
+func (c *compiler) namedMark(s *script, i int) {
+	t := &s.toks[i]
+	switch {
+	case t.kind == tokMark:
+		c.refuse(s, t.from, OldPlaceholder, "a bare ? has no name", "write the field's name, like :url")
+	case isPlaceholder(t):
+		c.refuse(s, t.from, OldPlaceholder, "%s is not filled in plain SQL", "write the field's name, like :url, without quotes")
+	case t.kind == tokString && strings.HasPrefix(t.value, ":") && c.fieldIndex(t.value[1:]) >= 0:
+		c.warn(s, t.from, PlaceholderInText, "a :name inside quotes is text and is not filled",
+			"take the quotes away, or use concat()")
+	case t.kind == tokParam:
+		if arg, ok := c.param(s, i); ok {
+			s.args, s.argAt = append(s.args, arg), append(s.argAt, i)
+		}
+	}
+}
+
+var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo,
+	"sync_origin": Origin}
+
+// param resolves the :name at token i.
+func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
+	t := &s.toks[i]
+	bad := func(code Code, msg, fix string) (Arg, bool) {
+		c.refuse(s, t.from, code, msg, fix)
+		return Arg{}, false
+	}
+	name := t.fieldName()
+	switch {
+	case name != "" && s.phase == upside:
+		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin and :state.name"
+		if c.fieldIndex(name) >= 0 {
+			fix = "did you mean :state." + name + "?"
+		}
+		return bad(UnknownParameter, "there is no row in hand at upside for :"+name, fix)
+	case name != "":
+		if arg, ok = c.field(s.phase, name); !ok {
+			return bad(UnknownParameter, "there is no field "+name+" for :"+name, hint(name, c.plan.Fields))
+		}
+		return arg, true
+	case sameName(t.value, "state") && t.rest != "":
+		return c.stateArg(s, i, t.rest), true
+	case t.rest != "":
+		return bad(UnknownParameter, "there is no parameter :"+t.value+"."+t.rest, "parameters with a dot are :state.name and :row.name")
+	}
+	name = strings.ToLower(t.value)
+	switch source := plainSources[name]; {
+	case source == Limit && s.phase != upside:
+		return bad(UnknownParameter, ":limit is the size of a page and belongs to upside", "write the number")
+	case source == Since && c.plan.Period == 0:
+		return bad(BadRange, ":since needs a period", "set sync_range to period and sync_range_value to, say, day:1")
+	default:
+		return Arg{Source: source, Name: name}, true
+	}
+}
+
+const updateTimeColumn = "update_time"
+
+// field is the value of a field of the row in hand; sync_is_update_time sets its update_time to now.
+func (c *compiler) field(p phase, name string) (arg Arg, ok bool) {
+	i := c.fieldIndex(name)
+	if i < 0 {
+		return arg, false
+	}
+	if p == downside && c.row.UpdateTime && sameName(name, updateTimeColumn) {
+		return Arg{Source: Now, Name: c.plan.Fields[i]}, true
+	}
+	return Arg{Source: Field, Name: c.plan.Fields[i], Field: i}, true
+}
+
+func (c *compiler) fieldIndex(name string) int { return index(c.plan.Fields, name) }
+
+// seedMark takes a placeholder of the seed's at token i and refuses what looks like one.
+func (c *compiler) seedMark(s *script, i int) {
+	t, next := &s.toks[i], s.tok(i+1)
+	switch {
+	case isPlaceholder(t):
+		s.argAt = append(s.argAt, i)
+	case (t.kind == tokString || t.kind == tokName || t.kind == tokNumber) &&
+		strings.Contains(strings.ReplaceAll(s.written(i), "%%", ""), "%s"):
+		c.refuse(s, t.from, PlaceholderInText, "%s inside a longer literal or a name cannot be bound",
+			"write concat('…', %s, '…'), and a name as it is")
+	case t.kind == tokParam || t.kind == tokMark:
+		c.refuse(s, t.from, OldPlaceholder, "this rule fills %s; "+s.written(i)+" has no meaning here",
+			"use names everywhere, or %s everywhere")
+	case t.is("%") && next.from == t.to && (next.kind == tokWord || next.is("(")):
+		c.refuse(s, t.from, PlaceholderInText, "of Python's placeholders only %s is filled",
+			"write %s, or % with spaces around it for the remainder")
+	}
+}
+
+// fill gives each of the seed's placeholders its value from the rule's other columns.
+func (c *compiler) fill(s *script) {
+	if s.phase == upside {
+		c.fillUpside(s)
+		return
+	}
+	// A fixed or carry entry fills none when there are as many placeholders as transfer entries.
+	n, entries := len(s.argAt), s.seed.entries
+	if !s.seed.given && n == len(c.plan.Fields) {
+		for _, f := range c.plan.Fields {
+			entries = append(entries, patchEntry{field: f, kind: "transfer"})
+		}
+	}
+	transfer := slices.DeleteFunc(slices.Clone(entries), func(e patchEntry) bool { return e.kind != "transfer" })
+	if n == len(transfer) {
+		entries = transfer
+	} else if n != len(entries) {
+		c.badCount(s, fmt.Sprintf("%d placeholders, %d fields of which %d are transferred", n, len(entries), len(transfer)))
+		return
+	}
+	for i, e := range entries {
+		s.args = append(s.args, c.seedArg(s, i, e))
+	}
+}
+
+// fillUpside takes carried state in order, or the period's start and end, with fixed values where they are given.
+func (c *compiler) fillUpside(s *script) {
+	n, entries := len(s.argAt), s.seed.entries
+	if len(entries) != n {
+		entries = make([]patchEntry, n)
+	}
+	carried := c.row.UseCarriedState || c.row.User == Client && c.row.CarryState && c.plan.Period == 0
+	free, states := 0, 0
+	for i, e := range entries {
+		arg := Arg{Source: Fixed, Value: e.value}
+		switch {
+		case e.kind == "fixed":
+		case carried || e.kind == "carry":
+			arg = Arg{Source: State, Field: states, Value: c.initial(e.field, comparedColumn(s.toks, s.argAt[i]))}
+			states++
+		default:
+			source := [...]Source{Since, Until}[free%2]
+			arg = Arg{Source: source, Name: source.String()}
+			free++
+		}
+		s.args = append(s.args, arg)
+	}
+	switch {
+	case free == 0 || free == 2 && c.plan.Period > 0:
+	case c.plan.Period > 0:
+		c.badCount(s, fmt.Sprintf("a period fills two placeholders, its start and its end; the statement has %d", free))
+	default:
+		c.badCount(s, fmt.Sprintf("nothing fills the statement's %d placeholders: the rule has no period and uses no carried state", free))
+	}
+}
+
+// seedArg is what the entry puts into the i'th placeholder.
+func (c *compiler) seedArg(s *script, i int, e patchEntry) Arg {
+	switch e.kind {
+	case "fixed":
+		return Arg{Source: Fixed, Name: e.field, Value: e.value}
+	case "carry":
+		name, _ := e.value.(string)
+		return c.stateArg(s, s.argAt[i], cmp.Or(name, e.field, strconv.Itoa(i+1)))
+	}
+	arg, ok := c.field(s.phase, e.field)
+	if e.field == "" {
+		c.badCount(s, fmt.Sprintf("entry %d transfers a field that sync_patch_field does not name", i+1))
+	} else if !ok {
+		c.refuse(s, s.toks[s.argAt[i]].from, UnknownField, "sync_patch_field names "+e.field+", which is not a field of the rule",
+			hint(e.field, c.plan.Fields))
+	}
+	return arg
+}
+
+// stateArg is the carried value of a name, or of a number counted from 1.
+func (c *compiler) stateArg(s *script, i int, name string) Arg {
+	arg := Arg{Source: State, Name: name}
+	if n, err := strconv.Atoi(name); err == nil && n > 0 {
+		arg = Arg{Source: State, Field: n - 1}
+	}
+	if c.row.Type == Upload && c.row.User == Server {
+		c.warn(s, s.toks[i].from, StateMismatch, "an upload carries no state; this is always the initial value",
+			"use a field of the row, or :now")
+	}
+	arg.Value = c.initial(name, comparedColumn(s.toks, i))
+	return arg
+}
+
+// comparedColumn is the name that the placeholder at i is compared to, as in `update_time > :x`, `price > cast(:x as
+// …)` or `t between :x and :y`.
+func comparedColumn(toks []token, i int) string {
+	j := i - 1
+	for j > 1 && toks[j].is("(") && toks[j-1].kind == tokWord {
+		j -= 2
+	}
+	if j > 2 && toks[j].is("and") && toks[j-2].is("between") {
+		j -= 2
+	}
+	if j > 0 && toks[j-1].isName() && toks[j].is("<", ">", "<=", ">=", "=", "<>", "!=", "<=>", "between") {
+		return toks[j-1].value
+	}
+	return ""
+}
+
+const (
+	epoch       = "1970-01-01 00:00:00"
+	smallestInt = int64(-1 << 63)
+)
+
+// initial is the smallest value a state can have before anything was carried: that of the column of its name, of the
+// column it is compared to, or a guess by name.
+func (c *compiler) initial(name, compared string) any {
+	for _, n := range [...]string{name, compared} {
+		if col := c.table.Column(n); col != nil {
+			return smallest(col)
+		}
+	}
+	switch n := strings.ToLower(compared + " " + name); {
+	case strings.Contains(n, "time") || strings.Contains(n, "date") || strings.HasSuffix(n, "_at"):
+		return epoch
+	case strings.HasSuffix(n, "id"):
+		return smallestInt
+	case c.table == nil:
+		return epoch // what seed-era agents send first
+	}
+	return ""
+}
+
+var (
+	smallestTexts = map[string]string{"datetime": epoch, "timestamp": epoch, "date": epoch[:10], "time": "-838:59:59"}
+	numberTypes   = wordSet("tinyint smallint mediumint int integer bigint decimal float double")
+)
+
+// smallest is a value that no value of the column is below.
+func smallest(col *Column) any {
+	text, known := smallestTexts[col.Type]
+	switch {
+	case col.Type == "year" || numberTypes[col.Type] && col.Unsigned:
+		return int64(-1)
+	case numberTypes[col.Type]:
+		return smallestInt
+	case !known && col.Binary:
+		return []byte{}
+	}
+	return text
+}

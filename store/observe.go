@@ -1,0 +1,95 @@
+package store
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Metric is a counter that a store or an agent keeps.
+type Metric struct {
+	Name    string // as Prometheus writes it
+	Label   string // of its series
+	Help    string
+	Failure string // the log line of an event with an error
+}
+
+// The metrics of a store.
+var (
+	rowsApplied = &Metric{Name: "rows_applied_total", Label: "operation",
+		Help: "Rows that an operation took, by operation."}
+	rowsQuarantined = &Metric{Name: "rows_quarantined_total", Label: "error",
+		Help: "Rows put into sync_quarantine, by MySQL's error number."}
+	retries = &Metric{Name: "transaction_retries_total", Label: "cause",
+		Help: "Transactions that ran again, by cause."}
+	ledgerRows = &Metric{Name: "ledger_rows_total", Label: "action",
+		Help: "Rows of the ledger that were inserted, found for a repeated request, or purged."}
+	purgeFailures = &Metric{Name: "purge_failures_total", Label: "requests", Failure: "the ledger could not be purged",
+		Help: "Purges of the ledger that failed, by the requests they were for."}
+)
+
+// Metrics lists what a store counts.
+func Metrics() []*Metric {
+	return []*Metric{rowsApplied, rowsQuarantined, retries, ledgerRows, purgeFailures}
+}
+
+// Event is one change of a metric.
+type Event struct {
+	Metric *Metric
+	Label  string
+	N      uint64
+	Err    error // of a failure that no caller is told of
+}
+
+// Observer receives events. Any goroutine may call it, also within a transaction: it must not block.
+type Observer func(Event)
+
+// Observe sets the store's observer. Call it before Apply, Begin and Run.
+func (s *Store) Observe(o Observer) { s.observer = o }
+
+func (s *Store) count(m *Metric, label string, n uint64, err error) {
+	if s.observer != nil && n > 0 {
+		s.observer(Event{m, label, n, err})
+	}
+}
+
+// countUpload counts the outcome of an upload.
+func (s *Store) countUpload(o *Outcome) {
+	switch {
+	case o.Err != nil:
+	case o.Duplicate:
+		s.count(ledgerRows, "found", 1, nil)
+	default:
+		s.count(ledgerRows, "inserted", 1, nil)
+		s.countRows(o)
+	}
+}
+
+// countRows counts rows that are committed.
+func (s *Store) countRows(o *Outcome) {
+	for op, n := range o.ByOp {
+		s.count(rowsApplied, op, n, nil)
+	}
+	for _, q := range o.Quarantined {
+		s.count(rowsQuarantined, strconv.Itoa(q.Code), 1, nil)
+	}
+}
+
+// causeOf names the error after which uploads run again.
+func causeOf(err error) string {
+	var my *mysql.MySQLError
+	switch {
+	case errors.As(err, &my) && my.Number == 1213:
+		return "deadlock"
+	case errors.As(err, &my) && (my.Number == 1205 || my.Number == 3572):
+		return "lock_wait"
+	}
+	switch kindOf(err) {
+	case kindLost:
+		return "connection"
+	case kindNotFromDB, kindRow: // one upload of a shared transaction was refused or is in the ledger
+		return "shared"
+	}
+	return "other"
+}
