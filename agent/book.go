@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,7 +76,7 @@ func (b *book) reload(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	given, err := loadFetched(ctx, b.opts.Store)
+	given, err := b.opts.Store.FetchedRules(ctx)
 	if err != nil {
 		return err
 	}
@@ -172,33 +171,6 @@ func (b *book) names() (names []ruleName) {
 	return names
 }
 
-// ruleColumns are the columns that sync_agent_rule has of sync_control. Only these are
-// taken from a RULES reply: no name of a column ever comes from the wire into SQL.
-var ruleColumns = []string{
-	"id", "sync_table", "sync_type", "sync_user", "sync_point_no", "sync_field", "sync_range", "sync_range_value",
-	"sync_operation_type", "sync_sql", "sync_patch_field", "sync_patch_field_value",
-	"sync_is_carry_state", "sync_is_use_state_carry_data", "sync_is_update_state", "sync_is_update_time",
-	"enabled", "note", "updated_at", "updated_by",
-}
-
-// loadFetched reads what the centre last gave to this point.
-func loadFetched(ctx context.Context, db *store.Store) (list []rule.Row, err error) {
-	query := `SELECT COALESCE(` + strings.Join(ruleColumns, `, ''), COALESCE(`) + `, '') FROM sync_agent_rule ORDER BY id`
-	var r rule.Row
-	into := []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Field, &r.Range, &r.RangeValue,
-		&r.OperationType, &r.SQL, &r.PatchField, &r.PatchFieldValue,
-		&r.CarryState, &r.UseCarriedState, &r.UpdateState, &r.UpdateTime,
-		&r.Enabled, &r.Note, &r.UpdatedAt, &r.UpdatedBy}
-	err = db.InTx(ctx, func(tx *store.Tx) error {
-		return tx.Each(ctx, query, func(scan func(...any) error) error {
-			err := scan(into...)
-			list = append(list, r)
-			return err
-		})
-	})
-	return list, err
-}
-
 // refresh is the turn of the loop that follows the centre's rules: it fetches them if
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
@@ -223,25 +195,10 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	return a.opts.FullInterval, err
 }
 
-// saveFetched replaces the fetched rules and their version within tx. A column that the
-// centre does not send has its default.
+// saveFetched replaces the fetched rules and their version within tx.
 func saveFetched(ctx context.Context, tx *store.Tx, reply *protocol.RulesReply) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM sync_agent_rule`); err != nil {
+	if err := tx.SaveFetchedRules(ctx, reply.Rules); err != nil {
 		return err
-	}
-	for _, row := range reply.Rules {
-		var columns []string
-		var values []any
-		for _, item := range row {
-			if item.Value != nil && slices.Contains(ruleColumns, item.Name) {
-				columns, values = append(columns, item.Name), append(values, item.Value)
-			}
-		}
-		places := strings.TrimSuffix(strings.Repeat("?, ", len(values)), ", ")
-		_, err := tx.Exec(ctx, `INSERT INTO sync_agent_rule (`+strings.Join(columns, ", ")+`) VALUES (`+places+`)`, values...)
-		if err != nil {
-			return err
-		}
 	}
 	return saveState(ctx, tx, fetched, []rowset.StateItem{{Name: "version", Value: int64(reply.Version)}})
 }

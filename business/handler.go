@@ -188,9 +188,10 @@ func (h *Handler) rules(r *Request) error {
 	if err != nil {
 		return err
 	}
+	columns := rule.ControlColumns()
 	reply := &protocol.RulesReply{Version: version, Rules: make([]protocol.RuleRow, len(rows))}
 	for i := range rows {
-		reply.Rules[i] = ruleRow(&rows[i])
+		reply.Rules[i] = columns.Items(&rows[i])
 	}
 	r.Answer(reply)
 	return nil

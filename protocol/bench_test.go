@@ -18,7 +18,7 @@ var benchSizes = []struct {
 	n    int // bytes of payload
 }{{"64B", 64}, {"4KiB", 4 << 10}, {"64KiB", 64 << 10}, {"1MiB", 1 << 20}}
 
-// cpuTime is the processor time of this thread: what other work on the machine cannot lengthen.
+// cpuTime is the processor time of this thread. Other work on the machine does not change it.
 func cpuTime(b testing.TB) time.Duration {
 	b.Helper()
 	var ts unix.Timespec
@@ -28,7 +28,7 @@ func cpuTime(b testing.TB) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// share measures a benchmark's loop against crypto/md5 alone over the same bytes, both in processor time.
+// share compares a benchmark's loop with crypto/md5 alone over the same bytes, both in processor time.
 type share struct {
 	n     int
 	alone time.Duration
@@ -81,7 +81,7 @@ func BenchmarkMD5(b *testing.B) {
 	}
 }
 
-// A payload copied into a frame and sealed, as for a reply that is sent from memory.
+// BenchmarkSealFrame copies a payload into a frame and seals it, as for a reply from memory.
 func BenchmarkSealFrame(b *testing.B) {
 	for _, s := range benchSizes {
 		b.Run(s.name, func(b *testing.B) {
@@ -104,7 +104,7 @@ func BenchmarkSealFrame(b *testing.B) {
 	}
 }
 
-// A frame found in a buffer, checked and opened into a buffer that is reused.
+// BenchmarkSplitOpen finds a frame in a buffer, checks it, and opens it into a reused buffer.
 func BenchmarkSplitOpen(b *testing.B) {
 	for _, s := range benchSizes {
 		b.Run(s.name, func(b *testing.B) {
@@ -126,7 +126,7 @@ func BenchmarkSplitOpen(b *testing.B) {
 			share := startShare(b, s.n)
 			for b.Loop() {
 				if i%len(wire) == 0 {
-					// A cipher opens a record once; a new one, for all the frames again, costs next to nothing.
+					// A cipher opens a record once. A new cipher for all the frames costs almost nothing.
 					r.recv = crypto.NewCipher([32]byte{1}, 1<<62)
 				}
 				frame := wire[i%len(wire)]
@@ -149,14 +149,15 @@ const benchRows = 4000
 func benchBatch() rowset.Rows {
 	r := rowset.Rows{Columns: []string{"url", "ip", "title", "hits", "update_time"}}
 	for i := range benchRows {
-		r.Values = append(r.Values, fmt.Sprintf("http://example-%05d.test/path", i), fmt.Sprintf("192.0.2.%d", i%256), "A title of ordinary length",
+		r.Values = append(r.Values, fmt.Sprintf("http://example-%05d.test/path", i), fmt.Sprintf("192.0.2.%d", i%256),
+			"A title of ordinary length",
 			int64(i*7919), "2026-01-02 03:04:05.000006")
 	}
 	return r
 }
 
-// rowsReport measures a benchmark's loop in rows a second of this thread's processor time. Collecting garbage happens
-// on others and is in the wall time alone.
+// rowsReport measures a benchmark's loop in rows a second of this thread's processor time. Other threads collect
+// garbage; only the wall time includes it.
 type rowsReport time.Duration
 
 func startRows(b *testing.B) rowsReport {
@@ -190,9 +191,13 @@ func BenchmarkRowsEncode(b *testing.B) {
 	}
 	var e RowEncoder
 	var size int
+	columns := []rowset.Column{
+		{Name: "url", Type: "VARCHAR"}, {Name: "ip", Type: "VARCHAR"}, {Name: "title", Type: "VARCHAR"},
+		{Name: "hits", Type: "BIGINT"}, {Name: "update_time", Type: "DATETIME"},
+	}
 	rows := startRows(b)
 	for b.Loop() {
-		if err := e.Begin(0, []rowset.Column{{Name: "url", Type: "VARCHAR", Binary: false}, {Name: "ip", Type: "VARCHAR", Binary: false}, {Name: "title", Type: "VARCHAR", Binary: false}, {Name: "hits", Type: "BIGINT", Binary: false}, {Name: "update_time", Type: "DATETIME", Binary: false}}); err != nil {
+		if err := e.Begin(0, columns); err != nil {
 			b.Fatal(err)
 		}
 		for _, r := range row {
@@ -310,7 +315,7 @@ func BenchmarkHello(b *testing.B) {
 	}
 }
 
-// In steady state a frame costs no allocation but its payload and Message.
+// In steady state a frame allocates only its payload and Message.
 func TestFramesAllocateNothing(t *testing.T) {
 	r := benchRecords(t)
 	payload := make([]byte, 1000)

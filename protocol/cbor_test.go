@@ -14,7 +14,7 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// bad payloads, one way to be malformed each, read as a DownloadRequest. They are also written to testdata.
+// bad has a payload for each way to be malformed. All are read as a DownloadRequest, and are also in testdata.
 var badPayloads = []struct {
 	name, about, hex string
 	err              error
@@ -38,7 +38,8 @@ var badPayloads = []struct {
 	{"infinity", "an infinite float", "a20161740282" + "6161fb7ff0000000000000", ErrPayload},
 	{"undefined", "the simple value undefined", "a20161740282" + "6161f7", ErrPayload},
 	{"boolean-value", "true, which is no SQL value", "a20161740282" + "6161f5", ErrPayload},
-	{"negative-overflow", "-2^64, which is under every integer of SQL", "a20161740282" + "61613bffffffffffffffff", ErrPayload},
+	{"negative-overflow", "-2^64, which is under every integer of SQL", "a20161740282" + "61613bffffffffffffffff",
+		ErrPayload},
 	{"array-value", "an array as a SQL value", "a20161740282" + "616180", ErrPayload},
 	{"bad-utf8", "a text that is not UTF-8", "a1016" + "1ff", ErrPayload},
 	{"surrogate-utf8", "a text with a lone surrogate", "a10163eda080", ErrPayload},
@@ -46,9 +47,11 @@ var badPayloads = []struct {
 	{"empty", "no bytes: an empty map, which has no table", "", ErrPayload},
 	{"no-table", "no table", "a10305", ErrPayload},
 	{"empty-table", "an empty table name", "a10160", ErrPayload},
-	{"long-table", "a table name of 257 bytes", "a101790101" + hex.EncodeToString(bytes.Repeat([]byte("t"), 257)), ErrPayload},
+	{"long-table", "a table name of 257 bytes", "a101790101" + hex.EncodeToString(bytes.Repeat([]byte("t"), 257)),
+		ErrPayload},
 	{"max-rows-overflow", "2^32 as max_rows, which has 32 bits", "a2016174031b0000000100000000", ErrPayload},
-	{"array-too-long", "an array of 2^32-1 elements announced in a payload of a few bytes", "a2016174029affffffff", ErrLimit},
+	{"array-too-long", "an array of 2^32-1 elements announced in a payload of a few bytes", "a2016174029affffffff",
+		ErrLimit},
 	{"array-past-end", "an array of 100 elements with nothing behind it", "a201617402" + "9864", ErrPayload},
 	{"text-past-end", "a text of 2^63 bytes announced", "a1017b8000000000000000", ErrPayload},
 	{"too-deep", "an unknown key nested five deep", "a2016174188" + "18181818180", ErrLimit},
@@ -142,7 +145,7 @@ func anyValue() *rapid.Generator[any] {
 	)
 }
 
-// An independent implementation in its strictest mode reads what we write as the same value.
+// An independent implementation in its strictest mode reads our bytes as the same value.
 func TestAgainstAnotherCBOR(t *testing.T) {
 	other, err := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, UTF8: cbor.UTF8RejectInvalid,

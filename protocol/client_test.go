@@ -8,17 +8,21 @@ import (
 	"time"
 )
 
-// badWelcomes are answers to a HELLO that a client must refuse. They are also written to testdata.
+// badWelcomes are answers to a HELLO that a client must refuse. They are also in testdata.
 var badWelcomes = []struct {
 	name, about string
 	frame       func(p *pair, welcome []byte) []byte
 	err         error
 }{
-	{"tampered-welcome", "a byte of the WELCOME changed on the way", func(_ *pair, f []byte) []byte { f[50] ^= 1; return refresh(f) }, errAuth},
-	{"short-welcome", "a WELCOME of 47 bytes", func(_ *pair, f []byte) []byte { return plainFrame(frameWelcome, f[12:59]) }, errWelcome},
-	{"long-reject", "a REJECT of 7 bytes", func(*pair, []byte) []byte { return plainFrame(frameReject, make([]byte, 7)) }, errFrame},
+	{"tampered-welcome", "a byte of the WELCOME changed on the way",
+		func(_ *pair, f []byte) []byte { f[50] ^= 1; return refresh(f) }, errAuth},
+	{"short-welcome", "a WELCOME of 47 bytes",
+		func(_ *pair, f []byte) []byte { return plainFrame(frameWelcome, f[12:59]) }, errWelcome},
+	{"long-reject", "a REJECT of 7 bytes",
+		func(*pair, []byte) []byte { return plainFrame(frameReject, make([]byte, 7)) }, errFrame},
 	{"hello-to-client", "a HELLO as answer", func(p *pair, _ []byte) []byte { return p.hello }, errUnexpected},
-	{"data-before-welcome", "a DATA frame as answer", func(*pair, []byte) []byte { return plainFrame(frameData, make([]byte, 40)) }, errUnexpected},
+	{"data-before-welcome", "a DATA frame as answer",
+		func(*pair, []byte) []byte { return plainFrame(frameData, make([]byte, 40)) }, errUnexpected},
 }
 
 func TestBadWelcomes(t *testing.T) {
@@ -31,7 +35,7 @@ func TestBadWelcomes(t *testing.T) {
 	}
 }
 
-// badReplies are frames that a client with a session must refuse. They are also written to testdata.
+// badReplies are frames that a client with a session must refuse. They are also in testdata.
 var badReplies = []struct {
 	name, about string
 	send        func(t testing.TB, p *pair) []byte
@@ -60,7 +64,8 @@ var badReplies = []struct {
 	{"second-welcome", "a WELCOME in a session", func(testing.TB, *pair) []byte {
 		return plainFrame(frameWelcome, make([]byte, 48))
 	}, errUnexpected},
-	{"late-reject", "a REJECT in a session", func(testing.TB, *pair) []byte { return rejectFrame(StatusBusy, 0) }, errUnexpected},
+	{"late-reject", "a REJECT in a session", func(testing.TB, *pair) []byte { return rejectFrame(StatusBusy, 0) },
+		errUnexpected},
 }
 
 // reply seals m as the server.
@@ -160,7 +165,8 @@ func TestClientStates(t *testing.T) {
 		t.Errorf("a second hello: %v", err)
 	}
 	var r *RejectError
-	if _, err := p.client.Receive(reject); !errors.As(err, &r) || r.RetryAfter != 2*time.Millisecond || StatusOf(err) != StatusBusy {
+	if _, err := p.client.Receive(reject); !errors.As(err, &r) || r.RetryAfter != 2*time.Millisecond ||
+		StatusOf(err) != StatusBusy {
 		t.Errorf("reject: %v", err)
 	}
 	if _, err := p.client.Receive(welcome); err != nil {
@@ -177,7 +183,7 @@ func TestClientStates(t *testing.T) {
 	}
 }
 
-// The answer to the client's first PING is its own business, whatever it says.
+// Receive drops the answer to the client's first PING, whatever its content.
 func TestFirstPingIsTakenIn(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
@@ -231,18 +237,20 @@ func FuzzEnvelope(f *testing.F) {
 		}
 		p := newPair(t, nil)
 		p.greet(t)
-		if got := p.down(t, &m); !bytes.Equal(got.Payload, plain[envelopeSize:]) || got.Op != m.Op || got.Flags != m.Flags ||
+		if got := p.down(t, &m); !bytes.Equal(got.Payload, plain[envelopeSize:]) || got.Op != m.Op ||
+			got.Flags != m.Flags ||
 			got.Status != m.Status || got.RequestID != m.RequestID {
 			t.Fatalf("%+v became %+v", m, got)
 		}
 	})
 }
 
-// A first message that can't be sealed takes nothing with it: the PING leaves with the next one.
+// When the first message cannot be sealed, the PING leaves with the next one.
 func TestFirstSealRefused(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
-	if f, err := p.client.Seal(nil, &Message{Op: OpUpload, RequestID: p.client.RequestID(), Payload: make([]byte, DefaultMaxFrame)}); !errors.Is(err, ErrTooLarge) {
+	if f, err := p.client.Seal(nil, &Message{Op: OpUpload, RequestID: p.client.RequestID(),
+		Payload: make([]byte, DefaultMaxFrame)}); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("%d bytes, %v", len(f), err)
 	}
 	stream, err := p.client.Seal(nil, &Message{Op: OpRules, RequestID: p.client.RequestID()})

@@ -13,19 +13,24 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// bodies are one of each payload with every field set, by the reader that reads it back.
+// bodies has each payload with every field set, and its reader.
 var bodies = []struct {
 	body any
 	read func(*Message) (any, error)
 }{
-	{&UploadRequest{Confirmed: 7, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0}}}}, read((*Message).UploadRequest)},
+	{&UploadRequest{Confirmed: 7, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"},
+		Values: []any{int64(1), "x", nil, []byte{0}}}}, read((*Message).UploadRequest)},
 	{&UploadRequest{Table: "t"}, read((*Message).UploadRequest)},
-	{&UploadReply{9, map[string]uint64{"insert": 8, "update": 1}, []QuarantinedRow{{3, StatusRowRefused, "no"}}, true}, read((*Message).UploadReply)},
+	{&UploadReply{9, map[string]uint64{"insert": 8, "update": 1}, []QuarantinedRow{{3, StatusRowRefused, "no"}}, true},
+		read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
-	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"}, {Name: "id", Value: int64(-4)}}, 1000}, read((*Message).DownloadRequest)},
-	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil}, []rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
+	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"},
+		{Name: "id", Value: int64(-4)}}, 1000}, read((*Message).DownloadRequest)},
+	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil},
+		[]rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
 	{&DownloadReply{}, read((*Message).DownloadReply)},
-	{&RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}}, {{Name: "id", Value: int64(2)}}}}, read((*Message).RulesReply)},
+	{&RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}},
+		{{Name: "id", Value: int64(2)}}}}, read((*Message).RulesReply)},
 	{&PingReply{42, 1767323045000}, read((*Message).PingReply)},
 	{&ErrorReply{"later", 1500}, read((*Message).ErrorReply)},
 	{&GoAway{"drain", 10000}, read((*Message).GoAway)},
@@ -109,7 +114,8 @@ func TestUploadEpochs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for epoch, want := range map[uint64]Status{1: StatusOK, LegacyEpoch - 1: StatusOK, LegacyEpoch: StatusRequestIDReused, math.MaxUint64: StatusRequestIDReused} {
+	for epoch, want := range map[uint64]Status{1: StatusOK, LegacyEpoch - 1: StatusOK,
+		LegacyEpoch: StatusRequestIDReused, math.MaxUint64: StatusRequestIDReused} {
 		m := Message{Op: OpUpload, RequestID: MakeRequestID(epoch, 1), Payload: payload}
 		if _, err := m.UploadRequest(); StatusOf(err) != want {
 			t.Errorf("epoch %x: %v", epoch, err)
@@ -129,7 +135,8 @@ func TestTable(t *testing.T) {
 	}{
 		{OpUpload, &UploadRequest{Table: "up"}, "up"},
 		{OpUpload, &UploadRequest{Table: "up", Confirmed: math.MaxUint64}, "up"},
-		{OpUpload, &UploadRequest{Table: strings.Repeat("u", maxName), Confirmed: math.MaxUint64}, strings.Repeat("u", maxName)},
+		{OpUpload, &UploadRequest{Table: strings.Repeat("u", maxName), Confirmed: math.MaxUint64},
+			strings.Repeat("u", maxName)},
 		{OpDownload, &DownloadRequest{Table: "down"}, "down"},
 		{OpPing, &PingReply{}, ""},
 	} {
@@ -168,7 +175,8 @@ func TestNoPayload(t *testing.T) {
 }
 
 func TestRowsMustBeWhole(t *testing.T) {
-	for _, r := range []rowset.Rows{{Columns: []string{"a", "b"}, Values: []any{int64(1)}}, {Columns: nil, Values: []any{int64(1)}}} {
+	for _, r := range []rowset.Rows{{Columns: []string{"a", "b"}, Values: []any{int64(1)}},
+		{Columns: nil, Values: []any{int64(1)}}} {
 		b, err := AppendPayload(nil, &UploadRequest{Table: "t", Rows: r})
 		if err != nil {
 			t.Fatal(err)
@@ -187,7 +195,8 @@ func TestRowsMustBeWhole(t *testing.T) {
 }
 
 func TestClip(t *testing.T) {
-	for _, s := range []string{"", "short", strings.Repeat("x", 2000), strings.Repeat("中", 400), "\xff\xfe", strings.Repeat("\xff", 2000)} {
+	for _, s := range []string{"", "short", strings.Repeat("x", 2000), strings.Repeat("中", 400), "\xff\xfe",
+		strings.Repeat("\xff", 2000)} {
 		got := clip(s)
 		if len(got) > maxText || !utf8.ValidString(got) || utf8.ValidString(s) && len(got) < min(len(s), maxText)-3 {
 			t.Errorf("%d bytes became %d", len(s), len(got))
@@ -195,7 +204,7 @@ func TestClip(t *testing.T) {
 	}
 }
 
-// The payload that costs the most to read, byte for byte.
+// TestDecodingIsBounded reads the payload that costs the most for each byte.
 func TestDecodingIsBounded(t *testing.T) {
 	nulls := appendHead([]byte{0xa3, 2, 0x61, 't', 3, 0x81, 0x61, 'a', 4}, majorArray, 1<<20)
 	nulls = append(nulls, strings.Repeat("\xf6", 1<<20)...)

@@ -64,7 +64,7 @@ func Example() {
 	// applied 1
 }
 
-// Rows go into the record that carries them as they come from the driver.
+// The rows of a driver go straight into the record that carries them.
 func ExampleRowEncoder() {
 	var e protocol.RowEncoder
 	must(e.Begin(0, []rowset.Column{{Name: "id", Type: "INT"}, {Name: "hash", Type: "BINARY", Binary: true}}))
@@ -78,7 +78,7 @@ func ExampleRowEncoder() {
 	// Output: [id hash] [1 [171 205]] [2 <nil>] [{id 2}] 2
 }
 
-// An outbox keeps a request once; what it has seen acknowledged is filled in at each try.
+// An outbox stores a request once, and inserts the latest confirmed sequence at each try.
 func ExampleWithConfirmed() {
 	stored, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Table: "t"})
 	must(err)

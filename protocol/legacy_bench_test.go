@@ -11,7 +11,8 @@ import (
 func legacyUploadOf(b *legacyBench, n int) []byte {
 	var rows strings.Builder
 	for i := range n {
-		fmt.Fprintf(&rows, `(u'http://example.com/path/%d', '10.0.%d.%d', u'\u4e2d\u6587 title %d', %dL, datetime.datetime(2020, 1, 2, 3, 4, %d)), `, i, i/256%256, i%256, i, i, i%60)
+		fmt.Fprintf(&rows, `(u'http://example.com/path/%d', '10.0.%d.%d', u'\u4e2d\u6587 title %d', %dL, `+
+			`datetime.datetime(2020, 1, 2, 3, 4, %d)), `, i, i/256%256, i%256, i, i, i%60)
 	}
 	return b.packet(legacyAsk("point-01", "UPLOAD_DB", "phishing_log", "["+rows.String()+"]", b.now))
 }
@@ -39,9 +40,11 @@ func BenchmarkLegacySend(b *testing.B) {
 		b.Run(fmt.Sprint(n, "rows"), func(b *testing.B) {
 			bench := newLegacyBench(b, nil)
 			bench.memory.max = 1 << 30
-			part := &DownloadReply{Columns: []string{"url", "ip", "title", "hits", "update_time"}, Types: []string{"VARCHAR", "VARCHAR", "VARCHAR", "INT", "DATETIME"}}
+			part := &DownloadReply{Columns: []string{"url", "ip", "title", "hits", "update_time"},
+				Types: []string{"VARCHAR", "VARCHAR", "VARCHAR", "INT", "DATETIME"}}
 			for i := range n {
-				part.Values = append(part.Values, fmt.Sprint("http://example.com/path/", i), "10.0.0.1", "中文 title", int64(i), "2020-01-02 03:04:05")
+				part.Values = append(part.Values, fmt.Sprint("http://example.com/path/", i), "10.0.0.1", "中文 title",
+					int64(i), "2020-01-02 03:04:05")
 			}
 			s := bench.session()
 			var length int
@@ -52,7 +55,8 @@ func BenchmarkLegacySend(b *testing.B) {
 				at = at.Add(time.Microsecond)
 				m := bench.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None", at))
 				b.StartTimer()
-				if err := s.Send(m.Reply(StatusOK, part), func(p []byte) error { length = len(p); return nil }); err != nil {
+				if err := s.Send(m.Reply(StatusOK, part),
+					func(p []byte) error { length = len(p); return nil }); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -34,7 +34,7 @@ func TestLegacyMemory(t *testing.T) {
 		t.Errorf("too many retries: %v", err)
 	}
 	then := now
-	// As long as the token's time is in the window it must be remembered, also when it was ahead of ours.
+	// A token must be remembered while its time is in the window, also when it was ahead of the server's clock.
 	for now = now.Add(time.Second); now.Sub(then) <= time.Minute; now = now.Add(time.Second) {
 		if err := admit(1, then, false); !errors.Is(err, errLegacyReplay) {
 			t.Fatalf("after %v: %v", now.Sub(then), err)
@@ -46,7 +46,7 @@ func TestLegacyMemory(t *testing.T) {
 	}
 }
 
-// TestLegacyReplayEverywhere: whatever the time of a token within the window and of its replay, it is refused.
+// TestLegacyReplayEverywhere replays tokens at every time within the window: all are refused.
 func TestLegacyReplayEverywhere(t *testing.T) {
 	const window = 10 * time.Second
 	for ahead := -window; ahead <= window; ahead += 500 * time.Millisecond {
@@ -69,15 +69,17 @@ func TestLegacyFull(t *testing.T) {
 	s := b.session()
 	b.receive(s, legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
 	e, err := b.session().Receive(b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(2,)]", b.now)))
-	if err != nil || e.Message != nil || e.Reject != nil || !strings.Contains(b.text(e.Reply), "'Server_DB_Error', 'Error_Info': 'SG0002") {
+	if err != nil || e.Message != nil || e.Reject != nil ||
+		!strings.Contains(b.text(e.Reply), "'Server_DB_Error', 'Error_Info': 'SG0002") {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
 
-// TestLegacyReceiveMemory bounds what a packet makes the server allocate, for the contents that cost most.
+// TestLegacyReceiveMemory bounds the memory that the server allocates for a packet, with the most expensive contents.
 func TestLegacyReceiveMemory(t *testing.T) {
-	wide := "(" + strings.Repeat("0,", maxColumns) + ")," // a first row whose length the others do not have
-	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),", wide + "(),"} {
+	wide := "(" + strings.Repeat("0,", maxColumns) + ")," // a first row that is longer than the others
+	for _, unit := range []string{"0,", "(),", "(0,),", "{},", "[0],", "('',),", "datetime.date(1,1,1),", "(1L,2L),",
+		wide + "(),"} {
 		unit, first := strings.CutPrefix(unit, wide)
 		content := "[" + strings.Repeat(unit, 1<<17/len(unit)) + "]"
 		if first {

@@ -17,15 +17,16 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-// TestLegacyRealPython makes replies of random rows of every type and has a real interpreter of each dialect check their
-// tokens as the agents do: by evaluating the text and printing Content again.
+// TestLegacyRealPython makes replies of random rows of every type and has a real interpreter of each dialect check
+// their tokens as the agents do: it evaluates the text and prints Content again.
 func TestLegacyRealPython(t *testing.T) {
 	for _, tt := range []struct {
 		version string
 		d       pyliteral.Dialect
 		neutral bool
 	}{
-		{"2.7", pyliteral.Python2, false}, {"2.7", pyliteral.Python2, true}, {"3.6", pyliteral.Python36, false}, {"3.11", pyliteral.Python311, false},
+		{"2.7", pyliteral.Python2, false}, {"2.7", pyliteral.Python2, true}, {"3.6", pyliteral.Python36, false},
+		{"3.11", pyliteral.Python311, false},
 		{"3.11", pyliteral.Python311, true}, {"3.12", pyliteral.Python312, false},
 	} {
 		t.Run(fmt.Sprint(tt.version, "/neutral=", tt.neutral), func(t *testing.T) {
@@ -39,7 +40,8 @@ func TestLegacyRealPython(t *testing.T) {
 			var stdin bytes.Buffer
 			var want []string
 			for i := range 300 {
-				m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now.Add(time.Duration(i)*time.Microsecond)))
+				m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None",
+					b.now.Add(time.Duration(i)*time.Microsecond)))
 				err := s.Send(m.Reply(StatusOK, randomRows(r)), func(packet []byte) error {
 					text, err := openLegacy(packet, b.cbc)
 					if err != nil {
@@ -71,7 +73,8 @@ func TestLegacyRealPython(t *testing.T) {
 
 func randomRows(r *rand.Rand) *DownloadReply {
 	reply := &DownloadReply{}
-	kinds := []string{"TINYINT", "INT", "UNSIGNED BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATETIME", "TIMESTAMP", "DATE", "TIME", "YEAR", "VARCHAR", "TEXT",
+	kinds := []string{"TINYINT", "INT", "UNSIGNED BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATETIME", "TIMESTAMP",
+		"DATE", "TIME", "YEAR", "VARCHAR", "TEXT",
 		"ENUM", "JSON", "BLOB", "BIT"}
 	for i := range 1 + r.IntN(6) {
 		reply.Columns = append(reply.Columns, fmt.Sprint("c", i))
@@ -113,7 +116,8 @@ func randomValue(r *rand.Rand, kind string) any {
 	case "DATE":
 		return at.Format("2006-01-02")
 	case "TIME":
-		return fmt.Sprintf("%s%02d:%02d:%02d%s", []string{"", "-"}[r.IntN(2)], r.IntN(839), r.IntN(60), r.IntN(60), frac)
+		return fmt.Sprintf("%s%02d:%02d:%02d%s", []string{"", "-"}[r.IntN(2)], r.IntN(839), r.IntN(60), r.IntN(60),
+			frac)
 	case "YEAR":
 		return "2020"
 	case "BLOB", "BIT":
@@ -130,8 +134,8 @@ func randomValue(r *rand.Rand, kind string) any {
 	return string(text)
 }
 
-// runPython runs testdata/legacy/check.py under a Python of that version, or skips the test: the vectors hold replies of
-// both dialects. A name on PATH may be a shim that refuses, so each is tried.
+// runPython runs testdata/legacy/check.py under a Python of that version, or skips the test: the vectors hold replies
+// of both dialects. A name on PATH may be a shim that refuses, so each is tried.
 func runPython(t *testing.T, version string, stdin *bytes.Buffer) []string {
 	t.Helper()
 	paths := []string{"python" + version, "/usr/bin/python" + version}

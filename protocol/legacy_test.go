@@ -22,7 +22,7 @@ const (
 	testLegacyToken = "token key"
 )
 
-// legacyBench is a Legacy with a clock in hand, and the agent's side written by hand.
+// legacyBench is a Legacy with a settable clock, and helpers for the agent's side.
 type legacyBench struct {
 	*Legacy
 	t   testing.TB
@@ -70,7 +70,8 @@ func legacyAsk(point, typ, table, content string, at time.Time, change ...string
 			raw = s
 		}
 	}
-	text := fmt.Sprintf("{'userid': '%s', 'Business': {'Type': '%s', 'Content': %s, 'Table_Name': '%s', 'Table_Field': None, 'Is_Syncdb': True}, "+
+	text := fmt.Sprintf("{'userid': '%s', 'Business': {'Type': '%s', 'Content': %s, "+
+		"'Table_Name': '%s', 'Table_Field': None, 'Is_Syncdb': True}, "+
 		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, "+
 		"'Info_Status': {'Info_Type': 'REQUEST', 'Security_Token': '%s', 'Time': '%s', 'Is_End': True}}",
 		point, typ, content, table, legacyMD5([]byte(raw+stamp+testLegacyToken)), stamp)
@@ -79,7 +80,7 @@ func legacyAsk(point, typ, table, content string, at time.Time, change ...string
 
 func (b *legacyBench) packet(text string) []byte { return sealLegacy([]byte(text), b.cbc) }
 
-// receive hands a request to a session and wants a message.
+// receive passes a request to a session and expects a message.
 func (b *legacyBench) receive(s *LegacySession, text string) *Message {
 	b.t.Helper()
 	e, err := s.Receive(b.packet(text))
@@ -89,7 +90,7 @@ func (b *legacyBench) receive(s *LegacySession, text string) *Message {
 	return e.Message
 }
 
-// send sends a reply and returns the texts of the packets that left.
+// send sends a reply and returns the texts of the packets written.
 func (b *legacyBench) send(s *LegacySession, m *Message) []string {
 	b.t.Helper()
 	var texts []string
@@ -130,7 +131,8 @@ func TestLegacyUpload(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()
 	text := legacyAsk("point-01", "UPLOAD_DB", "phishing_log",
-		`[(u'http://x/', '10.0.0.1', u'\u4e2d', 3L, datetime.datetime(2020, 1, 2, 3, 4)), ("it's", None, '\xe4\xb8\xad', -1, True)]`, b.now)
+		`[(u'http://x/', '10.0.0.1', u'\u4e2d', 3L, datetime.datetime(2020, 1, 2, 3, 4)), `+
+			`("it's", None, '\xe4\xb8\xad', -1, True)]`, b.now)
 	e, err := s.Receive(b.packet(text))
 	if err != nil || !e.Established || e.Message == nil {
 		t.Fatalf("%+v, %v, %v", e, err, s.Cause())
@@ -140,7 +142,8 @@ func TestLegacyUpload(t *testing.T) {
 		t.Fatalf("%q %v %v", s.Point(), m.Op, m.RequestID)
 	}
 	u, err := m.UploadRequest()
-	if err != nil || u.Table != "phishing_log" || u.Rows.Len() != 2 || !slices.Equal(u.Rows.Columns, make([]string, 5)) {
+	if err != nil || u.Table != "phishing_log" || u.Rows.Len() != 2 ||
+		!slices.Equal(u.Rows.Columns, make([]string, 5)) {
 		t.Fatalf("%+v, %v", u, err)
 	}
 	want := []any{"http://x/", "10.0.0.1", "中", int64(3), "2020-01-02 03:04:00", "it's", nil, "中", int64(-1), int64(1)}
@@ -151,9 +154,12 @@ func TestLegacyUpload(t *testing.T) {
 		t.Error(err)
 	}
 	got := b.send(s, m.Reply(StatusOK, &UploadReply{Applied: 2}))
-	wantText := "{'userid': 'point-01', 'Business': {'Type': 'UPLOAD_DB', 'Content': None, 'Table_Name': 'phishing_log', 'Table_Field': None, 'Is_Syncdb': True}, " +
-		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, 'Info_Status': {'Info_Type': 'RESPONSE', 'Security_Token': '" +
-		legacyMD5([]byte("None2026-01-02 03:04:05.000000"+testLegacyToken)) + "', 'Time': '2026-01-02 03:04:05.000000', 'Is_End': True}}"
+	wantText := "{'userid': 'point-01', 'Business': {'Type': 'UPLOAD_DB', 'Content': None, " +
+		"'Table_Name': 'phishing_log', 'Table_Field': None, 'Is_Syncdb': True}, " +
+		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, " +
+		"'Info_Status': {'Info_Type': 'RESPONSE', 'Security_Token': '" +
+		legacyMD5([]byte("None2026-01-02 03:04:05.000000"+testLegacyToken)) +
+		"', 'Time': '2026-01-02 03:04:05.000000', 'Is_End': True}}"
 	if len(got) != 1 || got[0] != wantText {
 		t.Errorf("%s\nwant\n%s", got, wantText)
 	}
@@ -165,9 +171,11 @@ func TestLegacyUpload(t *testing.T) {
 func TestLegacyDownload(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()
-	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", `[((u'update_time', u'1970-01-01 00:00:00'),)]`, b.now))
+	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", `[((u'update_time', u'1970-01-01 00:00:00'),)]`,
+		b.now))
 	d, err := m.DownloadRequest()
-	if err != nil || d.Table != "black_list" || d.MaxRows != 0 || len(d.State) != 1 || d.State[0] != (rowset.StateItem{Name: "update_time", Value: "1970-01-01 00:00:00"}) {
+	if err != nil || d.Table != "black_list" || d.MaxRows != 0 || len(d.State) != 1 ||
+		d.State[0] != (rowset.StateItem{Name: "update_time", Value: "1970-01-01 00:00:00"}) {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	part := func(r *DownloadReply) *Message {
@@ -196,22 +204,25 @@ func TestLegacyDownloadOfNothing(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()
 	for i, content := range []string{"None", "''", "[]", "()"} {
-		m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", content, b.now.Add(time.Duration(i)*time.Microsecond)))
+		m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "black_list", content,
+			b.now.Add(time.Duration(i)*time.Microsecond)))
 		if d, err := m.DownloadRequest(); err != nil || len(d.State) != 0 {
 			t.Fatalf("%+v, %v", d, err)
 		}
-		if got := b.send(s, m.Reply(StatusOK, &DownloadReply{})); len(got) != 1 || !strings.Contains(got[0], "'Content': [], ") {
+		if got := b.send(s, m.Reply(StatusOK, &DownloadReply{})); len(got) != 1 ||
+			!strings.Contains(got[0], "'Content': [], ") {
 			t.Error(got)
 		}
 	}
 }
 
-// TestLegacyOrder: a request is answered before the next is taken, and one that does not fit is answered at once.
+// TestLegacyOrder: the session answers a request before it accepts the next, and answers a malformed one at once.
 func TestLegacyOrder(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()
 	ask := func(i int, content string) string {
-		return legacyAsk("point-01", "UPLOAD_DB", fmt.Sprint("table", i), content, b.now.Add(time.Duration(i)*time.Second))
+		return legacyAsk("point-01", "UPLOAD_DB", fmt.Sprint("table", i), content,
+			b.now.Add(time.Duration(i)*time.Second))
 	}
 	m := b.receive(s, ask(0, "[(1,)]"))
 	if _, err := s.Receive(b.packet(ask(1, "[(1,)]"))); !errors.Is(err, errUnexpected) {
@@ -225,18 +236,20 @@ func TestLegacyOrder(t *testing.T) {
 	}
 	m = b.receive(s, ask(2, "[(1,)]"))
 	got := b.send(s, m.Reply(StatusNoRule, &ErrorReply{Message: "no rule"}))
-	if len(got) != 1 || !strings.Contains(got[0], `'Error': {'Error_Flag': True, 'Error_Type': 'Server_config_Error', 'Error_Info': 'SG0200: no rule'}`) {
+	if len(got) != 1 || !strings.Contains(got[0],
+		`'Error': {'Error_Flag': True, 'Error_Type': 'Server_config_Error', 'Error_Info': 'SG0200: no rule'}`) {
 		t.Error(got)
 	}
 	for i, content := range []string{"[(1,), (1, 2)]", "[(1, [2])]"} {
 		e, err := s.Receive(b.packet(ask(3+i, content)))
-		if err != nil || e.Message != nil || !strings.Contains(b.text(e.Reply), `'Error_Type': 'Client_Data_Pack_Error', 'Error_Info': "SG0203: the request's`) {
+		if err != nil || e.Message != nil || !strings.Contains(b.text(e.Reply),
+			`'Error_Type': 'Client_Data_Pack_Error', 'Error_Info': "SG0203: the request's`) {
 			t.Errorf("%s: %+v, %v", content, e, err)
 		}
 	}
 }
 
-// TestLegacyRetry: the same bytes have the same id; an upload may come again, a download may not.
+// TestLegacyRetry: the same bytes have the same id; an upload may be repeated, a download may not.
 func TestLegacyRetry(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	upload := legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now)
@@ -245,7 +258,8 @@ func TestLegacyRetry(t *testing.T) {
 	if again := b.receive(b.session(), upload); again.RequestID != first.RequestID {
 		t.Errorf("ids %v and %v", first.RequestID, again.RequestID)
 	}
-	if other := b.receive(b.session(), legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now)); other.RequestID == first.RequestID {
+	if other := b.receive(b.session(), legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]",
+		b.now)); other.RequestID == first.RequestID {
 		t.Error("another time, the same id")
 	}
 	download := legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now)
@@ -257,7 +271,8 @@ func TestLegacyRetry(t *testing.T) {
 		"an upload's as a download":  strings.Replace(upload, "UPLOAD_DB", "DOLOAD_DB", 1),
 	} {
 		s := b.session()
-		if e, err := s.Receive(b.packet(text)); err != nil || e.Reject == nil || !errors.Is(s.Cause(), errLegacyReplay) {
+		if e, err := s.Receive(b.packet(text)); err != nil || e.Reject == nil ||
+			!errors.Is(s.Cause(), errLegacyReplay) {
 			t.Errorf("%s: %+v, %v, %v", name, e, err, s.Cause())
 		}
 	}
@@ -268,7 +283,7 @@ func TestLegacyRetry(t *testing.T) {
 	}
 }
 
-// TestLegacyDialects: a reply is printed as the point's Python prints.
+// TestLegacyDialects: a reply is printed as the point's Python prints it.
 func TestLegacyDialects(t *testing.T) {
 	reply := func(b *legacyBench, content string) string {
 		b.now = b.now.Add(time.Second)
@@ -283,8 +298,9 @@ func TestLegacyDialects(t *testing.T) {
 		return content
 	}
 	const (
-		two     = `[[(u'x', 1L, datetime.timedelta(1, 3600, 1), '\xff'), (u'\u4e2d', None, None, None)]]`
-		three   = `[[('x', 1, datetime.timedelta(days=1, seconds=3600, microseconds=1), b'\xff'), ('中', None, None, None)]]`
+		two   = `[[(u'x', 1L, datetime.timedelta(1, 3600, 1), '\xff'), (u'\u4e2d', None, None, None)]]`
+		three = `[[('x', 1, datetime.timedelta(days=1, seconds=3600, microseconds=1), b'\xff'), ` +
+			`('中', None, None, None)]]`
 		three6  = `[[('x', 1, datetime.timedelta(1, 3600, 1), b'\xff'), ('中', None, None, None)]]`
 		neutral = `[[('x', 1, datetime.timedelta(1, 3600, 1), '\xff'), (u'\u4e2d', None, None, None)]]`
 	)
@@ -322,7 +338,8 @@ func TestLegacyTooLarge(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()
 	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now))
-	part := m.Reply(StatusOK, &DownloadReply{Columns: []string{"a"}, Types: []string{"TEXT"}, Values: []any{strings.Repeat("x", 9<<20)}})
+	part := m.Reply(StatusOK, &DownloadReply{Columns: []string{"a"}, Types: []string{"TEXT"},
+		Values: []any{strings.Repeat("x", 9<<20)}})
 	part.Flags = FlagMore
 	b.send(s, part)
 	var sent []byte
@@ -338,7 +355,7 @@ func TestLegacyTooLarge(t *testing.T) {
 	}
 }
 
-// TestLegacyCut: however a stream of packets is cut, the same packets come out.
+// TestLegacyCut: a stream yields the same packets wherever it is cut.
 func TestLegacyCut(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	one := b.packet(legacyAsk("point-01", "UPLOAD_DB", "t", "[(1,)]", b.now))
@@ -361,16 +378,18 @@ func TestLegacyCut(t *testing.T) {
 				buf = buf[n:]
 			}
 		}
-		if len(got) != 3 || !bytes.Equal(got[0], one) || !bytes.Equal(got[1], two) || !bytes.Equal(got[2], one) || len(buf) != 0 {
+		if len(got) != 3 || !bytes.Equal(got[0], one) || !bytes.Equal(got[1], two) || !bytes.Equal(got[2], one) ||
+			len(buf) != 0 {
 			t.Fatalf("cut at %d: %d packets and %d bytes left", cut, len(got), len(buf))
 		}
 	}
 }
 
-// TestLegacyOneAmountOfTime: the answer to a stranger comes the same time after its request, however long it took to see
-// what was wrong.
+// TestLegacyOneAmountOfTime: the answer to a stranger comes the same time after its request, however long the check
+// took.
 func TestLegacyOneAmountOfTime(t *testing.T) {
-	for name, slow := range map[string]time.Duration{"quick": 0, "slow": 70 * time.Millisecond, "slower than the delay": time.Second} {
+	for name, slow := range map[string]time.Duration{"quick": 0, "slow": 70 * time.Millisecond,
+		"slower than the delay": time.Second} {
 		b := newLegacyBench(t, nil)
 		calls := 0
 		b.opts.Clock = func() time.Time { calls++; return b.now.Add(time.Duration(min(calls-1, 1)) * slow) }
@@ -381,7 +400,7 @@ func TestLegacyOneAmountOfTime(t *testing.T) {
 	}
 }
 
-// TestLegacySendTogether has replies to one request come from many goroutines: one of them leaves.
+// TestLegacySendTogether sends replies to one request from many goroutines: only one is written.
 func TestLegacySendTogether(t *testing.T) {
 	b := newLegacyBench(t, nil)
 	s := b.session()

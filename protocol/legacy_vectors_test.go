@@ -18,7 +18,7 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// legacyVector is a file of testdata/legacy; docs/protocol.md, section 22, says what its members mean.
+// legacyVector is a file of testdata/legacy; docs/protocol.md, section 22, describes its members.
 type legacyVector struct {
 	Key        string   `json:"key"`
 	IV         string   `json:"iv"`
@@ -115,7 +115,7 @@ func (v *legacyVector) session(t testing.TB) *LegacySession {
 	return s
 }
 
-// last hands over all packets and returns what the last one led to.
+// last passes all packets and returns the outcome of the last one.
 func (v *legacyVector) last(t *testing.T, s *LegacySession) Event {
 	t.Helper()
 	var e Event
@@ -153,8 +153,10 @@ func TestLegacyVectors(t *testing.T) {
 			case "message":
 				v.message(t, s, e)
 			case "refused", "unreadable":
-				if e.Message != nil || e.Reply != nil || string(e.Reject) != v.Reply || e.RejectAfter != 200*time.Millisecond {
-					t.Errorf("message %v, %d bytes of reply, reject after %v:\n%s", e.Message, len(e.Reply), e.RejectAfter, e.Reject)
+				if e.Message != nil || e.Reply != nil || string(e.Reject) != v.Reply ||
+					e.RejectAfter != 200*time.Millisecond {
+					t.Errorf("message %v, %d bytes of reply, reject after %v:\n%s", e.Message, len(e.Reply),
+						e.RejectAfter, e.Reject)
 				}
 				if got := StatusOf(s.Cause()).String(); got != v.Status {
 					t.Errorf("cause %v is %s, want %s", s.Cause(), got, v.Status)
@@ -177,7 +179,7 @@ func TestLegacyVectors(t *testing.T) {
 	}
 }
 
-// message compares what a good vector means, and the bytes of its reply.
+// message compares the request of a good vector, and the bytes of its reply.
 func (v *legacyVector) message(t *testing.T, s *LegacySession, e Event) {
 	m := e.Message
 	if m == nil || m.Op.String() != v.Op || m.RequestID.String() != v.RequestID {
@@ -205,7 +207,7 @@ func (v *legacyVector) message(t *testing.T, s *LegacySession, e Event) {
 	v.answer(t, s, m)
 }
 
-// answer sends the reply to a request; those of a good vector all have the same.
+// answer sends the reply to a request. All requests of a good vector have the same reply.
 func (v *legacyVector) answer(t *testing.T, s *LegacySession, m *Message) {
 	var reply any = &UploadReply{}
 	if m.Op == OpDownload {
@@ -224,7 +226,7 @@ func (v *legacyVector) answer(t *testing.T, s *LegacySession, m *Message) {
 	}
 }
 
-// FuzzSplitLegacy holds that however bytes are cut, the same packets come out, or the same end of it.
+// FuzzSplitLegacy checks that bytes yield the same packets and the same error wherever they are cut.
 func FuzzSplitLegacy(f *testing.F) {
 	for _, v := range legacyVectors(f) {
 		if stream := strings.Join(v.Packets, ""); len(stream) < 4096 {
@@ -262,7 +264,7 @@ func FuzzSplitLegacy(f *testing.F) {
 	})
 }
 
-// FuzzLegacyPacket hands any bytes to a session as a packet.
+// FuzzLegacyPacket passes any bytes to a session as a packet.
 func FuzzLegacyPacket(f *testing.F) {
 	var one *legacyVector
 	for _, v := range legacyVectors(f) {
@@ -281,8 +283,7 @@ func FuzzLegacyPacket(f *testing.F) {
 	})
 }
 
-// FuzzLegacyText hands any text to a session, in a packet that is whole and with a token that fits, where there is a
-// place for one.
+// FuzzLegacyText passes any text to a session, in a whole packet and, where the text has a token, with the right one.
 func FuzzLegacyText(f *testing.F) {
 	var one *legacyVector
 	for _, v := range legacyVectors(f) {
@@ -306,7 +307,7 @@ func FuzzLegacyText(f *testing.F) {
 	})
 }
 
-// signLegacy puts the token that fits in the place of the one in text.
+// signLegacy replaces the token in text with the right one.
 func signLegacy(text []byte, l *Legacy) []byte {
 	root, err := parseLegacy(text, pyliteral.Python2)
 	if err != nil {
@@ -322,7 +323,7 @@ func signLegacy(text []byte, l *Legacy) []byte {
 	return slices.Concat(text[:token.Start], []byte(signed), text[token.End:])
 }
 
-// checkLegacyEvent holds that an event is exactly one of its kinds, and that what leaves is a packet.
+// checkLegacyEvent checks that an event is of exactly one kind, and that a reply is a packet.
 func checkLegacyEvent(t *testing.T, s *LegacySession, e Event) {
 	t.Helper()
 	kinds := 0

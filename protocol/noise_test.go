@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// transcript is the handshake step by step, worked out here from the Noise specification with the standard library
-// alone: a second implementation that the first is held to, and what an implementer compares his own values with.
+// transcript is the handshake step by step, computed from the Noise specification with the standard library alone. It
+// is a second implementation that checks the first, and gives implementers values to compare with.
 type transcript struct {
 	Steps []transcriptStep `json:"steps"`
 	// The session's keys.
@@ -22,8 +22,8 @@ type transcript struct {
 
 type transcriptStep struct {
 	Step  string `json:"step"`
-	Input string `json:"input,omitempty"`  // what is mixed in, or the plaintext
-	Sent  string `json:"output,omitempty"` // what goes on the wire
+	Input string `json:"input,omitempty"`  // mixed in, or the plaintext
+	Sent  string `json:"output,omitempty"` // sent to the peer
 	CK    string `json:"ck"`
 	H     string `json:"h"`
 	K     string `json:"k,omitempty"`

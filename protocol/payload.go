@@ -128,13 +128,11 @@ type RulesReply struct {
 }
 
 // RuleRow is one row of sync_control: its columns by name, in the table's order.
-type RuleRow []rowset.StateItem
+type RuleRow = []rowset.StateItem
 
 func (r *RulesReply) fields(c *coder) {
 	number(c, 1, &r.Version, math.MaxUint64)
-	list(c, 2, &r.Rules, maxValues, 1, func(c *coder, row *RuleRow) {
-		c.items(item, (*[]rowset.StateItem)(row), maxColumns)
-	})
+	list(c, 2, &r.Rules, maxValues, 1, func(c *coder, row *RuleRow) { c.items(item, row, maxColumns) })
 }
 
 // PingReply answers PING and, with FlagMore, SUBSCRIBE.

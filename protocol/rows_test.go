@@ -10,7 +10,8 @@ import (
 	"syncgate/internal/rowset"
 )
 
-var testColumns = []rowset.Column{{Name: "url", Type: "VARCHAR", Binary: false}, {Name: "ip", Type: "VARBINARY", Binary: true}, {Name: "hits", Type: "BIGINT", Binary: false}}
+var testColumns = []rowset.Column{{Name: "url", Type: "VARCHAR", Binary: false},
+	{Name: "ip", Type: "VARBINARY", Binary: true}, {Name: "hits", Type: "BIGINT", Binary: false}}
 
 func begun(t testing.TB) *RowEncoder {
 	t.Helper()
@@ -21,11 +22,12 @@ func begun(t testing.TB) *RowEncoder {
 	return e
 }
 
-// The encoder writes the very bytes that AppendPayload writes for the last part, and the same rows in each other one.
+// The encoder writes the same bytes as AppendPayload for the last part, and the same rows in the other parts.
 func TestRowEncoderWritesTheSamePayload(t *testing.T) {
 	for _, rows := range []int{0, 1, 7, 8, 86, 100, 30000} {
 		e := begun(t)
-		want := DownloadReply{Statement: 2, Columns: []string{"url", "ip", "hits"}, Types: []string{"VARCHAR", "VARBINARY", "BIGINT"},
+		want := DownloadReply{Statement: 2, Columns: []string{"url", "ip", "hits"},
+			Types: []string{"VARCHAR", "VARBINARY", "BIGINT"},
 			State: []rowset.StateItem{{Name: "id", Value: int64(rows)}}, More: true, Total: uint64(rows)}
 		for i := range rows {
 			if err := e.Append([]any{[]byte("http://x"), []byte{1, 2, 3, 4}, int64(i)}); err != nil {
@@ -88,7 +90,8 @@ func TestRowEncoderParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := m.DownloadReply(); err != nil || r.Total != 6 || r.Statement != 3 || !reflect.DeepEqual(r.Values, []any{"x"}) {
+	if r, err := m.DownloadReply(); err != nil || r.Total != 6 || r.Statement != 3 ||
+		!reflect.DeepEqual(r.Values, []any{"x"}) {
 		t.Fatal(r, err)
 	}
 	empty, err := e.Last(id, nil, false)

@@ -77,11 +77,11 @@ func (s *Server) NewSession(remote netip.Addr) *ServerSession {
 
 // Event tells the caller of Receive what to do.
 type Event struct {
-	Reply       []byte        // send it now
-	Established bool          // the session became established; see ServerSession
-	Reject      []byte        // send it after RejectAfter, then close; receive nothing more
-	RejectAfter time.Duration //
-	Message     *Message      // a request
+	Reply       []byte // send it now
+	Established bool   // the session became established; see ServerSession
+	Reject      []byte // send it after RejectAfter, then close; receive nothing more
+	RejectAfter time.Duration
+	Message     *Message // a request
 }
 
 // ServerSession is the server's side of one connection:

@@ -33,14 +33,14 @@ func (c *countingDH) DH(private, public []byte) ([]byte, error) {
 	return c.DHFunc.DH(private, public)
 }
 
-// refresh puts a right MD5 under a frame that was changed.
+// refresh gives a changed frame the right MD5.
 func refresh(frame []byte) []byte {
 	end := len(frame) - trailerSize
 	sum := md5.Sum(frame[:end])
 	return append(frame[:end:end], sum[:]...)
 }
 
-// badHellos are the ways a hello may be wrong that must be told apart nowhere. They are also written to testdata.
+// badHellos are wrong hellos that must all look the same from outside. They are also in testdata.
 var badHellos = []struct {
 	name, about string
 	client      func(*ClientOptions)
@@ -48,18 +48,26 @@ var badHellos = []struct {
 }{
 	{"wrong-key", "the secret differs in one bit", func(c *ClientOptions) { c.Key[31] ^= 1 }, nil},
 	{"unknown-point", "no such point", func(c *ClientOptions) { c.Point = "point-99" }, nil},
-	{"revoked-key", "the point is known, this key id is not (never made, or revoked)", func(c *ClientOptions) { c.KeyID = 6 }, nil},
-	{"zero-key-unknown-point", "no such point, and a secret of 32 zero bytes", func(c *ClientOptions) { c.Point, c.Key = "point-99", [32]byte{} }, nil},
-	{"tampered-point", "point_no changed on the way to another known point", nil, func(f []byte) []byte { f[20] = '2'; return refresh(f) }},
-	{"tampered-key-id", "key_id changed on the way to another live one", nil, func(f []byte) []byte { f[24] = 8; return refresh(f) }},
-	{"tampered-ephemeral", "the ephemeral public key changed on the way", nil, func(f []byte) []byte { f[30] ^= 1; return refresh(f) }},
-	{"tampered-payload", "the sealed payload changed on the way", nil, func(f []byte) []byte { f[60] ^= 1; return refresh(f) }},
+	{"revoked-key", "the point is known, this key id is not (never made, or revoked)",
+		func(c *ClientOptions) { c.KeyID = 6 }, nil},
+	{"zero-key-unknown-point", "no such point, and a secret of 32 zero bytes",
+		func(c *ClientOptions) { c.Point, c.Key = "point-99", [32]byte{} }, nil},
+	{"tampered-point", "point_no changed on the way to another known point", nil,
+		func(f []byte) []byte { f[20] = '2'; return refresh(f) }},
+	{"tampered-key-id", "key_id changed on the way to another live one", nil,
+		func(f []byte) []byte { f[24] = 8; return refresh(f) }},
+	{"tampered-ephemeral", "the ephemeral public key changed on the way", nil,
+		func(f []byte) []byte { f[30] ^= 1; return refresh(f) }},
+	{"tampered-payload", "the sealed payload changed on the way", nil,
+		func(f []byte) []byte { f[60] ^= 1; return refresh(f) }},
 	{"damaged", "a byte changed on the way and the MD5 not", nil, func(f []byte) []byte { f[60] ^= 1; return f }},
 	{"empty-point", "idlen 0", nil, func(f []byte) []byte { f[12] = 0; return refresh(f) }},
 	{"long-point", "idlen 65", nil, func(f []byte) []byte { f[12] = 65; return refresh(f) }},
-	{"past-end-point", "idlen 255, more than the body has", nil, func(f []byte) []byte { f[12] = 255; return refresh(f) }},
+	{"past-end-point", "idlen 255, more than the body has", nil,
+		func(f []byte) []byte { f[12] = 255; return refresh(f) }},
 	{"bad-utf8-point", "point_no is not UTF-8", nil, func(f []byte) []byte { f[13] = 0xff; return refresh(f) }},
-	{"short", "the body ends within the ephemeral key", nil, func(f []byte) []byte { return plainFrame(frameHello, f[12:40]) }},
+	{"short", "the body ends within the ephemeral key", nil,
+		func(f []byte) []byte { return plainFrame(frameHello, f[12:40]) }},
 	{"empty", "no body", nil, func([]byte) []byte { return plainFrame(frameHello, nil) }},
 }
 
@@ -110,7 +118,7 @@ func TestBadHellosLookTheSame(t *testing.T) {
 	}
 }
 
-// With no such key the same work is done: a random key stands in, and the keys are asked once.
+// Without a key for the point the server does the same work with a random key.
 func TestUnknownPointCostsTheSame(t *testing.T) {
 	allocs := func(change func(*ClientOptions)) float64 {
 		p := newPair(t, func(s *ServerOptions, c *ClientOptions) {
@@ -185,7 +193,8 @@ func TestRateLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		var r *RejectError
-		if err := parseReject(body); !errors.As(err, &r) || r.Status != StatusBusy || r.RetryAfter < atLeast || r.RetryAfter > atMost {
+		if err := parseReject(body); !errors.As(err, &r) || r.Status != StatusBusy || r.RetryAfter < atLeast ||
+			r.RetryAfter > atMost {
 			t.Fatal(err)
 		}
 	}
@@ -199,8 +208,8 @@ func TestRateLimit(t *testing.T) {
 	if e := from("2001:db8::3"); e.Reply == nil {
 		t.Fatalf("after a second: %+v", e)
 	}
-	// Another address is not held up by the first; in total the burst is soon used up. Sources may share a bucket,
-	// so these are many.
+	// The first address does not delay another. All together use up the total burst. Sources may share a bucket, so
+	// the test uses many.
 	var last Event
 	for i := range 64 {
 		if last = from(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}).String()); last.Reject != nil {
@@ -229,7 +238,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// helloFrame makes a HELLO with that payload under the pair's key.
+// helloFrame makes a HELLO with payload h under the pair's key.
 func helloFrame(t testing.TB, p *pair, payload hello) []byte {
 	t.Helper()
 	b, err := encode(nil, &payload)
@@ -255,7 +264,7 @@ func helloFrameRaw(t testing.TB, p *pair, payload []byte) []byte {
 	return plainFrame(frameHello, body)
 }
 
-// badRecords are the ways a record may be wrong after a good handshake. They are also written to testdata.
+// badRecords are wrong records after a good handshake. They are also in testdata.
 var badRecords = []struct {
 	name, about string
 	send        func(p *pair) []byte // the frame to be refused
@@ -279,11 +288,13 @@ var badRecords = []struct {
 		return slices.Clone(p.first)
 	}, errRecord},
 	{"second-hello", "a HELLO in an established session", func(p *pair) []byte { return p.hello }, errUnexpected},
-	{"reject-from-client", "a client sends REJECT", func(*pair) []byte { return rejectFrame(StatusBusy, 0) }, errUnexpected},
+	{"reject-from-client", "a client sends REJECT", func(*pair) []byte { return rejectFrame(StatusBusy, 0) },
+		errUnexpected},
 	{"short-record", "a record with 19 bytes of plaintext", func(p *pair) []byte {
 		return p.raw(make([]byte, envelopeSize-1))
 	}, errEnvelope},
-	{"empty-record", "a DATA frame without a body", func(*pair) []byte { return plainFrame(frameData, nil) }, errEnvelope},
+	{"empty-record", "a DATA frame without a body", func(*pair) []byte { return plainFrame(frameData, nil) },
+		errEnvelope},
 	{"envelope-flags", "bit 1 of the envelope's flags", func(p *pair) []byte {
 		return p.raw(append([]byte{1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, make([]byte, 8)...))
 	}, errEnvelope},
@@ -323,7 +334,8 @@ func TestBadRecords(t *testing.T) {
 		p := newPair(t, nil)
 		p.greet(t)
 		p.confirm(t)
-		if e, err := p.session.Receive(c.send(p)); !errors.Is(err, c.err) || e.Message != nil || e.Reply != nil || e.Reject != nil {
+		if e, err := p.session.Receive(c.send(p)); !errors.Is(err, c.err) || e.Message != nil || e.Reply != nil ||
+			e.Reject != nil {
 			t.Errorf("%s: %+v, %v; want %v", c.name, e, err, c.err)
 		}
 		if errors.Is(c.err, errRecord) {
@@ -341,7 +353,7 @@ func TestDataBeforeHello(t *testing.T) {
 	}
 }
 
-// A replayed HELLO gets a WELCOME and nothing more: no cap is left, no large frame taken.
+// A replayed HELLO gets a WELCOME and nothing more: the limits of unestablished connections stay.
 func TestReplayedHelloIsNotEstablished(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
@@ -388,7 +400,7 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// All the records a session may have, then the reserve for what is in flight, then no more.
+// A session has its records, then the reserve for replies in flight, and then no more.
 func TestRecordLimit(t *testing.T) {
 	c := crypto.NewCipher([32]byte{}, recordLimit)
 	r := records{send: c, recv: c, max: DefaultMaxFrame, expires: testEpoch.Add(time.Hour)}
@@ -421,8 +433,10 @@ func TestConcurrentSend(t *testing.T) {
 	for g := range senders {
 		wg.Go(func() {
 			for i := range each {
-				m := &Message{Op: OpPing, RequestID: MakeRequestID(uint64(g+1), uint64(i)), Body: &PingReply{RulesVersion: uint64(i)}}
-				if err := p.session.Send(m, func(f []byte) error { wire = append(wire, bytes.Clone(f)); return nil }); err != nil {
+				m := &Message{Op: OpPing, RequestID: MakeRequestID(uint64(g+1), uint64(i)),
+					Body: &PingReply{RulesVersion: uint64(i)}}
+				if err := p.session.Send(m,
+					func(f []byte) error { wire = append(wire, bytes.Clone(f)); return nil }); err != nil {
 					t.Error(err)
 				}
 			}
@@ -443,19 +457,22 @@ func TestSendTooLarge(t *testing.T) {
 	p := newPair(t, func(s *ServerOptions, _ *ClientOptions) { s.MaxFrame = minMaxFrame })
 	p.greet(t)
 	write := func([]byte) error { return nil }
-	if err := p.session.Send(&Message{Payload: make([]byte, minMaxFrame-RecordOverhead+1)}, write); !errors.Is(err, ErrTooLarge) {
+	if err := p.session.Send(&Message{Payload: make([]byte, minMaxFrame-RecordOverhead+1)}, write); !errors.Is(err,
+		ErrTooLarge) {
 		t.Error(err)
 	}
 	if n := p.client.MaxFrame(); n != minMaxFrame {
 		t.Error(n)
 	}
-	if m := p.down(t, &Message{Op: OpRules, RequestID: MakeRequestID(1, 1), Payload: make([]byte, minMaxFrame-RecordOverhead)}); m == nil {
+	if m := p.down(t, &Message{Op: OpRules, RequestID: MakeRequestID(1, 1),
+		Payload: make([]byte, minMaxFrame-RecordOverhead)}); m == nil {
 		t.Error("the largest payload did not arrive")
 	}
 }
 
 func TestServerOptions(t *testing.T) {
-	good := ServerOptions{Keys: crypto.NewKeyring().Lookup, RulesVersion: func() uint64 { return 0 }, Clock: time.Now, Rand: bytes.NewReader(make([]byte, 32))}
+	good := ServerOptions{Keys: crypto.NewKeyring().Lookup,
+		RulesVersion: func() uint64 { return 0 }, Clock: time.Now, Rand: bytes.NewReader(make([]byte, 32))}
 	for name, change := range map[string]func(*ServerOptions){
 		"no keys":          func(o *ServerOptions) { o.Keys = nil },
 		"no rules version": func(o *ServerOptions) { o.RulesVersion = nil },

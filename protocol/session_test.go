@@ -48,7 +48,7 @@ func newPair(t testing.TB, change func(*ServerOptions, *ClientOptions)) *pair {
 	return p
 }
 
-// greet runs the handshake and gives the server's event for the HELLO.
+// greet runs the handshake and returns the server's event for the HELLO.
 func (p *pair) greet(t testing.TB) Event {
 	t.Helper()
 	hello, err := p.client.Hello()
@@ -83,7 +83,7 @@ func (p *pair) confirm(t testing.TB) Event {
 	return e
 }
 
-// up sends m to the server and gives the last event.
+// up sends m to the server and returns the last event.
 func (p *pair) up(t testing.TB, m *Message) Event {
 	t.Helper()
 	out, err := p.client.Seal(nil, m)
@@ -104,7 +104,7 @@ func (p *pair) up(t testing.TB, m *Message) Event {
 	return last
 }
 
-// down sends m to the client and gives what it receives.
+// down sends m to the client and returns the message received.
 func (p *pair) down(t testing.TB, m *Message) *Message {
 	t.Helper()
 	var got *Message
@@ -133,7 +133,8 @@ func TestSession(t *testing.T) {
 	if w != want {
 		t.Fatalf("welcome %+v, want %+v", w, want)
 	}
-	up := &UploadRequest{Confirmed: 3, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
+	up := &UploadRequest{Confirmed: 3, Table: "t",
+		Rows: rowset.Rows{Columns: []string{"a", "b"}, Values: []any{int64(1), "x", nil, []byte{0xff}}}}
 	e = p.up(t, &Message{Op: OpUpload, RequestID: MakeRequestID(9, 4), Body: up})
 	if p.session.Point() != "point-01" || p.session.KeyID() != 7 || p.session.MaxFrame() != DefaultMaxFrame ||
 		p.session.Software() != "syncgate-agent" {
@@ -144,7 +145,8 @@ func TestSession(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	reply := p.down(t, e.Message.Reply(StatusOK, &UploadReply{Applied: 2, ByOp: map[string]uint64{"insert": 2}}))
-	if r, err := reply.UploadReply(); err != nil || r.Applied != 2 || r.ByOp["insert"] != 2 || reply.RequestID != MakeRequestID(9, 4) {
+	if r, err := reply.UploadReply(); err != nil || r.Applied != 2 || r.ByOp["insert"] != 2 ||
+		reply.RequestID != MakeRequestID(9, 4) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	var enc RowEncoder

@@ -17,7 +17,7 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// TestVectorsAreCurrent makes every file of testdata anew and holds the stored ones to it; with -update it writes them.
+// TestVectorsAreCurrent makes every file of testdata and compares it with the stored one; -update writes them.
 func TestVectorsAreCurrent(t *testing.T) {
 	made := map[string]any{}
 	makeSessions(t, made)
@@ -59,15 +59,18 @@ func newVector(about string) *vector {
 	return &vector{
 		About: about,
 		Server: vectorServer{
-			Keys:      []vectorKey{one, {"point-01", 8, strings.Repeat("08090a0b0c0d0e0f", 4)}, {"point-02", 7, strings.Repeat("1011121314151617", 4)}},
-			Ephemeral: strings.Repeat("5e", 32), ServerID: "centre-a", MaxFrame: DefaultMaxFrame, MaxInFlight: 32, KeepaliveS: 30,
+			Keys: []vectorKey{one, {"point-01", 8, strings.Repeat("08090a0b0c0d0e0f", 4)},
+				{"point-02", 7, strings.Repeat("1011121314151617", 4)}},
+			Ephemeral: strings.Repeat("5e",
+				32), ServerID: "centre-a", MaxFrame: DefaultMaxFrame, MaxInFlight: 32, KeepaliveS: 30,
 			RulesVersion: 42, ClockMs: testEpoch.UnixMilli(),
 		},
-		Client: vectorClient{one, strings.Repeat("c1", 32), "21a2a3a4a5a6a7a8", "vector 1.0", testEpoch.UnixMilli() - 1500},
+		Client: vectorClient{one, strings.Repeat("c1", 32), "21a2a3a4a5a6a7a8", "vector 1.0",
+			testEpoch.UnixMilli() - 1500},
 	}
 }
 
-// recorder writes a vector's steps down while both sides play them.
+// recorder records a vector's steps while both sides run.
 type recorder struct {
 	*pair
 	t     *testing.T
@@ -91,7 +94,7 @@ func (r *recorder) add(from, about string, frame []byte, m *vectorMessage, got v
 	r.v.Steps = append(r.v.Steps, got)
 }
 
-// client records a frame on its way to the server, and the REJECT that answers it if one does.
+// client records a frame on its way to the server, and the REJECT that answers it, if any.
 func (r *recorder) toServer(about string, frame []byte, m *vectorMessage) {
 	var got vectorStep
 	r.event, got = r.atServer(frame)
@@ -111,7 +114,8 @@ func (r *recorder) greeted() *recorder {
 	r.t.Helper()
 	r.toServer("HELLO", r.hello, nil)
 	r.toClient("WELCOME", r.event.Reply, nil)
-	r.up("PING, the client's first record: now the session is established", &Message{Op: OpPing, RequestID: r.client.first})
+	r.up("PING, the client's first record: now the session is established",
+		&Message{Op: OpPing, RequestID: r.client.first})
 	r.first = unhex(r.t, r.v.Steps[2].Frame)
 	r.down("its answer", r.event.Message.Reply(StatusOK, &PingReply{42, testEpoch.UnixMilli()}))
 	return r
@@ -126,10 +130,11 @@ func (r *recorder) describe(m *Message) *vectorMessage {
 		}
 		m.Body = nil
 	}
-	return &vectorMessage{m.Op, m.Flags, m.Status, hex.EncodeToString(m.RequestID[:]), hex.EncodeToString(m.Payload), diagnose(m.Payload)}
+	return &vectorMessage{m.Op, m.Flags, m.Status, hex.EncodeToString(m.RequestID[:]), hex.EncodeToString(m.Payload),
+		diagnose(m.Payload)}
 }
 
-// diagnose is the payload in diagnostic notation, empty where it is no CBOR.
+// diagnose returns the payload in diagnostic notation, or "" when it is not CBOR.
 func diagnose(payload []byte) string {
 	if len(payload) == 0 {
 		return ""
@@ -154,7 +159,8 @@ func (r *recorder) up(about string, m *Message) {
 func (r *recorder) down(about string, m *Message) {
 	r.t.Helper()
 	d := r.describe(m)
-	if err := r.session.Send(m, func(frame []byte) error { r.toClient(about, bytes.Clone(frame), d); return nil }); err != nil {
+	if err := r.session.Send(m,
+		func(frame []byte) error { r.toClient(about, bytes.Clone(frame), d); return nil }); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -165,7 +171,8 @@ func makeSessions(t *testing.T, made map[string]any) {
 	upload := UploadRequest{Table: "phishing_log", Rows: rowset.Rows{
 		Columns: []string{"url", "ip", "title", "hits", "update_time"},
 		Values: []any{
-			"http://a.example/", []byte{192, 0, 2, 1}, "caf\u00e9 \u4e2d \U0001f600", int64(3), "2026-01-02 03:04:05.000006",
+			"http://a.example/", []byte{192, 0, 2, 1}, "caf\u00e9 \u4e2d \U0001f600", int64(3),
+			"2026-01-02 03:04:05.000006",
 			"http://b.example/", nil, "", int64(-9223372036854775808), nil,
 			"http://c.example/", []byte{}, "it's \"quoted\"\n\\ %s", uint64(18446744073709551615), 0.1,
 		},
@@ -177,7 +184,8 @@ func makeSessions(t *testing.T, made map[string]any) {
 		return &Message{Op: OpUpload, RequestID: id, Body: &body}
 	}
 	r.up("UPLOAD of three rows", up(id, 0))
-	reply := &UploadReply{Applied: 2, ByOp: map[string]uint64{"insert": 1, "update": 1}, Quarantined: []QuarantinedRow{{2, StatusRowRefused, "value out of range"}}}
+	reply := &UploadReply{Applied: 2, ByOp: map[string]uint64{"insert": 1, "update": 1},
+		Quarantined: []QuarantinedRow{{2, StatusRowRefused, "value out of range"}}}
 	r.down("two applied, the third put aside", r.event.Message.Reply(StatusOK, reply))
 	r.up("the same UPLOAD again, as after a lost reply", up(id, 0))
 	reply.Duplicate = true
@@ -187,13 +195,18 @@ func makeSessions(t *testing.T, made map[string]any) {
 
 	r.downloads()
 	r.up("RULES", &Message{Op: OpRules, RequestID: r.client.RequestID()})
-	r.down("one rule", r.event.Message.Reply(StatusOK, &RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "sync_table", Value: "phishing_log"}, {Name: "sync_type", Value: "upload"}, {Name: "note", Value: nil}}}}))
+	r.down("one rule", r.event.Message.Reply(StatusOK,
+		&RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "sync_table", Value: "phishing_log"},
+			{Name: "sync_type", Value: "upload"}, {Name: "note", Value: nil}}}}))
 	r.up("SUBSCRIBE", &Message{Op: OpSubscribe, RequestID: r.client.RequestID()})
 	sub := r.event.Message.RequestID
-	r.down("subscribed: the version now, FlagMore", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: &PingReply{42, testEpoch.UnixMilli()}})
+	r.down("subscribed: the version now, FlagMore",
+		&Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: &PingReply{42, testEpoch.UnixMilli()}})
 	r.up("FILE", &Message{Op: OpFile, RequestID: r.client.RequestID()})
-	r.down("not in this version", r.event.Message.Reply(StatusOpUnsupported, &ErrorReply{"this server does not do that", 0}))
-	r.down("the rules changed", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: &PingReply{43, testEpoch.UnixMilli() + 60000}})
+	r.down("not in this version", r.event.Message.Reply(StatusOpUnsupported,
+		&ErrorReply{"this server does not do that", 0}))
+	r.down("the rules changed", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub,
+		Body: &PingReply{43, testEpoch.UnixMilli() + 60000}})
 	r.down("PING of the server's", r.session.Ping())
 	r.up("its answer: the same id", &Message{Op: OpPing, RequestID: MakeRequestID(0, 1)})
 	r.down("GOAWAY", &Message{Op: OpGoAway, Body: &GoAway{"drain", 10000}})
@@ -207,18 +220,21 @@ func makeSessions(t *testing.T, made map[string]any) {
 	made["session-second-key"] = v
 }
 
-// downloads records one that is answered in two parts and one that is refused.
+// downloads records a download with two parts and a refused one.
 func (r *recorder) downloads() {
 	r.t.Helper()
-	download := &DownloadRequest{Table: "black_list", State: []rowset.StateItem{{Name: "update_time", Value: "2026-01-01 00:00:00"}}}
+	download := &DownloadRequest{Table: "black_list",
+		State: []rowset.StateItem{{Name: "update_time", Value: "2026-01-01 00:00:00"}}}
 	r.up("DOWNLOAD from a state", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: download})
 	part := DownloadReply{Columns: []string{"domain", "update_time"}, Types: []string{"VARCHAR", "DATETIME"}}
 	var enc RowEncoder
 	ask := r.event.Message.RequestID
-	if err := enc.Begin(0, []rowset.Column{{Name: part.Columns[0], Type: part.Types[0], Binary: false}, {Name: part.Columns[1], Type: part.Types[1], Binary: false}}); err != nil {
+	if err := enc.Begin(0, []rowset.Column{{Name: part.Columns[0], Type: part.Types[0], Binary: false},
+		{Name: part.Columns[1], Type: part.Types[1], Binary: false}}); err != nil {
 		r.t.Fatal(err)
 	}
-	for i, row := range [][]any{{"a.example", "2026-01-01 10:00:00"}, {"b.example", "2026-01-01 11:00:00"}, {"c.example", "2026-01-01 12:00:00"}} {
+	for i, row := range [][]any{{"a.example", "2026-01-01 10:00:00"}, {"b.example", "2026-01-01 11:00:00"},
+		{"c.example", "2026-01-01 12:00:00"}} {
 		if err := enc.Append(row); err != nil {
 			r.t.Fatal(err)
 		}
@@ -237,8 +253,10 @@ func (r *recorder) downloads() {
 	}
 	m.Payload = bytes.Clone(m.Payload)
 	r.down("last part, with the state to carry next time", m)
-	r.up("DOWNLOAD of a table without a rule", &Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: &DownloadRequest{Table: "nothing"}})
-	r.down("refused", r.event.Message.Reply(StatusNoRule, &ErrorReply{"no rule for this table, direction and point", 0}))
+	r.up("DOWNLOAD of a table without a rule",
+		&Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: &DownloadRequest{Table: "nothing"}})
+	r.down("refused", r.event.Message.Reply(StatusNoRule,
+		&ErrorReply{"no rule for this table, direction and point", 0}))
 }
 
 // transcript is the handshake of the vector's first two steps.
@@ -249,7 +267,8 @@ func (v *vector) transcript(t *testing.T) *transcript {
 		t.Fatal(err)
 	}
 	o := p.server.opts
-	w, err := encode(nil, &Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, o.Clock().UnixMilli(), o.ServerID, o.RulesVersion()})
+	w, err := encode(nil, &Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, o.Clock().UnixMilli(), o.ServerID,
+		o.RulesVersion()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,6 +388,7 @@ func makePayloads(t *testing.T, made map[string]any) {
 	}
 	for _, c := range badPayloads {
 		b := badPayload(t, c.hex)
-		made["payload/bad-"+c.name] = payloadVector{c.about, "DownloadRequest", hex.EncodeToString(b), "", StatusOf(c.err)}
+		made["payload/bad-"+c.name] = payloadVector{c.about, "DownloadRequest", hex.EncodeToString(b), "",
+			StatusOf(c.err)}
 	}
 }

@@ -33,7 +33,7 @@ type vectorServer struct {
 	KeepaliveS   int         `json:"keepalive_s"`
 	RulesVersion uint64      `json:"rules_version"`
 	ClockMs      int64       `json:"clock_ms"`
-	Before       int         `json:"hellos_before"` // from the same address, within the second; 100 are taken up
+	Before       int         `json:"hellos_before"` // from the same address just before; the server accepts 100
 }
 
 type vectorKey struct {
@@ -45,13 +45,13 @@ type vectorKey struct {
 type vectorClient struct {
 	vectorKey
 	Ephemeral string `json:"ephemeral_private"`
-	Epoch     string `json:"epoch"` // of the ids the client makes up
+	Epoch     string `json:"epoch"` // of the ids that the client makes
 	Software  string `json:"software"`
 	ClockMs   int64  `json:"clock_ms"`
 }
 
-// vectorStep is one frame and what its receiver does. Where the sender is honest and the frame is a record, Message
-// says what is in it; a frame without Message that is no HELLO, WELCOME or REJECT was made by no honest sender.
+// vectorStep is a frame and its outcome at the receiver. Message describes a record of a correct sender. A frame
+// without Message is a HELLO, a WELCOME or a REJECT, or one that no correct sender makes.
 type vectorStep struct {
 	From          string         `json:"from"` // client or server
 	About         string         `json:"about"`
@@ -72,7 +72,7 @@ type vectorMessage struct {
 	Text      string `json:"payload_diagnostic,omitempty"` // RFC 8949, section 8
 }
 
-// What a frame leads to at its receiver.
+// The outcomes of a frame at its receiver.
 const (
 	outcomeWelcome  = "welcome"  // server: sends the WELCOME that is the next step
 	outcomeReject   = "reject"   // server: sends the REJECT that is the next step, then closes
@@ -82,7 +82,7 @@ const (
 	outcomeReply    = "reply"    // client: a reply, or a message of the server's own
 	outcomeOwn      = "own"      // client: the answer to its first PING; nothing more to do
 	outcomeRejected = "rejected" // client: closes and waits for retry-after
-	outcomeClose    = "close"    // either: closes at once and says nothing
+	outcomeClose    = "close"    // either: closes at once and sends nothing
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -98,7 +98,7 @@ func (k vectorKey) key(t testing.TB) crypto.Key {
 	return crypto.Key{Point: k.Point, ID: k.ID, Secret: [32]byte(unhex(t, k.Secret))}
 }
 
-// pair makes both sides as the file says.
+// pair makes both sides from the file.
 func (v *vector) pair(t testing.TB) *pair {
 	t.Helper()
 	p := &pair{}
@@ -111,8 +111,9 @@ func (v *vector) pair(t testing.TB) *pair {
 	var err error
 	p.server, err = NewServer(ServerOptions{
 		Keys: ring.Lookup, RulesVersion: func() uint64 { return v.Server.RulesVersion },
-		Clock:    func() time.Time { return time.UnixMilli(v.Server.ClockMs) },
-		Rand:     bytes.NewReader(append(bytes.Repeat([]byte{0xdd}, 32), bytes.Repeat(unhex(t, v.Server.Ephemeral), 4)...)),
+		Clock: func() time.Time { return time.UnixMilli(v.Server.ClockMs) },
+		Rand: bytes.NewReader(append(bytes.Repeat([]byte{0xdd}, 32),
+			bytes.Repeat(unhex(t, v.Server.Ephemeral), 4)...)),
 		ServerID: v.Server.ServerID, MaxFrame: v.Server.MaxFrame, MaxInFlight: v.Server.MaxInFlight,
 		Keepalive: time.Duration(v.Server.KeepaliveS) * time.Second,
 	})
@@ -136,10 +137,11 @@ func (v *vector) pair(t testing.TB) *pair {
 }
 
 func (m *vectorMessage) message(t testing.TB) *Message {
-	return &Message{Op: m.Op, Flags: m.Flags, Status: m.Status, RequestID: RequestID(unhex(t, m.RequestID)), Payload: unhex(t, m.Payload)}
+	return &Message{Op: m.Op, Flags: m.Flags, Status: m.Status, RequestID: RequestID(unhex(t, m.RequestID)),
+		Payload: unhex(t, m.Payload)}
 }
 
-// atServer is what the server does with a frame.
+// atServer passes a frame to the server and returns its event and outcome.
 func (p *pair) atServer(frame []byte) (Event, vectorStep) {
 	n, err := Split(frame, p.session.MaxFrame())
 	var e Event
@@ -165,7 +167,7 @@ func (p *pair) atServer(frame []byte) (Event, vectorStep) {
 	return e, got
 }
 
-// atClient is what the client does with a frame.
+// atClient passes a frame to the client and returns its message and outcome.
 func (p *pair) atClient(frame []byte) (*Message, vectorStep) {
 	n, err := Split(frame, p.client.MaxFrame())
 	if err == nil && n != len(frame) {
@@ -193,7 +195,7 @@ func (p *pair) atClient(frame []byte) (*Message, vectorStep) {
 	return m, got
 }
 
-// replay holds both sides to the file: each makes the very bytes and takes the other's as the file says.
+// replay compares both sides with the file: the bytes that each makes, and its outcome for the other's.
 func (v *vector) replay(t *testing.T) {
 	p := v.pair(t)
 	hello, err := p.client.Hello()
@@ -228,17 +230,20 @@ func (v *vector) replay(t *testing.T) {
 				}); err != nil {
 					t.Fatal(err)
 				}
-			case step.Outcome == outcomeGranted && !bytes.Equal(e.Reply, frame), step.Outcome == outcomeRejected && !bytes.Equal(e.Reject, frame):
+			case step.Outcome == outcomeGranted && !bytes.Equal(e.Reply, frame), step.Outcome == outcomeRejected &&
+				!bytes.Equal(e.Reject, frame):
 				t.Fatalf("step %d: the server sends %x%x", i, e.Reply, e.Reject)
 			}
 			m, got = p.atClient(frame)
 		}
-		if got.Outcome != step.Outcome || got.Status != step.Status || got.RetryAfterMs != step.RetryAfterMs || got.RejectAfterMs != step.RejectAfterMs {
+		if got.Outcome != step.Outcome || got.Status != step.Status || got.RetryAfterMs != step.RetryAfterMs ||
+			got.RejectAfterMs != step.RejectAfterMs {
 			t.Errorf("step %d, %s: %+v", i, step.About, got)
 		}
 		if m != nil && step.Message != nil {
 			want := step.Message.message(t)
-			if m.Op != want.Op || m.Flags != want.Flags || m.Status != want.Status || m.RequestID != want.RequestID || !bytes.Equal(m.Payload, want.Payload) {
+			if m.Op != want.Op || m.Flags != want.Flags || m.Status != want.Status || m.RequestID != want.RequestID ||
+				!bytes.Equal(m.Payload, want.Payload) {
 				t.Errorf("step %d: %+v arrived as %+v", i, want, m)
 			}
 		}
@@ -248,14 +253,15 @@ func (v *vector) replay(t *testing.T) {
 // payloadVector is a file of testdata/payload: one payload, good or bad.
 type payloadVector struct {
 	About   string `json:"about"`
-	Type    string `json:"type"` // the payload it is read as
+	Type    string `json:"type"` // the payload to read
 	Payload string `json:"payload"`
 	Text    string `json:"payload_diagnostic,omitempty"`
-	Status  Status `json:"status"` // 0: to be taken
+	Status  Status `json:"status"` // 0: valid
 }
 
 func TestVectors(t *testing.T) {
-	for _, name := range vectorFiles(t, "testdata/session-*.json", "testdata/refused-*.json", "testdata/malformed-*.json") {
+	for _, name := range vectorFiles(t, "testdata/session-*.json", "testdata/refused-*.json",
+		"testdata/malformed-*.json") {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			var v vector
 			readJSON(t, name, &v)
@@ -323,7 +329,7 @@ func readJSON(t *testing.T, name string, into any) {
 	}
 }
 
-// checkTranscript works the handshake out once more, from the file's secrets and payloads, without this package.
+// checkTranscript computes the handshake again from the file's secrets and payloads, without this package.
 func (v *vector) checkTranscript(t *testing.T) {
 	t.Helper()
 	body := func(step int) []byte {

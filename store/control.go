@@ -2,47 +2,71 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"strings"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
-// ruleColumns are the columns of sync_control in the order of scanRule, NULL read as "".
-const ruleColumns = `id, sync_table, sync_type, sync_user, sync_point_no, COALESCE(sync_field, ''),
-	COALESCE(sync_range, ''), COALESCE(sync_range_value, ''), COALESCE(sync_operation_type, ''), COALESCE(sync_sql, ''),
-	COALESCE(sync_patch_field, ''), COALESCE(sync_patch_field_value, ''), sync_is_carry_state,
-	sync_is_use_state_carry_data, sync_is_update_state, sync_is_update_time, enabled, COALESCE(note, ''),
-	COALESCE(updated_at, ''), COALESCE(updated_by, '')`
+// Rules reads every row of sync_control in the order of id.
+func (s *Store) Rules(ctx context.Context) ([]rule.Row, error) { return s.rules(ctx, "sync_control") }
 
-func scanRule(scan func(...any) error) (rule.Row, error) {
-	var r rule.Row
-	err := scan(&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Field, &r.Range, &r.RangeValue, &r.OperationType,
-		&r.SQL, &r.PatchField, &r.PatchFieldValue, &r.CarryState, &r.UseCarriedState, &r.UpdateState, &r.UpdateTime,
-		&r.Enabled, &r.Note, &r.UpdatedAt, &r.UpdatedBy)
-	return r, err
+// FetchedRules reads, at a point, the rows that the centre has given to it.
+func (s *Store) FetchedRules(ctx context.Context) ([]rule.Row, error) {
+	return s.rules(ctx, "sync_agent_rule")
 }
 
-// Rules reads every row of sync_control in the order of id.
-func (s *Store) Rules(ctx context.Context) ([]rule.Row, error) {
+func (s *Store) rules(ctx context.Context, table string) ([]rule.Row, error) {
 	var all []rule.Row
-	err := s.each(ctx, "SELECT "+ruleColumns+" FROM sync_control ORDER BY id", func(scan func(...any) error) error {
-		r, err := scanRule(scan)
+	query := "SELECT " + s.columns.selected() + " FROM " + table + " ORDER BY id"
+	err := s.each(ctx, query, func(scan scanner) error {
+		r, err := s.columns.scan(scan)
 		all = append(all, r)
 		return err
 	})
 	return all, public(err)
 }
 
-// RulesVersion changes with every edit of sync_control: inserts, deletes, and updates by tools that set updated_at
-// themselves. It is a checksum over all columns, not a counter: compare it for equality alone.
+// SaveFetchedRules replaces what FetchedRules reads. A row has its columns by name; those that are not declared are
+// passed over.
+func (t *Tx) SaveFetchedRules(ctx context.Context, rows [][]rowset.StateItem) error {
+	if _, err := t.Exec(ctx, "DELETE FROM sync_agent_rule"); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		query, values := t.s.columns.fetched(row)
+		if _, err := t.Exec(ctx, query, values...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RulesVersion changes with every edit of sync_control. Compare it for equality alone. Where the triggers are in place
+// it is made from what they count, and from the number of rows, since TRUNCATE fires none; else from the rows.
 func (s *Store) RulesVersion(ctx context.Context) (uint64, error) {
-	// updated_at is read as text, which has all of its microseconds. The count keeps two equal rows from
-	// cancelling each other out of the XOR.
-	const q = "SELECT (BIT_XOR(CRC32(CONCAT_WS('\\0', " + ruleColumns + "))) << 24) ^ COUNT(*) FROM sync_control"
-	var version uint64
-	err := s.db.QueryRowContext(ctx, q).Scan(&version)
-	return version, public(err)
+	// An account that may not see the triggers gets 0 of them.
+	const counted = `SELECT COUNT(*), CONCAT_WS(' ', MAX(created), (SELECT SUM(edited) FROM sync_control_edit), (SELECT COUNT(*) FROM sync_control))
+		FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = 'sync_control'
+		AND trigger_name IN ('sync_control_edit_insert', 'sync_control_edit_update', 'sync_control_edit_delete')`
+	var triggers int
+	var state string
+	if err := s.db.QueryRowContext(ctx, counted).Scan(&triggers, &state); err != nil {
+		return 0, public(err)
+	}
+	if triggers < 3 {
+		// The sum of the rows' hashes: the id in each keeps two of them from being equal.
+		q := `SELECT COALESCE(SUM(CAST(CONV(LEFT(SHA2(CONCAT_WS('\0', ` + s.columns.selected() + `), 256), 16), 16, 10) AS UNSIGNED)), 0)
+			FROM sync_control`
+		if err := s.db.QueryRowContext(ctx, q).Scan(&state); err != nil {
+			return 0, public(err)
+		}
+	}
+	sum := sha256.Sum256([]byte(state))
+	return binary.BigEndian.Uint64(sum[:]), nil
 }
 
 // RuleState is what became of a rule.

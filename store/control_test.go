@@ -35,17 +35,30 @@ func TestRules(t *testing.T) {
 		CarryState: true, Enabled: true, Note: "why"})
 }
 
-// Every edit shows, also one that hides its time, and one that is taken back shows as what was there before.
+// Every edit shows, also one that hides its time, and whether triggers count the edits or not.
 func TestRulesVersionSeesEveryEdit(t *testing.T) {
 	s := open(t)
-	version := func() uint64 {
-		t.Helper()
-		v, err := s.RulesVersion(testContext(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
+	t.Run("counted", func(t *testing.T) { seesEveryEdit(t, s) })
+	exec(t, s, "TRUNCATE sync_control")
+	before := rulesVersion(t, s)
+	exec(t, s, "DROP TRIGGER sync_control_edit_update")
+	if rulesVersion(t, s) == before {
+		t.Error("the version of uncounted edits is that of counted ones")
 	}
+	t.Run("summed", func(t *testing.T) { seesEveryEdit(t, s) })
+}
+
+func rulesVersion(t *testing.T, s *Store) uint64 {
+	t.Helper()
+	v, err := s.RulesVersion(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func seesEveryEdit(t *testing.T, s *Store) {
+	version := func() uint64 { t.Helper(); return rulesVersion(t, s) }
 	seen := map[uint64]string{version(): "no rules"}
 	const same = ", updated_at = '2026-01-01 00:00:00'"
 	for _, q := range []string{
@@ -60,6 +73,9 @@ func TestRulesVersionSeesEveryEdit(t *testing.T) {
 		"UPDATE sync_control SET sync_is_update_time = 1" + same + " WHERE id = 2",
 		"UPDATE sync_control SET note = 'x'" + same + " WHERE id = 2",
 		"DELETE FROM sync_control WHERE id = 1",
+		"INSERT INTO sync_control (sync_table, sync_type, sync_user, updated_at) VALUES ('p', 'upload', 'server', '2026-01-01'), ('p', 'upload', 'client', '2026-01-01')",
+		"UPDATE sync_control SET enabled = 0" + same + " WHERE sync_table = 'p'", // the same edit of both halves of a rule
+		"TRUNCATE sync_control",
 	} {
 		before := version()
 		exec(t, s, q)
@@ -67,7 +83,7 @@ func TestRulesVersionSeesEveryEdit(t *testing.T) {
 		if before == after {
 			t.Errorf("not seen: %s", q)
 		}
-		if was, ok := seen[after]; ok {
+		if was, ok := seen[after]; ok && q != "TRUNCATE sync_control" {
 			t.Errorf("%s looks like %s", q, was)
 		}
 		seen[after] = q
@@ -214,7 +230,7 @@ func TestCheck(t *testing.T) {
 func TestMigrate(t *testing.T) {
 	for _, set := range []migrations.Set{migrations.Server, migrations.Agent} {
 		dsn := localdbtest.New(t)
-		all, err := migrations.Load(set)
+		all, err := migrations.Load(set, columns(rule.ControlColumns()).lists())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,8 +269,8 @@ func TestMigrate(t *testing.T) {
 			t.Errorf("a newer schema: %v", err)
 		}
 		exec(t, s, "DELETE FROM sync_migration WHERE name LIKE '9999%'")
-		exec(t, s, "UPDATE sync_migration SET hash = 'x' WHERE name = '0001_sync_control'")
-		if err := s.Migrate(testContext(t), nil); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "0001_sync_control") {
+		exec(t, s, "UPDATE sync_migration SET hash = 'x' WHERE name = '0002_sync_rule_status'")
+		if err := s.Migrate(testContext(t), nil); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "0002_sync_rule_status") {
 			t.Errorf("another wording: %v", err)
 		}
 		// A crash between a statement and the note that it was run: it is run again.
@@ -289,7 +305,7 @@ func TestMigrateWithoutTriggers(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "skipped", skipped, 5)
+	equal(t, "skipped", skipped, 8)
 	exec(t, s, "INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES ('t', 'upload', 'server')")
 	if got, err := s.Rules(testContext(t)); err != nil || len(got) != 1 {
 		t.Error(got, err)

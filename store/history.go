@@ -3,9 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"syncgate/rule"
@@ -66,8 +64,8 @@ func (s *Store) History(ctx context.Context, ruleID uint64, limit int) ([]Edit, 
 		}
 		e.At = unix(at)
 		var err error
-		if e.Before, err = pastRow(before); err == nil {
-			e.After, err = pastRow(after)
+		if e.Before, err = s.columns.past(before); err == nil {
+			e.After, err = s.columns.past(after)
 		}
 		if err != nil {
 			return fmt.Errorf("sync_control_history id %d: %w", e.ID, err)
@@ -78,61 +76,10 @@ func (s *Store) History(ctx context.Context, ruleID uint64, limit int) ([]Edit, 
 	return all, public(err)
 }
 
-// pastRow reads a row of sync_control as the triggers wrote it.
-func pastRow(text sql.NullString) (*rule.Row, error) {
-	if !text.Valid {
-		return nil, nil
-	}
-	var past struct {
-		ID         uint64 `json:"id"`
-		Table      string `json:"sync_table"`
-		Type       string `json:"sync_type"`
-		User       string `json:"sync_user"`
-		PointNo    string `json:"sync_point_no"`
-		Field      string `json:"sync_field"`
-		Range      string `json:"sync_range"`
-		RangeValue string `json:"sync_range_value"`
-		Operation  string `json:"sync_operation_type"`
-		SQL        string `json:"sync_sql"`
-		Patch      string `json:"sync_patch_field"`
-		PatchValue string `json:"sync_patch_field_value"`
-		Carry      int    `json:"sync_is_carry_state"`
-		UseCarried int    `json:"sync_is_use_state_carry_data"`
-		Update     int    `json:"sync_is_update_state"`
-		UpdateTime int    `json:"sync_is_update_time"`
-		Enabled    int    `json:"enabled"`
-		Note       string `json:"note"`
-	}
-	if err := json.Unmarshal([]byte(text.String), &past); err != nil {
-		return nil, err
-	}
-	return &rule.Row{ID: past.ID, Table: past.Table, Type: past.Type, User: past.User, PointNo: past.PointNo, Field: past.Field,
-		Range: past.Range, RangeValue: past.RangeValue, OperationType: past.Operation, SQL: past.SQL, PatchField: past.Patch,
-		PatchFieldValue: past.PatchValue, CarryState: past.Carry != 0, UseCarriedState: past.UseCarried != 0,
-		UpdateState: past.Update != 0, UpdateTime: past.UpdateTime != 0, Enabled: past.Enabled != 0, Note: past.Note}, nil
-}
-
 // SaveRule writes a row of sync_control: a new one when its ID is 0, else that one, whether it exists or was deleted.
 // Empty texts are stored as NULL. It returns the row's id.
 func (s *Store) SaveRule(ctx context.Context, r rule.Row) (uint64, error) {
-	values := []any{r.Table, r.Type, r.User, r.PointNo, null(r.Field), null(r.Range), null(r.RangeValue), null(r.OperationType),
-		null(r.SQL), null(r.PatchField), null(r.PatchFieldValue), r.CarryState, r.UseCarriedState, r.UpdateState, r.UpdateTime,
-		r.Enabled, null(r.Note)}
-	columns := []string{"sync_table", "sync_type", "sync_user", "sync_point_no", "sync_field", "sync_range", "sync_range_value",
-		"sync_operation_type", "sync_sql", "sync_patch_field", "sync_patch_field_value", "sync_is_carry_state",
-		"sync_is_use_state_carry_data", "sync_is_update_state", "sync_is_update_time", "enabled", "note"}
-	if r.ID != 0 {
-		columns, values = append(columns, "id"), append(values, r.ID)
-	}
-	q := "INSERT INTO sync_control (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")"
-	for i, c := range columns {
-		if i == 0 {
-			q += " ON DUPLICATE KEY UPDATE "
-		} else {
-			q += ", "
-		}
-		q += c + " = VALUES(" + c + ")"
-	}
+	q, values := s.columns.save(&r)
 	res, err := s.db.ExecContext(ctx, q, values...)
 	if err != nil {
 		return 0, public(err)
@@ -142,11 +89,4 @@ func (s *Store) SaveRule(ctx context.Context, r rule.Row) (uint64, error) {
 	}
 	id, err := res.LastInsertId()
 	return uint64(id), public(err)
-}
-
-func null(text string) any {
-	if text == "" {
-		return nil
-	}
-	return text
 }

@@ -5,14 +5,23 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 
 	"syncgate/migrations"
 )
 
-// ErrSchema means that the schema in the database is not one this program can go on from.
-var ErrSchema = errors.New("store: the schema")
+// The schema in the database is not one this program can go on from.
+var (
+	ErrSchema = errors.New("store: the schema")
+	// ErrOldSchema: Migrate would bring it forward.
+	ErrOldSchema = fmt.Errorf("%w is older than this program", ErrSchema)
+	// ErrOtherSet: the database is the agent's and this program the server, or the other way round.
+	ErrOtherSet = fmt.Errorf("%w is another program's", ErrSchema)
+)
 
 // lockPatience is how long Migrate waits for another Migrate, seconds.
 const lockPatience = 60
@@ -20,22 +29,18 @@ const lockPatience = 60
 // Migrate brings the schema forward. It is safe to run at once from several processes: GET_LOCK lets one work and
 // the others find everything done. report, when not nil, hears each migration that was run, and each optional one that
 // the deployment does not allow, as "NAME (skipped: reason)". ErrSchema: a migration that was run differs from
-// this program's, or is not known to it.
+// this program's, or is not known to it, or is of the other set; nothing is changed then.
 func (s *Store) Migrate(ctx context.Context, report func(name string)) error {
-	all, err := migrations.Load(s.o.Set)
-	if err != nil {
-		return err
-	}
 	if report == nil {
 		report = func(string) {}
 	}
-	if err := s.migrate(ctx, all, report); err != nil {
+	if err := s.migrate(ctx, report); err != nil {
 		return err
 	}
 	return s.inspect(ctx) // now with the engines of the tables
 }
 
-func (s *Store) migrate(ctx context.Context, all []migrations.Migration, report func(string)) error {
+func (s *Store) migrate(ctx context.Context, report func(string)) error {
 	sc, err := s.db.Conn(ctx)
 	if err != nil {
 		return public(err)
@@ -45,7 +50,36 @@ func (s *Store) migrate(ctx context.Context, all []migrations.Migration, report 
 	if err != nil {
 		return err
 	}
-	return errors.Join(forward(ctx, sc, all, report), unlock())
+	return errors.Join(s.forward(ctx, sc, report), unlock())
+}
+
+// CheckSchema looks whether Migrate has anything to do and changes nothing. ErrOldSchema: it has. skipped are the
+// optional migrations that were not run.
+func (s *Store) CheckSchema(ctx context.Context) (skipped []string, err error) {
+	done, err := appliedAlready(ctx, s.db)
+	if err != nil {
+		return nil, public(err)
+	}
+	left, err := s.pending(done)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range left {
+		if !m.Optional {
+			return nil, fmt.Errorf("%w: %s has not had %s", ErrOldSchema, s.place(), m.Name)
+		}
+		skipped = append(skipped, m.Name)
+	}
+	return skipped, nil
+}
+
+// place names the database in messages.
+func (s *Store) place() string {
+	cfg, err := mysql.ParseDSN(s.o.DSN)
+	if err != nil {
+		return "the database" // Open has parsed it
+	}
+	return fmt.Sprintf("database %s at %s", cfg.DBName, cfg.Addr)
 }
 
 // lockSchema takes the lock of this database's schema. Lock names are global to the server and 64 long at most.
@@ -66,32 +100,56 @@ func lockSchema(ctx context.Context, sc *sql.Conn) (unlock func() error, err err
 
 // forward runs what has not been run yet. Where nothing is left to run it reads one table and needs no privilege
 // besides.
-func forward(ctx context.Context, sc *sql.Conn, all []migrations.Migration, report func(string)) error {
+func (s *Store) forward(ctx context.Context, sc *sql.Conn, report func(string)) error {
 	done, err := appliedAlready(ctx, sc)
-	const noSuchTable = 1146
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
-		done, err = nil, firstMigration(ctx, sc)
-	}
 	if err != nil {
 		return public(err)
 	}
-	for _, m := range all {
-		hash, ok := done[m.Name]
-		delete(done, m.Name)
-		if ok && hash != m.Hash {
-			return fmt.Errorf("%w: %s was run in another wording", ErrSchema, m.Name)
+	left, err := s.pending(done)
+	if err != nil {
+		return err
+	}
+	if done == nil {
+		if err := firstMigration(ctx, sc); err != nil {
+			return public(err)
 		}
-		if ok {
-			continue
-		}
-		if err := apply(ctx, sc, m, report); err != nil {
+	}
+	for _, m := range left {
+		if err := s.apply(ctx, sc, m, report); err != nil {
 			return err
 		}
 	}
-	for name := range done {
-		return fmt.Errorf("%w: %s was run here and is not known to this version: the database is newer than the program", ErrSchema, name)
-	}
 	return nil
+}
+
+// pending is what is left to run after done, hashes by name.
+func (s *Store) pending(done map[string]string) (left []migrations.Migration, err error) {
+	all, err := migrations.Load(s.o.Set, s.columns.lists())
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, m := range all {
+		known[m.Name] = true
+		hash, ok := done[m.Name]
+		if ok && hash != m.Hash && !m.Listed {
+			return nil, fmt.Errorf("%w: %s was run on %s in another wording", ErrSchema, m.Name, s.place())
+		}
+		if !ok || hash != m.Hash {
+			left = append(left, m)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(done)) {
+		if owner := migrations.Owner(name); owner != "" && owner != s.o.Set {
+			return nil, fmt.Errorf("%w: %s holds the tables of syncgate's %s (it has had %s); the DSN of the %s must name another database",
+				ErrOtherSet, s.place(), owner, name, s.o.Set)
+		}
+		if !known[name] {
+			return nil, fmt.Errorf("%w: %s was run on %s and is not known to this version: the database is newer than the program",
+				ErrSchema, name, s.place())
+		}
+	}
+	return left, nil
 }
 
 // firstMigration makes the table that remembers the others.
@@ -105,39 +163,78 @@ func firstMigration(ctx context.Context, sc *sql.Conn) error {
 	return err
 }
 
-func appliedAlready(ctx context.Context, sc *sql.Conn) (map[string]string, error) {
-	rows, err := sc.QueryContext(ctx, "SELECT name, hash FROM sync_migration")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
+// appliedAlready is the hash of each migration that was run; nil while there is no table of them.
+func appliedAlready(ctx context.Context, db querier) (map[string]string, error) {
 	done := map[string]string{}
-	for rows.Next() {
+	err := each(ctx, db, "SELECT name, hash FROM sync_migration", func(scan scanner) error {
 		var name, hash string
-		if err := rows.Scan(&name, &hash); err != nil {
-			return nil, err
-		}
+		err := scan(&name, &hash)
 		done[name] = hash
+		return err
+	}, nil)
+	const noSuchTable = 1146
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
+		return nil, nil
 	}
-	return done, rows.Err()
+	return done, err
 }
 
-func apply(ctx context.Context, sc *sql.Conn, m migrations.Migration, report func(string)) error {
-	_, err := sc.ExecContext(ctx, m.SQL)
+func (s *Store) apply(ctx context.Context, sc *sql.Conn, m migrations.Migration, report func(string)) error {
+	err := s.runMigration(ctx, sc, m)
 	var my *mysql.MySQLError
-	refused := errors.As(err, &my)
-	const triggerExists = 1359 // made by a run that ended before it could note it; there is no IF NOT EXISTS both engines know
-	switch {
-	case err == nil, refused && my.Number == triggerExists:
-	case refused && m.Optional && kindOf(err) == kindSQL:
+	if m.Optional && errors.As(err, &my) && kindOf(err) == kindSQL {
 		report(fmt.Sprintf("%s (skipped: %s)", m.Name, my.Message))
 		return nil // tried again by the next Migrate
-	default:
-		return fmt.Errorf("store: migration %s: %w", m.Name, public(err))
 	}
-	if _, err := sc.ExecContext(ctx, "INSERT INTO sync_migration (name, hash) VALUES (?, ?)", m.Name, m.Hash); err != nil {
+	if err == nil {
+		_, err = sc.ExecContext(ctx, `INSERT INTO sync_migration (name, hash) VALUES (?, ?)
+			ON DUPLICATE KEY UPDATE hash = VALUES(hash), applied_at = CURRENT_TIMESTAMP(6)`, m.Name, m.Hash)
+	}
+	if err != nil {
 		return fmt.Errorf("store: migration %s: %w", m.Name, public(err))
 	}
 	report(m.Name)
 	return nil
+}
+
+// runMigration runs one statement, also over what an earlier run of it made.
+func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Migration) error {
+	_, name, _ := strings.Cut(m.Name, "_")
+	_, err := sc.ExecContext(ctx, m.SQL)
+	const triggerExists = 1359 // MySQL has no OR REPLACE for triggers
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == triggerExists {
+		if _, err = sc.ExecContext(ctx, "DROP TRIGGER IF EXISTS "+name); err == nil {
+			_, err = sc.ExecContext(ctx, m.SQL)
+		}
+	}
+	if err == nil && m.Listed {
+		err = s.addColumns(ctx, sc, name)
+	}
+	return err
+}
+
+// addColumns gives a table that was made before some of its columns were declared what it lacks.
+func (s *Store) addColumns(ctx context.Context, sc *sql.Conn, table string) error {
+	var missing []string
+	after := "FIRST"
+	for _, d := range s.columns.definitions(table) {
+		var there bool
+		err := sc.QueryRowContext(ctx, `SELECT COUNT(*) > 0 FROM information_schema.columns
+			WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`, table, d.name).Scan(&there)
+		if err != nil {
+			return err
+		}
+		if !there {
+			missing = append(missing, "ADD COLUMN "+d.column+" "+after)
+			if d.check != "" {
+				missing = append(missing, "ADD "+d.check)
+			}
+		}
+		after = "AFTER " + d.name
+	}
+	if missing == nil {
+		return nil
+	}
+	_, err := sc.ExecContext(ctx, "ALTER TABLE "+table+" "+strings.Join(missing, ", "))
+	return err
 }

@@ -13,6 +13,7 @@ import (
 
 	"syncgate/internal/limit"
 	"syncgate/migrations"
+	"syncgate/rule"
 )
 
 // Options of Open. Only DSN is required.
@@ -49,7 +50,8 @@ func (o *Options) setDefaults() error {
 type Store struct {
 	o         Options
 	db        *sql.DB
-	maxPacket int // the server's max_allowed_packet, bytes
+	columns   columns // of sync_control
+	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
 	observer  Observer // may be nil
 
@@ -70,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if !regexp.MustCompile(`^[+-]\d\d:\d\d$`).MatchString(o.TimeZone) {
 		return nil, fmt.Errorf("store: time zone %q is not an offset such as +00:00", o.TimeZone)
 	}
-	s := &Store{o: o, outageWait: outageWait, purgeEvery: purgeEvery}
+	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
 	link, err := newConnector(cfg, o.TimeZone)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"maps"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"syncgate/store/localdb/localdbtest"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -193,6 +196,9 @@ func TestPointCommands(t *testing.T) {
 func TestCommandsTakeTurns(t *testing.T) {
 	t.Parallel()
 	env := []string{"SYNCGATE_DATA_DIR=" + t.TempDir()}
+	if _, errs, code := run(t, env, "syncgate", "migrate"); code != 0 {
+		t.Fatalf("migrate: exit %d: %s", code, errs)
+	}
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b", "c"} {
 		all.Go(func() {
@@ -204,5 +210,72 @@ func TestCommandsTakeTurns(t *testing.T) {
 	all.Wait()
 	if out, errs, code := run(t, env, "syncgate", "point", "list"); code != 0 || strings.Count(out, "enrolled") != 3 {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
+// A command that is given the wrong database changes nothing in it, says which database it is and what to do, and keeps
+// no program from its own.
+func TestWrongDatabase(t *testing.T) {
+	w := newWorld(t)
+	w.enrol(pointName)
+	tables := func(db *sql.DB) string {
+		var all string
+		err := db.QueryRow(`SELECT GROUP_CONCAT(table_name, COALESCE(table_rows, 0) ORDER BY table_name) FROM information_schema.tables
+			WHERE table_schema = DATABASE()`).Scan(&all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	point, centre := tables(w.point), tables(w.centre)
+	dsn := func(env []string, name string) string {
+		for _, v := range env {
+			if value, ok := strings.CutPrefix(v, name+"="); ok {
+				return value
+			}
+		}
+		t.Fatal(name)
+		return ""
+	}
+	pointDSN, centreDSN := dsn(w.agent, "SYNCGATE_AGENT_DSN"), dsn(w.env, "SYNCGATE_DSN")
+	for _, args := range [][]string{{"quarantine", "list"}, {"rules", "check"}, {"point", "list"}, {"migrate"}, {"serve"}} {
+		_, errs, code := run(t, w.env, "syncgate", append(args, "--dsn", pointDSN)...)
+		if code != 1 || !strings.Contains(errs, "holds the tables of syncgate's agent") || !strings.Contains(errs, "--dsn") {
+			t.Errorf("%v on a point's database: exit %d\n%s", args, code, errs)
+		}
+	}
+	if out, _, code := run(t, w.env, "syncgate", "doctor", "--dsn", pointDSN); code != 2 || !strings.Contains(out, "holds the tables of syncgate's agent") {
+		t.Errorf("doctor on a point's database: exit %d\n%s", code, out)
+	}
+	_, errs, code := run(t, append(w.agent, "SYNCGATE_AGENT_DSN="+centreDSN), "syncgate-agent", "once")
+	if code != 1 || !strings.Contains(errs, "holds the tables of syncgate's server") {
+		t.Errorf("an agent on the central database: exit %d\n%s", code, errs)
+	}
+	if tables(w.point) != point || tables(w.centre) != centre {
+		t.Error("a command has changed the other program's database")
+	}
+	w.serve()
+	if _, errs, code := w.once(); code != 0 {
+		t.Errorf("the agent afterwards: exit %d\n%s", code, errs)
+	}
+}
+
+// A database without a schema gets one by migrate and serve, not by a command that looks.
+func TestCommandsDoNotMigrate(t *testing.T) {
+	empty := localdbtest.New(t)
+	env := []string{"SYNCGATE_DSN=" + empty, "SYNCGATE_DATA_DIR=" + t.TempDir(), "SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}
+	for _, args := range [][]string{{"quarantine", "list"}, {"rules", "list"}, {"point", "add", "p"}, {"doctor"}} {
+		if out, errs, code := run(t, env, "syncgate", args...); code == 0 || !strings.Contains(out+errs, "syncgate migrate") {
+			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
+	}
+	db := open(t, empty)
+	if n := count(t, db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"); n != 0 {
+		t.Errorf("%d tables were made", n)
+	}
+	for _, args := range [][]string{{"migrate"}, {"point", "add", "p"}} {
+		if out, errs, code := run(t, env, "syncgate", args...); code != 0 {
+			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
 	}
 }

@@ -77,13 +77,13 @@ type call struct {
 // textOrJSON are the formats that most commands have.
 const textOrJSON = "text, json"
 
-// onCentre makes a command that works on the central database with its schema brought forward; onDatabase leaves the
-// schema as it is. use names its arguments, as in "history [ID]". formats
-// are what --format may say with a comma between, the first by default; "" is no such flag. A database that is not durable is no reason to
-// refuse: nothing is acknowledged here.
+// onCentre makes a command that works on the central database and needs its schema to be this program's; onDatabase
+// takes any database. use names its arguments, as in "history [ID]". formats are what --format may say with a comma
+// between, the first by default; "" is no such flag. A database that is not durable is no reason to refuse: nothing is
+// acknowledged here.
 func onCentre(use, short, formats string, run func(*call) error) *cobra.Command {
 	return onDatabase(use, short, formats, func(c *call) error {
-		if err := c.db.Migrate(c.Context(), nil); err != nil {
+		if _, err := c.db.CheckSchema(c.Context()); err != nil {
 			return err
 		}
 		return run(c)
@@ -133,6 +133,10 @@ func withRemedy(err error) error {
 		remedy = "mend the settings, or start all the same with accept_unsafe_database = true (SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
 	case errors.Is(err, store.ErrUnavailable):
 		remedy = "see that the server of dsn (--dsn, SYNCGATE_DSN) runs, and that account, password and database are right"
+	case errors.Is(err, store.ErrOldSchema):
+		remedy = "run 'syncgate migrate', or see that dsn (--dsn, SYNCGATE_DSN) names the central database"
+	case errors.Is(err, store.ErrOtherSet):
+		remedy = "let dsn (--dsn, SYNCGATE_DSN) name the central database; a point's tables are never in it"
 	case errors.Is(err, store.ErrReadOnly):
 		remedy = "see why the server is read-only; 'syncgate doctor' shows what it says"
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -121,19 +121,18 @@ func privileges(grants []string, database string) map[string]bool {
 	return has
 }
 
-// schema brings the schema forward, since the rules are in it, and says whether that could be done. Triggers that the
+// schema reports whether the schema is this program's, without which the rules cannot be read. Triggers that the
 // account may not make are left out, and with them the history of edits.
 func (e *examination) schema(c *call) bool {
-	level, finding := 0, "up to date"
-	err := c.db.Migrate(c.Context(), func(name string) {
-		if strings.Contains(name, "(skipped") {
-			level, finding = 1, "edits of rules are not recorded: "+name
-		}
-	})
-	if err != nil {
-		level, finding = 2, err.Error()
+	skipped, err := c.db.CheckSchema(c.Context())
+	switch {
+	case err != nil:
+		e.say(2, "schema", strings.ReplaceAll(withRemedy(err).Error(), "\n", "; "))
+	case len(skipped) > 0:
+		e.say(1, "schema", "edits of rules are not recorded, since 'syncgate migrate' could not run "+strings.Join(skipped, ", "))
+	default:
+		e.say(0, "schema", "up to date")
 	}
-	e.say(level, "schema", finding)
 	return err == nil
 }
 

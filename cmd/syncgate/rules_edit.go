@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -220,28 +219,18 @@ type change struct{ column, before, after string }
 // rowDiff lists the columns that a DBA may edit in which two versions of a row differ; nil is no row.
 func rowDiff(before, after *rule.Row) []change {
 	var all []change
-	b, a := reflect.ValueOf(before), reflect.ValueOf(after)
-	columns := reflect.TypeFor[rule.Row]()
-	for i := range columns.NumField() {
-		d := change{columns.Field(i).Tag.Get("json"), columnText(b, i), columnText(a, i)}
-		if d.before != d.after && d.column != "id" && !strings.HasPrefix(d.column, "updated_") {
+	for _, c := range rule.ControlColumns() {
+		text := func(r *rule.Row) string {
+			if r == nil {
+				return ""
+			}
+			return fmt.Sprint(c.Value(r))
+		}
+		if d := (change{c.Name, text(before), text(after)}); c.Edited() && d.before != d.after {
 			all = append(all, d)
 		}
 	}
 	return all
-}
-
-// columnText is a column of the row as SQL has it, a switch as 0 or 1.
-func columnText(row reflect.Value, column int) string {
-	if row.IsNil() {
-		return ""
-	}
-	switch v := row.Elem().Field(column).Interface().(type) {
-	case bool:
-		return map[bool]string{false: "0", true: "1"}[v]
-	default:
-		return fmt.Sprint(v)
-	}
 }
 
 // writeDiff prints the lines that went with - and those that came with +, under the

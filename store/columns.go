@@ -1,0 +1,157 @@
+package store
+
+import (
+	"cmp"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"syncgate/internal/rowset"
+	"syncgate/rule"
+)
+
+// columns make every statement that lists the columns of sync_control.
+type columns rule.Columns
+
+// join is what part makes of each column, with a comma between; "" is left out.
+func (cs columns) join(part func(c *rule.ControlColumn) string) string {
+	var all []string
+	for i := range cs {
+		if p := part(&cs[i]); p != "" {
+			all = append(all, p)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// selected is the list to read, NULL as "".
+func (cs columns) selected() string {
+	return cs.join(func(c *rule.ControlColumn) string {
+		if _, text := c.Field(new(rule.Row)).(*string); text {
+			return "COALESCE(" + c.Name + ", '')"
+		}
+		return c.Name
+	})
+}
+
+// scan reads a row of selected.
+func (cs columns) scan(scan scanner) (r rule.Row, err error) {
+	into := make([]any, len(cs))
+	for i := range cs {
+		into[i] = cs[i].Field(&r)
+	}
+	err = scan(into...)
+	return r, err
+}
+
+// object is the arguments of JSON_OBJECT in a trigger: the columns of OLD or NEW that the history keeps.
+func (cs columns) object(row string) string {
+	return cs.join(func(c *rule.ControlColumn) string {
+		if !c.Edited() && c.Name != "id" {
+			return ""
+		}
+		return "'" + c.Name + "', " + row + "." + c.Name
+	})
+}
+
+// past reads a row as the triggers wrote it; nil where there was none. A flag declared since has its default.
+func (cs columns) past(text sql.NullString) (*rule.Row, error) {
+	if !text.Valid {
+		return nil, nil
+	}
+	var kept map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text.String), &kept); err != nil {
+		return nil, err
+	}
+	r := &rule.Row{}
+	for _, c := range cs {
+		raw, ok := kept[c.Name]
+		field := c.Field(r)
+		if flag, is := field.(*bool); is {
+			*flag = string(raw) == "1" || !ok && strings.HasSuffix(c.Type, "DEFAULT 1")
+		} else if ok {
+			if err := json.Unmarshal(raw, field); err != nil {
+				return nil, fmt.Errorf("%s: %w", c.Name, err)
+			}
+		}
+	}
+	return r, nil
+}
+
+// save is the statement that writes the edited columns of a row, and its id unless that is 0. Empty texts become NULL.
+func (cs columns) save(r *rule.Row) (query string, values []any) {
+	var updates []string
+	names := cs.join(func(c *rule.ControlColumn) string {
+		if !c.Edited() && (c.Name != "id" || r.ID == 0) {
+			return ""
+		}
+		v := c.Value(r)
+		if v == "" && !strings.Contains(c.Type, "NOT NULL") {
+			v = nil
+		}
+		values = append(values, v)
+		updates = append(updates, c.Name+" = VALUES("+c.Name+")")
+		return c.Name
+	})
+	return insert("sync_control", names, len(values)) + " ON DUPLICATE KEY UPDATE " + strings.Join(updates, ", "), values
+}
+
+// fetched is the statement that keeps a row of a RULES reply at the point. No name from the wire comes into it; a
+// column that the centre does not send has its default.
+func (cs columns) fetched(row []rowset.StateItem) (query string, values []any) {
+	names := cs.join(func(c *rule.ControlColumn) string {
+		i := slices.IndexFunc(row, func(item rowset.StateItem) bool { return item.Name == c.Name && item.Value != nil })
+		if i < 0 {
+			return ""
+		}
+		values = append(values, row[i].Value)
+		return c.Name
+	})
+	return insert("sync_agent_rule", names, len(values)), values
+}
+
+func insert(table, names string, n int) string {
+	places := strings.TrimSuffix(strings.Repeat("?, ", n), ", ")
+	return "INSERT INTO " + table + " (" + names + ") VALUES (" + places + ")"
+}
+
+// definition is what CREATE TABLE and ALTER TABLE say of a column.
+type definition struct{ name, column, check string }
+
+// definitions are those of sync_control or sync_agent_rule, none of another table.
+func (cs columns) definitions(table string) (all []definition) {
+	for _, c := range cs {
+		switch table {
+		case "sync_control":
+			d := definition{name: c.Name, column: c.Name + " " + c.Type + " COMMENT '" + c.Comment + "'"}
+			if _, flag := c.Field(new(rule.Row)).(*bool); flag {
+				d.check = "CONSTRAINT `" + c.Name + " must be 0 or 1` CHECK (" + c.Name + " IN (0, 1))"
+			}
+			all = append(all, d)
+		case "sync_agent_rule":
+			column := c.Name + " " + cmp.Or(c.Fetched, c.Type) + " COMMENT 'As in sync_control at the centre'"
+			all = append(all, definition{name: c.Name, column: column})
+		}
+	}
+	return all
+}
+
+// lists are those of the migrations.
+func (cs columns) lists() map[string]string {
+	table := func(name string) string {
+		var columns, checks []string
+		for _, d := range cs.definitions(name) {
+			columns = append(columns, d.column)
+			if d.check != "" {
+				checks = append(checks, d.check)
+			}
+		}
+		return strings.Join(append(columns, checks...), ",\n    ")
+	}
+	return map[string]string{
+		"columns": table("sync_control"), "fetched columns": table("sync_agent_rule"),
+		"old row": cs.object("OLD"), "new row": cs.object("NEW"),
+	}
+}
