@@ -94,7 +94,7 @@ func (o *Options) setDefaults() error {
 func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
-	e := rule.Env{Since: since, Until: until, Now: now, Point: o.Point, Limit: o.BatchRows}
+	e := rule.Env{Since: since, Until: until, Now: now, Point: o.Point, Origin: rule.AnyPoint, Limit: o.BatchRows}
 	for _, s := range state {
 		e.State = append(e.State, rowset.StateItem(s))
 	}

@@ -118,7 +118,7 @@ func (c *compiler) pages(columns, items []string, bound string) (start, page Sta
 // generateChanges reads what the change table has, and before there is any state the table itself.
 func (c *compiler) generateChanges(key []string) {
 	if c.table.Changes == nil || len(c.table.Changes.Faults) > 0 {
-		faults := "syncgate has not looked for them"
+		faults := "there is no change table"
 		if c.table.Changes != nil {
 			faults = strings.Join(c.table.Changes.Faults, "; ")
 		}

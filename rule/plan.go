@@ -53,10 +53,11 @@ type Plan struct {
 	UpdateState []Statement // all are run after success, in order
 
 	Options
-	Period time.Duration // reach of :since back from :until; 0 is no period
-	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
-	Load   *Load         // how the table is read before there is any state; nil: as Upside says
-	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
+	Period  time.Duration // reach of :since back from :until; 0 is no period
+	Cursor  []string      // columns of the last row that become the state of the next page; empty is not paged
+	Load    *Load         // how the table is read before there is any state; nil: as Upside says
+	Tracked bool          // the table's changes are recorded
+	Delete  []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
 }
 
 // Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the

@@ -50,7 +50,7 @@ type Table struct {
 	NoRollback bool     `json:"no_rollback,omitempty"`
 	Columns    []Column `json:"columns"` // in ordinal order
 	Keys       []Key    `json:"keys"`
-	Changes    *Changes `json:"changes,omitempty"` // nil: nobody has looked for them
+	Changes    *Changes `json:"changes,omitempty"` // nil: they are not recorded
 }
 
 // Changes says whether a table's changes are recorded.

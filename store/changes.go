@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-sql-driver/mysql"
+
 	"syncgate/rule"
 )
 
 // A change table has one row for each key of its table that was inserted, updated or deleted: the key, the number of
 // its last change, who made it and when. Three triggers write it in the application's own transaction, with the number
 // 0. sequence gives committed changes their numbers, so that a number becomes visible after its COMMIT and in order.
+
+const noSuchTable = 1146
 
 // maxName is the longest name of a table or a trigger, characters.
 const maxName = 64
@@ -47,10 +51,7 @@ type keyColumn struct{ name, definition string }
 // table has no key that a change table could have.
 func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, error) {
 	t := &ChangeTable{of: of}
-	t.Name, t.Sequence = t.quoted(changeName("sync_change_", of.Name)), of.Name
-	if of.Schema != "" {
-		t.Sequence = of.Schema + "." + of.Name
-	}
+	t.Name, t.Sequence = t.quoted(changeName("sync_change_", of.Name)), sequenceName(of)
 	prefix := false
 	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0, COALESCE(c.column_type, ''),
 		COALESCE(c.character_set_name, ''), COALESCE(c.collation_name, '')
@@ -93,6 +94,14 @@ func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, 
 		}
 	}
 	return t, nil
+}
+
+// sequenceName is the table's row in sync_sequence.
+func sequenceName(t *rule.Table) string {
+	if t.Schema == "" {
+		return t.Name
+	}
+	return t.Schema + "." + t.Name
 }
 
 // ChangesError says why the changes of a table cannot be recorded or read.
@@ -352,6 +361,24 @@ func sequence(ctx context.Context, c *conn, t *rule.Load) (position, error) {
 	return p, err
 }
 
+// setOrigin tells the triggers of change tables where the changes that follow come from.
+func (c *conn) setOrigin(ctx context.Context, u *Upload) error {
+	origin := ""
+	if u.Plan.Tracked {
+		origin = u.Env.Origin
+	}
+	if origin == c.origin {
+		return nil
+	}
+	const q = "SET @sync_origin = NULLIF(?, '')"
+	c.args = append(c.args[:0], origin)
+	_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+	if err == nil {
+		c.origin = origin
+	}
+	return err
+}
+
 // text is a string as a literal of SQL. The session has no NO_BACKSLASH_ESCAPES.
 func text(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
@@ -377,8 +404,19 @@ func equalFold(a, b []string) bool {
 	return true
 }
 
-// LookForChanges fills t.Changes.
-func (s *Store) LookForChanges(ctx context.Context, t *rule.Table) error {
+// lookForChanges fills t.Changes where the table has a row in sync_sequence.
+func (s *Store) lookForChanges(ctx context.Context, t *rule.Table) error {
+	known := false
+	err := s.each(ctx, "SELECT 1 FROM sync_sequence WHERE sync_table = ?", func(func(...any) error) error {
+		known = true
+		return nil
+	}, sequenceName(t))
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
+		return nil // the schema is older than this program
+	}
+	if err != nil || !known {
+		return public(err)
+	}
 	ct, err := s.ChangeTable(ctx, t)
 	if refused := (*ChangesError)(nil); errors.As(err, &refused) {
 		t.Changes = &rule.Changes{Faults: []string{refused.Reason}}

@@ -241,9 +241,6 @@ func TestInitChangesTwice(t *testing.T) {
 func changesPlan(t testing.TB, s *Store, r rule.Row) *rule.Plan {
 	t.Helper()
 	table, err := s.Table(testContext(t), r.Table)
-	if err == nil {
-		err = s.LookForChanges(testContext(t), table)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,4 +357,42 @@ func churn(t testing.TB, s *Store, rnd *rand.Rand) {
 		return
 	}
 	_ = tx.Commit() // what it says of itself does not matter: the tables are compared
+}
+
+// What a point sent does not go back to it, and goes to every other point; what somebody else changes goes to all.
+func TestChangesDoNotGoBack(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE goods (a INT PRIMARY KEY, n INT) ENGINE = InnoDB")
+	recorded(t, s, "goods")
+	down := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Server})
+	read := changesPlan(t, s, rule.Row{ID: 2, Table: "goods", Type: rule.Download, User: rule.Server, SQL: "-- option: changes"})
+	state := []rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(0)}}
+	seen := func(point string) (keys string) {
+		c := &collect{}
+		if _, err := s.Read(testContext(t), read, rule.Env{State: state, Point: point, Origin: point}, c); err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range c.rows {
+			keys += fmt.Sprint(row[0], " ")
+		}
+		return keys
+	}
+	var both []*Upload
+	for i, point := range []string{"point-01", "point-02"} {
+		u := upload(down, point, 1, []any{int64(i + 1), int64(7)})
+		u.Env.Origin = point
+		both = append(both, u)
+	}
+	for _, o := range s.Apply(testContext(t), both) { // they may share a transaction
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+	}
+	application := openDSN(t, s.o.DSN) // its sessions have no origin
+	exec(t, application, "INSERT INTO goods VALUES (3, 7)")
+	equal(t, "point-01", seen("point-01"), "2 3 ")
+	equal(t, "point-02", seen("point-02"), "1 3 ")
+	equal(t, "point-03", seen("point-03"), "1 2 3 ")
+	exec(t, application, "UPDATE goods SET n = 8 WHERE a = 1")
+	equal(t, "point-01 after an edit at the centre", seen("point-01"), "2 3 1 ")
 }

@@ -159,6 +159,9 @@ func (it item) chain() []rule.Statement {
 // batches applies batches whose first statements have one text.
 func (r *runner) batches(all []*batch) error {
 	first := &all[0].u.Plan.Downside[0]
+	if err := r.c.setOrigin(r.ctx, all[0].u); err != nil {
+		return err
+	}
 	if first.Op == rule.OpFile {
 		return r.write(all[0], first.File)
 	}
