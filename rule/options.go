@@ -102,7 +102,7 @@ func (c *compiler) checkOptions() {
 	o := &c.plan.Options
 	say := func(when bool, what, fix string) {
 		if when {
-			c.refuseColumn(BadOption, "sync_sql", what, fix)
+			c.refuseIn(BadOption, "sync_sql", what, fix)
 		}
 	}
 	generated := c.plan.Form == Generated
