@@ -102,6 +102,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 		}
 		if !o.Duplicate {
 			h.o.Registry.ran(rules[i].Row.ID, o.Applied, nil)
+			asked[i].Rows = o.Applied
 		}
 		asked[i].Answer(uploadReply(&o))
 	}
@@ -173,6 +174,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
+		r.Rows = page.Rows
 		err = out.end(page)
 	}
 	if err != nil {

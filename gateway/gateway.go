@@ -58,16 +58,19 @@ type LegacyOptions struct {
 type Gateway struct {
 	o Options
 	// sampledLog is for lines that a client without a key can cause: a few a second.
-	sampledLog zerolog.Logger
-	server     *protocol.Server
-	reactor    *reactor.Reactor
-	registry   *business.Registry
-	handler    *business.Handler
-	pool       *business.Pool
-	points     *points
-	replies    *replyQueue
-	metrics    *metrics
-	draining   atomic.Bool
+	sampledLog          zerolog.Logger
+	server              *protocol.Server
+	reactor             *reactor.Reactor
+	registry            *business.Registry
+	handler             *business.Handler
+	pool                *business.Pool
+	points              *points
+	replies             *replyQueue
+	metrics             *metrics
+	draining            atomic.Bool
+	activity            activity
+	rulesRead, keysRead lastRead
+	stuckLoop           atomic.Int64 // number of an event loop without progress, from 1; 0: none
 }
 
 const watchdogPeriod = 2 * time.Second
@@ -127,7 +130,7 @@ func (o *Options) setDefaults() error {
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.registry, err = business.NewRegistry(business.RegistryOptions{
-		Source: o.Store, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+		Source: ruleSource{o.Store, g}, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
 		return err
@@ -189,18 +192,10 @@ func (g *Gateway) LegacyAddr() netip.AddrPort {
 type Stats struct {
 	reactor.Load
 	business.PoolStats
-	RulesVersion uint64
-	Rules        map[string]int // by state
 }
 
 // Stats is the load at this moment.
-func (g *Gateway) Stats() Stats {
-	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), RulesVersion: g.registry.Version(), Rules: map[string]int{}}
-	for _, state := range store.RuleStates() {
-		s.Rules[string(state)] = g.registry.Count(state)
-	}
-	return s
-}
+func (g *Gateway) Stats() Stats { return Stats{g.reactor.Load(), g.pool.Stats()} }
 
 // Run serves until ctx ends and then drains. It returns when every goroutine has ended. The error is a failed start, a
 // later failure, or the work that the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). Run may be called
@@ -255,6 +250,7 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
+	g.keysRead.set(g.o.Clock())
 	err := g.registry.Refresh(ctx)
 	select {
 	case <-g.registry.Ready():
@@ -279,6 +275,7 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			g.closeRevoked()
 		}
 		if err == nil {
+			g.keysRead.set(g.o.Clock())
 			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 		}
 		if ctx.Err() == nil && (err != nil) != away {
@@ -309,6 +306,7 @@ func (g *Gateway) watchdog(ctx context.Context) {
 				stuck = i
 			}
 		}
+		g.stuckLoop.Store(int64(stuck + 1))
 		if last = now; stuck >= 0 {
 			g.o.Logger.Error().Int("loop", stuck).Msg("an event loop makes no progress")
 			continue

@@ -102,6 +102,7 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	c.Establish()
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
+	h.g.activity.connected(s.point, c.Remote().String())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
@@ -176,6 +177,9 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	s := c.Data.(*session)
 	if s.cancel != nil {
 		s.cancel()
+	}
+	if s.point != "" {
+		h.g.activity.disconnected(s.point)
 	}
 	log := h.g.o.Logger.Debug()
 	var fault interface{ Status() protocol.Status }

@@ -427,6 +427,15 @@ func TestDatabaseThatDies(t *testing.T) {
 		if err := syscall.Kill(<-pids, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		w.eventually("the gateway is not ready, and says why", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			err := w.CheckReady(ctx)
+			return err != nil && strings.HasPrefix(err.Error(), "database not reachable since 2")
+		})
+		if err := w.CheckLive(); err != nil {
+			t.Error(err)
+		}
 		w.eventually("the upload is done", func() bool {
 			m := c.ask(protocol.OpUpload, id(uint64(i+1)), upload("sums", int64(1), int64(1)))
 			switch m.Status {
@@ -447,6 +456,9 @@ func TestDatabaseThatDies(t *testing.T) {
 	if w.registry.Version() != version {
 		t.Error("the rules changed")
 	}
+	if err := w.CheckReady(t.Context()); err != nil {
+		t.Error(err)
+	}
 	t.Logf("%d refusals", refused)
 }
 
@@ -460,8 +472,14 @@ func TestStopFinishesWhatIsInHand(t *testing.T) {
 	c.send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("hits", int64(1), "new")})
 	w.running(1)
 	stopped := make(chan error, 1)
+	if err := w.CheckReady(t.Context()); err != nil {
+		t.Errorf("not ready while it serves: %v", err)
+	}
 	go func() { stopped <- w.stop() }()
 	m := c.read()
+	if err := w.CheckReady(t.Context()); err == nil || err.Error() != "draining" {
+		t.Errorf("a gateway that drains is ready: %v", err)
+	}
 	bye, err := m.GoAway()
 	if err != nil || m.Op != protocol.OpGoAway || bye.Reason == "" || bye.GraceMs == 0 {
 		t.Fatal(m, bye, err)

@@ -15,9 +15,12 @@ type Refusal struct {
 	Message string
 }
 
+// Prepare has the database prepare a statement and gives what it refuses. An error means that it could not be asked.
+type Prepare func(sql string) (*Refusal, error)
+
 // Check has the database prepare each statement of a plan, which runs nothing and finds unknown tables and columns. It
-// explains what the database refuses. t may be nil. An error of prepare means that the database could not be asked.
-func (p *Plan) Check(t *Table, prepare func(sql string) (*Refusal, error)) (ds []Diagnostic, err error) {
+// explains what the database refuses. t may be nil.
+func (p *Plan) Check(t *Table, prepare Prepare) (ds []Diagnostic, err error) {
 	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState) {
 		for st := &s; st != nil && st.File == nil; st = st.Start {
 			found, err := p.checkStatement(st, t, prepare)
@@ -31,7 +34,7 @@ func (p *Plan) Check(t *Table, prepare func(sql string) (*Refusal, error)) (ds [
 
 // checkStatement prepares a statement. PREPARE names one unknown column, so the statement is prepared again with a
 // known column in its place until it finds no other.
-func (p *Plan) checkStatement(s *Statement, t *Table, prepare func(sql string) (*Refusal, error)) (ds []Diagnostic, err error) {
+func (p *Plan) checkStatement(s *Statement, t *Table, prepare Prepare) (ds []Diagnostic, err error) {
 	for sql := s.SQL; len(ds) < maxRefusals; {
 		r, err := prepare(sql)
 		if r == nil || err != nil {
@@ -89,7 +92,8 @@ var (
 
 // explain makes a refusal a diagnostic with its place in sync_sql.
 func explain(p *Plan, s *Statement, t *Table, r *Refusal) Diagnostic {
-	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: s.phase.String(), Message: r.Message}
+	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Message: r.Message}
+	d.Section = s.phase.String()
 	at, name := s.start, ""
 	if m := quotedName.FindStringSubmatch(r.Message); m != nil {
 		name = m[1]

@@ -77,8 +77,7 @@ func (c *compiler) eachPhase(column string, root *node, f func(key string, item 
 		if _, ok := phaseNamed(key); ok || column == "sync_sql" && (key == "option" || key == "options") {
 			f(key, &root.Items[i+1])
 		} else {
-			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key),
-				"the phases are upside, downside and update_state")
+			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key), hint(key, phaseNames))
 		}
 	}
 }
@@ -220,8 +219,7 @@ func (c *compiler) badCount(s *script, msg string) {
 func (c *compiler) pair(e *patchEntry, n *node) bool {
 	all := items(n)
 	if len(all) == 0 || len(all) > 2 || !isKind(&all[0]) {
-		c.badValue("sync_patch_field_value", n, "an entry must be transfer, carry or fixed with its value",
-			`write it like ("transfer", None)`)
+		c.badValue("sync_patch_field_value", n, "an entry is transfer, carry or fixed", `write ("transfer", None)`)
 		return false
 	}
 	e.kind, _ = text(&all[0])

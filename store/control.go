@@ -112,8 +112,7 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				error_column = VALUES(error_column), error_section = VALUES(error_section),
 				error_line = VALUES(error_line), error_position = VALUES(error_position),
 				error_text = VALUES(error_text), checked_at = VALUES(checked_at)`,
-				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax),
-				s.stamp(r.CheckedAt))
+				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax), stamp(r.CheckedAt))
 			if err != nil {
 				return err
 			}
@@ -139,7 +138,7 @@ func (s *Store) AddRuleRuns(ctx context.Context, all []RuleRuns) error {
 		for _, r := range all {
 			var failure, failedAt any
 			if r.LastFailure != "" {
-				failure, failedAt = clip(r.LastFailure, textMax), s.stamp(r.FailedAt)
+				failure, failedAt = clip(r.LastFailure, textMax), stamp(r.FailedAt)
 			}
 			_, err := tx.Exec(ctx, `INSERT INTO sync_rule_status (rule_id, last_run_at, runs, rows_moved, failures,
 				last_failure, last_failure_at) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -147,7 +146,7 @@ func (s *Store) AddRuleRuns(ctx context.Context, all []RuleRuns) error {
 				rows_moved = rows_moved + VALUES(rows_moved), failures = failures + VALUES(failures),
 				last_failure = COALESCE(VALUES(last_failure), last_failure),
 				last_failure_at = COALESCE(VALUES(last_failure_at), last_failure_at)`,
-				r.RuleID, s.stamp(r.At), r.Runs, r.Rows, r.Failures, failure, failedAt)
+				r.RuleID, stamp(r.At), r.Runs, r.Rows, r.Failures, failure, failedAt)
 			if err != nil {
 				return err
 			}
@@ -169,10 +168,4 @@ func clip(text string, most int) string {
 }
 
 // stamp is t as a TIMESTAMP(6) of the session.
-func (s *Store) stamp(t time.Time) string {
-	zone, err := time.Parse("-07:00", s.o.TimeZone)
-	if err != nil {
-		return rule.DateTime(t.UTC()) // Open has looked at TimeZone
-	}
-	return rule.DateTime(t.In(zone.Location()))
-}
+func stamp(t time.Time) string { return rule.DateTime(t.UTC()) }
