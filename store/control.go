@@ -112,7 +112,8 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				error_column = VALUES(error_column), error_section = VALUES(error_section),
 				error_line = VALUES(error_line), error_position = VALUES(error_position),
 				error_text = VALUES(error_text), checked_at = VALUES(checked_at)`,
-				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax), stamp(r.CheckedAt))
+				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax),
+				stamp(r.CheckedAt))
 			if err != nil {
 				return err
 			}
