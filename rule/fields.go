@@ -40,7 +40,7 @@ func (c *compiler) fields(scripts []*script) {
 	if len(names) == 0 && c.table != nil {
 		names = c.table.names(func(col *Column) bool { return !col.Generated })
 	}
-	if len(names) == 0 && c.plan.Form != Generated {
+	if len(names) == 0 {
 		names = namedFields(scripts)
 	}
 	c.plan.Fields = names
@@ -53,11 +53,8 @@ func (c *compiler) fieldList() (names []string, ok bool) {
 		return nil, true
 	}
 	if strings.ContainsAny(column[:1], "([{'\"") {
-		root, _ := c.value("sync_field", c.row.Field)
-		if root == nil {
-			return nil, false
-		}
-		if names, ok = c.nameList("sync_field", root); !ok {
+		root := c.value("sync_field", c.row.Field)
+		if names, ok = c.nameList("sync_field", root); !ok || root == nil {
 			return nil, false
 		}
 	} else {

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,9 +34,7 @@ func (r *Row) mainPhase() phase {
 }
 
 // runs reports whether a row of this direction and side runs the phase at all.
-func (r *Row) runs(p phase) bool {
-	return p == r.mainPhase() || r.User == Client && p != downside
-}
+func (r *Row) runs(p phase) bool { return p == r.mainPhase() || r.User == Client && p != downside }
 
 // needs reports whether the row must have the phase.
 func (r *Row) needs(p phase) bool {
@@ -44,11 +43,11 @@ func (r *Row) needs(p phase) bool {
 
 // phases reads sync_sql as JSON or a Python literal: a dict of phases.
 func (c *compiler) phases() (scripts []*script) {
-	root, isJSON := c.value("sync_sql", c.row.SQL)
 	c.plan.Form = Literal
-	if isJSON {
+	if json.Valid([]byte(c.row.SQL)) {
 		c.plan.Form = JSON
 	}
+	root := c.value("sync_sql", c.row.SQL)
 	if root == nil {
 		return nil
 	}
@@ -59,7 +58,7 @@ func (c *compiler) phases() (scripts []*script) {
 		}
 		for _, option := range items(item) {
 			words, _ := text(&option)
-			c.option(words, option.Start)
+			c.option(quoted(c.row.SQL, words, option.Start, option.End))
 		}
 	})
 	return scripts
@@ -98,7 +97,7 @@ func (c *compiler) operations(scripts []*script) {
 	}
 	chains := map[phase]string{}
 	if strings.HasPrefix(column, "{") {
-		root, _ := c.value("sync_operation_type", c.row.OperationType)
+		root := c.value("sync_operation_type", c.row.OperationType)
 		if root == nil {
 			return
 		}

@@ -22,8 +22,9 @@ type Upload struct {
 	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
 
 	// While Apply works on its copy:
-	rows rowset.Rows // Rows in the order of Plan.Fields
-	out  *Outcome
+	rows    rowset.Rows // Rows in the order of Plan.Fields
+	deleted []bool      // the rows that are keys which are no longer there; nil: none is
+	out     *Outcome
 }
 
 // Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and
@@ -98,7 +99,7 @@ func (u Upload) prepare(out *Outcome) (*Upload, error) {
 		return nil, u.Refused
 	}
 	var err error
-	if u.rows, err = inOrder(u.Rows, u.Plan.Fields); err != nil {
+	if u.rows, u.deleted, err = fit(u.Rows, u.Plan); err != nil {
 		return nil, err
 	}
 	if len(u.Plan.Downside) == 0 {
@@ -229,7 +230,8 @@ func mergeable(all []*Upload) [][]*Upload {
 		first := &u.Plan.Downside[0]
 		at := len(parts)
 		for i := last[u.Point]; i < len(parts) && first.Insert != nil; i++ {
-			if other := &parts[i][0].Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL {
+			if other := &parts[i][0].Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL &&
+				(!u.Plan.Tracked || parts[i][0].Point == u.Point) {
 				at = i
 				break
 			}

@@ -46,32 +46,39 @@ func joinTuples(head, tuple, tail string, n int) string {
 	return head + tuple + strings.Repeat(", "+tuple, n-1) + tail
 }
 
-// inOrder is rows in the order of fields. It finds each column by its name. Rows whose columns have no names have that
-// order already. ErrMismatch: the columns are not the fields.
-func inOrder(rows rowset.Rows, fields []string) (rowset.Rows, error) {
-	place, err := places(rows, fields)
+// fit puts rows into the order of the plan's fields. It finds each column by its name. Rows whose columns have no names
+// have that order already. deleted marks the rows that are keys which are no longer there; nil: none is. ErrMismatch:
+// the columns are not the fields.
+func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, deleted []bool, err error) {
+	place, err := places(rows, p)
+	width := max(len(p.Fields), len(rows.Columns))
 	switch {
 	case err != nil:
-		return rows, err
-	case len(fields) == 0 || len(rows.Values)%len(fields) != 0:
-		return rows, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), len(fields))
+		return rows, nil, err
+	case width == 0 || len(rows.Values)%width != 0:
+		return rows, nil, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), len(p.Fields))
 	}
-	ordered := rowset.Rows{Columns: fields, Values: rows.Values}
+	fitted = rowset.Rows{Columns: p.Fields, Values: rows.Values}
 	if place == nil {
-		return ordered, nil
+		return fitted, nil, nil
 	}
-	ordered.Values = make([]any, 0, len(rows.Values))
+	mark := slices.Index(rows.Columns, rowset.Deleted)
+	fitted.Values = make([]any, 0, len(rows.Values))
 	for i := range rows.Len() {
 		row := rows.Row(i)
 		for _, at := range place {
-			ordered.Values = append(ordered.Values, row[at])
+			fitted.Values = append(fitted.Values, row[at])
+		}
+		if mark >= 0 && p.Delete != nil {
+			deleted = append(deleted, row[mark] == int64(1))
 		}
 	}
-	return ordered, nil
+	return fitted, deleted, nil
 }
 
 // places is where each field stands in a row; nil when the row has the order of the fields.
-func places(rows rowset.Rows, fields []string) ([]int, error) {
+func places(rows rowset.Rows, p *rule.Plan) ([]int, error) {
+	fields := p.Fields
 	if !slices.ContainsFunc(rows.Columns, func(c string) bool { return c != "" }) {
 		if n := len(rows.Columns); n > 0 && n != len(fields) && len(rows.Values) > 0 {
 			return nil, mismatch("it has %d values a row, the rule has %d fields", n, len(fields))
@@ -82,19 +89,22 @@ func places(rows rowset.Rows, fields []string) ([]int, error) {
 	for i := range place {
 		place[i] = -1
 	}
-	ordered := true
+	same := len(rows.Columns) == len(fields)
 	for i, c := range rows.Columns {
 		at := slices.IndexFunc(fields, func(f string) bool { return strings.EqualFold(c, f) })
+		if at < 0 && p.Delete != nil && (c == rowset.Deleted || c == rowset.ChangedAt) {
+			continue
+		}
 		if at < 0 || place[at] >= 0 {
 			return nil, mismatch("column %q is not a field of the rule, or comes twice", c)
 		}
 		place[at] = i
-		ordered = ordered && at == i
+		same = same && at == i
 	}
 	if at := slices.Index(place, -1); at >= 0 {
 		return nil, mismatch("column %q is a field of the rule and not in the request", fields[at])
 	}
-	if ordered {
+	if same {
 		return nil, nil
 	}
 	return place, nil
@@ -115,9 +125,23 @@ type item struct {
 	row int
 }
 
+// deleted reports whether the row is a key that is no longer there.
+func (it item) deleted() bool { return it.u.deleted != nil && it.u.deleted[it.row] }
+
+// chain is what the row is applied by.
+func (it item) chain() []rule.Statement {
+	if it.deleted() {
+		return it.u.Plan.Delete
+	}
+	return it.u.Plan.Downside
+}
+
 // uploads applies uploads whose first statements have one text.
 func (r *runner) uploads(all []*Upload) error {
 	first := &all[0].Plan.Downside[0]
+	if err := r.c.setOrigin(r.ctx, all[0]); err != nil {
+		return err
+	}
 	if first.Op == rule.OpFile {
 		return r.write(all[0], first.File)
 	}
@@ -127,6 +151,23 @@ func (r *runner) uploads(all []*Upload) error {
 			items = append(items, item{u, i})
 		}
 	}
+	for len(items) > 0 {
+		deleted := items[0].deleted()
+		n := slices.IndexFunc(items, func(it item) bool { return it.deleted() != deleted })
+		if n < 0 {
+			n = len(items)
+		}
+		if err := r.joined(items[:n]); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}
+
+// joined applies rows of one kind, many in a statement where that can be.
+func (r *runner) joined(items []item) error {
+	first := &items[0].chain()[0]
 	if first.Insert == nil {
 		return r.oneByOne(items)
 	}
@@ -165,7 +206,7 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 	var err error
 	r.c.args = r.c.args[:0]
 	for _, it := range items {
-		if r.c.args, err = it.u.Plan.Downside[0].Bind(r.c.args, &it.u.Env, it.u.rows.Row(it.row)); err != nil {
+		if r.c.args, err = it.chain()[0].Bind(r.c.args, &it.u.Env, it.u.rows.Row(it.row)); err != nil {
 			return mismatch("%v", err)
 		}
 	}
@@ -214,10 +255,10 @@ func (r *runner) row(it item) error {
 // last and matches nothing has taken the row, except where an operation before it was refused: then the row is
 // nowhere, and the refusal is told.
 func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
-	plan := it.u.Plan
+	chain := it.chain()
 	unmatched := false
-	for i := range plan.Downside {
-		st := &plan.Downside[i]
+	for i := range chain {
+		st := &chain[i]
 		matched, err := r.one(st, it)
 		switch {
 		case kindOf(err) == kindRow:
@@ -229,7 +270,7 @@ func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 			return false, false, nil, err
 		}
 		seeks := st.Op == rule.Update || st.Op == rule.Delete
-		if seeks && matched == 0 && (i+1 < len(plan.Downside) || refused != nil) {
+		if seeks && matched == 0 && (i+1 < len(chain) || refused != nil) {
 			unmatched = true
 			continue
 		}

@@ -6,10 +6,11 @@ import (
 	"testing"
 
 	"syncgate/internal/rowset"
+	"syncgate/rule"
 )
 
 func TestRowsFitTheRule(t *testing.T) {
-	fields := []string{"id", "Url"}
+	p := &rule.Plan{Fields: []string{"id", "Url"}}
 	for _, tc := range []struct {
 		columns []string
 		values  []any
@@ -27,7 +28,7 @@ func TestRowsFitTheRule(t *testing.T) {
 		{[]string{"", "", ""}, []any{1, 2, 3}, "3 values a row, the rule has 2 fields"},
 		{nil, []any{1, 2, 3}, "3 values, the rule has 2 fields a row"},
 	} {
-		rows, err := inOrder(rowset.Rows{Columns: tc.columns, Values: tc.values}, fields)
+		rows, _, err := fit(rowset.Rows{Columns: tc.columns, Values: tc.values}, p)
 		var mismatch *MismatchError
 		switch {
 		case tc.says == "" && err != nil:

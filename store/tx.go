@@ -129,7 +129,7 @@ func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) error {
 	if len(rows.Values) > 0 {
 		var err error
-		if rows, err = inOrder(rows, p.Fields); err != nil {
+		if rows, _, err = fit(rows, p); err != nil {
 			return err
 		}
 	}
