@@ -88,6 +88,8 @@ type conn struct {
 	marks  int                       // placeholders of all of them
 	broken bool                      // a transaction or a result may be left on it: not to be used again
 
+	origin string // the session's @sync_origin; "" is NULL
+
 	args  []any // scratch of bind
 	named []driver.NamedValue
 }
