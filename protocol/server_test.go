@@ -346,13 +346,6 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
-func TestDataBeforeHello(t *testing.T) {
-	p := newPair(t, nil)
-	if _, err := p.session.Receive(plainFrame(frameData, make([]byte, 64))); !errors.Is(err, errUnexpected) {
-		t.Error(err)
-	}
-}
-
 // A replayed HELLO gets a WELCOME and nothing more: the limits of unestablished connections stay.
 func TestReplayedHelloIsNotEstablished(t *testing.T) {
 	p := newPair(t, nil)

@@ -13,23 +13,22 @@ const DefaultLag = 2 * time.Second
 // generate writes the statements of an empty sync_sql from the table's facts.
 func (c *compiler) generate() {
 	if c.table == nil {
-		c.refuseColumn(NoTableFacts, "sync_table", "the columns of "+c.row.Table+" are not known, so nothing can be generated",
-			"create the table, or write sync_sql")
+		c.refuseIn(NoTableFacts, "sync_table", "there is no table "+c.row.Table, "create it, or write sync_sql")
 		return
 	}
 	key := c.table.primaryKey()
 	if len(key) == 0 {
-		c.refuseColumn(NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
+		c.refuseIn(NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
 		return
 	}
 	for _, k := range key {
 		if c.fieldIndex(k) < 0 {
-			c.refuseColumn(NoPrimaryKey, "sync_field", "the primary key's column "+k+" is not among the fields", "add it, or write sync_sql")
+			c.refuseIn(NoPrimaryKey, "sync_field", "the fields lack the key's "+k, "add it, or write sync_sql")
 		}
 	}
 	for _, f := range c.plan.Fields {
 		if col := c.table.Column(f); col != nil && col.Generated && c.row.mainPhase() == downside {
-			c.refuseColumn(UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
+			c.refuseIn(UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
 		}
 	}
 	if c.errors > 0 {
@@ -69,7 +68,7 @@ func (c *compiler) generateUpside(key []string) {
 		c.plan.Lag = c.lag
 		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.lag/time.Second))
 		if !c.table.hasKeyOn(mark.Name) {
-			c.warnColumn(NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table",
+			c.warnIn(NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+": each page reads all rows",
 				c.indexFix(names...))
 		}
 	}
@@ -78,12 +77,12 @@ func (c *compiler) generateUpside(key []string) {
 	for _, n := range names {
 		col := c.table.Column(n)
 		if col == nil || col.Type == "bit" {
-			c.refuseColumn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
+			c.refuseIn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
 			return
 		}
 		if keyExpr(col) != quote(col.Name) {
-			c.warnColumn(NoWatermarkIndex, "sync_table",
-				"the key "+n+" is "+col.Type+" and is read in the order of its text, without the index", "use a varchar key")
+			c.warnIn(NoWatermarkIndex, "sync_table",
+				"the key "+n+" is "+col.Type+" and is read in the order of its text, without index", "use varchar")
 		}
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
 		c.plan.Cursor = append(c.plan.Cursor, col.Name)
@@ -104,16 +103,15 @@ func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
 	case col == nil:
-		c.warnColumn(NoWatermark, "sync_table", c.row.Table+" has no update_time: rows are read once, when their key is past the last one",
-			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6) and an index on it")
+		c.warnIn(NoWatermark, "sync_table", c.row.Table+" has no update_time, so only new keys are read",
+			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6)")
 	case !isClock(col):
-		c.warnColumn(NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by",
-			"make it datetime(6) or timestamp(6)")
+		c.warnIn(NoWatermark, "sync_table", "update_time is "+col.ColumnType+", not a time", "make it datetime(6)")
 	case c.fieldIndex(col.Name) < 0:
-		c.warnColumn(NoWatermark, "sync_field", "update_time is not among the fields, so changed rows are not seen", "add it")
+		c.warnIn(NoWatermark, "sync_field", "the fields lack update_time, so changed rows are not seen", "add it")
 	default:
 		if col.Nullable {
-			c.warnColumn(NullWatermark, "sync_table", "rows whose update_time is null are never read", "make it not null")
+			c.warnIn(NullWatermark, "sync_table", "a row whose update_time is null is never read", "make it not null")
 		}
 		return col
 	}
@@ -159,7 +157,8 @@ func keyExpr(col *Column) string {
 func keyMark(col *Column) string {
 	mark := (&Arg{Source: State, Name: col.Name}).named()
 	if col.Type == "decimal" {
-		return "cast(" + mark + " as " + strings.TrimSuffix(strings.TrimSuffix(col.ColumnType, " zerofill"), " unsigned") + ")"
+		decimal, _, _ := strings.Cut(col.ColumnType, " ") // without unsigned and zerofill
+		return "cast(" + mark + " as " + decimal + ")"
 	}
 	return mark
 }
@@ -183,10 +182,10 @@ func (c *compiler) generateDownside(key []string) {
 	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+c.table.Quoted()+" ("+quoteAll(c.plan.Fields)+
 		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
-		c.warnColumn(UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
+		c.warnIn(UnfilledColumn, "sync_field", col+" has no default and gets no value", "add it, or give it a default")
 	}
 	if col := c.table.Column(key[0]); c.row.Type == Upload && len(key) == 1 && col != nil && col.Auto {
-		c.warnColumn(SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so rows of two points overwrite each other",
+		c.warnIn(SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so two points overwrite rows",
 			"add the point's number to the primary key")
 	}
 }

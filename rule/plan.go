@@ -19,9 +19,7 @@ const (
 	Literal               // the seed-era Python literal
 )
 
-func (f Form) String() string {
-	return [...]string{"generated", "plain", "json", "literal"}[f]
-}
+func (f Form) String() string { return [...]string{"generated", "plain", "json", "literal"}[f] }
 
 // Op is what a statement does.
 type Op uint8
@@ -36,11 +34,9 @@ const (
 	OpFile // the seed's `file`: rows become a file, no SQL is run
 )
 
-func (o Op) String() string {
-	return opNames[o]
-}
-
 var opNames = []string{"select", "insert", "update", "delete", "replace", "file"}
+
+func (o Op) String() string { return opNames[o] }
 
 // Plan is a compiled rule. It is immutable.
 type Plan struct {

@@ -84,7 +84,7 @@ func (c *compiler) sections() (out []*script) {
 			if m[3] != "" {
 				at := t.from + strings.LastIndex(comment, m[3])
 				if current.op != OpFile.String() {
-					bad(at, BadOption, "the heading goes on after the operation", "begin the statement on a line of its own")
+					bad(at, BadOption, "text follows the operation", "begin the statement on a line of its own")
 				}
 				current.src = whole.cut(at, at+len(m[3]))
 			}
@@ -106,7 +106,8 @@ func hasSQL(toks []token, from, to int) bool {
 
 // badOption reports about an option or a comment at a place of sync_sql.
 func (c *compiler) badOption(at int, s Severity, msg, fix string) {
-	c.at(&script{phase: c.row.mainPhase(), src: &source{text: c.row.SQL, column: c.row.SQL}}, at, s, BadOption, msg, fix)
+	whole := &source{text: c.row.SQL, column: c.row.SQL}
+	c.at(&script{phase: c.row.mainPhase(), src: whole}, at, s, BadOption, msg, fix)
 }
 
 // option takes the options: all-or-nothing, lag 10s.

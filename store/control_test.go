@@ -273,6 +273,13 @@ func TestMigrate(t *testing.T) {
 		if err := s.Migrate(testContext(t), nil); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "0002_sync_rule_status") {
 			t.Errorf("another wording: %v", err)
 		}
+		// Both programs have migrated one database, as earlier versions let them.
+		foreign := map[migrations.Set]string{migrations.Server: "0012_sync_outbox", migrations.Agent: "0013_sync_request"}[set]
+		exec(t, s, "INSERT INTO sync_migration (name, hash) VALUES (?, '')", foreign)
+		err = s.Migrate(testContext(t), nil)
+		if !errors.Is(err, ErrOtherSet) || !strings.Contains(err.Error(), foreign) || !strings.Contains(err.Error(), "drop its tables") {
+			t.Errorf("both sets: %v", err)
+		}
 		// A crash between a statement and the note that it was run: it is run again.
 		exec(t, s, "DELETE FROM sync_migration")
 		if err := s.Migrate(testContext(t), nil); err != nil {
