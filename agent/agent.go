@@ -94,7 +94,8 @@ func (o *Options) setDefaults() error {
 func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
-	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Limit: o.BatchRows}
+	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Origin: rule.AnyPoint,
+		Limit: o.BatchRows}
 }
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.

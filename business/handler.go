@@ -149,7 +149,7 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 func (h *Handler) env(point string, p *rule.Plan) rule.Env {
 	now := h.o.Clock().In(h.o.Location)
 	since, until := p.Window(now)
-	return rule.Env{Since: since, Until: until, Now: now, Point: point}
+	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point}
 }
 
 // download streams a rule's rows to the client.

@@ -26,7 +26,7 @@ func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
 // Draft is Compile for a caller that asks the database as well. Where a diagnostic is an Error, the plan must not run,
 // but it holds the statements without an error, so that Plan.Check shows their mistakes together with the others.
 func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
-	c := &compiler{row: r, table: t, plan: &Plan{Row: r}, lag: DefaultLag}
+	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Tracked: t != nil && t.Changes != nil, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
 	for _, step := range []func(){c.checkColumns, c.read, c.write, c.finish} {
 		if step(); c.errors > 0 {
 			break
@@ -41,8 +41,7 @@ type compiler struct {
 	table  *Table
 	plan   *Plan
 	out    []Diagnostic
-	errors int // how many there were, reported or not
-	lag    time.Duration
+	errors int       // how many there were, reported or not
 	found  []*script // in sync_sql
 }
 
@@ -160,6 +159,7 @@ func (c *compiler) read() {
 	c.period()
 	c.found = c.scripts()
 	c.fields(c.found)
+	c.checkOptions()
 }
 
 // unused reports a phase that this row never runs. A watermark of an upload that would never move is an error.

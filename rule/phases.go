@@ -58,7 +58,7 @@ func (c *compiler) phases() (scripts []*script) {
 		}
 		for _, option := range items(item) {
 			words, _ := text(&option)
-			c.option(words, option.Start)
+			c.option(quoted(c.row.SQL, words, option.Start, option.End))
 		}
 	})
 	return scripts

@@ -46,7 +46,8 @@ func (c *compiler) namedMark(s *script, i int) {
 	}
 }
 
-var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo}
+var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo,
+	"sync_origin": Origin}
 
 // param resolves the :name at token i.
 func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
@@ -58,7 +59,7 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	name := t.fieldName()
 	switch {
 	case name != "" && s.phase == upside:
-		fix := "upside knows :since, :until, :now, :limit, :point_no and :state.name"
+		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin and :state.name"
 		if c.fieldIndex(name) >= 0 {
 			fix = "did you mean :state." + name + "?"
 		}

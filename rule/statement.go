@@ -28,6 +28,16 @@ type script struct {
 	out Statement
 }
 
+// read cuts the statement into tokens.
+func (s *script) read() {
+	s.all, s.err = lex(s.src.text)
+	for _, t := range s.all {
+		if t.kind != tokComment && t.kind != tokHint {
+			s.toks = append(s.toks, t)
+		}
+	}
+}
+
 // written is the token at i as it stands in the statement.
 func (s *script) written(i int) string { return s.src.text[s.toks[i].from:s.toks[i].to] }
 

@@ -230,7 +230,8 @@ func mergeable(all []*batch) [][]*batch {
 		first := &b.u.Plan.Downside[0]
 		at := len(parts)
 		for i := last[b.u.Point]; i < len(parts) && first.Insert != nil; i++ {
-			if other := &parts[i][0].u.Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL {
+			if other := &parts[i][0].u.Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL &&
+				(!b.u.Plan.Tracked || parts[i][0].u.Point == b.u.Point) {
 				at = i
 				break
 			}

@@ -89,6 +89,8 @@ type conn struct {
 	marks  int                       // placeholders of all of them
 	broken bool                      // not to be used again: a transaction or a result may still be open on it
 
+	origin string // the session's @sync_origin; "" is NULL
+
 	args  []any // scratch of bind
 	named []driver.NamedValue
 }

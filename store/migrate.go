@@ -183,7 +183,6 @@ func appliedAlready(ctx context.Context, db querier) (map[string]string, error) 
 		done[name] = hash
 		return err
 	}, nil)
-	const noSuchTable = 1146
 	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
 		return nil, nil
 	}
