@@ -20,6 +20,8 @@ import (
 	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
@@ -61,7 +63,7 @@ type Gateway struct {
 	sampledLog          zerolog.Logger
 	server              *protocol.Server
 	reactor             *reactor.Reactor
-	registry            *business.Registry
+	rules               *ruleset.Set
 	handler             *business.Handler
 	pool                *business.Pool
 	points              *points
@@ -126,17 +128,17 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("gateway", o.Limits())
 }
 
-// newBackend makes the registry, the handler and the pool.
+// newBackend makes the rule set, the handler and the pool.
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
-	g.registry, err = business.NewRegistry(business.RegistryOptions{
-		Source: ruleSource{o.Store, g}, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+	g.rules, err = ruleset.New(ruleset.Options{
+		Source: ruleSource{o.Store, g}, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	ho := o.Handler
-	ho.Store, ho.Registry, ho.Clock, ho.Logger = o.Store, g.registry, o.Clock, o.Logger
+	ho.Store, ho.Rules, ho.Clock, ho.Logger = o.Store, g.rules, o.Clock, o.Logger
 	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
@@ -150,7 +152,7 @@ func (g *Gateway) newBackend() (err error) {
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := o.Wire
-	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.registry.Version, o.Clock, o.Rand
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.rules.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
@@ -214,7 +216,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
 	cleared.Go(g.replies.run)
-	others.Go(func() { _ = g.registry.Run(base) }) // nil
+	others.Go(func() { g.rules.Run(base) })
 	others.Go(func() { g.pollKeys(base) })
 	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
@@ -251,9 +253,9 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
 	g.keysRead.set(g.o.Clock())
-	err := g.registry.Refresh(ctx)
+	err := g.rules.Refresh(ctx)
 	select {
-	case <-g.registry.Ready():
+	case <-g.rules.Ready():
 		return nil // a database that is read-only now gets the states later
 	default:
 		return fmt.Errorf("gateway: read the rules: %w", err)

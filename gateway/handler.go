@@ -217,7 +217,7 @@ func (h *handler) drain(c *reactor.Conn) {
 }
 
 // broadcast notifies every subscriber of the rules now in force.
-func (g *Gateway) broadcast(uint64) {
+func (g *Gateway) broadcast() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		if s := c.Data.(*session); s.subscribed {
 			id := s.subscription

@@ -26,7 +26,7 @@ type ruleSource struct {
 	g *Gateway
 }
 
-// RulesVersion implements business.RuleSource.
+// RulesVersion implements ruleset.Source.
 func (s ruleSource) RulesVersion(ctx context.Context) (uint64, error) {
 	version, err := s.Store.RulesVersion(ctx)
 	if err == nil {

@@ -99,11 +99,10 @@ var accessDenied = []int{1044, 1142, 1143, 1227, 1370}
 
 // withRemedy adds what to do about an error of the database.
 func withRemedy(err error) error {
-	var unsafe *store.UnsafeError
 	var refused *store.SQLError
 	var remedy string
 	switch {
-	case errors.As(err, &unsafe):
+	case errors.Is(err, store.ErrUnsafe):
 		remedy = "correct the database's settings, or accept them with accept_unsafe_database = true " +
 			"(SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
 	case errors.Is(err, store.ErrUnavailable):
