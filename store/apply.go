@@ -19,7 +19,7 @@ type Upload struct {
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without Columns: in the order of Plan.Fields
 	Env        rule.Env
-	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
+	Refused    error // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 }
 
 // Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and
