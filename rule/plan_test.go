@@ -184,7 +184,7 @@ func TestCheckSet(t *testing.T) {
 	}
 }
 
-// What PREPARE refuses gets its place in sync_sql.
+// A refusal of PREPARE gets its place in sync_sql.
 func TestCheck(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table

@@ -19,7 +19,7 @@ type Upload struct {
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without names of columns: in the order of Plan.Fields
 	Env        rule.Env
-	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
+	Refused    error // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
 	// While Apply works on its copy:
 	rows    rowset.Rows // Rows in the order of Plan.Fields

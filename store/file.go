@@ -17,9 +17,9 @@ import (
 )
 
 // files are the files that a transaction writes. Rows go to a temporary file; publish syncs and renames it, so that a
-// reader sees the old file or the new one. publish runs just before COMMIT. A crash between the two leaves the new file;
-// the batch was not acknowledged, so the point sends it again and the file is written again. In the other order a crash
-// could leave an old file after the acknowledgement.
+// reader sees the old file or the new one. publish runs just before COMMIT. A crash between the two leaves the new
+// file; the batch was not acknowledged, so the point sends it again and the file is written again. In the other order a
+// crash could leave an old file after the acknowledgement.
 type files struct {
 	dir  string
 	root *os.Root // nil until the first file
@@ -73,8 +73,8 @@ func (fs *files) write(u *Upload, spec *rule.File) error {
 	return nil
 }
 
-// temp finds or makes the temporary file of a file, in the same directory. os.Root refuses names and links that leave the
-// root directory.
+// temp finds or makes the temporary file of a file, in the same directory. os.Root refuses names and links that leave
+// the root directory.
 func (fs *files) temp(name string, ruleID uint64) (a *tempFile, fresh bool, err error) {
 	for _, a := range fs.open {
 		if a.name == name {

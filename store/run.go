@@ -14,13 +14,13 @@ const (
 	chunkBytes = 4 << 20 // values of one statement; also at most half of max_allowed_packet
 )
 
-// chunkSize is the rows of the next multi-row statement when left are to go. There are few sizes, so that few statements
-// are prepared: every number up to 16, then two in each doubling.
+// chunkSize is the number of rows in the next multi-row statement when left rows remain. There are few sizes, so that
+// few statements are prepared: every number up to 16, then two in each doubling.
 func chunkSize(left int) int {
 	if left <= 16 {
 		return left
 	}
-	for size := 1000; size > 16; size /= 2 { // 1,000 rows are what an agent sends
+	for size := 1000; size > 16; size /= 2 { // an agent sends 1,000 rows
 		if left >= size {
 			return size
 		}
@@ -115,11 +115,11 @@ type runner struct {
 	ctx    context.Context
 	c      *conn
 	s      *Store
-	shared bool   // several uploads are in the transaction: a row that is not taken ends it
-	files  *files // where the transaction's files are written aside
+	shared bool   // several uploads are in the transaction: a row that no operation takes ends it
+	files  *files // that the transaction writes
 }
 
-// item is a row on its way.
+// item is one row of an upload.
 type item struct {
 	u   *Upload
 	row int
@@ -136,7 +136,7 @@ func (it item) chain() []rule.Statement {
 	return it.u.Plan.Downside
 }
 
-// uploads applies uploads whose first statements have one text.
+// uploads applies uploads whose first statements have the same text.
 func (r *runner) uploads(all []*Upload) error {
 	first := &all[0].Plan.Downside[0]
 	if err := r.c.setOrigin(r.ctx, all[0]); err != nil {
@@ -175,7 +175,7 @@ func (r *runner) joined(items []item) error {
 	for len(items) > 0 {
 		n := r.fitting(items, chunkSize(min(len(items), max(chunkMarks/marks, 1))))
 		err := r.chunk(first, items[:n])
-		// A statement that fails is undone by the engine as a whole, so nothing of the chunk is there now.
+		// The engine undoes a failing statement as a whole, so that no row of the chunk is in the table now.
 		if kindOf(err) == kindRow {
 			err = r.oneByOne(items[:n])
 		}
@@ -187,7 +187,7 @@ func (r *runner) joined(items []item) error {
 	return nil
 }
 
-// fitting is how many of the first n rows one statement may carry by their weight.
+// fitting is how many of the first n rows one statement may have, by their size.
 func (r *runner) fitting(items []item, n int) int {
 	most := min(chunkBytes, r.s.maxPacket/2)
 	weight := 0
@@ -237,8 +237,8 @@ func (r *runner) oneByOne(items []item) error {
 	return nil
 }
 
-// row runs the chain on one row. It is run a second time when an update matched nothing and the insert after it met
-// a row that another transaction had put there in between.
+// row runs the chain on one row. It runs the chain again when an update matched nothing and the insert after it met a
+// row that another transaction has inserted in between.
 func (r *runner) row(it item) error {
 	taken, raced, refused, err := r.chain(it)
 	if raced {
@@ -250,10 +250,10 @@ func (r *runner) row(it item) error {
 	return r.refuse(it, refused)
 }
 
-// chain tries each operation until one takes the row. An operation cannot take it when the row's own data make it
-// fail; or when it is an update or delete that matched no row and another operation follows. An update that comes
-// last and matches nothing has taken the row, except where an operation before it was refused: then the row is
-// nowhere, and the refusal is told.
+// chain tries each operation until one takes the row. An operation does not take the row when the row's data make it
+// fail, or when it is an update or delete that matched no row and another operation follows. An update that comes last
+// and matches nothing has taken the row, unless an operation before it was refused: then the row is in no table, and
+// chain returns the refusal.
 func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 	chain := it.chain()
 	unmatched := false
@@ -292,7 +292,8 @@ func (r *runner) one(st *rule.Statement, it item) (int64, error) {
 	return r.bound(st)
 }
 
-// bound runs a statement with what c.args hold. A prepared insert of one tuple has the text of the statement itself.
+// bound runs a statement with the values of c.args. A prepared insert of one tuple has the text of the statement
+// itself.
 func (r *runner) bound(st *rule.Statement) (int64, error) {
 	key := stmtKey{sql: st.SQL}
 	if st.Insert != nil {
@@ -305,7 +306,7 @@ func (r *runner) bound(st *rule.Statement) (int64, error) {
 	return n, nil
 }
 
-// refuse puts a row aside, or fails the upload when the rule asks for all or nothing.
+// refuse puts a row into the quarantine, or fails the upload when the rule is all-or-nothing.
 func (r *runner) refuse(it item, refused error) error {
 	if r.shared {
 		return errSplit
@@ -314,15 +315,16 @@ func (r *runner) refuse(it item, refused error) error {
 	if it.u.Plan.AllOrNothing {
 		return &RowError{Row: it.row, Code: code, Reason: clip(reason, reasonMax)}
 	}
-	it.u.out.Quarantined = append(it.u.out.Quarantined, Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
+	it.u.out.Quarantined = append(it.u.out.Quarantined,
+		Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
 	return r.c.quarantine(r.ctx, it, code, reason)
 }
 
-// reasonMax bounds the reason in a reply, bytes; sync_quarantine has it in full.
+// reasonMax limits the reason in a reply, in bytes. sync_quarantine has the full reason.
 const reasonMax = 300
 
-// updateState runs the update_state phase: each statement once a row when it uses the row, else once. A row it
-// cannot take fails the whole.
+// updateState runs the update_state phase: once for each row when the statement uses the row, else once. A row that the
+// database refuses fails the whole upload.
 func (r *runner) updateState(p *rule.Plan, rows rowset.Rows, env *rule.Env) error {
 	for i := range p.UpdateState {
 		st := &p.UpdateState[i]
