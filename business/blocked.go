@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"syncgate/protocol"
+	"syncgate/store"
 )
 
 // blocks holds, for each queue, the upload that failed in such a way that its agent sends it again. The agent may have
@@ -51,5 +52,6 @@ func (b *blocks) blocked(k queueKey, id protocol.RequestID, now time.Time) bool 
 		delete(b.by, k)
 		return false
 	}
-	return id.Epoch() == old.id.Epoch() && id.Seq() > old.id.Seq()
+	// The store keeps the order of runs, and a new run is begun because the awaited upload may never come.
+	return id.Epoch() == old.id.Epoch() && id.Seq() > old.id.Seq() && id.Seq()>>store.RunBits == old.id.Seq()>>store.RunBits
 }

@@ -25,6 +25,7 @@ var (
 	ErrExists      = errors.New("store: it exists already")
 	ErrUnsafe      = errors.New("store: the server's settings would lose acknowledged rows")
 	ErrEnough      = errors.New("store: enough rows") // returned by a Sink, see there
+	ErrFull        = fmt.Errorf("%w before this one", ErrEnough)
 
 	errBadConn = driver.ErrBadConn
 )
