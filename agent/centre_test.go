@@ -36,7 +36,7 @@ type centre struct {
 	reject  []byte // sent instead of a WELCOME while set
 	rules   []protocol.RuleRow
 	ledger  map[protocol.RequestID]entered
-	chains  map[uint64]entered // the last upload of each chain, by epoch
+	streams map[uint64]entered  // the last upload of each stream, by epoch
 	rows    map[string][]string // applied rows by table, as text, in order
 	source  map[string][]any    // downloads: values of one-column rows by table
 	pages   int                 // rows of a part; two parts a page
@@ -65,8 +65,8 @@ var testKey = crypto.Key{Point: "point-01", ID: 3, Secret: [32]byte{1, 2, 3}}
 func newCentre(t testing.TB, change ...func(*protocol.ServerOptions)) *centre {
 	t.Helper()
 	c := &centre{t: t, conns: make(map[*peer]bool), ledger: make(map[protocol.RequestID]entered),
-		chains: make(map[uint64]entered),
-		rows: make(map[string][]string), source: make(map[string][]any), pages: 3, change: make(chan struct{})}
+		streams: make(map[uint64]entered),
+		rows:    make(map[string][]string), source: make(map[string][]any), pages: 3, change: make(chan struct{})}
 	c.version.Store(1)
 	keys := crypto.NewKeyring()
 	keys.Replace([]crypto.Key{testKey})
@@ -224,18 +224,18 @@ func (p *peer) upload(m *protocol.Message) {
 	p.send(m.Reply(protocol.StatusOK, reply))
 }
 
-// chained is what apply does first with an upload of a chain. done: the answer is final.
-func (c *centre) chained(u *protocol.UploadRequest, id protocol.RequestID, digest [32]byte) (reply *protocol.UploadReply, ok, done bool) {
-	last, known := c.chains[id.Epoch()]
+// streamed is what apply does first with an upload of a stream. done: the answer is final.
+func (c *centre) streamed(u *protocol.UploadRequest, id protocol.RequestID, digest [32]byte) (reply *protocol.UploadReply, ok, done bool) {
+	last, known := c.streams[id.Epoch()]
 	reached := &protocol.UploadReply{Reached: last.reached}
-	const runBits = 32
+	const generationBits = 32
 	switch seq := last.reached.Seq; {
 	case u.After != 0:
-		if known && seq > u.After && seq>>runBits != u.After>>runBits && seq != id.Seq() {
+		if known && seq > u.After && seq>>generationBits != u.After>>generationBits && seq != id.Seq() {
 			return reached, false, true
 		}
 		last.reached.Seq = id.Seq()
-		c.chains[id.Epoch()] = last
+		c.streams[id.Epoch()] = last
 		return reached, true, true
 	case seq == id.Seq() && last.digest == digest:
 		last.reply.Duplicate = true
@@ -260,7 +260,7 @@ func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if u.After != 0 || len(u.State) > 0 {
-		if reply, ok, done := c.chained(u, m.RequestID, digest); done {
+		if reply, ok, done := c.streamed(u, m.RequestID, digest); done {
 			return reply, ok
 		}
 	}
@@ -286,7 +286,7 @@ func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
 	reply := protocol.UploadReply{Applied: uint64(u.Rows.Len()), ByOp: map[string]uint64{"insert": uint64(u.Rows.Len())}}
 	c.ledger[m.RequestID] = entered{digest: digest, reply: reply}
 	if len(u.State) > 0 {
-		c.chains[m.RequestID.Epoch()] = entered{digest, reply, protocol.Reached{Seq: m.RequestID.Seq(), State: u.State}}
+		c.streams[m.RequestID.Epoch()] = entered{digest, reply, protocol.Reached{Seq: m.RequestID.Seq(), State: u.State}}
 	}
 	close(c.change)
 	c.change = make(chan struct{})

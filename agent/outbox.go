@@ -178,7 +178,7 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 // to be at the centre only after the acknowledgement and update_state. Until then a second read would send the same rows
 // again. A rule that needs no outbox waits for the batches that an older program or another version of the rule has left.
 func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
-	if !b.isFull() && plan.Paged() && !chained(plan) && len(plan.UpdateState) == 0 {
+	if !b.isFull() && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 {
 		return true, nil
 	}
 	waits := false

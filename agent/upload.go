@@ -17,11 +17,11 @@ import (
 // round of Once it does both in turn.
 type uploads struct {
 	*loop
-	read  signal // raised when the outbox has got batches
-	sent  signal // raised when a batch has left
-	acked *batch // acknowledged; its removal is not yet known to be committed
-	chain chain  // of the reading loop
-	plain bool   // the rule has no chain
+	read   signal // raised when the outbox has got batches
+	sent   signal // raised when a batch has left
+	acked  *batch // acknowledged; its removal is not yet known to be committed
+	stream stream // of the reading loop
+	plain  bool   // the rule has no stream
 }
 
 // round is the turn of Once.
@@ -64,8 +64,8 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 			continue // the rule was edited meanwhile
 		}
 		read := u.page
-		if chained(plan) {
-			read = u.stream
+		if streamed(plan) {
+			read = u.sendPages
 		}
 		if more, err := read(ctx, plan); err != nil || !more {
 			return false, err

@@ -52,6 +52,6 @@ func (b *blocks) blocked(k queueKey, id protocol.RequestID, now time.Time) bool 
 		delete(b.by, k)
 		return false
 	}
-	// The store keeps the order of runs, and a new run is begun because the awaited upload may never come.
-	return id.Epoch() == old.id.Epoch() && id.Seq() > old.id.Seq() && id.Seq()>>store.RunBits == old.id.Seq()>>store.RunBits
+	// The store keeps the order of generations, and a new one is begun because the awaited upload may never come.
+	return id.Epoch() == old.id.Epoch() && id.Seq() > old.id.Seq() && id.Seq()>>store.GenerationBits == old.id.Seq()>>store.GenerationBits
 }

@@ -18,13 +18,13 @@ type UploadRequest struct {
 	// fields.
 	Rows rowset.Rows
 
-	// State is what the reader of these rows goes on from. With it the request belongs to a chain: the centre applies
+	// State is what the reader of these rows goes on from. With it the request belongs to a stream: the centre applies
 	// it only when the request of the sequence before was the last of its epoch, and keeps State with its rows.
 	State []rowset.StateItem
 	// Seen is the number of the last change at the centre that the point has downloaded of the table. 0: not known.
 	Seen uint64
-	// After makes the request one that begins a run of a chain and has no rows. It is the last sequence of the epoch
-	// that the point knows of, or the request's own for a new epoch. 0: the request begins no run.
+	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the epoch
+	// that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
 	After uint64
 
 	encoded []byte // the payload it was decoded from, or nil
@@ -51,10 +51,10 @@ func (u *UploadRequest) fields(c *coder) {
 	}
 	c.check(u.Table != "", "no table")
 	c.check(u.Rows.Whole(), "the last row is not whole")
-	c.check(u.After == 0 || len(u.Rows.Values) == 0, "a request that begins a run has rows")
+	c.check(u.After == 0 || len(u.Rows.Values) == 0, "a request that begins a generation has rows")
 }
 
-// Reached is how far the centre has taken a chain of uploads.
+// Reached is how far the centre has taken a stream of uploads.
 type Reached struct {
 	Seq   uint64             // of the last request that was applied; 0: none
 	State []rowset.StateItem // that it carried
@@ -76,7 +76,7 @@ type UploadReply struct {
 	ByOp        map[string]uint64 // the same by operation: insert, update, delete, replace, file
 	Quarantined []QuarantinedRow  // rows that no operation could apply; the centre keeps them
 	Duplicate   bool              // the request was done before, and this is the stored reply
-	Reached                       // of a request that begins a run: where the chain stood before
+	Reached                       // of a request that begins a generation: where the stream stood before
 }
 
 func (u *UploadReply) fields(c *coder) {
@@ -187,7 +187,7 @@ func (p *PingReply) fields(c *coder) {
 type ErrorReply struct {
 	Message      string // for a person; cut at 1024 bytes; never has SQL or values
 	RetryAfterMs uint32 // 0: no hint
-	Reached             // of REQUEST_ID_REUSED to an upload of a chain
+	Reached             // of REQUEST_ID_REUSED to an upload of a stream
 }
 
 func (e *ErrorReply) fields(c *coder) {

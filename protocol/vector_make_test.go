@@ -219,13 +219,13 @@ func makeSessions(t *testing.T, made map[string]any) {
 	v.Handshake = v.transcript(t)
 	made["session-second-key"] = v
 
-	v = newVector("A chain of uploads: its run begins, a request is applied, another one has a used number, a new run begins.")
-	record(t, v).greeted().chain()
-	made["session-chain"] = v
+	v = newVector("A stream of uploads: its generation begins, a request is applied, another one has a used number, a new generation begins.")
+	record(t, v).greeted().uploadStream()
+	made["session-stream"] = v
 }
 
-// chain records the uploads of a chain.
-func (r *recorder) chain() {
+// uploadStream records the uploads of a stream.
+func (r *recorder) uploadStream() {
 	const epoch, first, second = 0x1122334455667788, 1 << 32, 7 << 32
 	state := func(id int64) []rowset.StateItem { return []rowset.StateItem{{Name: "id", Value: id}} }
 	rows := func(title string) *UploadRequest {
@@ -235,7 +235,7 @@ func (r *recorder) chain() {
 	up := func(about string, seq uint64, body *UploadRequest) {
 		r.up(about, &Message{Op: OpUpload, RequestID: MakeRequestID(epoch, seq), Body: body})
 	}
-	up("a run begins in a new epoch", first, &UploadRequest{Table: "phishing_log", After: first})
+	up("a generation begins in a new epoch", first, &UploadRequest{Table: "phishing_log", After: first})
 	r.down("nothing was applied before", r.event.Message.Reply(StatusOK, &UploadReply{}))
 	up("two rows and the state behind them", first+1, rows("two"))
 	r.down("applied", r.event.Message.Reply(StatusOK,
@@ -244,8 +244,8 @@ func (r *recorder) chain() {
 	up("other rows under the same id, as after a crash", first+1, rows("zwei"))
 	r.down("the last sequence and its state", r.event.Message.Reply(StatusRequestIDReused,
 		&ErrorReply{Message: "the id was used for other rows", Reached: reached}))
-	up("another run begins", second, &UploadRequest{Table: "phishing_log", After: first + 1})
-	r.down("where the run before has come to", r.event.Message.Reply(StatusOK, &UploadReply{Reached: reached}))
+	up("another generation begins", second, &UploadRequest{Table: "phishing_log", After: first + 1})
+	r.down("where the generation before has come to", r.event.Message.Reply(StatusOK, &UploadReply{Reached: reached}))
 }
 
 // downloads records a download with two parts and a refused one.

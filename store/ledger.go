@@ -34,18 +34,18 @@ func compareIDs(a, b *Upload) int {
 // When the same request runs on two connections, the second insert waits for the first transaction. When that commits,
 // the second insert is a duplicate key. When it rolls back, the second insert succeeds.
 //
-// The uploads of a chain have another ledger, see advanceChains.
+// The uploads of a stream have another ledger, see advanceStreams.
 func (c *conn) insertLedger(ctx context.Context, all []*Upload) error {
-	if slices.ContainsFunc(all, (*Upload).chained) {
-		var plain, chains []*Upload
+	if slices.ContainsFunc(all, (*Upload).streamed) {
+		var plain, streams []*Upload
 		for _, u := range all {
-			if u.chained() {
-				chains = append(chains, u)
+			if u.streamed() {
+				streams = append(streams, u)
 			} else {
 				plain = append(plain, u)
 			}
 		}
-		if err := c.advanceChains(ctx, chains); err != nil || len(plain) == 0 {
+		if err := c.advanceStreams(ctx, streams); err != nil || len(plain) == 0 {
 			return err
 		}
 		all = plain
@@ -155,8 +155,8 @@ func (c *conn) updateReply(ctx context.Context, u *Upload) error {
 		return notFromDB(err)
 	}
 	q := "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
-	if u.chained() {
-		q = "UPDATE sync_chain SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
+	if u.streamed() {
+		q = "UPDATE sync_stream SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
 	}
 	c.args = append(c.args[:0], string(reply), u.Point, u.Epoch, u.Seq)
 	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
@@ -166,8 +166,8 @@ func (c *conn) updateReply(ctx context.Context, u *Upload) error {
 // lookupLedger reads the outcome of a request that the ledger has. ErrReused: its number belongs to another request. It
 // reads under a lock, because a snapshot may lack a row whose duplicate key the insert has just met.
 func (c *conn) lookupLedger(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
-	if u.chained() {
-		return c.lookupChain(ctx, u, out)
+	if u.streamed() {
+		return c.lookupStream(ctx, u, out)
 	}
 	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ? LOCK IN SHARE MODE"
 	c.args = append(c.args[:0], u.Point, u.Epoch, u.Seq)

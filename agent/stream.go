@@ -19,9 +19,9 @@ import (
 )
 
 // A rule that reads by a cursor needs no outbox: its rows stay in its table until they are acknowledged, and the centre
-// keeps the state of the last applied batch together with its rows. The batches of such a rule are a chain; store's
-// chain.go says how the centre keeps it. The point's own copy of (epoch, sequence, state) may be late by a second. After
-// a crash the centre says how far the chain has come, when the next run of it begins.
+// keeps the state of the last applied batch together with its rows. The batches of such a rule are a stream; store's
+// stream.go says how the centre keeps it. The point's own copy of (epoch, sequence, state) may be late by a second. After
+// a crash the centre says how far the stream has come, when the next generation of it begins.
 
 const (
 	underWay  = 2           // batches of a table: the second is read while the first is being committed
@@ -30,23 +30,23 @@ const (
 	unsavedMost = 64
 )
 
-// chained reports whether the rows of a plan go to the centre without the outbox.
-func chained(p *rule.Plan) bool { return p.Paged() && len(p.UpdateState) == 0 && !p.Outbox }
+// streamed reports whether the rows of a plan go to the centre without the outbox.
+func streamed(p *rule.Plan) bool { return p.Paged() && len(p.UpdateState) == 0 && !p.Outbox }
 
-// position is where the chain of a table stands.
+// position is where the stream of a table stands.
 type position struct {
 	epoch uint64
 	seq   uint64             // last acknowledged request
 	state []rowset.StateItem // behind it
-	next  uint64             // first sequence of the run that is being begun; 0: none is
+	next  uint64             // first sequence of the generation that is being begun; 0: none is
 }
 
-// chain is the upload of one table without the outbox. The reading loop owns it.
-type chain struct {
+// stream is the upload of one table without the outbox. The reading loop owns it.
+type stream struct {
 	position
 	saved   uint64 // seq in the database
 	savedAt time.Time
-	running bool // the run has begun, and every request of it has been answered
+	running bool // the generation has begun, and every request of it has been answered
 	dirty   bool // the position is newer than its copy in the database
 	limit   int  // rows of the next page; 0: the option's
 	most    int  // bytes of a batch, where the server takes less than usual; 0: as usual
@@ -63,13 +63,13 @@ type shipment struct {
 	reply     *protocol.UploadReply
 }
 
-// stream sends page after page until the rule has no more rows. more reports that the rule was edited meanwhile, or that
+// sendPages sends page after page until the rule has no more rows. more reports that the rule was edited meanwhile, or that
 // its batches must be smaller.
-func (u *uploads) stream(ctx context.Context, plan *rule.Plan) (more bool, err error) {
+func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, err error) {
 	if err := u.begin(ctx, plan); err != nil {
 		return false, err
 	}
-	c := &u.chain
+	c := &u.stream
 	var sent []*shipment
 	var unread error
 	seq, state, left := c.seq, c.state, true
@@ -128,18 +128,18 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 		}
 	}
 	env := u.opts.env(plan, state)
-	if u.chain.limit > 0 {
-		env.Limit = u.chain.limit
+	if u.stream.limit > 0 {
+		env.Limit = u.stream.limit
 	}
 	p := newPacker(&u.opts, plan)
-	p.single, p.pageRows, p.most = true, env.Limit, cmp.Or(u.chain.most, p.most)
+	p.single, p.pageRows, p.most = true, env.Limit, cmp.Or(u.stream.most, p.most)
 	page, err := u.opts.Store.Read(ctx, plan, env, p)
 	if err != nil {
 		return nil, false, err
 	}
-	u.chain.limit = min(2*env.Limit, u.opts.BatchRows)
+	u.stream.limit = min(2*env.Limit, u.opts.BatchRows)
 	if p.full { // the rest of the page was read in vain
-		u.chain.limit = p.rows + p.rows/8
+		u.stream.limit = p.rows + p.rows/8
 	}
 	request.Rows, request.State = rowset.Rows{Columns: p.columns, Values: p.values}, page.State
 	if len(p.values) == 0 {
@@ -162,7 +162,7 @@ func (u *uploads) seen(ctx context.Context) (uint64, error) {
 
 // ship sends one batch. Its done gets the outcome.
 func (u *uploads) ship(ctx context.Context, s *shipment) {
-	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(u.chain.epoch, s.seq), Body: s.request}
+	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(u.stream.epoch, s.seq), Body: s.request}
 	wait, err := u.link.post(ctx, m)
 	go func() {
 		if err == nil {
@@ -183,9 +183,9 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 
 // await waits for the reply to the first batch under way.
 func (u *uploads) await(ctx context.Context, plan *rule.Plan, s *shipment) error {
-	c := &u.chain
+	c := &u.stream
 	if err := <-s.done; err != nil {
-		s.done <- err // for stream
+		s.done <- err // for sendPages
 		if protocol.StatusOf(err) == protocol.StatusTooLarge {
 			c.most = rowset.Size(s.request.Rows.Values) / 2
 		}
@@ -219,11 +219,11 @@ func (u *uploads) acknowledged(id protocol.RequestID, rows, unsent int, reply *p
 
 // save writes the own copy of the position, with what else belongs into its transaction.
 func (u *uploads) save(ctx context.Context, also func(*store.Tx) error) error {
-	c := &u.chain
+	c := &u.stream
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout) // an agent that stops saves, too
 	defer cancel()
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		matched, err := tx.Exec(ctx, `UPDATE sync_agent_chain SET seq = ?, next_run = ? WHERE sync_table = ? AND epoch = ? AND seq = ?`,
+		matched, err := tx.Exec(ctx, `UPDATE sync_agent_stream SET seq = ?, next_generation = ? WHERE sync_table = ? AND epoch = ? AND seq = ?`,
 			c.seq, c.next, u.name.table, c.epoch, c.saved)
 		if err == nil && matched == 0 {
 			err = errNotOwner // another agent has worked here
@@ -243,15 +243,15 @@ func (u *uploads) save(ctx context.Context, also func(*store.Tx) error) error {
 	case err == nil:
 		c.saved, c.savedAt, c.dirty = c.seq, u.opts.Clock(), false
 	case errors.Is(err, errNotOwner):
-		*c = chain{} // begin reads it anew
+		*c = stream{} // begin reads it anew
 	}
 	return err
 }
 
-// begin begins a run of the chain where there is none: at the start of the agent, and whenever it is not known what the
-// centre has applied. It takes over how far the centre says the chain has come.
+// begin begins a generation of the stream where there is none: at the start of the agent, and whenever it is not known what the
+// centre has applied. It takes over how far the centre says the stream has come.
 func (u *uploads) begin(ctx context.Context, plan *rule.Plan) error {
-	c := &u.chain
+	c := &u.stream
 	for attempts := 0; !c.running; attempts++ {
 		if err := u.prepare(ctx, c.next == 0 && c.epoch != 0); err != nil {
 			return err
@@ -276,17 +276,17 @@ func (u *uploads) begin(ctx context.Context, plan *rule.Plan) error {
 	return nil
 }
 
-// prepare reads the position, or writes the newer one that is in memory, and notes the run that is to be begun. A run
+// prepare reads the position, or writes the newer one that is in memory, and notes the generation that is to be begun. A generation
 // that was noted and perhaps begun before a crash is begun again.
 func (u *uploads) prepare(ctx context.Context, known bool) error {
-	c := &u.chain
+	c := &u.stream
 	if known {
-		c.next = nextRun(c.seq)
+		c.next = nextGeneration(c.seq)
 		return u.save(ctx, nil)
 	}
-	*c = chain{}
+	*c = stream{}
 	return u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		err := tx.One(ctx, `SELECT epoch, seq, next_run FROM sync_agent_chain WHERE sync_table = ?`, []any{u.name.table},
+		err := tx.One(ctx, `SELECT epoch, seq, next_generation FROM sync_agent_stream WHERE sync_table = ?`, []any{u.name.table},
 			&c.epoch, &c.seq, &c.next)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -302,9 +302,9 @@ func (u *uploads) prepare(ctx context.Context, known bool) error {
 			c.epoch = c.epoch>>2 + 1 // as in outbox.open
 		}
 		if c.next == 0 {
-			c.next = nextRun(c.seq)
+			c.next = nextGeneration(c.seq)
 		}
-		_, err = tx.Exec(ctx, `REPLACE INTO sync_agent_chain (sync_table, epoch, seq, next_run) VALUES (?, ?, ?, ?)`,
+		_, err = tx.Exec(ctx, `REPLACE INTO sync_agent_stream (sync_table, epoch, seq, next_generation) VALUES (?, ?, ?, ?)`,
 			u.name.table, c.epoch, c.seq, c.next)
 		if err == nil {
 			err = u.lock.check(ctx, tx)
@@ -313,29 +313,31 @@ func (u *uploads) prepare(ctx context.Context, known bool) error {
 	})
 }
 
-// nextRun is the first sequence of a later run. It is random, so that two copies of a database choose different ones.
-func nextRun(seq uint64) uint64 { return (seq>>store.RunBits + 1 + rand.Uint64N(1<<20)) << store.RunBits }
+// nextGeneration is the first sequence of a later generation. It is random, so that two copies of a database choose different ones.
+func nextGeneration(seq uint64) uint64 {
+	return (seq>>store.GenerationBits + 1 + rand.Uint64N(1<<20)) << store.GenerationBits
+}
 
-// renew forgets the chain, which another copy of this database goes on with. The next one begins from the own state.
+// renew forgets the stream, which another copy of this database goes on with. The next one begins from the own state.
 func (u *uploads) renew(ctx context.Context) error {
-	u.chain = chain{}
+	u.stream = stream{}
 	return u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM sync_agent_chain WHERE sync_table = ?`, u.name.table)
+		_, err := tx.Exec(ctx, `DELETE FROM sync_agent_stream WHERE sync_table = ?`, u.name.table)
 		return err
 	})
 }
 
-// resume makes the run that has begun the present one, from the position that the centre has reached, or from the own
+// resume makes the generation that has begun the present one, from the position that the centre has reached, or from the own
 // one where this database has not got as far.
 func (u *uploads) resume(ctx context.Context, plan *rule.Plan, reached protocol.Reached) error {
-	c := &u.chain
+	c := &u.stream
 	warn := func(why string) {
 		u.log.Warn().Uint64("own_sequence", c.seq).Uint64("centre_sequence", reached.Seq).Msg(why)
 	}
 	switch here := reached.Seq == c.seq || reached.Seq == 0 && c.seq == 0; {
 	case here:
 	case reached.Seq == 0:
-		warn("the centre does not know this chain; rows are sent from the own state on")
+		warn("the centre does not know this stream; rows are sent from the own state on")
 	case reached.Seq < c.seq:
 		warn("the centre has less than it acknowledged, as after a restore; rows are sent again from where it stands")
 		c.state = reached.State
@@ -389,11 +391,11 @@ func (u *uploads) knows(ctx context.Context, plan *rule.Plan, state []rowset.Sta
 	return known, err
 }
 
-// retire ends the chain of a rule that now needs the outbox. It saves the state that the centre has reached.
+// retire ends the stream of a rule that now needs the outbox. It saves the state that the centre has reached.
 func (u *uploads) retire(ctx context.Context, plan *rule.Plan) error {
 	there := false
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		return tx.One(ctx, `SELECT EXISTS (SELECT 1 FROM sync_agent_chain WHERE sync_table = ?)`, []any{u.name.table}, &there)
+		return tx.One(ctx, `SELECT EXISTS (SELECT 1 FROM sync_agent_stream WHERE sync_table = ?)`, []any{u.name.table}, &there)
 	})
 	if err != nil || !there {
 		return err

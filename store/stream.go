@@ -10,27 +10,27 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// An upload that carries its state is one of a chain: the uploads of one table of one point under one epoch. The
-// chain's row in sync_chain has the last of them. It is changed in the transaction that applies the next one, and only
-// by the one whose sequence follows. So the row is the ledger of the whole chain, and it says where the point goes on.
+// An upload that carries its state is one of a stream: the uploads of one table of one point under one epoch. The
+// stream's row in sync_stream has the last of them. It is changed in the transaction that applies the next one, and only
+// by the one whose sequence follows. So the row is the ledger of the whole stream, and it says where the point goes on.
 //
-// The point begins a run of the chain whenever it cannot know what was applied: at its start and after a lost
-// connection. The upper half of a sequence is the run, the lower half counts in it. The beginning moves the chain's row
-// to the new run, so that what is still on its way from an earlier run can no longer be applied.
+// The point begins a generation of the stream whenever it cannot know what was applied: at its start and after a lost
+// connection. The upper half of a sequence is the generation, the lower half counts in it. The beginning moves the stream's row
+// to the new generation, so that what is still on its way from an earlier generation can no longer be applied.
 
-// RunBits are the bits of a sequence that count within a run.
-const RunBits = 32
+// GenerationBits are the bits of a sequence that count within a generation.
+const GenerationBits = 32
 
-// chainsKept are the chains of one table of a point. A point begins a new one when its database was copied.
-const chainsKept = 16
+// streamsKept are the streams of one table of a point. A point begins a new one when its database was copied.
+const streamsKept = 16
 
-// Reached is the last upload that was applied of a chain.
+// Reached is the last upload that was applied of a stream.
 type Reached struct {
 	Seq   uint64 // 0: none
-	State []byte // nil: none was applied since the chain began
+	State []byte // nil: none was applied since the stream began
 }
 
-// ReusedError is ErrReused for an upload of a chain, and says how far the chain has come.
+// ReusedError is ErrReused for an upload of a stream, and says how far the stream has come.
 type ReusedError struct{ Reached }
 
 func (e *ReusedError) Error() string {
@@ -38,10 +38,10 @@ func (e *ReusedError) Error() string {
 }
 func (e *ReusedError) Unwrap() error { return ErrReused }
 
-// advanceChains moves the chain of each upload from the request before to the upload's own. errDone: not every upload is
-// the next one of its chain.
-func (c *conn) advanceChains(ctx context.Context, all []*Upload) error {
-	const head = "INSERT INTO sync_chain (point_no, epoch, sync_table, seq, hash, reply, state) VALUES "
+// advanceStreams moves the stream of each upload from the request before to the upload's own. errDone: not every upload is
+// the next one of its stream.
+func (c *conn) advanceStreams(ctx context.Context, all []*Upload) error {
+	const head = "INSERT INTO sync_stream (point_no, epoch, sync_table, seq, hash, reply, state) VALUES "
 	const tuple = "(?, ?, '', ?, ?, ?, ?)" // seq changes last, because the other assignments compare it
 	const tail = ` ON DUPLICATE KEY UPDATE hash = IF(seq + 1 = VALUES(seq), VALUES(hash), hash),
 		reply = IF(seq + 1 = VALUES(seq), VALUES(reply), reply),
@@ -69,11 +69,11 @@ func (c *conn) advanceChains(ctx context.Context, all []*Upload) error {
 	return nil
 }
 
-// lookupChain reads the outcome of the last upload of a chain. It is not found when u is the next one. *ReusedError: the
+// lookupStream reads the outcome of the last upload of a stream. It is not found when u is the next one. *ReusedError: the
 // last one is neither u nor the one before u. It reads under a lock like lookupLedger.
-func (c *conn) lookupChain(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
+func (c *conn) lookupStream(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
 	last, known := &ReusedError{}, false
-	const q = "SELECT seq, state, hash, reply FROM sync_chain WHERE point_no = ? AND epoch = ? LOCK IN SHARE MODE"
+	const q = "SELECT seq, state, hash, reply FROM sync_stream WHERE point_no = ? AND epoch = ? LOCK IN SHARE MODE"
 	c.args = append(c.args[:0], u.Point, u.Epoch)
 	err = c.scan(ctx, q, func(v []any) error {
 		last.Seq, last.State = asUint(v[0]), bytes.Clone(asBytes(v[1]))
@@ -95,9 +95,9 @@ func asBytes(v any) []byte {
 	return b
 }
 
-// beginRun moves a chain to the run that u begins, and returns how far the chain had come. *ReusedError: another
+// beginGeneration moves a stream to the generation that u begins, and returns how far the stream had come. *ReusedError: another
 // database of the point has moved it beyond what u knows.
-func (s *Store) beginRun(ctx context.Context, u *Upload) (out Outcome) {
+func (s *Store) beginGeneration(ctx context.Context, u *Upload) (out Outcome) {
 	if u.Refused != nil {
 		return Outcome{Err: u.Refused}
 	}
@@ -105,7 +105,7 @@ func (s *Store) beginRun(ctx context.Context, u *Upload) (out Outcome) {
 		return c.inTx(ctx, func() error {
 			out = Outcome{}
 			known := false
-			const q = "SELECT seq, state FROM sync_chain WHERE point_no = ? AND epoch = ? FOR UPDATE"
+			const q = "SELECT seq, state FROM sync_stream WHERE point_no = ? AND epoch = ? FOR UPDATE"
 			c.args = append(c.args[:0], u.Point, u.Epoch)
 			err := c.scan(ctx, q, func(v []any) error {
 				known = true
@@ -117,11 +117,11 @@ func (s *Store) beginRun(ctx context.Context, u *Upload) (out Outcome) {
 			case err != nil:
 				return err
 			case !known:
-				return c.newChain(ctx, u)
-			case seq > u.After && seq>>RunBits != u.After>>RunBits && seq != u.Seq:
+				return c.newStream(ctx, u)
+			case seq > u.After && seq>>GenerationBits != u.After>>GenerationBits && seq != u.Seq:
 				return &ReusedError{out.Reached}
 			}
-			const move = "UPDATE sync_chain SET seq = ?, hash = ? WHERE point_no = ? AND epoch = ?"
+			const move = "UPDATE sync_stream SET seq = ?, hash = ? WHERE point_no = ? AND epoch = ?"
 			c.args = append(c.args[:0], u.Seq, u.Hash[:], u.Point, u.Epoch)
 			_, err = c.exec(ctx, stmtKey{sql: move}, func() string { return move })
 			return err
@@ -133,22 +133,22 @@ func (s *Store) beginRun(ctx context.Context, u *Upload) (out Outcome) {
 	return out
 }
 
-// newChain inserts the row of a chain and removes the oldest chain of its table when there are too many.
-func (c *conn) newChain(ctx context.Context, u *Upload) error {
-	const insert = "INSERT INTO sync_chain (point_no, epoch, sync_table, seq, hash, reply) VALUES (?, ?, ?, ?, ?, '')"
+// newStream inserts the row of a stream and removes the oldest stream of its table when there are too many.
+func (c *conn) newStream(ctx context.Context, u *Upload) error {
+	const insert = "INSERT INTO sync_stream (point_no, epoch, sync_table, seq, hash, reply) VALUES (?, ?, ?, ?, ?, '')"
 	c.args = append(c.args[:0], u.Point, u.Epoch, u.Table, u.Seq, u.Hash[:])
 	_, err := c.exec(ctx, stmtKey{sql: insert}, func() string { return insert })
 	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == duplicateKey {
 		return notFromDB(ErrRetry) // another connection of the point has begun it
 	}
-	chains := uint64(0)
+	streams := uint64(0)
 	if err == nil {
-		const count = "SELECT COUNT(*) FROM sync_chain WHERE point_no = ? AND sync_table = ?"
+		const count = "SELECT COUNT(*) FROM sync_stream WHERE point_no = ? AND sync_table = ?"
 		c.args = append(c.args[:0], u.Point, u.Table)
-		err = c.scan(ctx, count, func(v []any) error { chains = asUint(v[0]); return nil })
+		err = c.scan(ctx, count, func(v []any) error { streams = asUint(v[0]); return nil })
 	}
-	if err == nil && chains > chainsKept {
-		const forget = "DELETE FROM sync_chain WHERE point_no = ? AND sync_table = ? ORDER BY updated_at LIMIT 1"
+	if err == nil && streams > streamsKept {
+		const forget = "DELETE FROM sync_stream WHERE point_no = ? AND sync_table = ? ORDER BY updated_at LIMIT 1"
 		c.args = append(c.args[:0], u.Point, u.Table)
 		_, err = c.exec(ctx, stmtKey{sql: forget}, func() string { return forget })
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Answers are lost with their connections, before and after the centre has applied the batch.
-func TestChainLosesAnswers(t *testing.T) {
+func TestStreamLosesAnswers(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
 	f.table("things", 100)
@@ -40,7 +40,7 @@ func TestChainLosesAnswers(t *testing.T) {
 }
 
 // The second batch is on its way while the first is being applied. When the first is refused, both are read anew.
-func TestChainHasTwoUnderWay(t *testing.T) {
+func TestStreamHasTwoUnderWay(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
 	f.table("things", 40)
@@ -103,13 +103,13 @@ func (c *centre) sent(table string) (ids []string) {
 }
 
 // A point that crashed remembers less than the centre has of it. It goes on from there.
-func TestChainGoesOnAfterACrash(t *testing.T) {
+func TestStreamGoesOnAfterACrash(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
 	f.table("things", 30)
 	stop := f.run(f.agent())
 	f.inOrder("things", 30)
-	f.eventually("the own copy is written", func() bool { return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_chain") == 3 })
+	f.eventually("the own copy is written", func() bool { return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_stream") == 3 })
 	crashed := f.copyOf()
 	f.fill("things", 31, 60)
 	f.inOrder("things", 60)
@@ -124,7 +124,7 @@ func TestChainGoesOnAfterACrash(t *testing.T) {
 }
 
 // A machine is cloned. Both copies send what they get from then on, and neither sends what the centre had before.
-func TestChainOfAClone(t *testing.T) {
+func TestStreamOfAClone(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
 	f.table("things", 30)
@@ -152,7 +152,7 @@ func TestChainOfAClone(t *testing.T) {
 
 // The point's database is restored from a copy of the run that the centre has last seen. Rows that it has got since
 // have the ids of lost ones.
-func TestChainOfARestoredDatabase(t *testing.T) {
+func TestStreamOfARestoredDatabase(t *testing.T) {
 	for _, more := range []int{20, 2000} { // rows that were lost; the second is more than a crash can lose
 		c := newCentre(t)
 		f := newField(t, c)
@@ -160,7 +160,7 @@ func TestChainOfARestoredDatabase(t *testing.T) {
 		a := f.agent()
 		stop := f.run(a)
 		f.inOrder("things", 30)
-		f.eventually("the own copy is written", func() bool { return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_chain") == 3 })
+		f.eventually("the own copy is written", func() bool { return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_stream") == 3 })
 		restored := f.copyOf()
 		f.fill("things", 31, 30+more)
 		f.inOrder("things", 30+more)
@@ -175,7 +175,7 @@ func TestChainOfARestoredDatabase(t *testing.T) {
 }
 
 // The centre is restored: it has forgotten the last batches. They are sent again without being asked for.
-func TestChainToARestoredCentre(t *testing.T) {
+func TestStreamToARestoredCentre(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
 	f.table("things", 30)
@@ -183,14 +183,14 @@ func TestChainToARestoredCentre(t *testing.T) {
 	f.inOrder("things", 30)
 	c.mu.Lock()
 	kept := map[uint64]entered{}
-	for epoch, last := range c.chains {
+	for epoch, last := range c.streams {
 		kept[epoch] = last
 	}
 	c.mu.Unlock()
 	f.fill("things", 31, 60)
 	f.inOrder("things", 60)
 	c.mu.Lock()
-	c.chains, c.rows["things"] = kept, c.rows["things"][:30]
+	c.streams, c.rows["things"] = kept, c.rows["things"][:30]
 	c.mu.Unlock()
 	f.fill("things", 61, 65)
 	f.inOrder("things", 65)
@@ -198,8 +198,8 @@ func TestChainToARestoredCentre(t *testing.T) {
 	f.log.has(t, "the centre has less than it acknowledged")
 }
 
-// A rule changes between the outbox and the chain while rows wait.
-func TestChainAndOutboxTakeTurns(t *testing.T) {
+// A rule changes between the outbox and the stream while rows wait.
+func TestStreamAndOutboxTakeTurns(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
 	f.outboxTable("things", 25)
@@ -214,7 +214,7 @@ func TestChainAndOutboxTakeTurns(t *testing.T) {
 	stop = f.run(f.agent())
 	f.inOrder("things", 50)
 	f.exec("UPDATE sync_control SET sync_sql = '-- option: outbox'")
-	f.eventually("the chain has ended", func() bool { return f.number("SELECT COUNT(*) FROM sync_agent_chain") == 0 })
+	f.eventually("the stream has ended", func() bool { return f.number("SELECT COUNT(*) FROM sync_agent_stream") == 0 })
 	f.fill("things", 51, 75)
 	f.inOrder("things", 75)
 	f.outboxIsEmpty()
@@ -222,7 +222,7 @@ func TestChainAndOutboxTakeTurns(t *testing.T) {
 }
 
 // The server takes smaller frames than usual, and one row is too large for them.
-func TestChainThroughSmallFrames(t *testing.T) {
+func TestStreamThroughSmallFrames(t *testing.T) {
 	c := newCentre(t, func(o *protocol.ServerOptions) { o.MaxFrame = 64 << 10 })
 	f := newField(t, c)
 	f.exec("CREATE TABLE things (id INT PRIMARY KEY, name MEDIUMTEXT)")
@@ -247,7 +247,9 @@ func TestSecondAgentTakesOver(t *testing.T) {
 	f.exec(fmt.Sprintf("KILL %d", f.number("SELECT IS_USED_LOCK("+lockName+")")))
 	second := f.agent()
 	stop := f.run(second)
-	f.eventually("the second has the lock", func() bool { return uint64(f.number("SELECT owner >> 1 FROM sync_agent_owner")) == second.lock.owner.Load()>>1 })
+	f.eventually("the second has the lock", func() bool {
+		return uint64(f.number("SELECT owner >> 1 FROM sync_agent_owner")) == second.lock.owner.Load()>>1
+	})
 	f.fill("things", 51, 90)
 	f.fill("others", 51, 90)
 	if err := <-ended; !errors.Is(err, ErrTaken) {

@@ -10,10 +10,10 @@ import (
 	"syncgate/rule"
 )
 
-const run = 1 << RunBits
+const run = 1 << GenerationBits
 
-// chainWorld is a table that counts in a trigger how often its rows were written.
-func chainWorld(t *testing.T) (*Store, *rule.Plan) {
+// streamWorld is a table that counts in a trigger how often its rows were written.
+func streamWorld(t *testing.T) (*Store, *rule.Plan) {
 	t.Helper()
 	s := open(t)
 	exec(t, s, "CREATE TABLE log (id INT PRIMARY KEY, title VARCHAR(40))")
@@ -23,7 +23,7 @@ func chainWorld(t *testing.T) (*Store, *rule.Plan) {
 	return s, planOf(t, s, uploadRule("log", "", "", ""))
 }
 
-// link is an upload of one row in a chain; begin is one that begins a run.
+// link is an upload of one row in a stream; begin is one that begins a generation.
 func link(p *rule.Plan, point string, seq uint64, id int, title string) *Upload {
 	u := upload(p, point, seq, []any{int64(id), title})
 	u.State, u.Table = fmt.Appendf(nil, "state %d", id), "log"
@@ -51,10 +51,10 @@ func reachedIs(t *testing.T, what string, got Reached, seq uint64, state string)
 	}
 }
 
-func TestChainAppliesOnlyTheNext(t *testing.T) {
-	s, p := chainWorld(t)
+func TestStreamAppliesOnlyTheNext(t *testing.T) {
+	s, p := streamWorld(t)
 	reachedIs(t, "no run was begun", reused(t, s, link(p, "a", run+1, 1, "one")), 0, "")
-	reachedIs(t, "a new chain", applied(t, s, begin("a", run, run)).Reached, 0, "")
+	reachedIs(t, "a new stream", applied(t, s, begin("a", run, run)).Reached, 0, "")
 	reachedIs(t, "a number is missing", reused(t, s, link(p, "a", run+2, 2, "two")), run, "")
 	first := link(p, "a", run+1, 1, "one")
 	equal(t, "applied", applied(t, s, first).Applied, 1)
@@ -67,15 +67,15 @@ func TestChainAppliesOnlyTheNext(t *testing.T) {
 	equal(t, "the other ledger", one(t, s, "SELECT COUNT(*) FROM sync_request"), "0")
 }
 
-func TestChainRunsFollowEachOther(t *testing.T) {
-	s, p := chainWorld(t)
+func TestStreamRunsFollowEachOther(t *testing.T) {
+	s, p := streamWorld(t)
 	applied(t, s, begin("a", run, run))
 	applied(t, s, link(p, "a", run+1, 1, "one"))
 	applied(t, s, link(p, "a", run+2, 2, "two"))
 	// The point crashed and remembers only the first.
 	reachedIs(t, "the next run", applied(t, s, begin("a", 5*run, run+1)).Reached, run+2, "state 2")
 	reachedIs(t, "its beginning again", applied(t, s, begin("a", 5*run, run+1)).Reached, 5*run, "state 2")
-	reachedIs(t, "late from the run before", reused(t, s, link(p, "a", run+3, 3, "late")), 5*run, "state 2")
+	reachedIs(t, "late from the generation before", reused(t, s, link(p, "a", run+3, 3, "late")), 5*run, "state 2")
 	applied(t, s, link(p, "a", 5*run+1, 3, "three"))
 	// A copy of the point's database from the first run.
 	reachedIs(t, "a copy", reused(t, s, begin("a", 3*run, run+2)), 5*run+1, "state 3")
@@ -84,23 +84,23 @@ func TestChainRunsFollowEachOther(t *testing.T) {
 	equal(t, "written", one(t, s, "SELECT GROUP_CONCAT(title ORDER BY id) FROM written"), "one,two,three")
 }
 
-// Small uploads of several chains and of none share a transaction. One that is not the next makes all run one by one.
-func TestChainsShareATransaction(t *testing.T) {
-	s, p := chainWorld(t)
+// Small uploads of several streams and of none share a transaction. One that is not the next makes all run one by one.
+func TestStreamsShareATransaction(t *testing.T) {
+	s, p := streamWorld(t)
 	var all []*Upload
 	for i := range 20 {
 		point := fmt.Sprint("p", i)
 		applied(t, s, begin(point, run, run))
-		all = append(all, link(p, point, run+1, i, "chained"), upload(p, point, 7, []any{int64(100 + i), "plain"}))
+		all = append(all, link(p, point, run+1, i, "streamed"), upload(p, point, 7, []any{int64(100 + i), "plain"}))
 	}
 	for _, o := range s.Apply(testContext(t), all) {
 		if o.Err != nil || o.Duplicate || o.Applied != 1 {
 			t.Fatalf("%+v", o)
 		}
 	}
-	equal(t, "statements", one(t, s, "SELECT COUNT(DISTINCT updated_at) FROM sync_chain"), "2") // of 16 and of 4
+	equal(t, "statements", one(t, s, "SELECT COUNT(DISTINCT updated_at) FROM sync_stream"), "2") // of 16 and of 4
 	for i := range 20 {
-		all[2*i] = link(p, fmt.Sprint("p", i), run+2, 200+i, "chained")
+		all[2*i] = link(p, fmt.Sprint("p", i), run+2, 200+i, "streamed")
 	}
 	all[6].Seq++
 	for i, o := range s.Apply(testContext(t), all) {
@@ -111,9 +111,9 @@ func TestChainsShareATransaction(t *testing.T) {
 	equal(t, "written once", one(t, s, "SELECT CONCAT(COUNT(*), ' ', COUNT(DISTINCT id)) FROM written"), "59 59")
 }
 
-// Several connections send the same chain, as a killed agent and its successor do.
-func TestChainIsAppliedOnceByMany(t *testing.T) {
-	s, p := chainWorld(t)
+// Several connections send the same stream, as a killed agent and its successor do.
+func TestStreamIsAppliedOnceByMany(t *testing.T) {
+	s, p := streamWorld(t)
 	applied(t, s, begin("a", run, run))
 	var wg sync.WaitGroup
 	for range 4 {
@@ -138,14 +138,14 @@ func TestChainIsAppliedOnceByMany(t *testing.T) {
 	equal(t, "written once", one(t, s, "SELECT CONCAT(COUNT(*), ' ', COUNT(DISTINCT id)) FROM written"), "30 30")
 }
 
-func TestChainsAreBounded(t *testing.T) {
-	s, p := chainWorld(t)
-	for epoch := range uint64(chainsKept + 5) {
+func TestStreamsAreBounded(t *testing.T) {
+	s, p := streamWorld(t)
+	for epoch := range uint64(streamsKept + 5) {
 		u := begin("a", run, run)
 		u.Epoch = epoch + 1
 		applied(t, s, u)
 	}
-	equal(t, "chains", one(t, s, "SELECT CONCAT(COUNT(*), ' ', MIN(epoch)) FROM sync_chain"), "16 6")
+	equal(t, "streams", one(t, s, "SELECT CONCAT(COUNT(*), ' ', MIN(epoch)) FROM sync_stream"), "16 6")
 	refused := begin("a", 2*run, run)
 	refused.Refused = errSplit
 	if o := s.Apply(testContext(t), []*Upload{refused}); !errors.Is(o[0].Err, errSplit) {
