@@ -91,6 +91,6 @@
 //
 // # Costs
 //
-// An idle connection is a Conn of 144 bytes, a slot of 12 and its share of the maps; it has no buffer and no goroutine.
+// An idle connection is a Conn of 160 bytes, a slot of 12 and its share of the maps; it has no buffer and no goroutine.
 // Its deadlines are one entry in a timing wheel that moves when it falls due, not when bytes come.
 package reactor
