@@ -1,17 +1,16 @@
-// Package admin is the window an operator looks through: a status page, health
-// checks, metrics and the log as it is written. It is read-only; nothing it serves changes anything.
+// Package admin serves what an operator looks at: a status page, health checks, metrics and the log as it is written.
+// Nothing it serves changes anything.
 //
 //	GET /             the status page: state, points, rules, failures, last log lines; no script, renews itself
 //	GET /status.json  the same facts for programs
 //	GET /metrics      Prometheus, OpenMetrics when asked for
-//	GET /healthz      200 when the process works, 503 and why when it should be restarted
+//	GET /livez        200 when the process makes progress, 503 and why when it should be restarted
+//	GET /healthz      the same
 //	GET /readyz       200 when it takes work, 503 and why when it should get none now
 //	GET /log          the last lines and every new one: text/event-stream when asked for, else plain text
 //
-// The package imports none of the project's: it declares the data it shows,
-// and whoever wires the parts together fills it in.
+// The package imports no other package of the project. It declares the data that it shows, and the program fills them in.
 //
-// It has no password. On a loopback address it answers only requests whose Host is
-// an address or localhost, so that a web page elsewhere can't read it through
-// the operator's browser (DNS rebinding).
+// There is no password. On a loopback address the server answers only requests whose Host is an address or localhost, so
+// that a web page elsewhere cannot read it through the operator's browser (DNS rebinding).
 package admin

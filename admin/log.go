@@ -10,10 +10,9 @@ const (
 	tailBehind = 256     // lines a reader may be behind before it is dropped
 )
 
-// Log is an io.Writer that keeps the last lines written to it and passes each
-// new one to whoever reads along. One Write is one line, as zerolog writes. It
-// never waits for a reader: one that falls behind is dropped. Its memory is
-// bounded by the number of lines times 8 KiB.
+// Log is an io.Writer that keeps the last lines written to it and passes each new one to its readers. One Write is one
+// line, as zerolog writes. It never waits for a reader: one that falls behind is dropped. Its memory is bounded by the
+// number of lines times 8 KiB.
 type Log struct {
 	mu    sync.Mutex
 	ring  [][]byte // lines without their newline; oldest at next once full
@@ -64,8 +63,7 @@ func (l *Log) last(n int) [][]byte {
 	return lines[max(0, len(lines)-n):]
 }
 
-// follow returns the lines kept and a reader of all that come after them, or
-// nil when limit readers are there already.
+// follow returns the lines kept and a reader of all that come after them, or nil when there are limit readers already.
 func (l *Log) follow(limit int) ([][]byte, *tail) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

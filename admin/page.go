@@ -37,18 +37,17 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	for _, line := range s.options.Log.Last(pageLines) {
 		v.Log = append(v.Log, readLogLine(line))
 	}
-	slices.Reverse(v.Log) // the newest on top: the page renews itself and does not scroll
+	slices.Reverse(v.Log) // the newest on top
 	var b bytes.Buffer
 	if err := pageTemplate(v.Now).Execute(&b, v); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = w.Write(b.Bytes()) // a reader that left is no failure of ours
+	_, _ = w.Write(b.Bytes()) // the reader may have left
 }
 
-// pageTemplate parses the embedded page. It is small and looked at by people,
-// so it is parsed for each view; times in it are told relative to now.
+// pageTemplate parses the embedded page, for each view again, since times in it are relative to now.
 func pageTemplate(now time.Time) *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"count":   groupDigits,
@@ -59,7 +58,7 @@ func pageTemplate(now time.Time) *template.Template {
 	}).Parse(pageHTML))
 }
 
-// readLogLine never fails: what is not JSON is a message.
+// readLogLine takes a line that is not JSON as a message.
 func readLogLine(line []byte) logLine {
 	var fields map[string]any
 	d := json.NewDecoder(bytes.NewReader(line))
@@ -118,7 +117,7 @@ func ago(t, now time.Time) string {
 	return "now"
 }
 
-// span tells a duration in its two largest units.
+// span writes a duration in its two largest units.
 func span(d time.Duration) string {
 	d = max(d, 0)
 	day := 24 * time.Hour

@@ -17,23 +17,21 @@ import (
 )
 
 const (
-	checkTimeout    = 2 * time.Second  // what a health check may take
-	writeTimeout    = 30 * time.Second // what a reader may take for one answer, or for one log line
-	shutdownTimeout = 2 * time.Second  // what requests in hand may take at the end
+	checkTimeout    = 2 * time.Second  // of a health check
+	writeTimeout    = 30 * time.Second // of one answer, or of one log line
+	shutdownTimeout = 2 * time.Second  // of requests in progress at the end
 	maxTails        = 16               // readers of /log at once
 )
 
-// Options of a Server. Gatherer, Status and Log are required.
+// Options of a Server. All are required.
 type Options struct {
-	Address  string              // host:port; port 0 takes a free one
-	Gatherer prometheus.Gatherer // what /metrics shows
-	Status   func() Status       // called for each view of the page; must be quick
-	Log      *Log                // what /log shows; the log must be written to it
-	// Health and Ready answer /healthz and /readyz; nil functions mean always
-	// well. They must return when their context ends.
-	Health, Ready func(context.Context) error
-	// ErrorLog hears of panics in a handler and of failing accepts; nil: nobody.
-	ErrorLog io.Writer
+	Address  string                      // host:port; port 0 takes a free one
+	Gatherer prometheus.Gatherer         // what /metrics shows
+	Status   func() Status               // called for each view of the page; must be quick
+	Log      *Log                        // what /log shows; the log must be written to it
+	Live     func() error                // /livez: why the process should be restarted, or nil
+	Ready    func(context.Context) error // /readyz: why it should get no work now, or nil; returns when its context ends
+	ErrorLog io.Writer                   // takes panics in a handler and failing accepts
 }
 
 // Server is the admin surface. It listens from New on and answers from Run on.
@@ -43,21 +41,11 @@ type Server struct {
 	http     http.Server
 }
 
-// New binds the address, so that a bad one is known before anything starts.
-// Run must be called, since it alone closes the listener.
+// New binds the address, so that a bad one is known before anything starts. Run must be called: it alone closes the
+// listener.
 func New(o Options) (*Server, error) {
-	if o.Gatherer == nil || o.Status == nil || o.Log == nil {
-		return nil, errors.New("admin: Gatherer, Status and Log are required")
-	}
-	well := func(context.Context) error { return nil }
-	if o.Health == nil {
-		o.Health = well
-	}
-	if o.Ready == nil {
-		o.Ready = well
-	}
-	if o.ErrorLog == nil {
-		o.ErrorLog = io.Discard
+	if o.Gatherer == nil || o.Status == nil || o.Log == nil || o.Live == nil || o.Ready == nil || o.ErrorLog == nil {
+		return nil, errors.New("admin: Gatherer, Status, Log, Live, Ready and ErrorLog are required")
 	}
 	listener, err := net.Listen("tcp", o.Address)
 	if err != nil {
@@ -78,22 +66,21 @@ func New(o Options) (*Server, error) {
 // Addr is the address bound, with the port taken.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Run serves until ctx ends, then ends the log's readers, gives other requests
-// in hand a moment, and returns nil.
+// Run serves until ctx ends, then ends the log's readers, waits shortly for other requests, and returns nil.
 func (s *Server) Run(ctx context.Context) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx } // ends /log
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listener) }()
 	select {
 	case err := <-served:
-		_ = s.http.Close() // the accept's failure is what there is to tell
+		_ = s.http.Close() // err is the failure to report
 		return fmt.Errorf("admin: %w", err)
 	case <-ctx.Done():
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if s.http.Shutdown(end) != nil {
-		_ = s.http.Close() // those that are still in hand are cut off
+		_ = s.http.Close() // cuts off those that are left
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin: %w", err)
@@ -106,7 +93,9 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET /{$}", s.page)
 	mux.HandleFunc("GET /status.json", s.statusJSON)
 	mux.HandleFunc("GET /log", s.log)
-	mux.Handle("GET /healthz", check(s.options.Health))
+	live := check(func(context.Context) error { return s.options.Live() })
+	mux.Handle("GET /livez", live)
+	mux.Handle("GET /healthz", live)
 	mux.Handle("GET /readyz", check(s.options.Ready))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4,
@@ -127,7 +116,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; "+
+			"frame-ancestors 'none'; form-action 'none'; base-uri 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
@@ -172,5 +162,5 @@ func (s *Server) statusJSON(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(b, '\n')) // a reader that left is no failure of ours
+	_, _ = w.Write(append(b, '\n')) // the reader may have left
 }

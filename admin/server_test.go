@@ -51,7 +51,8 @@ func serve(t *testing.T, change func(*Options)) *fixture {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "syncgate_answer"}, func() float64 { return 42 }))
 	f := &fixture{t: t, logged: NewLog(100)}
-	o := Options{Address: "127.0.0.1:0", Gatherer: reg, Status: full, Log: f.logged}
+	o := Options{Address: "127.0.0.1:0", Gatherer: reg, Status: full, Log: f.logged, ErrorLog: io.Discard,
+		Live: func() error { return nil }, Ready: func(context.Context) error { return nil }}
 	if change != nil {
 		change(&o)
 	}
@@ -127,6 +128,7 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"GET", "/", 200, "phishing_log"},
 		{"GET", "/metrics", 200, "syncgate_answer 42"},
+		{"GET", "/livez", 200, "ok"},
 		{"GET", "/healthz", 200, "ok"},
 		{"GET", "/readyz", 200, "ok"},
 		{"GET", "/status.json", 200, `"state": "serving"`},
@@ -153,7 +155,7 @@ func TestRoutes(t *testing.T) {
 
 func TestChecks(t *testing.T) {
 	f := serve(t, func(o *Options) {
-		o.Health = func(context.Context) error { return errors.New("loop 2 has stood still for 9 s") }
+		o.Live = func() error { return errors.New("event loop 2 makes no progress") }
 		o.Ready = func(ctx context.Context) error {
 			if _, ok := ctx.Deadline(); !ok {
 				return errors.New("no deadline")
@@ -161,8 +163,10 @@ func TestChecks(t *testing.T) {
 			return nil
 		}
 	})
-	if code, body := f.get("/healthz"); code != 503 || !strings.Contains(body, "loop 2 has stood still") {
-		t.Errorf("/healthz: %d %q", code, body)
+	for _, path := range []string{"/livez", "/healthz"} {
+		if code, body := f.get(path); code != 503 || !strings.Contains(body, "event loop 2 makes no progress") {
+			t.Errorf("%s: %d %q", path, code, body)
+		}
 	}
 	if code, body := f.get("/readyz"); code != 200 {
 		t.Errorf("/readyz: %d %q", code, body)
@@ -202,6 +206,14 @@ func TestPage(t *testing.T) {
 func TestEmptyPage(t *testing.T) {
 	f := serve(t, func(o *Options) { o.Status = func() Status { return Status{State: "starting", Program: "syncgate"} } })
 	if code, body := f.get("/"); code != 200 || !strings.Contains(body, "No point is enrolled") || !strings.Contains(body, "sync_control has no rows") {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+// Without the database the page does not claim that there are no points and no rules.
+func TestUnknownPage(t *testing.T) {
+	f := serve(t, func(o *Options) { o.Status = func() Status { return Status{Unknown: "database away"} } })
+	if code, body := f.get("/"); code != 200 || strings.Count(body, "Not known: database away.") != 2 || strings.Contains(body, "enrolled") {
 		t.Errorf("%d %s", code, body)
 	}
 }
@@ -263,11 +275,13 @@ func TestLogReadersAreLimited(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	good := Options{Address: "127.0.0.1:0", Gatherer: prometheus.NewRegistry(), Status: full, Log: NewLog(1)}
+	good := Options{Address: "127.0.0.1:0", Gatherer: prometheus.NewRegistry(), Status: full, Log: NewLog(1), ErrorLog: io.Discard,
+		Live: func() error { return nil }, Ready: func(context.Context) error { return nil }}
 	for name, change := range map[string]func(*Options){
 		"no gatherer": func(o *Options) { o.Gatherer = nil },
 		"no status":   func(o *Options) { o.Status = nil },
 		"no log":      func(o *Options) { o.Log = nil },
+		"no check":    func(o *Options) { o.Ready = nil },
 		"bad address": func(o *Options) { o.Address = "127.0.0.1:port" },
 	} {
 		o := good

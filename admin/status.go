@@ -5,13 +5,14 @@ import "time"
 // Status is what the page shows, as of one moment. Empty fields are left out.
 type Status struct {
 	Program string    `json:"program"` // name and version
-	State   string    `json:"state"`   // one word: serving, draining, …
+	State   string    `json:"state"`   // serving, or why not
 	Healthy bool      `json:"healthy"`
 	Started time.Time `json:"started"`
 	Now     time.Time `json:"now"`
 	Figures []Figure  `json:"figures"` // the large numbers at the head, in order
 	Points  []Point   `json:"points"`
 	Rules   []Rule    `json:"rules"`
+	Unknown string    `json:"unknown,omitempty"` // why points and rules cannot be read now
 	// Failures are the last ones, newest first.
 	Failures []Failure `json:"failures"`
 }

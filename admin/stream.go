@@ -7,19 +7,17 @@ import (
 	"time"
 )
 
-// heartbeat is how often a silent stream shows that it lives, so that a proxy
-// keeps it and a reader that left is noticed.
+// heartbeat is how often a silent stream sends a note, so that a proxy keeps the connection and a lost reader is noticed.
 const heartbeat = 15 * time.Second
 
-// log streams the lines kept and every new one until the reader leaves, falls
-// behind or the server stops.
+// log streams the lines kept and every new one until the reader leaves or falls behind, or the server stops.
 func (s *Server) log(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
-		return // "GET" patterns match HEAD too, and there is no length to tell
+		return // "GET" patterns match HEAD too
 	}
 	kept, t := s.options.Log.follow(maxTails)
 	if t == nil {
-		http.Error(w, "too many read along", http.StatusServiceUnavailable)
+		http.Error(w, "too many readers of the log", http.StatusServiceUnavailable)
 		return
 	}
 	defer s.options.Log.leave(t)
@@ -81,7 +79,7 @@ func (s *stream) send(lines ...[]byte) error {
 	return s.write(b.Bytes())
 }
 
-// note writes what is not a log line; in plain text an empty one is nothing.
+// note writes a comment. In plain text an empty one writes nothing.
 func (s *stream) note(text string) error {
 	switch {
 	case s.events:
@@ -92,7 +90,7 @@ func (s *stream) note(text string) error {
 	return nil
 }
 
-// write gives each write its own time: the whole stream may last for ever.
+// write gives each write a deadline of its own: the stream as a whole has none.
 func (s *stream) write(b []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err

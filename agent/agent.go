@@ -94,18 +94,15 @@ func (o *Options) setDefaults() error {
 func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 	now := o.Clock().UTC()
 	since, until := plan.Window(now)
-	e := rule.Env{Since: since, Until: until, Now: now, Point: o.Point, Limit: o.BatchRows}
-	for _, s := range state {
-		e.State = append(e.State, rowset.StateItem(s))
-	}
-	return e
+	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Origin: rule.AnyPoint,
+		Limit: o.BatchRows}
 }
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
 	opts     Options
 	lock     agentLock
-	book     *book
+	rules    *rules
 	link     *link
 	outbox   *outbox
 	progress progress
@@ -121,8 +118,11 @@ func New(o Options) (*Agent, error) {
 	}
 	o.Store.Observe(o.Observer)
 	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages)}
-	a.progress = progress{opts: &a.opts, lines: make(map[ruleName]Line)}
-	a.book = &book{opts: &a.opts, changed: newSignal()}
+	var err error
+	if a.rules, err = newRules(&a.opts); err != nil {
+		return nil, err
+	}
+	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts}
 	return a, nil
@@ -135,7 +135,7 @@ func (a *Agent) open(ctx context.Context) error {
 	}
 	err := a.lock.take(ctx)
 	if err == nil {
-		err = a.book.reload(ctx, true)
+		err = a.rules.refresh(ctx)
 	}
 	if err == nil {
 		err = a.outbox.open(ctx)
@@ -143,7 +143,7 @@ func (a *Agent) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("local database: %w", err)
 	}
-	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).Int("rules", len(a.book.names())).Msg("agent starts")
+	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).Int("rules", len(a.rules.enabled())).Msg("agent starts")
 	return nil
 }
 
@@ -164,7 +164,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
-	a.loop(ruleName{"rules", "local"}, nil).start(ctx, &wg, a.reload)
+	wg.Go(func() { a.rules.local.Run(ctx) })
+	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.supervise(ctx, &wg)
 	wg.Wait()
@@ -182,12 +183,12 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	plans := make(map[ruleName]*rule.Plan) // as the loops know them
 	for {
 		for name := range a.wanted() {
-			plan := a.book.find(name).plan
+			plan, _ := a.rules.plan(name) // the loops report why there is none
 			if loops[name] == nil {
 				loops[name] = a.start(ctx, wg, name)
 			} else if plan != plans[name] || a.progress.failed(name) {
 				for _, l := range loops[name] {
-					l.rules.raise()
+					l.edited.raise()
 				}
 			}
 			plans[name] = plan
@@ -195,7 +196,7 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.book.changed:
+		case <-a.rules.changed:
 		}
 	}
 }
@@ -215,13 +216,13 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []
 		}
 		return []*loop{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
 	}
-	return nil // the book marks a rule without a direction as broken
+	return nil // a rule without a direction is broken
 }
 
 // wanted returns the rules that need loops.
 func (a *Agent) wanted() map[ruleName]bool {
 	names := make(map[ruleName]bool)
-	for _, name := range a.book.names() {
+	for name := range a.rules.enabled() {
 		names[name] = true
 	}
 	for _, table := range a.outbox.leftover {
@@ -250,6 +251,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		}
 		loops.Wait()
 	}
+	a.rules.local.Flush(context.WithoutCancel(ctx))
 	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason
 	cancel(nil)
 	wg.Wait()
@@ -263,4 +265,4 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 }
 
 // Report returns the rows moved so far. It may be called at any time.
-func (a *Agent) Report() Report { return a.progress.report(a.book) }
+func (a *Agent) Report() Report { return a.progress.report() }

@@ -233,8 +233,8 @@ func TestOnceSaysWhy(t *testing.T) {
 				return m.Op == protocol.OpUpload && p.refuse(m, protocol.StatusBusy, "", time.Millisecond)
 			})
 		}, nil, "upload things: SG0002 BUSY"},
-		{"broken rule", func(_ *centre, f *field) { f.rule(rule.Download, "things", "drop table things") }, nil, "download things: the point's rule does not compile: sync_control id=2"},
-		{"local SQL", func(_ *centre, f *field) { f.rule(rule.Upload, "nowhere", "select id from nowhere") }, nil, "upload nowhere: the point's rule does not compile: sync_control id=2 sync_sql[upside] 1:16 error SG0103 unknown table nowhere"},
+		{"broken rule", func(_ *centre, f *field) { f.rule(rule.Download, "things", "drop table things") }, nil, "download things: the rule is broken: sync_control id=2"},
+		{"local SQL", func(_ *centre, f *field) { f.rule(rule.Upload, "nowhere", "select id from nowhere") }, nil, "upload nowhere: the rule is broken: sync_control id=2 sync_sql[upside] 1:16 error SG0103 unknown table nowhere"},
 		{"full outbox", func(_ *centre, f *field) { f.rule(rule.Upload, "other", "select id, name from things") },
 			func(o *Options) { o.OutboxBytes = 1000 }, "upload other: the upside gives more than the outbox may hold (1000 bytes)"},
 	}
@@ -636,9 +636,9 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	a := f.agent()
 	f.run(a)
 	f.eventually("a batch is on its way", func() bool { return f.number("SELECT COUNT(*) FROM sync_outbox") == 1 })
-	before := a.book.find(ruleName{rule.Upload, "things"}).plan
+	before := a.rules.find(ruleName{rule.Upload, "things"}).Plan
 	f.exec("UPDATE sync_control SET sync_sql = ?", "select id from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
-	f.eventually("the edit is seen", func() bool { return a.book.find(ruleName{rule.Upload, "things"}).plan != before })
+	f.eventually("the edit is seen", func() bool { return a.rules.find(ruleName{rule.Upload, "things"}).Plan != before })
 	close(held)
 	f.eventually("all are marked", func() bool { return f.number("SELECT COUNT(*) FROM things WHERE sent = 1") == 5 })
 	if rows := c.got("things", 10); len(rows) != 10 {
@@ -688,6 +688,43 @@ func TestRulesAreFetched(t *testing.T) {
 	f.eventually("the new rows wait", func() bool { return f.number("SELECT COALESCE(SUM(row_count), 0) FROM sync_outbox") == 10 })
 }
 
+// A row that names the point counts before the row of every point, and the point's own rows before those of the centre.
+func TestWhichRuleCounts(t *testing.T) {
+	f := newField(t, newCentre(t))
+	a := f.agent()
+	add := func(into string, id uint64, user, point, table string, enabled bool) {
+		f.exec("INSERT INTO "+into+` (id, sync_table, sync_type, sync_user, sync_point_no, sync_sql, enabled)
+			VALUES (?, ?, 'upload', ?, ?, 'select 1 as id', ?)`, id, table, user, point, enabled)
+	}
+	point := testKey.Point
+	for _, into := range []string{"sync_control", "sync_agent_rule"} {
+		add(into, 1, rule.Server, point, "a", true)
+		add(into, 2, rule.Client, "*", "a", true)
+		add(into, 5, rule.Client, "other", "b", true)
+		add(into, 7, rule.Client, strings.ToUpper(point), "d", true)
+	}
+	add("sync_control", 3, rule.Client, point, "a", true)
+	add("sync_control", 4, rule.Client, "*", "off", false)
+	add("sync_agent_rule", 8, rule.Client, point, "off", true)
+	add("sync_agent_rule", 9, rule.Client, point, "given", true)
+	add("sync_agent_rule", 10, rule.Client, "*", "given", true)
+	if err := a.rules.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for table, want := range map[string]uint64{"a": 3, "b": 0, "off": 4, "d": 0, "given": 9} {
+		var got uint64
+		if r := a.rules.find(ruleName{rule.Upload, table}); r != nil {
+			got = r.Row.ID
+		}
+		if got != want {
+			t.Errorf("%s: rule %d, want %d", table, got, want)
+		}
+	}
+	if on := a.rules.enabled(); len(on) != 2 || on[ruleName{rule.Upload, "off"}] != nil {
+		t.Errorf("switched on are %v", on)
+	}
+}
+
 func TestLocalRuleEdits(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
@@ -695,9 +732,15 @@ func TestLocalRuleEdits(t *testing.T) {
 	f.run(f.agent())
 	f.inOrder("things", 10)
 	f.exec("UPDATE sync_control SET sync_sql = 'drop table things', updated_by = 'x'")
-	f.eventually("the mistake is named", func() bool { return strings.Contains(f.log.String(), "rule does not compile") })
+	f.eventually("the mistake is named", func() bool { return strings.Contains(f.log.String(), `"state":"stale"`) })
 	f.fill("things", 11, 20)
 	f.inOrder("things", 20) // under the last good version
+
+	// The DBA sees at the point what became of the rule.
+	f.eventually("the status view has the rule's state and its runs", func() bool {
+		return f.number(`SELECT COUNT(*) FROM sync_control_status WHERE state = 'stale' AND error_code LIKE 'SG%'
+			AND runs >= 2 AND rows_moved = 20 AND failures = 0`) == 1
+	})
 	f.exec("UPDATE sync_control SET enabled = 0")
 	f.eventually("it is off", func() bool { return f.number("SELECT COUNT(*) FROM sync_control WHERE enabled = 0") == 1 })
 }

@@ -16,14 +16,14 @@ import (
 // download is the turn of a table's download loop. It fetches page after page until the server has no more. The rest is
 // short when the next turn reads on from the state, and long when it reads the whole table again.
 func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
-	e := l.book.find(l.name)
+	plan, err := l.rules.plan(l.name)
 	rest = l.opts.FullInterval
-	if e.plan == nil { // broken, or switched off since the loop began
-		return rest, e.broken
+	if plan == nil { // broken, or switched off since the loop began
+		return rest, err
 	}
 	for more := true; more; {
 		var stateful bool
-		if stateful, more, err = l.page(ctx, e.plan); err != nil {
+		if stateful, more, err = l.page(ctx, plan); err != nil {
 			return 0, err
 		}
 		if stateful {
@@ -69,7 +69,7 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		if err != nil {
 			return err
 		}
-		out, err := l.apply(ctx, tx, plan, rowset.Rows(last.Rows()))
+		out, err := l.apply(ctx, tx, plan, last.Rows())
 		rows += last.Rows().Len()
 		quarantined += len(out.Quarantined)
 		return err

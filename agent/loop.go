@@ -21,13 +21,13 @@ type loop struct {
 	name       ruleName
 	log        zerolog.Logger
 	work       signal // raised when there is something to do; nil when only time decides
-	rules      signal // raised when other rules are in force, so that a failed turn is tried again
+	edited     signal // raised when other rules are in force, so that a failed turn is tried again
 	wait       backoff
 	lastLogged string // text of the last failure in the log
 }
 
 func (a *Agent) loop(name ruleName, work signal) *loop {
-	return &loop{Agent: a, name: name, work: work, rules: newSignal(),
+	return &loop{Agent: a, name: name, work: work, edited: newSignal(),
 		wait: backoff{first: a.opts.RetryMin, limit: a.opts.RetryMax},
 		log:  a.opts.Log.With().Str("table", name.table).Str("type", name.direction).Logger()}
 }
@@ -46,7 +46,7 @@ func (l *loop) start(ctx context.Context, wg *sync.WaitGroup, do turn) *loop {
 func (l *loop) run(ctx context.Context, do turn) error {
 	for {
 		rest, err := do(ctx)
-		work, rules := l.work, l.rules
+		work, edited := l.work, l.edited
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -61,10 +61,10 @@ func (l *loop) run(ctx context.Context, do turn) error {
 		default:
 			rest, work = l.failed(err), nil
 			if transient(err) {
-				rules = nil // other rules may cure a refusal, but not a busy server
+				edited = nil // other rules may cure a refusal, but not a busy server
 			}
 		}
-		pause(ctx, rest, work, rules)
+		pause(ctx, rest, work, edited)
 	}
 }
 

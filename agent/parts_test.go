@@ -9,7 +9,6 @@ import (
 
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
-	"syncgate/rule"
 	"syncgate/store"
 )
 
@@ -103,25 +102,6 @@ func TestUpdateStateNeedsItsFields(t *testing.T) {
 	}
 	if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err == nil || !strings.Contains(err.Error(), "no column ID") {
 		t.Errorf("one lacks: %v", err)
-	}
-}
-
-func TestChoose(t *testing.T) {
-	row := func(id uint64, user, point, table string) rule.Row {
-		return rule.Row{ID: id, Type: rule.Upload, User: user, PointNo: point, Table: table}
-	}
-	got := choose("p", []rule.Row{
-		row(1, rule.Server, "p", "a"), row(2, rule.Client, "*", "a"), row(3, rule.Client, "p", "a"), row(4, rule.Client, "*", "a"),
-		row(5, rule.Client, "q", "b"), row(6, rule.Client, "*", "c"), row(7, rule.Client, "P", "d"),
-	})
-	want := map[ruleName]uint64{{rule.Upload, "a"}: 3, {rule.Upload, "c"}: 6}
-	if len(got) != len(want) {
-		t.Errorf("%d rules, want %d: %v", len(got), len(want), got)
-	}
-	for name, id := range want {
-		if got[name].ID != id {
-			t.Errorf("%v: rule %d, want %d", name, got[name].ID, id)
-		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"text/tabwriter"
 
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
@@ -44,12 +45,16 @@ func (o *Options) count(m *store.Metric, label string, n int) {
 // progress counts the rows of each rule since the agent was made.
 type progress struct {
 	opts  *Options
+	rules *rules
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
 
 func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 	t.opts.count(rowsMoved, n.direction, rows)
+	if batches > 0 {
+		t.rules.count(n, rows, nil)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
@@ -59,6 +64,9 @@ func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 
 // fail records the error of a rule, or nil when the rule has recovered.
 func (t *progress) fail(n ruleName, err error) {
+	if err != nil {
+		t.rules.count(n, 0, err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
@@ -72,14 +80,16 @@ func (t *progress) failed(n ruleName) bool {
 	return t.lines[n].Err != nil
 }
 
-// report has a line for each rule of the book and for every other rule that moved rows or failed.
-func (t *progress) report(b *book) Report {
+// report has a line for each rule that is switched on and for every other rule that moved rows or failed.
+func (t *progress) report() Report {
 	t.mu.Lock()
 	lines := maps.Clone(t.lines)
 	t.mu.Unlock()
-	for _, n := range b.names() {
+	for n, r := range t.rules.enabled() {
 		l := lines[n]
-		l.Err = cmp.Or(l.Err, b.find(n).broken)
+		if p := r.Problem(); l.Err == nil && p != nil {
+			l.Err = &ruleset.BrokenError{Problem: *p}
+		}
 		lines[n] = l
 	}
 	r := Report{}

@@ -37,7 +37,7 @@ func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
 // second case batches of the table wait, and the next sent one wakes the loop.
 func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 	more, err := u.fill(ctx)
-	plan := u.book.find(u.name).plan
+	plan, _ := u.rules.plan(u.name) // fill has returned the error
 	switch u.work = nil; {
 	case more:
 		u.work = u.sent
@@ -51,17 +51,17 @@ func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 // whether rows may be left.
 func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 	for {
-		e := u.book.find(u.name)
-		if e.plan == nil {
-			return false, e.broken
+		plan, err := u.rules.plan(u.name)
+		if plan == nil {
+			return false, err
 		}
-		if may, err := u.outbox.mayRead(ctx, e.plan); err != nil || !may {
+		if may, err := u.outbox.mayRead(ctx, plan); err != nil || !may {
 			return true, err
 		}
-		if u.book.find(u.name).plan != e.plan {
+		if now, _ := u.rules.plan(u.name); now != plan {
 			continue // the rule was edited meanwhile
 		}
-		if more, err := u.page(ctx, e.plan); err != nil || !more {
+		if more, err := u.page(ctx, plan); err != nil || !more {
 			return false, err
 		}
 	}
@@ -96,11 +96,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		if err := u.outbox.add(ctx, tx, &plan.Row, pack.batches); err != nil || !plan.Paged() {
 			return err
 		}
-		state = nil
-		for _, s := range page.State {
-			state = append(state, rowset.StateItem(s))
-		}
-		return saveState(ctx, tx, u.name, state)
+		return saveState(ctx, tx, u.name, page.State)
 	})
 	if err == nil {
 		u.outbox.count(len(pack.batches), pack.bytes)
@@ -163,8 +159,8 @@ const maxRenumber = 3
 // deliver sends one batch until the server has answered it, over as many connections as this takes. It keeps the reply
 // in the batch.
 func (u *uploads) deliver(ctx context.Context, x *batch) error {
-	if e := u.book.find(u.name); e.plan == nil && e.row.Enabled && e.row.UpdateState {
-		return fmt.Errorf("its update_state could not be run: %w", e.broken)
+	if r := u.rules.find(u.name); r != nil && r.State == store.RuleBroken && r.Row.UpdateState {
+		return fmt.Errorf("its update_state could not be run: %w", r.Err())
 	}
 	for renumbered, lost := 0, 0; ; {
 		payload, err := protocol.WithConfirmed(x.payload, x.confirmed)
@@ -197,14 +193,15 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 // removeAcked deletes the acknowledged batch. In the same transaction it runs the rule's update_state, or quarantines
 // the row that no server takes.
 func (u *uploads) removeAcked(ctx context.Context) error {
-	x, e := u.acked, u.book.find(u.name)
+	x := u.acked
 	if x == nil {
 		return nil
 	}
+	plan, _ := u.rules.plan(u.name) // the reading loop reports why there is none
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`,
 			x.request.Epoch(), x.request.Seq())
-		if err != nil || x.reply != nil && (e.plan == nil || len(e.plan.UpdateState) == 0) {
+		if err != nil || x.reply != nil && (plan == nil || len(plan.UpdateState) == 0) {
 			return err
 		}
 		m := protocol.Message{Op: protocol.OpUpload, Payload: x.payload}
@@ -212,13 +209,15 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("batch %s: %w", x.request, err)
 		}
-		rows := rowset.Rows(request.Rows)
 		if x.reply == nil {
-			e.row.Table = u.name.table // also when the rule is gone
-			row := oversized{rows.Columns, rows.Values, len(x.payload)}
-			return u.quarantineRow(ctx, tx, e.row, row, "more than the server takes")
+			of := rule.Row{Table: u.name.table} // also when the rule is gone
+			if r := u.rules.find(u.name); r != nil {
+				of.ID = r.Row.ID
+			}
+			row := oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}
+			return u.quarantineRow(ctx, tx, of, row, "more than the server takes")
 		}
-		err = tx.UpdateState(ctx, e.plan, rows, u.opts.env(e.plan, nil))
+		err = tx.UpdateState(ctx, plan, request.Rows, u.opts.env(plan, nil))
 		if errors.Is(err, store.ErrMismatch) {
 			u.log.Error().Err(err).Stringer("batch", x.request).
 				Msg("fields have changed since the batch was read; update_state is skipped, the rows are read again")

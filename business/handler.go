@@ -11,13 +11,14 @@ import (
 	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
 // HandlerOptions make a Handler. A zero field takes the default named beside it.
 type HandlerOptions struct {
-	Store    Store     // required
-	Registry *Registry // required
+	Store Store        // required
+	Rules *ruleset.Set // required
 
 	MaxUploadRows   int            // rows of one upload
 	MaxDownloadRows int            // rows of one page of a download
@@ -42,8 +43,8 @@ type Handler struct {
 
 // NewHandler checks o and makes a handler.
 func NewHandler(o HandlerOptions) (*Handler, error) {
-	if o.Store == nil || o.Registry == nil {
-		return nil, errors.New("business: a handler needs a Store and a Registry")
+	if o.Store == nil || o.Rules == nil {
+		return nil, errors.New("business: a handler needs a Store and Rules")
 	}
 	if err := limit.Fill("business: handler", o.Limits()); err != nil {
 		return nil, err
@@ -59,13 +60,13 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 
 // Notice is the answer to a PING and to a SUBSCRIBE. It never waits, so an event loop may call it.
 func (h *Handler) Notice() *protocol.PingReply {
-	return &protocol.PingReply{RulesVersion: h.o.Registry.Version(), ClockMs: h.o.Clock().UnixMilli()}
+	return &protocol.PingReply{RulesVersion: h.o.Rules.Version(), ClockMs: h.o.Clock().UnixMilli()}
 }
 
 // Run answers a DOWNLOAD or a RULES, and refuses any other op. ctx ends when the client is gone.
 func (h *Handler) Run(ctx context.Context, r *Request) {
 	var err error
-	var e *Entry
+	var e *ruleset.Rule
 	switch r.Message.Op {
 	case protocol.OpRules:
 		err = h.rules(r)
@@ -82,7 +83,7 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 // Uploads runs a batch of uploads and answers each.
 func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 	var asked []*Request
-	var rules []*Entry
+	var rules []*ruleset.Rule
 	var uploads []*store.Upload
 	for _, r := range batch {
 		u, e, err := h.upload(r)
@@ -101,7 +102,8 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 			continue
 		}
 		if !o.Duplicate {
-			h.o.Registry.ran(rules[i].Row.ID, o.Applied, nil)
+			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
+			asked[i].Rows = o.Applied
 		}
 		asked[i].Answer(uploadReply(&o))
 	}
@@ -119,7 +121,7 @@ func uploadReply(o *store.Outcome) *protocol.UploadReply {
 
 // upload makes the store's upload of r. An error means that r cannot be read. A refusal goes to the store
 // with the upload, because the request may have been applied before the rule was edited.
-func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
+func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	req, err := r.Message.UploadRequest()
 	if err != nil {
 		return nil, nil, err
@@ -132,7 +134,7 @@ func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
 	}
-	e, err := h.o.Registry.Find(req.Table, rule.Upload, r.Point)
+	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
 	switch {
 	case err != nil:
 		u.Refused = fmt.Errorf("table %q: %w", req.Table, err)
@@ -147,16 +149,16 @@ func (h *Handler) upload(r *Request) (*store.Upload, *Entry, error) {
 func (h *Handler) env(point string, p *rule.Plan) rule.Env {
 	now := h.o.Clock().In(h.o.Location)
 	since, until := p.Window(now)
-	return rule.Env{Since: since, Until: until, Now: now, Point: point}
+	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point}
 }
 
 // download streams a rule's rows to the client.
-func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
+func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, error) {
 	req, err := r.Message.DownloadRequest()
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.o.Registry.Find(req.Table, rule.Download, r.Point)
+	e, err := h.o.Rules.Find(req.Table, rule.Download, r.Point)
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
@@ -173,18 +175,19 @@ func (h *Handler) download(ctx context.Context, r *Request) (*Entry, error) {
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
+		r.Rows = page.Rows
 		err = out.end(page)
 	}
 	if err != nil {
 		return e, err
 	}
-	h.o.Registry.ran(e.Row.ID, page.Rows, nil)
+	h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
 	return e, nil
 }
 
 // rules answers with the rows of sync_control that the point runs itself.
 func (h *Handler) rules(r *Request) error {
-	version, rows, err := h.o.Registry.Client(r.Point)
+	version, rows, err := h.o.Rules.Client(r.Point)
 	if err != nil {
 		return err
 	}
@@ -199,7 +202,7 @@ func (h *Handler) rules(r *Request) error {
 
 // refuse answers r with err's number and writes the log's one line about it. Failures that pass by themselves and meet
 // every request at once are for the debug level: whoever owns the cause has said so once.
-func (h *Handler) refuse(r *Request, e *Entry, err error) {
+func (h *Handler) refuse(r *Request, e *ruleset.Rule, err error) {
 	s := r.Refuse(err)
 	log := h.o.Logger.Warn()
 	switch s {
@@ -211,7 +214,7 @@ func (h *Handler) refuse(r *Request, e *Entry, err error) {
 	if e != nil {
 		log = log.Uint64("rule", e.Row.ID).Str("table", e.Row.Table)
 		if !errors.Is(err, context.Canceled) {
-			h.o.Registry.ran(e.Row.ID, 0, err)
+			h.o.Rules.RecordRun(e.Row.ID, 0, err)
 		}
 	}
 	log.Err(err).Stringer("status", s).Str("point", r.Point).Stringer("op", r.Message.Op).

@@ -21,6 +21,7 @@ type Request struct {
 	Client   Client
 	MaxFrame int             // bytes of the largest frame that the client takes; 0: no limit (the v1 wire has none)
 	Arrived  time.Time       // for metrics
+	Rows     uint64          // that it moved, known when its last reply is sent
 	Context  context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
 
 	answered bool

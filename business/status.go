@@ -8,10 +8,11 @@ import (
 
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
-// Errors of this package. StatusOf gives them and store's errors their numbers.
+// Errors of this package. StatusOf gives them and the errors of ruleset and store their numbers.
 var (
 	ErrBusy        = errors.New("too many requests wait")
 	ErrBlocked     = errors.New("an earlier upload of this table has to be sent again first")
@@ -19,20 +20,12 @@ var (
 	ErrUnsupported = errors.New("this server does not do that")
 	ErrTooLarge    = errors.New("too many rows in one request, or a row too large for a frame")
 	ErrInternal    = errors.New("the server failed; its log has the cause")
-
-	ErrNoRule       = errors.New("no rule for this table, direction and point")
-	ErrRuleDisabled = errors.New("the rule is switched off")
 )
-
-// BrokenError is a request for a rule of which no version is in force.
-type BrokenError struct{ Problem rule.Diagnostic }
-
-func (e *BrokenError) Error() string { return "the rule is broken: " + e.Problem.String() }
 
 // StatusOf is the number of err. It is the only map from errors to numbers. An error that it does not list has the
 // number that protocol gives it, which is INTERNAL for unknown errors.
 func StatusOf(err error) protocol.Status {
-	var broken *BrokenError
+	var broken *ruleset.BrokenError
 	if errors.As(err, &broken) {
 		if broken.Problem.Code == rule.UnknownTable {
 			return protocol.StatusUnknownTable
@@ -49,8 +42,8 @@ func StatusOf(err error) protocol.Status {
 		{is(ErrUnsupported), protocol.StatusOpUnsupported},
 		{is(ErrTooLarge), protocol.StatusTooLarge},
 		{is(ErrInternal), protocol.StatusInternal},
-		{is(ErrNoRule), protocol.StatusNoRule},
-		{is(ErrRuleDisabled), protocol.StatusRuleDisabled},
+		{is(ruleset.ErrNoRule), protocol.StatusNoRule},
+		{is(ruleset.ErrDisabled), protocol.StatusRuleDisabled},
 		{is(store.ErrNoTable), protocol.StatusUnknownTable},
 		{is(store.ErrMismatch), protocol.StatusRequestMismatch},
 		{is(store.ErrReused), protocol.StatusRequestIDReused},
@@ -89,7 +82,7 @@ func Refusal(m *protocol.Message, err error) *protocol.Message {
 func explain(s protocol.Status, err error) string {
 	var (
 		mismatch *store.MismatchError
-		broken   *BrokenError
+		broken   *ruleset.BrokenError
 		row      *store.RowError
 		sql      *store.SQLError
 	)

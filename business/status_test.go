@@ -13,12 +13,13 @@ import (
 
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
 func TestEveryErrorHasItsNumber(t *testing.T) {
-	broken := &BrokenError{Problem: rule.Diagnostic{Code: rule.BadSQL, RuleID: 7, Column: "sync_sql", Section: "upside", Line: 3, Col: 9, Message: "secret"}}
-	absent := &BrokenError{Problem: rule.Diagnostic{Code: rule.UnknownTable, RuleID: 7, Column: "sync_table", Message: "secret"}}
+	broken := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.BadSQL, RuleID: 7, Column: "sync_sql", Section: "upside", Line: 3, Col: 9, Message: "secret"}}
+	absent := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.UnknownTable, RuleID: 7, Column: "sync_table", Message: "secret"}}
 	for _, tc := range []struct {
 		err    error
 		status protocol.Status
@@ -31,8 +32,8 @@ func TestEveryErrorHasItsNumber(t *testing.T) {
 		{ErrUnsupported, protocol.StatusOpUnsupported, ""},
 		{ErrTooLarge, protocol.StatusTooLarge, ""},
 		{ErrInternal, protocol.StatusInternal, ""},
-		{ErrNoRule, protocol.StatusNoRule, ""},
-		{ErrRuleDisabled, protocol.StatusRuleDisabled, ""},
+		{ruleset.ErrNoRule, protocol.StatusNoRule, ""},
+		{ruleset.ErrDisabled, protocol.StatusRuleDisabled, ""},
 		{store.ErrNoTable, protocol.StatusUnknownTable, ""},
 		{broken, protocol.StatusRuleBroken, "rule 7 is broken: SG0102 in sync_sql[upside] 3:9; the server's log and sync_control_status say more"},
 		{absent, protocol.StatusUnknownTable, "rule 7 is broken: SG0103 in sync_table; the server's log and sync_control_status say more"},

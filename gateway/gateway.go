@@ -20,6 +20,8 @@ import (
 	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
@@ -58,16 +60,19 @@ type LegacyOptions struct {
 type Gateway struct {
 	o Options
 	// sampledLog is for lines that a client without a key can cause: a few a second.
-	sampledLog zerolog.Logger
-	server     *protocol.Server
-	reactor    *reactor.Reactor
-	registry   *business.Registry
-	handler    *business.Handler
-	pool       *business.Pool
-	points     *points
-	replies    *replyQueue
-	metrics    *metrics
-	draining   atomic.Bool
+	sampledLog          zerolog.Logger
+	server              *protocol.Server
+	reactor             *reactor.Reactor
+	rules               *ruleset.Set
+	handler             *business.Handler
+	pool                *business.Pool
+	points              *points
+	replies             *replyQueue
+	metrics             *metrics
+	draining            atomic.Bool
+	activity            activity
+	rulesRead, keysRead lastRead
+	stuckLoop           atomic.Int64 // number of an event loop without progress, from 1; 0: none
 }
 
 const watchdogPeriod = 2 * time.Second
@@ -123,17 +128,17 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("gateway", o.Limits())
 }
 
-// newBackend makes the registry, the handler and the pool.
+// newBackend makes the rule set, the handler and the pool.
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
-	g.registry, err = business.NewRegistry(business.RegistryOptions{
-		Source: o.Store, Sink: o.Store, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+	g.rules, err = ruleset.New(ruleset.Options{
+		Source: ruleSource{o.Store, g}, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	ho := o.Handler
-	ho.Store, ho.Registry, ho.Clock, ho.Logger = o.Store, g.registry, o.Clock, o.Logger
+	ho.Store, ho.Rules, ho.Clock, ho.Logger = o.Store, g.rules, o.Clock, o.Logger
 	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
@@ -147,7 +152,7 @@ func (g *Gateway) newBackend() (err error) {
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := o.Wire
-	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.registry.Version, o.Clock, o.Rand
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.rules.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
@@ -189,18 +194,10 @@ func (g *Gateway) LegacyAddr() netip.AddrPort {
 type Stats struct {
 	reactor.Load
 	business.PoolStats
-	RulesVersion uint64
-	Rules        map[string]int // by state
 }
 
 // Stats is the load at this moment.
-func (g *Gateway) Stats() Stats {
-	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), RulesVersion: g.registry.Version(), Rules: map[string]int{}}
-	for _, state := range store.RuleStates() {
-		s.Rules[string(state)] = g.registry.Count(state)
-	}
-	return s
-}
+func (g *Gateway) Stats() Stats { return Stats{g.reactor.Load(), g.pool.Stats()} }
 
 // Run serves until ctx ends and then drains. It returns when every goroutine has ended. The error is a failed start, a
 // later failure, or the work that the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). Run may be called
@@ -219,7 +216,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
 	cleared.Go(g.replies.run)
-	others.Go(func() { _ = g.registry.Run(base) }) // nil
+	others.Go(func() { g.rules.Run(base) })
 	others.Go(func() { g.pollKeys(base) })
 	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
@@ -255,9 +252,10 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
-	err := g.registry.Refresh(ctx)
+	g.keysRead.set(g.o.Clock())
+	err := g.rules.Refresh(ctx)
 	select {
-	case <-g.registry.Ready():
+	case <-g.rules.Ready():
 		return nil // a database that is read-only now gets the states later
 	default:
 		return fmt.Errorf("gateway: read the rules: %w", err)
@@ -279,6 +277,7 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			g.closeRevoked()
 		}
 		if err == nil {
+			g.keysRead.set(g.o.Clock())
 			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 		}
 		if ctx.Err() == nil && (err != nil) != away {
@@ -309,6 +308,7 @@ func (g *Gateway) watchdog(ctx context.Context) {
 				stuck = i
 			}
 		}
+		g.stuckLoop.Store(int64(stuck + 1))
 		if last = now; stuck >= 0 {
 			g.o.Logger.Error().Int("loop", stuck).Msg("an event loop makes no progress")
 			continue

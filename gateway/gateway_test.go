@@ -25,7 +25,7 @@ func TestEveryRequestHasItsReply(t *testing.T) {
 
 	m := c.ask(protocol.OpPing, id(1), nil)
 	ping, err := m.PingReply()
-	if err != nil || ping.RulesVersion != w.registry.Version() {
+	if err != nil || ping.RulesVersion != w.rules.Version() {
 		t.Fatal(ping, err)
 	}
 	m = c.ask(protocol.OpUpload, id(2), upload("hits", int64(1), "a", int64(2), "b"))
@@ -51,7 +51,7 @@ func TestEveryRequestHasItsReply(t *testing.T) {
 	}
 	m = c.ask(protocol.OpRules, id(4), nil)
 	rules, err := m.RulesReply()
-	if err != nil || len(rules.Rules) != 1 || rules.Rules[0][1].Value != "hits" || rules.Version != w.registry.Version() {
+	if err != nil || len(rules.Rules) != 1 || rules.Rules[0][1].Value != "hits" || rules.Version != w.rules.Version() {
 		t.Fatal(rules, err)
 	}
 	if m = c.ask(protocol.OpFile, id(5), nil); m.Status != protocol.StatusOpUnsupported {

@@ -102,6 +102,7 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	c.Establish()
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
+	h.g.activity.connected(s.point, c.Remote().String())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
@@ -177,6 +178,9 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	if s.cancel != nil {
 		s.cancel()
 	}
+	if s.point != "" {
+		h.g.activity.disconnected(s.point)
+	}
 	log := h.g.o.Logger.Debug()
 	var fault interface{ Status() protocol.Status }
 	switch {
@@ -213,7 +217,7 @@ func (h *handler) drain(c *reactor.Conn) {
 }
 
 // broadcast notifies every subscriber of the rules now in force.
-func (g *Gateway) broadcast(uint64) {
+func (g *Gateway) broadcast() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		if s := c.Data.(*session); s.subscribed {
 			id := s.subscription

@@ -53,7 +53,7 @@ func TestEditsAreLive(t *testing.T) {
 	if state(neighbour) != "ok" {
 		t.Error("a neighbour was touched")
 	}
-	if w.registry.Count(store.RuleStale) != 1 || w.metric("syncgate_rules") != 2 {
+	if w.rules.Count(store.RuleStale) != 1 || w.metric("syncgate_rules") != 2 {
 		t.Error("the stale rule is not counted")
 	}
 	if got := strings.Count(w.log.String(), `"code":"SG0104"`); got != 1 {
@@ -77,7 +77,7 @@ func TestEditsAreLive(t *testing.T) {
 	}
 	w.exec(`DELETE FROM sync_control WHERE id = ?`, own)
 	w.eventually("the row of all is in force", func() bool {
-		e, err := w.registry.Find("hits", "upload", pointName)
+		e, err := w.rules.Find("hits", "upload", pointName)
 		return err == nil && e.Row.ID == uint64(all)
 	})
 	if got := try(5); got != "OK" {
@@ -151,14 +151,14 @@ func TestRuleFollowsItsTable(t *testing.T) {
 	r := w.rule("late", "upload", "*", "")
 	w.exec(`UPDATE sync_control SET sync_field = NULL`)
 	w.serve()
-	if got := w.registry.Count(store.RuleBroken); got != 1 {
+	if got := w.rules.Count(store.RuleBroken); got != 1 {
 		t.Fatalf("%d rules are broken", got)
 	}
 	w.exec(`CREATE TABLE late (id BIGINT PRIMARY KEY)`)
 	w.eventually("the rule is good", func() bool { return w.one(`SELECT state FROM sync_control_status WHERE id = ?`, r) == "ok" })
 	w.exec(`ALTER TABLE late ADD COLUMN name VARCHAR(10)`)
 	w.eventually("the rule has the new column", func() bool {
-		e, err := w.registry.Find("late", "upload", pointName)
+		e, err := w.rules.Find("late", "upload", pointName)
 		return err == nil && len(e.Plan.Fields) == 2
 	})
 }
@@ -176,7 +176,7 @@ func TestSubscribersHearOfEdits(t *testing.T) {
 	w.rule("hits", "upload", "*", upsert)
 	news := c.read()
 	next, err := news.PingReply()
-	if err != nil || news.RequestID != id(1) || next.RulesVersion == first.RulesVersion || next.RulesVersion != w.registry.Version() {
+	if err != nil || news.RequestID != id(1) || next.RulesVersion == first.RulesVersion || next.RulesVersion != w.rules.Version() {
 		t.Fatal(news, err)
 	}
 	c.ask(protocol.OpPing, id(2), nil) // a subscription holds no place in flight
@@ -421,11 +421,20 @@ func TestDatabaseThatDies(t *testing.T) {
 	w.rule("sums", "upload", "*", "-- downside: insert\ninsert into sums (id, url) values (:id, :url) on duplicate key update url = url + values(url)")
 	w.serve()
 	c := w.connect(k)
-	version := w.registry.Version()
+	version := w.rules.Version()
 	refused := 0
 	for i := range 3 {
 		if err := syscall.Kill(<-pids, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
+		}
+		w.eventually("the gateway is not ready, and says why", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			err := w.CheckReady(ctx)
+			return err != nil && strings.HasPrefix(err.Error(), "database not reachable since 2")
+		})
+		if err := w.CheckLive(); err != nil {
+			t.Error(err)
 		}
 		w.eventually("the upload is done", func() bool {
 			m := c.ask(protocol.OpUpload, id(uint64(i+1)), upload("sums", int64(1), int64(1)))
@@ -444,8 +453,11 @@ func TestDatabaseThatDies(t *testing.T) {
 	if got := w.one(`SELECT url FROM sums`); got != "3" {
 		t.Errorf("three uploads count %s", got)
 	}
-	if w.registry.Version() != version {
+	if w.rules.Version() != version {
 		t.Error("the rules changed")
+	}
+	if err := w.CheckReady(t.Context()); err != nil {
+		t.Error(err)
 	}
 	t.Logf("%d refusals", refused)
 }
@@ -460,8 +472,14 @@ func TestStopFinishesWhatIsInHand(t *testing.T) {
 	c.send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("hits", int64(1), "new")})
 	w.running(1)
 	stopped := make(chan error, 1)
+	if err := w.CheckReady(t.Context()); err != nil {
+		t.Errorf("not ready while it serves: %v", err)
+	}
 	go func() { stopped <- w.stop() }()
 	m := c.read()
+	if err := w.CheckReady(t.Context()); err == nil || err.Error() != "draining" {
+		t.Errorf("a gateway that drains is ready: %v", err)
+	}
 	bye, err := m.GoAway()
 	if err != nil || m.Op != protocol.OpGoAway || bye.Reason == "" || bye.GraceMs == 0 {
 		t.Fatal(m, bye, err)

@@ -70,7 +70,7 @@ func newMetrics(g *Gateway) *metrics {
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().WaitingDownloads) })
 	gauge("requests_running", "Requests being run.", nil, func() float64 { return float64(g.pool.Stats().Running) })
 	for _, s := range store.RuleStates() {
-		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)}, func() float64 { return float64(g.registry.Count(s)) })
+		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)}, func() float64 { return float64(g.rules.Count(s)) })
 	}
 	return m
 }

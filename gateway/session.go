@@ -92,15 +92,15 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 		}
 		return s.send(m, false)
 	}
-	status := m.Status
 	err := s.send(m, true)
-	if unsendable(err) && status == protocol.StatusOK {
+	if unsendable(err) && m.Status == protocol.StatusOK {
 		// The work is done, but its reply does not fit a frame. The client still needs an answer.
-		refusal := business.Refusal(r.Message, err)
-		status = refusal.Status
-		err = errors.Join(err, s.send(refusal, false))
+		m = business.Refusal(r.Message, err)
+		err = errors.Join(err, s.send(m, false))
 	}
-	s.g.metrics.answered(r.Message.Op, status, s.g.o.Clock().Sub(r.Arrived))
+	now := s.g.o.Clock()
+	s.g.metrics.answered(r.Message.Op, m.Status, now.Sub(r.Arrived))
+	s.g.activity.answered(r, m, now)
 	return err
 }
 

@@ -14,7 +14,7 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// bad has a payload for each way to be malformed. All are read as a DownloadRequest, and are also in testdata.
+// badPayloads has one for each way to be malformed. All are read as a DownloadRequest, and are also in testdata.
 var badPayloads = []struct {
 	name, about, hex string
 	err              error
@@ -66,15 +66,6 @@ func badPayload(t testing.TB, s string) []byte {
 		t.Fatalf("%s: %v", s, err)
 	}
 	return b
-}
-
-func TestBadPayloads(t *testing.T) {
-	for _, c := range badPayloads {
-		m := Message{Op: OpDownload, Payload: badPayload(t, c.hex)}
-		if r, err := m.DownloadRequest(); !errors.Is(err, c.err) {
-			t.Errorf("%s: %+v, %v; want %v", c.name, r, err, c.err)
-		}
-	}
 }
 
 func TestUnknownKeysAreSkipped(t *testing.T) {

@@ -12,60 +12,47 @@ import (
 var badWelcomes = []struct {
 	name, about string
 	frame       func(p *pair, welcome []byte) []byte
-	err         error
 }{
 	{"tampered-welcome", "a byte of the WELCOME changed on the way",
-		func(_ *pair, f []byte) []byte { f[50] ^= 1; return refresh(f) }, errAuth},
+		func(_ *pair, f []byte) []byte { f[50] ^= 1; return refresh(f) }},
 	{"short-welcome", "a WELCOME of 47 bytes",
-		func(_ *pair, f []byte) []byte { return plainFrame(frameWelcome, f[12:59]) }, errWelcome},
+		func(_ *pair, f []byte) []byte { return plainFrame(frameWelcome, f[12:59]) }},
 	{"long-reject", "a REJECT of 7 bytes",
-		func(*pair, []byte) []byte { return plainFrame(frameReject, make([]byte, 7)) }, errFrame},
-	{"hello-to-client", "a HELLO as answer", func(p *pair, _ []byte) []byte { return p.hello }, errUnexpected},
+		func(*pair, []byte) []byte { return plainFrame(frameReject, make([]byte, 7)) }},
+	{"hello-to-client", "a HELLO as answer", func(p *pair, _ []byte) []byte { return p.hello }},
 	{"data-before-welcome", "a DATA frame as answer",
-		func(*pair, []byte) []byte { return plainFrame(frameData, make([]byte, 40)) }, errUnexpected},
-}
-
-func TestBadWelcomes(t *testing.T) {
-	for _, c := range badWelcomes {
-		p := newPair(t, nil)
-		f := c.frame(p, p.welcomeFrame(t))
-		if m, err := p.client.Receive(f); m != nil || !errors.Is(err, c.err) {
-			t.Errorf("%s: %v, %v; want %v", c.name, m, err, c.err)
-		}
-	}
+		func(*pair, []byte) []byte { return plainFrame(frameData, make([]byte, 40)) }},
 }
 
 // badReplies are frames that a client with a session must refuse. They are also in testdata.
 var badReplies = []struct {
 	name, about string
 	send        func(t testing.TB, p *pair) []byte
-	err         error
 }{
 	{"tampered-reply", "a byte of the sealed record changed on the way", func(t testing.TB, p *pair) []byte {
 		f := p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		f[40] ^= 1
 		return refresh(f)
-	}, errRecord},
+	}},
 	{"damaged-reply", "a byte changed on the way and the MD5 not", func(t testing.TB, p *pair) []byte {
 		f := p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		f[40] ^= 1
 		return f
-	}, errMD5},
+	}},
 	{"dropped-reply", "the record before this one never came", func(t testing.TB, p *pair) []byte {
 		p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)})
 		return p.reply(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 2)})
-	}, errRecord},
+	}},
 	{"reflected-record", "the client's own record sent back to it", func(_ testing.TB, p *pair) []byte {
 		return bytes.Clone(p.first)
-	}, errRecord},
+	}},
 	{"reply-flags", "bit 1 of the envelope's flags", func(t testing.TB, p *pair) []byte {
 		return p.reply(t, &Message{Op: OpPing, Flags: 2, RequestID: MakeRequestID(1, 1)})
-	}, errEnvelope},
+	}},
 	{"second-welcome", "a WELCOME in a session", func(testing.TB, *pair) []byte {
 		return plainFrame(frameWelcome, make([]byte, 48))
-	}, errUnexpected},
-	{"late-reject", "a REJECT in a session", func(testing.TB, *pair) []byte { return rejectFrame(StatusBusy, 0) },
-		errUnexpected},
+	}},
+	{"late-reject", "a REJECT in a session", func(testing.TB, *pair) []byte { return rejectFrame(StatusBusy, 0) }},
 }
 
 // reply seals m as the server.
@@ -76,17 +63,6 @@ func (p *pair) reply(t testing.TB, m *Message) []byte {
 		t.Fatal(err)
 	}
 	return out
-}
-
-func TestBadReplies(t *testing.T) {
-	for _, c := range badReplies {
-		p := newPair(t, nil)
-		p.greet(t)
-		p.confirm(t)
-		if m, err := p.client.Receive(c.send(t, p)); m != nil || !errors.Is(err, c.err) {
-			t.Errorf("%s: %v, %v; want %v", c.name, m, err, c.err)
-		}
-	}
 }
 
 // welcomeFrame runs the handshake up to the WELCOME, which the client has not seen.

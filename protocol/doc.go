@@ -32,13 +32,13 @@
 //
 // # Files
 //
-//	frame.go record.go               frames; the records in them
-//	handshake.go client.go server.go HELLO, WELCOME, REJECT; the two sides of a session
-//	limiter.go                       the rate of handshakes
-//	message.go payload.go            ops and messages; their payloads
-//	fields.go cbor.go rows.go        payloads as CBOR; rows written straight into a payload
-//	status.go statuses.tsv           the catalogue of statuses
-//	legacy.go legacy_packet.go       the v1 wire: options and names; its bytes
-//	legacy_request.go legacy_values.go   requests; Python's values and SQL's
-//	legacy_session.go legacy_memory.go   sessions and replies; the tokens seen
+//	frame.go record.go                    frames; the records in them
+//	handshake.go client.go server.go      HELLO, WELCOME, REJECT; the two sides of a session
+//	limiter.go                            the rate of handshakes
+//	message.go payload.go                 ops and messages; their payloads
+//	fields.go cbor.go rows.go             payloads as CBOR; rows written straight into a payload
+//	status.go statuses.tsv                the catalogue of statuses
+//	legacy.go legacy_packet.go            the v1 wire: options and names; its packets
+//	legacy_request.go legacy_values.go    its requests; Python's values and SQL's
+//	legacy_session.go legacy_memory.go    its sessions and replies; the tokens seen
 package protocol

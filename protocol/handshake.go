@@ -22,8 +22,8 @@ const (
 	// rejectDelay is the time from a refused hello, or a refused request of the v1 wire, to the answer.
 	rejectDelay = 200 * time.Millisecond
 
-	noiseMin   = 32 + cryptoOverhead // a noise message: an ephemeral public key and an empty payload
-	rejectSize = 6                   // a REJECT's body
+	noiseMin   = 32 + crypto.Overhead // a noise message: an ephemeral public key and an empty payload
+	rejectSize = 6                    // a REJECT's body
 )
 
 // noiseConfig configures one side. The prologue authenticates point and key id, which HELLO carries in the clear.

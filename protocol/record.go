@@ -24,11 +24,10 @@ const (
 //	0    1       2        4                     20
 //	| op | flags | status | request_id 16 bytes | payload (CBOR) |
 const (
-	envelopeSize   = 20
-	cryptoOverhead = crypto.Overhead
+	envelopeSize = 20
 
 	// RecordOverhead is the part of a frame's body that envelope and tag take. The payload has the rest.
-	RecordOverhead = envelopeSize + cryptoOverhead
+	RecordOverhead = envelopeSize + crypto.Overhead
 )
 
 // records makes DATA frames of messages and messages of DATA frames, with one cipher for each direction. One goroutine
@@ -59,13 +58,13 @@ func (m *Message) plaintext(dst []byte) ([]byte, error) {
 		return append(dst, m.Payload...), nil
 	}
 	dst, err := AppendPayload(dst, m.Body)
-	return slices.Grow(dst, cryptoOverhead+trailerSize), err
+	return slices.Grow(dst, crypto.Overhead+trailerSize), err
 }
 
 // seal turns buf[at:], made by plaintext, into the frame of m, in place. A call that fails uses no counter.
 func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	b := buf[at:]
-	length := len(b) - headerSize + cryptoOverhead
+	length := len(b) - headerSize + crypto.Overhead
 	if length > r.max {
 		return nil, ErrTooLarge
 	}

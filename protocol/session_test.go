@@ -3,7 +3,6 @@ package protocol
 import (
 	"bytes"
 	"crypto/rand"
-	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -165,18 +164,5 @@ func TestSession(t *testing.T) {
 	}
 	if _, err := p.session.Receive(e.Reply); err == nil {
 		t.Fatal("took an empty frame")
-	}
-}
-
-func TestWrongKey(t *testing.T) {
-	p := newPair(t, func(_ *ServerOptions, c *ClientOptions) { c.Key[0]++ })
-	e := p.greet(t)
-	if e.Reply != nil || e.Reject == nil || e.RejectAfter != 200*time.Millisecond {
-		t.Fatalf("%+v", e)
-	}
-	_, err := p.client.Receive(e.Reject)
-	var r *RejectError
-	if !errors.As(err, &r) || r.Status != StatusRejected {
-		t.Fatal(err)
 	}
 }

@@ -21,7 +21,7 @@ func (c *compiler) shape(s *script) bool {
 	for _, t := range s.toks {
 		switch {
 		case t.is(";"):
-			return c.refuse(s, t.from, SeveralStatements, "a second statement begins here", "give it a section of its own, or remove it")
+			return c.refuse(s, t.from, SeveralStatements, "a second statement begins here", "give it its own section")
 		case t.depth < 0:
 			return c.refuse(s, t.from, BadSQL, "a ) without its (", "")
 		case t.is("("):
@@ -56,7 +56,7 @@ func (c *compiler) allowed(s *script) bool {
 	}
 	s.verb = op
 	if s.op != "" && s.op != op.String() {
-		c.refuse(s, first.from, BadOperation, fmt.Sprintf("the statement is %s, but its operation says %s", op, s.op), "make them agree")
+		c.refuse(s, first.from, BadOperation, "it is "+op.String()+", its operation "+s.op, "make them agree")
 	}
 	for i := range s.toks {
 		c.forbidden(s, i)
@@ -79,9 +79,9 @@ func withSelects(toks []token) bool {
 }
 
 // forbiddenFunctions wait, lock, read files or step out of the database.
-var forbiddenFunctions = wordSet(`sleep benchmark get_lock release_lock release_all_locks is_free_lock is_used_lock load_file
- master_pos_wait source_pos_wait master_gtid_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids setval
- sys_exec sys_eval`)
+var forbiddenFunctions = wordSet(`sleep benchmark get_lock release_lock release_all_locks is_free_lock
+ is_used_lock load_file master_pos_wait source_pos_wait master_gtid_wait wait_for_executed_gtid_set
+ wait_until_sql_thread_after_gtids setval sys_exec sys_eval`)
 
 // forbidden refuses the token at i where it reaches outside the transaction.
 func (c *compiler) forbidden(s *script, i int) {
@@ -89,7 +89,7 @@ func (c *compiler) forbidden(s *script, i int) {
 	clause := func(msg, fix string) { c.refuse(s, t.from, ForbiddenClause, msg, fix) }
 	switch {
 	case t.kind == tokVariable && !s.isTimeZone(i):
-		clause("a rule may not use a variable, which outlives the statement", "use a parameter such as :state.name or :now")
+		clause("a rule may not use a variable", "use a parameter such as :state.name or :now")
 	case t.is(":="):
 		clause("a rule may not assign to a variable", "remove it")
 	case t.isName() && next.is("(") && forbiddenFunctions[strings.ToLower(t.value)]:
@@ -102,8 +102,7 @@ func (c *compiler) forbidden(s *script, i int) {
 	case t.is("procedure") && s.verb == Select:
 		clause("a rule may not use PROCEDURE", "remove it")
 	case s.verb == Select && (t.is("for") && next.is("update", "share") || t.is("lock") && next.is("in")):
-		c.warn(s, t.from, LockingRead, "the select locks the rows it reads until the batch ends",
-			"remove the clause, unless you mean this")
+		c.warn(s, t.from, LockingRead, "the select locks its rows until the batch ends", "remove the clause if you can")
 	}
 }
 

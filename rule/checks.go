@@ -28,8 +28,9 @@ func (c *compiler) finish() {
 // would be there twice.
 func (c *compiler) checkEngine() {
 	writes := func(s Statement) bool { return s.Op != OpFile }
-	if t := c.table; t != nil && t.NoRollback && slices.ContainsFunc(slices.Concat(c.plan.Downside, c.plan.UpdateState), writes) {
-		c.refuseColumn(NoRollback, "sync_table", "the table "+t.Name+" is "+t.Engine+", which keeps half of a batch that failed",
+	all := slices.Concat(c.plan.Downside, c.plan.UpdateState)
+	if t := c.table; t != nil && t.NoRollback && slices.ContainsFunc(all, writes) {
+		c.refuseIn(NoRollback, "sync_table", "the table "+t.Name+" is "+t.Engine+", which does not roll back",
 			"alter table "+t.Quoted()+" engine = InnoDB")
 	}
 }
@@ -70,7 +71,7 @@ func (c *compiler) checkCursor(s *script, cursor []string, say func(severity Sev
 	if out := outputNames(s.toks); out != nil {
 		for _, name := range cursor {
 			if !contains(out, name) {
-				say(Error, "the next page begins at :state."+name+", but the select has no column "+name, "add it to the select list")
+				say(Error, "the select lacks "+name+", at which the next page begins", "add it to the select list")
 			}
 		}
 	}
@@ -84,9 +85,9 @@ func (c *compiler) checkCursor(s *script, cursor []string, say func(severity Sev
 	case order == 0:
 		say(Error, "a paged upside without an order skips rows", "add order by "+all)
 	case loose >= 0:
-		say(Warning, "the next page begins at "+cursor[loose]+", but the order does not hold it", "add it to order by")
+		say(Warning, "the order does not hold "+cursor[loose]+", at which the next page begins", "add it to order by")
 	case c.onlyRuleTable(s) && !slices.ContainsFunc(c.table.Keys, unique):
-		say(Warning, "a page skips rows that share the last "+all, "page by the primary key as well, or leave sync_sql empty")
+		say(Warning, "a page skips rows that share the last "+all, "page by the primary key too, or clear sync_sql")
 	}
 }
 
@@ -119,13 +120,13 @@ func outputNames(toks []token) (names []string) {
 	return names
 }
 
-// checkReading checks that an upside gives the rule's fields, that an index serves its watermark, and that it is bounded.
+// checkReading checks that an upside gives the rule's fields, has an index for its watermark, and is bounded.
 func (c *compiler) checkReading(s *script) {
 	say := func(severity Severity, code Code, msg, fix string) { c.at(s, s.toks[0].from, severity, code, msg, fix) }
 	if c.row.Type == Upload && c.row.Field != "" {
 		for _, name := range outputNames(s.toks) {
 			if name != "" && c.fieldIndex(name) < 0 {
-				say(Warning, FieldMismatch, "the select gives "+name+", which is not in sync_field", hint(name, c.plan.Fields))
+				say(Warning, FieldMismatch, "sync_field lacks "+name+" of the select", hint(name, c.plan.Fields))
 			}
 		}
 	}
@@ -144,9 +145,9 @@ func (c *compiler) checkReading(s *script) {
 		mark = cmp.Or(mark, col.Name)
 	}
 	if mark != "" {
-		say(Warning, NoWatermarkIndex, "no index begins with "+mark+", so each run reads the whole table", c.indexFix(mark))
+		say(Warning, NoWatermarkIndex, "no index begins with "+mark+": each run reads all rows", c.indexFix(mark))
 	} else if !s.bounded() && !uses(s.args, Limit) && countWord(s.toks, "max", "min", "count") == 0 {
-		say(Info, UnboundedRead, "each run sends the whole table", "read from :state.update_time or :since on, unless you mean this")
+		say(Info, UnboundedRead, "each run sends the whole table", "read from :state.update_time or :since on")
 	}
 }
 
@@ -156,7 +157,8 @@ func (s *script) bounded() bool {
 }
 
 func (c *compiler) indexFix(columns ...string) string {
-	return fmt.Sprintf("create index sync_%s on %s (%s)", strings.ToLower(columns[0]), c.row.Table, strings.Join(columns, ", "))
+	list := strings.Join(columns, ", ")
+	return fmt.Sprintf("create index sync_%s on %s (%s)", strings.ToLower(columns[0]), c.row.Table, list)
 }
 
 // checkWriting checks that a statement of downside or update_state has a where, and that a row may come twice.
@@ -170,9 +172,9 @@ func (c *compiler) checkWriting(s *script) {
 	}
 	unique := func(k Key) bool { return k.Unique || k.Primary }
 	if c.table != nil && !slices.ContainsFunc(c.table.Keys, unique) {
-		say(NotIdempotent, c.row.Table+" has no unique key, so a row that comes twice is there twice", "give the table a primary key")
+		say(NotIdempotent, "a row that comes twice is there twice: there is no unique key", "add a primary key")
 	} else if countWord(s.toks, "duplicate", "ignore", "exists") == 0 {
-		say(NotIdempotent, "the table refuses a row that it has already, and the row goes to sync_quarantine",
+		say(NotIdempotent, "a row that the table has already goes to sync_quarantine",
 			"add on duplicate key update, or an update behind the insert")
 	}
 }
@@ -183,7 +185,7 @@ func (c *compiler) checkChain() {
 	for i, st := range chain {
 		s := &script{phase: downside, src: st.text}
 		if st.Op == OpFile && len(chain) > 1 {
-			c.refuse(s, st.start, BadFile, "a file takes whole batches, but a chain goes row by row", "leave the file alone in its rule")
+			c.refuse(s, st.start, BadFile, "a file cannot be in a chain, which goes row by row", "give it its own rule")
 			return
 		}
 		if st.Op == Update && i < len(chain)-1 && c.plan.Form == Literal {
@@ -203,7 +205,7 @@ func (c *compiler) checkFlags() {
 	}
 	warn := func(when bool, code Code, column, msg, fix string) {
 		if when {
-			c.warnColumn(code, column, msg, fix)
+			c.warnIn(code, column, msg, fix)
 		}
 	}
 	own, reads := p.Form != Generated, len(p.Upside) > 0
@@ -211,7 +213,7 @@ func (c *compiler) checkFlags() {
 	warn(p.Period > 0 && reads && !since, BadRange, "sync_range",
 		"no statement reads :since or :until, so the period changes nothing", "use them in upside, or clear sync_range")
 	warn(r.Type == Download && r.User == Server && r.UseCarriedState && !state && own, StateMismatch,
-		"sync_is_use_state_carry_data", "no placeholder of upside takes the carried state", "use :state.name, or clear it")
+		"sync_is_use_state_carry_data", "upside does not use the carried state", "use :state.name, or clear it")
 	warn(pulls && r.CarryState && !reads && own, StateMismatch, "sync_is_carry_state",
 		"no upside reads the state to carry; the agent carries its own", "write -- upside, or clear it")
 	warn(pulls && !r.CarryState && reads, StateMismatch, "sync_is_carry_state",
@@ -220,7 +222,7 @@ func (c *compiler) checkFlags() {
 		"the rule has no field update_time to set", "add it to sync_field, or clear sync_is_update_time")
 	unit, n, _ := strings.Cut(strings.TrimSpace(r.RangeValue), ":")
 	if p.Form == Literal && p.Period > 0 && strings.HasPrefix(strings.ToLower(unit), "hour") {
-		c.column(Info, HourRange, "sync_range_value", plural(int(p.Period.Hours()), "hour")+"; the original multiplied hours by 24",
-			"write day:"+strings.TrimSpace(n)+" for what the original did")
+		c.column(Info, HourRange, "sync_range_value", fmt.Sprintf("this is %d hours; the original took as many days",
+			int(p.Period.Hours())), "write day:"+strings.TrimSpace(n)+" for the original's reach")
 	}
 }

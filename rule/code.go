@@ -55,6 +55,7 @@ const (
 	UnfilledColumn    Code = 144 // a column without a default is not among the fields
 	SharedKey         Code = 145 // rows of two points have the same generated key
 	NoRollback        Code = 146 // the table's engine keeps what a failed batch wrote
+	NotRecorded       Code = 147 // the changes of the table are not recorded, or not as they should be
 )
 
 // String is the number as it is printed everywhere: SG0104.

@@ -5,10 +5,10 @@ import "syncgate/internal/rowset"
 // ControlColumn is one column of sync_control.
 type ControlColumn struct {
 	Name    string
-	Type    string           // its SQL type, NULL and default
-	Fetched string           // the same in sync_agent_rule, which an agent fills with what any centre sends; empty: Type
+	Type    string           // SQL type, NULL and default in sync_control
+	Fetched string           // the same in the agent's sync_agent_rule; empty: Type
 	Field   func(r *Row) any // where a Row keeps it: *uint64, *string or *bool
-	Comment string           // what a DBA's client shows beside it
+	Comment string           // shown by a DBA's client
 }
 
 // Columns are the columns of sync_control in the order of the table. Every list of them is made from one value of this

@@ -30,7 +30,9 @@ func TestItems(t *testing.T) {
 	for _, item := range ControlColumns().Items(&row) {
 		got[item.Name] = item.Value
 	}
-	for name, want := range map[string]any{"id": int64(1<<63 - 1), "sync_table": "t", "enabled": int64(1), "sync_is_carry_state": int64(0), "note": ""} {
+	for name, want := range map[string]any{
+		"id": int64(1<<63 - 1), "sync_table": "t", "enabled": int64(1), "sync_is_carry_state": int64(0), "note": "",
+	} {
 		if got[name] != want {
 			t.Errorf("%s is %v", name, got[name])
 		}

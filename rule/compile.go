@@ -26,7 +26,7 @@ func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
 // Draft is Compile for a caller that asks the database as well. Where a diagnostic is an Error, the plan must not run,
 // but it holds the statements without an error, so that Plan.Check shows their mistakes together with the others.
 func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
-	c := &compiler{row: r, table: t, plan: &Plan{Row: r}, lag: DefaultLag}
+	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Tracked: t != nil && t.Changes != nil, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
 	for _, step := range []func(){c.checkColumns, c.read, c.write, c.finish} {
 		if step(); c.errors > 0 {
 			break
@@ -41,8 +41,7 @@ type compiler struct {
 	table  *Table
 	plan   *Plan
 	out    []Diagnostic
-	errors int // how many there were, reported or not
-	lag    time.Duration
+	errors int       // how many there were, reported or not
 	found  []*script // in sync_sql
 }
 
@@ -69,12 +68,12 @@ func (c *compiler) column(s Severity, code Code, column, message, fix string) {
 	c.report(Diagnostic{Code: code, Severity: s, Column: column, Message: message, Fix: fix})
 }
 
-func (c *compiler) warnColumn(code Code, column, message, fix string) {
+func (c *compiler) warnIn(code Code, column, message, fix string) {
 	c.column(Warning, code, column, message, fix)
 }
 
-// refuseColumn reports an error and returns false for its caller to return.
-func (c *compiler) refuseColumn(code Code, column, message, fix string) bool {
+// refuseIn reports an error in a column and returns false for its caller to return.
+func (c *compiler) refuseIn(code Code, column, message, fix string) bool {
 	c.column(Error, code, column, message, fix)
 	return false
 }
@@ -109,21 +108,21 @@ func (r *Row) texts() [5]namedText {
 // checkColumns checks the columns that decide what the rest means.
 func (c *compiler) checkColumns() {
 	r := &c.row
-	oneOf := func(column, value, first, second string) {
-		if value != first && value != second {
-			c.refuseColumn(BadColumn, column, fmt.Sprintf("%q is not a value of %s", value, column), "write "+first+" or "+second)
+	oneOf := func(column, value, a, b string) {
+		if value != a && value != b {
+			c.refuseIn(BadColumn, column, fmt.Sprintf("%q is no value of %s", value, column), "write "+a+" or "+b)
 		}
 	}
 	oneOf("sync_type", r.Type, Upload, Download)
 	oneOf("sync_user", r.User, Server, Client)
 	for _, t := range []namedText{{"sync_table", r.Table}, {"sync_point_no", r.PointNo}} {
 		if strings.TrimSpace(t.value) == "" || strings.ContainsRune(t.value, 0) {
-			c.refuseColumn(BadColumn, t.column, t.column+" is empty", "name it")
+			c.refuseIn(BadColumn, t.column, t.column+" is empty", "name it")
 		}
 	}
 	for _, t := range r.texts() {
 		if len(t.value) > maxColumn {
-			c.refuseColumn(TooLarge, t.column, fmt.Sprintf("the column has %d bytes; the most is %d", len(t.value), maxColumn), "shorten it")
+			c.refuseIn(TooLarge, t.column, fmt.Sprintf("%d bytes; at most %d", len(t.value), maxColumn), "shorten it")
 		}
 	}
 }
@@ -135,23 +134,23 @@ func (c *compiler) period() {
 	switch strings.TrimSpace(r.Range) {
 	case "":
 		if value != "" {
-			c.warnColumn(BadRange, "sync_range_value", "sync_range is empty, so this value is not used", "set sync_range to period")
+			c.warnIn(BadRange, "sync_range_value", "without sync_range nothing uses it", "set sync_range to period")
 		}
 		return
 	case Period:
 	default:
-		c.refuseColumn(BadRange, "sync_range", fmt.Sprintf("%q is not a range", r.Range), "write period or leave it empty")
+		c.refuseIn(BadRange, "sync_range", fmt.Sprintf("%q is not a range", r.Range), "write period, or clear it")
 		return
 	}
 	unit, digits, _ := strings.Cut(value, ":")
 	hours := map[string]int{"hour": 1, "day": 24, "week": 7 * 24, "month": 30 * 24}[strings.TrimSuffix(unit, "s")]
 	n, err := strconv.Atoi(digits)
 	if hours == 0 || err != nil || n < 1 || n > 1<<16 {
-		c.refuseColumn(BadRange, "sync_range_value", fmt.Sprintf("%q is not a period", r.RangeValue), "write it like day:3 or hour:6")
+		c.refuseIn(BadRange, "sync_range_value", fmt.Sprintf("%q is not a period", r.RangeValue), "write, say, day:3")
 		return
 	}
 	if c.plan.Period = time.Duration(n*hours) * time.Hour; c.plan.Period > 366*24*time.Hour {
-		c.warnColumn(OddPeriod, "sync_range_value", fmt.Sprintf("%s is %d days", value, n*hours/24), "check number and unit")
+		c.warnIn(OddPeriod, "sync_range_value", fmt.Sprintf("%s is %d days", value, n*hours/24), "check the number")
 	}
 }
 
@@ -160,6 +159,7 @@ func (c *compiler) read() {
 	c.period()
 	c.found = c.scripts()
 	c.fields(c.found)
+	c.checkOptions()
 }
 
 // unused reports a phase that this row never runs. A watermark of an upload that would never move is an error.
@@ -169,7 +169,7 @@ func (c *compiler) unused(s *script) {
 			"write it in the client row, which runs it after the centre's reply")
 		return
 	}
-	c.at(s, 0, Info, UnusedPhase, fmt.Sprintf("a %s row of %s never runs this phase", c.row.User, c.row.Type), "remove it")
+	c.at(s, 0, Info, UnusedPhase, "a "+c.row.User+" row of "+c.row.Type+" never runs this phase", "remove it")
 }
 
 // write makes the statements of the plan.
@@ -192,12 +192,12 @@ func (c *compiler) write() {
 	}
 	for p := upside; p <= updateState; p++ {
 		if c.row.needs(p) && !have[p] {
-			c.refuseColumn(MissingPhase, "sync_sql", fmt.Sprintf("a %s row of %s needs %s", c.row.User, c.row.Type, p),
+			c.refuseIn(MissingPhase, "sync_sql", fmt.Sprintf("a %s row of %s needs %s", c.row.User, c.row.Type, p),
 				"write a section -- "+p.String()+", or leave sync_sql empty")
 		}
 	}
 	if have[updateState] && !c.row.UpdateState {
-		c.warnColumn(StateMismatch, "sync_is_update_state", "update_state has a statement that never runs",
+		c.warnIn(StateMismatch, "sync_is_update_state", "update_state has a statement that never runs",
 			"set sync_is_update_state to 1, or remove the statement")
 		c.plan.UpdateState = nil
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Describe is the plan as plain SQL in sections, with what else is in force in comments: what `rules show` prints. The
@@ -24,7 +23,10 @@ func (p *Plan) Describe() string {
 	if p.Paged() {
 		b.WriteString("-- pages begin behind: " + list(p.Cursor) + "\n")
 	}
-	b.WriteString(p.options())
+	b.WriteString(p.Options.text())
+	if p.Load != nil {
+		b.WriteString("-- before there is any state:\n--   " + strings.ReplaceAll(p.Load.First.named, "\n", "\n--   ") + "\n")
+	}
 	for _, s := range p.Upside {
 		if s.Start != nil {
 			b.WriteString("-- the first page:\n--   " + strings.ReplaceAll(s.Start.named, "\n", "\n--   ") + "\n")
@@ -32,16 +34,6 @@ func (p *Plan) Describe() string {
 	}
 	b.WriteString(p.sections())
 	return b.String()
-}
-
-func (p *Plan) options() (s string) {
-	if p.AllOrNothing {
-		s = "-- option: all-or-nothing\n"
-	}
-	if p.Form == Generated && p.Paged() && sameName(p.Cursor[0], updateTimeColumn) && p.Lag != DefaultLag {
-		s += fmt.Sprintf("-- option: lag %ds\n", int(p.Lag/time.Second))
-	}
-	return s
 }
 
 // sections is the plan's statements in the plain form.
@@ -116,7 +108,7 @@ func Convert(r Row) (Row, []Diagnostic, error) {
 		return r, ds, nil
 	}
 	out := r
-	out.SQL = p.options() + p.sections()
+	out.SQL = p.Options.text() + p.sections()
 	out.OperationType, out.PatchField, out.PatchFieldValue = "", "", ""
 	odd := func(name string) bool { return word(name) != name }
 	if strings.TrimSpace(r.Field) != "" && !slices.ContainsFunc(p.Fields, odd) {

@@ -27,7 +27,7 @@ type Diagnostic struct {
 	RuleID   uint64   `json:"rule_id"`
 	Column   string   `json:"column,omitempty"`  // sync_sql, sync_field, …
 	Section  string   `json:"section,omitempty"` // upside, downside or update_state; "" when the column has no sections
-	Line     int      `json:"line,omitempty"`    // 1-based line in the column as it was written; 0 is the column as a whole
+	Line     int      `json:"line,omitempty"`    // 1-based, in the column as it was written; 0 is the column as a whole
 	Col      int      `json:"col,omitempty"`     // 1-based, in characters
 	Message  string   `json:"message"`           // what is wrong
 	Fix      string   `json:"fix,omitempty"`     // what would cure it; may be empty

@@ -15,10 +15,13 @@ type Refusal struct {
 	Message string
 }
 
+// Prepare has the database prepare a statement and gives what it refuses. An error means that it could not be asked.
+type Prepare func(sql string) (*Refusal, error)
+
 // Check has the database prepare each statement of a plan, which runs nothing and finds unknown tables and columns. It
-// explains what the database refuses. t may be nil. An error of prepare means that the database could not be asked.
-func (p *Plan) Check(t *Table, prepare func(sql string) (*Refusal, error)) (ds []Diagnostic, err error) {
-	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState) {
+// explains what the database refuses. t may be nil.
+func (p *Plan) Check(t *Table, prepare Prepare) (ds []Diagnostic, err error) {
+	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState, p.loads(), p.Delete) {
 		for st := &s; st != nil && st.File == nil; st = st.Start {
 			found, err := p.checkStatement(st, t, prepare)
 			if ds = append(ds, found...); err != nil {
@@ -31,22 +34,20 @@ func (p *Plan) Check(t *Table, prepare func(sql string) (*Refusal, error)) (ds [
 
 // checkStatement prepares a statement. PREPARE names one unknown column, so the statement is prepared again with a
 // known column in its place until it finds no other.
-func (p *Plan) checkStatement(s *Statement, t *Table, prepare func(sql string) (*Refusal, error)) (ds []Diagnostic, err error) {
-	for sql := s.SQL; len(ds) < maxRefusals; {
+func (p *Plan) checkStatement(s *Statement, t *Table, prepare Prepare) (ds []Diagnostic, err error) {
+	for sql := s.SQL; sql != "" && len(ds) < maxRefusals; {
 		r, err := prepare(sql)
 		if r == nil || err != nil {
 			return ds, err
 		}
-		unknown := ""
-		if m := quotedName.FindStringSubmatch(r.Message); m != nil && r.Number == badField {
-			unknown = m[1]
+		d, name := explain(p, s, t, r), r.name()
+		_, written := s.find(name)
+		if len(ds) > 0 && !(d.Code == UnknownColumn && written) {
+			break // the mistake is not in the rule but in the column that was put in
 		}
-		if _, written := s.find(unknown); len(ds) > 0 && !written {
-			return ds, nil // the mistake is not in the rule but in what was put in
-		}
-		ds = append(ds, explain(p, s, t, r))
-		if sql = replaceName(sql, unknown, t); sql == "" {
-			return ds, nil
+		ds, sql = append(ds, d), replaceName(sql, name, t)
+		if d.Code != UnknownColumn {
+			break
 		}
 	}
 	return ds, nil
@@ -55,7 +56,7 @@ func (p *Plan) checkStatement(s *Statement, t *Table, prepare func(sql string) (
 // replaceName puts a column of the table in the place of a column that does not exist. It returns "" when there is none
 // to put.
 func replaceName(sql, unknown string, t *Table) string {
-	if unknown == "" || t == nil || len(t.Columns) == 0 {
+	if t == nil || len(t.Columns) == 0 {
 		return ""
 	}
 	known := Nearest(baseName(unknown), t.names(anyColumn))
@@ -75,36 +76,35 @@ func replaceName(sql, unknown string, t *Table) string {
 	return sql
 }
 
-// The numbers of the refusals that have a code of their own.
-const (
-	badField   = 1054 // ER_BAD_FIELD_ERROR
-	noTable    = 1146 // ER_NO_SUCH_TABLE
-	parseError = 1064 // ER_PARSE_ERROR
-)
-
 var (
 	quotedName = regexp.MustCompile("'([^']*)'")
 	nearText   = regexp.MustCompile(`(?s)near '(.*)' at line`)
 )
 
+// name is the first name that the message quotes.
+func (r *Refusal) name() string {
+	if m := quotedName.FindStringSubmatch(r.Message); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
 // explain makes a refusal a diagnostic with its place in sync_sql.
 func explain(p *Plan, s *Statement, t *Table, r *Refusal) Diagnostic {
-	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Section: s.phase.String(), Message: r.Message}
-	at, name := s.start, ""
-	if m := quotedName.FindStringSubmatch(r.Message); m != nil {
-		name = m[1]
-	}
+	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Message: r.Message}
+	d.Section = s.phase.String()
+	at, name := s.start, r.name()
 	switch r.Number {
-	case badField:
+	case 1054: // ER_BAD_FIELD_ERROR
 		d.Code, d.Message = UnknownColumn, "unknown column "+name
 		if t != nil && t.Column(baseName(name)) == nil {
 			d.Fix = hint(baseName(name), t.names(anyColumn))
 		}
 		at, _ = s.find(name)
-	case noTable:
+	case 1146: // ER_NO_SUCH_TABLE
 		d.Code, d.Message = UnknownTable, "unknown table "+baseName(name)
 		at, _ = s.find(name)
-	case parseError:
+	case 1064: // ER_PARSE_ERROR
 		d.Code, d.Message = BadSQL, "the database cannot read the statement"
 		if m := nearText.FindStringSubmatch(r.Message); m != nil {
 			line, _, _ := strings.Cut(m[1], "\n")

@@ -14,22 +14,24 @@ func (c *compiler) fields(scripts []*script) {
 		return
 	}
 	if len(names) > maxFields {
-		c.refuseColumn(TooLarge, "sync_field", fmt.Sprintf("%d fields; %d are read", len(names), maxFields), "")
+		c.refuseIn(TooLarge, "sync_field", fmt.Sprintf("%d fields; at most %d", len(names), maxFields), "")
 		return
 	}
 	severity := Warning
 	if c.plan.Form == Generated {
 		severity = Error
 	}
-	seen := map[string]bool{}
+	seen, all := map[string]bool{}, []string(nil)
+	if c.table != nil {
+		all = c.table.names(anyColumn)
+	}
 	for _, n := range names {
 		if seen[strings.ToLower(n)] {
-			c.refuseColumn(DuplicateField, "sync_field", "the field "+n+" stands twice", "remove one")
+			c.refuseIn(DuplicateField, "sync_field", "it names "+n+" twice", "remove one")
 		}
 		seen[strings.ToLower(n)] = true
 		if c.table != nil && c.table.Column(n) == nil && !c.full(severity) {
-			c.column(severity, UnknownField, "sync_field", fmt.Sprintf("the field %s is not a column of %s", n, c.row.Table),
-				hint(n, c.table.names(anyColumn)))
+			c.column(severity, UnknownField, "sync_field", c.row.Table+" has no column "+n, hint(n, all))
 		}
 	}
 	if len(names) == 0 && c.row.Type == Upload && c.row.User == Client {
@@ -38,7 +40,7 @@ func (c *compiler) fields(scripts []*script) {
 	if len(names) == 0 && c.table != nil {
 		names = c.table.names(func(col *Column) bool { return !col.Generated })
 	}
-	if len(names) == 0 && c.plan.Form != Generated {
+	if len(names) == 0 {
 		names = namedFields(scripts)
 	}
 	c.plan.Fields = names
@@ -51,11 +53,8 @@ func (c *compiler) fieldList() (names []string, ok bool) {
 		return nil, true
 	}
 	if strings.ContainsAny(column[:1], "([{'\"") {
-		root, _ := c.value("sync_field", c.row.Field)
-		if root == nil {
-			return nil, false
-		}
-		if names, ok = c.nameList("sync_field", root); !ok {
+		root := c.value("sync_field", c.row.Field)
+		if names, ok = c.nameList("sync_field", root); !ok || root == nil {
 			return nil, false
 		}
 	} else {
@@ -64,7 +63,7 @@ func (c *compiler) fieldList() (names []string, ok bool) {
 		}
 	}
 	if slices.ContainsFunc(names, func(n string) bool { return n == "" || strings.ContainsRune(n, 0) }) {
-		c.refuseColumn(UnknownField, "sync_field", "a field without a name", "remove the comma")
+		c.refuseIn(UnknownField, "sync_field", "a field without a name", "remove the comma")
 		return nil, false
 	}
 	return names, true

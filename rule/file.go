@@ -27,7 +27,7 @@ func (c *compiler) file(s *script) bool {
 	}
 	f := &File{Name: words[0], Format: cmp.Or(formats[strings.ToLower(path.Ext(words[0]))], Lines)}
 	if why := badFileName(f.Name); why != "" {
-		return bad(fmt.Sprintf("the file name %q %s", f.Name, why), "name a file inside the configured directory, like lists/black.txt")
+		return bad(fmt.Sprintf("the file name %q %s", f.Name, why), "write a name like lists/black.txt")
 	}
 	if len(words) > 1 {
 		f.Format = FileFormat(strings.ToLower(words[1]))
@@ -38,12 +38,12 @@ func (c *compiler) file(s *script) bool {
 	for _, name := range c.fileFields(s, words) {
 		i := c.fieldIndex(name)
 		if i < 0 {
-			return c.refuse(s, 0, UnknownField, "there is no field "+name+" to write to the file", hint(name, c.plan.Fields))
+			return c.refuse(s, 0, UnknownField, "the file cannot have the field "+name, hint(name, c.plan.Fields))
 		}
 		f.Fields = append(f.Fields, i)
 	}
 	if f.Format == Lines && len(f.Fields) != 1 {
-		return bad("lines holds one value a line, but the rule has "+plural(len(f.Fields), "field"), "name the field: "+f.Name+" lines FIELD")
+		return bad("lines takes one field, not "+plural(len(f.Fields), "field"), "name it: "+f.Name+" lines FIELD")
 	}
 	s.out = Statement{Op: OpFile, File: f, phase: downside, text: s.src}
 	return true

@@ -2,8 +2,11 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"syncgate/internal/rowset"
 )
 
 // DefaultLag is how far a generated upside stays behind the database's clock, so that a transaction that is still open
@@ -13,23 +16,22 @@ const DefaultLag = 2 * time.Second
 // generate writes the statements of an empty sync_sql from the table's facts.
 func (c *compiler) generate() {
 	if c.table == nil {
-		c.refuseColumn(NoTableFacts, "sync_table", "the columns of "+c.row.Table+" are not known, so nothing can be generated",
-			"create the table, or write sync_sql")
+		c.refuseIn(NoTableFacts, "sync_table", "there is no table "+c.row.Table, "create it, or write sync_sql")
 		return
 	}
 	key := c.table.primaryKey()
 	if len(key) == 0 {
-		c.refuseColumn(NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
+		c.refuseIn(NoPrimaryKey, "sync_table", c.row.Table+" has no primary key", "give it one, or write sync_sql")
 		return
 	}
 	for _, k := range key {
 		if c.fieldIndex(k) < 0 {
-			c.refuseColumn(NoPrimaryKey, "sync_field", "the primary key's column "+k+" is not among the fields", "add it, or write sync_sql")
+			c.refuseIn(NoPrimaryKey, "sync_field", "the fields lack the key's "+k, "add it, or write sync_sql")
 		}
 	}
 	for _, f := range c.plan.Fields {
 		if col := c.table.Column(f); col != nil && col.Generated && c.row.mainPhase() == downside {
-			c.refuseColumn(UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
+			c.refuseIn(UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
 		}
 	}
 	if c.errors > 0 {
@@ -45,19 +47,22 @@ func (c *compiler) generate() {
 // statementOf makes a statement of SQL that was written here, which needs no checks.
 func (c *compiler) statementOf(verb Op, sql string) Statement {
 	s := &script{phase: c.row.mainPhase(), verb: verb, src: &source{text: sql, column: sql}}
-	s.all, _ = lex(sql)
-	s.toks = s.all
+	s.read()
 	c.placeholders(s)
 	s.render()
 	s.readScope()
 	c.readInsert(s)
-	s.out.text = nil
+	s.out.text, s.out.start = c.plan.where, 0 // nothing else of it stands in the rule
 	return s.out
 }
 
 // generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and b > ?), which both MariaDB and MySQL
 // turn into index ranges; a row value (a, b) > (?, ?) they do not.
 func (c *compiler) generateUpside(key []string) {
+	if c.plan.Changes {
+		c.generateChanges(key)
+		return
+	}
 	names, bound := key, ""
 	if mark := c.watermark(); mark != nil {
 		names = []string{mark.Name}
@@ -66,37 +71,97 @@ func (c *compiler) generateUpside(key []string) {
 				names = append(names, k)
 			}
 		}
-		c.plan.Lag = c.lag
-		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.lag/time.Second))
+		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.plan.Lag/time.Second))
 		if !c.table.hasKeyOn(mark.Name) {
-			c.warnColumn(NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+", so every page reads the whole table",
+			c.warnIn(NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+": each page reads all rows",
 				c.indexFix(names...))
 		}
 	}
+	if start, page, ok := c.pages(names, names, bound); ok {
+		c.plan.Cursor = names
+		page.Start = &start
+		c.plan.Upside = []Statement{page}
+	}
+}
+
+// pages are the statements that read the table in the order of some columns, from the beginning and behind a state with
+// one item for each of them.
+func (c *compiler) pages(columns, items []string, bound string) (start, page Statement, ok bool) {
 	var cursor []*Column
 	var order []string
-	for _, n := range names {
+	for _, n := range columns {
 		col := c.table.Column(n)
 		if col == nil || col.Type == "bit" {
-			c.refuseColumn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
-			return
+			return start, page, c.refuseIn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
 		}
 		if keyExpr(col) != quote(col.Name) {
-			c.warnColumn(NoWatermarkIndex, "sync_table",
-				"the key "+n+" is "+col.Type+" and is read in the order of its text, without the index", "use a varchar key")
+			c.warnIn(NoWatermarkIndex, "sync_table",
+				"the key "+n+" is "+col.Type+" and is read in the order of its text, without index", "use varchar")
 		}
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
-		c.plan.Cursor = append(c.plan.Cursor, col.Name)
 	}
 	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + c.table.Quoted()
 	tail := "\norder by " + strings.Join(order, ", ") + "\nlimit :limit"
-	where, first := "\nwhere ("+keyset(cursor)+")", ""
-	if bound != "" {
-		where, first = where+"\n  and "+bound, "\nwhere "+bound
+	where := func(factors ...string) string {
+		factors = slices.DeleteFunc(append(factors, bound, c.plan.clause()), func(f string) bool { return f == "" })
+		if len(factors) == 0 {
+			return ""
+		}
+		return "\nwhere " + strings.Join(factors, "\n  and ")
 	}
-	page, start := c.statementOf(Select, head+where+tail), c.statementOf(Select, head+first+tail)
-	page.Start = &start
-	c.plan.Upside = []Statement{page}
+	start = c.statementOf(Select, head+where()+tail)
+	page = c.statementOf(Select, head+where("("+keyset(cursor, items)+")")+tail)
+	return start, page, true
+}
+
+// generateChanges reads what the change table has, and before there is any state the table itself.
+func (c *compiler) generateChanges(key []string) {
+	if c.table.Changes == nil || len(c.table.Changes.Faults) > 0 {
+		faults := "there is no change table"
+		if c.table.Changes != nil {
+			faults = strings.Join(c.table.Changes.Faults, "; ")
+		}
+		c.refuseIn(NotRecorded, "sync_sql", "the changes of "+c.row.Table+" are not recorded: "+faults,
+			"syncgate rules init "+c.row.Table+" --changes --write")
+		return
+	}
+	items := make([]string, len(key))
+	for i := range key {
+		items[i] = LoadItem(i)
+	}
+	first, next, ok := c.pages(key, items, "")
+	if !ok {
+		return
+	}
+	c.plan.Load = &Load{Changes: *c.table.Changes, First: first, Next: next, Key: key}
+	c.plan.Cursor = []string{rowset.ChangeSeq}
+	// The change table's columns get names of their own, so that a condition needs no qualified names. The database
+	// merges the inner select into the outer one.
+	table := c.table.Quoted()
+	var inner, on, fields []string
+	for i, k := range key {
+		inner = append(inner, fmt.Sprintf("%s as sync_key_%d", quote(k), i+1))
+		on = append(on, fmt.Sprintf("%s.%s = sync_change.sync_key_%d", table, quote(k), i+1))
+	}
+	for _, f := range c.plan.Fields {
+		switch i := index(key, f); {
+		case i < 0:
+			fields = append(fields, table+"."+quote(f))
+		case isText(c.table.Column(f)): // the change table may have it in another way of writing that is the same to its collation
+			fields = append(fields, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, quote(f), i+1, quote(f)))
+		default:
+			fields = append(fields, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
+		}
+	}
+	clause := c.plan.clause()
+	if clause != "" {
+		clause = "\n  and " + clause
+	}
+	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+strings.Join(fields, ", ")+",\n  "+
+		table+"."+quote(key[0])+" is null as sync_deleted, sync_at\nfrom (select "+strings.Join(inner, ", ")+
+		", sync_seq, sync_origin, sync_at from "+c.table.Changes.Name+") sync_change\nleft join "+table+" on "+
+		strings.Join(on, " and ")+clause+
+		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
 }
 
 // watermark is the update_time column the pages can advance by, or nil with the reason reported.
@@ -104,21 +169,22 @@ func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
 	case col == nil:
-		c.warnColumn(NoWatermark, "sync_table", c.row.Table+" has no update_time: rows are read once, when their key is past the last one",
-			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6) and an index on it")
+		c.warnIn(NoWatermark, "sync_table", c.row.Table+" has no update_time, so only new keys are read",
+			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6)")
 	case !isClock(col):
-		c.warnColumn(NoWatermark, "sync_table", "update_time is "+col.ColumnType+", which is no clock to advance by",
-			"make it datetime(6) or timestamp(6)")
+		c.warnIn(NoWatermark, "sync_table", "update_time is "+col.ColumnType+", not a time", "make it datetime(6)")
 	case c.fieldIndex(col.Name) < 0:
-		c.warnColumn(NoWatermark, "sync_field", "update_time is not among the fields, so changed rows are not seen", "add it")
+		c.warnIn(NoWatermark, "sync_field", "the fields lack update_time, so changed rows are not seen", "add it")
 	default:
 		if col.Nullable {
-			c.warnColumn(NullWatermark, "sync_table", "rows whose update_time is null are never read", "make it not null")
+			c.warnIn(NullWatermark, "sync_table", "a row whose update_time is null is never read", "make it not null")
 		}
 		return col
 	}
 	return nil
 }
+
+func isText(col *Column) bool { return col != nil && (col.Type == "char" || col.Type == "varchar") }
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
 
@@ -133,12 +199,12 @@ func clock(col *Column) string {
 }
 
 // keyset is the predicate for what comes behind the state in the order of the columns.
-func keyset(cursor []*Column) string {
-	expr, mark := keyExpr(cursor[0]), keyMark(cursor[0])
+func keyset(cursor []*Column, items []string) string {
+	expr, mark := keyExpr(cursor[0]), keyMark(cursor[0], items[0])
 	if len(cursor) == 1 {
 		return expr + " > " + mark
 	}
-	rest := keyset(cursor[1:])
+	rest := keyset(cursor[1:], items[1:])
 	if len(cursor) > 2 {
 		rest = "(" + rest + ")"
 	}
@@ -154,14 +220,31 @@ func keyExpr(col *Column) string {
 	return quote(col.Name)
 }
 
-// keyMark is the state a key is compared to. A DECIMAL travels as text, and compared to text it would be compared as a
-// float.
-func keyMark(col *Column) string {
-	mark := (&Arg{Source: State, Name: col.Name}).named()
+// keyMark is the state a key is compared to.
+func keyMark(col *Column, item string) string {
+	return exact(col, (&Arg{Source: State, Name: item}).named())
+}
+
+// exact is a parameter as it is compared to a column. A DECIMAL travels as text, and compared to text it would be
+// compared as a float.
+func exact(col *Column, mark string) string {
 	if col.Type == "decimal" {
-		return "cast(" + mark + " as " + strings.TrimSuffix(strings.TrimSuffix(col.ColumnType, " zerofill"), " unsigned") + ")"
+		decimal, _, _ := strings.Cut(col.ColumnType, " ") // without unsigned and zerofill
+		return "cast(" + mark + " as " + decimal + ")"
 	}
 	return mark
+}
+
+// generateDelete deletes rows by primary key. Several are joined as the tuples of an insert are.
+func (c *compiler) generateDelete(key []string) {
+	marks := make([]string, len(key))
+	for i, k := range key {
+		marks[i] = exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named())
+	}
+	head, tuple, tail := "delete from "+c.table.Quoted()+"\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(marks, ", ")+")", ")"
+	st := c.statementOf(Delete, head+tuple+tail)
+	st.Insert = &InsertParts{Head: head, Tuple: st.SQL[len(head) : len(st.SQL)-len(tail)], Tail: tail}
+	c.plan.Delete = []Statement{st}
 }
 
 // generateDownside is an upsert by primary key.
@@ -182,11 +265,12 @@ func (c *compiler) generateDownside(key []string) {
 	}
 	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+c.table.Quoted()+" ("+quoteAll(c.plan.Fields)+
 		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
+	c.generateDelete(key)
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
-		c.warnColumn(UnfilledColumn, "sync_field", "the column "+col+" has no default and gets no value", "add it, or give it a default")
+		c.warnIn(UnfilledColumn, "sync_field", col+" has no default and gets no value", "add it, or give it a default")
 	}
 	if col := c.table.Column(key[0]); c.row.Type == Upload && len(key) == 1 && col != nil && col.Auto {
-		c.warnColumn(SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so rows of two points overwrite each other",
+		c.warnIn(SharedKey, "sync_table", "each point counts "+key[0]+" from 1, so two points overwrite rows",
 			"add the point's number to the primary key")
 	}
 }

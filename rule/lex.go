@@ -54,8 +54,9 @@ type lexError struct {
 }
 
 const (
-	wordText = `[0-9A-Za-z_$\x{80}-\x{10ffff}]+`
-	nameText = "(?:" + wordText + "|`(?:[^`]|``)*`)"
+	wordText    = `[0-9A-Za-z_$\x{80}-\x{10ffff}]+`
+	decimalText = `(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?`
+	nameText    = "(?:" + wordText + "|`(?:[^`]|``)*`)"
 )
 
 // lexemes are the tokens as MySQL's and MariaDB's default sql_mode reads them:
@@ -76,7 +77,7 @@ var lexemes = [...]struct {
 	{tokString, `nN'"`, "", lexeme(`([nN]?'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")`)},
 	{0, "xXbBnN'", "a string that is not closed", lexeme(`[xXbBnN]?(')`)},
 	{0, `"`, "a string that is not closed", lexeme(`(")`)},
-	{tokNumber, "0123456789.", "", lexeme(`(0[xX][0-9a-fA-F]+|0[bB][01]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)`)},
+	{tokNumber, "0123456789.", "", lexeme(`(0[xX][0-9a-fA-F]+|0[bB][01]+|` + decimalText + `)`)},
 	{tokParam, ":", "", lexeme(`(:` + nameText + `(?:\.` + nameText + `)*)`)},
 	{tokName, "`", "", lexeme("(`(?:[^`]|``)*`)")},
 	{0, ":`", "a name in ` that is not closed", lexeme(":?(`)")},

@@ -19,15 +19,15 @@ const (
 	maxElements = 20000
 )
 
-// value parses a column as JSON, or as a Python literal when it is not JSON. It is nil when the column cannot be read,
-// which has been reported then.
-func (c *compiler) value(column, text string) (n *node, isJSON bool) {
-	isJSON = json.Valid([]byte(text))
-	n, err := pyliteral.Parse([]byte(text), pyliteral.Limits{Depth: maxDepth, Elements: maxElements, JSON: isJSON})
+// value parses a column as JSON, or as a Python literal when it is not JSON. It reports a column that it cannot read
+// and returns nil.
+func (c *compiler) value(column, text string) *node {
+	lim := pyliteral.Limits{Depth: maxDepth, Elements: maxElements, JSON: json.Valid([]byte(text))}
+	n, err := pyliteral.Parse([]byte(text), lim)
 	if bad := (*pyliteral.SyntaxError)(nil); errors.As(err, &bad) {
 		c.badValue(column, &node{Start: bad.Offset}, "neither JSON nor a Python literal: "+bad.Msg, "")
 	}
-	return n, isJSON
+	return n
 }
 
 // badValue reports about a place in a column other than plain SQL.
@@ -47,10 +47,7 @@ func blank(text string) bool {
 	return text == "" || text == "None" || text == "null"
 }
 
-func isDict(n *node) bool {
-	_, ok := n.Value.(pyliteral.Dict)
-	return ok
-}
+func isDict(n *node) bool { _, ok := n.Value.(pyliteral.Dict); return ok }
 
 func isList(n *node) bool {
 	switch n.Value.(type) {
@@ -60,9 +57,12 @@ func isList(n *node) bool {
 	return false
 }
 
-// items is the elements of a list; anything else is a list of itself.
+// items is the elements of a list; anything else is a list of itself, and nil is none.
 func items(n *node) []node {
-	if isList(n) {
+	switch {
+	case n == nil:
+		return nil
+	case isList(n):
 		return n.Items
 	}
 	return []node{*n}
@@ -77,8 +77,7 @@ func (c *compiler) eachPhase(column string, root *node, f func(key string, item 
 		if _, ok := phaseNamed(key); ok || column == "sync_sql" && (key == "option" || key == "options") {
 			f(key, &root.Items[i+1])
 		} else {
-			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key),
-				"the phases are upside, downside and update_state")
+			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key), hint(key, phaseNames))
 		}
 	}
 }
@@ -140,7 +139,7 @@ func (c *compiler) patchColumn(column, text string) *node {
 	if blank(text) {
 		return nil
 	}
-	n, _ := c.value(column, text)
+	n := c.value(column, text)
 	if n != nil && !isDict(n) {
 		c.badValue(column, n, "it must be a dict of phases", "write it like {'downside': …}")
 		return nil
@@ -182,22 +181,16 @@ func ofStatement(column *node, p phase, nth int, alone bool, isElement func(*nod
 // patch joins the fields and the values of one statement into entries.
 func (c *compiler) patch(s *script, fields, values *node) {
 	s.seed = &patch{given: fields != nil || values != nil}
-	var names []string
-	if fields != nil {
-		var ok bool
-		if names, ok = c.nameList("sync_patch_field", fields); !ok {
-			return
-		}
+	names, ok := c.nameList("sync_patch_field", fields)
+	if !ok {
+		return
 	}
-	var pairs []node
-	if values != nil {
-		if pairs = items(values); isPair(values) {
-			pairs = []node{*values}
-		}
+	pairs := items(values)
+	if values != nil && isPair(values) {
+		pairs = []node{*values}
 	}
 	if len(names) > 0 && len(pairs) > 0 && len(names) != len(pairs) {
-		c.badCount(s, fmt.Sprintf("sync_patch_field names %d fields and sync_patch_field_value has %d entries",
-			len(names), len(pairs)))
+		c.badCount(s, fmt.Sprintf("sync_patch_field names %d fields for %d values", len(names), len(pairs)))
 		return
 	}
 	for i := range max(len(names), len(pairs)) {
@@ -220,8 +213,7 @@ func (c *compiler) badCount(s *script, msg string) {
 func (c *compiler) pair(e *patchEntry, n *node) bool {
 	all := items(n)
 	if len(all) == 0 || len(all) > 2 || !isKind(&all[0]) {
-		c.badValue("sync_patch_field_value", n, "an entry must be transfer, carry or fixed with its value",
-			`write it like ("transfer", None)`)
+		c.badValue("sync_patch_field_value", n, "an entry is transfer, carry or fixed", `write ("transfer", None)`)
 		return false
 	}
 	e.kind, _ = text(&all[0])

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,9 +34,7 @@ func (r *Row) mainPhase() phase {
 }
 
 // runs reports whether a row of this direction and side runs the phase at all.
-func (r *Row) runs(p phase) bool {
-	return p == r.mainPhase() || r.User == Client && p != downside
-}
+func (r *Row) runs(p phase) bool { return p == r.mainPhase() || r.User == Client && p != downside }
 
 // needs reports whether the row must have the phase.
 func (r *Row) needs(p phase) bool {
@@ -44,11 +43,11 @@ func (r *Row) needs(p phase) bool {
 
 // phases reads sync_sql as JSON or a Python literal: a dict of phases.
 func (c *compiler) phases() (scripts []*script) {
-	root, isJSON := c.value("sync_sql", c.row.SQL)
 	c.plan.Form = Literal
-	if isJSON {
+	if json.Valid([]byte(c.row.SQL)) {
 		c.plan.Form = JSON
 	}
+	root := c.value("sync_sql", c.row.SQL)
 	if root == nil {
 		return nil
 	}
@@ -59,7 +58,7 @@ func (c *compiler) phases() (scripts []*script) {
 		}
 		for _, option := range items(item) {
 			words, _ := text(&option)
-			c.option(words, option.Start)
+			c.option(quoted(c.row.SQL, words, option.Start, option.End))
 		}
 	})
 	return scripts
@@ -98,14 +97,14 @@ func (c *compiler) operations(scripts []*script) {
 	}
 	chains := map[phase]string{}
 	if strings.HasPrefix(column, "{") {
-		root, _ := c.value("sync_operation_type", c.row.OperationType)
+		root := c.value("sync_operation_type", c.row.OperationType)
 		if root == nil {
 			return
 		}
 		c.eachPhase("sync_operation_type", root, func(key string, item *node) {
 			chain, ok := text(item)
 			if !ok && item.Value != nil {
-				c.badValue("sync_operation_type", item, "a chain of operations must be text", `write it like "insert|update"`)
+				c.badValue("sync_operation_type", item, "a chain must be text", `write it like "insert|update"`)
 			}
 			p, _ := phaseNamed(key)
 			chains[p] = chain
@@ -122,18 +121,18 @@ func (c *compiler) operations(scripts []*script) {
 
 // chain gives the scripts of a phase the operations of its chain.
 func (c *compiler) chain(p phase, chain string, scripts []*script) {
-	bad := func(msg, fix string) { c.refuseColumn(BadOperation, "sync_operation_type", msg, fix) }
+	bad := func(msg, fix string) { c.refuseIn(BadOperation, "sync_operation_type", msg, fix) }
 	ops := strings.Split(strings.ReplaceAll(strings.ToLower(chain), " ", ""), "|")
 	for _, op := range ops {
 		if !slices.Contains(opNames, op) {
-			bad(fmt.Sprintf("%q is not an operation", op), "the operations are insert, update, delete, replace, select and file")
+			bad(fmt.Sprintf("%q is not an operation", op), "there are "+strings.Join(opNames, ", "))
 			return
 		}
 	}
 	if c.plan.Form == Generated {
 		written := map[phase][]string{upside: {"select"}, downside: {"insert|update", "update|insert"}}[p]
 		if want := strings.Join(ops, "|"); written != nil && !slices.Contains(written, want) {
-			bad("with an empty sync_sql nothing is generated for "+want, "leave sync_operation_type empty, or write the SQL")
+			bad("an empty sync_sql generates nothing for "+want, "clear sync_operation_type, or write sync_sql")
 		}
 		return
 	}
@@ -150,7 +149,6 @@ func (c *compiler) chain(p phase, chain string, scripts []*script) {
 		n++
 	}
 	if n > 0 && n != len(ops) && !(p == upside && len(ops) == 1) {
-		bad(fmt.Sprintf("%s has %d statements for the %d operations of %s", p, n, len(ops), chain),
-			"give each operation one statement")
+		bad(fmt.Sprintf("%s has %d statements for %s", p, n, chain), "give each operation one statement")
 	}
 }

@@ -36,10 +36,9 @@ func (c *compiler) namedMark(s *script, i int) {
 	case t.kind == tokMark:
 		c.refuse(s, t.from, OldPlaceholder, "a bare ? has no name", "write the field's name, like :url")
 	case isPlaceholder(t):
-		c.refuse(s, t.from, OldPlaceholder, "%s is not filled in plain SQL", "write the field's name, like :url, without quotes")
+		c.refuse(s, t.from, OldPlaceholder, "nothing fills %s in plain SQL", "write the field's name, like :url")
 	case t.kind == tokString && strings.HasPrefix(t.value, ":") && c.fieldIndex(t.value[1:]) >= 0:
-		c.warn(s, t.from, PlaceholderInText, "a :name inside quotes is text and is not filled",
-			"take the quotes away, or use concat()")
+		c.warn(s, t.from, PlaceholderInText, "a :name inside quotes is text", "remove the quotes, or use concat()")
 	case t.kind == tokParam:
 		if arg, ok := c.param(s, i); ok {
 			s.args, s.argAt = append(s.args, arg), append(s.argAt, i)
@@ -47,7 +46,8 @@ func (c *compiler) namedMark(s *script, i int) {
 	}
 }
 
-var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo}
+var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo,
+	"sync_origin": Origin}
 
 // param resolves the :name at token i.
 func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
@@ -59,7 +59,7 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	name := t.fieldName()
 	switch {
 	case name != "" && s.phase == upside:
-		fix := "upside knows :since, :until, :now, :limit, :point_no and :state.name"
+		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin and :state.name"
 		if c.fieldIndex(name) >= 0 {
 			fix = "did you mean :state." + name + "?"
 		}
@@ -72,7 +72,7 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	case sameName(t.value, "state") && t.rest != "":
 		return c.stateArg(s, i, t.rest), true
 	case t.rest != "":
-		return bad(UnknownParameter, "there is no parameter :"+t.value+"."+t.rest, "parameters with a dot are :state.name and :row.name")
+		return bad(UnknownParameter, "there is no parameter :"+t.value+"."+t.rest, "write :state.name or :row.name")
 	}
 	name = strings.ToLower(t.value)
 	switch source := plainSources[name]; {
@@ -109,14 +109,11 @@ func (c *compiler) seedMark(s *script, i int) {
 		s.argAt = append(s.argAt, i)
 	case (t.kind == tokString || t.kind == tokName || t.kind == tokNumber) &&
 		strings.Contains(strings.ReplaceAll(s.written(i), "%%", ""), "%s"):
-		c.refuse(s, t.from, PlaceholderInText, "%s inside a longer literal or a name cannot be bound",
-			"write concat('…', %s, '…'), and a name as it is")
+		c.refuse(s, t.from, PlaceholderInText, "%s inside a longer text cannot be bound", "write concat('…', %s, '…')")
 	case t.kind == tokParam || t.kind == tokMark:
-		c.refuse(s, t.from, OldPlaceholder, "this rule fills %s; "+s.written(i)+" has no meaning here",
-			"use names everywhere, or %s everywhere")
+		c.refuse(s, t.from, OldPlaceholder, s.written(i)+" has no meaning beside %s", "use names only, or %s only")
 	case t.is("%") && next.from == t.to && (next.kind == tokWord || next.is("(")):
-		c.refuse(s, t.from, PlaceholderInText, "of Python's placeholders only %s is filled",
-			"write %s, or % with spaces around it for the remainder")
+		c.refuse(s, t.from, PlaceholderInText, "only %s of Python's placeholders is filled", "write %s, or a % b")
 	}
 }
 
@@ -137,7 +134,7 @@ func (c *compiler) fill(s *script) {
 	if n == len(transfer) {
 		entries = transfer
 	} else if n != len(entries) {
-		c.badCount(s, fmt.Sprintf("%d placeholders, %d fields of which %d are transferred", n, len(entries), len(transfer)))
+		c.badCount(s, fmt.Sprintf("%d placeholders for %d fields, %d of them transfer", n, len(entries), len(transfer)))
 		return
 	}
 	for i, e := range entries {
@@ -172,7 +169,7 @@ func (c *compiler) fillUpside(s *script) {
 	case c.plan.Period > 0:
 		c.badCount(s, fmt.Sprintf("a period fills two placeholders, its start and its end; the statement has %d", free))
 	default:
-		c.badCount(s, fmt.Sprintf("nothing fills the statement's %d placeholders: the rule has no period and uses no carried state", free))
+		c.badCount(s, fmt.Sprintf("the rule has neither a period nor a carried state for %d placeholders", free))
 	}
 }
 
@@ -189,8 +186,8 @@ func (c *compiler) seedArg(s *script, i int, e patchEntry) Arg {
 	if e.field == "" {
 		c.badCount(s, fmt.Sprintf("entry %d transfers a field that sync_patch_field does not name", i+1))
 	} else if !ok {
-		c.refuse(s, s.toks[s.argAt[i]].from, UnknownField, "sync_patch_field names "+e.field+", which is not a field of the rule",
-			hint(e.field, c.plan.Fields))
+		at := s.toks[s.argAt[i]].from
+		c.refuse(s, at, UnknownField, "there is no field "+e.field+" to patch", hint(e.field, c.plan.Fields))
 	}
 	return arg
 }
@@ -202,8 +199,7 @@ func (c *compiler) stateArg(s *script, i int, name string) Arg {
 		arg = Arg{Source: State, Field: n - 1}
 	}
 	if c.row.Type == Upload && c.row.User == Server {
-		c.warn(s, s.toks[i].from, StateMismatch, "an upload carries no state; this is always the initial value",
-			"use a field of the row, or :now")
+		c.warn(s, s.toks[i].from, StateMismatch, "an upload carries no state", "use a field of the row, or :now")
 	}
 	arg.Value = c.initial(name, comparedColumn(s.toks, i))
 	return arg

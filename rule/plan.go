@@ -19,9 +19,7 @@ const (
 	Literal               // the seed-era Python literal
 )
 
-func (f Form) String() string {
-	return [...]string{"generated", "plain", "json", "literal"}[f]
-}
+func (f Form) String() string { return [...]string{"generated", "plain", "json", "literal"}[f] }
 
 // Op is what a statement does.
 type Op uint8
@@ -36,11 +34,9 @@ const (
 	OpFile // the seed's `file`: rows become a file, no SQL is run
 )
 
-func (o Op) String() string {
-	return opNames[o]
-}
-
 var opNames = []string{"select", "insert", "update", "delete", "replace", "file"}
+
+func (o Op) String() string { return opNames[o] }
 
 // Plan is a compiled rule. It is immutable.
 type Plan struct {
@@ -52,11 +48,25 @@ type Plan struct {
 	Downside    []Statement // a chain: the next is tried when one cannot take the row
 	UpdateState []Statement // all are run after success, in order
 
-	AllOrNothing bool          // the first row that no operation takes fails the batch
-	Period       time.Duration // reach of :since back from :until; 0 is no period
-	Cursor       []string      // columns of the last row that become the state of the next page; empty is not paged
-	Lag          time.Duration // how far a generated upside stays behind the database's clock; 0 elsewhere
+	Options
+	Period  time.Duration // reach of :since back from :until; 0 is no period
+	Cursor  []string      // columns of the last row that become the state of the next page; empty is not paged
+	Load    *Load         // how the table is read before there is any state; nil: as Upside says
+	Tracked bool          // the table's changes are recorded
+	Delete  []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
 }
+
+// Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the
+// load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
+// LoadItem(0), LoadItem(1), ….
+type Load struct {
+	Changes
+	First, Next Statement
+	Key         []string // columns of the primary key
+}
+
+// LoadItem is the name in the state of the i-th column of the key up to which a table is loaded.
+func LoadItem(i int) string { return fmt.Sprintf("sync_load_%d", i+1) }
 
 // Statement is one SQL statement with every value bound, or one file to write.
 type Statement struct {
@@ -110,11 +120,12 @@ const (
 	PointNo               // the point's number
 	Now                   // when the batch is run
 	Limit                 // rows a page
+	Origin                // the side whose changes are not sent back to it
 	Fixed                 // Arg.Value
 )
 
 func (s Source) String() string {
-	return [...]string{"field", "state", "since", "until", "point_no", "now", "limit", "fixed"}[s]
+	return [...]string{"field", "state", "since", "until", "point_no", "now", "limit", "sync_origin", "fixed"}[s]
 }
 
 // Arg is the value of one ?.
@@ -153,7 +164,8 @@ type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
-	Limit             int // rows a page; DefaultLimit when not positive
+	Origin            string // the side that is read for; its own changes are not sent back to it
+	Limit             int    // rows a page; DefaultLimit when not positive
 }
 
 // Bind appends the statement's values to dst in the order of its ? marks. row holds the values of Plan.Fields and may
@@ -178,6 +190,8 @@ func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 			v = DateTime(e.Now)
 		case PointNo:
 			v = e.Point
+		case Origin:
+			v = e.Origin
 		case Limit:
 			if v = int64(e.Limit); e.Limit <= 0 {
 				v = int64(DefaultLimit)
@@ -201,3 +215,10 @@ func (e *Env) state(a *Arg) any {
 
 // DateTime is t as MySQL writes a DATETIME(6) in t's own location, without the zeros at the end of the fraction.
 func DateTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999") }
+
+func (p *Plan) loads() []Statement {
+	if p.Load == nil {
+		return nil
+	}
+	return []Statement{p.Load.First, p.Load.Next}
+}

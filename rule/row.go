@@ -50,6 +50,14 @@ type Table struct {
 	NoRollback bool     `json:"no_rollback,omitempty"`
 	Columns    []Column `json:"columns"` // in ordinal order
 	Keys       []Key    `json:"keys"`
+	Changes    *Changes `json:"changes,omitempty"` // nil: they are not recorded
+}
+
+// Changes says whether a table's changes are recorded.
+type Changes struct {
+	Name     string   `json:"name"`             // of the change table, quoted
+	Sequence string   `json:"sequence"`         // the table's row in sync_sequence
+	Faults   []string `json:"faults,omitempty"` // why they are not recorded
 }
 
 // Column is one column of a Table.

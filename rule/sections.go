@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 var (
@@ -28,12 +27,8 @@ func (c *compiler) scripts() (scripts []*script) {
 		if s.src == nil {
 			continue // a file without a name
 		}
-		s.all, s.err = lex(s.src.text)
-		for _, t := range s.all {
-			if t.kind == tokComment || t.kind == tokHint {
-				continue
-			}
-			s.toks = append(s.toks, t)
+		s.read()
+		for _, t := range s.toks {
 			marks, names = marks || isPlaceholder(&t), names || t.kind == tokParam
 		}
 	}
@@ -84,12 +79,13 @@ func (c *compiler) sections() (out []*script) {
 			if m[3] != "" {
 				at := t.from + strings.LastIndex(comment, m[3])
 				if current.op != OpFile.String() {
-					bad(at, BadOption, "the heading goes on after the operation", "begin the statement on a line of its own")
+					bad(at, BadOption, "text follows the operation", "begin the statement on a line of its own")
 				}
 				current.src = whole.cut(at, at+len(m[3]))
 			}
 		} else if m := optionText.FindStringSubmatch(comment); m != nil {
-			c.option(m[1], t.from)
+			at := t.from + strings.LastIndex(comment, m[1])
+			c.option(whole.cut(at, at+len(m[1])))
 		} else {
 			c.nearHeading(comment, t.from)
 		}
@@ -106,27 +102,8 @@ func hasSQL(toks []token, from, to int) bool {
 
 // badOption reports about an option or a comment at a place of sync_sql.
 func (c *compiler) badOption(at int, s Severity, msg, fix string) {
-	c.at(&script{phase: c.row.mainPhase(), src: &source{text: c.row.SQL, column: c.row.SQL}}, at, s, BadOption, msg, fix)
-}
-
-// option takes the options: all-or-nothing, lag 10s.
-func (c *compiler) option(text string, at int) {
-	for _, one := range strings.Split(text, ",") {
-		words := strings.Fields(strings.ToLower(one))
-		if len(words) == 1 && words[0] == "all-or-nothing" {
-			c.plan.AllOrNothing = true
-			continue
-		}
-		if len(words) == 2 && words[0] == "lag" {
-			d, err := time.ParseDuration(words[1])
-			if err == nil && d >= 0 && d <= time.Hour && d%time.Second == 0 {
-				c.lag = d
-				continue
-			}
-		}
-		c.badOption(at, Error, "there is no option "+strings.TrimSpace(one),
-			"the options are all-or-nothing and lag 2s (whole seconds, an hour at most)")
-	}
+	whole := &source{text: c.row.SQL, column: c.row.SQL}
+	c.at(&script{phase: c.row.mainPhase(), src: whole}, at, s, BadOption, msg, fix)
 }
 
 // nearHeading warns of a comment that is probably meant as a heading.

@@ -19,8 +19,8 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 			s.facts[r.Table] = tables(r.Table)
 		}
 		if first := s.find(r, r.Type, r.User, r.PointNo); first != nil {
-			s.say(r, Error, DuplicateRule, "sync_table", fmt.Sprintf("row %d is for the same table, direction, side and point", first.ID),
-				"remove or disable one")
+			same := fmt.Sprintf("row %d has the same table, direction, side and point", first.ID)
+			s.say(r, Error, DuplicateRule, "sync_table", same, "remove or disable one")
 		} else {
 			s.byKey[s.key(r, r.Type, r.User, r.PointNo)] = r
 		}
@@ -63,7 +63,7 @@ func (s *setCheck) find(r *Row, typ, user string, points ...string) *Row {
 	return nil
 }
 
-// checkPeer finds the other side's row. The point may keep its rows itself, so a server row alone is only worth a remark.
+// checkPeer finds the other side's row. A point may keep its own rows, so a server row alone is worth a remark only.
 func (s *setCheck) checkPeer(r *Row) {
 	points := []string{r.PointNo, AnyPoint}
 	for _, p := range s.rows {
@@ -74,12 +74,12 @@ func (s *setCheck) checkPeer(r *Row) {
 	missing := fmt.Sprintf("row for %s of %s at %s", r.Type, r.Table, r.PointNo)
 	if r.User == Server {
 		if s.find(r, r.Type, Client, points...) == nil {
-			s.say(r, Info, MissingPeer, "sync_user", "there is no client "+missing, "fine when the point keeps its own; else add one")
+			s.say(r, Info, MissingPeer, "sync_user", "no client "+missing, "add one, unless the point keeps its own")
 		}
 	} else if server := s.find(r, r.Type, Server, points...); server != nil {
 		s.checkFields(r, server)
 	} else {
-		s.say(r, Warning, MissingPeer, "sync_user", "there is no server "+missing, "add one; with an empty sync_sql it is generated")
+		s.say(r, Warning, MissingPeer, "sync_user", "no server "+missing, "add one, with an empty sync_sql")
 	}
 }
 
@@ -109,7 +109,7 @@ func (s *setCheck) checkLoop(r *Row) {
 	down := s.find(r, Download, Server, r.PointNo, AnyPoint)
 	if r.User == Server && r.Type == Upload && r.UpdateTime && down != nil {
 		s.say(r, Warning, Loop, "sync_is_update_time",
-			fmt.Sprintf("an uploaded row gets a new update_time, row %d sends it back, and the point uploads it again", down.ID),
+			fmt.Sprintf("row %d sends uploaded rows back with a new update_time, and they are uploaded again", down.ID),
 			"clear sync_is_update_time, or let upside leave out rows of the other side")
 	}
 }

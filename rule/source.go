@@ -36,9 +36,7 @@ func (s *source) place(off int) int {
 }
 
 // position is the 1-based line and column, in characters, of an offset in the text.
-func (s *source) position(off int) (line, col int) {
-	return lineCol(s.column, s.place(off))
-}
+func (s *source) position(off int) (line, col int) { return lineCol(s.column, s.place(off)) }
 
 func lineCol(text string, off int) (line, col int) {
 	head := text[:max(0, min(off, len(text)))]

@@ -28,6 +28,16 @@ type script struct {
 	out Statement
 }
 
+// read cuts the statement into tokens.
+func (s *script) read() {
+	s.all, s.err = lex(s.src.text)
+	for _, t := range s.all {
+		if t.kind != tokComment && t.kind != tokHint {
+			s.toks = append(s.toks, t)
+		}
+	}
+}
+
 // written is the token at i as it stands in the statement.
 func (s *script) written(i int) string { return s.src.text[s.toks[i].from:s.toks[i].to] }
 
@@ -50,7 +60,7 @@ func (c *compiler) statement(s *script) bool {
 	}
 	for _, t := range s.all {
 		if t.kind == tokHint {
-			c.refuse(s, t.from, ExecutableComment, "a server would run this comment", "write a plain comment, or the clause itself")
+			c.refuse(s, t.from, ExecutableComment, "a server would run this comment", "write a plain comment")
 		}
 	}
 	if !c.shape(s) || !c.allowed(s) || !c.placeholders(s) {
@@ -210,12 +220,14 @@ func (c *compiler) checkTable(s *script) {
 		}
 		return
 	}
-	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value, c.table.Schema) || s.tuple == 0 || s.columns == nil {
-		return // another database's table of that name, or no list of columns
+	if at > 1 && s.toks[at-1].is(".") && !sameName(s.toks[at-2].value, c.table.Schema) {
+		return // another database's table of that name
+	}
+	if s.tuple == 0 || s.columns == nil {
+		return
 	}
 	for _, col := range missingColumns(c.table, s.columns) {
-		c.warn(s, s.toks[s.tuple].from, UnfilledColumn, "the column "+col+" has no default and gets no value",
-			"add it to the insert, or give it a default")
+		c.warn(s, s.toks[s.tuple].from, UnfilledColumn, col+" has no default and gets no value", "add it to the insert")
 	}
 }
 
@@ -249,8 +261,8 @@ func (c *compiler) readInsert(s *script) {
 	s.tuple = i + 1
 	end := closing(s.toks, s.tuple)
 	if width := len(split(s.toks, s.tuple+1, end)); s.columns != nil && len(s.columns) != width {
-		c.refuse(s, s.toks[s.tuple].from, PlaceholderCount, plural(len(s.columns), "column")+" but "+plural(width, "value"),
-			"give each column one value")
+		counts := plural(len(s.columns), "column") + " but " + plural(width, "value")
+		c.refuse(s, s.toks[s.tuple].from, PlaceholderCount, counts, "give each column one value")
 		return
 	}
 	outside := func(at int) bool { return at < s.tuple || at > end }

@@ -22,8 +22,8 @@ type Upload struct {
 	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
 }
 
-// Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and the
-// other fields are empty.
+// Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and
+// the other fields are empty.
 type Outcome struct {
 	Applied     uint64            `json:"applied"`               // rows that an operation took
 	ByOp        map[string]uint64 `json:"by_op,omitempty"`       // the same by operation: insert, update, …
@@ -49,9 +49,10 @@ const (
 // errSplit ends a shared transaction: Apply runs its uploads one by one.
 var errSplit = errors.New("store: run one by one")
 
-// Apply runs each upload exactly once, also when a connection or the server fails on the way: the ledger row of the upload
-// is inserted first and committed with its rows. Several small uploads share one transaction. When any of them fails, each
-// runs in a transaction of its own, so that no upload fails because of another. The outcomes have the order of the uploads.
+// Apply runs each upload exactly once, also when a connection or the server fails on the way: the ledger row of the
+// upload is inserted first and committed with its rows. Several small uploads share one transaction. When any of them
+// fails, each runs in a transaction of its own, so that no upload fails because of another. The outcomes have the order
+// of the uploads.
 func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	outcomes := make([]Outcome, len(uploads))
 	var shared, single []*batch
@@ -138,8 +139,8 @@ func (b *batch) reset() {
 	*b.out = Outcome{ByOp: map[string]uint64{}}
 }
 
-// expected is the outcome that the ledger row is inserted with: the first operation takes every row. updateReply corrects
-// it in the rarer case that another operation took some.
+// expected is the outcome that the ledger row is inserted with: the first operation takes every row. updateReply
+// corrects it in the rarer case that another operation took some.
 func (b *batch) expected() Outcome {
 	o := Outcome{ByOp: map[string]uint64{}}
 	if n := uint64(b.rows.len()); n > 0 {
@@ -229,7 +230,8 @@ func mergeable(all []*batch) [][]*batch {
 		first := &b.u.Plan.Downside[0]
 		at := len(parts)
 		for i := last[b.u.Point]; i < len(parts) && first.Insert != nil; i++ {
-			if other := &parts[i][0].u.Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL {
+			if other := &parts[i][0].u.Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL &&
+				(!b.u.Plan.Tracked || parts[i][0].u.Point == b.u.Point) {
 				at = i
 				break
 			}

@@ -12,10 +12,10 @@ import (
 	"syncgate/rule"
 )
 
-// columns make every statement that lists the columns of sync_control.
+// columns are those of sync_control. They make every statement that lists them.
 type columns rule.Columns
 
-// join is what part makes of each column, with a comma between; "" is left out.
+// join puts commas between what part returns for each column, and leaves "" out.
 func (cs columns) join(part func(c *rule.ControlColumn) string) string {
 	var all []string
 	for i := range cs {
@@ -26,7 +26,7 @@ func (cs columns) join(part func(c *rule.ControlColumn) string) string {
 	return strings.Join(all, ", ")
 }
 
-// selected is the list to read, NULL as "".
+// selected is the list of a SELECT, with NULL as "".
 func (cs columns) selected() string {
 	return cs.join(func(c *rule.ControlColumn) string {
 		if _, text := c.Field(new(rule.Row)).(*string); text {
@@ -56,7 +56,7 @@ func (cs columns) object(row string) string {
 	})
 }
 
-// past reads a row as the triggers wrote it; nil where there was none. A flag declared since has its default.
+// past reads a row of the history; nil for NULL. A flag that was not declared then has its default.
 func (cs columns) past(text sql.NullString) (*rule.Row, error) {
 	if !text.Valid {
 		return nil, nil
@@ -95,11 +95,12 @@ func (cs columns) save(r *rule.Row) (query string, values []any) {
 		updates = append(updates, c.Name+" = VALUES("+c.Name+")")
 		return c.Name
 	})
-	return insert("sync_control", names, len(values)) + " ON DUPLICATE KEY UPDATE " + strings.Join(updates, ", "), values
+	query = insert("sync_control", names, len(values)) + " ON DUPLICATE KEY UPDATE " + strings.Join(updates, ", ")
+	return query, values
 }
 
-// fetched is the statement that keeps a row of a RULES reply at the point. No name from the wire comes into it; a
-// column that the centre does not send has its default.
+// fetched is the statement that writes a row of a RULES reply into sync_agent_rule. It has no name from the wire in it.
+// A column that the centre does not send gets its default.
 func (cs columns) fetched(row []rowset.StateItem) (query string, values []any) {
 	names := cs.join(func(c *rule.ControlColumn) string {
 		i := slices.IndexFunc(row, func(item rowset.StateItem) bool { return item.Name == c.Name && item.Value != nil })
@@ -117,10 +118,10 @@ func insert(table, names string, n int) string {
 	return "INSERT INTO " + table + " (" + names + ") VALUES (" + places + ")"
 }
 
-// definition is what CREATE TABLE and ALTER TABLE say of a column.
+// definition is a column in CREATE TABLE and ALTER TABLE.
 type definition struct{ name, column, check string }
 
-// definitions are those of sync_control or sync_agent_rule, none of another table.
+// definitions are the columns of sync_control or sync_agent_rule. Another name has none.
 func (cs columns) definitions(table string) (all []definition) {
 	for _, c := range cs {
 		switch table {
@@ -138,7 +139,7 @@ func (cs columns) definitions(table string) (all []definition) {
 	return all
 }
 
-// lists are those of the migrations.
+// lists fill the braces in the migrations.
 func (cs columns) lists() map[string]string {
 	table := func(name string) string {
 		var columns, checks []string

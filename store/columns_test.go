@@ -17,25 +17,29 @@ import (
 
 // fullRow has another value in every column.
 func fullRow() rule.Row {
-	return rule.Row{ID: 7, Table: "t", Type: rule.Download, User: rule.Client, PointNo: "p", Field: "f", Range: rule.Period,
-		RangeValue: "day:3", OperationType: "o", SQL: "s", PatchField: "pf", PatchFieldValue: "pv", UseCarriedState: true,
-		UpdateTime: true, Note: "n"}
+	return rule.Row{ID: 7, Table: "t", Type: rule.Download, User: rule.Client, PointNo: "p", Field: "f",
+		Range: rule.Period, RangeValue: "day:3", OperationType: "o", SQL: "s", PatchField: "pf", PatchFieldValue: "pv",
+		UseCarriedState: true, UpdateTime: true, Note: "n"}
 }
 
 // A column that is added to a copy of the declaration is in the tables of a database that was made without it, and in
 // every statement: rules are read and saved with it, the history keeps it, it travels, and the point keeps it.
 func TestADeclaredColumnIsFollowedEverywhere(t *testing.T) {
 	s := open(t, func(o *Options) { o.Set = migrations.Agent })
-	exec(t, s, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user) VALUES (1, 'before', 'upload', 'server')")
-	exec(t, s, "INSERT INTO sync_agent_rule (id, sync_table, sync_type, sync_user, sync_point_no) VALUES (1, 'before', 'upload', 'server', '*')")
+	for _, table := range []string{"sync_control", "sync_agent_rule"} {
+		exec(t, s, "INSERT INTO "+table+` (id, sync_table, sync_type, sync_user, sync_point_no)
+			VALUES (1, 'before', 'upload', 'server', '*')`)
+	}
 
-	// The new columns borrow fields that no statement writes into sync_control or the history.
+	// Row has no fields for the new columns: one borrows that of updated_by, the other has a variable.
 	declared := rule.ControlColumns()
 	i := slices.IndexFunc(declared, func(c rule.ControlColumn) bool { return c.Name == "note" })
 	var flag bool
 	s.columns = columns(slices.Insert(declared, i,
-		rule.ControlColumn{Name: "sync_extra", Type: "VARCHAR(20) NULL", Field: func(r *rule.Row) any { return &r.UpdatedBy }, Comment: "test"},
-		rule.ControlColumn{Name: "sync_is_extra", Type: "TINYINT(1) NOT NULL DEFAULT 1", Field: func(*rule.Row) any { return &flag }, Comment: "test"}))
+		rule.ControlColumn{Name: "sync_extra", Type: "VARCHAR(20) NULL", Comment: "test",
+			Field: func(r *rule.Row) any { return &r.UpdatedBy }},
+		rule.ControlColumn{Name: "sync_is_extra", Type: "TINYINT(1) NOT NULL DEFAULT 1", Comment: "test",
+			Field: func(*rule.Row) any { return &flag }}))
 	s.columns = slices.DeleteFunc(s.columns, func(c rule.ControlColumn) bool { return c.Name == "updated_by" })
 	if _, err := s.CheckSchema(testContext(t)); err == nil {
 		t.Error("the schema without the column is not older")
@@ -47,9 +51,11 @@ func TestADeclaredColumnIsFollowedEverywhere(t *testing.T) {
 	}
 	for _, table := range []string{"sync_control", "sync_agent_rule"} {
 		equal(t, table, one(t, s, `SELECT GROUP_CONCAT(column_name ORDER BY ordinal_position) FROM information_schema.columns
-			WHERE table_schema = DATABASE() AND table_name = ? AND ordinal_position BETWEEN 17 AND 20`, table), "enabled,sync_extra,sync_is_extra,note")
+			WHERE table_schema = DATABASE() AND table_name = ? AND ordinal_position BETWEEN 17 AND 20`, table),
+			"enabled,sync_extra,sync_is_extra,note")
 	}
-	if _, err := s.db.Exec("UPDATE sync_control SET sync_is_extra = 2"); err == nil || !strings.Contains(err.Error(), "sync_is_extra must be 0 or 1") {
+	_, err := s.db.Exec("UPDATE sync_control SET sync_is_extra = 2")
+	if err == nil || !strings.Contains(err.Error(), "sync_is_extra must be 0 or 1") {
 		t.Errorf("a flag of 2: %v", err)
 	}
 
@@ -88,14 +94,16 @@ func TestADeclaredColumnIsFollowedEverywhere(t *testing.T) {
 	flag = false
 	err = s.InTx(testContext(t), func(tx *Tx) error {
 		items := rule.Columns(s.columns).Items(&want)
-		return tx.SaveFetchedRules(testContext(t), [][]rowset.StateItem{items, {{Name: "id", Value: int64(8)}, {Name: "sync_table", Value: "t"},
-			{Name: "sync_type", Value: "changes"}, {Name: "sync_user", Value: "client"}, {Name: "sync_point_no", Value: "*"},
+		return tx.SaveFetchedRules(testContext(t), [][]rowset.StateItem{items, {
+			{Name: "id", Value: int64(8)}, {Name: "sync_table", Value: "t"}, {Name: "sync_type", Value: "changes"},
+			{Name: "sync_user", Value: "client"}, {Name: "sync_point_no", Value: "*"},
 			{Name: "note) --", Value: "not declared"}, {Name: "sync_field", Value: nil}}})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "at the point", one(t, s, "SELECT GROUP_CONCAT(id, sync_table, COALESCE(sync_extra, '-'), sync_is_extra, enabled ORDER BY id) FROM sync_agent_rule"), "7textra00,8t-11")
+	equal(t, "at the point", one(t, s, `SELECT GROUP_CONCAT(id, sync_table, COALESCE(sync_extra, '-'), sync_is_extra, enabled
+		ORDER BY id) FROM sync_agent_rule`), "7textra00,8t-11")
 	if got, err = s.FetchedRules(testContext(t)); err != nil || len(got) != 2 {
 		t.Fatal(got, err)
 	}
@@ -108,9 +116,10 @@ func TestNoTwoColumnsAreSwitched(t *testing.T) {
 	if _, err := s.SaveRule(testContext(t), fullRow()); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "saved", one(t, s, `SELECT CONCAT_WS(',', id, sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_range, sync_range_value,
-		sync_operation_type, sync_sql, sync_patch_field, sync_patch_field_value, sync_is_carry_state, sync_is_use_state_carry_data,
-		sync_is_update_state, sync_is_update_time, enabled, note) FROM sync_control`),
+	equal(t, "saved", one(t, s, `SELECT CONCAT_WS(',', id, sync_table, sync_type, sync_user, sync_point_no, sync_field,
+		sync_range, sync_range_value, sync_operation_type, sync_sql, sync_patch_field, sync_patch_field_value,
+		sync_is_carry_state, sync_is_use_state_carry_data, sync_is_update_state, sync_is_update_time, enabled, note)
+		FROM sync_control`),
 		"7,t,download,client,p,f,period,day:3,o,s,pf,pv,0,1,0,1,0,n")
 	got, err := s.Rules(testContext(t))
 	if err != nil || len(got) != 1 {
@@ -129,8 +138,9 @@ func TestNoTwoColumnsAreSwitched(t *testing.T) {
 func schemaOf(t *testing.T, s *Store) string {
 	t.Helper()
 	exec(t, s, "SET SESSION group_concat_max_len = 1000000")
-	return one(t, s, `SELECT GROUP_CONCAT(table_name, ' ', ordinal_position, ' ', column_name, ' ', column_type, ' ', is_nullable, ' ',
-		COALESCE(column_default, '-'), ' ', COALESCE(collation_name, '-'), ' ', column_key, ' ', extra ORDER BY table_name, ordinal_position SEPARATOR '\n')
+	return one(t, s, `SELECT GROUP_CONCAT(CONCAT_WS(' ', table_name, ordinal_position, column_name, column_type, is_nullable,
+		COALESCE(column_default, '-'), COALESCE(collation_name, '-'), column_key, extra)
+		ORDER BY table_name, ordinal_position SEPARATOR '\n')
 		FROM information_schema.columns WHERE table_schema = DATABASE()`) + "\n" +
 		one(t, s, `SELECT GROUP_CONCAT(trigger_name, ' ', action_statement ORDER BY trigger_name SEPARATOR '\n')
 		FROM information_schema.triggers WHERE trigger_schema = DATABASE()`) + "\n" +
@@ -149,10 +159,12 @@ func TestMigrateFromTheFirstSchema(t *testing.T) {
 		}
 		t.Cleanup(func() { s.Close() })
 		firstSchema(t, s, set)
-		exec(t, s, `INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_sql) VALUES (3, 't', 'upload', 'server', 'select "ü"')`)
+		exec(t, s, `INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_sql)
+			VALUES (3, 't', 'upload', 'server', 'select "ü"')`)
 		exec(t, s, "UPDATE sync_control SET enabled = 0")
 		if set == migrations.Agent {
-			exec(t, s, "INSERT INTO sync_agent_rule (id, sync_table, sync_type, sync_user, sync_point_no, note) VALUES (9, 't', 'upload', 'client', '*', 'kept')")
+			exec(t, s, `INSERT INTO sync_agent_rule (id, sync_table, sync_type, sync_user, sync_point_no, note)
+				VALUES (9, 't', 'upload', 'client', '*', 'kept')`)
 		}
 		if err := s.Migrate(testContext(t), nil); err != nil {
 			t.Fatal(err)
@@ -163,8 +175,11 @@ func TestMigrateFromTheFirstSchema(t *testing.T) {
 		}
 		exec(t, s, "UPDATE sync_control SET note = 'new'")
 		edits, err := s.History(testContext(t), 3, 10)
-		if err != nil || len(edits) != 3 || edits[0].After.Note != "new" || !edits[1].Before.Enabled || edits[1].After.Enabled {
-			t.Error(edits, err)
+		if err != nil || len(edits) != 3 {
+			t.Fatal(edits, err)
+		}
+		if edits[0].After.Note != "new" || !edits[1].Before.Enabled || edits[1].After.Enabled {
+			t.Errorf("%+v", edits)
 		}
 		if set == migrations.Agent {
 			fetched, err := s.FetchedRules(testContext(t))
@@ -197,7 +212,8 @@ func firstSchema(t *testing.T, s *Store, set migrations.Set) {
 			text := read(file)
 			exec(t, s, text)
 			hash := sha256.Sum256([]byte(text))
-			exec(t, s, "INSERT INTO sync_migration (name, hash) VALUES (?, ?)", strings.TrimSuffix(filepath.Base(file), ".sql"), hex.EncodeToString(hash[:]))
+			exec(t, s, "INSERT INTO sync_migration (name, hash) VALUES (?, ?)",
+				strings.TrimSuffix(filepath.Base(file), ".sql"), hex.EncodeToString(hash[:]))
 		}
 	}
 }

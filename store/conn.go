@@ -38,12 +38,9 @@ type mysqlConn interface {
 }
 
 // connector makes connections whose session is set, not inherited.
-type connector struct {
-	driver.Connector
-	setup []string
-}
+type connector struct{ driver.Connector }
 
-func newConnector(cfg *mysql.Config, zone string) (*connector, error) {
+func newConnector(cfg *mysql.Config) (*connector, error) {
 	cfg.ParseTime = false // temporal values stay MySQL's own text
 	cfg.InterpolateParams = false
 	cfg.MultiStatements = false
@@ -60,11 +57,7 @@ func newConnector(cfg *mysql.Config, zone string) (*connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connector{Connector: inner, setup: []string{
-		fmt.Sprintf("SET SESSION time_zone = '%s', sql_mode = '%s', innodb_lock_wait_timeout = %d, "+
-			"autocommit = 1, foreign_key_checks = 1, unique_checks = 1, sql_safe_updates = 0, sql_auto_is_null = 0",
-			zone, sessionMode, lockWait),
-	}}, nil
+	return &connector{inner}, nil
 }
 
 // Connect implements driver.Connector.
@@ -74,14 +67,14 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	c := &conn{mysqlConn: dc.(mysqlConn), stmts: map[stmtKey]*list.Element{}, order: list.New()}
-	for _, q := range k.setup {
-		if err := c.text(ctx, q); err != nil {
-			_ = dc.Close() // the error of the statement is the one to tell
-			return nil, err
-		}
+	err = c.text(ctx, fmt.Sprintf("SET SESSION time_zone = '+00:00', sql_mode = '%s', innodb_lock_wait_timeout = %d, "+
+		"autocommit = 1, foreign_key_checks = 1, unique_checks = 1, sql_safe_updates = 0, sql_auto_is_null = 0",
+		sessionMode, lockWait))
+	if err == nil {
+		err = c.setIsolation(ctx)
 	}
-	if err := c.setIsolation(ctx); err != nil {
-		_ = dc.Close() // as above
+	if err != nil {
+		_ = dc.Close() // err is the one to return
 		return nil, err
 	}
 	return c, nil
@@ -94,6 +87,8 @@ type conn struct {
 	order  *list.List                // the most recently used in front
 	marks  int                       // placeholders of all of them
 	broken bool                      // a transaction or a result may be left on it: not to be used again
+
+	origin string // the session's @sync_origin; "" is NULL
 
 	args  []any // scratch of bind
 	named []driver.NamedValue

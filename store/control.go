@@ -14,7 +14,7 @@ import (
 // Rules reads every row of sync_control in the order of id.
 func (s *Store) Rules(ctx context.Context) ([]rule.Row, error) { return s.rules(ctx, "sync_control") }
 
-// FetchedRules reads, at a point, the rows that the centre has given to it.
+// FetchedRules reads the rows that the centre gave to this point.
 func (s *Store) FetchedRules(ctx context.Context) ([]rule.Row, error) {
 	return s.rules(ctx, "sync_agent_rule")
 }
@@ -30,8 +30,7 @@ func (s *Store) rules(ctx context.Context, table string) ([]rule.Row, error) {
 	return all, public(err)
 }
 
-// SaveFetchedRules replaces what FetchedRules reads. A row has its columns by name; those that are not declared are
-// passed over.
+// SaveFetchedRules replaces the rows that FetchedRules reads. It ignores columns that are not declared.
 func (t *Tx) SaveFetchedRules(ctx context.Context, rows [][]rowset.StateItem) error {
 	if _, err := t.Exec(ctx, "DELETE FROM sync_agent_rule"); err != nil {
 		return err
@@ -45,11 +44,14 @@ func (t *Tx) SaveFetchedRules(ctx context.Context, rows [][]rowset.StateItem) er
 	return nil
 }
 
-// RulesVersion changes with every edit of sync_control. Compare it for equality alone. Where the triggers are in place
-// it is made from what they count, and from the number of rows, since TRUNCATE fires none; else from the rows.
+// RulesVersion changes with every edit of sync_control. Compare it for equality only. Where the triggers that count
+// edits exist, it is a hash of their counts and of the number of rows, because TRUNCATE fires no trigger. Elsewhere it
+// is a hash of all rows.
 func (s *Store) RulesVersion(ctx context.Context) (uint64, error) {
-	// An account that may not see the triggers gets 0 of them.
-	const counted = `SELECT COUNT(*), CONCAT_WS(' ', MAX(created), (SELECT SUM(edited) FROM sync_control_edit), (SELECT COUNT(*) FROM sync_control))
+	// An account without the TRIGGER privilege sees no triggers. created tells when one was made anew: until then
+	// it may have missed edits.
+	const counted = `SELECT COUNT(*), CONCAT_WS(' ', MAX(created), (SELECT SUM(edited) FROM sync_control_edit),
+			(SELECT COUNT(*) FROM sync_control))
 		FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = 'sync_control'
 		AND trigger_name IN ('sync_control_edit_insert', 'sync_control_edit_update', 'sync_control_edit_delete')`
 	var triggers int
@@ -58,9 +60,9 @@ func (s *Store) RulesVersion(ctx context.Context) (uint64, error) {
 		return 0, public(err)
 	}
 	if triggers < 3 {
-		// The sum of the rows' hashes: the id in each keeps two of them from being equal.
-		q := `SELECT COALESCE(SUM(CAST(CONV(LEFT(SHA2(CONCAT_WS('\0', ` + s.columns.selected() + `), 256), 16), 16, 10) AS UNSIGNED)), 0)
-			FROM sync_control`
+		// A sum, unlike an XOR, does not cancel equal changes out; the id makes each row's hash another.
+		hash := `SHA2(CONCAT_WS('\0', ` + s.columns.selected() + `), 256)`
+		q := `SELECT COALESCE(SUM(CAST(CONV(LEFT(` + hash + `, 16), 16, 10) AS UNSIGNED)), 0) FROM sync_control`
 		if err := s.db.QueryRowContext(ctx, q).Scan(&state); err != nil {
 			return 0, public(err)
 		}
@@ -110,7 +112,8 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				error_column = VALUES(error_column), error_section = VALUES(error_section),
 				error_line = VALUES(error_line), error_position = VALUES(error_position),
 				error_text = VALUES(error_text), checked_at = VALUES(checked_at)`,
-				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax), s.stamp(r.CheckedAt))
+				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax),
+				stamp(r.CheckedAt))
 			if err != nil {
 				return err
 			}
@@ -136,7 +139,7 @@ func (s *Store) AddRuleRuns(ctx context.Context, all []RuleRuns) error {
 		for _, r := range all {
 			var failure, failedAt any
 			if r.LastFailure != "" {
-				failure, failedAt = clip(r.LastFailure, textMax), s.stamp(r.FailedAt)
+				failure, failedAt = clip(r.LastFailure, textMax), stamp(r.FailedAt)
 			}
 			_, err := tx.Exec(ctx, `INSERT INTO sync_rule_status (rule_id, last_run_at, runs, rows_moved, failures,
 				last_failure, last_failure_at) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -144,7 +147,7 @@ func (s *Store) AddRuleRuns(ctx context.Context, all []RuleRuns) error {
 				rows_moved = rows_moved + VALUES(rows_moved), failures = failures + VALUES(failures),
 				last_failure = COALESCE(VALUES(last_failure), last_failure),
 				last_failure_at = COALESCE(VALUES(last_failure_at), last_failure_at)`,
-				r.RuleID, s.stamp(r.At), r.Runs, r.Rows, r.Failures, failure, failedAt)
+				r.RuleID, stamp(r.At), r.Runs, r.Rows, r.Failures, failure, failedAt)
 			if err != nil {
 				return err
 			}
@@ -166,10 +169,4 @@ func clip(text string, most int) string {
 }
 
 // stamp is t as a TIMESTAMP(6) of the session.
-func (s *Store) stamp(t time.Time) string {
-	zone, err := time.Parse("-07:00", s.o.TimeZone)
-	if err != nil {
-		return rule.DateTime(t.UTC()) // Open has looked at TimeZone
-	}
-	return rule.DateTime(t.In(zone.Location()))
-}
+func stamp(t time.Time) string { return rule.DateTime(t.UTC()) }

@@ -6,12 +6,13 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
 )
 
-// The errors of this package. errors.As finds a *SQLError, a *RowError, a *MismatchError or an *UnsafeError.
+// The errors of this package. errors.As finds a *SQLError, a *RowError or a *MismatchError.
 var (
 	ErrUnavailable = errors.New("store: the database is not available")          // later
 	ErrReadOnly    = errors.New("store: the database takes no writes")           // later
@@ -28,11 +29,10 @@ var (
 	errBadConn = driver.ErrBadConn
 )
 
-// SQLError is a statement that the database refuses for every row: a missing table, a missing privilege, a syntax error.
-// Nothing of the transaction was kept.
+// SQLError is a statement that the database refuses for every row: a missing table, a missing privilege, a syntax
+// error. Nothing of the transaction was kept.
 type SQLError struct {
 	Code      int    // MySQL's number
-	State     string // SQLSTATE
 	Message   string // the database's; may hold values of rows
 	Statement string // of a rule, with ? for its values; else empty
 }
@@ -65,16 +65,6 @@ type RowError struct {
 func (e *RowError) Error() string {
 	return fmt.Sprintf("store: row %d refused: error %d: %s", e.Row, e.Code, e.Reason)
 }
-
-// UnsafeError lists the settings that could lose acknowledged rows. It is ErrUnsafe.
-type UnsafeError struct {
-	Settings []string // each "name is value: what it breaks"
-}
-
-func (e *UnsafeError) Error() string {
-	return ErrUnsafe.Error() + ": " + strings.Join(e.Settings, "; ")
-}
-func (e *UnsafeError) Unwrap() error { return ErrUnsafe }
 
 // kind is the consequence of an error.
 type kind uint8
@@ -122,15 +112,9 @@ func notFromDB(err error) error {
 func isNotFromDB(err error) bool {
 	var marked notFromDBError
 	var row *RowError
-	if errors.As(err, &marked) || errors.As(err, &row) || errors.Is(err, sql.ErrNoRows) || errors.Is(err, sql.ErrTxDone) {
-		return true
-	}
-	for _, s := range []error{ErrReused, ErrMismatch, ErrNoTable, ErrNotFound, ErrExists, ErrEnough, errSplit} {
-		if errors.Is(err, s) {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &marked) || errors.As(err, &row) || slices.ContainsFunc([]error{
+		ErrReused, ErrMismatch, ErrNoTable, ErrNotFound, ErrExists, ErrEnough, errSplit, sql.ErrNoRows, sql.ErrTxDone,
+	}, func(target error) bool { return errors.Is(err, target) })
 }
 
 func kindOfNumber(e *mysql.MySQLError) kind {
@@ -146,7 +130,8 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 		3058: // user-level lock deadlock
 		return kindRetry
 	case 1290: // an option prevents it; only one of them is about being read-only
-		if strings.Contains(strings.ToLower(e.Message), "read-only") || strings.Contains(strings.ToLower(e.Message), "read_only") {
+		text := strings.ReplaceAll(strings.ToLower(e.Message), "_", "-")
+		if strings.Contains(text, "read-only") {
 			return kindReadOnly
 		}
 		return kindSQL
@@ -160,7 +145,8 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 	case 1044, 1045, 1049, 1698, 1820, 1862, // the account or the database is not let in (any more)
 		1040, 1203, 1226, // too many connections
 		1053, 1077, 1079, 1080, // shutdown
-		1042, 1043, 1047, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1189, 1190, 1927, 3169, 4031, // connection killed or lost; 1047 is a Galera node apart
+		1042, 1043, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1189, 1190, 1927, 3169, 4031, // connection killed or lost
+		1047,                                           // a Galera node that has left the cluster
 		1180,                                           // error during COMMIT: not known whether it is kept
 		1021, 1037, 1038, 1041, 1114, 1030, 1026, 1028, // out of disk, memory; table full
 		1637, 1461, // too many transactions or prepared statements; closing the connection helps
@@ -191,7 +177,7 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 	return kindSQL
 }
 
-// public is the error a caller sees.
+// public is the error that a caller gets.
 func public(err error) error {
 	var marked notFromDBError
 	var my *mysql.MySQLError
@@ -211,7 +197,7 @@ func public(err error) error {
 		return err
 	}
 	if errors.As(err, &my) {
-		e := &SQLError{Code: int(my.Number), State: string(my.SQLState[:]), Message: my.Message}
+		e := &SQLError{Code: int(my.Number), Message: my.Message}
 		var at *statementError
 		if errors.As(err, &at) {
 			e.Statement = at.sql
@@ -230,11 +216,11 @@ type statementError struct {
 func (e *statementError) Error() string { return e.err.Error() }
 func (e *statementError) Unwrap() error { return e.err }
 
-// codeOf is MySQL's number and words for a row that was refused.
+// codeOf is MySQL's number and message for a row that was refused.
 func codeOf(err error) (int, string) {
 	var my *mysql.MySQLError
 	if errors.As(err, &my) {
 		return int(my.Number), my.Message
 	}
-	return 1153, err.Error() // the driver's own word for a packet that is too big
+	return 1153, err.Error() // the driver's error about a packet that is too big
 }

@@ -16,20 +16,20 @@ import (
 	"syncgate/rule"
 )
 
-// files are the files a transaction writes. Rows go to a file aside; publish syncs and renames it, so that a reader
-// sees the old file or the new one. publish comes just before COMMIT: a crash between the two leaves the new file, and
-// the batch, which was not acknowledged, comes again and writes the same. The other way round the file could stay
-// behind what was acknowledged.
+// files are the files that a transaction writes. Rows go to a temporary file; publish syncs and renames it, so that a
+// reader sees the old file or the new one. publish runs just before COMMIT. A crash between the two leaves the new file;
+// the batch was not acknowledged, so the point sends it again and the file is written again. In the other order a crash
+// could leave an old file after the acknowledgement.
 type files struct {
 	dir  string
 	root *os.Root // nil until the first file
-	open []*fileAside
+	open []*tempFile
 }
 
-type fileAside struct {
-	name, aside string
-	f           *os.File
-	w           *bufio.Writer
+type tempFile struct {
+	name, temp string
+	f          *os.File
+	w          *bufio.Writer
 }
 
 func newFiles(dir string) *files { return &files{dir: dir} }
@@ -47,27 +47,35 @@ func (r *runner) write(b *batch, spec *rule.File) error {
 }
 
 func (fs *files) write(b *batch, spec *rule.File) error {
-	a, fresh, err := fs.aside(spec.Name, b.u.Plan.Row.ID)
+	f, fresh, err := fs.temp(spec.Name, b.u.Plan.Row.ID)
 	if err != nil {
 		return err
 	}
-	out := newFileWriter(a.w, spec, b.u.Plan.Fields)
-	if fresh {
-		if err := out.header(); err != nil {
+	names, values := make([]string, len(spec.Fields)), make([]any, len(spec.Fields))
+	for i, at := range spec.Fields {
+		names[i] = b.u.Plan.Fields[at]
+		values[i] = names[i]
+	}
+	if fresh && (spec.Format == rule.CSV || spec.Format == rule.TSV) {
+		if err := writeLine(f.w, spec.Format, names, values); err != nil {
 			return err
 		}
 	}
-	for i := range b.rows.len() {
-		if err := out.row(b.rows.row(i)); err != nil {
+	for n := range b.rows.len() {
+		row := b.rows.row(n)
+		for i, at := range spec.Fields {
+			values[i] = row[at]
+		}
+		if err := writeLine(f.w, spec.Format, names, values); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// aside finds or makes the file beside the one that is meant. os.Root refuses names and links that leave the
-// directory.
-func (fs *files) aside(name string, ruleID uint64) (a *fileAside, fresh bool, err error) {
+// temp finds or makes the temporary file of a file, in the same directory. os.Root refuses names and links that leave the
+// root directory.
+func (fs *files) temp(name string, ruleID uint64) (a *tempFile, fresh bool, err error) {
 	for _, a := range fs.open {
 		if a.name == name {
 			return a, false, nil
@@ -89,10 +97,10 @@ func (fs *files) aside(name string, ruleID uint64) (a *fileAside, fresh bool, er
 	if info, err := fs.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		return nil, false, errors.New("it exists and is not a regular file")
 	}
-	a = &fileAside{name: name}
+	a = &tempFile{name: name}
 	for n := 0; a.f == nil; n++ {
-		a.aside = path.Join(path.Dir(name), fmt.Sprintf(".%s.%d-%d", path.Base(name), ruleID, n))
-		a.f, err = fs.root.OpenFile(a.aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		a.temp = path.Join(path.Dir(name), fmt.Sprintf(".%s.%d-%d", path.Base(name), ruleID, n))
+		a.f, err = fs.root.OpenFile(a.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil && (!errors.Is(err, os.ErrExist) || n > 1000) {
 			return nil, false, err
 		}
@@ -102,18 +110,19 @@ func (fs *files) aside(name string, ruleID uint64) (a *fileAside, fresh bool, er
 	return a, true, nil
 }
 
-// publish makes every file of the transaction the one that readers see.
+// publish puts every file of the transaction in the place of the old one.
 func (fs *files) publish() error {
 	for len(fs.open) > 0 {
 		a := fs.open[0]
-		if err := errors.Join(a.w.Flush(), a.f.Sync()); err != nil {
-			return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
+		err := errors.Join(a.w.Flush(), a.f.Sync())
+		if err == nil {
+			err = fs.root.Rename(a.temp, a.name)
 		}
-		if err := fs.root.Rename(a.aside, a.name); err != nil {
-			return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
+		if err == nil {
+			fs.open = fs.open[1:]
+			err = errors.Join(a.f.Close(), fs.syncDir(path.Dir(a.name)))
 		}
-		fs.open = fs.open[1:]
-		if err := errors.Join(a.f.Close(), fs.syncDir(path.Dir(a.name))); err != nil {
+		if err != nil {
 			return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
 		}
 	}
@@ -132,8 +141,8 @@ func (fs *files) syncDir(name string) error {
 // discard removes what was not published and closes the directory.
 func (fs *files) discard() {
 	for _, a := range fs.open {
-		_ = a.f.Close()             // its content is not wanted
-		_ = fs.root.Remove(a.aside) // a leftover is a hidden file that nobody reads
+		_ = a.f.Close()            // its content is dropped
+		_ = fs.root.Remove(a.temp) // a leftover is a hidden file
 	}
 	fs.open = nil
 	if fs.root != nil {
@@ -142,78 +151,35 @@ func (fs *files) discard() {
 	}
 }
 
-// fileWriter prints rows in one format.
-type fileWriter struct {
-	w      io.Writer
-	spec   *rule.File
-	fields []string
-	csv    *csv.Writer
-}
-
-func newFileWriter(w io.Writer, spec *rule.File, fields []string) *fileWriter {
-	f := &fileWriter{w: w, spec: spec, csv: csv.NewWriter(w)}
-	for _, i := range spec.Fields {
-		f.fields = append(f.fields, fields[i])
-	}
-	return f
-}
-
-func (f *fileWriter) header() error {
-	switch f.spec.Format {
-	case rule.CSV:
-		return f.line(f.fields)
-	case rule.TSV:
-		escaped := make([]string, len(f.fields))
-		for i, name := range f.fields {
-			escaped[i] = escapeTSV(name)
-		}
-		return f.line(escaped)
-	}
-	return nil
-}
-
-func (f *fileWriter) row(row []any) error {
-	values := make([]any, len(f.spec.Fields))
-	for i, at := range f.spec.Fields {
-		values[i] = row[at]
-	}
-	if f.spec.Format == rule.JSONL {
-		text, err := encodeRow(f.fields, values)
+// writeLine writes values, whose names are given, as one line of a format.
+func writeLine(w io.Writer, format rule.FileFormat, names []string, values []any) error {
+	if format == rule.JSONL {
+		text, err := encodeRow(names, values)
 		if err != nil {
 			return err
 		}
-		_, err = io.WriteString(f.w, text+"\n")
+		_, err = io.WriteString(w, text+"\n")
 		return err
 	}
 	texts := make([]string, len(values))
 	for i, v := range values {
 		texts[i] = plainText(v)
-		if f.spec.Format == rule.TSV {
+		if format == rule.TSV {
 			if texts[i] = escapeTSV(texts[i]); v == nil {
 				texts[i] = `\N` // as LOAD DATA reads it
 			}
 		}
 	}
-	return f.line(texts)
-}
-
-// line writes what row and header made of the values. A value with a line break cannot stand in a file of lines.
-func (f *fileWriter) line(texts []string) error {
-	switch f.spec.Format {
-	case rule.CSV: // RFC 4180
-		if err := f.csv.Write(texts); err != nil {
-			return err
-		}
-		f.csv.Flush()
-		return f.csv.Error()
-	case rule.Lines:
-		if strings.ContainsAny(texts[0], "\r\n") {
-			return errors.New("a value with a line break in a file of one value a line")
-		}
-		_, err := io.WriteString(f.w, texts[0]+"\n")
-		return err
+	if format == rule.CSV { // RFC 4180
+		c := csv.NewWriter(w)
+		_ = c.Write(texts) // c.Error has its error
+		c.Flush()
+		return c.Error()
 	}
-	_, err := io.WriteString(f.w, strings.Join(texts, "\t")+"\n")
+	if format == rule.Lines && strings.ContainsAny(texts[0], "\r\n") {
+		return errors.New("a value with a line break in a file of one value a line")
+	}
+	_, err := io.WriteString(w, strings.Join(texts, "\t")+"\n")
 	return err
 }
 
@@ -237,8 +203,8 @@ func plainText(v any) string {
 	return fmt.Sprint(v)
 }
 
-// encodeRow writes a row as a JSON object in the order of its fields. Text is a string, or {"text64": …} when it
-// is not valid UTF-8; bytes are {"base64": …}; a float always has a point or an exponent, so that it stays one.
+// encodeRow writes a row as a JSON object in the order of its fields. Text is a string, or {"text64": …} when it is not
+// valid UTF-8. Bytes are {"base64": …}. A float always has a point or an exponent, so that it stays a float.
 func encodeRow(fields []string, row []any) (string, error) {
 	var b strings.Builder
 	b.WriteByte('{')
@@ -278,7 +244,7 @@ func encodeValue(v any) (string, error) {
 	return marshal(v)
 }
 
-// marshal is json.Marshal that leaves <, > and & as they are, for people.
+// marshal is json.Marshal that leaves <, > and & as they are.
 func marshal(v any) (string, error) {
 	var b strings.Builder
 	e := json.NewEncoder(&b)

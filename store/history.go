@@ -25,14 +25,15 @@ type RuleLine struct {
 	LastFailure string `json:"last_failure,omitempty"`
 }
 
-// RuleStates lists the rules in the order of id, with what the running server found out about each.
+// RuleStates lists the rules in the order of id, with what the server last recorded about each.
 func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
 	var all []RuleLine
 	err := s.each(ctx, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, state,
-		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, COALESCE(last_run_at, ''), COALESCE(last_failure, '')
-		FROM sync_control_status ORDER BY id`, func(scan func(...any) error) error {
+		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, COALESCE(last_run_at, ''),
+		COALESCE(last_failure, '') FROM sync_control_status ORDER BY id`, func(scan scanner) error {
 		var r RuleLine
-		err := scan(&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved, &r.Failures, &r.LastRun, &r.LastFailure)
+		err := scan(&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved,
+			&r.Failures, &r.LastRun, &r.LastFailure)
 		all = append(all, r)
 		return err
 	})
@@ -55,7 +56,7 @@ type Edit struct {
 func (s *Store) History(ctx context.Context, ruleID uint64, limit int) ([]Edit, error) {
 	var all []Edit
 	err := s.each(ctx, `SELECT id, control_id, action, UNIX_TIMESTAMP(changed_at), changed_by, row_before, row_after
-		FROM sync_control_history WHERE control_id = ? OR ? = 0 ORDER BY id DESC LIMIT ?`, func(scan func(...any) error) error {
+		FROM sync_control_history WHERE control_id = ? OR ? = 0 ORDER BY id DESC LIMIT ?`, func(scan scanner) error {
 		var e Edit
 		var at sql.NullFloat64
 		var before, after sql.NullString

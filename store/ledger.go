@@ -28,11 +28,11 @@ func compareIDs(a, b *Upload) int {
 // insertLedger inserts the ledger rows of the batches in as few statements as possible and then reads the floors.
 //
 // The order matters. A purge raises the floor, commits, and deletes below the floor afterwards. When an insert meets no
-// row of its key, its request has never run, or it was purged. In the second case its floor was committed before, and the
-// SELECT after the insert reads it.
+// row of its key, its request has never run, or it was purged. In the second case its floor was committed before, and
+// the SELECT after the insert reads it.
 //
-// When the same request runs on two connections, the second insert waits for the first transaction. When that commits, the
-// second is a duplicate key. When it rolls back, the second is the first.
+// When the same request runs on two connections, the second insert waits for the first transaction. When that commits,
+// the second insert is a duplicate key. When it rolls back, the second insert succeeds.
 func (c *conn) insertLedger(ctx context.Context, all []*batch) error {
 	const head, tuple = "INSERT INTO sync_request (point_no, epoch, seq, hash, reply) VALUES ", "(?, ?, ?, ?, ?)"
 	for rest := all; len(rest) > 0; {

@@ -14,7 +14,7 @@ import (
 	"syncgate/migrations"
 )
 
-// The schema in the database is not one this program can go on from.
+// The schema in the database is not one that this program can work on.
 var (
 	ErrSchema = errors.New("store: the schema")
 	// ErrOldSchema: Migrate would bring it forward.
@@ -23,13 +23,14 @@ var (
 	ErrOtherSet = fmt.Errorf("%w is another program's", ErrSchema)
 )
 
-// lockPatience is how long Migrate waits for another Migrate, seconds.
-const lockPatience = 60
+// schemaLockWait is how long Migrate waits for another Migrate, seconds.
+const schemaLockWait = 60
 
 // Migrate brings the schema forward. It is safe to run at once from several processes: GET_LOCK lets one work and
-// the others find everything done. report, when not nil, hears each migration that was run, and each optional one that
-// the deployment does not allow, as "NAME (skipped: reason)". ErrSchema: a migration that was run differs from
-// this program's, or is not known to it, or is of the other set; nothing is changed then.
+// the others find everything done. report, when not nil, is called with the name of each migration that was run, and
+// with "NAME (skipped: reason)" for each optional one that the deployment does not allow. ErrSchema: the database has
+// had a migration that differs from this program's, that this program does not know, or that is of the other set; then
+// nothing is changed.
 func (s *Store) Migrate(ctx context.Context, report func(name string)) error {
 	if report == nil {
 		report = func(string) {}
@@ -53,8 +54,8 @@ func (s *Store) migrate(ctx context.Context, report func(string)) error {
 	return errors.Join(s.forward(ctx, sc, report), unlock())
 }
 
-// CheckSchema looks whether Migrate has anything to do and changes nothing. ErrOldSchema: it has. skipped are the
-// optional migrations that were not run.
+// CheckSchema reports ErrOldSchema when Migrate has something to do. It changes nothing. skipped are the optional
+// migrations that the database has not had.
 func (s *Store) CheckSchema(ctx context.Context) (skipped []string, err error) {
 	done, err := appliedAlready(ctx, s.db)
 	if err != nil {
@@ -86,11 +87,11 @@ func (s *Store) place() string {
 func lockSchema(ctx context.Context, sc *sql.Conn) (unlock func() error, err error) {
 	const name = "CONCAT('syncgate.', MD5(DATABASE()))"
 	var got sql.NullInt64
-	if err := sc.QueryRowContext(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d)", name, lockPatience)).Scan(&got); err != nil {
+	if err := sc.QueryRowContext(ctx, "SELECT GET_LOCK("+name+", ?)", schemaLockWait).Scan(&got); err != nil {
 		return nil, public(err)
 	}
 	if got.Int64 != 1 {
-		return nil, fmt.Errorf("%w is being migrated by another process for more than %d s", ErrSchema, lockPatience)
+		return nil, fmt.Errorf("%w is being migrated by another process for more than %d s", ErrSchema, schemaLockWait)
 	}
 	return func() error {
 		var done sql.NullInt64
@@ -98,8 +99,7 @@ func lockSchema(ctx context.Context, sc *sql.Conn) (unlock func() error, err err
 	}, nil
 }
 
-// forward runs what has not been run yet. Where nothing is left to run it reads one table and needs no privilege
-// besides.
+// forward runs the migrations that are left. When none is left, it only reads sync_migration.
 func (s *Store) forward(ctx context.Context, sc *sql.Conn, report func(string)) error {
 	done, err := appliedAlready(ctx, sc)
 	if err != nil {
@@ -122,34 +122,45 @@ func (s *Store) forward(ctx context.Context, sc *sql.Conn, report func(string)) 
 	return nil
 }
 
-// pending is what is left to run after done, hashes by name.
+// pending returns the migrations that are left after those done, whose hashes it has by name.
 func (s *Store) pending(done map[string]string) (left []migrations.Migration, err error) {
+	names := slices.Sorted(maps.Keys(done))
+	for _, name := range names {
+		if owner := migrations.Owner(name); owner != "" && owner != s.o.Set {
+			return nil, s.otherSet(name, owner, names)
+		}
+	}
 	all, err := migrations.Load(s.o.Set, s.columns.lists())
 	if err != nil {
 		return nil, err
 	}
-	known := map[string]bool{}
 	for _, m := range all {
-		known[m.Name] = true
 		hash, ok := done[m.Name]
 		if ok && hash != m.Hash && !m.Listed {
 			return nil, fmt.Errorf("%w: %s was run on %s in another wording", ErrSchema, m.Name, s.place())
 		}
-		if !ok || hash != m.Hash {
+		if hash != m.Hash {
 			left = append(left, m)
 		}
+		names = slices.DeleteFunc(names, func(name string) bool { return name == m.Name })
 	}
-	for _, name := range slices.Sorted(maps.Keys(done)) {
-		if owner := migrations.Owner(name); owner != "" && owner != s.o.Set {
-			return nil, fmt.Errorf("%w: %s holds the tables of syncgate's %s (it has had %s); the DSN of the %s must name another database",
-				ErrOtherSet, s.place(), owner, name, s.o.Set)
-		}
-		if !known[name] {
-			return nil, fmt.Errorf("%w: %s was run on %s and is not known to this version: the database is newer than the program",
-				ErrSchema, name, s.place())
-		}
+	if len(names) > 0 {
+		return nil, fmt.Errorf("%w: %s was run on %s and is not known to this version: the database is newer than the program",
+			ErrSchema, names[0], s.place())
 	}
 	return left, nil
+}
+
+// otherSet says that the database has had a migration of another set. Versions that did not look first have put the
+// tables of both programs into one database.
+func (s *Store) otherSet(name string, owner migrations.Set, done []string) error {
+	remedy := fmt.Sprintf("the DSN of the %s must name another database", s.o.Set)
+	if slices.ContainsFunc(done, func(name string) bool { return migrations.Owner(name) == s.o.Set }) {
+		remedy = fmt.Sprintf("it also holds those of the %s: "+
+			"delete one program's names from sync_migration and drop its tables", s.o.Set)
+	}
+	return fmt.Errorf("%w: %s holds the tables of syncgate's %s (it has had %s); %s",
+		ErrOtherSet, s.place(), owner, name, remedy)
 }
 
 // firstMigration makes the table that remembers the others.
@@ -163,7 +174,7 @@ func firstMigration(ctx context.Context, sc *sql.Conn) error {
 	return err
 }
 
-// appliedAlready is the hash of each migration that was run; nil while there is no table of them.
+// appliedAlready returns the hash of each migration that was run; nil when sync_migration does not exist.
 func appliedAlready(ctx context.Context, db querier) (map[string]string, error) {
 	done := map[string]string{}
 	err := each(ctx, db, "SELECT name, hash FROM sync_migration", func(scan scanner) error {
@@ -172,7 +183,6 @@ func appliedAlready(ctx context.Context, db querier) (map[string]string, error) 
 		done[name] = hash
 		return err
 	}, nil)
-	const noSuchTable = 1146
 	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
 		return nil, nil
 	}
@@ -197,7 +207,7 @@ func (s *Store) apply(ctx context.Context, sc *sql.Conn, m migrations.Migration,
 	return nil
 }
 
-// runMigration runs one statement, also over what an earlier run of it made.
+// runMigration runs one statement. What it makes may exist already.
 func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Migration) error {
 	_, name, _ := strings.Cut(m.Name, "_")
 	_, err := sc.ExecContext(ctx, m.SQL)
@@ -213,7 +223,7 @@ func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Mig
 	return err
 }
 
-// addColumns gives a table that was made before some of its columns were declared what it lacks.
+// addColumns adds the declared columns that a table lacks. It does nothing to a trigger.
 func (s *Store) addColumns(ctx context.Context, sc *sql.Conn, table string) error {
 	var missing []string
 	after := "FIRST"

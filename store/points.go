@@ -199,11 +199,8 @@ func (s *Store) TouchPoint(ctx context.Context, point string, keyID uint32, wire
 		column = "legacy_seen_at"
 	}
 	return s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE sync_point SET "+column+" = ? WHERE point_no = ?", s.stamp(at), point)
-		if err == nil {
-			_, err = tx.Exec(ctx, "UPDATE sync_point_key SET last_used_at = ? WHERE point_no = ? AND key_id = ?",
-				s.stamp(at), point, keyID)
-		}
+		_, err := tx.Exec(ctx, `UPDATE sync_point p LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
+			SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, keyID, stamp(at), stamp(at), point)
 		return err
 	})
 }

@@ -33,7 +33,7 @@ type QuarantinedRow struct {
 	EditedAt  time.Time `json:"edited_at,omitzero"` // zero: never
 }
 
-// MarshalJSON has fields and values as one object, in the form that DecodeRow reads.
+// MarshalJSON writes fields and values as one object, in the form that DecodeRow reads.
 func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
 	values, err := encodeRow(r.Fields, r.Values)
 	if err != nil {
@@ -46,14 +46,15 @@ func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
 	}{row(r), json.RawMessage(values)})
 }
 
-// quarantine puts a row aside within the transaction that could not take it.
+// quarantine writes a row into sync_quarantine within the transaction that could not apply it.
 func (c *conn) quarantine(ctx context.Context, it item, code int, reason string) error {
 	u := it.b.u
 	values, err := encodeRow(u.Plan.Fields, it.b.rows.row(it.row))
 	if err != nil {
 		return notFromDB(err)
 	}
-	const q = `INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
+	const q = `INSERT INTO sync_quarantine
+		(point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	c.args = append(c.args[:0], u.Point, u.Plan.Row.ID, u.Plan.Row.Table, u.Epoch, u.Seq, int64(it.row), values,
 		int64(code), clip(reason, textMax))
@@ -61,45 +62,43 @@ func (c *conn) quarantine(ctx context.Context, it item, code int, reason string)
 	return err
 }
 
-const quarantineColumns = `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text,
-	UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at) FROM sync_quarantine `
-
-func scanQuarantined(scan func(...any) error) (QuarantinedRow, error) {
-	var r QuarantinedRow
-	var values string
-	var created, edited sql.NullFloat64
-	err := scan(&r.ID, &r.Point, &r.RuleID, &r.Table, &r.Epoch, &r.Seq, &r.Row, &values, &r.Code, &r.Reason, &created, &edited)
-	if err != nil {
-		return r, err
-	}
-	r.CreatedAt, r.EditedAt = unix(created), unix(edited)
-	if r.Fields, r.Values, err = DecodeRow(values); err != nil {
-		return r, notFromDB(fmt.Errorf("store: sync_quarantine id=%d: %w", r.ID, err))
-	}
-	return r, nil
-}
-
 // Quarantine lists at most limit rows whose id is above after, in the order of id.
 func (s *Store) Quarantine(ctx context.Context, after uint64, limit int) ([]QuarantinedRow, error) {
 	var all []QuarantinedRow
-	err := s.each(ctx, quarantineColumns+"WHERE id > ? ORDER BY id LIMIT ?", func(scan func(...any) error) error {
-		r, err := scanQuarantined(scan)
-		all = append(all, r)
-		return err
-	}, after, limit)
+	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text,
+		UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at) FROM sync_quarantine WHERE id > ? ORDER BY id LIMIT ?`,
+		func(scan scanner) error {
+			var r QuarantinedRow
+			var values string
+			var created, edited sql.NullFloat64
+			err := scan(&r.ID, &r.Point, &r.RuleID, &r.Table, &r.Epoch, &r.Seq, &r.Row, &values, &r.Code, &r.Reason,
+				&created, &edited)
+			if err != nil {
+				return err
+			}
+			r.CreatedAt, r.EditedAt = unix(created), unix(edited)
+			if r.Fields, r.Values, err = DecodeRow(values); err != nil {
+				return fmt.Errorf("store: %s: %w", quarantineID(r.ID), err)
+			}
+			all = append(all, r)
+			return nil
+		}, after, limit)
 	return all, public(err)
 }
 
-// QuarantineRow reads one. ErrNotFound: there is none.
+// QuarantineRow reads one row. ErrNotFound: there is none.
 func (s *Store) QuarantineRow(ctx context.Context, id uint64) (QuarantinedRow, error) {
-	r, err := scanQuarantined(s.db.QueryRowContext(ctx, quarantineColumns+"WHERE id = ?", id).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, fmt.Errorf("%w: sync_quarantine id=%d", ErrNotFound, id)
+	all, err := s.Quarantine(ctx, id-1, 1)
+	if err == nil && (len(all) == 0 || all[0].ID != id) {
+		return QuarantinedRow{}, fmt.Errorf("%w: %s", ErrNotFound, quarantineID(id))
 	}
-	return r, public(err)
+	if err != nil {
+		return QuarantinedRow{}, err
+	}
+	return all[0], nil
 }
 
-// EditQuarantine gives a row other values for the fields it has, before it is replayed.
+// EditQuarantine replaces the fields and values of a row.
 func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, values []any) error {
 	text, err := encodeRow(fields, values)
 	if err != nil {
@@ -109,65 +108,48 @@ func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, 
 	return s.changeOne(ctx, quarantineID(id), q, text, id)
 }
 
-// DropQuarantine forgets a row for good.
+// DropQuarantine deletes a row.
 func (s *Store) DropQuarantine(ctx context.Context, id uint64) error {
 	return s.changeOne(ctx, quarantineID(id), "DELETE FROM sync_quarantine WHERE id = ?", id)
 }
 
 func quarantineID(id uint64) string { return fmt.Sprintf("sync_quarantine id=%d", id) }
 
-// ReplayQuarantine applies a row with the plan that its rule has now, and takes it out of the quarantine in the same
-// transaction. *RowError: it cannot be taken now either, and stays. ErrMismatch: the rule's fields are others by now.
-func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e rule.Env) (Outcome, error) {
-	var out Outcome
+// ReplayQuarantine applies a row with the present plan of its rule and deletes it from the quarantine in the same
+// transaction. *RowError: the database refuses it again, and it stays. ErrMismatch: the rule has other fields now.
+func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e rule.Env) (out Outcome, err error) {
+	if hasFile(p.Downside) {
+		return out, mismatch("a file takes whole batches, not one row")
+	}
 	plan := *p
 	plan.AllOrNothing = true // it is in the quarantine already
-	err := s.retry(ctx, func(c *conn) error {
-		return c.inTx(ctx, func() error {
-			row, err := c.lockQuarantined(ctx, id)
-			if err != nil {
-				return err
-			}
-			rows := rowset.Rows{Columns: row.Fields, Values: row.Values}
-			b, err := s.newBatch(&Upload{Point: row.Point, Plan: &plan, Rows: rows, Env: e}, &out)
-			if err != nil {
-				return err
-			}
-			b.reset()
-			b.u.Env.Point = row.Point
-			r := &runner{ctx: ctx, c: c, s: s, files: newFiles("")}
-			if err := r.batches([]*batch{b}); err != nil {
-				return err
-			}
-			const q = "DELETE FROM sync_quarantine WHERE id = ?"
-			c.args = append(c.args[:0], id)
-			_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
-			return err
-		})
+	err = s.inTx(ctx, func(tx *Tx) error {
+		var text string
+		err := tx.One(ctx, "SELECT point_no, row_values FROM sync_quarantine WHERE id = ? FOR UPDATE", []any{id},
+			&e.Point, &text)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("%w: %s", ErrNotFound, quarantineID(id))
+		}
+		var row rowset.Rows
+		if err == nil {
+			row.Columns, row.Values, err = DecodeRow(text)
+		}
+		if err == nil {
+			out, err = tx.Apply(ctx, &plan, row, e)
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, "DELETE FROM sync_quarantine WHERE id = ?", id)
+		}
+		return err
 	})
 	if err != nil {
 		return Outcome{}, err
 	}
-	s.countRows(&out)
 	return out, nil
 }
 
-// lockQuarantined reads what a replay needs and keeps others from replaying it too.
-func (c *conn) lockQuarantined(ctx context.Context, id uint64) (row QuarantinedRow, err error) {
-	c.args = append(c.args[:0], id)
-	err = c.scan(ctx, "SELECT point_no, row_values FROM sync_quarantine WHERE id = ? FOR UPDATE", func(v []any) error {
-		row.ID, row.Point = id, v[0].(string)
-		row.Fields, row.Values, err = DecodeRow(v[1].(string))
-		return notFromDB(err)
-	})
-	if err == nil && row.ID == 0 {
-		err = fmt.Errorf("%w: sync_quarantine id=%d", ErrNotFound, id)
-	}
-	return row, err
-}
-
-// DecodeRow reads a row that is written as a JSON object: what is in sync_quarantine.row_values, or what a DBA made of
-// it. A value is null, a number, a string, {"base64": bytes} or {"text64": text that is no UTF-8}.
+// DecodeRow reads a row from a JSON object: sync_quarantine.row_values, also after an edit by hand. A value is null, a
+// number, a string, {"base64": bytes} or {"text64": text that is no UTF-8}.
 func DecodeRow(text string) (fields []string, values []any, err error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
@@ -193,7 +175,7 @@ func DecodeRow(text string) (fields []string, values []any, err error) {
 		return nil, nil, err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, nil, errors.New("something follows the object")
+		return nil, nil, errors.New("there is text after the object")
 	}
 	return fields, values, nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,9 +62,19 @@ type reader struct {
 
 	page   Page
 	begun  bool
-	cursor []int // places of the plan's cursor in a row
-	last   []any // its values in the last row
+	cursor []int // places of the paging's columns in a row
+	last   []any // their values in the last row
 	texts  arena
+}
+
+// paging is how a statement's pages go on from one another.
+type paging struct {
+	first, next *rule.Statement
+	columns     []string           // whose values in the last row become the state
+	items       []string           // what they are called in the state
+	keep        []rowset.StateItem // what the state has before them
+	hidden      int                // columns at the beginning of a row that are for the state alone
+	end         func(r *reader)    // corrects the page behind the last row; nil: nothing to correct
 }
 
 func (r *reader) read() error {
@@ -87,30 +98,96 @@ func (r *reader) read() error {
 
 // statement runs one upside statement, page by page when it is paged.
 func (r *reader) statement(i int) error {
-	for first := true; ; first = false {
-		st := &r.p.Upside[i]
-		if st.Start != nil && len(r.env.State) == 0 {
-			st = st.Start
-		}
-		rows, err := r.run(i, st, first)
+	pages, err := r.paging(&r.p.Upside[i])
+	if err != nil {
+		return err
+	}
+	for st, first := pages.first, true; ; st, first = pages.next, false {
+		rows, err := r.run(i, st, &pages, first)
 		if !r.p.Paged() {
 			return err
 		}
 		if r.last != nil {
-			r.page.State = make([]rowset.StateItem, len(r.p.Cursor))
-			for k, name := range r.p.Cursor {
-				r.page.State[k] = rowset.StateItem{Name: name, Value: r.last[k]}
+			r.page.State = slices.Clone(pages.keep)
+			for k, name := range pages.items {
+				r.page.State = append(r.page.State, rowset.StateItem{Name: name, Value: r.last[k]})
 			}
 			r.env.State, r.last = r.page.State, nil
 		}
-		if err != nil || rows < r.env.Limit {
+		if err != nil {
 			return err
+		}
+		if rows < r.env.Limit {
+			if pages.end != nil {
+				pages.end(r)
+			}
+			return nil
 		}
 	}
 }
 
+// paging is how the pages of a statement begin and go on.
+func (r *reader) paging(st *rule.Statement) (paging, error) {
+	switch {
+	case r.p.Load != nil:
+		return r.changes(st)
+	case st.Start != nil && len(r.env.State) == 0:
+		return paging{first: st.Start, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
+	}
+	return paging{first: st, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
+}
+
+// changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
+// state stands below the first change that is still known, from the table itself.
+func (r *reader) changes(feed *rule.Statement) (paging, error) {
+	at, err := sequence(r.ctx, r.c, r.p.Load)
+	if err != nil {
+		return paging{}, err
+	}
+	number := func(n uint64) []rowset.StateItem {
+		return []rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(n)}}
+	}
+	began, ok := stateNumber(r.env.State, rowset.ChangeSeq)
+	if !ok || began < at.completeFrom {
+		r.env.State = nil
+	}
+	if len(r.env.State) == 1 {
+		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func(r *reader) {
+			// The changes between the last row and at.upTo are not for this reader.
+			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
+				r.page.State = number(at.upTo)
+			}
+			r.page.More = at.more
+		}}, nil
+	}
+	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Load.Key, keep: number(began)}
+	if len(r.env.State) == 0 {
+		load.first, load.keep = &r.p.Load.First, number(at.upTo)
+	}
+	for k := range r.p.Load.Key {
+		load.items = append(load.items, rule.LoadItem(k))
+	}
+	load.end = func(r *reader) { r.page.State, r.page.More = load.keep, true } // now what has changed meanwhile
+	return load, nil
+}
+
+// stateNumber is a number in a state.
+func stateNumber(state []rowset.StateItem, name string) (uint64, bool) {
+	for _, item := range state {
+		if item.Name == name {
+			switch v := item.Value.(type) {
+			case int64:
+				return uint64(v), true
+			case uint64:
+				return v, true
+			}
+		}
+	}
+	return 0, false
+}
+
 // run executes a statement once and returns its rows.
-func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
+func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (int, error) {
 	var err error
 	if r.c.args, err = st.Bind(r.c.args[:0], &r.env, nil); err != nil {
 		return 0, mismatch("%v", err)
@@ -121,7 +198,7 @@ func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
 	}
 	cols := columnsOf(res)
 	if announce {
-		if err := r.announce(i, cols); err != nil {
+		if err := r.announce(i, pages, cols); err != nil {
 			return 0, r.abandon(res, err)
 		}
 	}
@@ -137,7 +214,7 @@ func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
 		r.texts.convertRow(values, dest, cols)
 		n++
 		r.page.Rows++
-		err := r.sink.Row(values)
+		err := r.sink.Row(values[pages.hidden:])
 		if r.p.Paged() && (err == nil || errors.Is(err, ErrEnough)) {
 			r.remember(values)
 		}
@@ -148,14 +225,14 @@ func (r *reader) run(i int, st *rule.Statement, announce bool) (int, error) {
 }
 
 // announce finds the cursor among the columns and begins the statement.
-func (r *reader) announce(i int, cols []column) error {
+func (r *reader) announce(i int, pages *paging, cols []column) error {
 	r.begun = true
 	infos := make([]rowset.Column, len(cols))
 	for k, c := range cols {
 		infos[k] = c.Column
 	}
 	r.cursor = r.cursor[:0]
-	for _, name := range r.p.Cursor {
+	for _, name := range pages.columns {
 		at := -1
 		for k, c := range cols {
 			if strings.EqualFold(c.Name, name) {
@@ -167,7 +244,7 @@ func (r *reader) announce(i int, cols []column) error {
 		}
 		r.cursor = append(r.cursor, at)
 	}
-	return sinkError(r.sink.Begin(i, infos))
+	return sinkError(r.sink.Begin(i, infos[pages.hidden:]))
 }
 
 func (r *reader) remember(values []any) {

@@ -49,6 +49,8 @@ func joinTuples(head, tuple, tail string, n int) string {
 // rowView is an upload's rows in the order of the plan's fields.
 type rowView struct {
 	width, n int
+	fields   int // of a row; what stands behind them is for marked
+	marks    int // where a row has the mark rowset.Deleted; -1: it has none
 	values   []any
 	place    []int // of each field in a row; nil: as they stand
 	scratch  []any
@@ -57,23 +59,27 @@ type rowView struct {
 // newRowView matches the columns of rows with the fields of the plan, by name and in any order. Rows whose columns have
 // no names have the order of the fields. ErrMismatch: the columns are not the fields.
 func newRowView(p *rule.Plan, rows rowset.Rows) (rowView, error) {
-	v := rowView{width: len(p.Fields), values: rows.Values}
-	place, err := places(rows, p.Fields)
+	v := rowView{width: max(len(p.Fields), len(rows.Columns)), fields: len(p.Fields), values: rows.Values, marks: -1}
+	if p.Delete != nil {
+		v.marks = slices.Index(rows.Columns, rowset.Deleted)
+	}
+	place, err := places(rows, p)
 	switch {
 	case err != nil:
 		return v, err
 	case v.width == 0 || len(rows.Values)%v.width != 0:
-		return v, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), v.width)
+		return v, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), v.fields)
 	}
 	v.n = len(rows.Values) / v.width
 	if place != nil {
-		v.place, v.scratch = place, make([]any, v.width)
+		v.place, v.scratch = place, make([]any, v.fields)
 	}
 	return v, nil
 }
 
 // places is where each field stands in a row; nil when the row has the order of the fields.
-func places(rows rowset.Rows, fields []string) ([]int, error) {
+func places(rows rowset.Rows, p *rule.Plan) ([]int, error) {
+	fields := p.Fields
 	if !slices.ContainsFunc(rows.Columns, func(c string) bool { return c != "" }) {
 		if n := len(rows.Columns); n > 0 && n != len(fields) && len(rows.Values) > 0 {
 			return nil, mismatch("it has %d values a row, the rule has %d fields", n, len(fields))
@@ -87,6 +93,9 @@ func places(rows rowset.Rows, fields []string) ([]int, error) {
 	inOrder := true
 	for i, c := range rows.Columns {
 		at := slices.IndexFunc(fields, func(f string) bool { return strings.EqualFold(c, f) })
+		if at < 0 && p.Delete != nil && (c == rowset.Deleted || c == rowset.ChangedAt) {
+			continue
+		}
 		if at < 0 || place[at] >= 0 {
 			return nil, mismatch("column %q is not a field of the rule, or comes twice", c)
 		}
@@ -108,12 +117,17 @@ func (v *rowView) len() int { return v.n }
 func (v *rowView) row(i int) []any {
 	row := v.values[i*v.width : (i+1)*v.width]
 	if v.place == nil {
-		return row
+		return row[:v.fields]
 	}
 	for f, at := range v.place {
 		v.scratch[f] = row[at]
 	}
 	return v.scratch
+}
+
+// deleted reports whether a row is a key that is no longer there.
+func (v *rowView) deleted(i int) bool {
+	return v.marks >= 0 && v.values[i*v.width+v.marks] == int64(1)
 }
 
 // runner applies rows within a transaction that is open on c.
@@ -131,9 +145,23 @@ type item struct {
 	row int
 }
 
+// deleted reports whether the row is a key that is no longer there.
+func (it item) deleted() bool { return it.b.rows.deleted(it.row) }
+
+// chain is what the row is applied by.
+func (it item) chain() []rule.Statement {
+	if it.deleted() {
+		return it.b.u.Plan.Delete
+	}
+	return it.b.u.Plan.Downside
+}
+
 // batches applies batches whose first statements have one text.
 func (r *runner) batches(all []*batch) error {
 	first := &all[0].u.Plan.Downside[0]
+	if err := r.c.setOrigin(r.ctx, all[0].u); err != nil {
+		return err
+	}
 	if first.Op == rule.OpFile {
 		return r.write(all[0], first.File)
 	}
@@ -143,6 +171,23 @@ func (r *runner) batches(all []*batch) error {
 			items = append(items, item{b, i})
 		}
 	}
+	for len(items) > 0 {
+		deleted := items[0].deleted()
+		n := slices.IndexFunc(items, func(it item) bool { return it.deleted() != deleted })
+		if n < 0 {
+			n = len(items)
+		}
+		if err := r.joined(items[:n]); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}
+
+// joined applies rows of one kind, many in a statement where that can be.
+func (r *runner) joined(items []item) error {
+	first := &items[0].chain()[0]
 	if first.Insert == nil {
 		return r.oneByOne(items)
 	}
@@ -181,7 +226,7 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 	var err error
 	r.c.args = r.c.args[:0]
 	for _, it := range items {
-		if r.c.args, err = it.b.u.Plan.Downside[0].Bind(r.c.args, &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
+		if r.c.args, err = it.chain()[0].Bind(r.c.args, &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
 			return mismatch("%v", err)
 		}
 	}
@@ -230,10 +275,10 @@ func (r *runner) row(it item) error {
 // last and matches nothing has taken the row, except where an operation before it was refused: then the row is
 // nowhere, and the refusal is told.
 func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
-	plan := it.b.u.Plan
+	chain := it.chain()
 	unmatched := false
-	for i := range plan.Downside {
-		st := &plan.Downside[i]
+	for i := range chain {
+		st := &chain[i]
 		matched, err := r.one(st, it)
 		switch {
 		case kindOf(err) == kindRow:
@@ -245,7 +290,7 @@ func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 			return false, false, nil, err
 		}
 		seeks := st.Op == rule.Update || st.Op == rule.Delete
-		if seeks && matched == 0 && (i+1 < len(plan.Downside) || refused != nil) {
+		if seeks && matched == 0 && (i+1 < len(chain) || refused != nil) {
 			unmatched = true
 			continue
 		}

@@ -19,9 +19,12 @@ func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 	}
 	t, err := s.table(ctx, "", name)
 	if schema, table, qualified := strings.Cut(name, "."); qualified && errors.Is(err, ErrNoTable) {
-		return s.table(ctx, schema, table)
+		t, err = s.table(ctx, schema, table)
 	}
-	return t, err
+	if err != nil {
+		return nil, err
+	}
+	return t, s.lookForChanges(ctx, t)
 }
 
 func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, error) {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"regexp"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -23,12 +23,7 @@ type Options struct {
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
-
-	// TimeZone is the session's time_zone, an offset such as "+08:00"; default "+00:00". TIMESTAMP values
-	// travel as text in it, so that the centre and its points must have the same. DATETIME is not touched by it.
-	TimeZone string
-
-	FileRoot string // directory of the `file` operation; empty: such rules are refused
+	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
 }
 
 // Limits are the options' defaults and bounds.
@@ -39,9 +34,6 @@ func (o *Options) Limits() []limit.Limit {
 func (o *Options) setDefaults() error {
 	if o.Set == "" {
 		o.Set = migrations.Server
-	}
-	if o.TimeZone == "" {
-		o.TimeZone = "+00:00"
 	}
 	return limit.Fill("store", o.Limits())
 }
@@ -69,11 +61,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
-	if !regexp.MustCompile(`^[+-]\d\d:\d\d$`).MatchString(o.TimeZone) {
-		return nil, fmt.Errorf("store: time zone %q is not an offset such as +00:00", o.TimeZone)
-	}
 	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
-	link, err := newConnector(cfg, o.TimeZone)
+	link, err := newConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
@@ -95,7 +84,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	}
 	s.maxPacket = facts.MaxPacket
 	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
-		return &UnsafeError{Settings: bad}
+		return fmt.Errorf("%w: %s", ErrUnsafe, strings.Join(bad, "; "))
 	}
 	return nil
 }

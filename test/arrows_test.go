@@ -35,12 +35,14 @@ var arrows = map[string][]string{
 	"store":                     {"rule", "migrations", "internal/rowset"},
 	"store/localdb":             {},
 	"store/localdb/localdbtest": {"store/localdb"},
-	// A request is a message; its answer is what the store made of a rule's plan.
-	"business": {"protocol", "rule", "store", "internal/rowset"},
+	// Rules in force are compiled by rule and checked by the store's database, at the centre and at a point.
+	"ruleset": {"rule", "store"},
+	// A request is a message; its answer is what the store made of the plan in force.
+	"business": {"protocol", "rule", "ruleset", "store", "internal/rowset"},
 	// The server stands between the reactor and business, which do not know each other.
-	"gateway": {"reactor", "protocol", "crypto", "business", "store"},
+	"gateway": {"reactor", "protocol", "crypto", "business", "rule", "ruleset", "store"},
 	// The point speaks the same wire and runs the same plans on the same kind of database.
-	"agent": {"protocol", "crypto", "rule", "store", "internal/rowset"},
+	"agent": {"protocol", "crypto", "rule", "ruleset", "store", "internal/rowset"},
 	"test": {"crypto", "migrations", "protocol", "rule", "store", "store/localdb", "store/localdb/localdbtest",
 		"internal/rowset"},
 }

@@ -125,11 +125,10 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 
 // withRemedy adds what to do about an error of the database.
 func withRemedy(err error) error {
-	var unsafe *store.UnsafeError
 	var refused *store.SQLError
 	var remedy string
 	switch {
-	case errors.As(err, &unsafe):
+	case errors.Is(err, store.ErrUnsafe):
 		remedy = "mend the settings, or start all the same with accept_unsafe_database = true (SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
 	case errors.Is(err, store.ErrUnavailable):
 		remedy = "see that the server of dsn (--dsn, SYNCGATE_DSN) runs, and that account, password and database are right"

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"syncgate/business"
 	"syncgate/cmd/internal/cli"
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
@@ -94,7 +94,7 @@ func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 	}
 	switch {
 	case row.User != rule.Client:
-		return business.Compile(c.Context(), c.db, row, table)
+		return ruleset.Compile(c.Context(), c.db, rule.Server, row, table)
 	case row.SQL == "" && table == nil:
 		return nil, nil, fmt.Errorf("rule %d is a point's, whose agent writes its statements from the table %s there; the centre has no table of that name to show them by", row.ID, row.Table)
 	}
@@ -158,7 +158,7 @@ func (c *call) checkAll() (ds []rule.Diagnostic, rules int, err error) {
 		table, err := c.table(row.Table)
 		var found []rule.Diagnostic
 		if err == nil {
-			_, found, err = business.Compile(c.Context(), c.db, row, table)
+			_, found, err = ruleset.Compile(c.Context(), c.db, rule.Server, row, table)
 		}
 		if err != nil {
 			return nil, 0, fmt.Errorf("rule %d: %w", row.ID, err)

@@ -88,7 +88,7 @@ func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 func environment(plan *rule.Plan, point string) rule.Env {
 	now := time.Now().UTC()
 	since, until := plan.Window(now)
-	return rule.Env{Since: since, Until: until, Now: now, Point: point, Limit: rule.DefaultLimit}
+	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point, Limit: rule.DefaultLimit}
 }
 
 // trial is one run of a rule for a person to look at.

@@ -283,7 +283,7 @@ func (p *parser) stray() error {
 	case bytes.IndexByte([]byte("*+-/%|&^<>=@~"), c) >= 0:
 		return p.fail(p.pos, "%s makes an expression, not a literal: write the value out", p.show())
 	case c == '(' || c == '[' || c == '.':
-		return p.fail(p.pos, "%s after a value is a call, index or attribute, not a literal; is a comma missing?", p.show())
+		return p.fail(p.pos, "%s makes a call, an index or an attribute, not a literal; is a comma missing?", p.show())
 	case c == ')' || c == ']' || c == '}':
 		return p.fail(p.pos, "%s closes nothing that is open here", p.show())
 	}

@@ -107,7 +107,8 @@ func (p *parser) name() (Value, error) {
 	if p.at('\'') || p.at('"') {
 		return nil, p.fail(start, "%q is no prefix of a string", clip(word))
 	}
-	return nil, p.fail(start, "the name %q is not a literal (those are None, True, False, datetime.datetime, .date, .time, .timedelta and Decimal)", clip(word))
+	return nil, p.fail(start, "the name %q is not a literal (those are None, True, False, datetime.datetime, .date, "+
+		".time, .timedelta and Decimal)", clip(word))
 }
 
 func clip(b []byte) []byte { return b[:min(len(b), 32)] }

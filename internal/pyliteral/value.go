@@ -31,7 +31,8 @@ const (
 )
 
 // dialects are the names used in configuration and documents.
-var dialects = [...]string{"python2", "python3.6", "python3.7", "python3.8", "python3.9", "python3.11", "python3.12", "python3.13"}
+var dialects = [...]string{"python2", "python3.6", "python3.7", "python3.8", "python3.9", "python3.11", "python3.12",
+	"python3.13"}
 
 // String returns the name that ParseDialect reads.
 func (d Dialect) String() string {

@@ -46,6 +46,13 @@ type StateItem struct {
 	Value any
 }
 
+// The columns that a row may have beside its table's, where its changes are recorded.
+const (
+	ChangeSeq = "sync_seq"     // the number of its last change; it does not leave the side where it was given
+	Deleted   = "sync_deleted" // 1: the row is no longer there, and only its key is known
+	ChangedAt = "sync_at"      // when it was last changed
+)
+
 // valueOverhead is the most bytes that CBOR puts before a value: a head and eight bytes.
 const valueOverhead = 9
 

@@ -1,4 +1,4 @@
-package business
+package ruleset
 
 import (
 	"bytes"
@@ -79,28 +79,28 @@ func (d *desk) AddRuleRuns(_ context.Context, r []store.RuleRuns) error {
 	return nil
 }
 
-type registryWorld struct {
+type setWorld struct {
 	*testing.T
 	*desk
-	*Registry
+	*Set
 	now time.Time
 	log bytes.Buffer
 }
 
-func newRegistryWorld(t *testing.T, rows ...rule.Row) *registryWorld {
-	w := &registryWorld{T: t, now: time.Unix(1e9, 0), desk: &desk{rows: rows, failing: map[string]bool{}, asked: map[string]int{},
+func newSetWorld(t *testing.T, rows ...rule.Row) *setWorld {
+	w := &setWorld{T: t, now: time.Unix(1e9, 0), desk: &desk{rows: rows, failing: map[string]bool{}, asked: map[string]int{},
 		tables: map[string]*rule.Table{"hits": {Name: "hits", Engine: "InnoDB", Columns: []rule.Column{
 			{Name: "id", Type: "bigint", ColumnType: "bigint(20)"}, {Name: "url", Type: "varchar", ColumnType: "varchar(20)"}},
 			Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"id"}, Unique: true, Primary: true}}}}}}
 	var err error
-	w.Registry, err = NewRegistry(RegistryOptions{Source: w.desk, Sink: w.desk, Clock: func() time.Time { return w.now }, Logger: zerolog.New(&w.log)})
+	w.Set, err = New(Options{Source: w.desk, Sink: w.desk, Side: rule.Server, Clock: func() time.Time { return w.now }, Logger: zerolog.New(&w.log)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-func (w *registryWorld) refresh() {
+func (w *setWorld) refresh() {
 	w.Helper()
 	if err := w.Refresh(w.Context()); err != nil {
 		w.Fatal(err)
@@ -108,7 +108,7 @@ func (w *registryWorld) refresh() {
 }
 
 // inForce is the SQL of the rule that Find gives, or the error.
-func (w *registryWorld) inForce(point string) string {
+func (w *setWorld) inForce(point string) string {
 	e, err := w.Find("hits", rule.Upload, point)
 	if err != nil {
 		return err.Error()
@@ -126,13 +126,13 @@ func sql(values string) string { return "insert into hits (id, url) values (" + 
 func TestFindPrefersThePointsOwnRow(t *testing.T) {
 	off := row(3, "off", ":id, 'off'")
 	off.Enabled = false
-	w := newRegistryWorld(t, row(1, "*", ":id, 'all'"), row(2, "own", ":id, 'own'"), off, row(4, "broken", ":id, :none"))
+	w := newSetWorld(t, row(1, "*", ":id, 'all'"), row(2, "own", ":id, 'own'"), off, row(4, "broken", ":id, :none"))
 	if got := w.inForce("own"); !strings.HasPrefix(got, store.ErrUnavailable.Error()) {
 		t.Errorf("before the rules were read: %s", got)
 	}
 	w.refresh()
 	for point, want := range map[string]string{
-		"anybody": sql(":id, 'all'"), "own": sql(":id, 'own'"), "off": ErrRuleDisabled.Error(), "*": sql(":id, 'all'"),
+		"anybody": sql(":id, 'all'"), "own": sql(":id, 'own'"), "off": ErrDisabled.Error(), "*": sql(":id, 'all'"),
 	} {
 		if got := w.inForce(point); got != want {
 			t.Errorf("%s: %s, want %s", point, got, want)
@@ -153,7 +153,7 @@ func TestClientRules(t *testing.T) {
 	broken := client(4, "d", "*", "-- upside\ndrop table d")
 	off := client(5, "a", "p3", "")
 	off.Enabled = false
-	w := newRegistryWorld(t, client(1, "a", "*", ""), client(2, "b", "*", ""), client(3, "a", "p1", ""), broken, off, row(6, "*", ":id, :url"))
+	w := newSetWorld(t, client(1, "a", "*", ""), client(2, "b", "*", ""), client(3, "a", "p1", ""), broken, off, row(6, "*", ":id, :url"))
 	if _, _, err := w.Client("p1"); !errors.Is(err, store.ErrUnavailable) {
 		t.Error(err)
 	}
@@ -171,7 +171,7 @@ func TestClientRules(t *testing.T) {
 }
 
 func TestOnlyWhatChangedIsCompiled(t *testing.T) {
-	w := newRegistryWorld(t, row(1, "*", ":id, :url"), row(2, "p", ":id, :url"))
+	w := newSetWorld(t, row(1, "*", ":id, :url"), row(2, "p", ":id, :url"))
 	w.refresh()
 	w.refresh()
 	if w.asked["rules"] != 1 || w.asked["check"] != 2 || w.asked["version"] != 2 {
@@ -193,7 +193,7 @@ func TestOnlyWhatChangedIsCompiled(t *testing.T) {
 }
 
 func TestTwoRowsForOneKey(t *testing.T) {
-	w := newRegistryWorld(t, row(1, "*", ":id, 'first'"), row(2, "*", ":id, 'second'"))
+	w := newSetWorld(t, row(1, "*", ":id, 'first'"), row(2, "*", ":id, 'second'"))
 	w.refresh()
 	if got := w.inForce("p"); got != sql(":id, 'first'") {
 		t.Error(got)
@@ -209,7 +209,7 @@ func TestTwoRowsForOneKey(t *testing.T) {
 }
 
 func TestLastGoodVersionStays(t *testing.T) {
-	w := newRegistryWorld(t, row(1, "*", ":id, 'good'"))
+	w := newSetWorld(t, row(1, "*", ":id, 'good'"))
 	w.refresh()
 	w.refuses = "bad"
 	w.rows[0].SQL = row(1, "*", ":id, bad(1)").SQL
@@ -240,7 +240,7 @@ func TestLastGoodVersionStays(t *testing.T) {
 }
 
 func TestRulesStayWhenTheDatabaseIsAway(t *testing.T) {
-	w := newRegistryWorld(t, row(1, "*", ":id, 'old'"))
+	w := newSetWorld(t, row(1, "*", ":id, 'old'"))
 	w.refresh()
 	version := w.Version()
 	w.rows[0].SQL = row(1, "*", ":id, 'newer'").SQL
@@ -270,18 +270,18 @@ func TestRulesStayWhenTheDatabaseIsAway(t *testing.T) {
 }
 
 func TestRunsAreSummed(t *testing.T) {
-	w := newRegistryWorld(t)
-	w.ran(1, 10, nil)
-	w.ran(1, 0, errors.New("first"))
-	w.ran(2, 5, nil)
+	w := newSetWorld(t)
+	w.RecordRun(1, 10, nil)
+	w.RecordRun(1, 0, errors.New("first"))
+	w.RecordRun(2, 5, nil)
 	w.failing["runs"] = true
 	if err := w.Refresh(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Error(err)
 	}
 	w.failing["runs"] = false
 	w.now = w.now.Add(time.Second)
-	w.ran(1, 1, nil)
-	w.ran(3, 7, errors.New("second"))
+	w.RecordRun(1, 1, nil)
+	w.RecordRun(3, 7, errors.New("second"))
 	w.refresh()
 	w.refresh()
 	slices.SortFunc(w.desk.runs, func(a, b store.RuleRuns) int { return int(a.RuleID) - int(b.RuleID) })
@@ -296,19 +296,20 @@ func TestRunsAreSummed(t *testing.T) {
 	}
 }
 
-func TestRegistryRuns(t *testing.T) {
-	w := newRegistryWorld(t, row(1, "*", ":id, :url"))
+func TestSetRuns(t *testing.T) {
+	w := newSetWorld(t, row(1, "*", ":id, :url"))
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Registry.Run(ctx) }()
+	done := make(chan bool)
+	go func() { w.Set.Run(ctx); close(done) }()
 	select {
 	case <-w.Ready():
-	case <-time.After(patience):
+	case <-time.After(20 * time.Second):
 		t.Fatal("no rules")
 	}
-	w.ran(1, 1, nil)
+	w.RecordRun(1, 1, nil)
 	cancel()
-	if err := <-done; err != nil || len(w.desk.runs) != 1 {
-		t.Errorf("%v, %d sums were recorded at the end", err, len(w.desk.runs))
+	<-done
+	if len(w.desk.runs) != 1 {
+		t.Errorf("%d sums were recorded at the end", len(w.desk.runs))
 	}
 }

@@ -1,0 +1,103 @@
+package ruleset
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"time"
+
+	"syncgate/rule"
+	"syncgate/store"
+)
+
+// compiler makes the rules of one reload. It describes each table once.
+type compiler struct {
+	o       *Options
+	now     time.Time
+	recheck bool // look again at what did not change
+	facts   map[string]*rule.Table
+}
+
+// rule is what row means after last, which may be nil. An error means that the database could not be asked; what is
+// wrong with the row itself is in the Rule.
+func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, error) {
+	r := &Rule{State: store.RuleOK, Row: row, current: row, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
+	unchanged := last != nil && last.current == row
+	switch {
+	case unchanged && (!c.recheck || row.User != c.o.Side || !row.Enabled):
+		return last, nil
+	case !row.Enabled:
+		r.State = store.RuleDisabled
+		return r, nil
+	}
+	var err error
+	if row.User == c.o.Side {
+		if r.facts, err = c.table(ctx, row.Table); err != nil {
+			return nil, err
+		}
+		if unchanged && last.State == store.RuleOK && reflect.DeepEqual(r.facts, last.facts) {
+			return last, nil
+		}
+	}
+	if r.Plan, r.Diagnostics, err = Compile(ctx, c.o.Source, c.o.Side, row, r.facts); err != nil {
+		return nil, err
+	}
+	if r.status.Problem = r.Problem(); r.status.Problem != nil {
+		r.keep(last)
+	}
+	r.status.State = r.State
+	if unchanged && last.Plan == r.Plan && sameState(last, r) {
+		return last, nil // as broken as before
+	}
+	return r, nil
+}
+
+// PlanChecker has the database PREPARE every statement of a plan and says what it refuses.
+type PlanChecker interface {
+	CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error)
+}
+
+// Compile is what a row means at a side (rule.Server or rule.Client), the same to a Set and to `rules check`: its plan,
+// and the diagnostics about it. t is nil when there is no such table. The other side's tables are not here. Of its rows
+// Compile checks only what can be seen without a table, and makes no plan. An error means that the database could not be
+// asked.
+func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (*rule.Plan, []rule.Diagnostic, error) {
+	switch {
+	case row.User != side && row.SQL == "":
+		return nil, nil, nil
+	case row.User != side:
+		_, ds := rule.Compile(row, nil)
+		return nil, ds, nil
+	case row.SQL == "" && t == nil:
+		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID, Column: "sync_table",
+			Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
+	}
+	plan, ds := rule.Draft(row, t)
+	refused, err := db.CheckPlan(ctx, plan, t)
+	if worst, _ := rule.Worst(ds); worst == rule.Error {
+		plan = nil
+	}
+	return plan, append(ds, refused...), err
+}
+
+// keep puts the last good version of r, whose row has an error, in force where there is one.
+func (r *Rule) keep(last *Rule) {
+	r.State, r.Plan = store.RuleBroken, nil
+	if last != nil && (last.State == store.RuleOK || last.State == store.RuleStale) {
+		r.State, r.Plan, r.Row = store.RuleStale, last.Plan, last.Row
+	}
+}
+
+func (c *compiler) table(ctx context.Context, name string) (*rule.Table, error) {
+	if t, ok := c.facts[name]; ok {
+		return t, nil
+	}
+	t, err := c.o.Source.Table(ctx, name)
+	if errors.Is(err, store.ErrNoTable) {
+		t, err = nil, nil
+	}
+	if err == nil {
+		c.facts[name] = t
+	}
+	return t, err
+}

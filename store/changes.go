@@ -1,0 +1,431 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"syncgate/rule"
+)
+
+// A change table has one row for each key of its table that was inserted, updated or deleted: the key, the number of
+// its last change, who made it and when. Three triggers write it in the application's own transaction, with the number
+// 0. sequence gives committed changes their numbers, so that a number becomes visible after its COMMIT and in order.
+
+const noSuchTable = 1146
+
+// maxName is the longest name of a table or a trigger, characters.
+const maxName = 64
+
+// sequencedAtOnce is how many changes one transaction numbers; others who want a number wait for it.
+const sequencedAtOnce = 10_000
+
+// changeName is the name of an object that belongs to table: its own name with a prefix. A name that would be too long
+// is cut and made unique by a hash.
+func changeName(prefix, table string) string {
+	name := prefix + table
+	if len([]rune(name)) <= maxName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(table))
+	suffix := "_" + hex.EncodeToString(sum[:4])
+	return string([]rune(name)[:maxName-len(suffix)]) + suffix
+}
+
+// ChangeTable is what records the changes of one table: a change table and three triggers, in the table's database.
+type ChangeTable struct {
+	rule.Changes
+	of  *rule.Table
+	own string // this database, quoted: where sync_sequence is
+	key []keyColumn
+}
+
+type keyColumn struct{ name, definition string }
+
+// ChangeTable describes the change table of a table, whether it is there or not. The error is a *ChangesError when the
+// table has no key that a change table could have.
+func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, error) {
+	t := &ChangeTable{of: of}
+	t.Name, t.Sequence = t.quoted(changeName("sync_change_", of.Name)), sequenceName(of)
+	prefix := false
+	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0, COALESCE(c.column_type, ''),
+		COALESCE(c.character_set_name, ''), COALESCE(c.collation_name, '')
+		FROM information_schema.tables t
+		LEFT JOIN information_schema.statistics k ON k.table_schema = t.table_schema AND k.table_name = t.table_name
+			AND k.index_name = 'PRIMARY'
+		LEFT JOIN information_schema.columns c ON c.table_schema = t.table_schema AND c.table_name = t.table_name
+			AND c.column_name = k.column_name
+		WHERE t.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND t.table_name = ? ORDER BY k.seq_in_index`,
+		func(scan func(...any) error) error {
+			var own, column, kind, charset, collation string
+			var part bool
+			if err := scan(&own, &column, &part, &kind, &charset, &collation); err != nil {
+				return err
+			}
+			prefix = prefix || part
+			t.own = quoteName(own)
+			if column == "" {
+				return nil
+			}
+			k := keyColumn{name: column, definition: kind}
+			if charset != "" {
+				k.definition += " CHARACTER SET " + charset + " COLLATE " + collation
+			}
+			t.key = append(t.key, k)
+			return nil
+		}, of.Schema, of.Name)
+	switch {
+	case err != nil:
+		return nil, public(err)
+	case len(t.key) == 0:
+		return nil, &ChangesError{t.Sequence, "the table has no primary key", "give it one"}
+	case prefix:
+		return nil, &ChangesError{t.Sequence, "the primary key has a column of which only the beginning counts",
+			"make the primary key of whole columns"}
+	}
+	for _, k := range t.key {
+		if strings.HasPrefix(strings.ToLower(k.name), "sync_") {
+			return nil, &ChangesError{t.Sequence, "the key's column " + k.name + " has a name that the change table needs", "rename it"}
+		}
+	}
+	return t, nil
+}
+
+// sequenceName is the table's row in sync_sequence.
+func sequenceName(t *rule.Table) string {
+	if t.Schema == "" {
+		return t.Name
+	}
+	return t.Schema + "." + t.Name
+}
+
+// ChangesError says why the changes of a table cannot be recorded or read.
+type ChangesError struct{ Table, Reason, Fix string }
+
+func (e *ChangesError) Error() string {
+	return fmt.Sprintf("changes of %s: %s; %s", e.Table, e.Reason, e.Fix)
+}
+
+// quoted is the name of an object in the table's database.
+func (t *ChangeTable) quoted(name string) string {
+	if t.of.Schema == "" {
+		return quoteName(name)
+	}
+	return quoteName(t.of.Schema) + "." + quoteName(name)
+}
+
+// keys is the key's columns, quoted, each after a prefix such as "NEW.".
+func (t *ChangeTable) keys(prefix string) string {
+	names := make([]string, len(t.key))
+	for i, k := range t.key {
+		names[i] = prefix + quoteName(k.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// createTable is the statement that makes the change table.
+func (t *ChangeTable) createTable() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE %s (\n", t.Name)
+	for _, k := range t.key {
+		fmt.Fprintf(&b, "    %s %s NOT NULL,\n", quoteName(k.name), k.definition)
+	}
+	b.WriteString("    sync_seq BIGINT UNSIGNED NOT NULL DEFAULT 0,\n" +
+		"    sync_origin VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,\n" +
+		"    sync_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n" +
+		"    PRIMARY KEY (" + t.keys("") + "),\n    KEY sync_seq (sync_seq)\n) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
+	return b.String()
+}
+
+// changeTrigger is one of the three triggers of a table.
+type changeTrigger struct {
+	name, event, body string
+}
+
+// triggers are those that the table should have. A trigger that cannot write its change counts it in sync_sequence and
+// lets the application's statement succeed; the count makes every reader load the table anew. What ends the whole
+// transaction, such as a deadlock, no handler can catch, and the application is told of it.
+func (t *ChangeTable) triggers() []changeTrigger {
+	moved := make([]string, len(t.key))
+	for i, k := range t.key {
+		moved[i] = "OLD." + quoteName(k.name) + " <=> NEW." + quoteName(k.name)
+	}
+	mark := func(row string) string {
+		return "INSERT INTO " + t.Name + " (" + t.keys("") + ", sync_origin, sync_at)\n    VALUES (" + t.keys(row) +
+			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE sync_seq = 0, " +
+			"sync_origin = VALUES(sync_origin), sync_at = VALUES(sync_at);\n"
+	}
+	body := func(statements string) string {
+		return "BEGIN\n  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION\n  BEGIN\n" +
+			"    DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;\n    UPDATE " + t.own +
+			".`sync_sequence` SET missed = missed + 1 WHERE sync_table = " + text(t.Sequence) + ";\n  END;\n  " + statements + "END"
+	}
+	trigger := func(event, statements string) changeTrigger {
+		return changeTrigger{changeName("sync_change_"+strings.ToLower(event[:1])+"_", t.of.Name), event, body(statements)}
+	}
+	return []changeTrigger{
+		trigger("INSERT", mark("NEW.")),
+		trigger("UPDATE", "IF NOT ("+strings.Join(moved, " AND ")+") THEN\n    "+mark("OLD.")+"  END IF;\n  "+mark("NEW.")),
+		trigger("DELETE", mark("OLD.")),
+	}
+}
+
+// createTrigger is the statement that makes a trigger.
+func (t *ChangeTable) createTrigger(g changeTrigger) string {
+	return "CREATE TRIGGER " + t.quoted(g.name) + " AFTER " + g.event + " ON " + t.quoted(t.of.Name) + " FOR EACH ROW\n" + g.body
+}
+
+// SQL is every statement that makes the objects, in order, for a person to read.
+func (t *ChangeTable) SQL() []string {
+	all := []string{t.createTable()}
+	for _, g := range t.triggers() {
+		all = append(all, t.createTrigger(g))
+	}
+	return all
+}
+
+// Faults are what is missing or is not as it should be, in words; none: changes are recorded.
+func (s *Store) Faults(ctx context.Context, t *ChangeTable) ([]string, error) {
+	columns, err := s.changeColumns(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	var faults []string
+	switch want := t.columns(); {
+	case len(columns) == 0:
+		faults = append(faults, "there is no change table "+t.Name)
+	case !equalFold(columns, want):
+		faults = append(faults, "the change table "+t.Name+" has another key than the table")
+	}
+	there := map[string]string{} // a trigger's name: its body
+	err = s.each(ctx, `SELECT trigger_name, action_statement FROM information_schema.triggers
+		WHERE event_object_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND event_object_table = ?`,
+		func(scan func(...any) error) error {
+			var name, body string
+			err := scan(&name, &body)
+			there[name] = body
+			return err
+		}, t.of.Schema, t.of.Name)
+	if err != nil {
+		return nil, public(err)
+	}
+	for _, g := range t.triggers() {
+		switch body, ok := there[g.name]; {
+		case !ok:
+			faults = append(faults, "there is no trigger "+t.quoted(g.name))
+		case body != g.body:
+			faults = append(faults, "the trigger "+t.quoted(g.name)+" is not the one that syncgate makes")
+		}
+	}
+	numbered := false
+	err = s.each(ctx, "SELECT 1 FROM sync_sequence WHERE sync_table = ?", func(func(...any) error) error {
+		numbered = true
+		return nil
+	}, t.Sequence)
+	if err == nil && !numbered {
+		faults = append(faults, "sync_sequence has no row for the table")
+	}
+	return faults, public(err)
+}
+
+// columns are those of the change table that depend on the table, each with its definition.
+func (t *ChangeTable) columns() []string {
+	var all []string
+	for _, k := range t.key {
+		all = append(all, k.name+" "+k.definition)
+	}
+	return all
+}
+
+func (s *Store) changeColumns(ctx context.Context, t *ChangeTable) (columns []string, err error) {
+	err = s.each(ctx, `SELECT column_name, column_type, COALESCE(character_set_name, ''), COALESCE(collation_name, '')
+		FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?
+		AND column_name NOT IN ('sync_seq', 'sync_origin', 'sync_at') ORDER BY ordinal_position`,
+		func(scan func(...any) error) error {
+			var name, definition, charset, collation string
+			err := scan(&name, &definition, &charset, &collation)
+			if charset != "" {
+				definition += " CHARACTER SET " + charset + " COLLATE " + collation
+			}
+			columns = append(columns, name+" "+definition)
+			return err
+		}, t.of.Schema, changeName("sync_change_", t.of.Name))
+	return columns, public(err)
+}
+
+// InitChanges makes what Faults finds missing. Changes that were made while something was missing are not known, so
+// every reader loads the table anew. Each statement of it commits by itself; it may be called again after an error.
+func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
+	faults, err := s.Faults(ctx, t)
+	if err != nil || len(faults) == 0 {
+		return err
+	}
+	columns, err := s.changeColumns(ctx, t)
+	if err != nil {
+		return err
+	}
+	var statements []string
+	for _, g := range t.triggers() {
+		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.quoted(g.name))
+	}
+	if !equalFold(columns, t.columns()) {
+		statements = append(statements, "DROP TABLE IF EXISTS "+t.Name, t.createTable())
+	}
+	for _, g := range t.triggers() {
+		statements = append(statements, t.createTrigger(g))
+	}
+	// Last, so that a reader that begins anew reads the table when the triggers are there.
+	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+text(t.Sequence)+
+		") ON DUPLICATE KEY UPDATE next_seq = next_seq + 1, complete_from = next_seq - 1, missed = 0")
+	return s.ddl(ctx, statements)
+}
+
+// DropChanges removes what InitChanges made.
+func (s *Store) DropChanges(ctx context.Context, t *ChangeTable) error {
+	var statements []string
+	for _, g := range t.triggers() {
+		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.quoted(g.name))
+	}
+	return s.ddl(ctx, append(statements, "DROP TABLE IF EXISTS "+t.Name, "DELETE FROM sync_sequence WHERE sync_table = "+text(t.Sequence)))
+}
+
+// ddl runs statements one after the other. None of them waits for longer than lockWait for a table's metadata lock,
+// since everybody who comes later would wait behind it.
+func (s *Store) ddl(ctx context.Context, statements []string) error {
+	err := s.withConn(ctx, func(c *conn) error {
+		if err := c.text(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", lockWait)); err != nil {
+			return err
+		}
+		c.broken = true // the setting is for these statements alone
+		for _, q := range statements {
+			if err := c.text(ctx, q); err != nil {
+				return &statementError{sql: q, err: err}
+			}
+		}
+		return nil
+	})
+	return public(err)
+}
+
+// position is where the changes of a table stand.
+type position struct {
+	upTo         uint64 // the highest number given; every change up to it is visible
+	completeFrom uint64 // a reader that stands below it has to load the table anew
+	more         bool   // committed changes are left that have no number yet
+}
+
+// sequence gives committed changes of a table their numbers, in one order for everybody, and returns where they
+// stand. Changes of transactions that are still open are passed over, and numbered when they are committed.
+func sequence(ctx context.Context, c *conn, t *rule.Load) (position, error) {
+	var p position
+	keys := quoteNames(t.Key)
+	var missed, waiting uint64
+	look := func(v []any) error {
+		p.upTo, p.completeFrom, missed, waiting = asUint(v[0])-1, asUint(v[1]), asUint(v[2]), asUint(v[3])
+		return nil
+	}
+	q := "SELECT next_seq, complete_from, missed, EXISTS (SELECT 1 FROM " + t.Name +
+		" WHERE sync_seq = 0) FROM sync_sequence WHERE sync_table = ?"
+	c.args = append(c.args[:0], t.Sequence)
+	if err := c.scan(ctx, q, look); err != nil || waiting == 0 && missed == 0 {
+		return p, err
+	}
+	before := p.upTo
+	err := c.inTx(ctx, func() error {
+		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence WHERE sync_table = " + text(t.Sequence) +
+			" FOR UPDATE"
+		number := fmt.Sprintf("INSERT INTO %s (%s, sync_seq, sync_at) SELECT %s, @sync_seq := @sync_seq + 1, sync_at FROM %s "+
+			"WHERE sync_seq = 0 LIMIT %d FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE sync_seq = VALUES(sync_seq)",
+			t.Name, keys, keys, t.Name, sequencedAtOnce)
+		keep := "UPDATE sync_sequence SET next_seq = @sync_seq + 1 + (@sync_missed > 0), " +
+			"complete_from = IF(@sync_missed > 0, @sync_seq + 1, complete_from), missed = missed - @sync_missed WHERE sync_table = " +
+			text(t.Sequence)
+		for _, q := range []string{lock, number, keep} {
+			if err := c.text(ctx, q); err != nil {
+				return &statementError{sql: q, err: err}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return p, err
+	}
+	c.args = append(c.args[:0], t.Sequence)
+	err = c.scan(ctx, q, look)
+	p.more = waiting > 0 && p.upTo-before >= sequencedAtOnce // else transactions that are still open hold the rest
+	return p, err
+}
+
+// setOrigin tells the triggers of change tables where the changes that follow come from.
+func (c *conn) setOrigin(ctx context.Context, u *Upload) error {
+	origin := ""
+	if u.Plan.Tracked {
+		origin = u.Env.Origin
+	}
+	if origin == c.origin {
+		return nil
+	}
+	const q = "SET @sync_origin = NULLIF(?, '')"
+	c.args = append(c.args[:0], origin)
+	_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+	if err == nil {
+		c.origin = origin
+	}
+	return err
+}
+
+// text is a string as a literal of SQL. The session has no NO_BACKSLASH_ESCAPES.
+func text(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
+}
+
+func quoteNames(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quoteName(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func equalFold(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !strings.EqualFold(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// lookForChanges fills t.Changes where the table has a row in sync_sequence.
+func (s *Store) lookForChanges(ctx context.Context, t *rule.Table) error {
+	known := false
+	err := s.each(ctx, "SELECT 1 FROM sync_sequence WHERE sync_table = ?", func(func(...any) error) error {
+		known = true
+		return nil
+	}, sequenceName(t))
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
+		return nil // the schema is older than this program
+	}
+	if err != nil || !known {
+		return public(err)
+	}
+	ct, err := s.ChangeTable(ctx, t)
+	if refused := (*ChangesError)(nil); errors.As(err, &refused) {
+		t.Changes = &rule.Changes{Faults: []string{refused.Reason}}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t.Changes = &ct.Changes
+	t.Changes.Faults, err = s.Faults(ctx, ct)
+	return err
+}
