@@ -130,6 +130,9 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if r.Message.Body == nil {
+		r.pay(sizeOf(&req.Rows)) // beside the payload; rows of the v1 wire are charged already
+	}
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,

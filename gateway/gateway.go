@@ -17,6 +17,7 @@ import (
 
 	"syncgate/business"
 	"syncgate/crypto"
+	"syncgate/internal/account"
 	"syncgate/internal/limit"
 	"syncgate/protocol"
 	"syncgate/reactor"
@@ -67,7 +68,9 @@ type Gateway struct {
 	handler             *business.Handler
 	pool                *business.Pool
 	points              *points
-	replies             *replyQueue
+	ledger              *account.Ledger
+	replies             *turns // seal short messages: an event loop must not wait for a session's lock
+	decoding            *turns // read packets of the v1 wire, which may take long
 	metrics             *metrics
 	draining            atomic.Bool
 	activity            activity
@@ -85,7 +88,8 @@ func New(o Options) (*Gateway, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{o: o, replies: newReplyQueue()}
+	g := &Gateway{o: o, ledger: account.New(o.Reactor.MaxBuffered),
+		replies: newTurns(), decoding: newTurns()}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
 	if err := g.newBackend(); err != nil {
@@ -98,7 +102,7 @@ func New(o Options) (*Gateway, error) {
 	g.metrics = newMetrics(g)
 	o.Store.Observe(g.metrics.count)
 	ro := o.Reactor
-	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Wire.Keepalive
+	ro.Listeners, ro.Observer, ro.IdleTimeout, ro.Ledger = listeners, g.metrics, 2*o.Wire.Keepalive, g.ledger
 	if g.reactor, err = reactor.New(ro); err != nil {
 		return nil, err
 	}
@@ -173,7 +177,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	}
 	legacy := &handler{g: g, legacy: l, name: "legacy"}
 	return append(all, reactor.Listener{
-		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy,
+		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy, Peek: legacy.peek,
 		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
 		HandshakeTimeout: 30 * time.Second, // for the first request, which may have 4 MiB and names the point
 	}), nil
@@ -216,6 +220,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
 	cleared.Go(g.replies.run)
+	for range decoders() {
+		cleared.Go(g.decoding.run)
+	}
 	others.Go(func() { g.rules.Run(base) })
 	others.Go(func() { g.pollKeys(base) })
 	others.Go(func() { g.watchdog(base) })
@@ -238,6 +245,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serveErr = errors.Join(serveErr, err)
 	}
 	g.replies.close()
+	g.decoding.close()
 	cleared.Wait()
 	stopAll()
 	others.Wait()

@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"syncgate/business"
+	"syncgate/internal/account"
 	"syncgate/protocol"
 	"syncgate/reactor"
 	"syncgate/store"
@@ -16,8 +18,12 @@ import (
 var (
 	errRejected = errors.New("gateway: rejected")
 	errRevoked  = errors.New("gateway: the point's key was revoked")
+	errShare    = errors.New("gateway: the point holds its share of the server's memory")
 	errAged     = errors.New("gateway: the session is over and its client did not leave")
 )
+
+// legacyExpansion is how many bytes a packet of the v1 wire takes beside itself while it is read, for each of its own.
+const legacyExpansion = 6
 
 // grace is the time for a client to leave after GOAWAY.
 const grace = time.Minute
@@ -54,24 +60,70 @@ func (h *handler) Open(c *reactor.Conn) error {
 // Frame implements reactor.Handler.
 func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	s := c.Data.(*session)
+	if h.legacy != nil {
+		return h.decode(c, s, frame)
+	}
 	e, err := s.wire.Receive(frame)
 	if err != nil {
 		return err
 	}
+	if h.event(c, s, e); e.Message != nil {
+		c.Begin()
+		h.request(c, s, e.Message)
+	}
+	return nil
+}
+
+// decode has a packet of the v1 wire read by another goroutine: its text is a Python literal, which may take long. The
+// packet counts as in flight, so that nothing is read behind it. What is made of it is charged beside it.
+func (h *handler) decode(c *reactor.Conn, s *session, packet []byte) error {
+	payer, size := c.Holder(), legacyExpansion*int64(len(packet))
+	if len(packet) > account.Floor && !payer.MayTake(size) {
+		return errShare
+	}
+	payer.Add(size)
+	packet = bytes.Clone(packet)
+	c.Begin()
+	h.g.decoding.add(payer.Name(), func() {
+		e, err := s.wire.Receive(packet)
+		h.g.reactor.Do(s.id, func(c *reactor.Conn) {
+			if err != nil {
+				c.Close(err)
+				return
+			}
+			if h.event(c, s, e); e.Message != nil {
+				h.request(c, s, e.Message)
+			} else {
+				c.Done()
+			}
+		})
+		payer.Add(-size)
+	})
+	return nil
+}
+
+// peek implements reactor.Listener.Peek for the v1 wire. Who has the key may send a whole packet; it is charged to the
+// address, since the point is not known before the packet is read.
+func (h *handler) peek(c *reactor.Conn, part []byte) error {
+	s := c.Data.(*session)
+	if e, ok := s.wire.(*protocol.LegacySession).Peek(part); !ok {
+		h.reject(c, s, e)
+		return nil
+	}
+	c.SetHolder(h.g.ledger.Point("agents at " + c.Remote().Addr().String()))
+	return nil
+}
+
+// event acts on what a session made of a frame, but for its request.
+func (h *handler) event(c *reactor.Conn, s *session, e protocol.Event) {
 	if e.Reply != nil {
 		c.Write(e.Reply)
 	}
 	if e.Reject != nil {
 		h.reject(c, s, e)
-		return nil
-	}
-	if e.Established {
+	} else if e.Established {
 		h.establish(c, s)
 	}
-	if e.Message != nil {
-		h.request(c, s, e.Message)
-	}
-	return nil
 }
 
 // reject sends a refusal at once, or after the delay, which is the same for every reason.
@@ -99,6 +151,7 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 		log = log.Uint32("key_id", s.keyID).Str("software", s.modern.Software())
 		c.SetTimer(protocol.SessionLifetime)
 	}
+	c.SetHolder(h.g.ledger.Point(s.point))
 	c.Establish()
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
@@ -107,22 +160,24 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	log.Msg("connected")
 }
 
-// request hands m to the pool, to the reply queue, or refuses it.
+// request hands m to the pool, to the reply queue, or refuses it. It counts as in flight.
 func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
-	c.Begin()
 	g := h.g
-	r := &business.Request{Point: s.point, Message: m, Client: s, Context: context.Background(), Arrived: g.o.Clock()}
+	r := &business.Request{Point: s.point, Message: m, Client: s, Payer: c.Holder(), Context: context.Background(), Arrived: g.o.Clock()}
 	switch m.Op {
 	case protocol.OpPing:
-		g.replies.add(func() { r.Answer(g.handler.Notice()) })
+		m.Payload = nil
+		g.replies.add(s.point, func() { r.Answer(g.handler.Notice()) })
 		return
 	case protocol.OpSubscribe:
+		m.Payload = nil
 		s.subscribed, s.subscription = true, m.RequestID
-		g.replies.add(func() { s.notifyRules(m.RequestID, true) })
+		g.replies.add(s.point, func() { s.notifyRules(m.RequestID, true) })
 		return
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules:
 	default:
-		g.replies.add(func() { r.Refuse(business.ErrUnsupported) })
+		m.Payload = nil
+		g.replies.add(s.point, func() { r.Refuse(business.ErrUnsupported) })
 		return
 	}
 	if m.Op == protocol.OpDownload {
@@ -138,7 +193,8 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	if g.draining.Load() {
 		refusal = business.ErrGoingAway
 	}
-	g.replies.add(func() { r.Refuse(refusal) })
+	m.Payload = nil
+	g.replies.add(s.point, func() { r.Refuse(refusal) })
 }
 
 // downloads is the context of the connection's downloads. The first download makes it, because most connections have
@@ -168,7 +224,7 @@ func (h *handler) Timer(c *reactor.Conn) {
 		c.CloseAfterFlush(errAged)
 	default:
 		c.SetTimer(grace)
-		h.g.replies.add(func() { s.sendGoAway("the session is at its end") })
+		h.g.replies.add(s.point, func() { s.sendGoAway("the session is at its end") })
 	}
 }
 
@@ -198,7 +254,7 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 // idle is called when a connection has been silent for half of its time.
 func (h *handler) idle(c *reactor.Conn) {
 	if s := c.Data.(*session); s.modern != nil && s.point != "" {
-		h.g.replies.add(s.ping)
+		h.g.replies.add(s.point, s.ping)
 	}
 }
 
@@ -210,7 +266,7 @@ func (h *handler) drain(c *reactor.Conn) {
 		return
 	}
 	c.Begin()
-	h.g.replies.add(func() {
+	h.g.replies.add(s.point, func() {
 		s.sendGoAway("the server is stopping")
 		_ = h.g.reactor.Send(s.id, nil, true) // gone: it has left first
 	})
@@ -221,7 +277,7 @@ func (g *Gateway) broadcast() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		if s := c.Data.(*session); s.subscribed {
 			id := s.subscription
-			g.replies.add(func() { s.notifyRules(id, false) })
+			g.replies.add(s.point, func() { s.notifyRules(id, false) })
 		}
 	})
 }

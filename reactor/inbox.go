@@ -92,7 +92,7 @@ func (l *EventLoop) send(id ConnID, data []byte, done, wait bool) (*writeWaiter,
 // connection's own bytes to leave. A connection with nothing outstanding may always send, so that all make progress.
 func (l *EventLoop) congested(c *Conn) bool {
 	n := c.outstanding.Load()
-	return n > int32(l.opts.HighWater) || n > 0 && !c.holder.MayTake(1)
+	return n > int32(l.opts.HighWater) || n > 0 && !c.holder.MayTake(int64(n))
 }
 
 // fits tells whether n more bytes may wait behind those that do. A single message may be larger than MaxOutbound, and
@@ -171,6 +171,16 @@ func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool) 
 // Close has a connection closed without flushing; its Handler.Close receives err.
 func (r *Reactor) Close(id ConnID, err error) {
 	r.loopOf(id).submit(command{id: id, close: true, err: err})
+}
+
+// Do has f called for a connection on its loop, soon after Do has returned, if the connection is there then.
+func (r *Reactor) Do(id ConnID, f func(*Conn)) {
+	r.loopOf(id).submit(command{do: func(l *EventLoop) {
+		if c := l.table.find(id); c != nil {
+			f(c)
+			l.markDirty(c)
+		}
+	}})
 }
 
 // Each has f called for every connection, on its loop, soon after Each has returned.

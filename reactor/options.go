@@ -93,7 +93,7 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Count("MaxUnestablished", &o.MaxUnestablished, 1_000, 1, maxPerLoop),
 		limit.Count("MaxPerAddress", &o.MaxPerAddress, 512, 1, maxPerLoop),
 		limit.Bytes("MaxBuffered", &o.MaxBuffered, 256<<20, 1<<20, 1<<40),
-		limit.Bytes("HighWater", &o.HighWater, 256<<10, 1, maxBytes),
+		limit.Bytes("HighWater", &o.HighWater, 1<<20, 1, maxBytes),
 		limit.Bytes("MaxOutbound", &o.MaxOutbound, 8<<20, 1<<20, maxBytes),
 		limit.Bytes("TurnBytes", &o.TurnBytes, 256<<10, 1, maxBytes),
 		limit.Time("HandshakeTimeout", &o.HandshakeTimeout, 5*time.Second, minTimeout, maxTimeout),
@@ -127,6 +127,7 @@ func (o Options) withDefaults() (Options, error) {
 			errs = append(errs, fmt.Errorf("reactor: listener %s lacks Split or Handler", ln.Address))
 		}
 	}
+	o.HighWater = min(o.HighWater, o.MaxOutbound/4) // room for the answers to what was read below it
 	if o.Ledger == nil {
 		o.Ledger = account.New(o.MaxBuffered)
 	}

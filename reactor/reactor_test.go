@@ -90,7 +90,7 @@ func TestSendWaitHoldsBack(t *testing.T) {
 				sent <- err
 				return
 			}
-			if held := s.Load().Buffered; held > 1<<20 {
+			if held := s.Load().Buffered; held > 2<<20 {
 				sent <- errors.New("holds too much")
 				return
 			}

@@ -54,7 +54,7 @@ type Holder struct {
 	pot      *pot
 	name     string
 	stranger bool
-	refs     int // under Ledger.mu
+	refs     atomic.Int64 // changes under Ledger.mu
 	held     atomic.Int64
 }
 
@@ -75,23 +75,22 @@ func (l *Ledger) holder(name string, stranger bool) *Holder {
 		}
 		l.holders[name] = h
 	}
-	h.refs++
+	h.refs.Add(1)
 	return h
 }
 
-// Keep has Close called once more before the holder is forgotten.
-func (h *Holder) Keep() *Holder {
-	h.ledger.mu.Lock()
-	defer h.ledger.mu.Unlock()
-	h.refs++
-	return h
-}
-
-// Close ends one use of the holder. What it was charged for this use has been returned before.
+// Close ends one use of the holder. The ledger forgets it when every use has ended and every byte is returned, so that
+// who leaves with work under way and comes back still has that on its account.
 func (h *Holder) Close() {
 	h.ledger.mu.Lock()
 	defer h.ledger.mu.Unlock()
-	if h.refs--; h.refs == 0 {
+	h.refs.Add(-1)
+	h.forget()
+}
+
+// forget drops a holder that is not used and holds nothing. With mu held.
+func (h *Holder) forget() {
+	if h.refs.Load() == 0 && h.held.Load() == 0 && h.ledger.holders[h.name] == h {
 		delete(h.ledger.holders, h.name)
 	}
 }
@@ -107,8 +106,12 @@ func (h *Holder) Held() int64 { return h.held.Load() }
 
 // Add charges n bytes that are held already, or returns -n.
 func (h *Holder) Add(n int64) {
-	h.held.Add(n)
 	h.pot.used.Add(n)
+	if h.held.Add(n) == 0 && h.refs.Load() == 0 {
+		h.ledger.mu.Lock()
+		defer h.ledger.mu.Unlock()
+		h.forget()
+	}
 }
 
 // Take charges n bytes, unless h has its share.
