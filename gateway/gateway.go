@@ -19,6 +19,7 @@ import (
 	"syncgate/crypto"
 	"syncgate/internal/account"
 	"syncgate/internal/limit"
+	"syncgate/internal/logging"
 	"syncgate/protocol"
 	"syncgate/reactor"
 	"syncgate/rule"
@@ -40,7 +41,8 @@ type Options struct {
 	Pool    business.PoolOptions
 	Handler business.HandlerOptions
 
-	Poll time.Duration // how often rules and keys are read
+	Poll       time.Duration // how often rules and keys are read
+	PointConns int           // connections of one point
 
 	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
@@ -74,6 +76,7 @@ type Gateway struct {
 	metrics             *metrics
 	draining            atomic.Bool
 	activity            activity
+	shares              logging.Limiter // lines about points that have their share
 	rulesRead, keysRead lastRead
 	stuckLoop           atomic.Int64 // number of an event loop without progress, from 1; 0: none
 }
@@ -89,7 +92,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{o: o, ledger: account.New(o.Reactor.MaxBuffered),
-		replies: newTurns(), decoding: newTurns()}
+		replies: newTurns(), decoding: newTurns(), shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
 	if err := g.newBackend(); err != nil {
@@ -116,7 +119,10 @@ func New(o Options) (*Gateway, error) {
 
 // Limits are the defaults and bounds of the options and of those of the packages that the gateway sets up.
 func (o *Options) Limits() []limit.Limit {
-	own := []limit.Limit{limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour)}
+	own := []limit.Limit{
+		limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour),
+		limit.Count("PointConns", &o.PointConns, 256, 1, 1<<24),
+	}
 	return slices.Concat(own, o.Wire.Limits(), o.Reactor.Limits(), o.Pool.Limits(), o.Handler.Limits())
 }
 
@@ -280,14 +286,7 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		lost, err := g.points.refresh(ctx)
-		if lost {
-			g.closeRevoked()
-		}
-		if err == nil {
-			g.keysRead.set(g.o.Clock())
-			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
-		}
+		err := g.readKeys(ctx)
 		if ctx.Err() == nil && (err != nil) != away {
 			if away = err != nil; away {
 				g.o.Logger.Warn().Err(err).Msg("keys of points cannot be followed; those known stay good")
@@ -296,6 +295,20 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (g *Gateway) readKeys(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	lost, err := g.points.refresh(ctx)
+	if lost {
+		g.closeRevoked()
+	}
+	if err != nil {
+		return err
+	}
+	g.keysRead.set(g.o.Clock())
+	return g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 }
 
 // watchdog reports progress while every loop makes some.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"syncgate/business"
@@ -19,6 +20,7 @@ var (
 	errRejected = errors.New("gateway: rejected")
 	errRevoked  = errors.New("gateway: the point's key was revoked")
 	errShare    = errors.New("gateway: the point holds its share of the server's memory")
+	errConns    = errors.New("gateway: the point has too many connections")
 	errAged     = errors.New("gateway: the session is over and its client did not leave")
 )
 
@@ -79,6 +81,7 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 func (h *handler) decode(c *reactor.Conn, s *session, packet []byte) error {
 	payer, size := c.Holder(), legacyExpansion*int64(len(packet))
 	if len(packet) > account.Floor && !payer.MayTake(size) {
+		h.g.noteShare(payer.Name(), "a connection was closed")
 		return errShare
 	}
 	payer.Add(size)
@@ -153,9 +156,12 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	}
 	c.SetHolder(h.g.ledger.Point(s.point))
 	c.Establish()
+	if h.g.activity.connected(s.point, c.Remote().String()) > h.g.o.PointConns {
+		h.g.noteShare(s.point, "a connection was closed")
+		c.Close(errConns)
+	}
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
-	h.g.activity.connected(s.point, c.Remote().String())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
@@ -192,9 +198,27 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	refusal := business.ErrBusy
 	if g.draining.Load() {
 		refusal = business.ErrGoingAway
+	} else {
+		g.noteShare(s.point, "a request was refused")
 	}
 	m.Payload = nil
 	g.replies.add(s.point, func() { r.Refuse(refusal) })
+}
+
+// noteShare logs, once a minute for each point, that a point has as much as it may have, and what it holds.
+func (g *Gateway) noteShare(point, what string) {
+	ok, heldBack := g.shares.Allow(point)
+	if !ok {
+		return
+	}
+	var held int64
+	for _, u := range g.ledger.Largest(math.MaxInt) {
+		if u.Name == point {
+			held = u.Bytes
+		}
+	}
+	g.o.Logger.Warn().Str("point", point).Int64("bytes", held).Int("held_back", heldBack).
+		Msg("the point uses its share of the server: " + what)
 }
 
 // downloads is the context of the connection's downloads. The first download makes it, because most connections have
@@ -287,11 +311,13 @@ func (g *Gateway) closeRevoked() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		s := c.Data.(*session)
 		switch {
-		case s.point == "":
 		case s.modern != nil:
-			if _, ok := g.points.keyring.Lookup(s.point, s.keyID); !ok {
-				c.Close(fmt.Errorf("%w: key %d of %s", errRevoked, s.keyID, s.point))
+			// The session has these from its WELCOME on, before its first record establishes it.
+			point, id := s.modern.Point(), s.modern.KeyID()
+			if _, ok := g.points.keyring.Lookup(point, id); !ok && point != "" {
+				c.Close(fmt.Errorf("%w: key %d of %s", errRevoked, id, point))
 			}
+		case s.point == "":
 		case !g.points.legacyAllowed(s.point):
 			c.Close(fmt.Errorf("%w: %s on the v1 wire", errRevoked, s.point))
 		}

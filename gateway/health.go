@@ -20,6 +20,13 @@ func (l *lastRead) set(t time.Time) { l.unixNano.Store(t.UnixNano()) }
 
 func (l *lastRead) at() time.Time { return time.Unix(0, l.unixNano.Load()) }
 
+// age is how many seconds ago l was set.
+func (g *Gateway) age(l *lastRead) float64 { return g.o.Clock().Sub(l.at()).Seconds() }
+
+// controlTimeout is the deadline of a query for rules or keys: a connection that has gone silent must not keep an edit or
+// a revocation from having effect.
+const controlTimeout = 10 * time.Second
+
 // ruleSource is the store, which notes when the rules' version was read.
 type ruleSource struct {
 	*store.Store
@@ -28,6 +35,8 @@ type ruleSource struct {
 
 // RulesVersion implements ruleset.Source.
 func (s ruleSource) RulesVersion(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
 	version, err := s.Store.RulesVersion(ctx)
 	if err == nil {
 		s.g.rulesRead.set(s.g.o.Clock())

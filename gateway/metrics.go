@@ -65,7 +65,15 @@ func newMetrics(g *Gateway) *metrics {
 	}
 	gauge("connections", "Connections open.", nil, func() float64 { return float64(g.reactor.Load().Conns) })
 	gauge("connections_unauthenticated", "Connections open without a session.", nil, func() float64 { return float64(g.reactor.Load().Unestablished) })
-	gauge("buffered_bytes", "Bytes held for all connections.", nil, func() float64 { return float64(g.reactor.Load().Buffered) })
+	gauge("buffered_bytes", "Bytes held for all clients: incomplete frames, requests, replies.", nil, func() float64 { return float64(g.reactor.Load().Buffered) })
+	gauge("largest_holder_bytes", "Bytes held for the client that holds most.", nil, func() float64 {
+		if top := g.ledger.Largest(1); len(top) > 0 {
+			return float64(top[0].Bytes)
+		}
+		return 0
+	})
+	gauge("rules_age_seconds", "Time since the rules were last read from the database.", nil, func() float64 { return g.age(&g.rulesRead) })
+	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil, func() float64 { return g.age(&g.keysRead) })
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().Waiting) })
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().WaitingDownloads) })
 	gauge("requests_running", "Requests being run.", nil, func() float64 { return float64(g.pool.Stats().Running) })

@@ -221,7 +221,7 @@ func (s *Set) Run(ctx context.Context) {
 	tick := time.NewTicker(s.o.Poll)
 	defer tick.Stop()
 	for sourceDown := false; ; {
-		err := s.Refresh(ctx)
+		err := s.refreshInTime(ctx)
 		if ctx.Err() == nil && (err != nil) != sourceDown {
 			if sourceDown = err != nil; sourceDown {
 				s.o.Logger.Warn().Err(err).Msg("rules cannot be read; those in force stay in force")
@@ -236,6 +236,15 @@ func (s *Set) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// refreshTimeout bounds a round of Run, so that a connection that has gone silent does not end the reading of rules.
+const refreshTimeout = 2 * time.Minute
+
+func (s *Set) refreshInTime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	return s.Refresh(ctx)
 }
 
 // Refresh does one round of Run: it brings an edit into force and records what there is to record.
