@@ -231,7 +231,7 @@ func mergeable(all []*batch) [][]*batch {
 		at := len(parts)
 		for i := last[b.u.Point]; i < len(parts) && first.Insert != nil; i++ {
 			if other := &parts[i][0].u.Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL &&
-				(!b.u.Plan.Tracked || parts[i][0].u.Point == b.u.Point) {
+				(b.u.Plan.Recorded == nil || parts[i][0].u.Point == b.u.Point) {
 				at = i
 				break
 			}

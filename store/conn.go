@@ -89,6 +89,7 @@ type conn struct {
 	broken bool                      // a transaction or a result may be left on it: not to be used again
 
 	origin string // the session's @sync_origin; "" is NULL
+	known  bool   // the session has a @sync_known
 
 	args  []any // scratch of bind
 	named []driver.NamedValue
