@@ -21,16 +21,16 @@ const settleAttempts = 10
 
 // settled applies rows of one origin in order, and settles their conflicts as the rule says.
 func (r *runner) settled(items []item) error {
-	u := items[0].b.u
+	u := items[0].u
 	if u.Env.Known == nil || u.Plan.Present == nil {
 		return r.items(items)
 	}
 	if err := r.c.text(r.ctx, "SAVEPOINT sync_conflicts"); err != nil {
 		return err
 	}
-	before := map[*batch]Outcome{}
+	before := map[*Upload]Outcome{}
 	for _, it := range items {
-		before[it.b] = it.b.out.clone()
+		before[it.u] = it.u.out.clone()
 	}
 	apply := func() (int, error) { return 0, r.items(items) }
 	for range settleAttempts {
@@ -45,8 +45,8 @@ func (r *runner) settled(items []item) error {
 		if err := r.c.text(r.ctx, "ROLLBACK TO SAVEPOINT sync_conflicts"); err != nil {
 			return err
 		}
-		for b, out := range before {
-			*b.out = out.clone()
+		for u, out := range before {
+			*u.out = out.clone()
 		}
 		if err := r.c.resetConflicts(r.ctx); err != nil {
 			return err
@@ -69,7 +69,7 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 		if err != nil {
 			return won, err
 		}
-		u := it.b.u
+		u := it.u
 		if !v.conflicts(&u.Env) {
 			if err := r.items([]item{it}); err != nil {
 				return won, err
@@ -92,8 +92,8 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 			r.s.count(conflictsFound, string(u.Plan.Conflict), 1, nil)
 		}
 		if !wins || mine.same(v) {
-			it.b.out.Applied++
-			it.b.out.ByOp[keptOp]++
+			it.u.out.Applied++
+			it.u.out.ByOp[keptOp]++
 			continue
 		}
 		if err := r.items([]item{it}); err != nil {
@@ -140,22 +140,21 @@ func (v version) wins(here version, p *rule.Plan) bool {
 
 // version is the row in hand.
 func (it item) version() (v version, err error) {
-	rows, u := &it.b.rows, it.b.u
-	v.origin = u.Env.Origin
-	if at := slices.Index(u.Rows.Columns, rowset.ChangedAt); at >= 0 {
-		v.at, _ = rows.values[it.row*rows.width+at].(string)
+	v.origin = it.u.Env.Origin
+	if at := slices.Index(it.u.Rows.Columns, rowset.ChangedAt); at >= 0 {
+		v.at, _ = it.u.Rows.Row(it.row)[at].(string)
 	}
 	if !it.deleted() {
-		v.row, err = encodeRow(u.Plan.Fields, rows.row(it.row))
+		v.row, err = encodeRow(it.u.Plan.Fields, it.u.rows.Row(it.row))
 	}
 	return v, notFromDB(err)
 }
 
 // present is the version that is here, which stays locked until the transaction ends.
 func (r *runner) present(it item) (v version, err error) {
-	u := it.b.u
+	u := it.u
 	bind := func(st *rule.Statement) (err error) {
-		r.c.args, err = st.Bind(r.c.args[:0], &u.Env, it.b.rows.row(it.row))
+		r.c.args, err = st.Bind(r.c.args[:0], &u.Env, it.u.rows.Row(it.row))
 		return err
 	}
 	// The table's row first, as the application locks it: its triggers come to the change table after that.
@@ -195,8 +194,8 @@ func (c *conn) resetConflicts(ctx context.Context) error {
 
 // recordConflict writes both versions where a person finds them.
 func (c *conn) recordConflict(ctx context.Context, it item, kept, lost version) error {
-	u := it.b.u
-	row := it.b.rows.row(it.row)
+	u := it.u
+	row := it.u.rows.Row(it.row)
 	key := make([]any, len(u.Plan.Key))
 	for i, k := range u.Plan.Key {
 		key[i] = row[slices.IndexFunc(u.Plan.Fields, func(f string) bool { return strings.EqualFold(f, k) })]
@@ -217,7 +216,7 @@ func (c *conn) recordConflict(ctx context.Context, it item, kept, lost version) 
 // stamp gives the changes of rows that were applied the time at which they were made, so that the newest version of a
 // row is found whichever side it came from.
 func (r *runner) stamp(items []item) error {
-	u := items[0].b.u
+	u := items[0].u
 	at := slices.Index(u.Rows.Columns, rowset.ChangedAt)
 	if at < 0 || u.Plan.Recorded == nil || u.Plan.Conflict != rule.NewestWins {
 		return nil
@@ -229,11 +228,11 @@ func (r *runner) stamp(items []item) error {
 		n := chunkSize(min(len(items), max(chunkMarks/(len(u.Plan.Key)+2), 1)))
 		r.c.args = r.c.args[:0]
 		for _, it := range items[:n] {
-			row := it.b.rows.row(it.row)
+			row := it.u.rows.Row(it.row)
 			for _, k := range u.Plan.Key {
 				r.c.args = append(r.c.args, row[slices.IndexFunc(u.Plan.Fields, func(f string) bool { return strings.EqualFold(f, k) })])
 			}
-			r.c.args = append(r.c.args, u.Env.Origin, it.b.rows.values[it.row*it.b.rows.width+at])
+			r.c.args = append(r.c.args, u.Env.Origin, it.u.Rows.Row(it.row)[at])
 		}
 		_, err := r.c.exec(r.ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, tail, n) })
 		if err != nil {
