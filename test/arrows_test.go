@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"admin":              {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
+	"internal/text":      {},
 	"internal/harness":   {},
 	"internal/rowset":    {}, // the words that the wire, the rules and the database share
 	// A session seals with crypto and reads the v1 wire's Python literals.
@@ -47,8 +48,9 @@ var arrows = map[string][]string{
 		"internal/rowset"},
 }
 
-// common packages may be imported by every package with options: internal/limit is how an option is declared.
-var common = []string{"internal/limit"}
+// common packages may be imported by every package: internal/limit is how an option is declared, internal/text how a
+// number is written.
+var common = []string{"internal/limit", "internal/text"}
 
 // strangers are packages that must not be reached by any way, with why.
 var strangers = []struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -200,9 +201,9 @@ func (c *call) writeDiagnostics(ds []rule.Diagnostic, rules int) error {
 		count[d.Severity]++
 		fmt.Fprintln(c.out, d)
 	}
-	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", cli.Plural(rules, "rule"),
-		cli.Plural(count[rule.Error], "error"), cli.Plural(count[rule.Warning], "warning"),
-		cli.Plural(count[rule.Info], "remark"))
+	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", text.Plural(rules, "rule"),
+		text.Plural(count[rule.Error], "error"), text.Plural(count[rule.Warning], "warning"),
+		text.Plural(count[rule.Info], "remark"))
 	return err
 }
 

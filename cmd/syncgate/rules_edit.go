@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -144,12 +145,12 @@ func convert(c *call, rows []rule.Row, write bool) error {
 	case changed == 0 && failed == 0:
 		fmt.Fprintln(c.out, "no row has the original's form")
 	case changed > 0 && write:
-		fmt.Fprintf(c.out, "%s changed\n", cli.Plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s changed\n", text.Plural(changed, "row"))
 	case changed > 0:
-		fmt.Fprintf(c.out, "%s would change; --write does it\n", cli.Plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s would change; --write does it\n", text.Plural(changed, "row"))
 	}
 	if failed > 0 {
-		return fmt.Errorf("%s could not be converted", cli.Plural(failed, "row"))
+		return fmt.Errorf("%s could not be converted", text.Plural(failed, "row"))
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"syncgate/cmd/internal/cli"
 	"syncgate/internal/rowset"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -114,7 +115,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 			return err
 		}
 		took := time.Since(began).Round(time.Millisecond)
-		fmt.Fprintf(t.out, "upside: %s in %v\n", cli.Plural(int(page.Rows), "row"), took)
+		fmt.Fprintf(t.out, "upside: %s in %v\n", text.Plural(int(page.Rows), "row"), took)
 	}
 	if t.rows.Len() == 0 {
 		return nil
@@ -124,7 +125,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, cli.Plural(t.rows.Len(), "row"))
+		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, text.Plural(t.rows.Len(), "row"))
 		for _, op := range slices.Sorted(maps.Keys(outcome.ByOp)) {
 			fmt.Fprintf(t.out, ", %d by %s", outcome.ByOp[op], op)
 		}
