@@ -456,7 +456,7 @@ func TestDatabaseThatDies(t *testing.T) {
 	if w.rules.Version() != version {
 		t.Error("the rules changed")
 	}
-	w.eventually("rules and keys are fresh again", func() bool { return w.CheckReady(t.Context()) == nil })
+	w.eventually("the gateway is ready again", func() bool { return w.CheckReady(t.Context()) == nil })
 	t.Logf("%d refusals", refused)
 }
 
