@@ -9,8 +9,8 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// DefaultLag is how far a generated upside stays behind the database's clock, so that a transaction that is still open
-// is not overtaken by the watermark.
+// DefaultLag is how far a generated upside stays behind the database's clock, so that the watermark does not pass a
+// transaction that is still open.
 const DefaultLag = 2 * time.Second
 
 // generate writes the statements of an empty sync_sql from the table's facts.
@@ -44,7 +44,7 @@ func (c *compiler) generate() {
 	}
 }
 
-// statementOf makes a statement of SQL that was written here, which needs no checks.
+// statementOf makes a statement of generated SQL, which needs no checks.
 func (c *compiler) statementOf(verb Op, sql string) Statement {
 	s := &script{phase: c.row.mainPhase(), verb: verb, src: &source{text: sql, column: sql}}
 	s.read()
@@ -56,8 +56,8 @@ func (c *compiler) statementOf(verb Op, sql string) Statement {
 	return s.out
 }
 
-// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and b > ?), which both MariaDB and MySQL
-// turn into index ranges; a row value (a, b) > (?, ?) they do not.
+// generateUpside reads by keyset. The predicate is a > ? or (a = ? and b > ?), because MariaDB and MySQL turn it into
+// index ranges. They do not do so with a row value (a, b) > (?, ?).
 func (c *compiler) generateUpside(key []string) {
 	if c.plan.Changes {
 		c.generateChanges(key)
@@ -164,7 +164,7 @@ func (c *compiler) generateChanges(key []string) {
 		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
 }
 
-// watermark is the update_time column the pages can advance by, or nil with the reason reported.
+// watermark is the update_time column that the pages advance by. It reports why there is none and returns nil.
 func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
@@ -188,9 +188,8 @@ func isText(col *Column) bool { return col != nil && (col.Type == "char" || col.
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
 
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
-// now; a DATETIME is what the writers' clock showed, so it is the time in the server's own zone, whatever the session's
-// is.
+// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares with the session's
+// now. A DATETIME is the time of the writers' clock, which is in the server's own zone.
 func clock(col *Column) string {
 	if col.Type == "datetime" {
 		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
@@ -198,7 +197,7 @@ func clock(col *Column) string {
 	return "now(6)"
 }
 
-// keyset is the predicate for what comes behind the state in the order of the columns.
+// keyset is the predicate for the rows behind the state in the order of the columns.
 func keyset(cursor []*Column, items []string) string {
 	expr, mark := keyExpr(cursor[0]), keyMark(cursor[0], items[0])
 	if len(cursor) == 1 {
@@ -220,13 +219,12 @@ func keyExpr(col *Column) string {
 	return quote(col.Name)
 }
 
-// keyMark is the state a key is compared to.
+// keyMark is the state to compare a key with.
 func keyMark(col *Column, item string) string {
 	return exact(col, (&Arg{Source: State, Name: item}).named())
 }
 
-// exact is a parameter as it is compared to a column. A DECIMAL travels as text, and compared to text it would be
-// compared as a float.
+// exact is a parameter to compare with a column. A DECIMAL travels as text, and MySQL compares text with it as a float.
 func exact(col *Column, mark string) string {
 	if col.Type == "decimal" {
 		decimal, _, _ := strings.Cut(col.ColumnType, " ") // without unsigned and zerofill
@@ -253,7 +251,7 @@ func (c *compiler) generateDownside(key []string) {
 	for _, f := range c.plan.Fields {
 		value := (&Arg{Source: Field, Name: f}).named()
 		if col := c.table.Column(f); c.row.UpdateTime && sameName(f, updateTimeColumn) && isClock(col) {
-			value = clock(col) // the clock that generated upsides stay behind
+			value = clock(col) // generated upsides stay behind the same clock
 		}
 		values = append(values, value)
 		if !contains(key, f) {

@@ -43,8 +43,7 @@ func (s *setCheck) say(r *Row, sev Severity, code Code, column, msg, fix string)
 	s.out = append(s.out, Diagnostic{Code: code, Severity: sev, RuleID: r.ID, Column: column, Message: msg, Fix: fix})
 }
 
-// key is what no two rows for the table of r may have in common. The database knows which names are those of one table;
-// some tell Log from log.
+// key identifies a rule for the table of r. The database knows which names mean one table: some tell Log from log.
 func (s *setCheck) key(r *Row, typ, user, point string) Row {
 	name := r.Table
 	if t := s.facts[name]; t != nil {

@@ -39,7 +39,7 @@ type Event struct {
 	Metric *Metric
 	Label  string
 	N      uint64
-	Err    error // of a failure that no caller is told of
+	Err    error // of a failure that is returned to no caller
 }
 
 // Observer receives events. Any goroutine may call it, also within a transaction: it must not block.

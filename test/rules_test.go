@@ -265,7 +265,7 @@ func TestDoctor(t *testing.T) {
 	w := withRules(t)
 	// The tests' database is not durable, and the doctor must report this.
 	out, errs, code := run(t, w.env, "syncgate", "doctor")
-	if code != 2 || !strings.Contains(out, "innodb_flush_log_at_trx_commit") || !strings.Contains(out, "BAD") {
+	if code != 2 || !strings.Contains(out, "innodb_flush_log_at_trx_commit") || !strings.Contains(out, "fail ") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 }

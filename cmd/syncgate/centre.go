@@ -24,43 +24,14 @@ import (
 	"syncgate/store/localdb"
 )
 
-// databaseName is the name of the database within the private server.
-const databaseName = "syncgate"
-
-// centre is the central database, open.
-type centre struct {
-	*store.Store
-	database *database.Database
-}
-
-// openCentre opens the configured database or the private one. A tool may use the private
-// one of a running `syncgate serve`, and works on a database that serve would refuse.
-func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*centre, error) {
-	c := &centre{}
-	var err error
-	c.database, err = database.Open(ctx, database.Options{
-		DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Name: databaseName, Join: tool, Log: log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	c.Store, err = store.Open(ctx, store.Options{
-		DSN: c.database.DSN, MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
+// openCentre opens the central database, configured or private. A tool may use the private one of a running `syncgate
+// serve`, and works on a database that serve would refuse.
+func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*database.Database, error) {
+	o := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
+	return database.Open(ctx, o, store.Options{
+		MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
 		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
 	})
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
-// Close ends the connections and stops the database if it is the private one.
-func (c *centre) Close() error {
-	var err error
-	if c.Store != nil {
-		err = c.Store.Close()
-	}
-	return errors.Join(err, c.database.Close())
 }
 
 // call is one call of a command that works on the central database.
@@ -71,7 +42,7 @@ type call struct {
 	format string // of the output; "" for a command without a choice
 	out    io.Writer
 	cfg    *settings
-	db     *centre
+	db     *database.Database
 }
 
 // textOrJSON are the formats that most commands have.
@@ -123,26 +94,30 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 	return cmd
 }
 
+// accessDenied are MySQL's errors for a missing privilege.
+var accessDenied = []int{1044, 1142, 1143, 1227, 1370}
+
 // withRemedy adds what to do about an error of the database.
 func withRemedy(err error) error {
 	var refused *store.SQLError
 	var remedy string
 	switch {
 	case errors.Is(err, store.ErrUnsafe):
-		remedy = "mend the settings, or start all the same with accept_unsafe_database = true (SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
+		remedy = "correct the database's settings, or accept them with accept_unsafe_database = true " +
+			"(SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
 	case errors.Is(err, store.ErrUnavailable):
-		remedy = "see that the server of dsn (--dsn, SYNCGATE_DSN) runs, and that account, password and database are right"
+		remedy = "check that the server of dsn (--dsn, SYNCGATE_DSN) runs, and its account, password and database"
 	case errors.Is(err, store.ErrOldSchema):
-		remedy = "run 'syncgate migrate', or see that dsn (--dsn, SYNCGATE_DSN) names the central database"
+		remedy = "run 'syncgate migrate', or check that dsn (--dsn, SYNCGATE_DSN) names the central database"
 	case errors.Is(err, store.ErrOtherSet):
-		remedy = "let dsn (--dsn, SYNCGATE_DSN) name the central database; a point's tables are never in it"
+		remedy = "name the central database in dsn (--dsn, SYNCGATE_DSN); a point's tables are never in it"
 	case errors.Is(err, store.ErrReadOnly):
-		remedy = "see why the server is read-only; 'syncgate doctor' shows what it says"
+		remedy = "find out why the server is read-only; 'syncgate doctor' shows its setting"
 	case errors.Is(err, syscall.EADDRINUSE):
-		remedy = "another syncgate may serve there already; else take another address with --listen"
+		remedy = "another syncgate may serve at this address; stop it, or name another address with --listen"
 	case errors.Is(err, localdb.ErrInUse):
 		remedy = "stop that syncgate, or give this one another --data-dir"
-	case errors.As(err, &refused) && slices.Contains([]int{1044, 1142, 1143, 1227, 1370}, refused.Code): // access denied
+	case errors.As(err, &refused) && slices.Contains(accessDenied, refused.Code):
 		remedy = "'syncgate doctor' lists the privileges that the account lacks"
 	default:
 		return err
@@ -151,7 +126,8 @@ func withRemedy(err error) error {
 }
 
 func newMigrate() *cobra.Command {
-	return onDatabase("migrate", "Bring the central database's schema forward; safe to run twice at once", "", func(c *call) error {
+	const short = "Update the central database's schema; safe to run twice at once"
+	return onDatabase("migrate", short, "", func(c *call) error {
 		ran := 0
 		err := c.db.Migrate(c.Context(), func(name string) {
 			ran++

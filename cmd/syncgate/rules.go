@@ -42,18 +42,20 @@ func (c *call) rule(id uint64) (rule.Row, error) {
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("sync_control has no row with id %d; 'syncgate rules list' shows those it has", id)
+		err = fmt.Errorf("sync_control has no row with id %d; 'syncgate rules list' shows its rows", id)
 	}
 	return rule.Row{}, err
 }
 
 func newRulesList() *cobra.Command {
-	return onCentre("list", "List the rules with their state, as the running server left it", textOrJSON, func(c *call) error {
+	const short = "List the rules with their state, as the running server left it"
+	return onCentre("list", short, textOrJSON, func(c *call) error {
 		rows, err := c.db.RuleStates(c.Context())
 		if err != nil {
 			return err
 		}
-		return list(c, rows, "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR", func(r *store.RuleLine) []any {
+		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR"
+		return list(c, rows, heading, func(r *store.RuleLine) []any {
 			state := r.State
 			if !r.Enabled {
 				state = "disabled"
@@ -64,7 +66,8 @@ func newRulesList() *cobra.Command {
 }
 
 func newRulesShow() *cobra.Command {
-	return onRule("show", "Show a rule as it is run: its statements with what is bound to each, written ones too", func(c *call, row rule.Row) error {
+	const short = "Show a rule as it is run: its statements with what is bound to each, written ones too"
+	return onRule("show", short, func(c *call, row rule.Row) error {
 		plan, ds, err := c.compile(row)
 		if err != nil {
 			return err
@@ -96,7 +99,8 @@ func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 	case row.User != rule.Client:
 		return ruleset.Compile(c.Context(), c.db, rule.Server, row, table)
 	case row.SQL == "" && table == nil:
-		return nil, nil, fmt.Errorf("rule %d is a point's, whose agent writes its statements from the table %s there; the centre has no table of that name to show them by", row.ID, row.Table)
+		return nil, nil, fmt.Errorf("rule %d is a point's; its agent writes the statements from the point's table %s. "+
+			"The centre has no table of that name to show them by", row.ID, row.Table)
 	}
 	plan, ds := rule.Compile(row, table)
 	return plan, ds, nil
@@ -112,7 +116,8 @@ func (c *call) verdict(row rule.Row, ds []rule.Diagnostic) error {
 		fmt.Fprintln(out, d)
 	}
 	if worst, _ := rule.Worst(ds); worst == rule.Error {
-		return fmt.Errorf("%s of %s, %s side, point %s, cannot run as it stands", row.Type, row.Table, row.User, row.PointNo)
+		return fmt.Errorf("%s of %s, %s side, point %s, cannot run as it stands",
+			row.Type, row.Table, row.User, row.PointNo)
 	}
 	return nil
 }
@@ -127,7 +132,8 @@ func (c *call) mustCompile(row rule.Row) (*rule.Plan, error) {
 }
 
 func newRulesCheck() *cobra.Command {
-	return onCentre("check", "Check every row of sync_control; exit 0 clean, 1 warnings, 2 errors; needs no running server", "text, json, sarif", func(c *call) error {
+	const short = "Check every row of sync_control; exit 0 clean, 1 warnings, 2 errors; needs no running server"
+	return onCentre("check", short, "text, json, sarif", func(c *call) error {
 		ds, rules, err := c.checkAll()
 		if err != nil {
 			return err
@@ -195,7 +201,8 @@ func (c *call) writeDiagnostics(ds []rule.Diagnostic, rules int) error {
 		fmt.Fprintln(c.out, d)
 	}
 	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", cli.Plural(rules, "rule"),
-		cli.Plural(count[rule.Error], "error"), cli.Plural(count[rule.Warning], "warning"), cli.Plural(count[rule.Info], "remark"))
+		cli.Plural(count[rule.Error], "error"), cli.Plural(count[rule.Warning], "warning"),
+		cli.Plural(count[rule.Info], "remark"))
 	return err
 }
 

@@ -18,7 +18,8 @@ const notRecorded = "no edit is recorded; where the account may not create trigg
 
 func newRulesHistory() *cobra.Command {
 	var limit uint
-	cmd := onCentre("history [ID]", "List the edits of a rule, or of all rules, the newest first", textOrJSON, func(c *call) error {
+	const short = "List the edits of a rule, or of all rules, the newest first"
+	cmd := onCentre("history [ID]", short, textOrJSON, func(c *call) error {
 		edits, err := c.db.History(c.Context(), c.id, int(limit))
 		if err == nil && len(edits) == 0 && c.format == "text" {
 			_, err = fmt.Fprintln(c.out, notRecorded)
@@ -55,7 +56,8 @@ func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.
 		case len(edits) == 0:
 			return fmt.Errorf("rule %d: %s", c.id, notRecorded)
 		case i < 0:
-			return fmt.Errorf("no edit %d of rule %d is recorded; 'syncgate rules history %d' lists its edits", number, c.id, c.id)
+			return fmt.Errorf("no edit %d of rule %d is recorded; 'syncgate rules history %d' lists its edits",
+				number, c.id, c.id)
 		}
 		return run(c, edits[i], edits[0].After)
 	})
@@ -64,7 +66,8 @@ func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.
 }
 
 func newRulesDiff() *cobra.Command {
-	return onEdit("diff", "Show what an edit of a rule changed; the newest, or --edit N of its history", "number of the edit (default the newest)",
+	const short = "Show what an edit of a rule changed; the newest, or --edit N of its history"
+	return onEdit("diff", short, "number of the edit (default the newest)",
 		func(c *call, e store.Edit, _ *rule.Row) error {
 			fmt.Fprintf(c.out, "edit %d of rule %d: %s by %s at %s\n", e.ID, e.RuleID, e.Action, e.By, stamp(e.At))
 			writeDiff(c.out, rowDiff(e.Before, e.After))
@@ -73,10 +76,12 @@ func newRulesDiff() *cobra.Command {
 }
 
 func newRulesRevert() *cobra.Command {
-	return onEdit("revert", "Undo the newest edit of a rule, or with --edit N go back to before that one", "go back to before this edit (default the newest)",
+	const short = "Undo the newest edit of a rule, or with --edit N go back to before that one"
+	return onEdit("revert", short, "go back to before this edit (default the newest)",
 		func(c *call, e store.Edit, now *rule.Row) error {
 			if e.Before == nil {
-				return fmt.Errorf("edit %d made rule %d; there is nothing before it (enabled = 0 switches a rule off)", e.ID, e.RuleID)
+				return fmt.Errorf("edit %d made rule %d; it has no earlier version (enabled = 0 switches a rule off)",
+					e.ID, e.RuleID)
 			}
 			if _, err := c.db.SaveRule(c.Context(), *e.Before); err != nil {
 				return err
@@ -89,7 +94,8 @@ func newRulesRevert() *cobra.Command {
 
 func newRulesConvert() *cobra.Command {
 	var write bool
-	cmd := onCentre("convert [ID]", "Show the seed-era rows as plain SQL, and with --write make them so", "", func(c *call) error {
+	const short = "Show the seed-era rows as plain SQL, and with --write make them so"
+	cmd := onCentre("convert [ID]", short, "", func(c *call) error {
 		rows, err := c.db.Rules(c.Context())
 		if c.id != 0 && err == nil {
 			rows = make([]rule.Row, 1)
@@ -152,7 +158,8 @@ func newRulesInit() *cobra.Command {
 	var point string
 	var types []string
 	var both, dry bool
-	cmd := onCentre("init TABLE", "Write good rows for a table: no SQL of your own, syncgate writes it from the table", "", func(c *call) error {
+	const short = "Write good rows for a table: no SQL of your own, syncgate writes it from the table"
+	cmd := onCentre("init TABLE", short, "", func(c *call) error {
 		for _, t := range types {
 			if err := cli.OneOf("type", t, rule.Upload, rule.Download); err != nil {
 				return err
@@ -163,7 +170,7 @@ func newRulesInit() *cobra.Command {
 			return err
 		}
 		if table == nil {
-			return fmt.Errorf("the database has no table %s; create it first, since the statements are written from its columns", c.args[0])
+			return fmt.Errorf("the database has no table %s; create it first, with its columns", c.args[0])
 		}
 		rows := rule.Init(c.args[0], point, types...)
 		if !both {
@@ -196,15 +203,18 @@ func newRulesInit() *cobra.Command {
 	return cmd
 }
 
-// mayInit says why a row must not be written: there is one for its table, direction, side and point, or it could not run.
+// mayInit returns why a row must not be written: there is one for its table, direction, side and point, or it cannot
+// run.
 func (c *call) mayInit(row rule.Row, table *rule.Table) error {
 	all, err := c.db.Rules(c.Context())
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
-		if strings.EqualFold(r.Table, row.Table) && r.Type == row.Type && r.User == row.User && r.PointNo == row.PointNo {
-			return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it", r.ID, r.Type, r.Table, r.User, r.PointNo, r.ID)
+		same := r.Type == row.Type && r.User == row.User && r.PointNo == row.PointNo
+		if same && strings.EqualFold(r.Table, row.Table) {
+			return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it",
+				r.ID, r.Type, r.Table, r.User, r.PointNo, r.ID)
 		}
 	}
 	if plan, ds := rule.Compile(row, table); plan == nil {

@@ -25,7 +25,8 @@ import (
 func newRulesTry() *cobra.Command {
 	var point, input string
 	var execute bool
-	cmd := onRule("try", "Run a rule in a transaction that is rolled back: rows affected, samples; --execute to keep", func(c *call, row rule.Row) (err error) {
+	const short = "Run a rule in a transaction that is rolled back: rows affected, samples; --execute to keep"
+	cmd := onRule("try", short, func(c *call, row rule.Row) (err error) {
 		plan, err := c.mustCompile(row)
 		if err != nil {
 			return err
@@ -44,7 +45,8 @@ func newRulesTry() *cobra.Command {
 			}
 		}
 		if len(plan.Upside) == 0 && t.rows.Len() == 0 {
-			return cli.Usage(fmt.Errorf("rule %d applies rows; give some with --input FILE, one JSON object a line with the fields %s", row.ID, strings.Join(plan.Fields, ", ")))
+			return cli.Usage(fmt.Errorf("rule %d applies rows; name them with --input FILE, one JSON object a line "+
+				"with the fields %s", row.ID, strings.Join(plan.Fields, ", ")))
 		}
 		tx, err := c.db.Begin(c.Context())
 		if err != nil {
@@ -75,7 +77,7 @@ func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 	of := plan.Row.PointNo
 	switch {
 	case point == "" && of == rule.AnyPoint:
-		return rule.Env{}, cli.Usage(fmt.Errorf("rule %d is for every point; say for which to run it with --point NAME", plan.Row.ID))
+		return rule.Env{}, cli.Usage(fmt.Errorf("rule %d is for every point; name one with --point", plan.Row.ID))
 	case point == "":
 		point = of
 	case of != rule.AnyPoint && of != point:
@@ -111,7 +113,8 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "upside: %s in %v\n", cli.Plural(int(page.Rows), "row"), time.Since(began).Round(time.Millisecond))
+		took := time.Since(began).Round(time.Millisecond)
+		fmt.Fprintf(t.out, "upside: %s in %v\n", cli.Plural(int(page.Rows), "row"), took)
 	}
 	if t.rows.Len() == 0 {
 		return nil
@@ -210,7 +213,8 @@ func readRow(text string, fields []string, row []any) error {
 
 func newRulesExplain() *cobra.Command {
 	var point string
-	cmd := onRule("explain", "Show a rule's bound SQL and the database's plan for it, with warnings for full scans", func(c *call, row rule.Row) error {
+	const short = "Show a rule's bound SQL and the database's plan for it, with warnings for full scans"
+	cmd := onRule("explain", short, func(c *call, row rule.Row) error {
 		plan, err := c.mustCompile(row)
 		if err != nil {
 			return err
@@ -274,7 +278,8 @@ func (c *call) explainLine(columns []string, row []sql.NullString) {
 	rows, _ := strconv.Atoi(get["rows"]) // absent for a statement that reads nothing
 	switch {
 	case get["type"] == "ALL" && rows >= big:
-		fmt.Fprintf(c.out, "  warning: reads all of %s, about %d rows; an index on the columns of the WHERE would spare that\n", get["table"], rows)
+		fmt.Fprintf(c.out, "  warning: reads all of %s, about %d rows; an index on the columns of the WHERE avoids it\n",
+			get["table"], rows)
 	case get["type"] == "index" && rows >= big && strings.Contains(get["extra"], "filesort"):
 		fmt.Fprintf(c.out, "  warning: walks a whole index of %s and sorts, about %d rows\n", get["table"], rows)
 	}

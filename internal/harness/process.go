@@ -115,8 +115,8 @@ func (p *Process) Kill() error {
 	return err
 }
 
-// Stop sends TERM and waits. It kills a process that has not ended after patience, and fails unless the process ended by
-// itself with exit code 0.
+// Stop sends TERM and waits. It kills a process that has not ended after patience, and fails unless the process ended
+// by itself with exit code 0.
 func (p *Process) Stop(patience time.Duration) error {
 	err := p.cmd.Process.Signal(syscall.SIGTERM)
 	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // p.err says so

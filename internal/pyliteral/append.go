@@ -21,7 +21,7 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 		return appendDict(dst, x, d)
 	case Unicode:
 		if d == Python2 {
-			return appendText(append(dst, 'u'), string(x), d)
+			dst = append(dst, 'u')
 		}
 		return appendText(dst, string(x), d)
 	case Str:

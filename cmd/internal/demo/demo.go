@@ -58,12 +58,11 @@ type demo struct {
 	ends          []func() error // end what was started, the last first
 }
 
-// side is a database of the demo, opened by the plain driver and as a store.
+// side is a database of the demo, opened also with the plain driver.
 type side struct {
 	*database.Database
-	name  string
-	db    *sql.DB
-	store *store.Store
+	name string
+	db   *sql.DB
 }
 
 // crossing is a table that is synced.
@@ -119,7 +118,7 @@ func Run(ctx context.Context, o Options) (err error) {
 func (d *demo) open(ctx context.Context, name string, set migrations.Set) (s *side, err error) {
 	s = &side{name: name}
 	o := database.Options{Dir: filepath.Join(d.dir, name), Name: name, Log: zerolog.Nop()}
-	if s.Database, err = database.Open(ctx, o); err != nil {
+	if s.Database, err = database.Open(ctx, o, store.Options{Set: set}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	d.ends = append(d.ends, s.Close)
@@ -127,16 +126,12 @@ func (d *demo) open(ctx context.Context, name string, set migrations.Set) (s *si
 		return nil, err
 	}
 	d.ends = append(d.ends, s.db.Close)
-	if s.store, err = store.Open(ctx, store.Options{DSN: s.DSN, Set: set}); err != nil {
-		return nil, err
-	}
-	d.ends = append(d.ends, s.store.Close)
 	var version string
 	if err := s.db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
 		return nil, err
 	}
 	d.say("%-8s  %s, private, durable", s.name, version)
-	return s, s.store.Migrate(ctx, nil)
+	return s, s.Migrate(ctx, nil)
 }
 
 // load makes the table on both sides and fills it where it starts from.
@@ -186,7 +181,7 @@ func (d *demo) sync(ctx context.Context, c crossing) error {
 	}
 	defer log.Close()
 	o := agent.Options{
-		Store: d.point.store, Server: d.address, Point: point, KeyID: d.key.KeyID, Key: [32]byte(d.key.Key),
+		Store: d.point.Store, Server: d.address, Point: point, KeyID: d.key.KeyID, Key: [32]byte(d.key.Key),
 		RetryMin: 100 * time.Millisecond, RetryMax: time.Second,
 		ReconnectMin: 50 * time.Millisecond, ReconnectMax: time.Second,
 		RulesEvery: 200 * time.Millisecond, Log: zerolog.New(log).With().Timestamp().Logger(),
@@ -246,7 +241,8 @@ func (d *demo) watch(ctx context.Context, a *agent.Agent, c crossing) error {
 		case now >= c.rows:
 			return nil
 		case time.Since(at) > stalled:
-			return errors.Join(fmt.Errorf("no progress for %v; %d of %d rows are synced", stalled, now, c.rows), line.Err)
+			err := fmt.Errorf("no progress for %v; %d of %d rows are synced", stalled, now, c.rows)
+			return errors.Join(err, line.Err)
 		}
 		select {
 		case <-ctx.Done():
