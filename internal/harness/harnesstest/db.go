@@ -7,17 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"syscall"
 	"testing"
 	"time"
 
 	_ "github.com/go-sql-driver/mysql" // the driver of every test
+
+	"syncgate/store/localdb"
 )
 
 // DB is a database as an application sees it. Each of its methods fails the test when the database refuses.
 type DB struct {
 	*sql.DB
-	DSN string
-	t   testing.TB
+	DSN    string
+	server *localdb.Server // its own; nil when it shares the test binary's
+	t      testing.TB
 }
 
 // Open opens a database until the test ends.
@@ -28,7 +32,7 @@ func Open(t testing.TB, dsn string) *DB {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	return &DB{db, dsn, t}
+	return &DB{DB: db, DSN: dsn, t: t}
 }
 
 func (db *DB) patience() (context.Context, context.CancelFunc) {
@@ -123,6 +127,21 @@ func (db *DB) Eventually(want int, query string, args ...any) {
 		got = db.Count(query, args...)
 		return got == want
 	})
+}
+
+// Kill kills the database's own server as a power cut would. It is started again at once, and Kill returns when it
+// answers.
+func (db *DB) Kill() {
+	db.t.Helper()
+	before := db.server.PID()
+	if before == 0 {
+		db.t.Fatal("the database is down")
+	}
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		db.t.Fatal(err)
+	}
+	Eventually(db.t, func() string { return "the database is started again" },
+		func() bool { pid := db.server.PID(); return pid != 0 && pid != before })
 }
 
 // Eventually waits until is returns true. It is for what reports no change, such as a table.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"syncgate/migrations"
@@ -24,7 +23,7 @@ const PointName = "point-01"
 type World struct {
 	T      testing.TB
 	Dir    string
-	Centre *Site
+	Centre *DB
 	Point  *Point   // the first
 	Points []*Point // all
 	Env    []string // of syncgate
@@ -32,15 +31,9 @@ type World struct {
 	own bool
 }
 
-// Site is the database of the centre or of a point.
-type Site struct {
-	*DB
-	server *localdb.Server // its own; nil when it shares the test binary's
-}
-
 // Point is a point and the environment of its agent.
 type Point struct {
-	*Site
+	*DB
 	Name string
 	Env  []string // of syncgate-agent, complete once the point is enrolled and the server is started
 	w    *World
@@ -49,7 +42,7 @@ type Point struct {
 // Options of a world.
 type Options struct {
 	Points int  // default 1
-	Own    bool // each database has a server of its own, which Site.Kill kills
+	Own    bool // each database has a server of its own, which DB.Kill kills
 }
 
 // New makes a centre and a point that share a database server.
@@ -63,7 +56,7 @@ func New(t testing.TB) *World {
 func Make(t testing.TB, o Options) *World {
 	t.Helper()
 	w := &World{T: t, Dir: t.TempDir(), own: o.Own}
-	w.Centre = w.site("centre", migrations.Server)
+	w.Centre = w.database("centre", migrations.Server)
 	w.Env = []string{"SYNCGATE_DSN=" + w.Centre.DSN, "SYNCGATE_DATA_DIR=" + filepath.Join(w.Dir, "centre"),
 		"SYNCGATE_ACCEPT_UNSAFE_DATABASE=true", "SYNCGATE_LISTEN=127.0.0.1:0"}
 	for range max(o.Points, 1) {
@@ -73,18 +66,18 @@ func Make(t testing.TB, o Options) *World {
 	return w
 }
 
-func (w *World) site(name string, set migrations.Set) *Site {
+func (w *World) database(name string, set migrations.Set) *DB {
 	w.T.Helper()
-	s := &Site{}
-	dsn := ""
+	var server *localdb.Server
+	var dsn string
 	if w.own {
-		s.server = localdbtest.Server(w.T, localdb.Options{})
+		server = localdbtest.Server(w.T, localdb.Options{})
 		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
-		if err := s.server.CreateDatabase(ctx, "syncgate"); err != nil {
+		if err := server.CreateDatabase(ctx, "syncgate"); err != nil {
 			w.T.Fatal(err)
 		}
-		dsn = s.server.DSN("syncgate")
+		dsn = server.DSN("syncgate")
 	} else {
 		dsn = localdbtest.New(w.T)
 	}
@@ -95,41 +88,27 @@ func (w *World) site(name string, set migrations.Set) *Site {
 	if err != nil {
 		w.T.Fatalf("%s: %v", name, err)
 	}
-	s.DB = Open(w.T, dsn)
-	return s
-}
-
-// Kill kills the site's own database server as a power cut would. It is started again at once, and Kill returns when it
-// answers.
-func (s *Site) Kill() {
-	s.t.Helper()
-	before := s.server.PID()
-	if before == 0 {
-		s.t.Fatal("the database is down")
-	}
-	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
-		s.t.Fatal(err)
-	}
-	Eventually(s.t, func() string { return "the database is started again" },
-		func() bool { pid := s.server.PID(); return pid != 0 && pid != before })
+	db := Open(w.T, dsn)
+	db.server = server
+	return db
 }
 
 // AddPoint makes another point. Its agent has no key yet.
 func (w *World) AddPoint() *Point {
 	w.T.Helper()
 	name := fmt.Sprintf("point-%02d", len(w.Points)+1)
-	p := &Point{Site: w.site(name, migrations.Agent), Name: name, w: w}
+	p := &Point{DB: w.database(name, migrations.Agent), Name: name, w: w}
 	p.Env = []string{"SYNCGATE_AGENT_DSN=" + p.DSN, "SYNCGATE_AGENT_DATA_DIR=" + filepath.Join(w.Dir, name),
 		"SYNCGATE_AGENT_ACCEPT_UNSAFE_DATABASE=true"}
 	w.Points = append(w.Points, p)
 	return p
 }
 
-// Sites are all databases, the centre's first.
-func (w *World) Sites() []*Site {
-	all := []*Site{w.Centre}
+// Databases are all databases, the centre's first.
+func (w *World) Databases() []*DB {
+	all := []*DB{w.Centre}
 	for _, p := range w.Points {
-		all = append(all, p.Site)
+		all = append(all, p.DB)
 	}
 	return all
 }
@@ -220,14 +199,14 @@ func (p *Point) Run(env ...string) *Process {
 // Rule writes a row of sync_control at one side: user is server or client. More is names and values of other columns.
 func (w *World) Rule(user, kind, table, sync string, more ...string) {
 	w.T.Helper()
-	site := w.Centre
+	db := w.Centre
 	if user == "client" {
-		site = w.Point.Site
+		db = w.Point.DB
 	}
 	columns, marks := "sync_table, sync_type, sync_user, sync_point_no, sync_sql", "?, ?, ?, ?, NULLIF(?, '')"
 	values := []any{table, kind, user, PointName, sync}
 	for i := 0; i+1 < len(more); i += 2 {
 		columns, marks, values = columns+", "+more[i], marks+", ?", append(values, more[i+1])
 	}
-	site.Must("INSERT INTO sync_control ("+columns+") VALUES ("+marks+")", values...)
+	db.Must("INSERT INTO sync_control ("+columns+") VALUES ("+marks+")", values...)
 }
