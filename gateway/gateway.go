@@ -60,19 +60,19 @@ type LegacyOptions struct {
 type Gateway struct {
 	o Options
 	// sampledLog is for lines that a client without a key can cause: a few a second.
-	sampledLog          zerolog.Logger
-	server              *protocol.Server
-	reactor             *reactor.Reactor
-	rules               *ruleset.Set
-	handler             *business.Handler
-	pool                *business.Pool
-	points              *points
-	replies             *replyQueue
-	metrics             *metrics
-	draining            atomic.Bool
-	activity            activity
-	rulesRead, keysRead lastRead
-	stuckLoop           atomic.Int64 // number of an event loop without progress, from 1; 0: none
+	sampledLog zerolog.Logger
+	server     *protocol.Server
+	reactor    *reactor.Reactor
+	rules      *ruleset.Set
+	handler    *business.Handler
+	pool       *business.Pool
+	points     *points
+	replies    *replyQueue
+	metrics    *metrics
+	draining   atomic.Bool
+	activity   activity
+	keysRead   atomic.Int64 // nanoseconds since 1970 of the last read of the points' keys
+	stuckLoop  atomic.Int64 // number of an event loop without progress, from 1; 0: none
 }
 
 const watchdogPeriod = 2 * time.Second
@@ -132,7 +132,8 @@ func (o *Options) setDefaults() error {
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.rules, err = ruleset.New(ruleset.Options{
-		Source: ruleSource{o.Store, g}, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+		Source: o.Store, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock,
+		Logger: o.Logger,
 	})
 	if err != nil {
 		return err
@@ -252,7 +253,7 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
-	g.keysRead.set(g.o.Clock())
+	g.keysRead.Store(g.o.Clock().UnixNano())
 	err := g.rules.Refresh(ctx)
 	select {
 	case <-g.rules.Ready():
@@ -277,7 +278,7 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			g.closeRevoked()
 		}
 		if err == nil {
-			g.keysRead.set(g.o.Clock())
+			g.keysRead.Store(g.o.Clock().UnixNano())
 			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 		}
 		if ctx.Err() == nil && (err != nil) != away {

@@ -97,6 +97,7 @@ type Set struct {
 	o     Options
 	now   atomic.Pointer[snapshot]
 	ready chan struct{} // closed when the first rules came into force
+	read  atomic.Int64  // nanoseconds since 1970 of the last answer to RulesVersion
 
 	mu   sync.Mutex
 	runs map[uint64]*store.RuleRuns // since the last flush
@@ -147,6 +148,9 @@ func (s *Set) Version() uint64 {
 	}
 	return 0
 }
+
+// LastRead is when the database last told the version of the rules.
+func (s *Set) LastRead() time.Time { return time.Unix(0, s.read.Load()) }
 
 // Count is the number of rules in a state.
 func (s *Set) Count(state store.RuleState) int {
@@ -246,6 +250,7 @@ func (s *Set) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.read.Store(s.o.Clock().UnixNano())
 	old := s.now.Load()
 	recheck := s.o.Clock().Sub(s.checked) >= s.o.Recheck
 	if old == nil || version != old.version || recheck {

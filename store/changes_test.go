@@ -45,11 +45,11 @@ func recorded(t testing.TB, s *Store, name string) *ChangeTable {
 func sequenced(t testing.TB, s *Store, ct *ChangeTable) (p position) {
 	t.Helper()
 	err := s.withConn(testContext(t), func(c *conn) (err error) {
-		load := rule.Load{Changes: ct.Changes}
+		plan := rule.Plan{Recorded: &ct.Changes}
 		for _, k := range ct.key {
-			load.Key = append(load.Key, k.name)
+			plan.Key = append(plan.Key, k.name)
 		}
-		p, err = sequence(testContext(t), c, &load)
+		p, err = sequence(testContext(t), c, &plan)
 		return err
 	})
 	if err != nil {

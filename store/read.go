@@ -140,7 +140,7 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 // changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
 // state stands below the first change that is still known, from the table itself.
 func (r *reader) changes(feed *rule.Statement) (paging, error) {
-	at, err := sequence(r.ctx, r.c, r.p.Load)
+	at, err := sequence(r.ctx, r.c, r.p)
 	if err != nil {
 		return paging{}, err
 	}
@@ -160,11 +160,11 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 			r.page.More = at.more
 		}}, nil
 	}
-	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Load.Key, keep: number(began)}
+	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
 	if len(r.env.State) == 0 {
 		load.first, load.keep = &r.p.Load.First, number(at.upTo)
 	}
-	for k := range r.p.Load.Key {
+	for k := range r.p.Key {
 		load.items = append(load.items, rule.LoadItem(k))
 	}
 	load.end = func(r *reader) { r.page.State, r.page.More = load.keep, true } // now what has changed meanwhile

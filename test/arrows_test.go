@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"admin":              {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
+	"internal/text":      {},
 	"internal/harness":   {},
 	// What the tests of the whole share makes databases and speaks the wire.
 	"internal/harness/harnesstest": {"crypto", "internal/harness", "internal/rowset", "migrations", "protocol", "store",
@@ -52,8 +53,9 @@ var arrows = map[string][]string{
 		"internal/harness/harnesstest", "internal/rowset"},
 }
 
-// common packages may be imported by every package with options: internal/limit is how an option is declared.
-var common = []string{"internal/limit"}
+// common packages may be imported by every package: internal/limit is how an option is declared, internal/text how a
+// number is written.
+var common = []string{"internal/limit", "internal/text"}
 
 // strangers are packages that must not be reached by any way, with why.
 var strangers = []struct {

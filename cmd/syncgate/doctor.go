@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -165,10 +166,10 @@ func (e *examination) rules(ds []rule.Diagnostic, rules int) {
 	}
 	switch {
 	case bad[rule.Error] > 0:
-		e.say(fail, "rules", cli.Plural(bad[rule.Error], "error")+"; see 'syncgate rules check'")
+		e.say(fail, "rules", text.Plural(bad[rule.Error], "error")+"; see 'syncgate rules check'")
 	case bad[rule.Warning] > 0:
-		e.say(warn, "rules", cli.Plural(bad[rule.Warning], "warning")+"; see 'syncgate rules check'")
+		e.say(warn, "rules", text.Plural(bad[rule.Warning], "warning")+"; see 'syncgate rules check'")
 	default:
-		e.say(ok, "rules", cli.Plural(rules, "rule")+", nothing wrong")
+		e.say(ok, "rules", text.Plural(rules, "rule")+", nothing wrong")
 	}
 }

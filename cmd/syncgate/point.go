@@ -21,7 +21,7 @@ import (
 )
 
 func newPoint() *cobra.Command {
-	return cli.Group("point", "Enrol detection points, change their keys, see what they last used",
+	return cli.Group("point", "Enrol detection points, change their keys, list what they last used",
 		newPointAdd(), newPointList(), newPointRotate(), newPointRevoke(), newPointLegacy())
 }
 
@@ -50,7 +50,7 @@ func onPoint(use, short string, run func(c *call, name string) error) *cobra.Com
 	return cmd
 }
 
-// checkPointName keeps out what the wire cannot carry and what a terminal would not show.
+// checkPointName refuses names that the wire cannot carry or a terminal cannot show.
 func checkPointName(name string) error {
 	switch {
 	case name == "" || len(name) > 64:

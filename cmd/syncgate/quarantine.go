@@ -11,7 +11,7 @@ import (
 )
 
 func newQuarantine() *cobra.Command {
-	return cli.Group("quarantine", "Look after rows that no operation of their rule could take",
+	return cli.Group("quarantine", "Show, edit, replay and drop rows that no operation of their rule could apply",
 		newQuarantineList(), newQuarantineShow(), newQuarantineEdit(), newQuarantineReplay(), newQuarantineDrop())
 }
 
@@ -68,7 +68,7 @@ func newQuarantineShow() *cobra.Command {
 
 func newQuarantineEdit() *cobra.Command {
 	var set []string
-	const short = "Give fields of a quarantined row other values, before it is replayed"
+	const short = "Change fields of a quarantined row before it is replayed"
 	cmd := onQuarantined("edit", short, func(c *call, q *store.QuarantinedRow) error {
 		for _, text := range set {
 			if err := readRow(text, q.Fields, q.Values); err != nil {
@@ -86,7 +86,7 @@ func newQuarantineEdit() *cobra.Command {
 }
 
 func newQuarantineReplay() *cobra.Command {
-	const short = "Apply a quarantined row by its rule as it stands now, and take it out"
+	const short = "Apply a quarantined row by its current rule, and remove it from quarantine"
 	return onQuarantined("replay", short, func(c *call, q *store.QuarantinedRow) error {
 		row, err := c.rule(q.RuleID)
 		if err != nil {
@@ -108,7 +108,7 @@ func newQuarantineReplay() *cobra.Command {
 }
 
 func newQuarantineDrop() *cobra.Command {
-	return onQuarantined("drop", "Forget a quarantined row for good", func(c *call, q *store.QuarantinedRow) error {
+	return onQuarantined("drop", "Delete a quarantined row for good", func(c *call, q *store.QuarantinedRow) error {
 		if err := c.db.DropQuarantine(c.Context(), q.ID); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -17,7 +18,7 @@ import (
 )
 
 func newRules() *cobra.Command {
-	return cli.Group("rules", "Look at the rows of sync_control, check them, try them, and undo an edit",
+	return cli.Group("rules", "Show, check and try rows of sync_control, and undo an edit",
 		newRulesList(), newRulesShow(), newRulesCheck(), newRulesExplain(), newRulesTry(),
 		newRulesConvert(), newRulesInit(), newRulesHistory(), newRulesDiff(), newRulesRevert())
 }
@@ -48,7 +49,7 @@ func (c *call) rule(id uint64) (rule.Row, error) {
 }
 
 func newRulesList() *cobra.Command {
-	const short = "List the rules with their state, as the running server left it"
+	const short = "List the rules with the state that the server recorded"
 	return onCentre("list", short, textOrJSON, func(c *call) error {
 		rows, err := c.db.RuleStates(c.Context())
 		if err != nil {
@@ -66,7 +67,7 @@ func newRulesList() *cobra.Command {
 }
 
 func newRulesShow() *cobra.Command {
-	const short = "Show a rule as it is run: its statements with what is bound to each, written ones too"
+	const short = "Show a rule's statements, also generated ones, and the values bound to each"
 	return onRule("show", short, func(c *call, row rule.Row) error {
 		plan, ds, err := c.compile(row)
 		if err != nil {
@@ -79,7 +80,7 @@ func newRulesShow() *cobra.Command {
 	})
 }
 
-// table is what the database says of a table; nil when it has none of that name.
+// table reads a table's definition; nil when the database has no such table.
 func (c *call) table(name string) (*rule.Table, error) {
 	t, err := c.db.Table(c.Context(), name)
 	if errors.Is(err, store.ErrNoTable) {
@@ -88,8 +89,8 @@ func (c *call) table(name string) (*rule.Table, error) {
 	return t, err
 }
 
-// compile makes a row's plan as the server would. A point's own row, of which the server makes none, is shown by the
-// facts of a table of the same name here.
+// compile makes a row's plan as the server would. The server makes no plan of a point's own row; that row is compiled
+// with the definition of the table of the same name here.
 func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 	table, err := c.table(row.Table)
 	if err != nil {
@@ -106,7 +107,7 @@ func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 	return plan, ds, nil
 }
 
-// verdict prints what is to be said about a rule; an error in it is an error here.
+// verdict prints the diagnostics of a rule, and returns an error when one of them is an error.
 func (c *call) verdict(row rule.Row, ds []rule.Diagnostic) error {
 	out := c.out
 	if c.format == "json" {
@@ -122,7 +123,7 @@ func (c *call) verdict(row rule.Row, ds []rule.Diagnostic) error {
 	return nil
 }
 
-// mustCompile gives the plan of a row that can run.
+// mustCompile returns the plan of a row, or an error when the row cannot run.
 func (c *call) mustCompile(row rule.Row) (*rule.Plan, error) {
 	plan, ds, err := c.compile(row)
 	if err != nil {
@@ -179,7 +180,7 @@ func (c *call) checkAll() (ds []rule.Diagnostic, rules int, err error) {
 	return unique(ds), len(all), err
 }
 
-// unique puts the diagnostics in the order of rows, errors first, and says nothing twice.
+// unique sorts the diagnostics by row, errors first, and removes duplicates.
 func unique(ds []rule.Diagnostic) []rule.Diagnostic {
 	slices.SortStableFunc(ds, func(a, b rule.Diagnostic) int {
 		return cmp.Or(cmp.Compare(a.RuleID, b.RuleID), cmp.Compare(b.Severity, a.Severity),
@@ -200,18 +201,17 @@ func (c *call) writeDiagnostics(ds []rule.Diagnostic, rules int) error {
 		count[d.Severity]++
 		fmt.Fprintln(c.out, d)
 	}
-	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", cli.Plural(rules, "rule"),
-		cli.Plural(count[rule.Error], "error"), cli.Plural(count[rule.Warning], "warning"),
-		cli.Plural(count[rule.Info], "remark"))
+	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", text.Plural(rules, "rule"),
+		text.Plural(count[rule.Error], "error"), text.Plural(count[rule.Warning], "warning"),
+		text.Plural(count[rule.Info], "remark"))
 	return err
 }
 
 // object is a JSON object.
 type object = map[string]any
 
-// writeSARIF prints diagnostics for tools that read SARIF 2.1.0 (OASIS), as code review and
-// CI do. A row of sync_control is no file, so a finding carries a logical location, and the
-// position within the column is a region of an artifact named after that column.
+// writeSARIF prints diagnostics as SARIF 2.1.0 (OASIS), for code review and CI. A row of sync_control is not a file: a
+// finding has a logical location, and the position within the column is a region of an artifact named after it.
 func writeSARIF(w io.Writer, ds []rule.Diagnostic) error {
 	rules, results := []object{}, []object{}
 	seen := map[rule.Code]bool{}

@@ -9,11 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
-// notRecorded says why an edit is not to be found.
+// notRecorded explains an empty history.
 const notRecorded = "no edit is recorded; where the account may not create triggers none is (see 'syncgate doctor')"
 
 func newRulesHistory() *cobra.Command {
@@ -42,7 +43,7 @@ func newRulesHistory() *cobra.Command {
 	return cmd
 }
 
-// onEdit makes a command about the newest edit of a rule, or the one of --edit. now is the row as it stands.
+// onEdit makes a command about the newest edit of a rule, or the one of --edit. now is the current row.
 func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.Row) error) *cobra.Command {
 	var number uint64
 	cmd := onCentre(use+" ID", short, "", func(c *call) error {
@@ -94,7 +95,7 @@ func newRulesRevert() *cobra.Command {
 
 func newRulesConvert() *cobra.Command {
 	var write bool
-	const short = "Show the seed-era rows as plain SQL, and with --write make them so"
+	const short = "Show rows of the original's form as plain SQL, and with --write convert them"
 	cmd := onCentre("convert [ID]", short, "", func(c *call) error {
 		rows, err := c.db.Rules(c.Context())
 		if c.id != 0 && err == nil {
@@ -110,8 +111,8 @@ func newRulesConvert() *cobra.Command {
 	return cmd
 }
 
-// convert shows what would change in each row, and changes it when write is set. A row
-// that cannot be converted is named and does not keep the others from it.
+// convert shows what would change in each row, and with write changes it. It names rows that cannot be converted and
+// converts the others.
 func convert(c *call, rows []rule.Row, write bool) error {
 	changed, failed := 0, 0
 	for _, row := range rows {
@@ -142,14 +143,14 @@ func convert(c *call, rows []rule.Row, write bool) error {
 	}
 	switch {
 	case changed == 0 && failed == 0:
-		fmt.Fprintln(c.out, "there is no seed-era row")
+		fmt.Fprintln(c.out, "no row has the original's form")
 	case changed > 0 && write:
-		fmt.Fprintf(c.out, "%s changed\n", cli.Plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s changed\n", text.Plural(changed, "row"))
 	case changed > 0:
-		fmt.Fprintf(c.out, "%s would change; --write does it\n", cli.Plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s would change; --write does it\n", text.Plural(changed, "row"))
 	}
 	if failed > 0 {
-		return fmt.Errorf("%s could not be converted", cli.Plural(failed, "row"))
+		return fmt.Errorf("%s could not be converted", text.Plural(failed, "row"))
 	}
 	return nil
 }
@@ -158,7 +159,7 @@ func newRulesInit() *cobra.Command {
 	var point string
 	var types []string
 	var both, dry bool
-	const short = "Write good rows for a table: no SQL of your own, syncgate writes it from the table"
+	const short = "Write rules for a table; syncgate generates their SQL from the table's columns"
 	cmd := onCentre("init TABLE", short, "", func(c *call) error {
 		for _, t := range types {
 			if err := cli.OneOf("type", t, rule.Upload, rule.Download); err != nil {
@@ -243,8 +244,8 @@ func rowDiff(before, after *rule.Row) []change {
 	return all
 }
 
-// writeDiff prints the lines that went with - and those that came with +, under the
-// name of their column. Lines that begin or end both versions are left out.
+// writeDiff prints removed lines with - and added ones with +, under the name of their column. It leaves out lines that
+// begin or end both versions.
 func writeDiff(w io.Writer, all []change) {
 	for _, d := range all {
 		fmt.Fprintf(w, "  %s\n", d.column)

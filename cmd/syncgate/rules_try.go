@@ -18,6 +18,7 @@ import (
 
 	"syncgate/cmd/internal/cli"
 	"syncgate/internal/rowset"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -72,7 +73,7 @@ func newRulesTry() *cobra.Command {
 	return cmd
 }
 
-// environmentFor is environment for the point that a person named, or the rule's.
+// environmentFor is environment for the point of --point, or else the rule's.
 func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 	of := plan.Row.PointNo
 	switch {
@@ -86,14 +87,14 @@ func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 	return environment(plan, point), nil
 }
 
-// environment is what a plan is bound to besides rows, before anything was carried.
+// environment has the values that a plan binds besides rows, with no carried state.
 func environment(plan *rule.Plan, point string) rule.Env {
 	now := time.Now().UTC()
 	since, until := plan.Window(now)
 	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point, Limit: rule.DefaultLimit}
 }
 
-// trial is one run of a rule for a person to look at.
+// trial is one run of a rule, shown on the terminal.
 type trial struct {
 	out   io.Writer
 	plan  *rule.Plan
@@ -114,7 +115,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 			return err
 		}
 		took := time.Since(began).Round(time.Millisecond)
-		fmt.Fprintf(t.out, "upside: %s in %v\n", cli.Plural(int(page.Rows), "row"), took)
+		fmt.Fprintf(t.out, "upside: %s in %v\n", text.Plural(int(page.Rows), "row"), took)
 	}
 	if t.rows.Len() == 0 {
 		return nil
@@ -124,7 +125,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, cli.Plural(t.rows.Len(), "row"))
+		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, text.Plural(t.rows.Len(), "row"))
 		for _, op := range slices.Sorted(maps.Keys(outcome.ByOp)) {
 			fmt.Fprintf(t.out, ", %d by %s", outcome.ByOp[op], op)
 		}
@@ -192,7 +193,7 @@ func readRows(path string, fields []string) (rowset.Rows, error) {
 	return rows, lines.Err()
 }
 
-// readRow gives the fields that a JSON object names its values.
+// readRow sets the fields that a JSON object names.
 func readRow(text string, fields []string, row []any) error {
 	names, values, err := store.DecodeRow(text)
 	if errors.Is(err, io.EOF) {
@@ -223,7 +224,7 @@ func newRulesExplain() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		// What a row in hand would bind is some row's of the table, so that the plan is one for real values.
+		// A row of the table supplies the values of a row, so that the database plans for real values.
 		values, err := c.db.SampleRow(c.Context(), plan.Row.Table, plan.Fields)
 		if err != nil {
 			return err
@@ -263,7 +264,7 @@ func (c *call) explain(s *rule.Statement, env *rule.Env, row []any) error {
 	return c.db.Explain(c.Context(), s.SQL, values, c.explainLine)
 }
 
-// explainLine prints one line of EXPLAIN and what is wrong with it.
+// explainLine prints one line of EXPLAIN and a warning where it reads too much.
 func (c *call) explainLine(columns []string, row []sql.NullString) {
 	get := map[string]string{}
 	var parts []string
@@ -278,7 +279,7 @@ func (c *call) explainLine(columns []string, row []sql.NullString) {
 	rows, _ := strconv.Atoi(get["rows"]) // absent for a statement that reads nothing
 	switch {
 	case get["type"] == "ALL" && rows >= big:
-		fmt.Fprintf(c.out, "  warning: reads all of %s, about %d rows; an index on the columns of the WHERE avoids it\n",
+		fmt.Fprintf(c.out, "  warning: reads all of %s, about %d rows; an index on the WHERE's columns avoids it\n",
 			get["table"], rows)
 	case get["type"] == "index" && rows >= big && strings.Contains(get["extra"], "filesort"):
 		fmt.Fprintf(c.out, "  warning: walks a whole index of %s and sorts, about %d rows\n", get["table"], rows)

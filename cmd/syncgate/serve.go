@@ -22,7 +22,7 @@ import (
 	"syncgate/internal/limit"
 )
 
-// logLines is how much of the log the status page can show.
+// logLines is how many lines of the log the admin server keeps.
 const logLines = 1000
 
 func newServe() *cobra.Command {
@@ -109,7 +109,7 @@ func serve(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.L
 	return errors.Join(err, <-done, <-done)
 }
 
-// options are the server's, but for the database. It fills in the numbers that are left to the program.
+// options returns the server's options without the store. It also sets the numbers whose setting is 0.
 func (s *settings) options(log zerolog.Logger) (*options, error) {
 	o := &options{}
 	o.limits().Apply(s)

@@ -49,7 +49,10 @@ func (s *status) now() admin.Status {
 		st.Rules = pageRules(rules)
 	}
 	if err != nil {
-		st.Unknown = err.Error()
+		if st.Healthy {
+			st.State, st.Healthy = "database not reachable: "+err.Error(), false
+		}
+		st.Unknown = st.State
 	}
 	done, failures := s.gateway.Activity()
 	st.Points = pagePoints(points, done)

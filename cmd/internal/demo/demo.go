@@ -18,9 +18,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/agent"
-	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/database"
 	"syncgate/internal/harness"
+	"syncgate/internal/text"
 	"syncgate/migrations"
 	"syncgate/store"
 )
@@ -160,7 +160,7 @@ func (d *demo) load(ctx context.Context, c *crossing) error {
 	if err := db.QueryRowContext(ctx, "SHOW CREATE TABLE "+c.table).Scan(&name, &definition); err != nil {
 		return err
 	}
-	d.say("table     %-10s  %s rows at the %s", c.table, cli.Digits(c.rows), c.from.name)
+	d.say("table     %-10s  %s rows at the %s", c.table, text.Digits(c.rows), c.from.name)
 	_, err = c.to.db.ExecContext(ctx, definition)
 	return err
 }
@@ -207,7 +207,7 @@ func (d *demo) sync(ctx context.Context, c crossing) error {
 	}
 	rate := int(float64(c.rows) / took.Seconds())
 	d.say("%-8s  %-10s  %s rows in %.2f s: %s rows/s",
-		c.direction, c.table, cli.Digits(c.rows), took.Seconds(), cli.Digits(rate))
+		c.direction, c.table, text.Digits(c.rows), took.Seconds(), text.Digits(rate))
 	return nil
 }
 
@@ -269,10 +269,10 @@ func (d *demo) compare(ctx context.Context, all []crossing) (result error) {
 			verdict, result = "DIFFERENT", ErrDiffers
 		}
 		d.say("compare   %-10s  centre %s rows %016x, point %s rows %016x: %s", c.table,
-			cli.Digits(len(centre)), centre.Sum(), cli.Digits(len(point)), point.Sum(), verdict)
+			text.Digits(len(centre)), centre.Sum(), text.Digits(len(point)), point.Sum(), verdict)
 		if len(differ) > 0 {
 			first := strings.Join(differ[:min(len(differ), 5)], ", ")
-			d.say("          %s, the first with id %s", cli.Plural(len(differ), "different row"), first)
+			d.say("          %s, the first with id %s", text.Plural(len(differ), "different row"), first)
 		}
 	}
 	return result
@@ -307,5 +307,5 @@ func (d *demo) progress(c crossing, rows int) {
 	percent := min(100, 100*rows/max(c.rows, 1))
 	filled := width * percent / 100
 	bar := strings.Repeat("█", filled) + strings.Repeat("░", width-filled)
-	fmt.Fprintf(d.Out, "\r\x1b[K%-8s  %s %3d %%  %s", c.direction, bar, percent, cli.Digits(rows))
+	fmt.Fprintf(d.Out, "\r\x1b[K%-8s  %s %3d %%  %s", c.direction, bar, percent, text.Digits(rows))
 }

@@ -49,9 +49,8 @@ type call struct {
 const textOrJSON = "text, json"
 
 // onCentre makes a command that works on the central database and needs its schema to be this program's; onDatabase
-// takes any database. use names its arguments, as in "history [ID]". formats are what --format may say with a comma
-// between, the first by default; "" is no such flag. A database that is not durable is no reason to refuse: nothing is
-// acknowledged here.
+// takes any database. use names the arguments, as in "history [ID]". formats lists the values of --format, the default
+// first; "" means no such flag. The command accepts a database that is not durable, since it acknowledges nothing.
 func onCentre(use, short, formats string, run func(*call) error) *cobra.Command {
 	return onDatabase(use, short, formats, func(c *call) error {
 		if _, err := c.db.CheckSchema(c.Context()); err != nil {
@@ -140,7 +139,7 @@ func newMigrate() *cobra.Command {
 	})
 }
 
-// say prints v where JSON is asked for, else a line of text.
+// say prints v with --format json, else a line of text.
 func (c *call) say(v any, format string, args ...any) error {
 	if c.format == "json" {
 		return writeJSON(c.out, v)
@@ -149,7 +148,7 @@ func (c *call) say(v any, format string, args ...any) error {
 	return err
 }
 
-// writeJSON prints v for people and programs; a list without elements is [].
+// writeJSON prints v, indented.
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
@@ -157,7 +156,7 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// list prints all where JSON is asked for, else a table with a row for each.
+// list prints all as JSON with --format json, else as a table with a row for each.
 func list[T any](c *call, all []T, heading string, row func(*T) []any) error {
 	if c.format == "json" {
 		return writeJSON(c.out, append([]T{}, all...))
@@ -172,7 +171,7 @@ func list[T any](c *call, all []T, heading string, row func(*T) []any) error {
 // table prints rows in columns as wide as they have to be.
 type table struct{ *tabwriter.Writer }
 
-// newTable begins a table; heading has a tab between the names of columns, and may be empty.
+// newTable begins a table. heading has the names of the columns with a tab between, or is empty.
 func newTable(w io.Writer, heading string) table {
 	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	if heading != "" {
@@ -181,7 +180,7 @@ func newTable(w io.Writer, heading string) table {
 	return t
 }
 
-// row prints what is empty, or a time that never was, as -.
+// row prints an empty cell or a zero time as -.
 func (t table) row(cells ...any) {
 	line := make([]string, len(cells))
 	for i, cell := range cells {
@@ -202,7 +201,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// sample is a value as a person reads it in a table: one line, not too wide.
+// sample is a value for a table: one line, not too wide.
 func sample(v any) string {
 	const width = 40
 	text := fmt.Sprint(v)
