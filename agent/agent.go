@@ -143,7 +143,8 @@ func (a *Agent) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("local database: %w", err)
 	}
-	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).Int("rules", len(a.rules.enabled())).Msg("agent starts")
+	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).
+		Int("rules", len(a.rules.enabled())).Msg("agent starts")
 	return nil
 }
 

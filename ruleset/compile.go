@@ -78,9 +78,10 @@ type PlanChecker interface {
 
 // Compile is what a row means at a side (rule.Server or rule.Client), the same to a Set and to `rules check`: its plan,
 // and the diagnostics about it. t is nil when there is no such table. The other side's tables are not here. Of its rows
-// Compile checks only what can be seen without a table, and makes no plan. An error means that the database could not be
-// asked.
-func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (*rule.Plan, []rule.Diagnostic, error) {
+// Compile checks only what can be seen without a table, and makes no plan. An error means that the database could not
+// be asked.
+func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (
+	*rule.Plan, []rule.Diagnostic, error) {
 	switch {
 	case row.User != side && row.SQL == "":
 		return nil, nil, nil
@@ -89,8 +90,8 @@ func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *
 		needsTable := func(d rule.Diagnostic) bool { return d.Code == rule.NoTableFacts }
 		return nil, slices.DeleteFunc(ds, needsTable), nil // the other side has the table
 	case row.SQL == "" && t == nil:
-		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID, Column: "sync_table",
-			Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
+		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID,
+			Column: "sync_table", Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
 	}
 	plan, ds := rule.Draft(row, t)
 	refused, err := db.CheckPlan(ctx, plan, t)
