@@ -6,10 +6,10 @@ import (
 	"syncgate/protocol"
 )
 
-// blocks holds, for each queue, the upload that failed in such a way that its agent sends it again. The agent may have
+// blocks has, for each queue, the upload that failed in such a way that its agent sends it again. The agent may have
 // sent later ones already. If those ran, the older rows would come after the newer ones and undo them. So the later
-// uploads of its epoch are refused until it has come. A block ends by itself after a while, because the agent's operator
-// may have dropped the batch. The Pool's mutex guards it.
+// uploads of its epoch are refused until it has come. A block ends by itself after a while, because the operator of the
+// agent may have dropped the batch. The Pool's mutex guards it.
 type blocks struct {
 	limit int // entries; when they are used up, a new failure blocks nothing, so that memory stays bounded
 	by    map[queueKey]block

@@ -160,7 +160,8 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	}
 	modern := &handler{g: g, name: "modern"}
 	all := []reactor.Listener{{
-		Address: o.Listen, Split: protocol.Split, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
+		Address: o.Listen, Split: protocol.Split, Handler: modern,
+		FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
 		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.drain,
 	}}
 	if o.Legacy == nil {
