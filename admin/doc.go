@@ -9,8 +9,8 @@
 //	GET /readyz       200 when it takes work, 503 and why when it should get none now
 //	GET /log          the last lines and every new one: text/event-stream when asked for, else plain text
 //
-// The package imports no other package of the project. It declares the data that it shows, and the program fills them in.
+// The package does not import what it shows: it declares the data, and the program fills them in.
 //
-// There is no password. On a loopback address the server answers only requests whose Host is an address or localhost, so
-// that a web page elsewhere cannot read it through the operator's browser (DNS rebinding).
+// There is no password. On a loopback address the server answers only requests whose Host is an address or localhost:
+// a web page elsewhere cannot read it through the operator's browser (DNS rebinding).
 package admin

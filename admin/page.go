@@ -8,9 +8,10 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"syncgate/internal/text"
 )
 
 const pageLines = 40 // log lines on the page
@@ -50,7 +51,7 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 // pageTemplate parses the embedded page, for each view again, since times in it are relative to now.
 func pageTemplate(now time.Time) *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
-		"count":   groupDigits,
+		"count":   text.Digits[uint64],
 		"ago":     func(t time.Time) string { return ago(t, now) },
 		"for":     func(t time.Time) string { return span(now.Sub(t)) },
 		"stamp":   stamp,
@@ -82,15 +83,6 @@ func readLogLine(line []byte) logLine {
 	slices.Sort(rest)
 	l.Rest = strings.Join(rest, " ")
 	return l
-}
-
-// groupDigits writes 1234567 as 1,234,567.
-func groupDigits(n uint64) string {
-	s := strconv.FormatUint(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 func percent(value, limit uint64) uint64 {

@@ -30,7 +30,7 @@ type Options struct {
 	Status   func() Status               // called for each view of the page; must be quick
 	Log      *Log                        // what /log shows; the log must be written to it
 	Live     func() error                // /livez: why the process should be restarted, or nil
-	Ready    func(context.Context) error // /readyz: why it should get no work now, or nil; returns when its context ends
+	Ready    func(context.Context) error // /readyz: why it should get no work now, or nil; heeds its context
 	ErrorLog io.Writer                   // takes panics in a handler and failing accepts
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// heartbeat is how often a silent stream sends a note, so that a proxy keeps the connection and a lost reader is noticed.
+// heartbeat is how often a silent stream sends a note. It keeps a proxy's connection open and finds lost readers.
 const heartbeat = 15 * time.Second
 
 // log streams the lines kept and every new one until the reader leaves or falls behind, or the server stops.

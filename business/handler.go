@@ -18,7 +18,7 @@ import (
 
 // HandlerOptions make a Handler. A zero field takes the default named beside it.
 type HandlerOptions struct {
-	Store Store        // required
+	Store *store.Store // required
 	Rules *ruleset.Set // required
 
 	MaxUploadRows   int            // rows of one upload

@@ -307,7 +307,8 @@ func (p *Pool) takeWork() []*Request {
 				p.shared[q.key.table]++
 				batch[0].leads = true
 			}
-		case small && len(batch) > 0 && batch[0].leads && q.key.table == batch[0].queue.key.table && len(batch) < p.o.Batch:
+		case small && len(batch) > 0 && len(batch) < p.o.Batch &&
+			batch[0].leads && batch[0].queue.key.table == q.key.table:
 			batch = append(batch, q.pop())
 		default:
 			rest = append(rest, q)

@@ -78,7 +78,8 @@ func as[T error](err error) bool {
 // values, or the database's own text.
 func Refusal(m *protocol.Message, err error) *protocol.Message {
 	s := StatusOf(err)
-	return m.Reply(s, &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: uint32(retryAfter(s) / time.Millisecond)})
+	wait := uint32(retryAfter(s) / time.Millisecond)
+	return m.Reply(s, &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: wait})
 }
 
 func explain(s protocol.Status, err error) string {
@@ -100,9 +101,11 @@ func explain(s protocol.Status, err error) string {
 		if p.Line > 0 {
 			where += fmt.Sprintf(" %d:%d", p.Line, p.Col)
 		}
-		return fmt.Sprintf("rule %d is broken: %s in %s; the server's log and sync_control_status say more", p.RuleID, p.Code, where)
+		return fmt.Sprintf("rule %d is broken: %s in %s; the server's log and sync_control_status say more",
+			p.RuleID, p.Code, where)
 	case errors.As(err, &row):
-		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Code)
+		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing",
+			row.Row, row.Code)
 	case errors.As(err, &sql):
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
 	case errors.Is(err, ErrBlocked):

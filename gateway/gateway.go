@@ -63,22 +63,22 @@ type LegacyOptions struct {
 type Gateway struct {
 	o Options
 	// sampledLog is for lines that a client without a key can cause: a few a second.
-	sampledLog          zerolog.Logger
-	server              *protocol.Server
-	reactor             *reactor.Reactor
-	rules               *ruleset.Set
-	handler             *business.Handler
-	pool                *business.Pool
-	points              *points
-	ledger              *account.Ledger
-	replies             *turns // seal short messages: an event loop must not wait for a session's lock
-	decoding            *turns // read packets of the v1 wire, which may take long
-	metrics             *metrics
-	draining            atomic.Bool
-	activity            activity
-	shares              logging.Limiter // lines about points that have their share
-	rulesRead, keysRead lastRead
-	stuckLoop           atomic.Int64 // number of an event loop without progress, from 1; 0: none
+	sampledLog zerolog.Logger
+	server     *protocol.Server
+	reactor    *reactor.Reactor
+	rules      *ruleset.Set
+	handler    *business.Handler
+	pool       *business.Pool
+	points     *points
+	ledger     *account.Ledger
+	replies    *turns // seal short messages: an event loop must not wait for a session's lock
+	decoding   *turns // read packets of the v1 wire, which may take long
+	metrics    *metrics
+	draining   atomic.Bool
+	activity   activity
+	shares     logging.Limiter // lines about points that have their share
+	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
+	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
 }
 
 const watchdogPeriod = 2 * time.Second
@@ -142,7 +142,8 @@ func (o *Options) setDefaults() error {
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.rules, err = ruleset.New(ruleset.Options{
-		Source: ruleSource{o.Store, g}, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock, Logger: o.Logger,
+		Source: o.Store, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock,
+		Logger: o.Logger,
 	})
 	if err != nil {
 		return err
@@ -169,7 +170,8 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	}
 	modern := &handler{g: g, name: "modern"}
 	all := []reactor.Listener{{
-		Address: o.Listen, Split: protocol.Length, Handler: modern, FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
+		Address: o.Listen, Split: protocol.Length, Handler: modern,
+		FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
 		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.drain,
 	}}
 	if o.Legacy == nil {
@@ -266,7 +268,7 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 	if _, err := g.points.refresh(ctx); err != nil {
 		return fmt.Errorf("gateway: read the points' keys: %w", err)
 	}
-	g.keysRead.set(g.o.Clock())
+	g.keysRead.Store(g.o.Clock().UnixNano())
 	err := g.rules.Refresh(ctx)
 	select {
 	case <-g.rules.Ready():
@@ -307,7 +309,7 @@ func (g *Gateway) readKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.keysRead.set(g.o.Clock())
+	g.keysRead.Store(g.o.Clock().UnixNano())
 	return g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 }
 

@@ -232,7 +232,9 @@ func (s *session) downloads() context.Context {
 
 // notifyRules tells a subscriber which rules are in force.
 func (s *session) notifyRules(id protocol.RequestID, first bool) {
-	m := &protocol.Message{Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: id, Body: s.g.handler.Notice()}
+	m := &protocol.Message{
+		Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: id, Body: s.g.handler.Notice(),
+	}
 	_ = s.send(m, first) // gone: no subscriber any more
 }
 

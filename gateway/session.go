@@ -116,5 +116,6 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 }
 
 func unsendable(err error) bool {
-	return errors.Is(err, protocol.ErrTooLarge) || errors.Is(err, protocol.ErrLimit) || errors.Is(err, protocol.ErrValue)
+	return errors.Is(err, protocol.ErrTooLarge) || errors.Is(err, protocol.ErrLimit) ||
+		errors.Is(err, protocol.ErrValue)
 }

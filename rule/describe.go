@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Describe is the plan as plain SQL in sections, with what else is in force in comments: what `rules show` prints. The
-// sections compile to the same statements.
+// Describe is the plan as `rules show` prints it: plain SQL in sections, with all else in comments. The sections
+// compile to the same statements.
 func (p *Plan) Describe() string {
 	var b strings.Builder
 	r := &p.Row
@@ -57,7 +57,7 @@ func (p *Plan) sections() string {
 	return b.String()
 }
 
-// named is what stands for the ? in plain SQL.
+// named is the argument as plain SQL writes it.
 func (a *Arg) named() string {
 	switch {
 	case a.Source == Field, a.Source == Now && sameName(a.Name, updateTimeColumn):
@@ -97,8 +97,8 @@ func literal(v any) string {
 }
 
 // Convert rewrites a JSON or literal row to the plain form with named parameters. A row that is plain or generated
-// already comes back as it is. The diagnostics are those of the row as it was, so that differences to the seed's
-// semantics are seen; the error says why a row cannot be converted.
+// already comes back as it is. The diagnostics are those of the old row, so that they show where the seed meant
+// something else. The error says why a row cannot be converted.
 func Convert(r Row) (Row, []Diagnostic, error) {
 	p, ds := Compile(r, nil)
 	if p == nil {
@@ -127,13 +127,20 @@ func firstError(ds []Diagnostic) Diagnostic {
 }
 
 // Init writes the rows that sync a table between a point (or AnyPoint) and the centre in the given directions, for both
-// sides: all columns, generated SQL.
-func Init(table, point string, types ...string) []Row {
+// sides: all columns, generated SQL. options go into all of them, and where, a condition, into those that read.
+func Init(table, point, options, where string, types ...string) []Row {
 	var rows []Row
 	for _, typ := range types {
 		for _, user := range []string{Server, Client} {
-			rows = append(rows, Row{Table: table, Type: typ, User: user, PointNo: point, Enabled: true,
-				Note: "statements are generated from the table; see syncgate rules show"})
+			row := Row{Table: table, Type: typ, User: user, PointNo: point, Enabled: true,
+				Note: "statements are generated from the table; see syncgate rules show"}
+			if options != "" {
+				row.SQL = "-- option: " + options + "\n"
+			}
+			if where != "" && row.mainPhase() == upside {
+				row.SQL += "-- option: where " + where + "\n"
+			}
+			rows = append(rows, row)
 		}
 	}
 	return rows

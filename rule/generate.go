@@ -9,8 +9,8 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// DefaultLag is how far a generated upside stays behind the database's clock, so that a transaction that is still open
-// is not overtaken by the watermark.
+// DefaultLag is how far a generated upside stays behind the database's clock, so that the watermark does not pass a
+// transaction that is still open.
 const DefaultLag = 2 * time.Second
 
 // generate writes the statements of an empty sync_sql from the table's facts.
@@ -37,6 +37,7 @@ func (c *compiler) generate() {
 	if c.errors > 0 {
 		return
 	}
+	c.plan.Key = key
 	if c.row.mainPhase() == upside {
 		c.generateUpside(key)
 	} else {
@@ -44,7 +45,7 @@ func (c *compiler) generate() {
 	}
 }
 
-// statementOf makes a statement of SQL that was written here, which needs no checks.
+// statementOf makes a statement of generated SQL, which needs no checks.
 func (c *compiler) statementOf(verb Op, sql string) Statement {
 	s := &script{phase: c.row.mainPhase(), verb: verb, src: &source{text: sql, column: sql}}
 	s.read()
@@ -56,8 +57,8 @@ func (c *compiler) statementOf(verb Op, sql string) Statement {
 	return s.out
 }
 
-// generateUpside reads by keyset. The predicate is written as a > ? or (a = ? and b > ?), which both MariaDB and MySQL
-// turn into index ranges; a row value (a, b) > (?, ?) they do not.
+// generateUpside reads by keyset. The predicate is a > ? or (a = ? and b > ?), because MariaDB and MySQL turn it into
+// index ranges. They do not do so with a row value (a, b) > (?, ?).
 func (c *compiler) generateUpside(key []string) {
 	if c.plan.Changes {
 		c.generateChanges(key)
@@ -133,38 +134,47 @@ func (c *compiler) generateChanges(key []string) {
 	if !ok {
 		return
 	}
-	c.plan.Load = &Load{Changes: *c.table.Changes, First: first, Next: next, Key: key}
+	c.plan.Load = &Load{First: first, Next: next}
 	c.plan.Cursor = []string{rowset.ChangeSeq}
-	// The change table's columns get names of their own, so that a condition needs no qualified names. The database
-	// merges the inner select into the outer one.
+	from, fields := c.changesJoined(key, "")
+	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+fields+",\n  "+c.isDeleted(key)+
+		", sync_at\nfrom "+from+
+		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
+}
+
+// changesJoined is the change table joined with the table, and the rule's fields in it. The change table's columns have
+// names of their own, so that a condition needs no qualified names; the database merges the inner select into the
+// outer one.
+func (c *compiler) changesJoined(key []string, where string) (from, fields string) {
 	table := c.table.Quoted()
-	var inner, on, fields []string
+	var inner, on, list []string
 	for i, k := range key {
 		inner = append(inner, fmt.Sprintf("%s as sync_key_%d", quote(k), i+1))
 		on = append(on, fmt.Sprintf("%s.%s = sync_change.sync_key_%d", table, quote(k), i+1))
 	}
+	if clause := c.plan.clause(); clause != "" {
+		on = append(on, clause)
+	}
 	for _, f := range c.plan.Fields {
 		switch i := index(key, f); {
 		case i < 0:
-			fields = append(fields, table+"."+quote(f))
-		case isText(c.table.Column(f)): // the change table may have it in another way of writing that is the same to its collation
-			fields = append(fields, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, quote(f), i+1, quote(f)))
+			list = append(list, table+"."+quote(f))
+		case isText(c.table.Column(f)): // the change table may have another spelling that the collation takes for the same
+			list = append(list, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, quote(f), i+1, quote(f)))
 		default:
-			fields = append(fields, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
+			list = append(list, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
 		}
 	}
-	clause := c.plan.clause()
-	if clause != "" {
-		clause = "\n  and " + clause
-	}
-	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+strings.Join(fields, ", ")+",\n  "+
-		table+"."+quote(key[0])+" is null as sync_deleted, sync_at\nfrom (select "+strings.Join(inner, ", ")+
-		", sync_seq, sync_origin, sync_at from "+c.table.Changes.Name+") sync_change\nleft join "+table+" on "+
-		strings.Join(on, " and ")+clause+
-		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
+	return "(select " + strings.Join(inner, ", ") + ", sync_seq, sync_origin, sync_at from " + c.table.Changes.Name + where +
+		") sync_change\nleft join " + table + " on " + strings.Join(on, "\n  and "), strings.Join(list, ", ")
 }
 
-// watermark is the update_time column the pages can advance by, or nil with the reason reported.
+// isDeleted is the mark of a row that is no longer there.
+func (c *compiler) isDeleted(key []string) string {
+	return c.table.Quoted() + "." + quote(key[0]) + " is null as " + rowset.Deleted
+}
+
+// watermark is the update_time column that the pages advance by. It reports why there is none and returns nil.
 func (c *compiler) watermark() *Column {
 	col := c.table.Column(updateTimeColumn)
 	switch {
@@ -188,9 +198,8 @@ func isText(col *Column) bool { return col != nil && (col.Type == "char" || col.
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
 
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
-// now; a DATETIME is what the writers' clock showed, so it is the time in the server's own zone, whatever the session's
-// is.
+// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares with the session's
+// now. A DATETIME is the time of the writers' clock, which is in the server's own zone.
 func clock(col *Column) string {
 	if col.Type == "datetime" {
 		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
@@ -198,7 +207,7 @@ func clock(col *Column) string {
 	return "now(6)"
 }
 
-// keyset is the predicate for what comes behind the state in the order of the columns.
+// keyset is the predicate for the rows behind the state in the order of the columns.
 func keyset(cursor []*Column, items []string) string {
 	expr, mark := keyExpr(cursor[0]), keyMark(cursor[0], items[0])
 	if len(cursor) == 1 {
@@ -220,13 +229,12 @@ func keyExpr(col *Column) string {
 	return quote(col.Name)
 }
 
-// keyMark is the state a key is compared to.
+// keyMark is the state to compare a key with.
 func keyMark(col *Column, item string) string {
 	return exact(col, (&Arg{Source: State, Name: item}).named())
 }
 
-// exact is a parameter as it is compared to a column. A DECIMAL travels as text, and compared to text it would be
-// compared as a float.
+// exact is a parameter to compare with a column. A DECIMAL travels as text, and MySQL compares text with it as a float.
 func exact(col *Column, mark string) string {
 	if col.Type == "decimal" {
 		decimal, _, _ := strings.Cut(col.ColumnType, " ") // without unsigned and zerofill
@@ -237,14 +245,27 @@ func exact(col *Column, mark string) string {
 
 // generateDelete deletes rows by primary key. Several are joined as the tuples of an insert are.
 func (c *compiler) generateDelete(key []string) {
+	in, tuple, tail := "\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(c.marks(key), ", ")+")", ")"
+	head := "delete from " + c.table.Quoted() + in
+	st := c.statementOf(Delete, head+tuple+tail)
+	st.Insert = &InsertParts{Head: head, Tuple: st.SQL[len(head) : len(st.SQL)-len(tail)], Tail: tail}
+	c.plan.Delete = []Statement{st}
+	if c.table.Changes != nil && len(c.table.Changes.Faults) == 0 {
+		from, fields := c.changesJoined(key, in+tuple+tail)
+		c.plan.Present = &Present{
+			Lock: c.statementOf(Select, "select 1 from "+c.table.Quoted()+in+tuple+tail+" for update"),
+			Row:  c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+"\nfrom "+from),
+		}
+	}
+}
+
+// marks are the values of a key in the row in hand.
+func (c *compiler) marks(key []string) []string {
 	marks := make([]string, len(key))
 	for i, k := range key {
 		marks[i] = exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named())
 	}
-	head, tuple, tail := "delete from "+c.table.Quoted()+"\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(marks, ", ")+")", ")"
-	st := c.statementOf(Delete, head+tuple+tail)
-	st.Insert = &InsertParts{Head: head, Tuple: st.SQL[len(head) : len(st.SQL)-len(tail)], Tail: tail}
-	c.plan.Delete = []Statement{st}
+	return marks
 }
 
 // generateDownside is an upsert by primary key.
@@ -253,7 +274,7 @@ func (c *compiler) generateDownside(key []string) {
 	for _, f := range c.plan.Fields {
 		value := (&Arg{Source: Field, Name: f}).named()
 		if col := c.table.Column(f); c.row.UpdateTime && sameName(f, updateTimeColumn) && isClock(col) {
-			value = clock(col) // the clock that generated upsides stay behind
+			value = clock(col) // generated upsides stay behind the same clock
 		}
 		values = append(values, value)
 		if !contains(key, f) {

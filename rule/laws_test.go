@@ -42,7 +42,7 @@ func hasFixed(p *rule.Plan) bool {
 	return false
 }
 
-// What Describe prints compiles to the statements it describes.
+// The output of Describe compiles to the statements it describes.
 func TestDescribeCompiles(t *testing.T) {
 	s := loadSuite(t)
 	for i := range s.Rules {

@@ -27,9 +27,9 @@ const (
 type token struct {
 	kind     kind
 	from, to int
-	depth    int    // how many brackets are open around it; a bracket is not inside itself
-	value    string // what a name or a string means; a word in lower case
-	rest     string // of a parameter with a dot: what stands behind the first
+	depth    int    // the brackets open around it; a bracket is not inside itself
+	value    string // of a name or a string its meaning; else the text in lower case
+	rest     string // of a parameter with a dot: the part behind it
 }
 
 // is reports whether the token is one of the keywords or operators, in lower case.
@@ -59,10 +59,9 @@ const (
 	nameText    = "(?:" + wordText + "|`(?:[^`]|``)*`)"
 )
 
-// lexemes are the tokens as MySQL's and MariaDB's default sql_mode reads them:
-// backslash escapes in strings, "…" a string, # and `-- ` comments. The first that
-// fits is taken; one that names a mistake ends the reading at its group. What none
-// fits is a word or one character.
+// lexemes are the tokens as the default sql_mode of MySQL and MariaDB reads them: backslash escapes in strings, "…" a
+// string, # and `-- ` comments. The first that fits is taken. One that names a mistake ends the reading at its group.
+// Text that none fits is a word or one character.
 var lexemes = [...]struct {
 	kind    kind
 	first   string // the bytes it may begin with
@@ -122,7 +121,7 @@ func lex(text string) (toks []token, err *lexError) {
 	return toks, nil
 }
 
-// find sees what begins at t.from and where it ends.
+// find sets the token's kind and end.
 func (t *token) find(text string) *lexError {
 	rest := text[t.from:]
 	for i := range lexemes {
@@ -153,7 +152,7 @@ func (t *token) find(text string) *lexError {
 	return nil
 }
 
-// read takes the token's meaning, and its end where that depends on what stands around it.
+// read sets the token's value, and its kind and end where they depend on the text around it.
 func (t *token) read(text string) {
 	more := wordAt(text, t.to)
 	switch s := text[t.from:t.to]; {
@@ -179,7 +178,7 @@ func (t *token) read(text string) {
 	}
 }
 
-// unquoted is what stands between quotes, a doubled one of them being one.
+// unquoted is the text between quotes, with doubled quotes as one.
 func unquoted(s string) string {
 	if quote := s[:1]; strings.Contains("'\"`", quote) {
 		return strings.ReplaceAll(s[1:len(s)-1], quote+quote, quote)

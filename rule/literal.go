@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 
 	"syncgate/internal/pyliteral"
@@ -41,7 +40,7 @@ func (c *compiler) badValue(column string, n *node, msg, fix string) {
 	c.report(d)
 }
 
-// blank reports whether a column says nothing.
+// blank reports whether a column is empty, None or null.
 func blank(text string) bool {
 	text = strings.TrimSpace(text)
 	return text == "" || text == "None" || text == "null"
@@ -70,7 +69,7 @@ func items(n *node) []node {
 
 func text(n *node) (string, bool) { return pyliteral.Text(n.Value) }
 
-// eachPhase calls f with what a dict of phases, and of options in sync_sql, holds.
+// eachPhase calls f with each entry of a dict of phases. In sync_sql the dict may hold options as well.
 func (c *compiler) eachPhase(column string, root *node, f func(key string, item *node)) {
 	for i := 0; i+1 < len(root.Items); i += 2 {
 		key, _ := text(&root.Items[i])
@@ -82,30 +81,7 @@ func (c *compiler) eachPhase(column string, root *node, f func(key string, item 
 	}
 }
 
-// scalar is the SQL value of a literal that is neither a list nor a dict.
-func scalar(v pyliteral.Value) any {
-	switch v := v.(type) {
-	case nil, int64, float64:
-		return v
-	case bool:
-		if v {
-			return int64(1)
-		}
-		return int64(0)
-	case pyliteral.Long:
-		return int64(v)
-	case pyliteral.Bytes:
-		return []byte(v)
-	case *big.Int:
-		if v.IsUint64() {
-			return v.Uint64()
-		}
-	}
-	s, _ := pyliteral.AppendStr(nil, v, pyliteral.Python3) // all that is parsed has a str
-	return string(s)
-}
-
-// patch is how the seed-era placeholders of one statement are filled: one entry for each field of sync_patch_field.
+// patch fills the seed-era placeholders of one statement, with one entry for each field of sync_patch_field.
 type patch struct {
 	given   bool // sync_patch_field or sync_patch_field_value says something about the statement
 	entries []patchEntry
@@ -119,7 +95,7 @@ type patchEntry struct {
 
 // patches reads sync_patch_field and sync_patch_field_value for each script.
 //
-// What a phase holds is a list with one list a statement. With one statement the outer list is often missing, because
+// A phase holds a list with one list for each statement. With one statement the outer list is often missing, because
 // ("x") is no tuple in Python; both are read.
 func (c *compiler) patches(scripts []*script) {
 	fields := c.patchColumn("sync_patch_field", c.row.PatchField)
@@ -160,8 +136,8 @@ func isPair(n *node) bool {
 	return len(all) > 0 && len(all) <= 2 && isKind(&all[0]) && !(len(all) == 2 && isKind(&all[1]))
 }
 
-// ofStatement finds the nth statement's list in a column; alone says that the phase has no other. isElement knows what
-// such a list holds.
+// ofStatement finds the nth statement's list in a column; alone says that the phase has no other. isElement knows the
+// elements of such a list.
 func ofStatement(column *node, p phase, nth int, alone bool, isElement func(*node) bool) *node {
 	if column == nil {
 		return nil
@@ -218,11 +194,11 @@ func (c *compiler) pair(e *patchEntry, n *node) bool {
 	}
 	e.kind, _ = text(&all[0])
 	if len(all) == 2 {
-		if isList(&all[1]) || isDict(&all[1]) {
+		var ok bool
+		if e.value, ok = pyliteral.SQL(all[1].Value); !ok {
 			c.badValue("sync_patch_field_value", &all[1], "an entry's value must be one value", "")
 			return false
 		}
-		e.value = scalar(all[1].Value)
 	}
 	return true
 }

@@ -25,7 +25,7 @@ func phaseNamed(s string) (phase, bool) {
 	return phase(max(i, 0)), i >= 0
 }
 
-// mainPhase is the one that a row must have, where SQL without a heading belongs.
+// mainPhase is the phase that a row must have. SQL without a heading belongs to it.
 func (r *Row) mainPhase() phase {
 	if (r.Type == Upload) == (r.User == Server) {
 		return downside

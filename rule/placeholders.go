@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// placeholders finds what fills each placeholder.
+// placeholders finds the value of each placeholder.
 func (c *compiler) placeholders(s *script) bool {
 	before := c.errors
 	for i := range s.toks {
@@ -24,7 +24,7 @@ func (c *compiler) placeholders(s *script) bool {
 	return c.errors == before
 }
 
-// isPlaceholder reports whether the token is one of the seed's: %s, '%s' or "%s".
+// isPlaceholder reports whether the token is a seed-era placeholder: %s, '%s' or "%s".
 func isPlaceholder(t *token) bool {
 	return t.kind == tokPercent || t.kind == tokString && t.value == "%s"
 }
@@ -101,23 +101,23 @@ func (c *compiler) field(p phase, name string) (arg Arg, ok bool) {
 
 func (c *compiler) fieldIndex(name string) int { return index(c.plan.Fields, name) }
 
-// seedMark takes a placeholder of the seed's at token i and refuses what looks like one.
+// seedMark takes a seed-era placeholder at token i and refuses the other kinds.
 func (c *compiler) seedMark(s *script, i int) {
 	t, next := &s.toks[i], s.tok(i+1)
 	switch {
 	case isPlaceholder(t):
 		s.argAt = append(s.argAt, i)
 	case (t.kind == tokString || t.kind == tokName || t.kind == tokNumber) &&
-		strings.Contains(strings.ReplaceAll(s.written(i), "%%", ""), "%s"):
+		strings.Contains(strings.ReplaceAll(s.tokenText(i), "%%", ""), "%s"):
 		c.refuse(s, t.from, PlaceholderInText, "%s inside a longer text cannot be bound", "write concat('…', %s, '…')")
 	case t.kind == tokParam || t.kind == tokMark:
-		c.refuse(s, t.from, OldPlaceholder, s.written(i)+" has no meaning beside %s", "use names only, or %s only")
+		c.refuse(s, t.from, OldPlaceholder, s.tokenText(i)+" has no meaning beside %s", "use names only, or %s only")
 	case t.is("%") && next.from == t.to && (next.kind == tokWord || next.is("(")):
 		c.refuse(s, t.from, PlaceholderInText, "only %s of Python's placeholders is filled", "write %s, or a % b")
 	}
 }
 
-// fill gives each of the seed's placeholders its value from the rule's other columns.
+// fill gives each seed-era placeholder its value from the rule's other columns.
 func (c *compiler) fill(s *script) {
 	if s.phase == upside {
 		c.fillUpside(s)
@@ -205,8 +205,8 @@ func (c *compiler) stateArg(s *script, i int, name string) Arg {
 	return arg
 }
 
-// comparedColumn is the name that the placeholder at i is compared to, as in `update_time > :x`, `price > cast(:x as
-// …)` or `t between :x and :y`.
+// comparedColumn is the name that the statement compares with the placeholder at i, as in `update_time > :x`, `price >
+// cast(:x as …)` or `t between :x and :y`.
 func comparedColumn(toks []token, i int) string {
 	j := i - 1
 	for j > 1 && toks[j].is("(") && toks[j-1].kind == tokWord {
@@ -226,8 +226,8 @@ const (
 	smallestInt = int64(-1 << 63)
 )
 
-// initial is the smallest value a state can have before anything was carried: that of the column of its name, of the
-// column it is compared to, or a guess by name.
+// initial is the value of a state that was never carried: the smallest of the column of its name, else of the column it
+// is compared with, else a guess by name.
 func (c *compiler) initial(name, compared string) any {
 	for _, n := range [...]string{name, compared} {
 		if col := c.table.Column(n); col != nil {
@@ -240,7 +240,7 @@ func (c *compiler) initial(name, compared string) any {
 	case strings.HasSuffix(n, "id"):
 		return smallestInt
 	case c.table == nil:
-		return epoch // what seed-era agents send first
+		return epoch // seed-era agents send this first
 	}
 	return ""
 }
@@ -250,7 +250,7 @@ var (
 	numberTypes   = wordSet("tinyint smallint mediumint int integer bigint decimal float double")
 )
 
-// smallest is a value that no value of the column is below.
+// smallest is a value at or below each value of the column.
 func smallest(col *Column) any {
 	text, known := smallestTexts[col.Type]
 	switch {

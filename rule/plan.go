@@ -44,26 +44,29 @@ type Plan struct {
 	Form   Form
 	Fields []string // the names of the values of a row in hand, in wire order
 
-	Upside      []Statement // each makes a part of what is sent
-	Downside    []Statement // a chain: the next is tried when one cannot take the row
-	UpdateState []Statement // all are run after success, in order
+	Upside      []Statement // each reads a part of the rows to send
+	Downside    []Statement // a chain: the next runs when one cannot take the row
+	UpdateState []Statement // all run after success, in order
 
 	Options
-	Period  time.Duration // reach of :since back from :until; 0 is no period
-	Cursor  []string      // columns of the last row that become the state of the next page; empty is not paged
-	Load    *Load         // how the table is read before there is any state; nil: as Upside says
-	Tracked bool          // the table's changes are recorded
-	Delete  []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
+	Period time.Duration // reach of :since back from :until; 0 is no period
+	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
+	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
+
+	Key      []string // columns of the primary key; of a rule without SQL of its own
+	Recorded *Changes // where the table's changes are recorded; nil: they are not
+	Load     *Load    // how the table is read before there is any state; nil: as Upside says
+	Present  *Present // of a generated downside where changes are recorded: what a row meets
 }
 
 // Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the
 // load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
 // LoadItem(0), LoadItem(1), ….
-type Load struct {
-	Changes
-	First, Next Statement
-	Key         []string // columns of the primary key
-}
+type Load struct{ First, Next Statement }
+
+// Present is how the row with the key of the row in hand is looked at. Lock locks it. Row gives its change (number,
+// origin, time), whether it is there, and its fields; there is none when it has never changed.
+type Present struct{ Lock, Row Statement }
 
 // LoadItem is the name in the state of the i-th column of the key up to which a table is loaded.
 func LoadItem(i int) string { return fmt.Sprintf("sync_load_%d", i+1) }
@@ -71,11 +74,11 @@ func LoadItem(i int) string { return fmt.Sprintf("sync_load_%d", i+1) }
 // Statement is one SQL statement with every value bound, or one file to write.
 type Statement struct {
 	Op   Op
-	SQL  string // has ? where values go and nowhere else; empty for OpFile
+	SQL  string // has a ? for each value and no other; empty for OpFile
 	Args []Arg  // one for each ?
 
-	Insert *InsertParts // when consecutive rows may be joined to one multi-row statement
-	Start  *Statement   // the upside before there is any state; nil: run this one with the initial values
+	Insert *InsertParts // set when rows may share one multi-row statement
+	Start  *Statement   // the upside without a state; nil: this one with the initial values
 	File   *File        // only for OpFile
 
 	phase phase
@@ -90,14 +93,14 @@ type InsertParts struct {
 	Head, Tuple, Tail string
 }
 
-// File says what a OpFile operation writes.
+// File is what an OpFile operation writes.
 type File struct {
 	Name   string // slash-separated, relative, stays inside the directory
 	Format FileFormat
 	Fields []int // indexes in Plan.Fields, in the order they are written; never empty for lines
 }
 
-// FileFormat is how rows become text.
+// FileFormat is the format of a file.
 type FileFormat string
 
 // The formats: a header line is written for CSV and TSV; Lines is one value a line.
@@ -142,7 +145,7 @@ func (s *Statement) PerRow() bool {
 	return s.File != nil || uses(s.Args, Field)
 }
 
-// Paged reports whether the upside is asked again until a page is short.
+// Paged reports whether the upside runs again until a page is short.
 func (p *Plan) Paged() bool { return len(p.Cursor) > 0 }
 
 // Window is the period that ends at now; both are now for a plan without one.
@@ -156,16 +159,15 @@ const DefaultLimit = 1000
 // ErrRowShape means that a row in hand has not as many values as the plan has fields.
 var ErrRowShape = errors.New("rule: the row does not have the rule's fields")
 
-// Env is everything a statement may be bound to besides the row in hand.
-//
-// The three times are written as text in their own location, because that is how MySQL compares a DATETIME: give them
-// in the location of the session's time_zone.
+// Env holds the values that statements take besides the row in hand. Bind writes the three times as text in their own
+// location, because MySQL compares a DATETIME so: give them in the location of the session's time_zone.
 type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
-	Origin            string // the side that is read for; its own changes are not sent back to it
-	Limit             int    // rows a page; DefaultLimit when not positive
+	Known             *uint64 // the number of the last change here that the other side has seen; nil: rows that come in win
+	Origin            string  // the side that is read for; its own changes are not sent back to it
+	Limit             int     // rows a page; DefaultLimit when not positive
 }
 
 // Bind appends the statement's values to dst in the order of its ? marks. row holds the values of Plan.Fields and may
@@ -202,8 +204,7 @@ func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 	return dst, nil
 }
 
-// state is the carried value. A NULL, as max() of an empty table gives, is nothing carried: compared to, it would match
-// no row ever.
+// state is the carried value. A NULL, as max() of an empty table gives, counts as no state: no row compares to it.
 func (e *Env) state(a *Arg) any {
 	for i, item := range e.State {
 		if item.Value != nil && (a.Name == "" && i == a.Field || a.Name != "" && sameName(item.Name, a.Name)) {
@@ -216,9 +217,13 @@ func (e *Env) state(a *Arg) any {
 // DateTime is t as MySQL writes a DATETIME(6) in t's own location, without the zeros at the end of the fraction.
 func DateTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999") }
 
-func (p *Plan) loads() []Statement {
-	if p.Load == nil {
-		return nil
+// more are the statements beside those of the phases.
+func (p *Plan) more() (all []Statement) {
+	if p.Load != nil {
+		all = append(all, p.Load.First, p.Load.Next)
 	}
-	return []Statement{p.Load.First, p.Load.Next}
+	if p.Present != nil {
+		all = append(all, p.Present.Lock, p.Present.Row)
+	}
+	return append(all, p.Delete...)
 }

@@ -117,7 +117,7 @@ func TestTooLarge(t *testing.T) {
 func TestInit(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
-	rows := rule.Init("phishing_log", "point-01", rule.Upload, rule.Download)
+	rows := rule.Init("phishing_log", "point-01", "", "", rule.Upload, rule.Download)
 	if len(rows) != 4 {
 		t.Fatalf("%d rows", len(rows))
 	}
@@ -184,7 +184,7 @@ func TestCheckSet(t *testing.T) {
 	}
 }
 
-// What PREPARE refuses gets its place in sync_sql.
+// A refusal of PREPARE gets its place in sync_sql.
 func TestCheck(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
@@ -247,7 +247,7 @@ func TestCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for c := rule.BadColumn; c <= rule.SharedKey; c++ {
+	for c := rule.BadColumn; c <= rule.NotRecorded; c++ {
 		if !strings.Contains(string(doc), "\n| "+c.String()+" | ") {
 			t.Errorf("docs/rules.md does not explain %s", c)
 		}

@@ -39,7 +39,7 @@ func (c *compiler) scripts() (scripts []*script) {
 	return scripts
 }
 
-// sections cuts plain SQL at its headings. Comments are found by the lexer, so a heading inside a string is no heading.
+// sections cuts plain SQL at its headings. The lexer finds the comments, so a heading inside a string is none.
 func (c *compiler) sections() (out []*script) {
 	sql := c.row.SQL
 	whole := &source{text: sql, column: sql}
@@ -100,7 +100,7 @@ func hasSQL(toks []token, from, to int) bool {
 	})
 }
 
-// badOption reports about an option or a comment at a place of sync_sql.
+// badOption reports an option or a comment of sync_sql.
 func (c *compiler) badOption(at int, s Severity, msg, fix string) {
 	whole := &source{text: c.row.SQL, column: c.row.SQL}
 	c.at(&script{phase: c.row.mainPhase(), src: whole}, at, s, BadOption, msg, fix)

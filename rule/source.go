@@ -13,7 +13,7 @@ type source struct {
 	column  string // the whole column
 	base    int    // where text begins in column
 	escapes bool   // column holds the text with backslash escapes
-	flat    bool   // the writing cannot be followed: everything is placed at base
+	flat    bool   // the escapes cannot be followed: every place is base
 }
 
 // place is the offset in the column of an offset in the text.
@@ -51,8 +51,7 @@ func (s *source) cut(from, to int) *source {
 }
 
 // quoted is the source of a string constant of JSON or Python: value is what it means, column[start:end] how it is
-// written. Where the writing cannot be followed (joined constants, an escape not known here) everything is placed at
-// its start.
+// written. Where the escapes cannot be followed (joined constants, an unknown escape) every place is its start.
 func quoted(column, value string, start, end int) *source {
 	open := start + strings.IndexAny(column[start:end], `"'`) // behind u, b, r
 	s := &source{text: value, column: column, base: open + 1, escapes: !strings.ContainsAny(column[start:open], "rR")}
@@ -65,8 +64,7 @@ func quoted(column, value string, start, end int) *source {
 	return s
 }
 
-// escape measures what stands at the head of s, an escape or a byte: the bytes it is written in and the bytes of UTF-8
-// it means.
+// escape measures the escape or the byte at the head of s: its bytes as written, and the bytes of UTF-8 that it means.
 func escape(s string) (wrote, means int) {
 	switch {
 	case s[0] != '\\' || len(s) < 2:

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// script is one statement of sync_sql, from the place where it was found to what is known of it when it can be sent.
+// script is one statement of sync_sql on its way from the text in the column to the Statement that runs.
 type script struct {
 	phase phase
-	op    string  // the operation named for it; "" takes the statement's own verb
+	op    string  // the operation that the rule names; "" takes the statement's own verb
 	src   *source // nil for a file without a name
 	seed  *patch  // how %s are filled; nil where names are used
-	all   []token // as they are read
+	all   []token // with comments
 	toks  []token // without comments
 	err   *lexError
 
@@ -20,7 +20,7 @@ type script struct {
 	argAt  []int // the token of each
 	sent   []int // where each token begins in Statement.SQL
 	table  int   // token of the table's name; -1 when there is none or several
-	single bool  // nothing but that table is mentioned
+	single bool  // the statement names no other table
 
 	columns []string // of an insert with a column list
 	tuple   int      // of an insert: the bracket that opens the first tuple; 0 when there is none
@@ -38,8 +38,8 @@ func (s *script) read() {
 	}
 }
 
-// written is the token at i as it stands in the statement.
-func (s *script) written(i int) string { return s.src.text[s.toks[i].from:s.toks[i].to] }
+// tokenText is the token at i as it stands in the statement.
+func (s *script) tokenText(i int) string { return s.src.text[s.toks[i].from:s.toks[i].to] }
 
 // tok is the token at i, or one that is nothing.
 func (s *script) tok(i int) *token {
@@ -163,7 +163,7 @@ func (s *script) joins() bool {
 	return false
 }
 
-// find is the index of the first keyword w outside brackets from i on, or -1.
+// find is the index of the first keyword w at or behind i and outside brackets, or -1.
 func find(toks []token, i int, w string) int {
 	for ; i < len(toks); i++ {
 		if toks[i].depth == 0 && toks[i].is(w) && (i == 0 || !toks[i-1].is(".")) {
@@ -231,16 +231,16 @@ func (c *compiler) checkTable(s *script) {
 	}
 }
 
-// missingColumns is the columns that need a value and are not listed.
+// missingColumns is the columns that need a value and are not in the list.
 func missingColumns(t *Table, listed []string) []string {
 	return t.names(func(col *Column) bool {
 		return !col.Nullable && !col.HasDefault && !col.Auto && !col.Generated && !contains(listed, col.Name)
 	})
 }
 
-// readInsert finds the column list and the first tuple of an insert or replace; SET and SELECT have neither.
-// Consecutive rows may be joined where that cannot change the outcome: one tuple, nothing that reads what an earlier
-// row wrote, no value behind it.
+// readInsert finds the column list and the first tuple of an insert or replace; SET and SELECT have neither. Rows may
+// share one statement where that cannot change the outcome: the statement has one tuple, reads nothing that an earlier
+// row wrote, and takes no value behind the tuple.
 func (c *compiler) readInsert(s *script) {
 	if !s.inserts() || s.table < 0 {
 		return

@@ -86,7 +86,10 @@ type Options struct {
 
 	Poll    time.Duration // how often the version is asked; 1 s
 	Recheck time.Duration // how often tables, and rules that did not compile, are looked at again; 15 polls
-	Changed func()        // called after other rules or another version came into force; may be nil
+	// Record makes what records the changes of a table, for a rule that reads them where nothing does. nil: a person
+	// makes it.
+	Record  func(ctx context.Context, t *rule.Table) error
+	Changed func() // called after other rules or another version came into force; may be nil
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
@@ -97,6 +100,7 @@ type Set struct {
 	o     Options
 	now   atomic.Pointer[snapshot]
 	ready chan struct{} // closed when the first rules came into force
+	read  atomic.Int64  // nanoseconds since 1970 of the last answer to RulesVersion
 
 	mu   sync.Mutex
 	runs map[uint64]*store.RuleRuns // since the last flush
@@ -147,6 +151,9 @@ func (s *Set) Version() uint64 {
 	}
 	return 0
 }
+
+// LastRead is when the database last told the version of the rules.
+func (s *Set) LastRead() time.Time { return time.Unix(0, s.read.Load()) }
 
 // Count is the number of rules in a state.
 func (s *Set) Count(state store.RuleState) int {
@@ -238,8 +245,12 @@ func (s *Set) Run(ctx context.Context) {
 	}
 }
 
-// refreshTimeout bounds a round of Run, so that a connection that has gone silent does not end the reading of rules.
-const refreshTimeout = 2 * time.Minute
+// A connection that has gone silent must not end the reading of rules: versionTimeout bounds the query that every round
+// of Run begins with, refreshTimeout the round, which may compile very many rules.
+const (
+	versionTimeout = 10 * time.Second
+	refreshTimeout = 2 * time.Minute
+)
 
 func (s *Set) refreshInTime(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
@@ -247,14 +258,21 @@ func (s *Set) refreshInTime(ctx context.Context) error {
 	return s.Refresh(ctx)
 }
 
+func (s *Set) version(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	return s.o.Source.RulesVersion(ctx)
+}
+
 // Refresh does one round of Run: it brings an edit into force and records what there is to record.
 func (s *Set) Refresh(ctx context.Context) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
-	version, err := s.o.Source.RulesVersion(ctx)
+	version, err := s.version(ctx)
 	if err != nil {
 		return err
 	}
+	s.read.Store(s.o.Clock().UnixNano())
 	old := s.now.Load()
 	recheck := s.o.Clock().Sub(s.checked) >= s.o.Recheck
 	if old == nil || version != old.version || recheck {

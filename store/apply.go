@@ -17,9 +17,14 @@ type Upload struct {
 	Hash       [32]byte // of the request's body
 	Confirmed  uint64   // the point has the acknowledgement of every request of this epoch up to here
 	Plan       *rule.Plan
-	Rows       rowset.Rows // without Columns: in the order of Plan.Fields
+	Rows       rowset.Rows // without names of columns: in the order of Plan.Fields
 	Env        rule.Env
-	Refused    error // why it must not be applied, whatever Plan is; the ledger may have it all the same. nil: apply it
+	Refused    error // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
+
+	// While Apply works on its copy:
+	rows    rowset.Rows // Rows in the order of Plan.Fields
+	deleted []bool      // the rows that are keys which are no longer there; nil: none is
+	out     *Outcome
 }
 
 // Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and
@@ -55,29 +60,29 @@ var errSplit = errors.New("store: run one by one")
 // of the uploads.
 func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	outcomes := make([]Outcome, len(uploads))
-	var shared, single []*batch
+	var shared, single []*Upload
 	rows := 0
-	for i, u := range uploads {
-		s.floors.raise(outboxID{u.Point, u.Epoch}, u.Confirmed)
-		b, err := s.newBatch(u, &outcomes[i])
+	for i, asked := range uploads {
+		s.floors.raise(outboxID{asked.Point, asked.Epoch}, asked.Confirmed)
+		u, err := asked.prepare(&outcomes[i])
 		switch {
 		case err != nil:
-			outcomes[i] = s.fromLedger(ctx, u, err)
-		case b.mayShare() && rows+b.rows.len() <= sharedRowsTotal:
-			rows += b.rows.len()
-			shared = append(shared, b)
+			outcomes[i] = s.fromLedger(ctx, asked, err)
+		case u.mayShare() && rows+u.rows.Len() <= sharedRowsTotal:
+			rows += u.rows.Len()
+			shared = append(shared, u)
 		default:
-			single = append(single, b)
+			single = append(single, u)
 		}
 	}
 	if len(shared) == 1 || len(shared) > 1 && !s.applyShared(ctx, shared) {
 		single = append(shared, single...)
 	}
-	for i, b := range single {
-		s.applyOne(ctx, b)
-		if errors.Is(b.out.Err, ErrUnavailable) || errors.Is(b.out.Err, ErrReadOnly) {
+	for i, u := range single {
+		s.applyOne(ctx, u)
+		if errors.Is(u.out.Err, ErrUnavailable) || errors.Is(u.out.Err, ErrReadOnly) {
 			for _, rest := range single[i+1:] { // each would wait as long and fail in the same way
-				*rest.out = Outcome{Err: b.out.Err}
+				*rest.out = Outcome{Err: u.out.Err}
 			}
 			break
 		}
@@ -88,25 +93,20 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	return outcomes
 }
 
-// batch is an upload while it runs.
-type batch struct {
-	u    *Upload
-	rows rowView
-	out  *Outcome
-}
-
-func (s *Store) newBatch(u *Upload, out *Outcome) (*batch, error) {
+// prepare makes the copy of u that the store works on. Its outcome goes to out.
+func (u Upload) prepare(out *Outcome) (*Upload, error) {
 	if u.Refused != nil {
 		return nil, u.Refused
 	}
-	rows, err := newRowView(u.Plan, u.Rows)
-	if err != nil {
+	var err error
+	if u.rows, u.deleted, err = fit(u.Rows, u.Plan); err != nil {
 		return nil, err
 	}
 	if len(u.Plan.Downside) == 0 {
 		return nil, mismatch("rule %d has no downside", u.Plan.Row.ID)
 	}
-	return &batch{u: u, rows: rows, out: out}, nil
+	u.out = out
+	return &u, nil
 }
 
 // fromLedger is the outcome of an upload that cannot be applied. It may have been applied before its rule was edited,
@@ -126,8 +126,8 @@ func (s *Store) fromLedger(ctx context.Context, u *Upload, why error) Outcome {
 	return out
 }
 
-func (b *batch) mayShare() bool {
-	return b.rows.len() <= sharedRows && len(b.u.Plan.UpdateState) == 0 && !hasFile(b.u.Plan.Downside)
+func (u *Upload) mayShare() bool {
+	return u.rows.Len() <= sharedRows && len(u.Plan.UpdateState) == 0 && !hasFile(u.Plan.Downside)
 }
 
 func hasFile(chain []rule.Statement) bool {
@@ -135,67 +135,67 @@ func hasFile(chain []rule.Statement) bool {
 }
 
 // reset discards the outcome of a failed attempt.
-func (b *batch) reset() {
-	*b.out = Outcome{ByOp: map[string]uint64{}}
+func (u *Upload) reset() {
+	*u.out = Outcome{ByOp: map[string]uint64{}}
 }
 
 // expected is the outcome that the ledger row is inserted with: the first operation takes every row. updateReply
 // corrects it in the rarer case that another operation took some.
-func (b *batch) expected() Outcome {
+func (u *Upload) expected() Outcome {
 	o := Outcome{ByOp: map[string]uint64{}}
-	if n := uint64(b.rows.len()); n > 0 {
-		o.Applied, o.ByOp[b.u.Plan.Downside[0].Op.String()] = n, n
+	if n := uint64(u.rows.Len()); n > 0 {
+		o.Applied, o.ByOp[u.Plan.Downside[0].Op.String()] = n, n
 	}
 	return o
 }
 
 // applyOne runs one upload in a transaction of its own until it succeeds or fails for good.
-func (s *Store) applyOne(ctx context.Context, b *batch) {
+func (s *Store) applyOne(ctx context.Context, u *Upload) {
 	err := s.retry(ctx, func(c *conn) error {
-		b.reset()
+		u.reset()
 		err := c.inTx(ctx, func() error {
-			if err := c.insertLedger(ctx, []*batch{b}); err != nil {
+			if err := c.insertLedger(ctx, []*Upload{u}); err != nil {
 				return err
 			}
-			return s.run(ctx, c, b)
+			return s.run(ctx, c, u)
 		})
 		if !errors.Is(err, errDone) {
 			return err
 		}
-		found, err := c.lookupLedger(ctx, b.u, b.out)
+		found, err := c.lookupLedger(ctx, u, u.out)
 		if err == nil && !found { // confirmed and purged since
-			err = fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, b.u.Seq, b.u.Epoch)
+			err = fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, u.Seq, u.Epoch)
 		}
 		return err
 	})
 	if err != nil {
-		*b.out = Outcome{Err: err}
+		*u.out = Outcome{Err: err}
 	}
 }
 
 // run applies the rows, runs update_state, and writes the reply when it differs from the expected one.
-func (s *Store) run(ctx context.Context, c *conn, b *batch) error {
+func (s *Store) run(ctx context.Context, c *conn, u *Upload) error {
 	r := &runner{ctx: ctx, c: c, s: s, files: newFiles(s.o.FileRoot)}
 	defer r.files.discard()
-	if err := r.batches([]*batch{b}); err != nil {
+	if err := r.uploads([]*Upload{u}); err != nil {
 		return err
 	}
-	if err := r.updateState(b.u.Plan, b.rows, &b.u.Env); err != nil {
+	if err := r.updateState(u.Plan, u.rows, &u.Env); err != nil {
 		return err
 	}
-	if err := c.updateReply(ctx, b); err != nil {
+	if err := c.updateReply(ctx, u); err != nil {
 		return err
 	}
 	return r.files.publish()
 }
 
 // applyShared runs several uploads in one transaction. It returns false when nothing was kept.
-func (s *Store) applyShared(ctx context.Context, all []*batch) bool {
+func (s *Store) applyShared(ctx context.Context, all []*Upload) bool {
 	// All transactions insert the ledger's rows in one order, so that two of them never wait for each other there.
-	slices.SortStableFunc(all, func(a, b *batch) int { return compareIDs(a.u, b.u) })
+	slices.SortStableFunc(all, compareIDs)
 	err := s.withConn(ctx, func(c *conn) error {
-		for _, b := range all {
-			b.reset()
+		for _, u := range all {
+			u.reset()
 		}
 		return c.inTx(ctx, func() error {
 			if err := c.insertLedger(ctx, all); err != nil {
@@ -203,12 +203,12 @@ func (s *Store) applyShared(ctx context.Context, all []*batch) bool {
 			}
 			r := &runner{ctx: ctx, c: c, s: s, shared: true}
 			for _, part := range mergeable(all) {
-				if err := r.batches(part); err != nil {
+				if err := r.uploads(part); err != nil {
 					return err
 				}
 			}
-			for _, b := range all {
-				if err := c.updateReply(ctx, b); err != nil {
+			for _, u := range all {
+				if err := c.updateReply(ctx, u); err != nil {
 					return err
 				}
 			}
@@ -221,17 +221,17 @@ func (s *Store) applyShared(ctx context.Context, all []*batch) bool {
 	return err == nil
 }
 
-// mergeable groups batches whose first statements have the same text, so that one statement applies their rows. A batch
-// never overtakes an earlier one of its point.
-func mergeable(all []*batch) [][]*batch {
-	var parts [][]*batch
-	last := map[string]int{} // point -> the last part that has a batch of it
-	for _, b := range all {
-		first := &b.u.Plan.Downside[0]
+// mergeable groups uploads whose first statements have the same text, so that one statement applies their rows. An
+// upload never overtakes an earlier one of its point.
+func mergeable(all []*Upload) [][]*Upload {
+	var parts [][]*Upload
+	last := map[string]int{} // point -> the last part that has an upload of it
+	for _, u := range all {
+		first := &u.Plan.Downside[0]
 		at := len(parts)
-		for i := last[b.u.Point]; i < len(parts) && first.Insert != nil; i++ {
-			if other := &parts[i][0].u.Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL &&
-				(!b.u.Plan.Tracked || parts[i][0].u.Point == b.u.Point) {
+		for i := last[u.Point]; i < len(parts) && first.Insert != nil; i++ {
+			if other := &parts[i][0].Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL &&
+				(u.Plan.Recorded == nil || parts[i][0].Point == u.Point) {
 				at = i
 				break
 			}
@@ -239,8 +239,8 @@ func mergeable(all []*batch) [][]*batch {
 		if at == len(parts) {
 			parts = append(parts, nil)
 		}
-		parts[at] = append(parts[at], b)
-		last[b.u.Point] = at
+		parts[at] = append(parts[at], u)
+		last[u.Point] = at
 	}
 	return parts
 }

@@ -264,23 +264,23 @@ func TestTogether(t *testing.T) {
 	equal(t, "rows", one(t, s, "SELECT GROUP_CONCAT(url ORDER BY url) FROM phishing_log"), "a,b,c,d,e,f,there")
 }
 
-// Rows of one statement go together, and no batch overtakes another of its own point.
+// Rows of one statement go together, and no upload overtakes another of its own point.
 func TestMergeable(t *testing.T) {
 	a := &rule.Plan{Downside: []rule.Statement{{SQL: "a", Insert: &rule.InsertParts{}}}}
 	b := &rule.Plan{Downside: []rule.Statement{{SQL: "b", Insert: &rule.InsertParts{}}}}
 	u := &rule.Plan{Downside: []rule.Statement{{SQL: "u"}}}
-	var all []*batch
+	var all []*Upload
 	for i, step := range []struct {
 		point string
 		plan  *rule.Plan
 	}{{"1", a}, {"1", b}, {"1", a}, {"2", a}, {"2", u}, {"2", u}, {"2", b}, {"3", b}, {"3", a}} {
-		all = append(all, &batch{u: &Upload{Point: step.point, Seq: uint64(i), Plan: step.plan}})
+		all = append(all, &Upload{Point: step.point, Seq: uint64(i), Plan: step.plan})
 	}
 	got := ""
 	for _, part := range mergeable(all) {
-		got += part[0].u.Plan.Downside[0].SQL
+		got += part[0].Plan.Downside[0].SQL
 		for _, x := range part {
-			got += fmt.Sprint(x.u.Seq)
+			got += fmt.Sprint(x.Seq)
 		}
 		got += " "
 	}

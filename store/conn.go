@@ -10,21 +10,22 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// sessionMode is strict and keeps what was sent: zero dates stay (no NO_ZERO_DATE), 0 in an AUTO_INCREMENT column
-// stays 0, CHAR is not padded, a quote is a quote.
+// sessionMode is strict and keeps values as they were sent: zero dates stay (no NO_ZERO_DATE), 0 in an AUTO_INCREMENT
+// column stays 0, CHAR is not padded, and " quotes a string.
 const sessionMode = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 
-// lockWait bounds how long one upload waits for another's rows, seconds; the default of 50 would hold a worker.
+// lockWait is the time, in seconds, for which one upload waits for rows that another has locked. MySQL's default of 50
+// would block a worker.
 const lockWait = 5
 
-// What one connection keeps prepared at most. The server spends about 530 bytes on each placeholder (measured on
-// MariaDB 10.11), so that a connection costs it 17 MB at worst.
+// Limits of the prepared statements of one connection. The server needs about 530 bytes for each placeholder (measured
+// on MariaDB 10.11), so that a connection needs 17 MB at worst.
 const (
 	cachedStatements = 64
 	cachedMarks      = 32768
 )
 
-// mysqlConn is what the driver's connections can do and database/sql asks for.
+// mysqlConn lists the methods of the driver's connections that database/sql uses.
 type mysqlConn interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -37,7 +38,7 @@ type mysqlConn interface {
 	driver.NamedValueChecker
 }
 
-// connector makes connections whose session is set, not inherited.
+// connector makes connections and sets every session variable that matters.
 type connector struct{ driver.Connector }
 
 func newConnector(cfg *mysql.Config) (*connector, error) {
@@ -80,21 +81,22 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return c, nil
 }
 
-// conn is one connection and its prepared statements. It belongs to one goroutine at a time, as database/sql sees to.
+// conn is one connection and its prepared statements. database/sql gives it to one goroutine at a time.
 type conn struct {
 	mysqlConn
 	stmts  map[stmtKey]*list.Element // of *cached
 	order  *list.List                // the most recently used in front
 	marks  int                       // placeholders of all of them
-	broken bool                      // a transaction or a result may be left on it: not to be used again
+	broken bool                      // not to be used again: a transaction or a result may still be open on it
 
 	origin string // the session's @sync_origin; "" is NULL
+	known  bool   // the session has a @sync_known
 
 	args  []any // scratch of bind
 	named []driver.NamedValue
 }
 
-// stmtKey is a statement, and how many tuples its VALUES have when it is one of several rows.
+// stmtKey is a statement and, when it inserts several rows, the number of tuples in its VALUES.
 type stmtKey struct {
 	sql    string
 	tuples int
@@ -117,7 +119,7 @@ func (c *conn) text(ctx context.Context, q string) error {
 	return err
 }
 
-// prepared finds or prepares a statement; build makes its text when it has to be prepared.
+// prepared finds a statement or prepares it; build then makes its text.
 func (c *conn) prepared(ctx context.Context, key stmtKey, build func() string) (preparedStmt, error) {
 	if at, ok := c.stmts[key]; ok {
 		c.order.MoveToFront(at)
@@ -141,7 +143,7 @@ func (c *conn) forget(at *list.Element) {
 	delete(c.stmts, old.key)
 	c.marks -= old.stmt.NumInput()
 	if old.stmt.Close() != nil {
-		c.broken = true // the connection is lost; the next statement on it says so
+		c.broken = true // the connection is lost; the next statement on it returns the error
 	}
 }
 
@@ -181,7 +183,7 @@ func (c *conn) query(ctx context.Context, sql string) (driver.Rows, error) {
 	return rows, err
 }
 
-// dropStale prepares anew what may have become wrong by a change of the table.
+// dropStale forgets a statement that a change of its table may have made wrong, so that it is prepared again.
 func (c *conn) dropStale(key stmtKey, err error) {
 	if k := kindOf(err); k == kindSQL || k == kindRetry {
 		if at, ok := c.stmts[key]; ok {
@@ -190,7 +192,7 @@ func (c *conn) dropStale(key stmtKey, err error) {
 	}
 }
 
-// bound is c.args as the driver wants them. ErrMismatch: they are not SQL values, or not as many as the statement has.
+// bound is c.args as the driver takes them. ErrMismatch: they are not SQL values, or their number is wrong.
 func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 	if st.NumInput() != len(c.args) {
 		return nil, mismatch("%d values for %d placeholders", len(c.args), st.NumInput())
@@ -201,7 +203,7 @@ func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 		case nil, int64, uint64, string:
 		case float64:
 			if math.IsNaN(x) || math.IsInf(x, 0) {
-				return nil, mismatch("the number %v", x) // MariaDB would store 0 and say nothing
+				return nil, mismatch("the number %v", x) // MariaDB would store 0 without an error
 			}
 		case []byte:
 			if x == nil {
@@ -216,9 +218,10 @@ func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 }
 
 // setIsolation chooses READ COMMITTED, under which an UPDATE that matches nothing locks no gap. A binary log of
-// statements does not allow it; REPEATABLE READ is right too, with more waiting.
+// statements does not allow that level; there REPEATABLE READ is correct too, with more waiting.
 func (c *conn) setIsolation(ctx context.Context) error {
-	rows, err := c.QueryContext(ctx, "SELECT IF(@@log_bin = 1 AND @@binlog_format = 'STATEMENT', 'REPEATABLE READ', 'READ COMMITTED')", nil)
+	rows, err := c.QueryContext(ctx, `SELECT IF(@@log_bin = 1 AND @@binlog_format = 'STATEMENT',
+		'REPEATABLE READ', 'READ COMMITTED')`, nil)
 	if err != nil {
 		return err
 	}
@@ -234,7 +237,7 @@ func (c *conn) setIsolation(ctx context.Context) error {
 	return c.text(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL "+level)
 }
 
-// inTx runs f in a transaction and commits it. Whatever fails, nothing is left open on the connection.
+// inTx runs f in a transaction and commits it. After an error no transaction is open on the connection.
 func (c *conn) inTx(ctx context.Context, f func() error) error {
 	if err := c.text(ctx, "START TRANSACTION"); err != nil {
 		return err

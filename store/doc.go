@@ -11,7 +11,7 @@
 //	SELECT … FROM sync_request_floor                               aboveFloor: at or below it: ErrReused
 //	INSERT INTO t VALUES (…), (…), … 1,000, 750, 500, … rows       the first operation of the chain
 //	    an error of one row ──> this chunk row by row:
-//	        insert ──refused──> update ──refused or no match──> sync_quarantine; all-or-nothing: *RowError
+//	        insert ──refused──> update ──refused or no match──> sync_quarantine; *RowError
 //	update_state                                                   when the rule has one
 //	UPDATE sync_request SET reply = …                              updateReply: when it is not the expected one
 //	COMMIT
@@ -20,8 +20,8 @@
 // A chunk needs no savepoint: InnoDB undoes a failing statement as a whole.
 //
 // An error rolls back the whole transaction with its ledger row. After a deadlock, a lock wait or a lost connection the
-// transaction runs again from the top, within limits. When the server had committed it and only the answer was lost, the
-// ledger has its outcome. A crash may follow any step:
+// transaction runs again from the top, within limits. When the server had committed it and only the answer was lost,
+// the ledger has its outcome. A crash may follow any step:
 //
 //	before COMMIT     nothing is kept and nothing was answered; the point sends the upload again
 //	after COMMIT      all is kept; the point sends the upload again and gets the stored outcome

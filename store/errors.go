@@ -73,7 +73,7 @@ const (
 	kindNone      kind = iota
 	kindNotFromDB      // not the database's: a sentinel, the caller's context, a sink
 	kindRow            // this row cannot be taken: the next operation, or quarantine
-	kindSQL            // the statement is wrong whatever the row
+	kindSQL            // the statement is wrong for every row
 	kindRetry          // the same transaction may succeed when it is run again
 	kindLost           // the server or the connection is gone; whether the last statement ran is unknown
 	kindReadOnly       // the server takes no writes

@@ -7,8 +7,10 @@ import (
 	"strings"
 )
 
-// Explain asks the database how it would run a statement with these values, and calls line for each line of the answer.
-func (s *Store) Explain(ctx context.Context, query string, values []any, line func(columns []string, row []sql.NullString)) error {
+// Explain runs EXPLAIN for a statement with these values and calls line for each line of the result.
+func (s *Store) Explain(
+	ctx context.Context, query string, values []any, line func(columns []string, row []sql.NullString),
+) error {
 	rows, err := s.db.QueryContext(ctx, "EXPLAIN "+query, values...)
 	if err != nil {
 		return public(err)
@@ -31,8 +33,8 @@ func (s *Store) Explain(ctx context.Context, query string, values []any, line fu
 	return public(rows.Err())
 }
 
-// SampleRow gives the values of the fields of some row of a table; of an empty table, or for fields that it does not
-// have, NULLs.
+// SampleRow reads the values of these fields from any row of a table. They are NULL when the table is empty, or has no
+// such field.
 func (s *Store) SampleRow(ctx context.Context, table string, fields []string) ([]any, error) {
 	row := make([]any, len(fields))
 	facts, err := s.Table(ctx, table)

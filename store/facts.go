@@ -26,10 +26,10 @@ type Facts struct {
 }
 
 // factVariables are the variables that Facts reads. It leaves out those that a server does not have.
-const factVariables = `'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin', 'binlog_format', 'innodb_doublewrite',
-	'innodb_flush_method', 'innodb_rollback_on_timeout', 'read_only', 'super_read_only', 'max_allowed_packet',
-	'max_connections', 'max_prepared_stmt_count', 'default_storage_engine', 'character_set_server', 'time_zone',
-	'system_time_zone', 'sql_mode', 'tx_isolation', 'transaction_isolation', 'wait_timeout',
+const factVariables = `'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin', 'binlog_format',
+	'innodb_doublewrite', 'innodb_flush_method', 'innodb_rollback_on_timeout', 'read_only', 'super_read_only',
+	'max_allowed_packet', 'max_connections', 'max_prepared_stmt_count', 'default_storage_engine',
+	'character_set_server', 'time_zone', 'system_time_zone', 'sql_mode', 'tx_isolation', 'transaction_isolation', 'wait_timeout',
 	'log_bin_trust_function_creators', 'lower_case_table_names'`
 
 // Facts asks the server about itself.

@@ -17,9 +17,9 @@ import (
 )
 
 // files are the files that a transaction writes. Rows go to a temporary file; publish syncs and renames it, so that a
-// reader sees the old file or the new one. publish runs just before COMMIT. A crash between the two leaves the new file;
-// the batch was not acknowledged, so the point sends it again and the file is written again. In the other order a crash
-// could leave an old file after the acknowledgement.
+// reader sees the old file or the new one. publish runs just before COMMIT. A crash between the two leaves the new
+// file; the batch was not acknowledged, so the point sends it again and the file is written again. In the other order a
+// crash could leave an old file after the acknowledgement.
 type files struct {
 	dir  string
 	root *os.Root // nil until the first file
@@ -34,26 +34,26 @@ type tempFile struct {
 
 func newFiles(dir string) *files { return &files{dir: dir} }
 
-// write appends a batch to its file. Parts of one transaction make one file.
-func (r *runner) write(b *batch, spec *rule.File) error {
-	err := r.files.write(b, spec)
+// write appends an upload to its file. Parts of one transaction make one file.
+func (r *runner) write(u *Upload, spec *rule.File) error {
+	err := r.files.write(u, spec)
 	if err != nil {
 		return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, spec.Name, err))
 	}
-	for range b.rows.len() {
-		b.countApplied(rule.OpFile)
+	for range u.rows.Len() {
+		u.countApplied(rule.OpFile)
 	}
 	return nil
 }
 
-func (fs *files) write(b *batch, spec *rule.File) error {
-	f, fresh, err := fs.temp(spec.Name, b.u.Plan.Row.ID)
+func (fs *files) write(u *Upload, spec *rule.File) error {
+	f, fresh, err := fs.temp(spec.Name, u.Plan.Row.ID)
 	if err != nil {
 		return err
 	}
 	names, values := make([]string, len(spec.Fields)), make([]any, len(spec.Fields))
 	for i, at := range spec.Fields {
-		names[i] = b.u.Plan.Fields[at]
+		names[i] = u.Plan.Fields[at]
 		values[i] = names[i]
 	}
 	if fresh && (spec.Format == rule.CSV || spec.Format == rule.TSV) {
@@ -61,8 +61,8 @@ func (fs *files) write(b *batch, spec *rule.File) error {
 			return err
 		}
 	}
-	for n := range b.rows.len() {
-		row := b.rows.row(n)
+	for n := range u.rows.Len() {
+		row := u.rows.Row(n)
 		for i, at := range spec.Fields {
 			values[i] = row[at]
 		}
@@ -73,8 +73,8 @@ func (fs *files) write(b *batch, spec *rule.File) error {
 	return nil
 }
 
-// temp finds or makes the temporary file of a file, in the same directory. os.Root refuses names and links that leave the
-// root directory.
+// temp finds or makes the temporary file of a file, in the same directory. os.Root refuses names and links that leave
+// the root directory.
 func (fs *files) temp(name string, ruleID uint64) (a *tempFile, fresh bool, err error) {
 	for _, a := range fs.open {
 		if a.name == name {

@@ -25,7 +25,7 @@ func compareIDs(a, b *Upload) int {
 	return cmp.Or(strings.Compare(a.Point, b.Point), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Seq, b.Seq))
 }
 
-// insertLedger inserts the ledger rows of the batches in as few statements as possible and then reads the floors.
+// insertLedger inserts the ledger rows of the uploads in as few statements as possible and then reads the floors.
 //
 // The order matters. A purge raises the floor, commits, and deletes below the floor afterwards. When an insert meets no
 // row of its key, its request has never run, or it was purged. In the second case its floor was committed before, and
@@ -33,17 +33,17 @@ func compareIDs(a, b *Upload) int {
 //
 // When the same request runs on two connections, the second insert waits for the first transaction. When that commits,
 // the second insert is a duplicate key. When it rolls back, the second insert succeeds.
-func (c *conn) insertLedger(ctx context.Context, all []*batch) error {
+func (c *conn) insertLedger(ctx context.Context, all []*Upload) error {
 	const head, tuple = "INSERT INTO sync_request (point_no, epoch, seq, hash, reply) VALUES ", "(?, ?, ?, ?, ?)"
 	for rest := all; len(rest) > 0; {
 		n := chunkSize(len(rest))
 		c.args = c.args[:0]
-		for _, b := range rest[:n] {
-			reply, err := json.Marshal(b.expected())
+		for _, u := range rest[:n] {
+			reply, err := json.Marshal(u.expected())
 			if err != nil {
 				return notFromDB(err)
 			}
-			c.args = append(c.args, b.u.Point, b.u.Epoch, b.u.Seq, b.u.Hash[:], string(reply))
+			c.args = append(c.args, u.Point, u.Epoch, u.Seq, u.Hash[:], string(reply))
 		}
 		_, err := c.exec(ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, "", n) })
 		var my *mysql.MySQLError
@@ -59,16 +59,16 @@ func (c *conn) insertLedger(ctx context.Context, all []*batch) error {
 }
 
 // aboveFloor is ErrReused when one of the requests was confirmed and purged.
-func (c *conn) aboveFloor(ctx context.Context, all []*batch) error {
+func (c *conn) aboveFloor(ctx context.Context, all []*Upload) error {
 	lowest := map[outboxID]uint64{}
 	var points []any
-	for _, b := range all {
-		key := outboxID{b.u.Point, b.u.Epoch}
-		if seq, ok := lowest[key]; !ok || b.u.Seq < seq {
-			lowest[key] = b.u.Seq
+	for _, u := range all {
+		key := outboxID{u.Point, u.Epoch}
+		if seq, ok := lowest[key]; !ok || u.Seq < seq {
+			lowest[key] = u.Seq
 		}
-		if !slices.Contains(points, any(b.u.Point)) {
-			points = append(points, b.u.Point)
+		if !slices.Contains(points, any(u.Point)) {
+			points = append(points, u.Point)
 		}
 	}
 	for len(points) > 0 {
@@ -129,17 +129,17 @@ func asUint(v any) uint64 {
 }
 
 // updateReply writes the reply when it is not the one that the ledger row was inserted with.
-func (c *conn) updateReply(ctx context.Context, b *batch) error {
-	want := b.expected()
-	if b.out.Applied == want.Applied && maps.Equal(b.out.ByOp, want.ByOp) && len(b.out.Quarantined) == 0 {
+func (c *conn) updateReply(ctx context.Context, u *Upload) error {
+	want := u.expected()
+	if u.out.Applied == want.Applied && maps.Equal(u.out.ByOp, want.ByOp) && len(u.out.Quarantined) == 0 {
 		return nil
 	}
-	reply, err := json.Marshal(b.out)
+	reply, err := json.Marshal(u.out)
 	if err != nil {
 		return notFromDB(err)
 	}
 	const q = "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
-	c.args = append(c.args[:0], string(reply), b.u.Point, b.u.Epoch, b.u.Seq)
+	c.args = append(c.args[:0], string(reply), u.Point, u.Epoch, u.Seq)
 	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
 	return err
 }

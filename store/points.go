@@ -76,8 +76,8 @@ func insertKey(ctx context.Context, tx *Tx, point string, id uint32, sealed []by
 	return err
 }
 
-// RotatePoint gives a point another key. Its newest key so far stays valid, older ones are revoked. ErrNotFound: no such
-// point, or it is revoked.
+// RotatePoint gives a point another key. Its newest key so far stays valid, older ones are revoked. ErrNotFound: no
+// such point, or it is revoked.
 func (s *Store) RotatePoint(
 	ctx context.Context, point string, wrap func(keyID uint32) ([]byte, error),
 ) (keyID uint32, err error) {
@@ -91,7 +91,8 @@ func (s *Store) RotatePoint(
 			return err
 		}
 		var newest uint32
-		err = tx.One(ctx, "SELECT COALESCE(MAX(key_id), 0) FROM sync_point_key WHERE point_no = ?", []any{point}, &newest)
+		err = tx.One(ctx, "SELECT COALESCE(MAX(key_id), 0) FROM sync_point_key WHERE point_no = ?",
+			[]any{point}, &newest)
 		if err != nil {
 			return err
 		}
@@ -199,7 +200,8 @@ func (s *Store) TouchPoint(ctx context.Context, point string, keyID uint32, wire
 		column = "legacy_seen_at"
 	}
 	return s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE sync_point p LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
+		_, err := tx.Exec(ctx, `UPDATE sync_point p
+			LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
 			SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, keyID, stamp(at), stamp(at), point)
 		return err
 	})

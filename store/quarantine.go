@@ -48,8 +48,8 @@ func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
 
 // quarantine writes a row into sync_quarantine within the transaction that could not apply it.
 func (c *conn) quarantine(ctx context.Context, it item, code int, reason string) error {
-	u := it.b.u
-	values, err := encodeRow(u.Plan.Fields, it.b.rows.row(it.row))
+	u := it.u
+	values, err := encodeRow(u.Plan.Fields, u.rows.Row(it.row))
 	if err != nil {
 		return notFromDB(err)
 	}
@@ -65,8 +65,9 @@ func (c *conn) quarantine(ctx context.Context, it item, code int, reason string)
 // Quarantine lists at most limit rows whose id is above after, in the order of id.
 func (s *Store) Quarantine(ctx context.Context, after uint64, limit int) ([]QuarantinedRow, error) {
 	var all []QuarantinedRow
-	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text,
-		UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at) FROM sync_quarantine WHERE id > ? ORDER BY id LIMIT ?`,
+	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code,
+		error_text, UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at)
+		FROM sync_quarantine WHERE id > ? ORDER BY id LIMIT ?`,
 		func(scan scanner) error {
 			var r QuarantinedRow
 			var values string

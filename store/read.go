@@ -13,36 +13,36 @@ import (
 	"syncgate/rule"
 )
 
-// Sink takes a result as it comes. An error of either method stops the query and is returned by Read; only ErrEnough
-// means that the row was taken and no more are wanted, which is not a failure.
+// Sink takes a result while it arrives. An error of either method stops the query, and Read returns it. ErrEnough is no
+// failure: the sink took the row and wants no more.
 type Sink interface {
-	// Begin announces the rows of the plan's statement with that index, also when there are none. The pages of a
-	// paged statement are announced once.
+	// Begin announces the rows of the plan's statement with that index, also when there are none. It is called once for
+	// all pages of a paged statement.
 	Begin(statement int, cols []rowset.Column) error
-	// Row takes one row. Values, []byte above all, are valid during the call only.
+	// Row takes one row. The values of type []byte are valid only during the call.
 	Row(values []any) error
 }
 
-// Page is where a read ended.
+// Page says where a read ended.
 type Page struct {
-	State []rowset.StateItem // of a paged plan: where the next read goes on; the state it began with when there was no row
-	More  bool               // the sink had enough before the last row; ask again from State
+	State []rowset.StateItem // of a paged plan: from where the next read goes on; unchanged when there was no row
+	More  bool               // the sink had enough before the last row; read again from State
 	Rows  uint64
 }
 
-// Read runs the upside of a plan and hands its rows to sink as they arrive: the first leave before the last are read,
-// and no more than one is held. A paged plan is asked again from its last row until a page is short. When sink fails the
-// connection is closed, which ends the query at the server. ctx ends it likewise.
+// Read runs the upside of a plan and gives each row to sink when it arrives; it holds one row at a time. It repeats a
+// paged plan from its last row until a page is short. When sink fails, or ctx ends, the connection is closed, which
+// ends the query at the server.
 func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error) {
 	var page Page
 	begun := false
 	err := s.retry(ctx, func(c *conn) error {
-		r := &reader{ctx: ctx, c: c, p: p, env: e, sink: sink}
+		r := &reader{ctx: ctx, c: c, s: s, p: p, env: e, sink: sink}
 		err := r.read()
 		page, begun = r.page, r.begun
 		if begun && (kindOf(err) == kindLost || kindOf(err) == kindRetry) {
 			c.broken = true
-			return notFromDB(public(err)) // what sink has seen cannot be taken back, so there is no second try
+			return notFromDB(public(err)) // sink has rows already, so there is no second try
 		}
 		return err
 	})
@@ -56,6 +56,7 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 type reader struct {
 	ctx  context.Context
 	c    *conn
+	s    *Store
 	p    *rule.Plan
 	env  rule.Env
 	sink Sink
@@ -140,7 +141,7 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 // changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
 // state stands below the first change that is still known, from the table itself.
 func (r *reader) changes(feed *rule.Statement) (paging, error) {
-	at, err := sequence(r.ctx, r.c, r.p.Load)
+	at, err := sequence(r.ctx, r.c, r.p)
 	if err != nil {
 		return paging{}, err
 	}
@@ -151,6 +152,11 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	if !ok || began < at.completeFrom {
 		r.env.State = nil
 	}
+	if len(r.env.State) > 0 {
+		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
+	} else {
+		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
+	}
 	if len(r.env.State) == 1 {
 		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func(r *reader) {
 			// The changes between the last row and at.upTo are not for this reader.
@@ -160,11 +166,11 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 			r.page.More = at.more
 		}}, nil
 	}
-	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Load.Key, keep: number(began)}
+	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
 	if len(r.env.State) == 0 {
 		load.first, load.keep = &r.p.Load.First, number(at.upTo)
 	}
-	for k := range r.p.Load.Key {
+	for k := range r.p.Key {
 		load.items = append(load.items, rule.LoadItem(k))
 	}
 	load.end = func(r *reader) { r.page.State, r.page.More = load.keep, true } // now what has changed meanwhile
@@ -208,7 +214,7 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (i
 		if err := res.Next(dest); errors.Is(err, io.EOF) {
 			return n, res.Close()
 		} else if err != nil {
-			_ = res.Close() // err is the one to tell
+			_ = res.Close() // err is the one to return
 			return n, &statementError{sql: st.SQL, err: err}
 		}
 		r.texts.convertRow(values, dest, cols)
@@ -224,7 +230,7 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (i
 	}
 }
 
-// announce finds the cursor among the columns and begins the statement.
+// announce finds the cursor among the columns and calls the sink's Begin.
 func (r *reader) announce(i int, pages *paging, cols []column) error {
 	r.begun = true
 	infos := make([]rowset.Column, len(cols))
@@ -260,8 +266,8 @@ func (r *reader) remember(values []any) {
 	}
 }
 
-// abandon ends a result that is not wanted any more. The rest of a page is read and dropped; the rest of an unpaged
-// result may be millions of rows, so that the connection is given up instead.
+// abandon ends a result early. It reads and drops the rest of a page. The rest of an unpaged result may be millions of
+// rows, so that the connection is closed instead.
 func (r *reader) abandon(res driver.Rows, err error) error {
 	if errors.Is(err, ErrEnough) && r.p.Paged() {
 		return errors.Join(ErrEnough, res.Close())
@@ -277,7 +283,7 @@ func sinkError(err error) error {
 	return notFromDB(err)
 }
 
-// column is how the driver's values of a column become SQL values.
+// column says how the driver's values of a column become SQL values.
 type column struct {
 	rowset.Column
 	unsigned bool
@@ -297,10 +303,10 @@ func columnsOf(rows driver.Rows) []column {
 	return cols
 }
 
-// arena is where the text of many rows lies, so that a row costs fewer allocations.
+// arena holds the text of many rows, so that a row needs fewer allocations.
 type arena struct{ b *strings.Builder }
 
-const arenaBytes = 64 << 10 // of each piece but the first, which is small because most results are
+const arenaBytes = 64 << 10 // of each piece; the first is a sixteenth, because most results are small
 
 func (a *arena) text(v []byte) string {
 	if len(v) > arenaBytes/16 {
@@ -319,7 +325,7 @@ func (a *arena) text(v []byte) string {
 	return a.b.String()[from:]
 }
 
-// convertRow makes SQL values of the driver's: text is string, bytes are []byte into the driver's buffer.
+// convertRow converts the driver's values to SQL values: text to string, bytes to []byte in the driver's buffer.
 func (a *arena) convertRow(values []any, dest []driver.Value, cols []column) {
 	for i, v := range dest {
 		switch v := v.(type) {
@@ -337,7 +343,7 @@ func (a *arena) convertBytes(v []byte, c *column) any {
 	switch {
 	case c.Binary:
 		return v
-	case c.unsigned: // the driver writes what is over MaxInt64 as text
+	case c.unsigned: // the driver returns a number over MaxInt64 as text
 		if n, err := strconv.ParseUint(string(v), 10, 64); err == nil {
 			return n
 		}

@@ -14,13 +14,13 @@ const (
 	chunkBytes = 4 << 20 // values of one statement; also at most half of max_allowed_packet
 )
 
-// chunkSize is the rows of the next multi-row statement when left are to go. There are few sizes, so that few statements
-// are prepared: every number up to 16, then two in each doubling.
+// chunkSize is the number of rows in the next multi-row statement when left rows remain. There are few sizes, so that
+// few statements are prepared: every number up to 16, then two in each doubling.
 func chunkSize(left int) int {
 	if left <= 16 {
 		return left
 	}
-	for size := 1000; size > 16; size /= 2 { // 1,000 rows are what an agent sends
+	for size := 1000; size > 16; size /= 2 { // an agent sends 1,000 rows
 		if left >= size {
 			return size
 		}
@@ -46,35 +46,34 @@ func joinTuples(head, tuple, tail string, n int) string {
 	return head + tuple + strings.Repeat(", "+tuple, n-1) + tail
 }
 
-// rowView is an upload's rows in the order of the plan's fields.
-type rowView struct {
-	width, n int
-	fields   int // of a row; what stands behind them is for marked
-	marks    int // where a row has the mark rowset.Deleted; -1: it has none
-	values   []any
-	place    []int // of each field in a row; nil: as they stand
-	scratch  []any
-}
-
-// newRowView matches the columns of rows with the fields of the plan, by name and in any order. Rows whose columns have
-// no names have the order of the fields. ErrMismatch: the columns are not the fields.
-func newRowView(p *rule.Plan, rows rowset.Rows) (rowView, error) {
-	v := rowView{width: max(len(p.Fields), len(rows.Columns)), fields: len(p.Fields), values: rows.Values, marks: -1}
-	if p.Delete != nil {
-		v.marks = slices.Index(rows.Columns, rowset.Deleted)
-	}
+// fit puts rows into the order of the plan's fields. It finds each column by its name. Rows whose columns have no names
+// have that order already. deleted marks the rows that are keys which are no longer there; nil: none is. ErrMismatch:
+// the columns are not the fields.
+func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, deleted []bool, err error) {
 	place, err := places(rows, p)
+	width := max(len(p.Fields), len(rows.Columns))
 	switch {
 	case err != nil:
-		return v, err
-	case v.width == 0 || len(rows.Values)%v.width != 0:
-		return v, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), v.fields)
+		return rows, nil, err
+	case width == 0 || len(rows.Values)%width != 0:
+		return rows, nil, mismatch("it has %d values, the rule has %d fields a row", len(rows.Values), len(p.Fields))
 	}
-	v.n = len(rows.Values) / v.width
-	if place != nil {
-		v.place, v.scratch = place, make([]any, v.fields)
+	fitted = rowset.Rows{Columns: p.Fields, Values: rows.Values}
+	if place == nil {
+		return fitted, nil, nil
 	}
-	return v, nil
+	mark := slices.Index(rows.Columns, rowset.Deleted)
+	fitted.Values = make([]any, 0, len(rows.Values))
+	for i := range rows.Len() {
+		row := rows.Row(i)
+		for _, at := range place {
+			fitted.Values = append(fitted.Values, row[at])
+		}
+		if mark >= 0 && p.Delete != nil {
+			deleted = append(deleted, row[mark] == int64(1))
+		}
+	}
+	return fitted, deleted, nil
 }
 
 // places is where each field stands in a row; nil when the row has the order of the fields.
@@ -90,7 +89,7 @@ func places(rows rowset.Rows, p *rule.Plan) ([]int, error) {
 	for i := range place {
 		place[i] = -1
 	}
-	inOrder := true
+	same := len(rows.Columns) == len(fields)
 	for i, c := range rows.Columns {
 		at := slices.IndexFunc(fields, func(f string) bool { return strings.EqualFold(c, f) })
 		if at < 0 && p.Delete != nil && (c == rowset.Deleted || c == rowset.ChangedAt) {
@@ -100,34 +99,15 @@ func places(rows rowset.Rows, p *rule.Plan) ([]int, error) {
 			return nil, mismatch("column %q is not a field of the rule, or comes twice", c)
 		}
 		place[at] = i
-		inOrder = inOrder && at == i
+		same = same && at == i
 	}
 	if at := slices.Index(place, -1); at >= 0 {
 		return nil, mismatch("column %q is a field of the rule and not in the request", fields[at])
 	}
-	if inOrder {
+	if same {
 		return nil, nil
 	}
 	return place, nil
-}
-
-func (v *rowView) len() int { return v.n }
-
-// row is valid until the next call.
-func (v *rowView) row(i int) []any {
-	row := v.values[i*v.width : (i+1)*v.width]
-	if v.place == nil {
-		return row[:v.fields]
-	}
-	for f, at := range v.place {
-		v.scratch[f] = row[at]
-	}
-	return v.scratch
-}
-
-// deleted reports whether a row is a key that is no longer there.
-func (v *rowView) deleted(i int) bool {
-	return v.marks >= 0 && v.values[i*v.width+v.marks] == int64(1)
 }
 
 // runner applies rows within a transaction that is open on c.
@@ -135,49 +115,61 @@ type runner struct {
 	ctx    context.Context
 	c      *conn
 	s      *Store
-	shared bool   // several uploads are in the transaction: a row that is not taken ends it
-	files  *files // where the transaction's files are written aside
+	shared bool   // several uploads are in the transaction: a row that no operation takes ends it
+	files  *files // that the transaction writes
 }
 
-// item is a row on its way.
+// item is one row of an upload.
 type item struct {
-	b   *batch
+	u   *Upload
 	row int
 }
 
 // deleted reports whether the row is a key that is no longer there.
-func (it item) deleted() bool { return it.b.rows.deleted(it.row) }
+func (it item) deleted() bool { return it.u.deleted != nil && it.u.deleted[it.row] }
 
 // chain is what the row is applied by.
 func (it item) chain() []rule.Statement {
 	if it.deleted() {
-		return it.b.u.Plan.Delete
+		return it.u.Plan.Delete
 	}
-	return it.b.u.Plan.Downside
+	return it.u.Plan.Downside
 }
 
-// batches applies batches whose first statements have one text.
-func (r *runner) batches(all []*batch) error {
-	first := &all[0].u.Plan.Downside[0]
-	if err := r.c.setOrigin(r.ctx, all[0].u); err != nil {
+// uploads applies uploads whose first statements have the same text.
+func (r *runner) uploads(all []*Upload) error {
+	first := &all[0].Plan.Downside[0]
+	if err := r.c.setOrigin(r.ctx, all[0]); err != nil {
 		return err
 	}
 	if first.Op == rule.OpFile {
 		return r.write(all[0], first.File)
 	}
 	var items []item
-	for _, b := range all {
-		for i := range b.rows.len() {
-			items = append(items, item{b, i})
+	for _, u := range all {
+		for i := range u.rows.Len() {
+			items = append(items, item{u, i})
 		}
 	}
+	if len(items) == 0 {
+		return nil
+	}
+	return r.settled(items)
+}
+
+// items applies rows in order, consecutive rows of one kind together.
+func (r *runner) items(items []item) error {
 	for len(items) > 0 {
 		deleted := items[0].deleted()
 		n := slices.IndexFunc(items, func(it item) bool { return it.deleted() != deleted })
 		if n < 0 {
 			n = len(items)
 		}
-		if err := r.joined(items[:n]); err != nil {
+		err := r.joined(items[:n])
+		if err == nil {
+			err = r.stamp(items[:n])
+		}
+		if err != nil {
 			return err
 		}
 		items = items[n:]
@@ -195,7 +187,7 @@ func (r *runner) joined(items []item) error {
 	for len(items) > 0 {
 		n := r.fitting(items, chunkSize(min(len(items), max(chunkMarks/marks, 1))))
 		err := r.chunk(first, items[:n])
-		// A statement that fails is undone by the engine as a whole, so nothing of the chunk is there now.
+		// The engine undoes a failing statement as a whole, so that no row of the chunk is in the table now.
 		if kindOf(err) == kindRow {
 			err = r.oneByOne(items[:n])
 		}
@@ -207,13 +199,13 @@ func (r *runner) joined(items []item) error {
 	return nil
 }
 
-// fitting is how many of the first n rows one statement may carry by their weight.
+// fitting is how many of the first n rows one statement may have, by their size.
 func (r *runner) fitting(items []item, n int) int {
 	most := min(chunkBytes, r.s.maxPacket/2)
 	weight := 0
 	for i := range n {
 		it := items[i]
-		weight += rowset.Size(it.b.rows.values[it.row*it.b.rows.width : (it.row+1)*it.b.rows.width])
+		weight += rowset.Size(it.u.rows.Row(it.row))
 		if weight > most && i > 0 {
 			return chunkSize(i)
 		}
@@ -226,7 +218,7 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 	var err error
 	r.c.args = r.c.args[:0]
 	for _, it := range items {
-		if r.c.args, err = it.chain()[0].Bind(r.c.args, &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
+		if r.c.args, err = it.chain()[0].Bind(r.c.args, &it.u.Env, it.u.rows.Row(it.row)); err != nil {
 			return mismatch("%v", err)
 		}
 	}
@@ -238,14 +230,14 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 		return &statementError{sql: st.SQL, err: err}
 	}
 	for _, it := range items {
-		it.b.countApplied(st.Op)
+		it.u.countApplied(st.Op)
 	}
 	return nil
 }
 
-func (b *batch) countApplied(op rule.Op) {
-	b.out.Applied++
-	b.out.ByOp[op.String()]++
+func (u *Upload) countApplied(op rule.Op) {
+	u.out.Applied++
+	u.out.ByOp[op.String()]++
 }
 
 func (r *runner) oneByOne(items []item) error {
@@ -257,8 +249,8 @@ func (r *runner) oneByOne(items []item) error {
 	return nil
 }
 
-// row runs the chain on one row. It is run a second time when an update matched nothing and the insert after it met
-// a row that another transaction had put there in between.
+// row runs the chain on one row. It runs the chain again when an update matched nothing and the insert after it met a
+// row that another transaction has inserted in between.
 func (r *runner) row(it item) error {
 	taken, raced, refused, err := r.chain(it)
 	if raced {
@@ -270,10 +262,10 @@ func (r *runner) row(it item) error {
 	return r.refuse(it, refused)
 }
 
-// chain tries each operation until one takes the row. An operation cannot take it when the row's own data make it
-// fail; or when it is an update or delete that matched no row and another operation follows. An update that comes
-// last and matches nothing has taken the row, except where an operation before it was refused: then the row is
-// nowhere, and the refusal is told.
+// chain tries each operation until one takes the row. An operation does not take the row when the row's data make it
+// fail, or when it is an update or delete that matched no row and another operation follows. An update that comes last
+// and matches nothing has taken the row, unless an operation before it was refused: then the row is in no table, and
+// chain returns the refusal.
 func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 	chain := it.chain()
 	unmatched := false
@@ -294,7 +286,7 @@ func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 			unmatched = true
 			continue
 		}
-		it.b.countApplied(st.Op)
+		it.u.countApplied(st.Op)
 		return true, false, nil, nil
 	}
 	return false, raced, refused, nil
@@ -306,13 +298,14 @@ func (r *runner) one(st *rule.Statement, it item) (int64, error) {
 	if st.Op == rule.OpFile {
 		return 0, mismatch("a file takes whole batches and stands alone in its chain")
 	}
-	if r.c.args, err = st.Bind(r.c.args[:0], &it.b.u.Env, it.b.rows.row(it.row)); err != nil {
+	if r.c.args, err = st.Bind(r.c.args[:0], &it.u.Env, it.u.rows.Row(it.row)); err != nil {
 		return 0, mismatch("%v", err)
 	}
 	return r.bound(st)
 }
 
-// bound runs a statement with what c.args hold. A prepared insert of one tuple has the text of the statement itself.
+// bound runs a statement with the values of c.args. A prepared insert of one tuple has the text of the statement
+// itself.
 func (r *runner) bound(st *rule.Statement) (int64, error) {
 	key := stmtKey{sql: st.SQL}
 	if st.Insert != nil {
@@ -325,35 +318,36 @@ func (r *runner) bound(st *rule.Statement) (int64, error) {
 	return n, nil
 }
 
-// refuse puts a row aside, or fails the batch when the rule asks for all or nothing.
+// refuse puts a row into the quarantine, or fails the upload when the rule is all-or-nothing.
 func (r *runner) refuse(it item, refused error) error {
 	if r.shared {
 		return errSplit
 	}
 	code, reason := codeOf(refused)
-	if it.b.u.Plan.AllOrNothing {
+	if it.u.Plan.AllOrNothing {
 		return &RowError{Row: it.row, Code: code, Reason: clip(reason, reasonMax)}
 	}
-	it.b.out.Quarantined = append(it.b.out.Quarantined, Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
+	it.u.out.Quarantined = append(it.u.out.Quarantined,
+		Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
 	return r.c.quarantine(r.ctx, it, code, reason)
 }
 
-// reasonMax bounds the reason in a reply, bytes; sync_quarantine has it in full.
+// reasonMax limits the reason in a reply, in bytes. sync_quarantine has the full reason.
 const reasonMax = 300
 
-// updateState runs the update_state phase: each statement once a row when it uses the row, else once. A row it
-// cannot take fails the whole.
-func (r *runner) updateState(p *rule.Plan, rows rowView, env *rule.Env) error {
+// updateState runs the update_state phase: once for each row when the statement uses the row, else once. A row that the
+// database refuses fails the whole upload.
+func (r *runner) updateState(p *rule.Plan, rows rowset.Rows, env *rule.Env) error {
 	for i := range p.UpdateState {
 		st := &p.UpdateState[i]
 		n := 1
 		if st.PerRow() {
-			n = rows.len()
+			n = rows.Len()
 		}
 		for row := range n {
 			var values []any
 			if st.PerRow() {
-				values = rows.row(row)
+				values = rows.Row(row)
 			}
 			var err error
 			if r.c.args, err = st.Bind(r.c.args[:0], env, values); err != nil {

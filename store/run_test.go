@@ -28,13 +28,13 @@ func TestRowsFitTheRule(t *testing.T) {
 		{[]string{"", "", ""}, []any{1, 2, 3}, "3 values a row, the rule has 2 fields"},
 		{nil, []any{1, 2, 3}, "3 values, the rule has 2 fields a row"},
 	} {
-		v, err := newRowView(p, rowset.Rows{Columns: tc.columns, Values: tc.values})
+		rows, _, err := fit(rowset.Rows{Columns: tc.columns, Values: tc.values}, p)
 		var mismatch *MismatchError
 		switch {
 		case tc.says == "" && err != nil:
 			t.Errorf("%q: %v", tc.columns, err)
-		case tc.says == "" && v.len() > 0 && (v.row(0)[0] != 1 || v.row(0)[1] != 2):
-			t.Errorf("%q: the first row is %v", tc.columns, v.row(0))
+		case tc.says == "" && rows.Len() > 0 && (rows.Row(0)[0] != 1 || rows.Row(0)[1] != 2):
+			t.Errorf("%q: the first row is %v", tc.columns, rows.Row(0))
 		case tc.says != "" && (!errors.As(err, &mismatch) || !errors.Is(err, ErrMismatch) || !strings.Contains(mismatch.Reason, tc.says)):
 			t.Errorf("%q: %v, want %q", tc.columns, err, tc.says)
 		}

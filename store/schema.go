@@ -11,8 +11,8 @@ import (
 	"syncgate/rule"
 )
 
-// Table reads the facts about a table of this database, or of another when name is db.table. ErrNoTable: it does
-// not exist, or may not be seen.
+// Table reads the facts about a table of this database, or of another when name is db.table. ErrNoTable: it does not
+// exist, or the account may not see it.
 func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 	if !mayBeName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrNoTable, name)
@@ -30,9 +30,10 @@ func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, error) {
 	t := &rule.Table{Schema: schema}
 	where := " WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? "
-	// A view has no engine, and its tables are PREPARE's to look at.
-	err := s.each(ctx, `SELECT table_name, COALESCE(engine, ''), engine IN (SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')
-		FROM information_schema.tables`+where, func(scan func(...any) error) error {
+	// A view has no engine. PREPARE checks its tables.
+	err := s.each(ctx, `SELECT table_name, COALESCE(engine, ''),
+		engine IN (SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')
+		FROM information_schema.tables`+where, func(scan scanner) error {
 		var keeps sql.NullBool
 		err := scan(&t.Name, &t.Engine, &keeps)
 		t.NoRollback = keeps.Bool && !s.o.AnyEngine
@@ -47,7 +48,7 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 	rowEnd := "" // of a table with system versioning; the server adds it to every unique key
 	err = s.each(ctx, `SELECT column_name, LOWER(data_type), LOWER(column_type), is_nullable = 'YES', LOWER(extra),
 		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, '')
-		FROM information_schema.columns`+where+"ORDER BY ordinal_position", func(scan func(...any) error) error {
+		FROM information_schema.columns`+where+"ORDER BY ordinal_position", func(scan scanner) error {
 		var c rule.Column
 		var extra, expression string
 		err := scan(&c.Name, &c.Type, &c.ColumnType, &c.Nullable, &extra, &c.HasDefault, &expression)
@@ -67,15 +68,15 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 	return t, public(s.keys(ctx, t, rowEnd, where, schema, table))
 }
 
-// mayBeName reports whether a name can be one in MySQL, which allows no character beyond U+FFFF there and fails to
-// compare one.
+// mayBeName reports whether MySQL allows a name. It allows no character beyond U+FFFF, and fails to compare one.
 func mayBeName(name string) bool {
 	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r > 0xffff || r == 0 })
 }
 
 func (s *Store) keys(ctx context.Context, t *rule.Table, rowEnd, where string, args ...any) error {
-	return s.each(ctx, `SELECT index_name, non_unique, COALESCE(column_name, '') FROM information_schema.statistics`+where+
-		"ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index", func(scan func(...any) error) error {
+	return s.each(ctx, `SELECT index_name, non_unique, COALESCE(column_name, '')
+		FROM information_schema.statistics`+where+`
+		ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index`, func(scan scanner) error {
 		var name, column string
 		var nonUnique bool
 		if err := scan(&name, &nonUnique, &column); err != nil {

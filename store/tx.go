@@ -9,8 +9,8 @@ import (
 	"syncgate/rule"
 )
 
-// Tx is a transaction. An agent changes rows, outbox and state in one. It belongs to one goroutine. End it with Commit or
-// Rollback; Rollback after Commit does nothing.
+// Tx is a transaction. An agent changes rows, outbox and state in one. It belongs to one goroutine. End it with Commit
+// or Rollback; Rollback after Commit does nothing.
 type Tx struct {
 	s       *Store
 	sc      *sql.Conn // nil when it has ended
@@ -89,10 +89,10 @@ func (t *Tx) note(err error) error {
 	return err
 }
 
-// Read is Store.Read within the transaction. A sink that fails costs the transaction its connection when the plan is
-// not paged.
+// Read is Store.Read within the transaction. When the sink of a plan that is not paged fails, the transaction loses its
+// connection.
 func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error) {
-	r := &reader{ctx: ctx, p: p, env: e, sink: sink}
+	r := &reader{ctx: ctx, s: t.s, p: p, env: e, sink: sink}
 	err := t.on(func(c *conn) error {
 		r.c = c
 		err := r.read()
@@ -107,36 +107,35 @@ func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Pag
 	return r.page, nil
 }
 
-// Apply runs the downside of a plan over rows that came from the centre. Rows that no operation takes go to the point's
-// own sync_quarantine. Outcome.Err stays nil: the error is the second result, and after one Rollback is all that is left.
+// Apply runs the downside of a plan over rows. Rows that no operation takes go to sync_quarantine. The error is the
+// second result, not Outcome.Err; after an error only Rollback can follow.
 func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) (Outcome, error) {
 	out := Outcome{}
-	b, err := t.s.newBatch(&Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}, &out)
+	u, err := Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}.prepare(&out)
 	if err != nil {
 		return out, err
 	}
-	b.reset()
+	u.reset()
 	err = t.on(func(c *conn) error {
 		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files}
-		return r.batches([]*batch{b})
+		return r.uploads([]*Upload{u})
 	})
 	t.applied = append(t.applied, out)
 	return out, err
 }
 
-// UpdateState runs the update_state phase of a plan: a statement that uses the row once for each of rows, the others
+// UpdateState runs the update_state phase of a plan: a statement that uses the row runs once for each of rows, another
 // once.
 func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) error {
-	var view rowView
 	if len(rows.Values) > 0 {
 		var err error
-		if view, err = newRowView(p, rows); err != nil {
+		if rows, _, err = fit(rows, p); err != nil {
 			return err
 		}
 	}
 	return t.on(func(c *conn) error {
 		r := &runner{ctx: ctx, c: c, s: t.s}
-		return r.updateState(p, view, &e)
+		return r.updateState(p, rows, &e)
 	})
 }
 
@@ -197,8 +196,8 @@ func (s *Store) each(ctx context.Context, query string, row func(scan scanner) e
 	return each(ctx, s.db, query, row, args)
 }
 
-// Commit ends the transaction and keeps it. After ErrUnavailable it is unknown whether the server kept it: read back what
-// it wrote.
+// Commit ends the transaction and keeps it. After ErrUnavailable it is unknown whether the server kept it: read back
+// what it wrote.
 func (t *Tx) Commit(ctx context.Context) error {
 	err := t.on(func(c *conn) error {
 		if err := t.files.publish(); err != nil {

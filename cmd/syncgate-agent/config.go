@@ -57,10 +57,12 @@ type flags struct{ file, dsn, dataDir, server string }
 
 func (f *flags) add(c *cobra.Command) {
 	all := c.Flags()
-	all.StringVar(&f.file, "config", os.Getenv("SYNCGATE_AGENT_CONFIG"), "configuration `file`, TOML (see 'syncgate-agent config')")
+	all.StringVar(&f.file, "config", os.Getenv("SYNCGATE_AGENT_CONFIG"),
+		"configuration `file`, TOML (see 'syncgate-agent config')")
 	all.StringVar(&f.server, "server", "", "`address` of the server, host:port (default 127.0.0.1:11366)")
 	all.StringVar(&f.dsn, "dsn", "", "the point's database; without one a private MariaDB under --data-dir")
-	all.StringVar(&f.dataDir, "data-dir", "", "directory of the private database and files (default ./syncgate-agent-data)")
+	all.StringVar(&f.dataDir, "data-dir", "",
+		"directory of the private database and files (default ./syncgate-agent-data)")
 }
 
 // load reads the settings: defaults, file, environment, then these flags.
@@ -74,7 +76,8 @@ func (f *flags) load() (*settings, *agent.Options, error) {
 	s.DataDir = cmp.Or(f.dataDir, s.DataDir)
 	s.FileDir = cmp.Or(s.FileDir, filepath.Join(s.DataDir, "files"))
 	if _, _, err := net.SplitHostPort(s.Server); err != nil {
-		return nil, nil, &config.Error{Place: "server", Problem: err.Error() + " (it looks like gateway.example.org:11366)"}
+		problem := err.Error() + " (an address looks like gateway.example.org:11366)"
+		return nil, nil, &config.Error{Place: "server", Problem: problem}
 	}
 	if s.Point == "" || s.Key == "" {
 		return nil, nil, &config.Error{Place: "point, key_id, key",
@@ -82,7 +85,8 @@ func (f *flags) load() (*settings, *agent.Options, error) {
 	}
 	secret, err := base64.StdEncoding.DecodeString(s.Key)
 	if err != nil || copy(o.Key[:], secret) != len(o.Key) || len(secret) != len(o.Key) {
-		return nil, nil, &config.Error{Place: "key", Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
+		return nil, nil, &config.Error{Place: "key",
+			Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
 	}
 	o.Server, o.Point, o.KeyID = s.Server, s.Point, s.KeyID
 	limits(o).Apply(s)

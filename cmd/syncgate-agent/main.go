@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
@@ -22,27 +21,27 @@ func newRoot() *cobra.Command {
 		Short: "Keep the tables of one detection point in step with the centre",
 		Long: `syncgate-agent keeps the tables of one detection point in step with the centre.
 
-It needs what 'syncgate point add NAME' printed: point, key_id and key, in a file given
-with --config or in the environment (SYNCGATE_AGENT_POINT, SYNCGATE_AGENT_KEY_ID,
-SYNCGATE_AGENT_KEY). Without a DSN it keeps its tables in a private MariaDB of its own.`,
+It needs the settings point, key_id and key that 'syncgate point add NAME' printed, in a file given
+with --config or in the environment (SYNCGATE_AGENT_POINT, SYNCGATE_AGENT_KEY_ID, SYNCGATE_AGENT_KEY).
+Without a DSN it keeps its tables in a private MariaDB.`,
 		Version: cli.Version(),
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(
-		f.command("run", "Stay and keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
-			tell(p.log, daemon.SdNotifyReady)
-			context.AfterFunc(c.Context(), func() { tell(p.log, daemon.SdNotifyStopping) })
-			return p.Run(c.Context())
+		f.command("run", "Keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
+			cli.Notify(p.log, daemon.SdNotifyReady)
+			context.AfterFunc(c.Context(), func() { cli.Notify(p.log, daemon.SdNotifyStopping) })
+			return p.Agent.Run(c.Context())
 		}),
-		f.command("once", "Make one round of every rule, print what moved, and end", func(c *cobra.Command, p *point) error {
+		f.command("once", "Run every rule once, print the rows synced, end", func(c *cobra.Command, p *point) error {
 			report, err := p.Once(c.Context())
 			if report != nil {
 				printErr := report.Print(c.OutOrStdout())
 				err = errors.Join(err, printErr)
 			}
 			if errors.Is(err, context.Canceled) {
-				err = errors.New("interrupted; what was not acknowledged is kept and sent next time")
+				err = errors.New("interrupted; rows that were not acknowledged are kept and sent next time")
 			}
 			return err
 		}),
@@ -74,12 +73,4 @@ func (f *flags) command(use, short string, do func(*cobra.Command, *point) error
 	}
 	f.add(c)
 	return c
-}
-
-// tell says to systemd, where it is there, that the point's database answers or that the
-// agent is about to end.
-func tell(log zerolog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn().Err(err).Msg("systemd could not be told")
-	}
 }

@@ -104,7 +104,8 @@ func (s *settings) checkAddresses() error {
 		"listen": s.Listen, "listen_legacy": s.ListenLegacy, "admin_listen": s.AdminListen,
 	} {
 		if _, _, err := net.SplitHostPort(address); err != nil && (address != "" || name == "listen") {
-			return &config.Error{Place: name, Problem: fmt.Sprintf("%q is not an address such as 127.0.0.1:11366", address)}
+			problem := fmt.Sprintf("%q is not an address such as 127.0.0.1:11366", address)
+			return &config.Error{Place: name, Problem: problem}
 		}
 	}
 	return nil

@@ -10,12 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
 func newDoctor() *cobra.Command {
-	cmd := onDatabase("doctor", "Look at the database as a whole: grants, modes, durability, clocks, indexes, engines, versions", "", func(c *call) error {
+	const short = "Check the database as a whole: grants, modes, durability, clocks, indexes, engines, versions"
+	cmd := onDatabase("doctor", short, "", func(c *call) error {
 		e := examination{out: c.out}
 		facts, err := c.db.Facts(c.Context())
 		if err != nil {
@@ -30,16 +32,24 @@ func newDoctor() *cobra.Command {
 			}
 			e.rules(ds, rules)
 		}
-		if e.worst > 0 {
+		if e.worst > ok {
 			return &cli.ExitError{Code: e.worst}
 		}
 		return nil
 	})
-	cmd.Long = "Look at everything outside the rules that sync depends on. Exit 0: nothing to do; 1: something to look at; 2: something that breaks the promise."
+	cmd.Long = `Check everything outside the rules that sync depends on. Each finding is ok, warn or fail. A failure
+stops sync or can lose acknowledged rows. Exit 0: all ok; 1: a warning; 2: a failure.`
 	return cmd
 }
 
-// examination collects findings and remembers the worst: 1 to look at, 2 broken.
+// The levels of a finding. They are the command's exit codes.
+const (
+	ok = iota
+	warn
+	fail
+)
+
+// examination prints findings and remembers the worst level.
 type examination struct {
 	out   io.Writer
 	worst int
@@ -47,46 +57,54 @@ type examination struct {
 
 func (e *examination) say(level int, what, finding string) {
 	e.worst = max(e.worst, level)
-	fmt.Fprintf(e.out, "%-5s  %-12s  %s\n", [...]string{"ok", "look", "BAD"}[level], what, finding)
+	fmt.Fprintf(e.out, "%-5s  %-12s  %s\n", [...]string{"ok", "warn", "fail"}[level], what, finding)
 }
 
-// maxSkew is how far clocks may differ before periods and expiry are worth a look.
+// maxSkew is how far clocks may differ before periods and expiry need attention.
 const maxSkew = 2 * time.Second
 
 func (e *examination) server(f *store.Facts) {
-	e.say(0, "version", f.Version+", database "+f.Database+", as "+f.User)
+	e.say(ok, "version", f.Version+", database "+f.Database+", as "+f.User)
 	if unsafe := f.Unsafe(); len(unsafe) > 0 {
 		for _, u := range unsafe {
-			e.say(2, "durability", u)
+			e.say(fail, "durability", u)
 		}
 	} else {
-		e.say(0, "durability", "an acknowledged row survives a power cut")
+		e.say(ok, "durability", "an acknowledged row survives a power cut")
 	}
 	if f.Skew.Abs() > maxSkew {
-		e.say(1, "clock", fmt.Sprintf("the database's clock is %v from this host's; let both follow the same time server", f.Skew.Round(time.Millisecond)))
+		e.say(warn, "clock", fmt.Sprintf("the database's clock differs from this host's by %v; "+
+			"synchronise both with the same time server", f.Skew.Round(time.Millisecond)))
 	} else {
-		e.say(0, "clock", fmt.Sprintf("the database's clock is within %v of this host's", maxSkew))
+		e.say(ok, "clock", fmt.Sprintf("the database's clock is within %v of this host's", maxSkew))
 	}
 	if v := f.Variables["read_only"]; v != "" && v != "OFF" && v != "0" {
-		e.say(2, "read_only", "the server takes no writes: read_only is "+v+"; see why, then SET GLOBAL read_only = 0")
+		e.say(fail, "read_only", "the server takes no writes: read_only is "+v+
+			"; find out why, then SET GLOBAL read_only = 0")
 	}
 	if f.MaxPacket < 16<<20 {
-		e.say(1, "max_packet", fmt.Sprintf("max_allowed_packet is %d bytes; a row over it cannot cross, and 16 MiB is the largest frame", f.MaxPacket))
+		e.say(warn, "max_packet", fmt.Sprintf("max_allowed_packet is %d bytes; a larger row cannot be synced. "+
+			"The largest frame has 16 MiB", f.MaxPacket))
 	}
-	e.say(0, "sql_mode", "the server's own is '"+f.Variables["sql_mode"]+"'; syncgate sets a strict one for itself")
+	e.say(ok, "sql_mode", "the server's is '"+f.Variables["sql_mode"]+"'; syncgate's own sessions use a strict one")
 }
 
-// wanted are the privileges that the server needs on its database. TRIGGER is only for
-// the history of edits.
+// wanted are the privileges that the server needs on its database.
 var wanted = [...]struct {
 	name  string
 	level int
 	why   string
 }{
-	{"SELECT", 2, "rules and tables are read"}, {"INSERT", 2, "rows are applied"}, {"UPDATE", 2, "rows are applied"},
-	{"DELETE", 2, "the request ledger is purged"}, {"CREATE", 1, "migrations make tables"}, {"ALTER", 1, "migrations change tables"},
-	{"INDEX", 1, "migrations make indexes"}, {"CREATE VIEW", 1, "sync_control_status is a view"}, {"DROP", 1, "migrations replace that view"},
-	{"TRIGGER", 1, "the history of edits is kept by triggers"},
+	{"SELECT", fail, "rules and tables are read"},
+	{"INSERT", fail, "rows are applied"},
+	{"UPDATE", fail, "rows are applied"},
+	{"DELETE", fail, "the request ledger is purged"},
+	{"CREATE", warn, "migrations make tables"},
+	{"ALTER", warn, "migrations change tables"},
+	{"INDEX", warn, "migrations make indexes"},
+	{"CREATE VIEW", warn, "sync_control_status is a view"},
+	{"DROP", warn, "migrations replace that view"},
+	{"TRIGGER", warn, "the history of edits is kept by triggers"},
 }
 
 func (e *examination) grants(f *store.Facts) {
@@ -95,15 +113,16 @@ func (e *examination) grants(f *store.Facts) {
 	for _, w := range wanted {
 		if !has[w.name] && !has["ALL PRIVILEGES"] {
 			missing++
-			e.say(w.level, "grants", fmt.Sprintf("no %s on %s: %s; grant it to %s", w.name, f.Database, w.why, f.User))
+			e.say(w.level, "grants",
+				fmt.Sprintf("%s on %s is missing: %s; grant it to %s", w.name, f.Database, w.why, f.User))
 		}
 	}
 	if missing == 0 {
-		e.say(0, "grants", "all that is needed")
+		e.say(ok, "grants", "all that are needed")
 	}
 }
 
-// privileges are those that lines of SHOW GRANTS give on the whole of a database.
+// privileges are those that lines of SHOW GRANTS give on a whole database.
 func privileges(grants []string, database string) map[string]bool {
 	has := map[string]bool{}
 	for _, line := range grants {
@@ -127,11 +146,12 @@ func (e *examination) schema(c *call) bool {
 	skipped, err := c.db.CheckSchema(c.Context())
 	switch {
 	case err != nil:
-		e.say(2, "schema", strings.ReplaceAll(withRemedy(err).Error(), "\n", "; "))
+		e.say(fail, "schema", strings.ReplaceAll(withRemedy(err).Error(), "\n", "; "))
 	case len(skipped) > 0:
-		e.say(1, "schema", "edits of rules are not recorded, since 'syncgate migrate' could not run "+strings.Join(skipped, ", "))
+		e.say(warn, "schema", "edits of rules are not recorded: 'syncgate migrate' could not run "+
+			strings.Join(skipped, ", "))
 	default:
-		e.say(0, "schema", "up to date")
+		e.say(ok, "schema", "up to date")
 	}
 	return err == nil
 }
@@ -141,15 +161,15 @@ func (e *examination) rules(ds []rule.Diagnostic, rules int) {
 	for _, d := range ds {
 		bad[d.Severity]++
 		if d.Code == rule.NoWatermarkIndex {
-			e.say(1, "index", d.String())
+			e.say(warn, "index", d.String())
 		}
 	}
 	switch {
 	case bad[rule.Error] > 0:
-		e.say(2, "rules", cli.Plural(bad[rule.Error], "error")+"; see 'syncgate rules check'")
+		e.say(fail, "rules", text.Plural(bad[rule.Error], "error")+"; see 'syncgate rules check'")
 	case bad[rule.Warning] > 0:
-		e.say(1, "rules", cli.Plural(bad[rule.Warning], "warning")+"; see 'syncgate rules check'")
+		e.say(warn, "rules", text.Plural(bad[rule.Warning], "warning")+"; see 'syncgate rules check'")
 	default:
-		e.say(0, "rules", cli.Plural(rules, "rule")+", nothing wrong")
+		e.say(ok, "rules", text.Plural(rules, "rule")+", nothing wrong")
 	}
 }

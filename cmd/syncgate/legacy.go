@@ -63,7 +63,7 @@ func dialect(o *gateway.LegacyOptions, text string) error {
 	}
 	d, err := pyliteral.ParseDialect(strings.TrimPrefix(name, ":"))
 	if err != nil || auto && !strings.HasPrefix(name, ":") {
-		return fmt.Errorf("%q is none of python2, python3, python3.6 to python3.13, auto, auto:python3 and the like", text)
+		return fmt.Errorf("%q is none of python2, python3, python3.6 to python3.13, auto and auto:python3", text)
 	}
 	o.Dialect, o.FixedDialect = d, !auto
 	return nil
@@ -86,7 +86,8 @@ func secret(text string, lengths ...int) (b []byte, err error) {
 		}
 	}
 	if !slices.Contains(lengths, len(b)) {
-		return nil, fmt.Errorf("must be hex: or text: and %s bytes", strings.Trim(strings.ReplaceAll(fmt.Sprint(lengths), " ", ", "), "[]"))
+		of := strings.Trim(strings.ReplaceAll(fmt.Sprint(lengths), " ", ", "), "[]")
+		return nil, fmt.Errorf("must be hex: or text: and %s bytes", of)
 	}
 	return b, nil
 }

@@ -1,5 +1,4 @@
-// Command syncgate keeps the tables of many detection points in step with one central
-// database.
+// Command syncgate keeps the tables of many detection points in step with one central database.
 package main
 
 import (
@@ -14,12 +13,13 @@ func main() { os.Exit(cli.Main(newRoot())) }
 
 func newRoot() *cobra.Command {
 	root := cli.Group("syncgate", "Keep the tables of many detection points in step with one central database",
-		newServe(), newDemo(), newMigrate(), newPoint(), newRules(), newQuarantine(), newDoctor(), newExplainError(), cli.NewConfig(example()))
+		newServe(), newDemo(), newMigrate(), newPoint(), newRules(), newQuarantine(), newConflicts(), newDoctor(), newExplainError(),
+		cli.NewConfig(example()))
 	root.Version = cli.Version()
 	root.Long = `syncgate keeps the tables of many detection points in step with one central database.
 
-Agents connect to 'syncgate serve'. What is synced, in which direction and by which SQL
-stands in rows of the table sync_control. Without any configuration it runs on a private
-MariaDB of its own; 'syncgate demo' shows the whole of it on this machine.`
+Agents connect to 'syncgate serve'. Rows of the table sync_control say which tables are synced,
+in which direction and by which SQL. Without any configuration syncgate runs a private MariaDB.
+'syncgate demo' shows everything on this machine.`
 	return root
 }

@@ -20,9 +20,9 @@ func newDemo() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the main job on this machine: rows up, rows down, compared on both sides",
-		Long: `Start a private MariaDB for the centre and one for a point, the server and an agent; upload a
-table from the point to the centre, download another, and compare both on both sides row by row.
-It needs no configuration, uses a free port and a temporary directory, and leaves nothing behind.`,
+		Long: `Start a private MariaDB for the centre and one for a point, the server and an agent. Upload a table
+from the point to the centre, download another, and compare both on both sides row by row.
+The demo needs no configuration. It uses a free port and a temporary directory, and leaves nothing behind.`,
 		Args: cli.Arguments("demo"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.Rows < 0 {
@@ -41,8 +41,8 @@ It needs no configuration, uses a free port and a temporary directory, and leave
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.Input, "input", "", "tab-separated `file` to upload, .gz or not; without one rows with every awkward thing in them")
-	f.StringVar(&o.Texts, "texts", "", "`file` of base64 texts, one a line, to put among the awkward rows where it exists")
+	f.StringVar(&o.Input, "input", "", "tab-separated `file` to upload, perhaps .gz (default made rows)")
+	f.StringVar(&o.Texts, "texts", "", "`file` of base64 texts, one a line, for the made rows; it may be missing")
 	f.IntVar(&o.Rows, "rows", 0, "rows to upload, and at most to download (default all of --input, or 20,000)")
 	f.BoolVar(&o.Keep, "keep", false, "stay up at the end and print how to look inside")
 	f.BoolVar(&o.Crash, "crash", false, "kill -9 the server in the middle of the upload and start it again")
@@ -52,7 +52,7 @@ It needs no configuration, uses a free port and a temporary directory, and leave
 func newExplainError() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain-error SG0104",
-		Short: "Say what a number means and what to do about it",
+		Short: "Explain a number: what it means and what to do about it",
 		Args:  cli.Arguments("explain-error NUMBER"),
 		RunE: func(c *cobra.Command, args []string) error {
 			digits := strings.TrimPrefix(strings.ToUpper(args[0]), "SG")
@@ -62,14 +62,15 @@ func newExplainError() *cobra.Command {
 			}
 			status := protocol.Status(n)
 			if !status.Known() {
-				return fmt.Errorf("%s is no number of this version; docs/protocol.md and docs/rules.md list them all", status)
+				return fmt.Errorf("this version has no number %s; docs/protocol.md and docs/rules.md list all", status)
 			}
 			info := status.Info()
-			again := "No: sending the same again gives the same answer."
+			again := "no, the same request gets the same answer"
 			if info.Retry {
-				again = "Yes: the same request may succeed later; agents do that by themselves."
+				again = "yes, the same request may succeed later; agents retry by themselves"
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s\n\n%s\n\nWhat to do: %s\nWorth a retry? %s\n", status, info.Name, info.Meaning, info.Remedy, again)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s\n\n%s\n\nRemedy: %s\nRetry: %s\n",
+				status, info.Name, info.Meaning, info.Remedy, again)
 			return err
 		},
 	}

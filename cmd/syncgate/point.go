@@ -21,7 +21,7 @@ import (
 )
 
 func newPoint() *cobra.Command {
-	return cli.Group("point", "Enrol detection points, change their keys, see what they last used",
+	return cli.Group("point", "Enrol detection points, change their keys, list what they last used",
 		newPointAdd(), newPointList(), newPointRotate(), newPointRevoke(), newPointLegacy())
 }
 
@@ -32,9 +32,11 @@ func onPoint(use, short string, run func(c *call, name string) error) *cobra.Com
 		err := run(c, name)
 		switch {
 		case errors.Is(err, store.ErrExists):
-			return fmt.Errorf("point %s is enrolled already, or was and is revoked; 'syncgate point rotate %s' gives an enrolled point another key", name, name)
+			return fmt.Errorf("point %s is already enrolled, or is revoked; "+
+				"'syncgate point rotate %s' gives an enrolled point another key", name, name)
 		case errors.Is(err, store.ErrNotFound):
-			return fmt.Errorf("there is no such point, or it is revoked: %s; 'syncgate point list' shows points and live keys", name)
+			return fmt.Errorf("point %s does not exist or is revoked; "+
+				"'syncgate point list' shows points and live keys", name)
 		}
 		return err
 	})
@@ -48,7 +50,7 @@ func onPoint(use, short string, run func(c *call, name string) error) *cobra.Com
 	return cmd
 }
 
-// checkPointName keeps out what the wire cannot carry and what a terminal would not show.
+// checkPointName refuses names that the wire cannot carry or a terminal cannot show.
 func checkPointName(name string) error {
 	switch {
 	case name == "" || len(name) > 64:
@@ -63,24 +65,26 @@ func checkPointName(name string) error {
 
 func newPointAdd() *cobra.Command {
 	var note string
-	cmd := onPoint("add NAME", "Enrol a point and print what its agent's configuration needs, once", func(c *call, name string) error {
+	const short = "Enrol a point and print, once, the settings of its agent"
+	cmd := onPoint("add NAME", short, func(c *call, name string) error {
 		return newKey(c, name, func(wrap func(uint32) ([]byte, error)) (uint32, error) {
 			return c.db.AddPoint(c.Context(), name, note, wrap)
 		})
 	})
-	cmd.Flags().StringVar(&note, "note", "", "where it is, who looks after it")
+	cmd.Flags().StringVar(&note, "note", "", "text for people, such as where the point is")
 	return cmd
 }
 
 func newPointRotate() *cobra.Command {
-	return onPoint("rotate NAME", "Give a point another key; the one before stays valid until it is revoked", func(c *call, name string) error {
+	const short = "Give a point another key; the earlier one stays valid until it is revoked"
+	return onPoint("rotate NAME", short, func(c *call, name string) error {
 		return newKey(c, name, func(wrap func(uint32) ([]byte, error)) (uint32, error) {
 			return c.db.RotatePoint(c.Context(), name, wrap)
 		})
 	})
 }
 
-// newKey makes a key, has save store it wrapped, and prints it: nobody can read it again.
+// newKey makes a key, stores it wrapped by save, and prints it. It cannot be read again.
 func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint32, error)) error {
 	master, err := masterKey(c.cfg.MasterKey)
 	if err != nil {
@@ -91,19 +95,21 @@ func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint
 		return err
 	}
 	key.ID, err = save(func(id uint32) ([]byte, error) {
-		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret})
+		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret}), nil
 	})
 	if err != nil {
 		return err
 	}
 	secret := base64.StdEncoding.EncodeToString(key.Secret[:])
 	return c.say(map[string]any{"point": point, "key_id": key.ID, "key": secret},
-		"# For the configuration of the point's agent. The key is not shown again.\npoint = %q\nkey_id = %d\nkey = %q", point, key.ID, secret)
+		"# For the configuration of the point's agent. The key is not shown again.\npoint = %q\nkey_id = %d\nkey = %q",
+		point, key.ID, secret)
 }
 
 func newPointRevoke() *cobra.Command {
 	var keyID uint32
-	cmd := onPoint("revoke NAME", "Refuse a point from now on, for good, or with --key-id one of its keys", func(c *call, name string) error {
+	const short = "Refuse a point for good, or with --key-id one of its keys"
+	cmd := onPoint("revoke NAME", short, func(c *call, name string) error {
 		what := "point " + name
 		if c.Flags().Changed("key-id") {
 			what = fmt.Sprintf("key %d of point %s", keyID, name)
@@ -113,7 +119,7 @@ func newPointRevoke() *cobra.Command {
 		}
 		err := c.db.RevokePoint(c.Context(), name, keyID)
 		if errors.Is(err, store.ErrNotFound) && keyID != 0 {
-			return fmt.Errorf("there is no live %s; 'syncgate point list' shows the live keys", what)
+			return fmt.Errorf("%s is not live; 'syncgate point list' shows the live keys", what)
 		}
 		if err != nil {
 			return err
@@ -126,7 +132,8 @@ func newPointRevoke() *cobra.Command {
 }
 
 func newPointLegacy() *cobra.Command {
-	return onPoint("legacy NAME allow|refuse", "Allow or refuse the v1 wire to a point that has used the v2 wire", func(c *call, name string) error {
+	const short = "Allow or refuse the v1 wire to a point that has used the v2 wire"
+	return onPoint("legacy NAME allow|refuse", short, func(c *call, name string) error {
 		allow := c.args[1] == "allow"
 		if !allow && c.args[1] != "refuse" {
 			return cli.Usage(fmt.Errorf("%q is neither allow nor refuse", c.args[1]))
@@ -134,18 +141,21 @@ func newPointLegacy() *cobra.Command {
 		if err := c.db.AllowLegacy(c.Context(), name, allow); err != nil {
 			return err
 		}
+		verdict := map[bool]string{true: "allowed", false: "refused"}[allow]
 		return c.say(map[string]any{"point": name, "allow_legacy": allow},
-			"point %s: the v1 wire after the v2 wire: %s", name, map[bool]string{true: "allowed", false: "refused"}[allow])
+			"point %s: the v1 wire after the v2 wire: %s", name, verdict)
 	})
 }
 
 func newPointList() *cobra.Command {
-	return onCentre("list", "List the points, their keys, and which wire and key each last used", textOrJSON, func(c *call) error {
+	const short = "List the points, their keys, and which wire and key each last used"
+	return onCentre("list", short, textOrJSON, func(c *call) error {
 		points, err := c.db.Points(c.Context())
 		if err != nil {
 			return err
 		}
-		return list(c, points, "POINT\tSTATE\tLIVE KEYS\tLAST KEY\tLAST WIRE\tLAST SEEN\tSEED ERA\tNOTE", func(p *store.Point) []any {
+		const heading = "POINT\tSTATE\tLIVE KEYS\tLAST KEY\tLAST WIRE\tLAST SEEN\tV1 WIRE\tNOTE"
+		return list(c, points, heading, func(p *store.Point) []any {
 			state, legacy := "enrolled", ""
 			if !p.RevokedAt.IsZero() {
 				state = "revoked"
@@ -182,8 +192,8 @@ func lastUsed(p *store.Point) (wire store.Wire, at time.Time) {
 	}
 }
 
-// masterKey reads the key that wraps the points' keys at rest, or makes one at the
-// first start. Every error is a *config.Error that names the file.
+// masterKey reads the key that encrypts the points' keys at rest, or makes one at the first start. Every error is a
+// *config.Error that names the file.
 func masterKey(path string) (*crypto.MasterKey, error) {
 	key, err := readMasterKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -205,7 +215,7 @@ func readMasterKey(path string) (*crypto.MasterKey, error) {
 	const most = 256 // bytes; a key has 45, and more than this is another file
 	switch mode := info.Mode(); {
 	case !mode.IsRegular() || info.Size() > most:
-		return nil, errors.New("is no master key; name the file that holds it, or one that is not there to have it made")
+		return nil, errors.New("is no master key; name the file that has it, or a missing file to have a key made")
 	case mode.Perm()&0o077 != 0:
 		return nil, fmt.Errorf("others may read it (mode %04o); chmod 600 it", mode.Perm())
 	}
@@ -216,10 +226,10 @@ func readMasterKey(path string) (*crypto.MasterKey, error) {
 	return crypto.ParseMasterKey(text)
 }
 
-// makeMasterKey links a finished file into place, so that of two processes that start at
-// once the second reads the first one's key, and neither reads half a key.
+// makeMasterKey links a finished file into place. Of two processes that start at once the second reads the first one's
+// key, and neither reads half a key.
 func makeMasterKey(path string) error {
-	key, err := crypto.GenerateMasterKey(rand.Reader)
+	key, err := crypto.GenerateMasterKey()
 	if err != nil {
 		return err
 	}
@@ -231,9 +241,9 @@ func makeMasterKey(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // what may be left is a file that nobody reads
+	defer os.Remove(f.Name()) //nolint:errcheck // nobody reads a file that is left
 	_, err = f.Write(key.Text())
-	// The key must survive whatever the keys it wraps survive.
+	// The key must survive whatever the database with the wrapped keys survives.
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func newQuarantine() *cobra.Command {
-	return cli.Group("quarantine", "Look after rows that no operation of their rule could take",
+	return cli.Group("quarantine", "Show, edit, replay and drop rows that no operation of their rule could apply",
 		newQuarantineList(), newQuarantineShow(), newQuarantineEdit(), newQuarantineReplay(), newQuarantineDrop())
 }
 
@@ -23,7 +23,7 @@ func onQuarantined(use, short string, run func(c *call, q *store.QuarantinedRow)
 			err = run(c, &q)
 		}
 		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("sync_quarantine has no row with id %d; 'syncgate quarantine list' shows those it has", c.id)
+			return fmt.Errorf("sync_quarantine has no row with id %d; 'syncgate quarantine list' shows its rows", c.id)
 		}
 		return err
 	})
@@ -51,7 +51,8 @@ func newQuarantineList() *cobra.Command {
 }
 
 func newQuarantineShow() *cobra.Command {
-	return onQuarantined("show", "Show a quarantined row with its values and its error", func(c *call, q *store.QuarantinedRow) error {
+	const short = "Show a quarantined row with its values and its error"
+	return onQuarantined("show", short, func(c *call, q *store.QuarantinedRow) error {
 		if c.format == "json" {
 			return writeJSON(c.out, q)
 		}
@@ -67,7 +68,8 @@ func newQuarantineShow() *cobra.Command {
 
 func newQuarantineEdit() *cobra.Command {
 	var set []string
-	cmd := onQuarantined("edit", "Give fields of a quarantined row other values, before it is replayed", func(c *call, q *store.QuarantinedRow) error {
+	const short = "Change fields of a quarantined row before it is replayed"
+	cmd := onQuarantined("edit", short, func(c *call, q *store.QuarantinedRow) error {
 		for _, text := range set {
 			if err := readRow(text, q.Fields, q.Values); err != nil {
 				return cli.Usage(fmt.Errorf("--set %s: %w", text, err))
@@ -84,7 +86,8 @@ func newQuarantineEdit() *cobra.Command {
 }
 
 func newQuarantineReplay() *cobra.Command {
-	return onQuarantined("replay", "Apply a quarantined row by its rule as it stands now, and take it out", func(c *call, q *store.QuarantinedRow) error {
+	const short = "Apply a quarantined row by its current rule, and remove it from quarantine"
+	return onQuarantined("replay", short, func(c *call, q *store.QuarantinedRow) error {
 		row, err := c.rule(q.RuleID)
 		if err != nil {
 			return err
@@ -105,7 +108,7 @@ func newQuarantineReplay() *cobra.Command {
 }
 
 func newQuarantineDrop() *cobra.Command {
-	return onQuarantined("drop", "Forget a quarantined row for good", func(c *call, q *store.QuarantinedRow) error {
+	return onQuarantined("drop", "Delete a quarantined row for good", func(c *call, q *store.QuarantinedRow) error {
 		if err := c.db.DropQuarantine(c.Context(), q.ID); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -17,7 +18,7 @@ import (
 )
 
 func newRules() *cobra.Command {
-	return cli.Group("rules", "Look at the rows of sync_control, check them, try them, and undo an edit",
+	return cli.Group("rules", "Show, check and try rows of sync_control, and undo an edit",
 		newRulesList(), newRulesShow(), newRulesCheck(), newRulesExplain(), newRulesTry(),
 		newRulesConvert(), newRulesInit(), newRulesHistory(), newRulesDiff(), newRulesRevert())
 }
@@ -42,18 +43,20 @@ func (c *call) rule(id uint64) (rule.Row, error) {
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("sync_control has no row with id %d; 'syncgate rules list' shows those it has", id)
+		err = fmt.Errorf("sync_control has no row with id %d; 'syncgate rules list' shows its rows", id)
 	}
 	return rule.Row{}, err
 }
 
 func newRulesList() *cobra.Command {
-	return onCentre("list", "List the rules with their state, as the running server left it", textOrJSON, func(c *call) error {
+	const short = "List the rules with the state that the server recorded"
+	return onCentre("list", short, textOrJSON, func(c *call) error {
 		rows, err := c.db.RuleStates(c.Context())
 		if err != nil {
 			return err
 		}
-		return list(c, rows, "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR", func(r *store.RuleLine) []any {
+		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR"
+		return list(c, rows, heading, func(r *store.RuleLine) []any {
 			state := r.State
 			if !r.Enabled {
 				state = "disabled"
@@ -64,7 +67,8 @@ func newRulesList() *cobra.Command {
 }
 
 func newRulesShow() *cobra.Command {
-	return onRule("show", "Show a rule as it is run: its statements with what is bound to each, written ones too", func(c *call, row rule.Row) error {
+	const short = "Show a rule's statements, also generated ones, and the values bound to each"
+	return onRule("show", short, func(c *call, row rule.Row) error {
 		plan, ds, err := c.compile(row)
 		if err != nil {
 			return err
@@ -76,7 +80,7 @@ func newRulesShow() *cobra.Command {
 	})
 }
 
-// table is what the database says of a table; nil when it has none of that name.
+// table reads a table's definition; nil when the database has no such table.
 func (c *call) table(name string) (*rule.Table, error) {
 	t, err := c.db.Table(c.Context(), name)
 	if errors.Is(err, store.ErrNoTable) {
@@ -85,8 +89,8 @@ func (c *call) table(name string) (*rule.Table, error) {
 	return t, err
 }
 
-// compile makes a row's plan as the server would. A point's own row, of which the server makes none, is shown by the
-// facts of a table of the same name here.
+// compile makes a row's plan as the server would. The server makes no plan of a point's own row; that row is compiled
+// with the definition of the table of the same name here.
 func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 	table, err := c.table(row.Table)
 	if err != nil {
@@ -96,13 +100,14 @@ func (c *call) compile(row rule.Row) (*rule.Plan, []rule.Diagnostic, error) {
 	case row.User != rule.Client:
 		return ruleset.Compile(c.Context(), c.db, rule.Server, row, table)
 	case row.SQL == "" && table == nil:
-		return nil, nil, fmt.Errorf("rule %d is a point's, whose agent writes its statements from the table %s there; the centre has no table of that name to show them by", row.ID, row.Table)
+		return nil, nil, fmt.Errorf("rule %d is a point's; its agent writes the statements from the point's table %s. "+
+			"The centre has no table of that name to show them by", row.ID, row.Table)
 	}
 	plan, ds := rule.Compile(row, table)
 	return plan, ds, nil
 }
 
-// verdict prints what is to be said about a rule; an error in it is an error here.
+// verdict prints the diagnostics of a rule, and returns an error when one of them is an error.
 func (c *call) verdict(row rule.Row, ds []rule.Diagnostic) error {
 	out := c.out
 	if c.format == "json" {
@@ -112,12 +117,13 @@ func (c *call) verdict(row rule.Row, ds []rule.Diagnostic) error {
 		fmt.Fprintln(out, d)
 	}
 	if worst, _ := rule.Worst(ds); worst == rule.Error {
-		return fmt.Errorf("%s of %s, %s side, point %s, cannot run as it stands", row.Type, row.Table, row.User, row.PointNo)
+		return fmt.Errorf("%s of %s, %s side, point %s, cannot run as it stands",
+			row.Type, row.Table, row.User, row.PointNo)
 	}
 	return nil
 }
 
-// mustCompile gives the plan of a row that can run.
+// mustCompile returns the plan of a row, or an error when the row cannot run.
 func (c *call) mustCompile(row rule.Row) (*rule.Plan, error) {
 	plan, ds, err := c.compile(row)
 	if err != nil {
@@ -127,7 +133,8 @@ func (c *call) mustCompile(row rule.Row) (*rule.Plan, error) {
 }
 
 func newRulesCheck() *cobra.Command {
-	return onCentre("check", "Check every row of sync_control; exit 0 clean, 1 warnings, 2 errors; needs no running server", "text, json, sarif", func(c *call) error {
+	const short = "Check every row of sync_control; exit 0 clean, 1 warnings, 2 errors; needs no running server"
+	return onCentre("check", short, "text, json, sarif", func(c *call) error {
 		ds, rules, err := c.checkAll()
 		if err != nil {
 			return err
@@ -173,7 +180,7 @@ func (c *call) checkAll() (ds []rule.Diagnostic, rules int, err error) {
 	return unique(ds), len(all), err
 }
 
-// unique puts the diagnostics in the order of rows, errors first, and says nothing twice.
+// unique sorts the diagnostics by row, errors first, and removes duplicates.
 func unique(ds []rule.Diagnostic) []rule.Diagnostic {
 	slices.SortStableFunc(ds, func(a, b rule.Diagnostic) int {
 		return cmp.Or(cmp.Compare(a.RuleID, b.RuleID), cmp.Compare(b.Severity, a.Severity),
@@ -194,17 +201,17 @@ func (c *call) writeDiagnostics(ds []rule.Diagnostic, rules int) error {
 		count[d.Severity]++
 		fmt.Fprintln(c.out, d)
 	}
-	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", cli.Plural(rules, "rule"),
-		cli.Plural(count[rule.Error], "error"), cli.Plural(count[rule.Warning], "warning"), cli.Plural(count[rule.Info], "remark"))
+	_, err := fmt.Fprintf(c.out, "%s: %s, %s, %s\n", text.Plural(rules, "rule"),
+		text.Plural(count[rule.Error], "error"), text.Plural(count[rule.Warning], "warning"),
+		text.Plural(count[rule.Info], "remark"))
 	return err
 }
 
 // object is a JSON object.
 type object = map[string]any
 
-// writeSARIF prints diagnostics for tools that read SARIF 2.1.0 (OASIS), as code review and
-// CI do. A row of sync_control is no file, so a finding carries a logical location, and the
-// position within the column is a region of an artifact named after that column.
+// writeSARIF prints diagnostics as SARIF 2.1.0 (OASIS), for code review and CI. A row of sync_control is not a file: a
+// finding has a logical location, and the position within the column is a region of an artifact named after it.
 func writeSARIF(w io.Writer, ds []rule.Diagnostic) error {
 	rules, results := []object{}, []object{}
 	seen := map[rule.Code]bool{}

@@ -9,16 +9,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
 
-// notRecorded says why an edit is not to be found.
+// notRecorded explains an empty history.
 const notRecorded = "no edit is recorded; where the account may not create triggers none is (see 'syncgate doctor')"
 
 func newRulesHistory() *cobra.Command {
 	var limit uint
-	cmd := onCentre("history [ID]", "List the edits of a rule, or of all rules, the newest first", textOrJSON, func(c *call) error {
+	const short = "List the edits of a rule, or of all rules, the newest first"
+	cmd := onCentre("history [ID]", short, textOrJSON, func(c *call) error {
 		edits, err := c.db.History(c.Context(), c.id, int(limit))
 		if err == nil && len(edits) == 0 && c.format == "text" {
 			_, err = fmt.Fprintln(c.out, notRecorded)
@@ -41,7 +43,7 @@ func newRulesHistory() *cobra.Command {
 	return cmd
 }
 
-// onEdit makes a command about the newest edit of a rule, or the one of --edit. now is the row as it stands.
+// onEdit makes a command about the newest edit of a rule, or the one of --edit. now is the current row.
 func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.Row) error) *cobra.Command {
 	var number uint64
 	cmd := onCentre(use+" ID", short, "", func(c *call) error {
@@ -55,7 +57,8 @@ func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.
 		case len(edits) == 0:
 			return fmt.Errorf("rule %d: %s", c.id, notRecorded)
 		case i < 0:
-			return fmt.Errorf("no edit %d of rule %d is recorded; 'syncgate rules history %d' lists its edits", number, c.id, c.id)
+			return fmt.Errorf("no edit %d of rule %d is recorded; 'syncgate rules history %d' lists its edits",
+				number, c.id, c.id)
 		}
 		return run(c, edits[i], edits[0].After)
 	})
@@ -64,7 +67,8 @@ func onEdit(use, short, usage string, run func(c *call, e store.Edit, now *rule.
 }
 
 func newRulesDiff() *cobra.Command {
-	return onEdit("diff", "Show what an edit of a rule changed; the newest, or --edit N of its history", "number of the edit (default the newest)",
+	const short = "Show what an edit of a rule changed; the newest, or --edit N of its history"
+	return onEdit("diff", short, "number of the edit (default the newest)",
 		func(c *call, e store.Edit, _ *rule.Row) error {
 			fmt.Fprintf(c.out, "edit %d of rule %d: %s by %s at %s\n", e.ID, e.RuleID, e.Action, e.By, stamp(e.At))
 			writeDiff(c.out, rowDiff(e.Before, e.After))
@@ -73,10 +77,12 @@ func newRulesDiff() *cobra.Command {
 }
 
 func newRulesRevert() *cobra.Command {
-	return onEdit("revert", "Undo the newest edit of a rule, or with --edit N go back to before that one", "go back to before this edit (default the newest)",
+	const short = "Undo the newest edit of a rule, or with --edit N go back to before that one"
+	return onEdit("revert", short, "go back to before this edit (default the newest)",
 		func(c *call, e store.Edit, now *rule.Row) error {
 			if e.Before == nil {
-				return fmt.Errorf("edit %d made rule %d; there is nothing before it (enabled = 0 switches a rule off)", e.ID, e.RuleID)
+				return fmt.Errorf("edit %d made rule %d; it has no earlier version (enabled = 0 switches a rule off)",
+					e.ID, e.RuleID)
 			}
 			if _, err := c.db.SaveRule(c.Context(), *e.Before); err != nil {
 				return err
@@ -89,7 +95,8 @@ func newRulesRevert() *cobra.Command {
 
 func newRulesConvert() *cobra.Command {
 	var write bool
-	cmd := onCentre("convert [ID]", "Show the seed-era rows as plain SQL, and with --write make them so", "", func(c *call) error {
+	const short = "Show rows of the original's form as plain SQL, and with --write convert them"
+	cmd := onCentre("convert [ID]", short, "", func(c *call) error {
 		rows, err := c.db.Rules(c.Context())
 		if c.id != 0 && err == nil {
 			rows = make([]rule.Row, 1)
@@ -104,8 +111,8 @@ func newRulesConvert() *cobra.Command {
 	return cmd
 }
 
-// convert shows what would change in each row, and changes it when write is set. A row
-// that cannot be converted is named and does not keep the others from it.
+// convert shows what would change in each row, and with write changes it. It names rows that cannot be converted and
+// converts the others.
 func convert(c *call, rows []rule.Row, write bool) error {
 	changed, failed := 0, 0
 	for _, row := range rows {
@@ -136,23 +143,24 @@ func convert(c *call, rows []rule.Row, write bool) error {
 	}
 	switch {
 	case changed == 0 && failed == 0:
-		fmt.Fprintln(c.out, "there is no seed-era row")
+		fmt.Fprintln(c.out, "no row has the original's form")
 	case changed > 0 && write:
-		fmt.Fprintf(c.out, "%s changed\n", cli.Plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s changed\n", text.Plural(changed, "row"))
 	case changed > 0:
-		fmt.Fprintf(c.out, "%s would change; --write does it\n", cli.Plural(changed, "row"))
+		fmt.Fprintf(c.out, "%s would change; --write does it\n", text.Plural(changed, "row"))
 	}
 	if failed > 0 {
-		return fmt.Errorf("%s could not be converted", cli.Plural(failed, "row"))
+		return fmt.Errorf("%s could not be converted", text.Plural(failed, "row"))
 	}
 	return nil
 }
 
 func newRulesInit() *cobra.Command {
-	var point string
+	var point, where, conflict string
 	var types []string
-	var both, dry bool
-	cmd := onCentre("init TABLE", "Write good rows for a table: no SQL of your own, syncgate writes it from the table", "", func(c *call) error {
+	var both, dry, changes, write bool
+	const short = "Write rules for a table; syncgate generates their SQL from the table's columns"
+	cmd := onCentre("init TABLE", short, "", func(c *call) error {
 		for _, t := range types {
 			if err := cli.OneOf("type", t, rule.Upload, rule.Download); err != nil {
 				return err
@@ -163,14 +171,22 @@ func newRulesInit() *cobra.Command {
 			return err
 		}
 		if table == nil {
-			return fmt.Errorf("the database has no table %s; create it first, since the statements are written from its columns", c.args[0])
+			return fmt.Errorf("the database has no table %s; create it first, with its columns", c.args[0])
 		}
-		rows := rule.Init(c.args[0], point, types...)
+		options, remote := "", table // what the other side's table is like
+		if changes {
+			options, dry = strings.TrimSuffix("changes, "+conflict, ", "), !write
+			if table, remote, err = c.recordChanges(table, slices.Contains(types, rule.Download), write); err != nil {
+				return err
+			}
+		}
+		rows := rule.Init(c.args[0], point, options, where, types...)
 		if !both {
 			rows = slices.DeleteFunc(rows, func(r rule.Row) bool { return r.User == rule.Client })
 		}
-		for _, row := range rows {
-			if err := c.mayInit(row, table); err != nil {
+		tables := map[string]*rule.Table{rule.Server: table, rule.Client: remote}
+		for i := range rows {
+			if err := c.mayInit(&rows[i], tables[rows[i].User], changes); err != nil {
 				return err
 			}
 		}
@@ -180,7 +196,7 @@ func newRulesInit() *cobra.Command {
 					return err
 				}
 			}
-			plan, ds := rule.Compile(row, table)
+			plan, ds := rule.Compile(row, tables[row.User])
 			fmt.Fprint(c.out, plan.Describe())
 			if err := c.verdict(row, ds); err != nil {
 				return err
@@ -193,22 +209,60 @@ func newRulesInit() *cobra.Command {
 	f.StringSliceVar(&types, "type", []string{rule.Upload}, "upload, download, or both with a comma")
 	f.BoolVar(&both, "both", false, "the point's row too; agents fetch it from here")
 	f.BoolVar(&dry, "dry-run", false, "only show what would be written")
+	f.BoolVar(&changes, "changes", false, "read the table's changes, deletes too; shows what that needs, and --write makes it")
+	f.BoolVar(&write, "write", false, "with --changes: make the change table and the triggers, and write the rules")
+	f.StringVar(&where, "where", "", "condition of the rows that are read, such as \"region = 'north'\"")
+	f.StringVar(&conflict, "conflict", "", "with --changes: who wins when two sides changed a row: centre (default), point or newest")
 	return cmd
 }
 
-// mayInit says why a row must not be written: there is one for its table, direction, side and point, or it could not run.
-func (c *call) mayInit(row rule.Row, table *rule.Table) error {
+// recordChanges shows what records the changes of a table here, where that is asked for, and with write makes it. It
+// returns the table as it is then, or as it would be, and as it will be at the points, whose agents make the same there.
+func (c *call) recordChanges(table *rule.Table, here, write bool) (local, remote *rule.Table, err error) {
+	ct, err := c.db.ChangeTable(c.Context(), table)
+	if err != nil {
+		return nil, nil, err
+	}
+	planned := *table
+	planned.Changes = &rule.Changes{Name: ct.Name, Sequence: ct.Sequence}
+	if !here {
+		return table, &planned, nil
+	}
+	faults, err := c.db.Faults(c.Context(), ct)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(faults) > 0 {
+		for _, q := range ct.SQL() {
+			fmt.Fprintln(c.out, q+";")
+		}
+	}
+	if write {
+		err = c.db.InitChanges(c.Context(), ct)
+	}
+	return &planned, &planned, err
+}
+
+// mayInit returns why a row must not be written: there is one for its table, direction, side and point, or it cannot
+// run. With changes, a rule that is there and has no statements of its own gets the row's options instead.
+func (c *call) mayInit(row *rule.Row, table *rule.Table, changes bool) error {
 	all, err := c.db.Rules(c.Context())
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
-		if strings.EqualFold(r.Table, row.Table) && r.Type == row.Type && r.User == row.User && r.PointNo == row.PointNo {
-			return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it", r.ID, r.Type, r.Table, r.User, r.PointNo, r.ID)
+		if r.Type != row.Type || r.User != row.User || r.PointNo != row.PointNo || !strings.EqualFold(r.Table, row.Table) {
+			continue
 		}
+		if draft, _ := rule.Draft(r, table); !changes || draft.Form != rule.Generated {
+			return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it",
+				r.ID, r.Type, r.Table, r.User, r.PointNo, r.ID)
+		}
+		r.SQL = row.SQL
+		*row = r
 	}
-	if plan, ds := rule.Compile(row, table); plan == nil {
-		return c.verdict(row, ds)
+	if plan, ds := rule.Compile(*row, table); plan == nil {
+		return c.verdict(*row, ds)
 	}
 	return nil
 }
@@ -233,8 +287,8 @@ func rowDiff(before, after *rule.Row) []change {
 	return all
 }
 
-// writeDiff prints the lines that went with - and those that came with +, under the
-// name of their column. Lines that begin or end both versions are left out.
+// writeDiff prints removed lines with - and added ones with +, under the name of their column. It leaves out lines that
+// begin or end both versions.
 func writeDiff(w io.Writer, all []change) {
 	for _, d := range all {
 		fmt.Fprintf(w, "  %s\n", d.column)

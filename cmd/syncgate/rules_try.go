@@ -18,6 +18,7 @@ import (
 
 	"syncgate/cmd/internal/cli"
 	"syncgate/internal/rowset"
+	"syncgate/internal/text"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -25,7 +26,8 @@ import (
 func newRulesTry() *cobra.Command {
 	var point, input string
 	var execute bool
-	cmd := onRule("try", "Run a rule in a transaction that is rolled back: rows affected, samples; --execute to keep", func(c *call, row rule.Row) (err error) {
+	const short = "Run a rule in a transaction that is rolled back: rows affected, samples; --execute to keep"
+	cmd := onRule("try", short, func(c *call, row rule.Row) (err error) {
 		plan, err := c.mustCompile(row)
 		if err != nil {
 			return err
@@ -44,7 +46,8 @@ func newRulesTry() *cobra.Command {
 			}
 		}
 		if len(plan.Upside) == 0 && t.rows.Len() == 0 {
-			return cli.Usage(fmt.Errorf("rule %d applies rows; give some with --input FILE, one JSON object a line with the fields %s", row.ID, strings.Join(plan.Fields, ", ")))
+			return cli.Usage(fmt.Errorf("rule %d applies rows; name them with --input FILE, one JSON object a line "+
+				"with the fields %s", row.ID, strings.Join(plan.Fields, ", ")))
 		}
 		tx, err := c.db.Begin(c.Context())
 		if err != nil {
@@ -70,12 +73,12 @@ func newRulesTry() *cobra.Command {
 	return cmd
 }
 
-// environmentFor is environment for the point that a person named, or the rule's.
+// environmentFor is environment for the point of --point, or else the rule's.
 func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 	of := plan.Row.PointNo
 	switch {
 	case point == "" && of == rule.AnyPoint:
-		return rule.Env{}, cli.Usage(fmt.Errorf("rule %d is for every point; say for which to run it with --point NAME", plan.Row.ID))
+		return rule.Env{}, cli.Usage(fmt.Errorf("rule %d is for every point; name one with --point", plan.Row.ID))
 	case point == "":
 		point = of
 	case of != rule.AnyPoint && of != point:
@@ -84,14 +87,14 @@ func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 	return environment(plan, point), nil
 }
 
-// environment is what a plan is bound to besides rows, before anything was carried.
+// environment has the values that a plan binds besides rows, with no carried state.
 func environment(plan *rule.Plan, point string) rule.Env {
 	now := time.Now().UTC()
 	since, until := plan.Window(now)
 	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point, Limit: rule.DefaultLimit}
 }
 
-// trial is one run of a rule for a person to look at.
+// trial is one run of a rule, shown on the terminal.
 type trial struct {
 	out   io.Writer
 	plan  *rule.Plan
@@ -111,7 +114,8 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "upside: %s in %v\n", cli.Plural(int(page.Rows), "row"), time.Since(began).Round(time.Millisecond))
+		took := time.Since(began).Round(time.Millisecond)
+		fmt.Fprintf(t.out, "upside: %s in %v\n", text.Plural(int(page.Rows), "row"), took)
 	}
 	if t.rows.Len() == 0 {
 		return nil
@@ -121,7 +125,7 @@ func (t *trial) run(ctx context.Context, tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, cli.Plural(t.rows.Len(), "row"))
+		fmt.Fprintf(t.out, "downside: %d of %s applied", outcome.Applied, text.Plural(t.rows.Len(), "row"))
 		for _, op := range slices.Sorted(maps.Keys(outcome.ByOp)) {
 			fmt.Fprintf(t.out, ", %d by %s", outcome.ByOp[op], op)
 		}
@@ -189,7 +193,7 @@ func readRows(path string, fields []string) (rowset.Rows, error) {
 	return rows, lines.Err()
 }
 
-// readRow gives the fields that a JSON object names its values.
+// readRow sets the fields that a JSON object names.
 func readRow(text string, fields []string, row []any) error {
 	names, values, err := store.DecodeRow(text)
 	if errors.Is(err, io.EOF) {
@@ -210,7 +214,8 @@ func readRow(text string, fields []string, row []any) error {
 
 func newRulesExplain() *cobra.Command {
 	var point string
-	cmd := onRule("explain", "Show a rule's bound SQL and the database's plan for it, with warnings for full scans", func(c *call, row rule.Row) error {
+	const short = "Show a rule's bound SQL and the database's plan for it, with warnings for full scans"
+	cmd := onRule("explain", short, func(c *call, row rule.Row) error {
 		plan, err := c.mustCompile(row)
 		if err != nil {
 			return err
@@ -219,7 +224,7 @@ func newRulesExplain() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		// What a row in hand would bind is some row's of the table, so that the plan is one for real values.
+		// A row of the table supplies the values of a row, so that the database plans for real values.
 		values, err := c.db.SampleRow(c.Context(), plan.Row.Table, plan.Fields)
 		if err != nil {
 			return err
@@ -259,7 +264,7 @@ func (c *call) explain(s *rule.Statement, env *rule.Env, row []any) error {
 	return c.db.Explain(c.Context(), s.SQL, values, c.explainLine)
 }
 
-// explainLine prints one line of EXPLAIN and what is wrong with it.
+// explainLine prints one line of EXPLAIN and a warning where it reads too much.
 func (c *call) explainLine(columns []string, row []sql.NullString) {
 	get := map[string]string{}
 	var parts []string
@@ -274,7 +279,8 @@ func (c *call) explainLine(columns []string, row []sql.NullString) {
 	rows, _ := strconv.Atoi(get["rows"]) // absent for a statement that reads nothing
 	switch {
 	case get["type"] == "ALL" && rows >= big:
-		fmt.Fprintf(c.out, "  warning: reads all of %s, about %d rows; an index on the columns of the WHERE would spare that\n", get["table"], rows)
+		fmt.Fprintf(c.out, "  warning: reads all of %s, about %d rows; an index on the WHERE's columns avoids it\n",
+			get["table"], rows)
 	case get["type"] == "index" && rows >= big && strings.Contains(get["extra"], "filesort"):
 		fmt.Fprintf(c.out, "  warning: walks a whole index of %s and sorts, about %d rows\n", get["table"], rows)
 	}

@@ -17,11 +17,12 @@ import (
 	"syncgate/admin"
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
+	"syncgate/cmd/internal/database"
 	"syncgate/gateway"
 	"syncgate/internal/limit"
 )
 
-// logLines is how much of the log the status page can show.
+// logLines is how many lines of the log the admin server keeps.
 const logLines = 1000
 
 func newServe() *cobra.Command {
@@ -30,8 +31,8 @@ func newServe() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the agents until INT or TERM",
-		Long: `Serve the agents until INT or TERM. Then what is in hand is finished and answered, and
-what was not acknowledged is with the agents, who send it again.`,
+		Long: `Serve the agents until INT or TERM. Then the server finishes and answers the requests in progress.
+Agents keep whatever was not acknowledged and send it again.`,
 		Args: cli.Arguments("serve"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := f.load()
@@ -53,7 +54,7 @@ what was not acknowledged is with the agents, who send it again.`,
 					return err
 				}
 				log.Error().Err(withRemedy(err)).Msg("syncgate ends")
-				return &cli.ExitError{Code: cli.ExitFailed} // the log has said it
+				return &cli.ExitError{Code: cli.ExitFailed} // the log has the error
 			}
 			log.Info().Msg("syncgate ends")
 			return nil
@@ -91,31 +92,24 @@ func serve(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.L
 			e = e.Str("legacy", a.String())
 		}
 		e.Msg("listening")
-		notify(log, daemon.SdNotifyReady)
+		cli.Notify(log, daemon.SdNotifyReady)
 	}
-	o.Progress = func() { notify(log, daemon.SdNotifyWatchdog) }
+	o.Progress = func() { cli.Notify(log, daemon.SdNotifyWatchdog) }
 	if g, err = gateway.New(o); err != nil {
 		return err
 	}
-	// The purge of the ledger and the status page end after the gateway, which they are about.
+	// The purge of the ledger and the status page end after the gateway.
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 2)
 	go func() { done <- db.Run(behind) }()
 	go func() { done <- serveAdmin(behind, cfg, log, tail, metrics, g, db) }()
-	context.AfterFunc(ctx, func() { notify(log, daemon.SdNotifyStopping) })
+	context.AfterFunc(ctx, func() { cli.Notify(log, daemon.SdNotifyStopping) })
 	err = g.Run(ctx)
 	stop()
 	return errors.Join(err, <-done, <-done)
 }
 
-// notify tells systemd, where it is there to be told.
-func notify(log zerolog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn().Err(err).Msg("systemd could not be told")
-	}
-}
-
-// options are the server's, but for the database. It fills in the numbers that are left to the program.
+// options returns the server's options without the store. It also sets the numbers whose setting is 0.
 func (s *settings) options(log zerolog.Logger) (*options, error) {
 	o := &options{}
 	o.limits().Apply(s)
@@ -143,8 +137,9 @@ func (s *settings) options(log zerolog.Logger) (*options, error) {
 	return o, err
 }
 
-// serveAdmin serves the status page, where one is wanted, until ctx ends.
-func serveAdmin(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.Log, metrics *prometheus.Registry, g *gateway.Gateway, db *centre) error {
+// serveAdmin serves the status page until ctx ends, unless it is switched off.
+func serveAdmin(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.Log, metrics *prometheus.Registry,
+	g *gateway.Gateway, db *database.Database) error {
 	if cfg.AdminListen == "" {
 		return nil
 	}
@@ -152,7 +147,7 @@ func serveAdmin(ctx context.Context, cfg *settings, log zerolog.Logger, tail *ad
 	a, err := admin.New(admin.Options{Address: cfg.AdminListen, Gatherer: metrics, Status: page.now, Log: tail,
 		Live: g.CheckLive, Ready: g.CheckReady, ErrorLog: log})
 	if err != nil {
-		// Agents are served without a page, too.
+		// The server works without the page.
 		log.Error().Err(err).Msg("no status page")
 		return nil
 	}

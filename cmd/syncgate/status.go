@@ -9,6 +9,7 @@ import (
 
 	"syncgate/admin"
 	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/database"
 	"syncgate/gateway"
 	"syncgate/store"
 )
@@ -17,7 +18,7 @@ import (
 type status struct {
 	started time.Time
 	gateway *gateway.Gateway
-	db      *centre
+	db      *database.Database
 	limits  *settings
 }
 
@@ -28,14 +29,14 @@ const pageTimeout = time.Second
 func (s *status) now() admin.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), pageTimeout)
 	defer cancel()
-	load := s.gateway.Stats()
+	load, most := s.gateway.Stats(), s.limits
 	st := admin.Status{
-		Program: "syncgate " + cli.Version(), State: "serving", Healthy: true, Started: s.started, Now: time.Now(),
+		Program: "syncgate " + cli.Version(), Started: s.started, Now: time.Now(), State: "serving", Healthy: true,
 		Figures: []admin.Figure{
-			{Name: "connections", Value: uint64(load.Conns), Limit: uint64(s.limits.MaxConnections)},
-			{Name: "requests waiting", Value: uint64(load.Waiting), Limit: uint64(s.limits.Queue)},
-			{Name: "requests running", Value: uint64(load.Running), Limit: uint64(s.limits.Workers + s.limits.Downloads)},
-			{Name: "bytes buffered", Value: uint64(load.Buffered), Limit: uint64(s.limits.MaxBufferedInAll), Unit: "B"},
+			{Name: "connections", Value: uint64(load.Conns), Limit: uint64(most.MaxConnections)},
+			{Name: "requests waiting", Value: uint64(load.Waiting), Limit: uint64(most.Queue)},
+			{Name: "requests running", Value: uint64(load.Running), Limit: uint64(most.Workers + most.Downloads)},
+			{Name: "bytes buffered", Value: uint64(load.Buffered), Limit: uint64(most.MaxBufferedInAll), Unit: "B"},
 		},
 	}
 	if err := s.gateway.CheckReady(ctx); err != nil {
@@ -48,7 +49,10 @@ func (s *status) now() admin.Status {
 		st.Rules = pageRules(rules)
 	}
 	if err != nil {
-		st.Unknown = err.Error()
+		if st.Healthy {
+			st.State, st.Healthy = "database not reachable: "+err.Error(), false
+		}
+		st.Unknown = st.State
 	}
 	done, failures := s.gateway.Activity()
 	st.Points = pagePoints(points, done)
@@ -90,8 +94,8 @@ func pageRules(rules []store.RuleLine) []admin.Rule {
 	levels := map[string]admin.Level{"ok": admin.Good, "new": admin.Good, "stale": admin.Warn, "broken": admin.Bad}
 	all := make([]admin.Rule, len(rules))
 	for i, r := range rules {
-		all[i] = admin.Rule{ID: r.ID, Table: r.Table, Type: r.Type, Point: r.PointNo, Level: levels[r.State], State: r.State,
-			Detail: r.Error, Rows: r.RowsMoved, LastFail: r.LastFailure}
+		all[i] = admin.Rule{ID: r.ID, Table: r.Table, Type: r.Type, Point: r.PointNo, Level: levels[r.State],
+			State: r.State, Detail: r.Error, Rows: r.RowsMoved, LastFail: r.LastFailure}
 		if at, err := time.Parse("2006-01-02 15:04:05.999999", r.LastRun); err == nil {
 			all[i].LastRun = at
 		}

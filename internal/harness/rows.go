@@ -13,7 +13,8 @@ import (
 // Rows stands for the rows of a table, in whatever order: a hash of each row by its first column.
 type Rows map[string][sha256.Size]byte
 
-// ReadRows reads a whole table with the plain driver, independently of syncgate's own code. The first column is the key.
+// ReadRows reads a whole table with the plain driver, independently of syncgate's own code. The first column is the
+// key.
 func ReadRows(ctx context.Context, db *sql.DB, table string) (Rows, error) {
 	// The argument makes the server answer in the binary protocol: as text a FLOAT would lose digits.
 	rows, err := db.QueryContext(ctx, "SELECT * FROM `"+table+"` WHERE ? = 1", 1)

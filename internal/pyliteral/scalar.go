@@ -126,7 +126,6 @@ func clip(b []byte) []byte { return b[:min(len(b), 32)] }
 
 // arg is one argument of a call: an int, or the text of a Decimal. word is the name of its part, when it was given.
 type arg struct {
-	at    int
 	word  string
 	value Value
 }
@@ -163,13 +162,12 @@ func (p *parser) call(start int, what string) (Value, error) {
 }
 
 func (p *parser) arg(what string) (a arg, err error) {
-	a.at = p.pos
-	c := p.peek()
+	at, c := p.pos, p.peek()
 	if what == "datetime.timedelta" && c >= 'a' && c <= 'z' {
 		for p.pos < len(p.src) && isName(p.src[p.pos]) {
 			p.pos++
 		}
-		a.word = string(clip(p.src[a.at:p.pos]))
+		a.word = string(clip(p.src[at:p.pos]))
 		if p.peek() != '=' {
 			return a, p.stray()
 		}

@@ -74,7 +74,7 @@ func inUse(err error, holder, pid string) error {
 	if !errors.Is(err, ErrInUse) {
 		return err
 	}
-	id, _ := os.ReadFile(pid) // without the file no number is told
+	id, _ := os.ReadFile(pid) // the error has no number when the file is missing
 	return fmt.Errorf("%s: %w by %s %s", filepath.Dir(pid), ErrInUse, holder, bytes.TrimSpace(id))
 }
 

@@ -25,9 +25,9 @@
 //	DIR/db.sock, db.pid     exist while the server runs
 //	DIR/error.log           the server's log
 //
-// localdb refuses a directory that has files and no marker, and one that belongs to another user. When DIR's name is too
-// long for a socket address, the socket is in a directory of its own under os.TempDir, named by user and DIR, mode 0700,
-// removed when Run returns.
+// localdb refuses a directory that has files and no marker, and one that belongs to another user. When DIR's name is
+// too long for a socket address, the socket is in a directory of its own under os.TempDir, named by user and DIR, mode
+// 0700, removed when Run returns.
 //
 // # The database's user
 //

@@ -1,5 +1,4 @@
-// Package cli is what both commands share around their work: exit codes, arguments, the logger,
-// signals, and the way an error reaches the person at the terminal.
+// Package cli has what both commands share: exit codes, arguments, the logger, signals, and the output of errors.
 package cli
 
 import (
@@ -10,11 +9,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -22,8 +21,8 @@ import (
 	"syncgate/cmd/internal/config"
 )
 
-// Exit codes. 78 is EX_CONFIG of sysexits(3): a service manager can tell a setting
-// that needs a person from a failure that a restart may cure.
+// Exit codes. 78 is EX_CONFIG of sysexits(3): a service manager can distinguish a wrong setting, which a person must
+// correct, from a failure that a restart may cure.
 const (
 	ExitOK     = 0
 	ExitFailed = 1
@@ -31,7 +30,7 @@ const (
 	ExitConfig = 78
 )
 
-// ExitError carries an exit code of its own; Err may be nil when all has been said.
+// ExitError carries an exit code. Err is nil when the command has printed everything.
 type ExitError struct {
 	Code int
 	Err  error
@@ -49,9 +48,8 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // Usage marks err as a mistake in how the command was called.
 func Usage(err error) error { return &ExitError{ExitUsage, err} }
 
-// Main runs root until it returns or INT or TERM arrives, and gives the exit code.
-// The context that commands see ends at the first signal; a second one ends the
-// process at once, as someone who presses ^C twice expects.
+// Main runs root until it returns or INT or TERM arrives, and returns the exit code. The commands' context ends at the
+// first signal; a second one ends the process at once.
 func Main(root *cobra.Command) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -83,13 +81,13 @@ func exitCode(err error) int {
 	case errors.As(err, &setting):
 		return ExitConfig
 	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
-		return ExitUsage // cobra's own complaints carry no type
+		return ExitUsage // cobra's own errors carry no type
 	default:
 		return ExitFailed
 	}
 }
 
-// Arguments takes those that use names, as in "try ID" or "history [ID]".
+// Arguments accepts the arguments that use names, as in "try ID" or "history [ID]".
 func Arguments(use string) cobra.PositionalArgs {
 	names := strings.Fields(use)[1:]
 	return func(_ *cobra.Command, args []string) error {
@@ -107,7 +105,8 @@ func Arguments(use string) cobra.PositionalArgs {
 
 // Group makes a command that only holds others.
 func Group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	c.AddCommand(commands...)
 	return c
 }
@@ -126,7 +125,7 @@ func Version() string {
 	return info.Main.Version
 }
 
-// OneOf says whether text is one of the allowed words, and if not, which are.
+// OneOf returns an error that lists the allowed words when text is not one of them.
 func OneOf(flag, text string, allowed ...string) error {
 	for _, a := range allowed {
 		if text == a {
@@ -136,12 +135,13 @@ func OneOf(flag, text string, allowed ...string) error {
 	return Usage(fmt.Errorf("--%s must be one of %s, not %q", flag, strings.Join(allowed, ", "), text))
 }
 
-// Logger writes to w at a level (trace … error) in a format: json, console, or auto,
-// which is console on a terminal and json elsewhere. The others get every line as json.
+// Logger writes to w at a level (trace … error) in a format: json, console, or auto, which is console on a terminal
+// and json elsewhere. The others get every line as json.
 func Logger(w io.Writer, level, format string, others ...io.Writer) (zerolog.Logger, error) {
 	l, err := zerolog.ParseLevel(level)
 	if err != nil || level == "" {
-		return zerolog.Nop(), &config.Error{Place: "log_level", Problem: fmt.Sprintf("%q is none of trace, debug, info, warn, error", level)}
+		problem := fmt.Sprintf("%q is none of trace, debug, info, warn, error", level)
+		return zerolog.Nop(), &config.Error{Place: "log_level", Problem: problem}
 	}
 	switch format {
 	case "auto":
@@ -150,35 +150,27 @@ func Logger(w io.Writer, level, format string, others ...io.Writer) (zerolog.Log
 		}
 	case "json", "console":
 	default:
-		return zerolog.Nop(), &config.Error{Place: "log_format", Problem: fmt.Sprintf("%q is none of auto, json, console", format)}
+		problem := fmt.Sprintf("%q is none of auto, json, console", format)
+		return zerolog.Nop(), &config.Error{Place: "log_format", Problem: problem}
 	}
 	if format == "console" {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: !IsTerminal(w)}
 	}
-	return zerolog.New(zerolog.MultiLevelWriter(append([]io.Writer{w}, others...)...)).Level(l).With().Timestamp().Logger(), nil
+	all := zerolog.MultiLevelWriter(append([]io.Writer{w}, others...)...)
+	return zerolog.New(all).Level(l).With().Timestamp().Logger(), nil
 }
 
-// IsTerminal says whether w is a terminal a person looks at.
+// Notify tells systemd the state, where there is a systemd.
+func Notify(log zerolog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn().Err(err).Msg("systemd not notified")
+	}
+}
+
+// IsTerminal reports whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// Plural is n of something, as in 1 row, 2 rows.
-func Plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// Digits writes a number in groups of three digits: 63,666.
-func Digits(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }
 
 // NewConfig makes the command config, which prints example: a file with every setting.

@@ -1,8 +1,9 @@
-// Package database gives a command its database: the one whose DSN is configured, or a
-// private one under the data directory that needs no set-up.
+// Package database opens a command's database: the one whose DSN is configured, or a private one under the data
+// directory that needs no set-up.
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/cmd/internal/config"
+	"syncgate/store"
 	"syncgate/store/localdb"
 )
 
@@ -21,52 +23,62 @@ import (
 type Options struct {
 	DSN  string // configured; empty: a private database
 	Dir  string // of the private database
-	Name string // of the database made in it
-	// Join uses a private database that another process runs already, such as that of
-	// `syncgate serve` when `syncgate point add` is called beside it. Those that join take
-	// turns, so that none stops the database it had to start under another.
+	Name string // of the database made in it; "syncgate" when empty
+	// Join uses a private database that another process runs already, such as that of `syncgate serve` when
+	// `syncgate point add` is called beside it. Processes that join take turns, so that none stops a database that it
+	// started while another still uses it.
 	Join bool
 	Log  zerolog.Logger
 }
 
-// Database is a database that answers, until Close.
+// Database is an open store, and the private server behind it when this process runs one.
 type Database struct {
-	// DSN names it in the form of go-sql-driver.
-	DSN string
-	// Private is the server behind it when this process runs it.
-	Private *localdb.Server
+	*store.Store
+	DSN     string          // in the form of go-sql-driver
+	Private *localdb.Server // nil when another process runs the server
 
 	stop context.CancelFunc
 	done chan error
 	turn *os.File // its lock is ours while the file is open; nil without Join
 }
 
-// Open checks the configured DSN's form or starts the private database. It
-// returns when the private one answers; whether a configured one does is for who uses it.
-func Open(ctx context.Context, o Options) (*Database, error) {
+// Open checks the configured DSN's form or starts the private database, and opens a store on it.
+func Open(ctx context.Context, o Options, so store.Options) (*Database, error) {
+	d := &Database{DSN: o.DSN, stop: func() {}}
+	var err error
 	if o.DSN != "" {
-		const form = " (a DSN looks like user:password@tcp(host:3306)/database)"
-		cfg, err := mysql.ParseDSN(o.DSN)
-		if err != nil {
-			return nil, &config.Error{Place: "dsn", Problem: err.Error() + form}
-		}
-		if cfg.DBName == "" {
-			return nil, &config.Error{Place: "dsn", Problem: "names no database" + form}
-		}
-		return &Database{DSN: o.DSN, stop: func() {}}, nil
+		err = checkDSN(o.DSN)
+	} else {
+		err = d.start(ctx, o)
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, &config.Error{Place: "data_dir", Problem: err.Error()}
+	if err == nil {
+		so.DSN = d.DSN
+		d.Store, err = store.Open(ctx, so)
 	}
-	d := &Database{stop: func() {}}
-	if err := d.open(ctx, o); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-// open starts the private database, or joins the one that runs.
-func (d *Database) open(ctx context.Context, o Options) (err error) {
+func checkDSN(dsn string) error {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err == nil && cfg.DBName == "" {
+		err = errors.New("names no database")
+	}
+	if err != nil {
+		const form = " (a DSN looks like user:password@tcp(host:3306)/database)"
+		return &config.Error{Place: "dsn", Problem: err.Error() + form}
+	}
+	return nil
+}
+
+// start starts the private database, or joins the one that runs.
+func (d *Database) start(ctx context.Context, o Options) (err error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return &config.Error{Place: "data_dir", Problem: err.Error()}
+	}
+	o.Name = cmp.Or(o.Name, "syncgate")
 	if o.Join {
 		if d.turn, err = localdb.LockFile(ctx, o.Dir+".lock", math.MaxInt64); err != nil {
 			if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
@@ -80,13 +92,13 @@ func (d *Database) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	d.DSN = server.DSN(o.Name)
-	// The database outlives ctx: what it is used for is finished first, then Close stops it.
+	// The database outlives ctx: work in progress is finished first, then Close stops it.
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
 	go func() { done <- server.Run(run) }()
 	if err := server.WaitReady(ctx); err != nil {
 		stop()
-		<-done // Run ends with what WaitReady has said
+		<-done // Run returns the error of WaitReady
 		if errors.Is(err, localdb.ErrInUse) && o.Join {
 			return nil
 		}
@@ -96,13 +108,15 @@ func (d *Database) open(ctx context.Context, o Options) (err error) {
 	return server.CreateDatabase(ctx, o.Name)
 }
 
-// Close stops the private database in order; a configured one is left alone.
-func (d *Database) Close() error {
+// Close closes the store and stops the private database in order.
+func (d *Database) Close() (err error) {
+	if d.Store != nil {
+		err = d.Store.Close()
+	}
 	d.stop()
-	var err error
 	if d.done != nil {
-		if err = <-d.done; err != nil {
-			err = fmt.Errorf("private database: %w", err)
+		if stopped := <-d.done; stopped != nil {
+			err = errors.Join(err, fmt.Errorf("private database: %w", stopped))
 		}
 	}
 	if d.turn != nil {
@@ -111,7 +125,7 @@ func (d *Database) Close() error {
 	return err
 }
 
-// observer tells an operator what becomes of the private database.
+// observer logs the states of the private database.
 func observer(log zerolog.Logger) func(localdb.Event) {
 	return func(e localdb.Event) {
 		switch e.State {

@@ -18,9 +18,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/agent"
-	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/database"
 	"syncgate/internal/harness"
+	"syncgate/internal/text"
 	"syncgate/migrations"
 	"syncgate/store"
 )
@@ -58,12 +58,11 @@ type demo struct {
 	ends          []func() error // end what was started, the last first
 }
 
-// side is a database of the demo, opened by the plain driver and as a store.
+// side is a database of the demo, opened also with the plain driver.
 type side struct {
 	*database.Database
-	name  string
-	db    *sql.DB
-	store *store.Store
+	name string
+	db   *sql.DB
 }
 
 // crossing is a table that is synced.
@@ -119,7 +118,7 @@ func Run(ctx context.Context, o Options) (err error) {
 func (d *demo) open(ctx context.Context, name string, set migrations.Set) (s *side, err error) {
 	s = &side{name: name}
 	o := database.Options{Dir: filepath.Join(d.dir, name), Name: name, Log: zerolog.Nop()}
-	if s.Database, err = database.Open(ctx, o); err != nil {
+	if s.Database, err = database.Open(ctx, o, store.Options{Set: set}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	d.ends = append(d.ends, s.Close)
@@ -127,16 +126,12 @@ func (d *demo) open(ctx context.Context, name string, set migrations.Set) (s *si
 		return nil, err
 	}
 	d.ends = append(d.ends, s.db.Close)
-	if s.store, err = store.Open(ctx, store.Options{DSN: s.DSN, Set: set}); err != nil {
-		return nil, err
-	}
-	d.ends = append(d.ends, s.store.Close)
 	var version string
 	if err := s.db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
 		return nil, err
 	}
 	d.say("%-8s  %s, private, durable", s.name, version)
-	return s, s.store.Migrate(ctx, nil)
+	return s, s.Migrate(ctx, nil)
 }
 
 // load makes the table on both sides and fills it where it starts from.
@@ -165,7 +160,7 @@ func (d *demo) load(ctx context.Context, c *crossing) error {
 	if err := db.QueryRowContext(ctx, "SHOW CREATE TABLE "+c.table).Scan(&name, &definition); err != nil {
 		return err
 	}
-	d.say("table     %-10s  %s rows at the %s", c.table, cli.Digits(c.rows), c.from.name)
+	d.say("table     %-10s  %s rows at the %s", c.table, text.Digits(c.rows), c.from.name)
 	_, err = c.to.db.ExecContext(ctx, definition)
 	return err
 }
@@ -186,7 +181,7 @@ func (d *demo) sync(ctx context.Context, c crossing) error {
 	}
 	defer log.Close()
 	o := agent.Options{
-		Store: d.point.store, Server: d.address, Point: point, KeyID: d.key.KeyID, Key: [32]byte(d.key.Key),
+		Store: d.point.Store, Server: d.address, Point: point, KeyID: d.key.KeyID, Key: [32]byte(d.key.Key),
 		RetryMin: 100 * time.Millisecond, RetryMax: time.Second,
 		ReconnectMin: 50 * time.Millisecond, ReconnectMax: time.Second,
 		RulesEvery: 200 * time.Millisecond, Log: zerolog.New(log).With().Timestamp().Logger(),
@@ -212,7 +207,7 @@ func (d *demo) sync(ctx context.Context, c crossing) error {
 	}
 	rate := int(float64(c.rows) / took.Seconds())
 	d.say("%-8s  %-10s  %s rows in %.2f s: %s rows/s",
-		c.direction, c.table, cli.Digits(c.rows), took.Seconds(), cli.Digits(rate))
+		c.direction, c.table, text.Digits(c.rows), took.Seconds(), text.Digits(rate))
 	return nil
 }
 
@@ -246,7 +241,8 @@ func (d *demo) watch(ctx context.Context, a *agent.Agent, c crossing) error {
 		case now >= c.rows:
 			return nil
 		case time.Since(at) > stalled:
-			return errors.Join(fmt.Errorf("no progress for %v; %d of %d rows are synced", stalled, now, c.rows), line.Err)
+			err := fmt.Errorf("no progress for %v; %d of %d rows are synced", stalled, now, c.rows)
+			return errors.Join(err, line.Err)
 		}
 		select {
 		case <-ctx.Done():
@@ -273,10 +269,10 @@ func (d *demo) compare(ctx context.Context, all []crossing) (result error) {
 			verdict, result = "DIFFERENT", ErrDiffers
 		}
 		d.say("compare   %-10s  centre %s rows %016x, point %s rows %016x: %s", c.table,
-			cli.Digits(len(centre)), centre.Sum(), cli.Digits(len(point)), point.Sum(), verdict)
+			text.Digits(len(centre)), centre.Sum(), text.Digits(len(point)), point.Sum(), verdict)
 		if len(differ) > 0 {
 			first := strings.Join(differ[:min(len(differ), 5)], ", ")
-			d.say("          %s, the first with id %s", cli.Plural(len(differ), "different row"), first)
+			d.say("          %s, the first with id %s", text.Plural(len(differ), "different row"), first)
 		}
 	}
 	return result
@@ -311,5 +307,5 @@ func (d *demo) progress(c crossing, rows int) {
 	percent := min(100, 100*rows/max(c.rows, 1))
 	filled := width * percent / 100
 	bar := strings.Repeat("█", filled) + strings.Repeat("░", width-filled)
-	fmt.Fprintf(d.Out, "\r\x1b[K%-8s  %s %3d %%  %s", c.direction, bar, percent, cli.Digits(rows))
+	fmt.Fprintf(d.Out, "\r\x1b[K%-8s  %s %3d %%  %s", c.direction, bar, percent, text.Digits(rows))
 }

@@ -73,9 +73,9 @@ func readTexts(path string) (texts []string, err error) {
 var packageColumns = []string{"package", "version", "section", "priority", "maintainer",
 	"installed_kib", "size_bytes", "description", "homepage"}
 
-// loadTSV makes a table of a tab-separated file without a heading, in which \t, \n and \\ stand for a tab, a newline and
-// a backslash. A name that ends in .gz is decompressed. The line number is the key, an empty field is NULL, and a column
-// that holds only numbers becomes a number. rows is how many lines count; 0: all.
+// loadTSV makes a table of a tab-separated file without a heading, in which \t, \n and \\ stand for a tab, a newline
+// and a backslash. A name that ends in .gz is decompressed. The line number is the key, an empty field is NULL, and a
+// column that has only numbers becomes a number. rows is how many lines count; 0: all.
 func loadTSV(ctx context.Context, db *sql.Conn, table string, rows int, path string) error {
 	file, err := os.Open(path)
 	if err != nil {

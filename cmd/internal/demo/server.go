@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"syncgate/cmd/internal/cli"
 	"syncgate/internal/harness"
+	"syncgate/internal/text"
 )
 
 // enrolment is what `point add` prints.
@@ -76,7 +76,7 @@ func (d *demo) crash(ctx context.Context, rows int) error {
 	if err := d.server.Kill(); err != nil {
 		return err
 	}
-	d.say("crash     server killed with -9 after %s rows were acknowledged", cli.Digits(rows))
+	d.say("crash     server killed with -9 after %s rows were acknowledged", text.Digits(rows))
 	began := time.Now()
 	if err := d.serve(ctx); err != nil {
 		return err

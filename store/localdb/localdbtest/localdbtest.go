@@ -7,8 +7,8 @@
 //		dsn := localdbtest.New(t)
 //	}
 //
-// The shared server starts with the first New, so that tests without a database start none. When no server is installed,
-// New fails the test and says how to install one.
+// The shared server starts with the first New, so that tests without a database start none. When no server is
+// installed, New fails the test and says how to install one.
 package localdbtest
 
 import (
@@ -130,8 +130,8 @@ func startShared() (*localdb.Server, error) {
 	return server, err
 }
 
-// sweep removes the directories of killed test binaries, 100 MB each. A young directory may be about to be locked, and a
-// locked one is in use.
+// sweep removes the directories of killed test binaries, 100 MB each. A young directory may be about to be locked, and
+// a locked one is in use.
 func sweep() {
 	locks, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*", "server.lock")) // fails on a bad pattern alone
 	for _, lock := range locks {

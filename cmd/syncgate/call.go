@@ -24,43 +24,14 @@ import (
 	"syncgate/store/localdb"
 )
 
-// databaseName is the name of the database within the private server.
-const databaseName = "syncgate"
-
-// centre is the central database, open.
-type centre struct {
-	*store.Store
-	database *database.Database
-}
-
-// openCentre opens the configured database or the private one. A tool may use the private
-// one of a running `syncgate serve`, and works on a database that serve would refuse.
-func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*centre, error) {
-	c := &centre{}
-	var err error
-	c.database, err = database.Open(ctx, database.Options{
-		DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Name: databaseName, Join: tool, Log: log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	c.Store, err = store.Open(ctx, store.Options{
-		DSN: c.database.DSN, MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
+// openCentre opens the central database, configured or private. A tool may use the private one of a running `syncgate
+// serve`, and works on a database that serve would refuse.
+func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*database.Database, error) {
+	o := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
+	return database.Open(ctx, o, store.Options{
+		MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
 		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
 	})
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
-// Close ends the connections and stops the database if it is the private one.
-func (c *centre) Close() error {
-	var err error
-	if c.Store != nil {
-		err = c.Store.Close()
-	}
-	return errors.Join(err, c.database.Close())
 }
 
 // call is one call of a command that works on the central database.
@@ -71,16 +42,15 @@ type call struct {
 	format string // of the output; "" for a command without a choice
 	out    io.Writer
 	cfg    *settings
-	db     *centre
+	db     *database.Database
 }
 
 // textOrJSON are the formats that most commands have.
 const textOrJSON = "text, json"
 
 // onCentre makes a command that works on the central database and needs its schema to be this program's; onDatabase
-// takes any database. use names its arguments, as in "history [ID]". formats are what --format may say with a comma
-// between, the first by default; "" is no such flag. A database that is not durable is no reason to refuse: nothing is
-// acknowledged here.
+// takes any database. use names the arguments, as in "history [ID]". formats lists the values of --format, the default
+// first; "" means no such flag. The command accepts a database that is not durable, since it acknowledges nothing.
 func onCentre(use, short, formats string, run func(*call) error) *cobra.Command {
 	return onDatabase(use, short, formats, func(c *call) error {
 		if _, err := c.db.CheckSchema(c.Context()); err != nil {
@@ -123,26 +93,30 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 	return cmd
 }
 
+// accessDenied are MySQL's errors for a missing privilege.
+var accessDenied = []int{1044, 1142, 1143, 1227, 1370}
+
 // withRemedy adds what to do about an error of the database.
 func withRemedy(err error) error {
 	var refused *store.SQLError
 	var remedy string
 	switch {
 	case errors.Is(err, store.ErrUnsafe):
-		remedy = "mend the settings, or start all the same with accept_unsafe_database = true (SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
+		remedy = "correct the database's settings, or accept them with accept_unsafe_database = true " +
+			"(SYNCGATE_ACCEPT_UNSAFE_DATABASE=true)"
 	case errors.Is(err, store.ErrUnavailable):
-		remedy = "see that the server of dsn (--dsn, SYNCGATE_DSN) runs, and that account, password and database are right"
+		remedy = "check that the server of dsn (--dsn, SYNCGATE_DSN) runs, and its account, password and database"
 	case errors.Is(err, store.ErrOldSchema):
-		remedy = "run 'syncgate migrate', or see that dsn (--dsn, SYNCGATE_DSN) names the central database"
+		remedy = "run 'syncgate migrate', or check that dsn (--dsn, SYNCGATE_DSN) names the central database"
 	case errors.Is(err, store.ErrOtherSet):
-		remedy = "let dsn (--dsn, SYNCGATE_DSN) name the central database; a point's tables are never in it"
+		remedy = "name the central database in dsn (--dsn, SYNCGATE_DSN); a point's tables are never in it"
 	case errors.Is(err, store.ErrReadOnly):
-		remedy = "see why the server is read-only; 'syncgate doctor' shows what it says"
+		remedy = "find out why the server is read-only; 'syncgate doctor' shows its setting"
 	case errors.Is(err, syscall.EADDRINUSE):
-		remedy = "another syncgate may serve there already; else take another address with --listen"
+		remedy = "another syncgate may serve at this address; stop it, or name another address with --listen"
 	case errors.Is(err, localdb.ErrInUse):
 		remedy = "stop that syncgate, or give this one another --data-dir"
-	case errors.As(err, &refused) && slices.Contains([]int{1044, 1142, 1143, 1227, 1370}, refused.Code): // access denied
+	case errors.As(err, &refused) && slices.Contains(accessDenied, refused.Code):
 		remedy = "'syncgate doctor' lists the privileges that the account lacks"
 	default:
 		return err
@@ -151,7 +125,8 @@ func withRemedy(err error) error {
 }
 
 func newMigrate() *cobra.Command {
-	return onDatabase("migrate", "Bring the central database's schema forward; safe to run twice at once", "", func(c *call) error {
+	const short = "Update the central database's schema; safe to run twice at once"
+	return onDatabase("migrate", short, "", func(c *call) error {
 		ran := 0
 		err := c.db.Migrate(c.Context(), func(name string) {
 			ran++
@@ -164,7 +139,7 @@ func newMigrate() *cobra.Command {
 	})
 }
 
-// say prints v where JSON is asked for, else a line of text.
+// say prints v with --format json, else a line of text.
 func (c *call) say(v any, format string, args ...any) error {
 	if c.format == "json" {
 		return writeJSON(c.out, v)
@@ -173,7 +148,7 @@ func (c *call) say(v any, format string, args ...any) error {
 	return err
 }
 
-// writeJSON prints v for people and programs; a list without elements is [].
+// writeJSON prints v, indented.
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
@@ -181,7 +156,7 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// list prints all where JSON is asked for, else a table with a row for each.
+// list prints all as JSON with --format json, else as a table with a row for each.
 func list[T any](c *call, all []T, heading string, row func(*T) []any) error {
 	if c.format == "json" {
 		return writeJSON(c.out, append([]T{}, all...))
@@ -196,7 +171,7 @@ func list[T any](c *call, all []T, heading string, row func(*T) []any) error {
 // table prints rows in columns as wide as they have to be.
 type table struct{ *tabwriter.Writer }
 
-// newTable begins a table; heading has a tab between the names of columns, and may be empty.
+// newTable begins a table. heading has the names of the columns with a tab between, or is empty.
 func newTable(w io.Writer, heading string) table {
 	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	if heading != "" {
@@ -205,7 +180,7 @@ func newTable(w io.Writer, heading string) table {
 	return t
 }
 
-// row prints what is empty, or a time that never was, as -.
+// row prints an empty cell or a zero time as -.
 func (t table) row(cells ...any) {
 	line := make([]string, len(cells))
 	for i, cell := range cells {
@@ -226,7 +201,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// sample is a value as a person reads it in a table: one line, not too wide.
+// sample is a value for a table: one line, not too wide.
 func sample(v any) string {
 	const width = 40
 	text := fmt.Sprint(v)
