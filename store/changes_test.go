@@ -441,3 +441,22 @@ func TestDeletesAreForgottenWhenAllHavePassed(t *testing.T) {
 	equal(t, "nothing new again", reads("point-01")+reads("point-03"), 0)
 	equal(t, "nobody waits for point-02", purged(), "1 5")
 }
+
+// SQL of a rule's own may read the change table: its changes are numbered before each page.
+func TestOwnSQLReadsChanges(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE goods (a INT PRIMARY KEY) ENGINE = InnoDB")
+	recorded(t, s, "goods")
+	p := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Download, User: rule.Server, Field: "sync_seq, a",
+		SQL: `select f.sync_seq, f.a from sync_change_goods f
+			where f.sync_seq > :state.sync_seq and not (f.sync_origin <=> :sync_origin) order by f.sync_seq limit :limit`})
+	exec(t, s, "INSERT INTO goods VALUES (7), (8)")
+	exec(t, s, "DELETE FROM goods WHERE a = 7")
+	c := &collect{}
+	page, err := s.Read(testContext(t), p, rule.Env{Point: "point-01", Origin: "point-01", Limit: 1}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "rows", fmt.Sprint(c.rows), "[[1 7] [2 8]]")
+	equal(t, "state", fmt.Sprint(page.State), "[{sync_seq 2}]")
+}

@@ -132,6 +132,10 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 	switch {
 	case r.p.Load != nil:
 		return r.changes(st)
+	case r.p.Recorded != nil && slices.Contains(r.p.Cursor, rowset.ChangeSeq): // SQL of the rule's own that reads them
+		if _, err := sequence(r.ctx, r.c, r.p); err != nil {
+			return paging{}, err
+		}
 	case st.Start != nil && len(r.env.State) == 0:
 		return paging{first: st.Start, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
 	}

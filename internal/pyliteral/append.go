@@ -27,17 +27,14 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 		if d == Python2 {
 			dst = append(dst, 'u')
 		}
-		return appendText(dst, string(x), d)
+		return appendText(dst, string(x), true, d)
 	case Str:
-		if d == Python2 {
-			return appendBytes(dst, string(x)), nil
-		}
-		return appendText(dst, string(x), d)
+		return appendText(dst, string(x), d != Python2, d)
 	case Bytes:
 		if d != Python2 {
 			dst = append(dst, 'b')
 		}
-		return appendBytes(dst, string(x)), nil
+		return appendText(dst, string(x), false, d)
 	case Long:
 		dst = strconv.AppendInt(dst, int64(x), 10)
 		if d == Python2 {
@@ -173,16 +170,6 @@ func appendFloat(dst []byte, f float64) []byte {
 	return dst
 }
 
-// appendQuote appends the quote that Python chooses and returns it: the double one when there is a single one inside
-// and no double one.
-func appendQuote(dst []byte, s string) ([]byte, byte) {
-	quote := byte('\'')
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		quote = '"'
-	}
-	return append(dst, quote), quote
-}
-
 // appendASCII appends a character below 0x80, escaped where it must be.
 func appendASCII(dst []byte, c, quote byte) []byte {
 	switch {
@@ -209,28 +196,25 @@ func appendHex(dst []byte, letter byte, digits int, r rune) []byte {
 	return dst
 }
 
-func appendBytes(dst []byte, s string) []byte {
-	dst, quote := appendQuote(dst, s)
-	for i := range len(s) {
-		if c := s[i]; c < 0x80 {
-			dst = appendASCII(dst, c, quote)
-		} else {
-			dst = appendHex(dst, 'x', 2, rune(c))
-		}
+// appendText appends s in the quotes that Python chooses: the double ones when there is a single one inside and no
+// double one. wide says that s is text, and not bytes.
+func appendText(dst []byte, s string, wide bool, d Dialect) ([]byte, error) {
+	quote := byte('\'')
+	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
+		quote = '"'
 	}
-	return append(dst, quote)
-}
-
-func appendText(dst []byte, s string, d Dialect) ([]byte, error) {
-	dst, quote := appendQuote(dst, s)
+	dst = append(dst, quote)
 	for len(s) > 0 {
-		r, n, ok := decodeRune(s)
+		r, n, ok := rune(s[0]), 1, true
+		if wide {
+			r, n, ok = decodeRune(s)
+		}
 		switch {
 		case !ok:
 			return dst, fmt.Errorf("%w: text that is not UTF-8", ErrValue)
 		case r < 0x80:
 			dst = appendASCII(dst, byte(r), quote)
-		case d != Python2 && printable(r, d):
+		case wide && d != Python2 && printable(r, d):
 			dst = append(dst, s[:n]...)
 		case r <= 0xff:
 			dst = appendHex(dst, 'x', 2, r)

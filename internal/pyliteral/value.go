@@ -204,10 +204,9 @@ func keyOf(v Value) (key string, ok bool) {
 	switch x := v.(type) {
 	case List, Dict:
 		return "", false
-	case Str:
-		return "'" + string(x), true
-	case Unicode:
-		return "'" + string(x), true
+	case Str, Unicode:
+		text, _ := Text(x)
+		return "'" + text, true
 	case Tuple:
 		for _, e := range x {
 			k, ok := keyOf(e)
@@ -217,21 +216,13 @@ func keyOf(v Value) (key string, ok bool) {
 			key += fmt.Sprintf("%q,", k)
 		}
 		return "(" + key, true
-	case bool:
-		if x {
-			return "1", true
-		}
-		return "0", true
 	case float64:
 		if x == math.Trunc(x) && math.Abs(x) < 1<<53 {
 			return strconv.FormatInt(int64(x), 10), true
 		}
-	case int64:
-		return strconv.FormatInt(x, 10), true
-	case Long:
-		return strconv.FormatInt(int64(x), 10), true
-	case *big.Int:
-		return x.String(), true
+	case bool, int64, Long, *big.Int:
+		n, _ := SQL(x)
+		return fmt.Sprint(n), true
 	}
 	return fmt.Sprintf("%T %v", v, v), true
 }
