@@ -143,7 +143,8 @@ func (a *Agent) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("local database: %w", err)
 	}
-	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).Int("rules", len(a.rules.enabled())).Msg("agent starts")
+	a.outbox.depth(a.opts.Log.Info()).Str("point", a.opts.Point).
+		Int("rules", len(a.rules.enabled())).Msg("agent starts")
 	return nil
 }
 
@@ -165,6 +166,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	wg.Go(func() { a.rules.local.Run(ctx) })
+	wg.Go(func() { _ = a.opts.Store.Run(ctx) }) // it returns nil
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.supervise(ctx, &wg)

@@ -240,7 +240,8 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 
 // post is the part of do up to the sending of m. Requests that are posted one after the other arrive in this order, as
 // long as the connection stays. wait is the rest of do and has to be called.
-func (l *link) post(ctx context.Context, m *protocol.Message) (wait func(each func(*protocol.Message) error) error, err error) {
+func (l *link) post(ctx context.Context, m *protocol.Message,
+) (wait func(each func(*protocol.Message) error) error, err error) {
 	var s *session
 	select {
 	case s = <-l.sessions:

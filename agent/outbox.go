@@ -174,9 +174,10 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 }
 
 // mayRead reports whether more rows of a rule may be read. A full outbox stops a rule only while batches of its table
-// wait, so that a table which the server refuses does not stop the others. The rows of a rule that is not paged are known
-// to be at the centre only after the acknowledgement and update_state. Until then a second read would send the same rows
-// again. A rule that needs no outbox waits for the batches that an older program or another version of the rule has left.
+// wait, so that a table which the server refuses does not stop the others. The rows of a rule that is not paged are
+// known to be at the centre only after the acknowledgement and update_state. Until then a second read would send the
+// same rows again. A rule that needs no outbox waits for the batches that an older program or another version of the
+// rule has left.
 func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 	if !b.isFull() && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 {
 		return true, nil

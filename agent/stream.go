@@ -20,11 +20,12 @@ import (
 
 // A rule that reads by a cursor needs no outbox: its rows stay in its table until they are acknowledged, and the centre
 // keeps the state of the last applied batch together with its rows. The batches of such a rule are a stream; store's
-// stream.go says how the centre keeps it. The point's own copy of (epoch, sequence, state) may be late by a second. After
-// a crash the centre says how far the stream has come, when the next generation of it begins.
+// stream.go says how the centre keeps it. The point's own copy of (epoch, sequence, state) may be late by a second.
+// After a crash the centre says how far the stream has come, when the next generation of it begins.
 
 const (
 	underWay  = 2           // batches of a table: the second is read while the first is being committed
+	maxAgain  = 3           // a batch that is too large, or does not follow, is read again at once so often
 	saveEvery = time.Second // how old the point's own copy may become
 	// unsavedMost bounds the batches that the own copy lacks. A copy that lacks more is not one that a crash left.
 	unsavedMost = 64
@@ -50,21 +51,22 @@ type stream struct {
 	dirty   bool // the position is newer than its copy in the database
 	limit   int  // rows of the next page; 0: the option's
 	most    int  // bytes of a batch, where the server takes less than usual; 0: as usual
+
+	again  int         // how often in a row pages were read again at once
+	unsure []*shipment // the last ones, when it is not known whether the centre has applied them
 }
 
 // shipment is one batch under way.
 type shipment struct {
-	request   *protocol.UploadRequest
-	seq       uint64
-	rows      int
-	oversized []oversized // the row that cannot be sent
-	state     []rowset.StateItem
-	done      chan error
-	reply     *protocol.UploadReply
+	request *protocol.UploadRequest
+	seq     uint64
+	state   []rowset.StateItem // behind it
+	done    chan error
+	reply   *protocol.UploadReply
 }
 
-// sendPages sends page after page until the rule has no more rows. more reports that the rule was edited meanwhile, or that
-// its batches must be smaller.
+// sendPages sends page after page until the rule has no more rows. more reports that the rule was edited meanwhile, or
+// that the pages must be read again.
 func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, err error) {
 	if err := u.begin(ctx, plan); err != nil {
 		return false, err
@@ -78,17 +80,17 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 			left, more = false, true
 		}
 		if !left || len(sent) == underWay {
-			if err = u.await(ctx, plan, sent[0]); err == nil {
+			if err = u.await(ctx, sent[0]); err == nil {
 				sent = sent[1:]
 			}
 			continue
 		}
-		s, further, failed := u.next(ctx, plan, state, seq+1)
+		s, rows, further, failed := u.next(ctx, plan, state, seq+1)
 		left = further && failed == nil
 		switch {
 		case failed != nil: // what is under way is waited for
 			unread = failed
-		case s.rows > 0:
+		case rows > 0:
 			seq, state = s.seq, s.state
 			sent = append(sent, s)
 			u.ship(ctx, s)
@@ -100,13 +102,16 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 	}
 	for _, s := range sent {
 		if failed := <-s.done; failed != nil && !refused(failed) {
-			c.running = false
+			c.running, c.unsure = false, sent
 		}
 	}
 	if c.dirty {
-		unread = cmp.Or(unread, u.save(ctx, nil))
+		unread = cmp.Or(unread, u.save(ctx))
 	}
-	if protocol.StatusOf(err) == protocol.StatusTooLarge {
+	switch status := protocol.StatusOf(err); {
+	case status == protocol.StatusTooLarge && c.most > 0,
+		status == protocol.StatusRequestIDReused && c.again < maxAgain:
+		c.again++
 		return true, unread
 	}
 	return more, cmp.Or(err, unread)
@@ -118,13 +123,13 @@ func refused(err error) bool {
 	return errors.As(err, &r) && r.Code != protocol.StatusRequestIDReused
 }
 
-// next reads the rows behind state, as many as one batch takes.
+// next reads the rows behind state, as many as one batch takes. A row that no frame carries is put into the quarantine.
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
-) (s *shipment, more bool, err error) {
+) (s *shipment, rows int, more bool, err error) {
 	request := &protocol.UploadRequest{Table: u.name.table}
 	if plan.Changes {
 		if request.Seen, err = u.seen(ctx); err != nil {
-			return nil, false, err
+			return nil, 0, false, err
 		}
 	}
 	env := u.opts.env(plan, state)
@@ -134,8 +139,11 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	p := newPacker(&u.opts, plan)
 	p.single, p.pageRows, p.most = true, env.Limit, cmp.Or(u.stream.most, p.most)
 	page, err := u.opts.Store.Read(ctx, plan, env, p)
+	for i := 0; err == nil && i < len(p.oversized); i++ {
+		err = u.quarantine(ctx, p.oversized[i])
+	}
 	if err != nil {
-		return nil, false, err
+		return nil, 0, false, err
 	}
 	u.stream.limit = min(2*env.Limit, u.opts.BatchRows)
 	if p.full { // the rest of the page was read in vain
@@ -145,8 +153,23 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if len(p.values) == 0 {
 		request.Rows.Columns = nil
 	}
-	s = &shipment{request: request, seq: seq, rows: p.rows, oversized: p.oversized, state: page.State, done: make(chan error, 1)}
-	return s, page.More, nil
+	s = &shipment{request: request, seq: seq, state: page.State, done: make(chan error, 1)}
+	return s, p.rows, page.More, nil
+}
+
+// quarantine puts a row aside before the stream goes on behind it.
+func (u *uploads) quarantine(ctx context.Context, o oversized) error {
+	of := rule.Row{Table: u.name.table} // also when the rule is gone
+	if r := u.rules.find(u.name); r != nil {
+		of.ID = r.Row.ID
+	}
+	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		return u.quarantineRow(ctx, tx, of, o, "more than a frame can carry")
+	})
+	if err == nil {
+		u.progress.add(u.name, 0, 0, 1)
+	}
+	return err
 }
 
 // seen is the number of the last change at the centre that this point has downloaded of the table; 0 while the table is
@@ -173,16 +196,17 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 		}
 		// A row that is too large for the server is left out, and goes into the quarantine.
 		if rows := s.request.Rows; protocol.StatusOf(err) == protocol.StatusTooLarge && rows.Len() == 1 {
-			s.oversized = []oversized{{rows.Columns, rows.Values, rowset.Size(rows.Values)}}
-			s.request.Rows = rowset.Rows{}
-			s.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
+			if err = u.quarantine(ctx, oversized{rows.Columns, rows.Values, rowset.Size(rows.Values)}); err == nil {
+				s.request.Rows = rowset.Rows{}
+				s.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
+			}
 		}
 		s.done <- err
 	}()
 }
 
 // await waits for the reply to the first batch under way.
-func (u *uploads) await(ctx context.Context, plan *rule.Plan, s *shipment) error {
+func (u *uploads) await(ctx context.Context, s *shipment) error {
 	c := &u.stream
 	if err := <-s.done; err != nil {
 		s.done <- err // for sendPages
@@ -191,25 +215,18 @@ func (u *uploads) await(ctx context.Context, plan *rule.Plan, s *shipment) error
 		}
 		return err
 	}
-	c.seq, c.state, c.dirty = s.seq, s.state, true
+	c.seq, c.state, c.dirty, c.again = s.seq, s.state, true, 0
 	u.recovered()
-	u.acknowledged(protocol.MakeRequestID(c.epoch, s.seq), s.rows-len(s.oversized), len(s.oversized), s.reply)
-	if len(s.oversized) > 0 || c.seq-c.saved >= unsavedMost/2 || u.opts.Clock().Sub(c.savedAt) >= saveEvery {
-		return u.save(ctx, func(tx *store.Tx) error {
-			for _, o := range s.oversized {
-				if err := u.quarantineRow(ctx, tx, plan.Row, o, "more than a frame can carry"); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	u.acknowledged(protocol.MakeRequestID(c.epoch, s.seq), s.request.Rows.Len(), s.reply)
+	if c.seq-c.saved >= unsavedMost/2 || u.opts.Clock().Sub(c.savedAt) >= saveEvery {
+		return u.save(ctx)
 	}
 	return nil
 }
 
 // acknowledged counts a batch that the centre has applied.
-func (u *uploads) acknowledged(id protocol.RequestID, rows, unsent int, reply *protocol.UploadReply) {
-	u.progress.add(u.name, rows, 1, unsent+len(reply.Quarantined))
+func (u *uploads) acknowledged(id protocol.RequestID, rows int, reply *protocol.UploadReply) {
+	u.progress.add(u.name, rows, 1, len(reply.Quarantined))
 	if q := reply.Quarantined; len(q) > 0 {
 		u.log.Warn().Stringer("batch", id).Int("rows", len(q)).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
@@ -217,22 +234,20 @@ func (u *uploads) acknowledged(id protocol.RequestID, rows, unsent int, reply *p
 	}
 }
 
-// save writes the own copy of the position, with what else belongs into its transaction.
-func (u *uploads) save(ctx context.Context, also func(*store.Tx) error) error {
+// save writes the own copy of the position.
+func (u *uploads) save(ctx context.Context) error {
 	c := &u.stream
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout) // an agent that stops saves, too
 	defer cancel()
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		matched, err := tx.Exec(ctx, `UPDATE sync_agent_stream SET seq = ?, next_generation = ? WHERE sync_table = ? AND epoch = ? AND seq = ?`,
+		matched, err := tx.Exec(ctx, `UPDATE sync_agent_stream SET seq = ?, next_generation = ?
+			WHERE sync_table = ? AND epoch = ? AND seq = ?`,
 			c.seq, c.next, u.name.table, c.epoch, c.saved)
 		if err == nil && matched == 0 {
 			err = errNotOwner // another agent has worked here
 		}
 		if err == nil {
 			err = saveState(ctx, tx, u.name, c.state)
-		}
-		if err == nil && also != nil {
-			err = also(tx)
 		}
 		if err == nil {
 			err = u.lock.check(ctx, tx)
@@ -248,8 +263,8 @@ func (u *uploads) save(ctx context.Context, also func(*store.Tx) error) error {
 	return err
 }
 
-// begin begins a generation of the stream where there is none: at the start of the agent, and whenever it is not known what the
-// centre has applied. It takes over how far the centre says the stream has come.
+// begin begins a generation of the stream where there is none: at the start of the agent, and whenever it is not known
+// what the centre has applied. It takes over how far the centre says the stream has come.
 func (u *uploads) begin(ctx context.Context, plan *rule.Plan) error {
 	c := &u.stream
 	for attempts := 0; !c.running; attempts++ {
@@ -276,18 +291,18 @@ func (u *uploads) begin(ctx context.Context, plan *rule.Plan) error {
 	return nil
 }
 
-// prepare reads the position, or writes the newer one that is in memory, and notes the generation that is to be begun. A generation
-// that was noted and perhaps begun before a crash is begun again.
+// prepare reads the position, or writes the newer one that is in memory, and notes the generation that is to be begun.
+// A generation that was noted and perhaps begun before a crash is begun again.
 func (u *uploads) prepare(ctx context.Context, known bool) error {
 	c := &u.stream
 	if known {
 		c.next = nextGeneration(c.seq)
-		return u.save(ctx, nil)
+		return u.save(ctx)
 	}
 	*c = stream{}
 	return u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		err := tx.One(ctx, `SELECT epoch, seq, next_generation FROM sync_agent_stream WHERE sync_table = ?`, []any{u.name.table},
-			&c.epoch, &c.seq, &c.next)
+		err := tx.One(ctx, `SELECT epoch, seq, next_generation FROM sync_agent_stream WHERE sync_table = ?`,
+			[]any{u.name.table}, &c.epoch, &c.seq, &c.next)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -313,7 +328,8 @@ func (u *uploads) prepare(ctx context.Context, known bool) error {
 	})
 }
 
-// nextGeneration is the first sequence of a later generation. It is random, so that two copies of a database choose different ones.
+// nextGeneration is the first sequence of a later generation. It is random, so that two copies of a database choose
+// different ones.
 func nextGeneration(seq uint64) uint64 {
 	return (seq>>store.GenerationBits + 1 + rand.Uint64N(1<<20)) << store.GenerationBits
 }
@@ -327,20 +343,27 @@ func (u *uploads) renew(ctx context.Context) error {
 	})
 }
 
-// resume makes the generation that has begun the present one, from the position that the centre has reached, or from the own
-// one where this database has not got as far.
+// resume makes the generation that has begun the present one, from the position that the centre has reached, or from
+// the own one where this database has not got as far.
 func (u *uploads) resume(ctx context.Context, plan *rule.Plan, reached protocol.Reached) error {
 	c := &u.stream
 	warn := func(why string) {
 		u.log.Warn().Uint64("own_sequence", c.seq).Uint64("centre_sequence", reached.Seq).Msg(why)
 	}
-	switch here := reached.Seq == c.seq || reached.Seq == 0 && c.seq == 0; {
-	case here:
+	switch {
+	case reached.Seq == c.seq, reached.Seq == 0 && c.seq == 0:
 	case reached.Seq == 0:
 		warn("the centre does not know this stream; rows are sent from the own state on")
 	case reached.Seq < c.seq:
 		warn("the centre has less than it acknowledged, as after a restore; rows are sent again from where it stands")
 		c.state = reached.State
+	case len(c.unsure) > 0:
+		for _, s := range c.unsure { // of this process, so that they are known
+			if s.seq <= reached.Seq {
+				c.state = s.state
+				u.acknowledged(protocol.MakeRequestID(c.epoch, s.seq), s.request.Rows.Len(), &protocol.UploadReply{})
+			}
+		}
 	case reached.Seq-c.seq > unsavedMost && reached.Seq != c.next:
 		warn("this database is older than what the centre has of it; rows are sent again from the own state on")
 	case len(reached.State) > 0:
@@ -354,8 +377,9 @@ func (u *uploads) resume(ctx context.Context, plan *rule.Plan, reached protocol.
 			warn("this database has not got as far as the centre, as after a restore; rows are sent again from the own state on")
 		}
 	}
+	c.unsure = nil
 	c.seq, c.next = c.next, 0
-	if err := u.save(ctx, nil); err != nil {
+	if err := u.save(ctx); err != nil {
 		return err
 	}
 	c.running = true
@@ -370,7 +394,7 @@ func (u *uploads) knows(ctx context.Context, plan *rule.Plan, state []rowset.Sta
 	switch {
 	case plan.Load != nil:
 		query, args = `SELECT EXISTS (SELECT 1 FROM sync_sequence WHERE sync_table = ? AND next_seq > ?)`,
-			[]any{plan.Load.Sequence, state[0].Value}
+			[]any{plan.Recorded.Sequence, state[0].Value}
 	case plan.Form == rule.Generated && !strings.EqualFold(plan.Cursor[0], cmp.Or(plan.Watermark, "update_time")):
 		table, err := u.opts.Store.Table(ctx, plan.Row.Table)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 // Errors of this package. StatusOf gives them and the errors of ruleset and store their numbers.
 var (
 	ErrBusy        = errors.New("too many requests wait")
+	ErrSlow        = errors.New("the client reads too slowly")
 	ErrBlocked     = errors.New("an earlier upload of this table has to be sent again first")
 	ErrGoingAway   = errors.New("the server is stopping")
 	ErrUnsupported = errors.New("this server does not do that")
@@ -37,6 +38,7 @@ func StatusOf(err error) protocol.Status {
 		status protocol.Status
 	}{
 		{is(ErrBusy), protocol.StatusBusy},
+		{is(ErrSlow), protocol.StatusBusy},
 		{is(ErrBlocked), protocol.StatusBusy},
 		{is(ErrGoingAway), protocol.StatusGoingAway},
 		{is(ErrUnsupported), protocol.StatusOpUnsupported},
@@ -78,7 +80,7 @@ func Refusal(m *protocol.Message, err error) *protocol.Message {
 	s := StatusOf(err)
 	reply := &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: uint32(retryAfter(s) / time.Millisecond)}
 	if reused := (*store.ReusedError)(nil); errors.As(err, &reused) {
-		reply.Reached, _ = reachedOf(reused.Reached) // an unreadable state is as good as none: the client begins a run
+		reply.Reached, _ = reachedOf(reused.Reached) // an unreadable state is as good as none: the client begins a generation
 	}
 	return m.Reply(s, reply)
 }
@@ -102,9 +104,11 @@ func explain(s protocol.Status, err error) string {
 		if p.Line > 0 {
 			where += fmt.Sprintf(" %d:%d", p.Line, p.Col)
 		}
-		return fmt.Sprintf("rule %d is broken: %s in %s; the server's log and sync_control_status say more", p.RuleID, p.Code, where)
+		return fmt.Sprintf("rule %d is broken: %s in %s; the server's log and sync_control_status say more",
+			p.RuleID, p.Code, where)
 	case errors.As(err, &row):
-		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing", row.Row, row.Code)
+		return fmt.Sprintf("row %d was refused by the database with error %d, and the rule is all-or-nothing",
+			row.Row, row.Code)
 	case errors.As(err, &sql):
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
 	case errors.Is(err, ErrBlocked):

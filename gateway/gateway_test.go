@@ -23,42 +23,42 @@ func TestEveryRequestHasItsReply(t *testing.T) {
 	w.serve()
 	c := w.connect(k)
 
-	m := c.ask(protocol.OpPing, id(1), nil)
+	m := c.Ask(protocol.OpPing, id(1), nil)
 	ping, err := m.PingReply()
 	if err != nil || ping.RulesVersion != w.rules.Version() {
 		t.Fatal(ping, err)
 	}
-	m = c.ask(protocol.OpUpload, id(2), upload("hits", int64(1), "a", int64(2), "b"))
+	m = c.Ask(protocol.OpUpload, id(2), upload("hits", int64(1), "a", int64(2), "b"))
 	up, err := m.UploadReply()
 	if err != nil || up.Applied != 2 || up.ByOp["insert"] != 2 || up.Duplicate {
-		t.Fatal(c.status(m), up, err)
+		t.Fatal(c.Status(m), up, err)
 	}
-	m = c.ask(protocol.OpUpload, id(2), upload("hits", int64(1), "a", int64(2), "b"))
+	m = c.Ask(protocol.OpUpload, id(2), upload("hits", int64(1), "a", int64(2), "b"))
 	if up, err = m.UploadReply(); err != nil || up.Applied != 2 || !up.Duplicate {
-		t.Fatal(c.status(m), up, err)
+		t.Fatal(c.Status(m), up, err)
 	}
-	m = c.ask(protocol.OpUpload, id(2), upload("hits", int64(1), "other"))
+	m = c.Ask(protocol.OpUpload, id(2), upload("hits", int64(1), "other"))
 	if m.Status != protocol.StatusRequestIDReused {
-		t.Fatal(c.status(m))
+		t.Fatal(c.Status(m))
 	}
 	w.exec(`UPDATE hits SET update_time = '2020-01-02 03:04:05.000006'`)
-	rows, last, _, status := c.download(id(3), &protocol.DownloadRequest{Table: "hits"})
-	if status != "OK" || rows.Len() != 2 || last.Total != 2 || last.More || len(last.State) == 0 {
-		t.Fatal(status, rows, last)
+	d := c.Download(id(3), &protocol.DownloadRequest{Table: "hits"})
+	if d.Text != "OK" || d.Rows.Len() != 2 || d.Last.Total != 2 || d.Last.More || len(d.Last.State) == 0 {
+		t.Fatal(d)
 	}
-	if got := rows.Row(1); got[0] != int64(2) || got[1] != "b" || got[2] != "2020-01-02 03:04:05.000006" {
+	if got := d.Rows.Row(1); got[0] != int64(2) || got[1] != "b" || got[2] != "2020-01-02 03:04:05.000006" {
 		t.Fatalf("%#v", got)
 	}
-	m = c.ask(protocol.OpRules, id(4), nil)
+	m = c.Ask(protocol.OpRules, id(4), nil)
 	rules, err := m.RulesReply()
 	if err != nil || len(rules.Rules) != 1 || rules.Rules[0][1].Value != "hits" || rules.Version != w.rules.Version() {
 		t.Fatal(rules, err)
 	}
-	if m = c.ask(protocol.OpFile, id(5), nil); m.Status != protocol.StatusOpUnsupported {
-		t.Fatal(c.status(m))
+	if m = c.Ask(protocol.OpFile, id(5), nil); m.Status != protocol.StatusOpUnsupported {
+		t.Fatal(c.Status(m))
 	}
-	if m = c.ask(77, id(6), nil); m.Status != protocol.StatusOpUnsupported {
-		t.Fatal(c.status(m))
+	if m = c.Ask(77, id(6), nil); m.Status != protocol.StatusOpUnsupported {
+		t.Fatal(c.Status(m))
 	}
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
@@ -100,16 +100,16 @@ func TestBrokenProtocolHasItsNumber(t *testing.T) {
 	k := w.enrol(pointName)
 	w.serve()
 	c := w.connect(k)
-	c.ask(protocol.OpPing, id(1), nil)
-	frame, err := c.wire.Seal(nil, &protocol.Message{Op: protocol.OpPing, RequestID: id(2)})
+	c.Ask(protocol.OpPing, id(1), nil)
+	frame, err := c.Wire.Seal(nil, &protocol.Message{Op: protocol.OpPing, RequestID: id(2)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	frame[20] ^= 1
-	if _, err := c.conn.Write(frame); err != nil {
+	if _, err := c.Conn.Write(frame); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := c.next(); err == nil {
+	if m, err := c.Next(); err == nil {
 		t.Fatalf("a damaged frame is answered: %v", m)
 	}
 	w.eventually("the log has it", func() bool { return strings.Contains(w.log.String(), `"status":"SG0004","point":"point-01"`) })
@@ -120,30 +120,30 @@ func TestRevokedKeyEndsItsSessions(t *testing.T) {
 	first := w.enrol(pointName)
 	w.serve()
 	old := w.connect(first)
-	old.ask(protocol.OpPing, id(1), nil)
+	old.Ask(protocol.OpPing, id(1), nil)
 
 	second := first
 	_, _ = rand.Read(second.Secret[:])
 	var err error
 	second.ID, err = w.store.RotatePoint(t.Context(), pointName, func(id uint32) ([]byte, error) {
 		second.ID = id
-		return w.master.Wrap(second)
+		return w.master.Wrap(second), nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.eventually("the new key is good", func() bool { _, ok := w.points.keyring.Lookup(pointName, second.ID); return ok })
 	fresh := w.connect(second)
-	fresh.ask(protocol.OpPing, id(2), nil)
-	old.ask(protocol.OpPing, id(3), nil) // both keys live at once
+	fresh.Ask(protocol.OpPing, id(2), nil)
+	old.Ask(protocol.OpPing, id(3), nil) // both keys live at once
 
 	if err := w.store.RevokePoint(t.Context(), pointName, first.ID); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := old.next(); err == nil {
+	if m, err := old.Next(); err == nil {
 		t.Fatalf("a session of a revoked key goes on: %v", m)
 	}
-	fresh.ask(protocol.OpPing, id(4), nil)
+	fresh.Ask(protocol.OpPing, id(4), nil)
 	if _, err := w.dial(first); err == nil {
 		t.Error("a revoked key opens a session")
 	}
@@ -187,7 +187,7 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 		{"without names", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
 			Columns: []string{"", ""}, Values: []any{int64(8), "nameless"}}}, "OK"},
 	} {
-		got := c.status(c.ask(tc.op, id(uint64(i+1)), tc.body))
+		got := c.Status(c.Ask(tc.op, id(uint64(i+1)), tc.body))
 		if !strings.HasPrefix(got, tc.want) {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
@@ -222,10 +222,10 @@ func TestDatabaseErrorsStayAtTheCentre(t *testing.T) {
 	c := w.connect(k)
 
 	// A row that no operation takes.
-	m := c.ask(protocol.OpUpload, id(1), upload("hits", int64(1), "fits", int64(2), strings.Repeat("secret", 10)))
+	m := c.Ask(protocol.OpUpload, id(1), upload("hits", int64(1), "fits", int64(2), strings.Repeat("secret", 10)))
 	up, err := m.UploadReply()
 	if err != nil || up.Applied != 1 || len(up.Quarantined) != 1 {
-		t.Fatal(c.status(m), up, err)
+		t.Fatal(c.Status(m), up, err)
 	}
 	if q := up.Quarantined[0]; q.Row != 1 || q.Status != protocol.StatusRowRefused || q.Reason != "a value is too long for its column (error 1406)" {
 		t.Errorf("%+v", q)
@@ -239,16 +239,16 @@ func TestDatabaseErrorsStayAtTheCentre(t *testing.T) {
 
 	// A statement that the database refuses: the table changed behind the rule's back.
 	w.exec(`ALTER TABLE hits CHANGE url address VARCHAR(20)`)
-	m = c.ask(protocol.OpUpload, id(2), upload("hits", int64(3), "secret"))
-	if got := c.status(m); got != "SQL_ERROR: the database refused the rule's statement with error 1054" {
+	m = c.Ask(protocol.OpUpload, id(2), upload("hits", int64(3), "secret"))
+	if got := c.Status(m); got != "SQL_ERROR: the database refused the rule's statement with error 1054" {
 		t.Error(got)
 	}
 	w.eventually("the failure stands in the view", func() bool {
 		return strings.Contains(w.one(`SELECT last_failure FROM sync_control_status WHERE id = ?`, rule), "Unknown column")
 	})
 	w.exec(`ALTER TABLE hits CHANGE address url VARCHAR(20)`)
-	if m = c.ask(protocol.OpUpload, id(2), upload("hits", int64(3), "secret")); m.Status != protocol.StatusOK {
-		t.Fatal(c.status(m)) // the ledger has not kept what failed
+	if m = c.Ask(protocol.OpUpload, id(2), upload("hits", int64(3), "secret")); m.Status != protocol.StatusOK {
+		t.Fatal(c.Status(m)) // the ledger has not kept what failed
 	}
 	if got := strings.Count(w.log.String(), `"request":"`+id(2).String()+`"`); got != 1 {
 		t.Errorf("%d lines in the log about the refused request", got)

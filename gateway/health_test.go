@@ -16,15 +16,15 @@ func TestActivity(t *testing.T) {
 	c := w.connect(k)
 	two := upload("hits", int64(1), "a", int64(2), "b")
 	for range 2 { // the second is answered from the ledger and moves nothing
-		if m := c.ask(protocol.OpUpload, id(1), two); m.Status != protocol.StatusOK {
-			t.Fatal(c.status(m))
+		if m := c.Ask(protocol.OpUpload, id(1), two); m.Status != protocol.StatusOK {
+			t.Fatal(c.Status(m))
 		}
 	}
-	c.send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(2), Body: &protocol.DownloadRequest{Table: "hits"}})
-	for m := c.read(); m.More(); m = c.read() {
+	c.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(2), Body: &protocol.DownloadRequest{Table: "hits"}})
+	for m := c.Read(); m.More(); m = c.Read() {
 	}
-	if m := c.ask(protocol.OpUpload, id(3), upload("none", int64(1), "a")); m.Status != protocol.StatusNoRule {
-		t.Fatal(c.status(m))
+	if m := c.Ask(protocol.OpUpload, id(3), upload("none", int64(1), "a")); m.Status != protocol.StatusNoRule {
+		t.Fatal(c.Status(m))
 	}
 	w.eventually("the failure is remembered", func() bool { _, failures := w.Activity(); return len(failures) == 1 })
 	all, failures := w.Activity()
@@ -36,9 +36,9 @@ func TestActivity(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	for range maxFailures {
-		c.ask(protocol.OpUpload, id(4), upload("none", int64(1), "a"))
+		c.Ask(protocol.OpUpload, id(4), upload("none", int64(1), "a"))
 	}
-	c.conn.Close()
+	c.Conn.Close()
 	w.eventually("the connection is gone", func() bool { all, _ := w.Activity(); return all[pointName].Conns == 0 })
 	if _, failures := w.Activity(); len(failures) != maxFailures {
 		t.Errorf("%d failures are remembered", len(failures))

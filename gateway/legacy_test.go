@@ -128,7 +128,7 @@ func TestSeedEraAgent(t *testing.T) {
 	w.eventually("it is written down which wire the point spoke", func() bool { return w.one(`SELECT legacy_seen_at FROM sync_point WHERE point_no = ?`, pointName) != "" })
 
 	// No way back from the v2 wire.
-	w.connect(k).ask(protocol.OpPing, id(1), nil)
+	w.connect(k).Ask(protocol.OpPing, id(1), nil)
 	if text, err := c.ask(pointName, "DOLOAD_DB", "black_list", "[]"); err == nil {
 		t.Errorf("its open connection goes on: %s", text)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"syncgate/business"
+	"syncgate/internal/harness/harnesstest"
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/reactor"
@@ -22,9 +23,9 @@ import (
 
 func TestEditsAreLive(t *testing.T) {
 	w := newWorld(t)
-	c := func() *client { k := w.enrol(pointName); w.serve(); return w.connect(k) }()
+	c := func() *harnesstest.Client { k := w.enrol(pointName); w.serve(); return w.connect(k) }()
 	try := func(row int) string {
-		return c.status(c.ask(protocol.OpUpload, id(uint64(row)), upload("hits", int64(row), "a")))
+		return c.Status(c.Ask(protocol.OpUpload, id(uint64(row)), upload("hits", int64(row), "a")))
 	}
 	state := func(id int64) string {
 		return w.one(`SELECT CONCAT_WS(' ', state, error_code, error_column, error_section) FROM sync_control_status WHERE id = ?`, id)
@@ -113,7 +114,7 @@ func TestTheLedgerIsAskedBeforeTheRule(t *testing.T) {
 	sent := upload("hits", int64(1), "a", int64(2), "b")
 	ask := func(seq uint64, u *protocol.UploadRequest) string {
 		t.Helper()
-		return c.status(c.ask(protocol.OpUpload, id(seq), u))
+		return c.Status(c.Ask(protocol.OpUpload, id(seq), u))
 	}
 	if got := ask(1, sent); got != "OK" {
 		t.Fatal(got)
@@ -133,9 +134,9 @@ func TestTheLedgerIsAskedBeforeTheRule(t *testing.T) {
 			}
 			return strings.HasPrefix(got, edit.refusal)
 		})
-		m := c.ask(protocol.OpUpload, id(1), sent)
+		m := c.Ask(protocol.OpUpload, id(1), sent)
 		if reply, err := m.UploadReply(); m.Status != protocol.StatusOK || err != nil || !reply.Duplicate || reply.Applied != 2 {
-			t.Errorf("%s: the upload that came again is answered %s %+v %v", edit.refusal, c.status(m), reply, err)
+			t.Errorf("%s: the upload that came again is answered %s %+v %v", edit.refusal, c.Status(m), reply, err)
 		}
 		if got := ask(1, upload("hits", int64(9), "z")); !strings.HasPrefix(got, "REQUEST_ID_REUSED") {
 			t.Errorf("%s: another upload of the same id is answered %s", edit.refusal, got)
@@ -168,18 +169,18 @@ func TestSubscribersHearOfEdits(t *testing.T) {
 	k := w.enrol(pointName)
 	w.serve()
 	c := w.connect(k)
-	m := c.ask(protocol.OpSubscribe, id(1), nil)
+	m := c.Ask(protocol.OpSubscribe, id(1), nil)
 	first, err := m.PingReply()
 	if err != nil || !m.More() {
 		t.Fatal(m, err)
 	}
 	w.rule("hits", "upload", "*", upsert)
-	news := c.read()
+	news := c.Read()
 	next, err := news.PingReply()
 	if err != nil || news.RequestID != id(1) || next.RulesVersion == first.RulesVersion || next.RulesVersion != w.rules.Version() {
 		t.Fatal(news, err)
 	}
-	c.ask(protocol.OpPing, id(2), nil) // a subscription holds no place in flight
+	c.Ask(protocol.OpPing, id(2), nil) // a subscription holds no place in flight
 }
 
 // lock holds a row of hits until the returned function is called, so that an upload of it has to wait.
@@ -208,7 +209,7 @@ func (w *world) running(n int) {
 func TestFullServerSaysBusy(t *testing.T) {
 	w := newWorld(t)
 	w.rule("hits", "upload", "*", upsert)
-	var clients []*client
+	var clients []*harnesstest.Client
 	for i := range 3 {
 		k := w.enrol(fmt.Sprint("p", i))
 		if i == 0 {
@@ -220,26 +221,26 @@ func TestFullServerSaysBusy(t *testing.T) {
 	defer w.lock(1)()
 	release := w.lock(2)
 	send := func(i int, row int) {
-		clients[i].send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("hits", int64(row), "new")})
+		clients[i].Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("hits", int64(row), "new")})
 	}
 	send(0, 2)
 	w.running(1)
 	send(1, 2)
 	w.eventually("one waits", func() bool { return w.pool.Stats().Waiting == 1 })
-	m := clients[2].ask(protocol.OpUpload, id(1), upload("hits", int64(3), "new"))
+	m := clients[2].Ask(protocol.OpUpload, id(1), upload("hits", int64(3), "new"))
 	e, err := m.ErrorReply()
 	if m.Status != protocol.StatusBusy || err != nil || e.RetryAfterMs == 0 {
-		t.Fatal(clients[2].status(m), e, err)
+		t.Fatal(clients[2].Status(m), e, err)
 	}
-	clients[2].ask(protocol.OpPing, id(2), nil) // a PING is answered all the same
+	clients[2].Ask(protocol.OpPing, id(2), nil) // a PING is answered all the same
 	release()
 	for i := range 2 {
-		if m := clients[i].read(); m.Status != protocol.StatusOK {
-			t.Error(clients[i].status(m))
+		if m := clients[i].Read(); m.Status != protocol.StatusOK {
+			t.Error(clients[i].Status(m))
 		}
 	}
-	if m := clients[2].ask(protocol.OpUpload, id(1), upload("hits", int64(3), "new")); m.Status != protocol.StatusOK {
-		t.Error(clients[2].status(m))
+	if m := clients[2].Ask(protocol.OpUpload, id(1), upload("hits", int64(3), "new")); m.Status != protocol.StatusOK {
+		t.Error(clients[2].Status(m))
 	}
 }
 
@@ -254,10 +255,10 @@ func TestTheSameRequestOnTwoConnections(t *testing.T) {
 	for range n {
 		c := w.connect(k)
 		go func() {
-			m := c.ask(protocol.OpUpload, id(1), upload("sums", int64(1), int64(1)))
+			m := c.Ask(protocol.OpUpload, id(1), upload("sums", int64(1), int64(1)))
 			up, err := m.UploadReply()
 			if err != nil || up.Applied != 1 {
-				t.Error(c.status(m), up, err)
+				t.Error(c.Status(m), up, err)
 			}
 			duplicates <- up.Duplicate
 		}()
@@ -282,9 +283,9 @@ func TestPipelinedUploadsKeepTheirOrder(t *testing.T) {
 	const n = 200
 	go func() {
 		for i := range n {
-			frame, err := c.wire.Seal(nil, &protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)), Body: upload("hits", int64(1), fmt.Sprint(i))})
+			frame, err := c.Wire.Seal(nil, &protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)), Body: upload("hits", int64(1), fmt.Sprint(i))})
 			if err == nil {
-				_, err = c.conn.Write(frame)
+				_, err = c.Conn.Write(frame)
 			}
 			if err != nil {
 				t.Error(err)
@@ -293,8 +294,8 @@ func TestPipelinedUploadsKeepTheirOrder(t *testing.T) {
 		}
 	}()
 	for range n {
-		if m := c.read(); m.Status != protocol.StatusOK {
-			t.Fatal(c.status(m))
+		if m := c.Read(); m.Status != protocol.StatusOK {
+			t.Fatal(c.Status(m))
 		}
 	}
 	if got := w.one(`SELECT url FROM hits`); got != fmt.Sprint(n-1) {
@@ -319,14 +320,14 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		o.Pool.Workers, o.Pool.Downloads = 1, 1
 	})
 	deaf := w.connect(k)
-	deaf.send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(1), Body: &protocol.DownloadRequest{Table: "hits"}})
-	if m := deaf.read(); !m.More() {
-		t.Fatal(deaf.status(m))
+	deaf.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(1), Body: &protocol.DownloadRequest{Table: "hits"}})
+	if m := deaf.Read(); !m.More() {
+		t.Fatal(deaf.Status(m))
 	}
 	w.running(1)
 	c := w.connect(k)
-	if m := c.ask(protocol.OpUpload, id(2), upload("hits", int64(1), "a")); m.Status != protocol.StatusOK {
-		t.Error(c.status(m))
+	if m := c.Ask(protocol.OpUpload, id(2), upload("hits", int64(1), "a")); m.Status != protocol.StatusOK {
+		t.Error(c.Status(m))
 	}
 	w.running(0)
 	w.eventually("the query has ended", func() bool { return w.queries() == "0" })
@@ -341,9 +342,9 @@ func TestClientThatGoesAway(t *testing.T) {
 	w.rule("hits", "download", "*", endless)
 	w.serve()
 	c := w.connect(k)
-	c.send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(1), Body: &protocol.DownloadRequest{Table: "hits"}})
-	c.read()
-	c.conn.Close()
+	c.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(1), Body: &protocol.DownloadRequest{Table: "hits"}})
+	c.Read()
+	c.Conn.Close()
 	w.running(0)
 	w.eventually("the query has ended", func() bool { return w.queries() == "0" })
 	if strings.Contains(w.log.String(), `"level":"error"`) || strings.Contains(w.log.String(), `"level":"warn"`) {
@@ -359,23 +360,23 @@ func TestDownloadComesInParts(t *testing.T) {
 	w.rule("huge", "download", "*", "-- upside\nselect 1 as a union all select repeat('y', 1048576)")
 	w.serve()
 	c := w.connect(k)
-	rows, last, parts, status := c.download(id(1), &protocol.DownloadRequest{Table: "hits"})
-	if status != "OK" || rows.Len() != 10000 || last.Total != 10000 || parts < 10 {
-		t.Fatal(status, rows.Len(), last, parts)
+	d := c.Download(id(1), &protocol.DownloadRequest{Table: "hits"})
+	if d.Text != "OK" || d.Rows.Len() != 10000 || d.Last.Total != 10000 || d.Parts < 10 {
+		t.Fatal(d.Text, d.Rows.Len(), d.Last, d.Parts)
 	}
-	for i := range rows.Len() {
-		if rows.Row(i)[0] != int64(i+1) {
-			t.Fatalf("row %d is %v", i, rows.Row(i)[0])
+	for i := range d.Rows.Len() {
+		if d.Rows.Row(i)[0] != int64(i+1) {
+			t.Fatalf("row %d is %v", i, d.Rows.Row(i)[0])
 		}
 	}
 	// Two rows that have room in a frame each, but not together.
-	if rows, _, _, status := c.download(id(2), &protocol.DownloadRequest{Table: "large"}); status != "OK" || rows.Len() != 2 {
-		t.Error(status, rows.Len())
+	if d := c.Download(id(2), &protocol.DownloadRequest{Table: "large"}); d.Text != "OK" || d.Rows.Len() != 2 {
+		t.Error(d.Text, d.Rows.Len())
 	}
-	if _, _, _, status := c.download(id(3), &protocol.DownloadRequest{Table: "huge"}); !strings.HasPrefix(status, "TOO_LARGE") {
-		t.Error(status)
+	if d := c.Download(id(3), &protocol.DownloadRequest{Table: "huge"}); !strings.HasPrefix(d.Text, "TOO_LARGE") {
+		t.Error(d.Text)
 	}
-	c.ask(protocol.OpPing, id(4), nil)
+	c.Ask(protocol.OpPing, id(4), nil)
 }
 
 func TestDownloadsArePaged(t *testing.T) {
@@ -388,19 +389,19 @@ func TestDownloadsArePaged(t *testing.T) {
 	var state []rowset.StateItem
 	seen := 0
 	for i, want := range []int{700, 700, 700, 400} {
-		rows, last, _, status := c.download(id(uint64(i+1)), &protocol.DownloadRequest{Table: "hits", State: state, MaxRows: 700})
-		if status != "OK" || rows.Len() != want || last.Total != uint64(want) || last.More != (want == 700) {
-			t.Fatal(status, rows.Len(), last)
+		d := c.Download(id(uint64(i+1)), &protocol.DownloadRequest{Table: "hits", State: state, MaxRows: 700})
+		if d.Text != "OK" || d.Rows.Len() != want || d.Last.Total != uint64(want) || d.Last.More != (want == 700) {
+			t.Fatal(d.Text, d.Rows.Len(), d.Last)
 		}
-		for k := range rows.Len() {
-			if seen++; rows.Row(k)[0] != int64(seen) {
-				t.Fatalf("row %d is %v", seen, rows.Row(k)[0])
+		for k := range d.Rows.Len() {
+			if seen++; d.Rows.Row(k)[0] != int64(seen) {
+				t.Fatalf("row %d is %v", seen, d.Rows.Row(k)[0])
 			}
 		}
-		state = last.State
+		state = d.Last.State
 	}
-	if rows, last, _, status := c.download(id(9), &protocol.DownloadRequest{Table: "hits"}); status != "OK" || rows.Len() != 1000 || !last.More {
-		t.Error("the server's own choice:", status, rows.Len(), last)
+	if d := c.Download(id(9), &protocol.DownloadRequest{Table: "hits"}); d.Text != "OK" || d.Rows.Len() != 1000 || !d.Last.More {
+		t.Error("the server's own choice:", d.Text, d.Rows.Len(), d.Last)
 	}
 }
 
@@ -437,7 +438,7 @@ func TestDatabaseThatDies(t *testing.T) {
 			t.Error(err)
 		}
 		w.eventually("the upload is done", func() bool {
-			m := c.ask(protocol.OpUpload, id(uint64(i+1)), upload("sums", int64(1), int64(1)))
+			m := c.Ask(protocol.OpUpload, id(uint64(i+1)), upload("sums", int64(1), int64(1)))
 			switch m.Status {
 			case protocol.StatusOK:
 				return true
@@ -445,10 +446,10 @@ func TestDatabaseThatDies(t *testing.T) {
 				refused++
 				return false
 			}
-			t.Fatal(c.status(m))
+			t.Fatal(c.Status(m))
 			return false
 		})
-		c.ask(protocol.OpPing, id(100), nil)
+		c.Ask(protocol.OpPing, id(100), nil)
 	}
 	if got := w.one(`SELECT url FROM sums`); got != "3" {
 		t.Errorf("three uploads count %s", got)
@@ -467,14 +468,14 @@ func TestStopFinishesWhatIsInHand(t *testing.T) {
 	w.serve()
 	c := w.connect(k)
 	release := w.lock(1)
-	c.send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("hits", int64(1), "new")})
+	c.Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("hits", int64(1), "new")})
 	w.running(1)
 	stopped := make(chan error, 1)
 	if err := w.CheckReady(t.Context()); err != nil {
 		t.Errorf("not ready while it serves: %v", err)
 	}
 	go func() { stopped <- w.stop() }()
-	m := c.read()
+	m := c.Read()
 	if err := w.CheckReady(t.Context()); err == nil || err.Error() != "draining" {
 		t.Errorf("a gateway that drains is ready: %v", err)
 	}
@@ -483,10 +484,10 @@ func TestStopFinishesWhatIsInHand(t *testing.T) {
 		t.Fatal(m, bye, err)
 	}
 	release()
-	if m := c.read(); m.Status != protocol.StatusOK || m.RequestID != id(1) {
-		t.Error(c.status(m))
+	if m := c.Read(); m.Status != protocol.StatusOK || m.RequestID != id(1) {
+		t.Error(c.Status(m))
 	}
-	if _, err := c.next(); err == nil {
+	if _, err := c.Next(); err == nil {
 		t.Error("the connection stays open")
 	}
 	if err := <-stopped; err != nil {
@@ -513,7 +514,7 @@ func TestStopInMidBatchLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	request := &protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("sums", int64(1), int64(1), int64(2), int64(1))}
-	c.send(request)
+	c.Send(request)
 	w.running(1)
 	err = w.stop()
 	var cut *reactor.CutError
@@ -530,9 +531,9 @@ func TestStopInMidBatchLosesNothing(t *testing.T) {
 	w.serve()
 	c = w.connect(k)
 	for range 2 {
-		m := c.ask(request.Op, request.RequestID, request.Body)
+		m := c.Ask(request.Op, request.RequestID, request.Body)
 		if up, err := m.UploadReply(); err != nil || up.Applied != 2 {
-			t.Fatal(c.status(m), up, err)
+			t.Fatal(c.Status(m), up, err)
 		}
 	}
 	if got := w.one(`SELECT GROUP_CONCAT(url) FROM sums`); got != "1,1" {
@@ -546,16 +547,16 @@ func TestServerAsksSilentClients(t *testing.T) {
 	progress := make(chan bool, 100)
 	w.serve(func(o *Options) { o.Wire.Keepalive, o.Progress = time.Second, func() { progress <- true } })
 	c := w.connect(k)
-	c.ask(protocol.OpPing, id(1), nil)
-	m := c.read()
+	c.Ask(protocol.OpPing, id(1), nil)
+	m := c.Read()
 	if m.Op != protocol.OpPing || m.RequestID.Epoch() != 0 {
 		t.Fatal(m)
 	}
-	c.send(&protocol.Message{Op: protocol.OpPing, RequestID: m.RequestID})
-	if m := c.read(); m.Op != protocol.OpPing || m.RequestID.Epoch() != 0 {
+	c.Send(&protocol.Message{Op: protocol.OpPing, RequestID: m.RequestID})
+	if m := c.Read(); m.Op != protocol.OpPing || m.RequestID.Epoch() != 0 {
 		t.Fatal(m)
 	}
-	if _, err := c.next(); err == nil { // this one is not answered
+	if _, err := c.Next(); err == nil { // this one is not answered
 		t.Fatal("a dead client keeps its connection")
 	}
 	select { // the loops were seen to turn meanwhile, or are soon
@@ -574,19 +575,19 @@ func TestSessionEnds(t *testing.T) {
 		o.Clock = func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) }
 	})
 	c := w.connect(k)
-	c.ask(protocol.OpPing, id(1), nil)
+	c.Ask(protocol.OpPing, id(1), nil)
 	mu.Lock()
 	ahead = protocol.SessionLifetime
 	mu.Unlock()
-	c.send(&protocol.Message{Op: protocol.OpPing, RequestID: id(2)})
+	c.Send(&protocol.Message{Op: protocol.OpPing, RequestID: id(2)})
 	var ops []protocol.Op // in either order
 	for range 2 {
-		ops = append(ops, c.read().Op)
+		ops = append(ops, c.Read().Op)
 	}
 	if !slices.Contains(ops, protocol.OpPing) || !slices.Contains(ops, protocol.OpGoAway) {
 		t.Fatal(ops)
 	}
-	c.ask(protocol.OpPing, id(3), nil) // what was on its way is answered
+	c.Ask(protocol.OpPing, id(3), nil) // what was on its way is answered
 }
 
 func TestStartNeedsTheDatabase(t *testing.T) {

@@ -23,66 +23,82 @@ type metrics struct {
 	refused     *prometheus.CounterVec // reason
 	paused      *prometheus.CounterVec // reason
 	frames      prometheus.Counter
-	bytes       *prometheus.CounterVec // direction
-	in, out     prometheus.Counter     // of bytes
+	in, out     prometheus.Counter // bytes
 	lag         prometheus.Histogram
-	gauges      []prometheus.Collector
+	stored      map[*store.Metric]*prometheus.CounterVec
+	failures    map[*store.Metric]zerolog.Logger // a line a minute of each
 
-	stored   map[*store.Metric]*prometheus.CounterVec
-	failures map[*store.Metric]zerolog.Logger // a line a minute of each
+	all []prometheus.Collector
 }
 
 var _ reactor.Observer = (*metrics)(nil)
 
 func newMetrics(g *Gateway) *metrics {
-	counter := func(name, help string) prometheus.CounterOpts {
-		return prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help}
+	m := &metrics{stored: map[*store.Metric]*prometheus.CounterVec{}, failures: map[*store.Metric]zerolog.Logger{}}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help}, labels)
+		m.all = append(m.all, v)
+		return v
 	}
-	m := &metrics{
-		requests:    prometheus.NewCounterVec(counter("requests_total", "Requests answered, by operation and status."), []string{"op", "status"}),
-		established: prometheus.NewCounterVec(counter("sessions_total", "Sessions established, by wire."), []string{"wire"}),
-		rejected:    prometheus.NewCounterVec(counter("rejected_total", "Handshakes and requests refused before a session, by wire."), []string{"wire"}),
-		opened:      prometheus.NewCounter(counter("connections_total", "Connections accepted.")),
-		closed:      prometheus.NewCounterVec(counter("disconnects_total", "Connections ended, by reason."), []string{"reason"}),
-		refused:     prometheus.NewCounterVec(counter("connections_refused_total", "Connections turned away, by reason."), []string{"reason"}),
-		paused:      prometheus.NewCounterVec(counter("reading_paused_total", "Times a connection's reading stopped, by reason."), []string{"reason"}),
-		frames:      prometheus.NewCounter(counter("frames_total", "Frames received.")),
-		bytes:       prometheus.NewCounterVec(counter("bytes_total", "Bytes read from and written to sockets."), []string{"direction"}),
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "syncgate", Name: "request_seconds",
-			Help: "From a request's arrival to its last reply, by operation.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 18)}, []string{"op"}),
-		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "syncgate", Name: "loop_lag_seconds",
-			Help: "Length of an event loop's turns.", Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10)}),
+	counter := func(name, help string) prometheus.Counter { return counters(name, help).WithLabelValues() }
+	histograms := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "syncgate", Name: name, Help: help, Buckets: buckets}, labels)
+		m.all = append(m.all, v)
+		return v
 	}
-	m.stored, m.failures = map[*store.Metric]*prometheus.CounterVec{}, map[*store.Metric]zerolog.Logger{}
+	gauge := func(name, help string, labels prometheus.Labels, value func() int) {
+		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "syncgate", Name: name, Help: help, ConstLabels: labels,
+		}, func() float64 { return float64(value()) }))
+	}
+	m.requests = counters("requests_total", "Requests answered, by operation and status.", "op", "status")
+	m.established = counters("sessions_total", "Sessions established, by wire.", "wire")
+	m.rejected = counters("rejected_total", "Handshakes and requests refused before a session, by wire.", "wire")
+	m.opened = counter("connections_total", "Connections accepted.")
+	m.closed = counters("disconnects_total", "Connections ended, by reason.", "reason")
+	m.refused = counters("connections_refused_total", "Connections turned away, by reason.", "reason")
+	m.paused = counters("reading_paused_total", "Times a connection's reading stopped, by reason.", "reason")
+	m.frames = counter("frames_total", "Frames received.")
+	bytes := counters("bytes_total", "Bytes read from and written to sockets.", "direction")
+	m.in, m.out = bytes.WithLabelValues("in"), bytes.WithLabelValues("out")
+	m.latency = histograms("request_seconds", "From a request's arrival to its last reply, by operation.",
+		prometheus.ExponentialBuckets(0.0005, 2, 18), "op")
+	m.lag = histograms("loop_lag_seconds", "Length of an event loop's turns.",
+		prometheus.ExponentialBuckets(0.00001, 4, 10)).WithLabelValues().(prometheus.Histogram)
 	for _, s := range store.Metrics() {
-		m.stored[s] = prometheus.NewCounterVec(counter(s.Name, s.Help), []string{s.Label})
+		m.stored[s] = counters(s.Name, s.Help, s.Label)
 		m.failures[s] = g.o.Logger.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	}
-	m.in, m.out = m.bytes.WithLabelValues("in"), m.bytes.WithLabelValues("out")
-	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
-		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "syncgate", Name: name, Help: help, ConstLabels: labels}, value))
-	}
-	gauge("connections", "Connections open.", nil, func() float64 { return float64(g.reactor.Load().Conns) })
-	gauge("connections_unauthenticated", "Connections open without a session.", nil, func() float64 { return float64(g.reactor.Load().Unestablished) })
-	gauge("buffered_bytes", "Bytes held for all connections.", nil, func() float64 { return float64(g.reactor.Load().Buffered) })
-	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().Waiting) })
-	gauge("downloads_waiting", "Downloads waiting for a worker.", nil, func() float64 { return float64(g.pool.Stats().WaitingDownloads) })
-	gauge("requests_running", "Requests being run.", nil, func() float64 { return float64(g.pool.Stats().Running) })
+	gauge("connections", "Connections open.", nil, func() int { return g.reactor.Load().Conns })
+	gauge("connections_unauthenticated", "Connections open without a session.", nil,
+		func() int { return g.reactor.Load().Unestablished })
+	gauge("buffered_bytes", "Bytes held for all clients: incomplete frames, requests, replies.", nil,
+		func() int { return int(g.reactor.Load().Buffered) })
+	gauge("largest_holder_bytes", "Bytes held for the client that holds most.", nil, func() int {
+		if top := g.ledger.Largest(1); len(top) > 0 {
+			return int(top[0].Bytes)
+		}
+		return 0
+	})
+	gauge("rules_age_seconds", "Time since the rules were last read from the database.", nil,
+		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
+	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
+		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
+	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
+	gauge("downloads_waiting", "Downloads waiting for a worker.", nil,
+		func() int { return g.pool.Stats().WaitingDownloads })
+	gauge("requests_running", "Requests being run.", nil, func() int { return g.pool.Stats().Running })
 	for _, s := range store.RuleStates() {
-		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)}, func() float64 { return float64(g.rules.Count(s)) })
+		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)},
+			func() int { return g.rules.Count(s) })
 	}
 	return m
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	all := append([]prometheus.Collector{m.requests, m.latency, m.established, m.rejected, m.opened, m.closed, m.refused,
-		m.paused, m.frames, m.bytes, m.lag}, m.gauges...)
-	for _, c := range m.stored {
-		all = append(all, c)
-	}
 	var errs []error
-	for _, c := range all {
+	for _, c := range m.all {
 		errs = append(errs, r.Register(c))
 	}
 	return errors.Join(errs...)

@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
-	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/crypto"
+	"syncgate/internal/harness/harnesstest"
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/store"
@@ -63,7 +62,7 @@ func newWorldOn(t *testing.T, dsn string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.db.Close() })
-	if w.master, err = crypto.GenerateMasterKey(rand.Reader); err != nil {
+	if w.master, err = crypto.GenerateMasterKey(); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(`CREATE TABLE hits (id BIGINT PRIMARY KEY, url VARCHAR(20) NOT NULL, update_time DATETIME(6) NULL, KEY (update_time))`)
@@ -193,7 +192,7 @@ func (w *world) enrol(point string) crypto.Key {
 	_, _ = rand.Read(k.Secret[:])
 	id, err := w.store.AddPoint(w.t.Context(), point, "", func(id uint32) ([]byte, error) {
 		k.ID = id
-		return w.master.Wrap(k)
+		return w.master.Wrap(k), nil
 	})
 	if err != nil || id != k.ID {
 		w.t.Fatal(id, err)
@@ -201,42 +200,14 @@ func (w *world) enrol(point string) crypto.Key {
 	return k
 }
 
-// client is one connection.
-type client struct {
-	t    *testing.T
-	conn net.Conn
-	wire *protocol.Client
-	buf  []byte
-}
-
 // dial connects and shakes hands; the error is a refusal.
-func (w *world) dial(k crypto.Key) (*client, error) {
+func (w *world) dial(k crypto.Key) (*harnesstest.Client, error) {
 	w.t.Helper()
-	c := &client{t: w.t}
-	var err error
-	if c.conn, err = net.Dial("tcp", w.Addr().String()); err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { c.conn.Close() })
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		w.t.Fatal(err)
-	}
-	if c.wire, err = protocol.NewClient(protocol.ClientOptions{Point: k.Point, KeyID: k.ID, Key: k.Secret, Clock: time.Now, Rand: rand.Reader}); err != nil {
-		w.t.Fatal(err)
-	}
-	hello, err := c.wire.Hello()
-	if err == nil {
-		_, err = c.conn.Write(hello)
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	_, err = c.next()
-	return c, err
+	return harnesstest.Handshake(w.t, w.Addr().String(), k)
 }
 
 // connect is dial by a point that is welcome.
-func (w *world) connect(k crypto.Key) *client {
+func (w *world) connect(k crypto.Key) *harnesstest.Client {
 	w.t.Helper()
 	c, err := w.dial(k)
 	if err != nil {
@@ -245,101 +216,8 @@ func (w *world) connect(k crypto.Key) *client {
 	return c
 }
 
-// next reads one frame.
-func (c *client) next() (*protocol.Message, error) {
-	for {
-		n, err := protocol.Split(c.buf, c.wire.MaxFrame())
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 {
-			m, err := c.wire.Receive(c.buf[:n])
-			c.buf = c.buf[n:]
-			return m, err
-		}
-		b := make([]byte, 64<<10)
-		if n, err = c.conn.Read(b); err != nil {
-			return nil, err
-		}
-		c.buf = append(c.buf, b[:n]...)
-	}
-}
-
-// read gives the next message that is not the client's own business.
-func (c *client) read() *protocol.Message {
-	c.t.Helper()
-	for {
-		m, err := c.next()
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		if m != nil {
-			return m
-		}
-	}
-}
-
-func (c *client) send(m *protocol.Message) {
-	c.t.Helper()
-	frame, err := c.wire.Seal(nil, m)
-	if err == nil {
-		_, err = c.conn.Write(frame)
-	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// ask sends a request and reads the one reply.
-func (c *client) ask(op protocol.Op, id protocol.RequestID, body any) *protocol.Message {
-	c.t.Helper()
-	c.send(&protocol.Message{Op: op, RequestID: id, Body: body})
-	m := c.read()
-	if m.Op != op || m.RequestID != id {
-		c.t.Fatalf("asked %v %v, answered %v %v", op, id, m.Op, m.RequestID)
-	}
-	return m
-}
-
 func upload(table string, rows ...any) *protocol.UploadRequest {
 	return &protocol.UploadRequest{Table: table, Rows: rowset.Rows{Columns: []string{"id", "url"}, Values: rows}}
-}
-
-// status is a reply's number, and its text when it is a refusal.
-func (c *client) status(m *protocol.Message) string {
-	c.t.Helper()
-	if m.Status == protocol.StatusOK {
-		return "OK"
-	}
-	e, err := m.ErrorReply()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return fmt.Sprintf("%s: %s", m.Status.Info().Name, e.Message)
-}
-
-// download asks for a table and collects all parts.
-func (c *client) download(id protocol.RequestID, r *protocol.DownloadRequest) (rows rowset.Rows, last *protocol.DownloadReply, parts int, status string) {
-	c.t.Helper()
-	c.send(&protocol.Message{Op: protocol.OpDownload, RequestID: id, Body: r})
-	for {
-		m := c.read()
-		if m.Status != protocol.StatusOK {
-			return rows, nil, parts, c.status(m)
-		}
-		part, err := m.DownloadReply()
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		parts++
-		if len(part.Columns) > 0 {
-			rows.Columns = part.Columns
-		}
-		rows.Values = append(rows.Values, part.Values...)
-		if !m.More() {
-			return rows, part, parts, "OK"
-		}
-	}
 }
 
 func id(seq uint64) protocol.RequestID { return protocol.MakeRequestID(42, seq) }

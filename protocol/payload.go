@@ -23,8 +23,8 @@ type UploadRequest struct {
 	State []rowset.StateItem
 	// Seen is the number of the last change at the centre that the point has downloaded of the table. 0: not known.
 	Seen uint64
-	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the epoch
-	// that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
+	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the
+	// epoch that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
 	After uint64
 
 	encoded []byte // the payload it was decoded from, or nil

@@ -21,7 +21,7 @@ type Prepare func(sql string) (*Refusal, error)
 // Check has the database prepare each statement of a plan, which runs nothing and finds unknown tables and columns. It
 // explains what the database refuses. t may be nil.
 func (p *Plan) Check(t *Table, prepare Prepare) (ds []Diagnostic, err error) {
-	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState, p.loads(), p.Delete) {
+	for _, s := range slices.Concat(p.Upside, p.Downside, p.UpdateState, p.more()) {
 		for st := &s; st != nil && st.File == nil; st = st.Start {
 			found, err := p.checkStatement(st, t, prepare)
 			if ds = append(ds, found...); err != nil {

@@ -129,39 +129,65 @@ func (c *compiler) generateChanges(key []string) {
 	for i := range key {
 		items[i] = LoadItem(i)
 	}
-	first, next, ok := c.pages(key, items, "")
+	own := ""
+	if c.row.Type == Upload {
+		own = c.notFromThere(key)
+	}
+	first, next, ok := c.pages(key, items, own)
 	if !ok {
 		return
 	}
-	c.plan.Load = &Load{Changes: *c.table.Changes, First: first, Next: next, Key: key}
+	c.plan.Load = &Load{First: first, Next: next}
 	c.plan.Cursor = []string{rowset.ChangeSeq}
-	// The change table's columns get names of their own, so that a condition needs no qualified names. The database
-	// merges the inner select into the outer one.
+	from, fields := c.changesJoined(key, "")
+	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+fields+",\n  "+c.isDeleted(key)+
+		", sync_at\nfrom "+from+
+		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
+}
+
+// notFromThere is the condition of the rows whose last change did not come from the other side. A first load leaves the
+// others out, since the other side has them. A change before complete_from may not be the row's last.
+func (c *compiler) notFromThere(key []string) string {
+	table, changes := c.table.Quoted(), c.table.Changes
+	var on strings.Builder
+	for _, k := range key {
+		fmt.Fprintf(&on, "sync_change.%s = %s.%s and ", quote(k), table, quote(k))
+	}
+	return "not exists (select 1 from " + changes.Name + " sync_change where " + on.String() +
+		"sync_change.sync_origin = :sync_origin\n    and (sync_change.sync_seq = 0 or sync_change.sync_seq >= " +
+		"(select complete_from from sync_sequence where sync_table = " + literal(changes.Sequence) + ")))"
+}
+
+// changesJoined is the change table joined with the table, and the rule's fields in it. The change table's columns have
+// names of their own, so that a condition needs no qualified names; the database merges the inner select into the
+// outer one.
+func (c *compiler) changesJoined(key []string, where string) (from, fields string) {
 	table := c.table.Quoted()
-	var inner, on, fields []string
+	var inner, on, list []string
 	for i, k := range key {
 		inner = append(inner, fmt.Sprintf("%s as sync_key_%d", quote(k), i+1))
 		on = append(on, fmt.Sprintf("%s.%s = sync_change.sync_key_%d", table, quote(k), i+1))
 	}
+	if clause := c.plan.clause(); clause != "" {
+		on = append(on, clause)
+	}
 	for _, f := range c.plan.Fields {
 		switch i := index(key, f); {
 		case i < 0:
-			fields = append(fields, table+"."+quote(f))
-		case isText(c.table.Column(f)): // the change table may have it in another way of writing that is the same to its collation
-			fields = append(fields, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, quote(f), i+1, quote(f)))
+			list = append(list, table+"."+quote(f))
+		case isText(c.table.Column(f)): // the change table may have another spelling that the collation takes for the same
+			list = append(list, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, quote(f), i+1, quote(f)))
 		default:
-			fields = append(fields, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
+			list = append(list, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
 		}
 	}
-	clause := c.plan.clause()
-	if clause != "" {
-		clause = "\n  and " + clause
-	}
-	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+strings.Join(fields, ", ")+",\n  "+
-		table+"."+quote(key[0])+" is null as sync_deleted, sync_at\nfrom (select "+strings.Join(inner, ", ")+
-		", sync_seq, sync_origin, sync_at from "+c.table.Changes.Name+") sync_change\nleft join "+table+" on "+
-		strings.Join(on, " and ")+clause+
-		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
+	return "(select " + strings.Join(inner, ", ") + ", sync_seq, sync_origin, sync_at from " + c.table.Changes.Name + where +
+		") sync_change\nleft join " + table + " on " + strings.Join(on, "\n  and "), strings.Join(list, ", ")
+}
+
+// isDeleted is the mark of a row that is no longer there.
+func (c *compiler) isDeleted(key []string) string {
+	return c.table.Quoted() + "." + quote(key[0]) + " is null as " + rowset.Deleted
 }
 
 // watermark is the update_time column that the pages advance by. It reports why there is none and returns nil.
@@ -235,14 +261,27 @@ func exact(col *Column, mark string) string {
 
 // generateDelete deletes rows by primary key. Several are joined as the tuples of an insert are.
 func (c *compiler) generateDelete(key []string) {
+	in, tuple, tail := "\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(c.marks(key), ", ")+")", ")"
+	head := "delete from " + c.table.Quoted() + in
+	st := c.statementOf(Delete, head+tuple+tail)
+	st.Insert = &InsertParts{Head: head, Tuple: st.SQL[len(head) : len(st.SQL)-len(tail)], Tail: tail}
+	c.plan.Delete = []Statement{st}
+	if c.table.Changes != nil && len(c.table.Changes.Faults) == 0 {
+		from, fields := c.changesJoined(key, in+tuple+tail)
+		c.plan.Present = &Present{
+			Lock: c.statementOf(Select, "select 1 from "+c.table.Quoted()+in+tuple+tail+" for update"),
+			Row:  c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+"\nfrom "+from),
+		}
+	}
+}
+
+// marks are the values of a key in the row in hand.
+func (c *compiler) marks(key []string) []string {
 	marks := make([]string, len(key))
 	for i, k := range key {
 		marks[i] = exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named())
 	}
-	head, tuple, tail := "delete from "+c.table.Quoted()+"\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(marks, ", ")+")", ")"
-	st := c.statementOf(Delete, head+tuple+tail)
-	st.Insert = &InsertParts{Head: head, Tuple: st.SQL[len(head) : len(st.SQL)-len(tail)], Tail: tail}
-	c.plan.Delete = []Statement{st}
+	return marks
 }
 
 // generateDownside is an upsert by primary key.

@@ -111,6 +111,7 @@ func (c *compiler) checkOptions() {
 	say(o.Where != "" && !generated, "option where is for rules without SQL of their own", "write the condition into the select")
 	say(o.Watermark != "" && !generated, "option watermark is for rules without SQL of their own", "name the column in the select")
 	say(o.Watermark != "" && o.Changes, "options watermark and changes exclude each other", "keep one of them")
+	say(o.Where != "" && c.row.mainPhase() == downside, "option where is for the row that reads", "move it to the other row")
 	say(o.Outbox && c.row.mainPhase() == downside, "option outbox is for the row that reads", "move it to the other row")
 	c.checkWhere()
 }

@@ -49,21 +49,24 @@ type Plan struct {
 	UpdateState []Statement // all run after success, in order
 
 	Options
-	Period  time.Duration // reach of :since back from :until; 0 is no period
-	Cursor  []string      // columns of the last row that become the state of the next page; empty is not paged
-	Load    *Load         // how the table is read before there is any state; nil: as Upside says
-	Tracked bool          // the table's changes are recorded
-	Delete  []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
+	Period time.Duration // reach of :since back from :until; 0 is no period
+	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
+	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
+
+	Key      []string // columns of the primary key
+	Recorded *Changes // where the table's changes are recorded; nil: they are not
+	Load     *Load    // how the table is read before there is any state; nil: as Upside says
+	Present  *Present // of a generated downside where changes are recorded: what a row meets
 }
 
 // Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the
 // load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
 // LoadItem(0), LoadItem(1), ….
-type Load struct {
-	Changes
-	First, Next Statement
-	Key         []string // columns of the primary key
-}
+type Load struct{ First, Next Statement }
+
+// Present is how the row with the key of the row in hand is looked at. Lock locks it. Row gives its change (number,
+// origin, time), whether it is there, and its fields; there is none when it has never changed.
+type Present struct{ Lock, Row Statement }
 
 // LoadItem is the name in the state of the i-th column of the key up to which a table is loaded.
 func LoadItem(i int) string { return fmt.Sprintf("sync_load_%d", i+1) }
@@ -162,8 +165,9 @@ type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
-	Origin            string // the side that is read for; its own changes are not sent back to it
-	Limit             int    // rows a page; DefaultLimit when not positive
+	Known             *uint64 // the number of the last change here that the other side has seen; nil: rows that come in win
+	Origin            string  // the side that is read for; its own changes are not sent back to it
+	Limit             int     // rows a page; DefaultLimit when not positive
 }
 
 // Bind appends the statement's values to dst in the order of its ? marks. row holds the values of Plan.Fields and may
@@ -213,9 +217,13 @@ func (e *Env) state(a *Arg) any {
 // DateTime is t as MySQL writes a DATETIME(6) in t's own location, without the zeros at the end of the fraction.
 func DateTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999") }
 
-func (p *Plan) loads() []Statement {
-	if p.Load == nil {
-		return nil
+// more are the statements beside those of the phases.
+func (p *Plan) more() (all []Statement) {
+	if p.Load != nil {
+		all = append(all, p.Load.First, p.Load.Next)
 	}
-	return []Statement{p.Load.First, p.Load.Next}
+	if p.Present != nil {
+		all = append(all, p.Present.Lock, p.Present.Row)
+	}
+	return append(all, p.Delete...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"time"
 
 	"syncgate/rule"
@@ -39,7 +40,7 @@ func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, e
 			return last, nil
 		}
 	}
-	if r.Plan, r.Diagnostics, err = Compile(ctx, c.o.Source, c.o.Side, row, r.facts); err != nil {
+	if err = c.compile(ctx, r); err != nil {
 		return nil, err
 	}
 	if r.status.Problem = r.Problem(); r.status.Problem != nil {
@@ -52,6 +53,24 @@ func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, e
 	return r, nil
 }
 
+// compile makes r's plan. Where the rule reads changes that nothing records, it has them recorded first.
+func (c *compiler) compile(ctx context.Context, r *Rule) (err error) {
+	r.Plan, r.Diagnostics, err = Compile(ctx, c.o.Source, c.o.Side, r.current, r.facts)
+	i := slices.IndexFunc(r.Diagnostics, func(d rule.Diagnostic) bool { return d.Code == rule.NotRecorded })
+	if err != nil || i < 0 || c.o.Record == nil || r.facts == nil {
+		return err
+	}
+	if err := c.o.Record(ctx, r.facts); err != nil {
+		r.Diagnostics[i].Message += "; they could not be recorded: " + err.Error()
+		return nil
+	}
+	delete(c.facts, r.current.Table)
+	if r.facts, err = c.table(ctx, r.current.Table); err == nil {
+		r.Plan, r.Diagnostics, err = Compile(ctx, c.o.Source, c.o.Side, r.current, r.facts)
+	}
+	return err
+}
+
 // PlanChecker has the database PREPARE every statement of a plan and says what it refuses.
 type PlanChecker interface {
 	CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error)
@@ -59,18 +78,20 @@ type PlanChecker interface {
 
 // Compile is what a row means at a side (rule.Server or rule.Client), the same to a Set and to `rules check`: its plan,
 // and the diagnostics about it. t is nil when there is no such table. The other side's tables are not here. Of its rows
-// Compile checks only what can be seen without a table, and makes no plan. An error means that the database could not be
-// asked.
-func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (*rule.Plan, []rule.Diagnostic, error) {
+// Compile checks only what can be seen without a table, and makes no plan. An error means that the database could not
+// be asked.
+func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (
+	*rule.Plan, []rule.Diagnostic, error) {
 	switch {
 	case row.User != side && row.SQL == "":
 		return nil, nil, nil
 	case row.User != side:
 		_, ds := rule.Compile(row, nil)
-		return nil, ds, nil
+		needsTable := func(d rule.Diagnostic) bool { return d.Code == rule.NoTableFacts }
+		return nil, slices.DeleteFunc(ds, needsTable), nil // the other side has the table
 	case row.SQL == "" && t == nil:
-		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID, Column: "sync_table",
-			Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
+		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID,
+			Column: "sync_table", Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
 	}
 	plan, ds := rule.Draft(row, t)
 	refused, err := db.CheckPlan(ctx, plan, t)

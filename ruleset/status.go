@@ -18,8 +18,8 @@ func (s *Set) logStates(old, next *snapshot) {
 		if p != nil {
 			log = s.o.Logger.Error().Str("code", p.Code.String()).Str("problem", p.String())
 		}
-		log.Uint64("rule", id).Str("table", r.current.Table).Str("type", r.current.Type).Str("point", r.current.PointNo).
-			Str("state", string(r.State)).Msg("rule")
+		log.Uint64("rule", id).Str("table", r.current.Table).Str("type", r.current.Type).
+			Str("point", r.current.PointNo).Str("state", string(r.State)).Msg("rule")
 	}
 	if old == nil {
 		return
@@ -33,7 +33,8 @@ func (s *Set) logStates(old, next *snapshot) {
 
 // sameState reports whether b adds nothing to a, which may be nil.
 func sameState(a, b *Rule) bool {
-	return a == b || a != nil && a.State == b.State && a.current == b.current && reflect.DeepEqual(a.Problem(), b.Problem())
+	return a == b || a != nil && a.State == b.State && a.current == b.current &&
+		reflect.DeepEqual(a.Problem(), b.Problem())
 }
 
 // recordStates hands the sink every state that differs from old's. What could not be recorded is recorded in a later

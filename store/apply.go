@@ -245,7 +245,7 @@ func mergeable(all []*Upload) [][]*Upload {
 		at := len(parts)
 		for i := last[u.Point]; i < len(parts) && first.Insert != nil; i++ {
 			if other := &parts[i][0].Plan.Downside[0]; other.Insert != nil && other.SQL == first.SQL &&
-				(!u.Plan.Tracked || parts[i][0].Point == u.Point) {
+				(u.Plan.Recorded == nil || parts[i][0].Point == u.Point) {
 				at = i
 				break
 			}

@@ -157,7 +157,8 @@ func (t *ChangeTable) triggers() []changeTrigger {
 	}
 	mark := func(row string) string {
 		return "INSERT INTO " + t.Name + " (" + t.keys("") + ", sync_origin, sync_at)\n    VALUES (" + t.keys(row) +
-			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE sync_seq = 0, " +
+			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE sync_seq = IF(@sync_known IS NULL OR sync_origin <=> @sync_origin OR " +
+			"sync_seq BETWEEN 1 AND @sync_known,\n      0, 0 * (@sync_conflicts := @sync_conflicts + 1)), " +
 			"sync_origin = VALUES(sync_origin), sync_at = VALUES(sync_at);\n"
 	}
 	body := func(statements string) string {
@@ -275,6 +276,8 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	}
 	if !equalFold(columns, t.columns()) {
 		statements = append(statements, "DROP TABLE IF EXISTS "+t.Name, t.createTable())
+	} else { // no origin says any more where a row's last change came from
+		statements = append(statements, "UPDATE "+t.Name+" SET sync_origin = NULL")
 	}
 	for _, g := range t.triggers() {
 		statements = append(statements, t.createTrigger(g))
@@ -283,6 +286,15 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+text(t.Sequence)+
 		") ON DUPLICATE KEY UPDATE next_seq = next_seq + 1, complete_from = next_seq - 1, missed = 0")
 	return s.ddl(ctx, statements)
+}
+
+// RecordChanges makes what records the changes of a table.
+func (s *Store) RecordChanges(ctx context.Context, table *rule.Table) error {
+	t, err := s.ChangeTable(ctx, table)
+	if err != nil {
+		return err
+	}
+	return s.InitChanges(ctx, t)
 }
 
 // DropChanges removes what InitChanges made.
@@ -321,21 +333,21 @@ type position struct {
 
 // sequence gives committed changes of a table their numbers, in one order for everybody, and returns where they
 // stand. Changes of transactions that are still open are passed over, and numbered when they are committed.
-func sequence(ctx context.Context, c *conn, t *rule.Load) (position, error) {
-	var p position
-	keys := quoteNames(t.Key)
+func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
+	var at position
+	keys, t := quoteNames(p.Key), p.Recorded
 	var missed, waiting uint64
 	look := func(v []any) error {
-		p.upTo, p.completeFrom, missed, waiting = asUint(v[0])-1, asUint(v[1]), asUint(v[2]), asUint(v[3])
+		at.upTo, at.completeFrom, missed, waiting = asUint(v[0])-1, asUint(v[1]), asUint(v[2]), asUint(v[3])
 		return nil
 	}
 	q := "SELECT next_seq, complete_from, missed, EXISTS (SELECT 1 FROM " + t.Name +
 		" WHERE sync_seq = 0) FROM sync_sequence WHERE sync_table = ?"
 	c.args = append(c.args[:0], t.Sequence)
 	if err := c.scan(ctx, q, look); err != nil || waiting == 0 && missed == 0 {
-		return p, err
+		return at, err
 	}
-	before := p.upTo
+	before := at.upTo
 	err := c.inTx(ctx, func() error {
 		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence WHERE sync_table = " + text(t.Sequence) +
 			" FOR UPDATE"
@@ -353,28 +365,32 @@ func sequence(ctx context.Context, c *conn, t *rule.Load) (position, error) {
 		return nil
 	})
 	if err != nil {
-		return p, err
+		return at, err
 	}
 	c.args = append(c.args[:0], t.Sequence)
 	err = c.scan(ctx, q, look)
-	p.more = waiting > 0 && p.upTo-before >= sequencedAtOnce // else transactions that are still open hold the rest
-	return p, err
+	at.more = waiting > 0 && at.upTo-before >= sequencedAtOnce // else transactions that are still open hold the rest
+	return at, err
 }
 
-// setOrigin tells the triggers of change tables where the changes that follow come from.
+// setOrigin tells the triggers of change tables where the changes that follow come from, and what the other side has
+// seen of the changes here.
 func (c *conn) setOrigin(ctx context.Context, u *Upload) error {
-	origin := ""
-	if u.Plan.Tracked {
+	origin, known := "", any(nil)
+	if u.Plan.Recorded != nil {
 		origin = u.Env.Origin
+		if u.Env.Known != nil && u.Plan.Present != nil {
+			known = *u.Env.Known
+		}
 	}
-	if origin == c.origin {
+	if origin == c.origin && known == nil && !c.known {
 		return nil
 	}
-	const q = "SET @sync_origin = NULLIF(?, '')"
-	c.args = append(c.args[:0], origin)
+	const q = "SET @sync_origin = NULLIF(?, ''), @sync_known = ?, @sync_conflicts = 0"
+	c.args = append(c.args[:0], origin, known)
 	_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
 	if err == nil {
-		c.origin = origin
+		c.origin, c.known = origin, known != nil
 	}
 	return err
 }

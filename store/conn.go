@@ -90,6 +90,7 @@ type conn struct {
 	broken bool                      // not to be used again: a transaction or a result may still be open on it
 
 	origin string // the session's @sync_origin; "" is NULL
+	known  bool   // the session has a @sync_known
 
 	args  []any // scratch of bind
 	named []driver.NamedValue

@@ -25,13 +25,15 @@ var (
 		Help: "Transactions that ran again, by cause."}
 	ledgerRows = &Metric{Name: "ledger_rows_total", Label: "action",
 		Help: "Rows of the ledger that were inserted, found for a repeated request, or purged."}
-	purgeFailures = &Metric{Name: "purge_failures_total", Label: "requests", Failure: "the ledger could not be purged",
-		Help: "Purges of the ledger that failed, by the requests they were for."}
+	conflictsFound = &Metric{Name: "conflicts_total", Label: "settled",
+		Help: "Rows that two sides changed at once, by the option that settled them."}
+	purgeFailures = &Metric{Name: "purge_failures_total", Label: "of", Failure: "a purge failed",
+		Help: "Purges that failed: of confirmed and unconfirmed requests of the ledger, and of changes."}
 )
 
 // Metrics lists what a store counts.
 func Metrics() []*Metric {
-	return []*Metric{rowsApplied, rowsQuarantined, retries, ledgerRows, purgeFailures}
+	return []*Metric{rowsApplied, rowsQuarantined, conflictsFound, retries, ledgerRows, purgeFailures}
 }
 
 // Event is one change of a metric.

@@ -38,7 +38,7 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 	var page Page
 	begun := false
 	err := s.retry(ctx, func(c *conn) error {
-		r := &reader{ctx: ctx, c: c, p: p, env: e, sink: sink}
+		r := &reader{ctx: ctx, c: c, s: s, p: p, env: e, sink: sink}
 		err := r.read()
 		page, begun = r.page, r.begun
 		if begun && (kindOf(err) == kindLost || kindOf(err) == kindRetry) {
@@ -57,6 +57,7 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 type reader struct {
 	ctx  context.Context
 	c    *conn
+	s    *Store
 	p    *rule.Plan
 	env  rule.Env
 	sink Sink
@@ -132,6 +133,10 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 	switch {
 	case r.p.Load != nil:
 		return r.changes(st)
+	case r.p.Recorded != nil && slices.Contains(r.p.Cursor, rowset.ChangeSeq): // SQL of the rule's own that reads them
+		if _, err := sequence(r.ctx, r.c, r.p); err != nil {
+			return paging{}, err
+		}
 	case st.Start != nil && len(r.env.State) == 0:
 		return paging{first: st.Start, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
 	}
@@ -141,7 +146,7 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 // changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
 // state stands below the first change that is still known, from the table itself.
 func (r *reader) changes(feed *rule.Statement) (paging, error) {
-	at, err := sequence(r.ctx, r.c, r.p.Load)
+	at, err := sequence(r.ctx, r.c, r.p)
 	if err != nil {
 		return paging{}, err
 	}
@@ -152,6 +157,11 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	if !ok || began < at.completeFrom || began > at.upTo { // in the last case the state is of a later copy of this database
 		r.env.State = nil
 	}
+	if len(r.env.State) > 0 {
+		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
+	} else {
+		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
+	}
 	if len(r.env.State) == 1 {
 		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func(r *reader) {
 			// The changes between the last row and at.upTo are not for this reader.
@@ -161,11 +171,11 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 			r.page.More = at.more
 		}}, nil
 	}
-	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Load.Key, keep: number(began)}
+	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
 	if len(r.env.State) == 0 {
 		load.first, load.keep = &r.p.Load.First, number(at.upTo)
 	}
-	for k := range r.p.Load.Key {
+	for k := range r.p.Key {
 		load.items = append(load.items, rule.LoadItem(k))
 	}
 	load.end = func(r *reader) { r.page.State, r.page.More = load.keep, true } // now what has changed meanwhile

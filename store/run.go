@@ -151,13 +151,25 @@ func (r *runner) uploads(all []*Upload) error {
 			items = append(items, item{u, i})
 		}
 	}
+	if len(items) == 0 {
+		return nil
+	}
+	return r.settled(items)
+}
+
+// items applies rows in order, consecutive rows of one kind together.
+func (r *runner) items(items []item) error {
 	for len(items) > 0 {
 		deleted := items[0].deleted()
 		n := slices.IndexFunc(items, func(it item) bool { return it.deleted() != deleted })
 		if n < 0 {
 			n = len(items)
 		}
-		if err := r.joined(items[:n]); err != nil {
+		err := r.joined(items[:n])
+		if err == nil {
+			err = r.stamp(items[:n])
+		}
+		if err != nil {
 			return err
 		}
 		items = items[n:]

@@ -11,12 +11,14 @@ import (
 )
 
 // An upload that carries its state is one of a stream: the uploads of one table of one point under one epoch. The
-// stream's row in sync_stream has the last of them. It is changed in the transaction that applies the next one, and only
-// by the one whose sequence follows. So the row is the ledger of the whole stream, and it says where the point goes on.
+// stream's row in sync_stream has the last of them. It is changed in the transaction that applies the next one, and
+// only by the one whose sequence follows. So the row is the ledger of the whole stream, and it says where the point
+// goes on.
 //
 // The point begins a generation of the stream whenever it cannot know what was applied: at its start and after a lost
-// connection. The upper half of a sequence is the generation, the lower half counts in it. The beginning moves the stream's row
-// to the new generation, so that what is still on its way from an earlier generation can no longer be applied.
+// connection. The upper half of a sequence is the generation, the lower half counts in it. The beginning moves the
+// stream's row to the new generation, so that what is still on its way from an earlier generation can no longer be
+// applied.
 
 // GenerationBits are the bits of a sequence that count within a generation.
 const GenerationBits = 32
@@ -38,8 +40,8 @@ func (e *ReusedError) Error() string {
 }
 func (e *ReusedError) Unwrap() error { return ErrReused }
 
-// advanceStreams moves the stream of each upload from the request before to the upload's own. errDone: not every upload is
-// the next one of its stream.
+// advanceStreams moves the stream of each upload from the request before to the upload's own. errDone: not every upload
+// is the next one of its stream.
 func (c *conn) advanceStreams(ctx context.Context, all []*Upload) error {
 	const head = "INSERT INTO sync_stream (point_no, epoch, sync_table, seq, hash, reply, state) VALUES "
 	const tuple = "(?, ?, '', ?, ?, ?, ?)" // seq changes last, because the other assignments compare it
@@ -69,8 +71,8 @@ func (c *conn) advanceStreams(ctx context.Context, all []*Upload) error {
 	return nil
 }
 
-// lookupStream reads the outcome of the last upload of a stream. It is not found when u is the next one. *ReusedError: the
-// last one is neither u nor the one before u. It reads under a lock like lookupLedger.
+// lookupStream reads the outcome of the last upload of a stream. It is not found when u is the next one. *ReusedError:
+// the last one is neither u nor the one before u. It reads under a lock like lookupLedger.
 func (c *conn) lookupStream(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
 	last, known := &ReusedError{}, false
 	const q = "SELECT seq, state, hash, reply FROM sync_stream WHERE point_no = ? AND epoch = ? LOCK IN SHARE MODE"
@@ -95,8 +97,8 @@ func asBytes(v any) []byte {
 	return b
 }
 
-// beginGeneration moves a stream to the generation that u begins, and returns how far the stream had come. *ReusedError: another
-// database of the point has moved it beyond what u knows.
+// beginGeneration moves a stream to the generation that u begins, and returns how far the stream had come.
+// *ReusedError: another database of the point has moved it beyond what u knows.
 func (s *Store) beginGeneration(ctx context.Context, u *Upload) (out Outcome) {
 	if u.Refused != nil {
 		return Outcome{Err: u.Refused}

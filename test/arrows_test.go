@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 const module = "syncgate"
@@ -25,9 +27,14 @@ var arrows = map[string][]string{
 	"admin":              {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
+	"internal/account":   {}, // the bytes of clients
+	"internal/logging":   {}, // no line waits for its reader
 	"internal/text":      {},
 	"internal/harness":   {},
-	"internal/rowset":    {}, // the words that the wire, the rules and the database share
+	// What the tests of the whole share makes databases and speaks the wire.
+	"internal/harness/harnesstest": {"crypto", "internal/harness", "internal/rowset", "migrations", "protocol", "store",
+		"store/localdb", "store/localdb/localdbtest"},
+	"internal/rowset": {}, // the words that the wire, the rules and the database share
 	// A session seals with crypto and reads the v1 wire's Python literals.
 	"protocol": {"crypto", "internal/pyliteral", "internal/rowset"},
 	// Seed-era rules hold Python literals. A plan binds rows and carried state.
@@ -45,12 +52,12 @@ var arrows = map[string][]string{
 	// The point speaks the same wire and runs the same plans on the same kind of database.
 	"agent": {"protocol", "crypto", "rule", "ruleset", "store", "internal/rowset"},
 	"test": {"crypto", "migrations", "protocol", "rule", "store", "store/localdb", "store/localdb/localdbtest",
-		"internal/rowset"},
+		"internal/harness/harnesstest", "internal/rowset"},
 }
 
 // common packages may be imported by every package: internal/limit is how an option is declared, internal/text how a
-// number is written.
-var common = []string{"internal/limit", "internal/text"}
+// number is written, internal/account how what clients share is counted, internal/logging how often a line may come.
+var common = []string{"internal/limit", "internal/text", "internal/account", "internal/logging"}
 
 // strangers are packages that must not be reached by any way, with why.
 var strangers = []struct {
@@ -83,7 +90,7 @@ type listed struct {
 func listPackages(t *testing.T) map[string]listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
-	cmd.Dir = root(t)
+	cmd.Dir = harnesstest.Root(t)
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
@@ -155,7 +162,7 @@ func TestArrows(t *testing.T) {
 
 // docs/architecture.md lists the same arrows, but for those of the tests' own packages.
 func TestArchitectureListsArrows(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root(t), "docs", "architecture.md"))
+	text, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "docs", "architecture.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +173,7 @@ func TestArchitectureListsArrows(t *testing.T) {
 		}
 	}
 	for name, allowed := range arrows {
-		if name == "test" || name == "store/localdb/localdbtest" {
+		if strings.HasSuffix(name, "test") {
 			continue
 		}
 		if want := strings.Join(slices.Sorted(slices.Values(allowed)), ", "); listed[name] != want {
@@ -182,7 +189,7 @@ func TestArchitectureListsArrows(t *testing.T) {
 // Every import of a program goes from cmd down: nothing outside of cmd has a main.
 func TestOnlyCmdHasPrograms(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`, "./...")
-	cmd.Dir = root(t)
+	cmd.Dir = harnesstest.Root(t)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

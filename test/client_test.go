@@ -2,166 +2,19 @@ package test
 
 import (
 	"crypto/md5"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"syncgate/crypto"
 	"syncgate/internal/pyliteral"
-	"syncgate/internal/rowset"
-	"syncgate/protocol"
+
+	"syncgate/internal/harness/harnesstest"
 )
-
-// setting is the last value that the agent's environment has for a name.
-func (w *world) setting(name string) string {
-	w.t.Helper()
-	for i := len(w.agent) - 1; i >= 0; i-- {
-		if value, ok := strings.CutPrefix(w.agent[i], name+"="); ok {
-			return value
-		}
-	}
-	w.t.Fatalf("the agent has no %s", name)
-	return ""
-}
-
-// modernClient is one connection on the v2 wire. It sends what an agent never sends.
-type modernClient struct {
-	t    testing.TB
-	conn net.Conn
-	wire *protocol.Client
-	buf  []byte
-}
-
-// dialModern shakes hands as the named point. The error is the server's refusal.
-func (w *world) dialModern(point string) (*modernClient, error) {
-	w.t.Helper()
-	c := w.knock(point)
-	_, err := c.next()
-	return c, err
-}
-
-// knock connects and sends a HELLO under the key of the world's agent. It does not wait for the answer.
-func (w *world) knock(point string) *modernClient {
-	w.t.Helper()
-	key, err := base64.StdEncoding.DecodeString(w.setting("SYNCGATE_AGENT_KEY"))
-	if err != nil || len(key) != crypto.KeySize {
-		w.t.Fatal(len(key), err)
-	}
-	id, err := strconv.ParseUint(w.setting("SYNCGATE_AGENT_KEY_ID"), 10, 32)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := &modernClient{t: w.t}
-	c.wire, err = protocol.NewClient(protocol.ClientOptions{Point: point, KeyID: uint32(id), Key: [crypto.KeySize]byte(key), Clock: time.Now, Rand: rand.Reader})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	hello, err := c.wire.Hello()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c.conn = dial(w.t, w.setting("SYNCGATE_AGENT_SERVER"))
-	if _, err := c.conn.Write(hello); err != nil {
-		w.t.Fatal(err)
-	}
-	return c
-}
-
-func dial(t testing.TB, address string) net.Conn {
-	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err == nil {
-		t.Cleanup(func() { conn.Close() })
-		err = conn.SetDeadline(time.Now().Add(2 * patience))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return conn
-}
-
-func (c *modernClient) next() (*protocol.Message, error) {
-	for {
-		n, err := protocol.Split(c.buf, c.wire.MaxFrame())
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 {
-			m, err := c.wire.Receive(c.buf[:n])
-			c.buf = c.buf[n:]
-			return m, err
-		}
-		piece := make([]byte, 64<<10)
-		if n, err = c.conn.Read(piece); err != nil {
-			return nil, err
-		}
-		c.buf = append(c.buf, piece[:n]...)
-	}
-}
-
-// ask sends a request and returns all of its replies in order.
-func (c *modernClient) ask(op protocol.Op, body any) []*protocol.Message {
-	c.t.Helper()
-	id := c.wire.RequestID()
-	frame, err := c.wire.Seal(nil, &protocol.Message{Op: op, RequestID: id, Body: body})
-	if err == nil {
-		_, err = c.conn.Write(frame)
-	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	var all []*protocol.Message
-	for {
-		m, err := c.next()
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		if m == nil || m.RequestID != id {
-			continue
-		}
-		if all = append(all, m); !m.More() {
-			return all
-		}
-	}
-}
-
-// upload sends rows and returns the status and, when it is OK, the reply.
-func (c *modernClient) upload(table string, rows rowset.Rows) (protocol.Status, *protocol.UploadReply) {
-	c.t.Helper()
-	m := c.ask(protocol.OpUpload, &protocol.UploadRequest{Table: table, Rows: rows})[0]
-	if m.Status != protocol.StatusOK {
-		return m.Status, nil
-	}
-	reply, err := m.UploadReply()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return m.Status, reply
-}
-
-// download returns the rows of a table from a state on.
-func (c *modernClient) download(table string, state ...rowset.StateItem) (protocol.Status, []any) {
-	c.t.Helper()
-	var values []any
-	for _, m := range c.ask(protocol.OpDownload, &protocol.DownloadRequest{Table: table, State: state}) {
-		if m.Status != protocol.StatusOK {
-			return m.Status, nil
-		}
-		reply, err := m.DownloadReply()
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		values = append(values, reply.Values...)
-	}
-	return protocol.StatusOK, values
-}
 
 const legacyKey = "0123456789abcdef"
 
@@ -196,7 +49,7 @@ func dialLegacy(t testing.TB, address string, dialect pyliteral.Dialect) *legacy
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &legacyClient{t: t, conn: dial(t, address), cbc: cbc, dialect: dialect}
+	return &legacyClient{t: t, conn: harnesstest.Dial(t, address), cbc: cbc, dialect: dialect}
 }
 
 // packet is a request as the client's Python prints it.

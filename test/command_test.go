@@ -1,7 +1,6 @@
 package test
 
 import (
-	"database/sql"
 	"encoding/json"
 	"maps"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"testing"
 
 	"syncgate/store/localdb/localdbtest"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -46,7 +47,7 @@ func TestExitCodes(t *testing.T) {
 		{name: "settings", args: []string{"config"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, errs, code := run(t, append(tt.env, "SYNCGATE_DATA_DIR="+dir), "syncgate", tt.args...)
+			out, errs, code := harnesstest.Run(t, append(tt.env, "SYNCGATE_DATA_DIR="+dir), "syncgate", tt.args...)
 			if code != tt.code || !strings.Contains(errs, tt.says) {
 				t.Fatalf("exit %d, want %d and %q in\n%s%s", code, tt.code, tt.says, out, errs)
 			}
@@ -94,7 +95,7 @@ func TestExitSeedEraSettings(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, errs, code := run(t, nil, "syncgate", "serve", "--config", file, "--data-dir", dir)
+			_, errs, code := harnesstest.Run(t, nil, "syncgate", "serve", "--config", file, "--data-dir", dir)
 			want, says := 78, []string{"legacy." + tt.setting + ": ", tt.says}
 			if tt.says == "" { // the settings are good, so serve reaches the database, which does not exist
 				want, says = 1, []string{"not available"}
@@ -109,10 +110,10 @@ func TestExitSeedEraSettings(t *testing.T) {
 }
 
 func TestMigrateTwiceAtOnce(t *testing.T) {
-	w := newWorld(t) // newWorld has migrated; drop everything again
-	w.centre.SetMaxOpenConns(1)
+	w := harnesstest.New(t) // newWorld has migrated; drop everything again
+	w.Centre.SetMaxOpenConns(1)
 	var tables []string
-	rows, err := w.centre.Query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_type = 'VIEW' DESC")
+	rows, err := w.Centre.Query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_type = 'VIEW' DESC")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,18 +127,18 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	must(t, w.centre, "SET foreign_key_checks = 0")
+	w.Centre.Must("SET foreign_key_checks = 0")
 	for _, name := range tables {
 		kind := "TABLE"
 		if name == "sync_control_status" {
 			kind = "VIEW"
 		}
-		must(t, w.centre, "DROP "+kind+" `"+name+"`")
+		w.Centre.Must("DROP " + kind + " `" + name + "`")
 	}
 	var all sync.WaitGroup
 	said := make([]string, 4)
 	for i := range said {
-		all.Go(func() { said[i] = w.must("migrate") })
+		all.Go(func() { said[i] = w.Must("migrate") })
 	}
 	all.Wait()
 	did := 0
@@ -152,32 +153,32 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 }
 
 func TestPointCommands(t *testing.T) {
-	w := newWorld(t)
-	w.enrol(pointName)
-	if _, errs, code := run(t, w.env, "syncgate", "point", "add", pointName); code != 1 || !strings.Contains(errs, pointName) {
+	w := harnesstest.New(t)
+	w.Point.Enrol(pointName)
+	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "point", "add", pointName); code != 1 || !strings.Contains(errs, pointName) {
 		t.Fatalf("a point enrolled twice: exit %d, %s", code, errs)
 	}
 	var key struct {
 		KeyID uint32 `json:"key_id"`
 	}
-	if err := json.Unmarshal([]byte(w.must("point", "rotate", pointName, "--format", "json")), &key); err != nil || key.KeyID != 2 {
+	if err := json.Unmarshal([]byte(w.Must("point", "rotate", pointName, "--format", "json")), &key); err != nil || key.KeyID != 2 {
 		t.Fatalf("the second key has id %d: %v", key.KeyID, err)
 	}
-	w.serve()
-	if out, errs, code := w.once(); code != 0 {
+	w.Serve()
+	if out, errs, code := w.Point.Once(); code != 0 {
 		t.Fatalf("under the first key: exit %d\n%s%s", code, out, errs)
 	}
-	eventually(t, w.centre, 1, "SELECT COUNT(*) FROM sync_point_key WHERE key_id = 1 AND last_used_at IS NOT NULL")
-	if list := w.must("point", "list"); !strings.Contains(list, "modern") || !strings.Contains(list, "1,2") {
+	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_point_key WHERE key_id = 1 AND last_used_at IS NOT NULL")
+	if list := w.Must("point", "list"); !strings.Contains(list, "modern") || !strings.Contains(list, "1,2") {
 		t.Fatalf("the list does not tell which wire and which keys:\n%s", list)
 	}
-	w.must("point", "revoke", pointName, "--key-id", "1")
-	if list := w.must("point", "list"); strings.Contains(list, "1,2") {
+	w.Must("point", "revoke", pointName, "--key-id", "1")
+	if list := w.Must("point", "list"); strings.Contains(list, "1,2") {
 		t.Fatalf("the key is still live:\n%s", list)
 	}
 	// The server notices the change within a second.
 	for {
-		_, errs, code := w.once()
+		_, errs, code := w.Point.Once()
 		if code == 1 && strings.Contains(errs, "SG0001") {
 			break
 		}
@@ -185,7 +186,7 @@ func TestPointCommands(t *testing.T) {
 			t.Fatalf("exit %d: %s", code, errs)
 		}
 	}
-	info, err := os.Stat(filepath.Join(w.dir, "centre", "master.key"))
+	info, err := os.Stat(filepath.Join(w.Dir, "centre", "master.key"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("the master key's file: %v %v", info, err)
 	}
@@ -196,19 +197,19 @@ func TestPointCommands(t *testing.T) {
 func TestCommandsTakeTurns(t *testing.T) {
 	t.Parallel()
 	env := []string{"SYNCGATE_DATA_DIR=" + t.TempDir()}
-	if _, errs, code := run(t, env, "syncgate", "migrate"); code != 0 {
+	if _, errs, code := harnesstest.Run(t, env, "syncgate", "migrate"); code != 0 {
 		t.Fatalf("migrate: exit %d: %s", code, errs)
 	}
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b", "c"} {
 		all.Go(func() {
-			if _, errs, code := run(t, env, "syncgate", "point", "add", name); code != 0 {
+			if _, errs, code := harnesstest.Run(t, env, "syncgate", "point", "add", name); code != 0 {
 				t.Errorf("point add %s: exit %d: %s", name, code, errs)
 			}
 		})
 	}
 	all.Wait()
-	if out, errs, code := run(t, env, "syncgate", "point", "list"); code != 0 || strings.Count(out, "enrolled") != 3 {
+	if out, errs, code := harnesstest.Run(t, env, "syncgate", "point", "list"); code != 0 || strings.Count(out, "enrolled") != 3 {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 }
@@ -216,9 +217,9 @@ func TestCommandsTakeTurns(t *testing.T) {
 // A command that is given the wrong database changes nothing in it, says which database it is and what to do, and keeps
 // no program from its own.
 func TestWrongDatabase(t *testing.T) {
-	w := newWorld(t)
-	w.enrol(pointName)
-	tables := func(db *sql.DB) string {
+	w := harnesstest.New(t)
+	w.Point.Enrol(pointName)
+	tables := func(db *harnesstest.DB) string {
 		var all, run string
 		err := db.QueryRow(`SELECT GROUP_CONCAT(table_name ORDER BY table_name), (SELECT GROUP_CONCAT(name) FROM sync_migration)
 			FROM information_schema.tables WHERE table_schema = DATABASE()`).Scan(&all, &run)
@@ -227,33 +228,23 @@ func TestWrongDatabase(t *testing.T) {
 		}
 		return all + run
 	}
-	point, centre := tables(w.point), tables(w.centre)
-	dsn := func(env []string, name string) string {
-		for _, v := range env {
-			if value, ok := strings.CutPrefix(v, name+"="); ok {
-				return value
-			}
-		}
-		t.Fatal(name)
-		return ""
-	}
-	pointDSN, centreDSN := dsn(w.agent, "SYNCGATE_AGENT_DSN"), dsn(w.env, "SYNCGATE_DSN")
+	point, centre := tables(w.Point.DB), tables(w.Centre)
 	for _, command := range []string{"quarantine list", "rules check", "point list", "migrate", "serve", "doctor"} {
-		out, errs, code := run(t, w.env, "syncgate", append(strings.Fields(command), "--dsn", pointDSN)...)
+		out, errs, code := harnesstest.Run(t, w.Env, "syncgate", append(strings.Fields(command), "--dsn", w.Point.DSN)...)
 		said := out + errs
 		if code == 0 || !strings.Contains(said, "holds the tables of syncgate's agent") || !strings.Contains(said, "--dsn") {
 			t.Errorf("%s on a point's database: exit %d\n%s", command, code, said)
 		}
 	}
-	_, errs, code := run(t, append(w.agent, "SYNCGATE_AGENT_DSN="+centreDSN), "syncgate-agent", "once")
+	_, errs, code := w.Point.Once("SYNCGATE_AGENT_DSN=" + w.Centre.DSN)
 	if code != 1 || !strings.Contains(errs, "holds the tables of syncgate's server") {
 		t.Errorf("an agent on the central database: exit %d\n%s", code, errs)
 	}
-	if tables(w.point) != point || tables(w.centre) != centre {
+	if tables(w.Point.DB) != point || tables(w.Centre) != centre {
 		t.Error("a command has changed the other program's database")
 	}
-	w.serve()
-	if _, errs, code := w.once(); code != 0 {
+	w.Serve()
+	if _, errs, code := w.Point.Once(); code != 0 {
 		t.Errorf("the agent afterwards: exit %d\n%s", code, errs)
 	}
 }
@@ -263,16 +254,16 @@ func TestCommandsDoNotMigrate(t *testing.T) {
 	empty := localdbtest.New(t)
 	env := []string{"SYNCGATE_DSN=" + empty, "SYNCGATE_DATA_DIR=" + t.TempDir(), "SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}
 	for _, args := range [][]string{{"quarantine", "list"}, {"rules", "list"}, {"point", "add", "p"}, {"doctor"}} {
-		if out, errs, code := run(t, env, "syncgate", args...); code == 0 || !strings.Contains(out+errs, "syncgate migrate") {
+		if out, errs, code := harnesstest.Run(t, env, "syncgate", args...); code == 0 || !strings.Contains(out+errs, "syncgate migrate") {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
 		}
 	}
-	db := open(t, empty)
-	if n := count(t, db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"); n != 0 {
+	db := harnesstest.Open(t, empty)
+	if n := db.Count("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"); n != 0 {
 		t.Errorf("%d tables were made", n)
 	}
 	for _, args := range [][]string{{"migrate"}, {"point", "add", "p"}} {
-		if out, errs, code := run(t, env, "syncgate", args...); code != 0 {
+		if out, errs, code := harnesstest.Run(t, env, "syncgate", args...); code != 0 {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
 		}
 	}

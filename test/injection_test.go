@@ -3,7 +3,6 @@ package test
 import (
 	"bufio"
 	"bytes"
-	"database/sql"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -17,6 +16,8 @@ import (
 	"syncgate/internal/pyliteral"
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // naughty returns strings that are known to break programs, and the published list of such strings where it exists.
@@ -25,7 +26,7 @@ func naughty(t testing.TB) []string {
 	all := []string{"", " ", "'", `"`, "`", `\`, `\\'`, "''", "%", "%s", "%%s", "'%s'", "%(url)s", "%n%n", "?", ":vc", ":state.tx", "NULL", "None", "0", "-1", "1e400",
 		"'; DROP TABLE phrase; -- ", `\'; DROP TABLE phrase; -- `, "x' OR '1'='1", "') ON DUPLICATE KEY UPDATE vc = ('", "/*!50000 DROP TABLE phrase */", "-- upside", "\x00", "a\x00b",
 		"\x1a", "\r\n", "\n\r\n", "\t", "\u200b", "\ufeff", "\u202e", "ﷺ", "中文", "😀", "e\u0301", "\U0010ffff", "{'a': 1}", "u'x'", "datetime.datetime(2020, 1, 1)", "__import__('os')", "ÿ", "a ", strings.Repeat("'", 300)}
-	path := sharedData(t, "naughty-strings.base64.txt")
+	path := harnesstest.SharedData(t, "naughty-strings.base64.txt")
 	if path == "" {
 		return all
 	}
@@ -63,12 +64,12 @@ const phraseTable = "CREATE TABLE phrase (id INT PRIMARY KEY, vc VARCHAR(2000), 
 // refuses names that it does not know.
 func TestInjection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := harnesstest.New(t)
 	all := naughty(t)
 	t.Logf("%d strings", len(all))
 	awkward := awkwardTables(t, w, all)
-	must(t, w.centre, phraseTable)
-	must(t, w.centre, strings.Replace(phraseTable, "phrase", "seed_phrase", 1))
+	w.Centre.Must(phraseTable)
+	w.Centre.Must(strings.Replace(phraseTable, "phrase", "seed_phrase", 1))
 	for _, rule := range []string{
 		`('server', 'phrase', 'upload', ?, '-- downside: insert\ninsert into phrase (id, vc, tx, bl) values (:id, :vc, :tx, :bl)', '', 0)`,
 		`('server', 'phrase', 'download', ?, 'select id, vc, tx, bl from phrase where bl = :state.tx', '', 1)`,
@@ -79,18 +80,18 @@ func TestInjection(t *testing.T) {
 		if strings.Contains(rule, "seed_phrase") {
 			point = awkwardLegacy
 		}
-		must(t, w.centre, "INSERT INTO sync_control (sync_user, sync_table, sync_type, sync_point_no, sync_sql, sync_field, sync_is_use_state_carry_data) VALUES "+rule, point)
+		w.Centre.Must("INSERT INTO sync_control (sync_user, sync_table, sync_type, sync_point_no, sync_sql, sync_field, sync_is_use_state_carry_data) VALUES "+rule, point)
 	}
-	w.enrol(awkwardLegacy)
-	w.enrol(awkwardPoint)
-	w.env = append(w.env, append(legacySettings(), "SYNCGATE_HANDSHAKES_PER_SECOND=1000000")...)
-	legacy, _ := w.serve().waitLog("listening")["legacy"].(string)
+	w.Point.Enrol(awkwardLegacy)
+	w.Point.Enrol(awkwardPoint)
+	w.Env = append(w.Env, append(legacySettings(), "SYNCGATE_HANDSHAKES_PER_SECOND=1000000")...)
+	legacy, _ := w.Serve().WaitLog("listening")["legacy"].(string)
 
-	if out, errs, code := w.once(); code != 0 {
+	if out, errs, code := w.Point.Once(); code != 0 {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 	awkward()
-	c, err := w.dialModern(awkwardPoint)
+	c, err := w.Point.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +100,11 @@ func TestInjection(t *testing.T) {
 	naughtyNames(t, w, all)
 	naughtySeedEra(t, w, legacy, all)
 	for table, want := range map[string]int{"phrase": 1, "sync_control": 1, "sync_point": 1, "sync_quarantine": 1} {
-		if n := count(t, w.centre, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", table); n != want {
+		if n := w.Centre.Count("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", table); n != want {
 			t.Errorf("%d tables %s", n, table)
 		}
 	}
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_point"); n != 2 {
+	if n := w.Centre.Count("SELECT COUNT(*) FROM sync_point"); n != 2 {
 		t.Errorf("%d points", n)
 	}
 }
@@ -112,7 +113,7 @@ func quoted(name string) string { return "`" + strings.ReplaceAll(name, "`", "``
 
 // awkwardTables makes two tables with awkward names and fills them with the strings: one at the point for an upload,
 // one at the centre for a download. The function that it returns checks that both crossed.
-func awkwardTables(t *testing.T, w *world, all []string) (check func()) {
+func awkwardTables(t *testing.T, w *harnesstest.World, all []string) (check func()) {
 	t.Helper()
 	down := awkwardTable + "!"
 	var columns []string
@@ -125,11 +126,11 @@ func awkwardTables(t *testing.T, w *world, all []string) (check func()) {
 		}
 		columns = append(columns, quoted(name)+kind)
 	}
-	for table, full := range map[string]*sql.DB{awkwardTable: w.point, down: w.centre} {
+	for table, full := range map[string]*harnesstest.DB{awkwardTable: w.Point.DB, down: w.Centre} {
 		kind := map[string]string{awkwardTable: "upload", down: "download"}[table]
-		for user, db := range map[string]*sql.DB{"server": w.centre, "client": w.point} {
-			must(t, db, "CREATE TABLE "+quoted(table)+" ("+strings.Join(columns, ", ")+") CHARACTER SET utf8mb4")
-			must(t, db, "INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES (?, ?, ?, ?)", table, kind, user, awkwardPoint)
+		for user, db := range map[string]*harnesstest.DB{"server": w.Centre, "client": w.Point.DB} {
+			db.Must("CREATE TABLE " + quoted(table) + " (" + strings.Join(columns, ", ") + ") CHARACTER SET utf8mb4")
+			db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES (?, ?, ?, ?)", table, kind, user, awkwardPoint)
 		}
 		for i, text := range all {
 			values := []any{i}
@@ -139,13 +140,13 @@ func awkwardTables(t *testing.T, w *world, all []string) (check func()) {
 					values[k] = []byte(text)
 				}
 			}
-			must(t, full, "INSERT INTO "+quoted(table)+" VALUES (?"+strings.Repeat(", ?", len(awkwardColumns)-1)+")", values...)
+			full.Must("INSERT INTO "+quoted(table)+" VALUES (?"+strings.Repeat(", ?", len(awkwardColumns)-1)+")", values...)
 		}
 	}
 	return func() {
 		t.Helper()
 		for _, table := range []string{awkwardTable, down} {
-			centre, point := sum(t, w.centre, "SELECT * FROM "+quoted(table)), sum(t, w.point, "SELECT * FROM "+quoted(table))
+			centre, point := w.Centre.Sum("SELECT * FROM "+quoted(table)), w.Point.Sum("SELECT * FROM "+quoted(table))
 			if centre != point || !strings.HasPrefix(point, fmt.Sprint(len(all), " rows")) {
 				t.Errorf("of %d rows of %s the centre has %s, the point %s", len(all), table, centre, point)
 			}
@@ -157,35 +158,35 @@ func awkwardTables(t *testing.T, w *world, all []string) (check func()) {
 func valid(text string) string { return strings.ToValidUTF8(text, "?") }
 
 // naughtyRows uploads each string as a value of each type, and as the name of a table and of a column.
-func naughtyRows(t *testing.T, w *world, c *modernClient, all []string) {
+func naughtyRows(t *testing.T, w *harnesstest.World, c *harnesstest.Client, all []string) {
 	t.Helper()
 	rows := rowset.Rows{Columns: []string{"id", "vc", "tx", "bl"}}
 	for i, text := range all {
 		rows.Values = append(rows.Values, int64(i), valid(text), valid(text), []byte(text))
 	}
-	status, reply := c.upload("phrase", rows)
+	status, reply := c.Upload("phrase", rows)
 	if status != protocol.StatusOK || reply.Applied != uint64(len(all)) || len(reply.Quarantined) > 0 {
 		t.Fatalf("%v %+v", status, reply)
 	}
-	same(t, w.centre, "phrase", all)
+	phrases(t, w.Centre, "phrase", all)
 	for _, text := range all {
 		text = valid(text[:min(len(text), 200)]) // longer names cannot be sent
-		status, _ := c.upload(text, rowset.Rows{Columns: []string{"id"}, Values: []any{int64(1)}})
+		status, _ := c.Upload(text, rowset.Rows{Columns: []string{"id"}, Values: []any{int64(1)}})
 		if !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
 			t.Errorf("an upload to the table %q is answered with %v", text, status)
 		}
-		if status, _ := c.download(text); !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
+		if status := c.Download(c.Wire.RequestID(), &protocol.DownloadRequest{Table: text}).Status; !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
 			t.Errorf("a download of the table %q is answered with %v", text, status)
 		}
-		status, _ = c.upload("phrase", rowset.Rows{Columns: []string{"id", "vc", "tx", "bl" + text}, Values: []any{int64(9999), "", "", ""}})
+		status, _ = c.Upload("phrase", rowset.Rows{Columns: []string{"id", "vc", "tx", "bl" + text}, Values: []any{int64(9999), "", "", ""}})
 		if text != "" && !slices.Contains([]protocol.Status{protocol.StatusRequestMismatch, protocol.StatusMalformed}, status) {
 			t.Errorf("an upload with the column %q is answered with %v", "bl"+text, status)
 		}
 	}
 }
 
-// same fails unless the table holds each string in all of its columns, byte for byte, and nothing else.
-func same(t *testing.T, db *sql.DB, table string, all []string) {
+// phrases fails unless the table holds each string in all of its columns, byte for byte, and nothing else.
+func phrases(t *testing.T, db *harnesstest.DB, table string, all []string) {
 	t.Helper()
 	rows, err := db.QueryContext(t.Context(), "SELECT id, vc, tx, bl FROM "+table+" WHERE id < 5000 ORDER BY id")
 	if err != nil {
@@ -209,13 +210,13 @@ func same(t *testing.T, db *sql.DB, table string, all []string) {
 }
 
 // naughtyStates asks for the rows that equal a carried state. Each string gives as many rows as it occurs.
-func naughtyStates(t *testing.T, c *modernClient, all []string) {
+func naughtyStates(t *testing.T, c *harnesstest.Client, all []string) {
 	t.Helper()
 	for i, text := range all {
 		if !utf8.ValidString(text) {
 			continue
 		}
-		status, values := c.download("phrase", rowset.StateItem{Name: "tx", Value: text})
+		status, values := phrasesFrom(c, rowset.StateItem{Name: "tx", Value: text})
 		found := false
 		for ; len(values) >= 4; values = values[4:] {
 			if !reflect.DeepEqual(values[1:4], []any{text, text, []byte(text)}) {
@@ -227,33 +228,42 @@ func naughtyStates(t *testing.T, c *modernClient, all []string) {
 			t.Errorf("the state %q: %v, found %v", text, status, found)
 		}
 		// The rule has no state of this name.
-		if status, _ := c.download("phrase", rowset.StateItem{Name: "tx" + valid(text[:min(len(text), 200)]) + "'", Value: "x"}); status != protocol.StatusOK && status != protocol.StatusMalformed {
+		other := rowset.StateItem{Name: "tx" + valid(text[:min(len(text), 200)]) + "'", Value: "x"}
+		if status, _ := phrasesFrom(c, other); status != protocol.StatusOK && status != protocol.StatusMalformed {
 			t.Errorf("a state of the name %q is answered with %v", "tx"+text+"'", status)
 		}
 	}
 }
 
+// phrasesFrom returns the values of the rows of phrase from a state on.
+func phrasesFrom(c *harnesstest.Client, state rowset.StateItem) (protocol.Status, []any) {
+	d := c.Download(c.Wire.RequestID(), &protocol.DownloadRequest{Table: "phrase", State: []rowset.StateItem{state}})
+	return d.Status, d.Rows.Values
+}
+
 // naughtyNames sends a HELLO under each string that can be a point's name.
-func naughtyNames(t *testing.T, w *world, all []string) {
+func naughtyNames(t *testing.T, w *harnesstest.World, all []string) {
 	t.Helper()
+	key, address := w.Point.Key(), w.Point.Setting("SYNCGATE_AGENT_SERVER")
 	names := slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "" || len(s) > 64 || !utf8.ValidString(s) })
 	for batch := range slices.Chunk(names, 150) { // a refusal is delayed, so the test asks for many at once
-		var clients []*modernClient
+		var clients []*harnesstest.Client
 		for _, name := range batch {
-			clients = append(clients, w.knock(name))
+			key.Point = name
+			clients = append(clients, harnesstest.Knock(t, address, key))
 		}
 		for i, c := range clients {
 			var refused *protocol.RejectError
-			if _, err := c.next(); !errors.As(err, &refused) || refused.Status != protocol.StatusRejected {
+			if _, err := c.Next(); !errors.As(err, &refused) || refused.Status != protocol.StatusRejected {
 				t.Errorf("the point %q is answered with %v", batch[i], err)
 			}
-			c.conn.Close()
+			c.Conn.Close()
 		}
 	}
 }
 
 // naughtySeedEra does the same over the v1 wire, with rules that the original formatted into the text.
-func naughtySeedEra(t *testing.T, w *world, address string, all []string) {
+func naughtySeedEra(t *testing.T, w *harnesstest.World, address string, all []string) {
 	t.Helper()
 	c := dialLegacy(t, address, pyliteral.Python2)
 	list := pyliteral.List{}
@@ -264,7 +274,7 @@ func naughtySeedEra(t *testing.T, w *world, address string, all []string) {
 	if r := c.ask(c.packet(awkwardLegacy, "UPLOAD_DB", "seed_phrase", list)); r.failed || r.info != nil {
 		t.Fatalf("%+v", r)
 	}
-	same(t, w.centre, "seed_phrase", all)
+	phrases(t, w.Centre, "seed_phrase", all)
 	for i, text := range all {
 		if i%8 > 0 && i > 60 {
 			continue

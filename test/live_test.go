@@ -1,9 +1,6 @@
 package test
 
 import (
-	"context"
-	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +14,8 @@ import (
 	"syncgate/protocol"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // inForce bounds the time until an edit is in force. An idle machine needs a second. The bound is below the 15 seconds
@@ -36,9 +35,9 @@ var brokenEdits = []struct{ column, text, says string }{
 
 // editing is a DBA who edits the rules of a few tables while a point uploads to each of them.
 type editing struct {
-	*world
+	*harnesstest.World
 	tables []string
-	point  *modernClient
+	wire   *harnesstest.Client
 	rows   int64
 }
 
@@ -49,46 +48,46 @@ func goodRule(table, mark string) string {
 
 // applied is the url that a row has after the rule has marked it.
 func (e *editing) applied(table string) string {
-	e.t.Helper()
+	e.T.Helper()
 	e.rows++
-	status, reply := e.point.upload(table, rowset.Rows{Columns: []string{"id", "url"}, Values: []any{e.rows, "u"}})
+	status, reply := e.wire.Upload(table, rowset.Rows{Columns: []string{"id", "url"}, Values: []any{e.rows, "u"}})
 	if status != protocol.StatusOK || reply.Applied != 1 {
-		e.t.Fatalf("%s: %v %+v", table, status, reply)
+		e.T.Fatalf("%s: %v %+v", table, status, reply)
 	}
-	return text(e.t, e.world, "SELECT url FROM "+table+" WHERE id = ?", e.rows)
+	return e.Centre.Text("SELECT url FROM "+table+" WHERE id = ?", e.rows)
 }
 
 // live edits a good rule and waits until it is in force.
 func (e *editing) live(table, mark string) {
-	e.t.Helper()
+	e.T.Helper()
 	edited := time.Now()
-	must(e.t, e.centre, "UPDATE sync_control SET sync_sql = ? WHERE sync_table = ?", goodRule(table, mark), table)
+	e.Centre.Must("UPDATE sync_control SET sync_sql = ? WHERE sync_table = ?", goodRule(table, mark), table)
 	for e.applied(table) != "u"+mark {
 		if time.Since(edited) > inForce {
-			e.t.Fatalf("the edit is not in force after %v", time.Since(edited))
+			e.T.Fatalf("the edit is not in force after %v", time.Since(edited))
 		}
 	}
-	e.t.Logf("in force after %v", time.Since(edited).Round(time.Millisecond))
+	e.T.Logf("in force after %v", time.Since(edited).Round(time.Millisecond))
 }
 
 // A DBA edits rules with SQL while points upload. Each good edit is in force soon. A broken edit leaves its rule and
 // all other rules as they were.
 func TestEditsByAnySQLClient(t *testing.T) {
 	t.Parallel()
-	e := &editing{world: newWorld(t)}
-	e.enrol(pointName)
+	e := &editing{World: harnesstest.New(t)}
+	e.Point.Enrol(pointName)
 	for i := range len(brokenEdits) + 1 { // the last one's rule is never broken
 		name := fmt.Sprint("edited", i)
 		e.tables = append(e.tables, name)
-		must(t, e.centre, "CREATE TABLE "+name+" (id BIGINT PRIMARY KEY, url VARCHAR(190))")
-		e.rule("server", "upload", name, goodRule(name, "!"), "sync_field", "id, url")
+		e.Centre.Must("CREATE TABLE " + name + " (id BIGINT PRIMARY KEY, url VARCHAR(190))")
+		e.Rule("server", "upload", name, goodRule(name, "!"), "sync_field", "id, url")
 	}
 	neighbour := e.tables[len(brokenEdits)]
-	e.env = append(e.env, "SYNCGATE_ADMIN_LISTEN=127.0.0.1:0")
-	server := e.serve()
-	page, _ := server.waitLog("status page")["address"].(string)
+	e.Env = append(e.Env, "SYNCGATE_ADMIN_LISTEN=127.0.0.1:0")
+	server := e.Serve()
+	page, _ := server.WaitLog("status page")["address"].(string)
 	var err error
-	if e.point, err = e.dialModern(pointName); err != nil {
+	if e.wire, err = e.Point.Dial(); err != nil {
 		t.Fatal(err)
 	}
 	for _, table := range e.tables {
@@ -106,74 +105,72 @@ func TestEditsByAnySQLClient(t *testing.T) {
 }
 
 // breakAll makes the broken edits. The view and the log report each of them, and the last good version stays in force.
-func (e *editing) breakAll(server *process) {
-	e.t.Helper()
+func (e *editing) breakAll(server *harnesstest.Process) {
+	e.T.Helper()
 	for i, edit := range brokenEdits {
 		value := edit.text
 		if edit.column == "sync_sql" {
 			value = fmt.Sprintf(edit.text, e.tables[i])
 		}
-		must(e.t, e.centre, "UPDATE sync_control SET "+edit.column+" = ? WHERE sync_table = ?", value, e.tables[i])
+		e.Centre.Must("UPDATE sync_control SET "+edit.column+" = ? WHERE sync_table = ?", value, e.tables[i])
 	}
-	eventually(e.t, e.centre, len(brokenEdits), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'stale'")
+	e.Centre.Eventually(len(brokenEdits), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'stale'")
 	for i, edit := range brokenEdits {
-		says := text(e.t, e.world, `SELECT CONCAT_WS(' ', error_code, error_column, error_section, CONCAT(error_line, ':', error_position))
+		says := e.Centre.Text(`SELECT CONCAT_WS(' ', error_code, error_column, error_section, CONCAT(error_line, ':', error_position))
 			FROM sync_control_status WHERE sync_table = ? AND error_text <> ''`, e.tables[i])
 		if !strings.HasPrefix(says, edit.says) {
-			e.t.Errorf("of %q the view says %q, want %q", edit.text, says, edit.says)
+			e.T.Errorf("of %q the view says %q, want %q", edit.text, says, edit.says)
 		}
 		code, _, _ := strings.Cut(edit.says, " ")
-		server.waitLine(func(line map[string]any) bool {
+		server.WaitLine("of "+code, func(line map[string]any) bool {
 			problem, _ := line["problem"].(string)
 			return line["table"] == e.tables[i] && line["code"] == code && line["state"] == "stale" && strings.Contains(problem, edit.column)
 		})
 		if got := e.applied(e.tables[i]); got != "u!" {
-			e.t.Errorf("%s has %q after a broken edit", e.tables[i], got)
+			e.T.Errorf("%s has %q after a broken edit", e.tables[i], got)
 		}
 	}
 }
 
 // mendAll corrects the edits of breakAll. They take effect, and the view and the log no longer report them.
 func (e *editing) mendAll() {
-	e.t.Helper()
+	e.T.Helper()
 	for i := range brokenEdits {
-		must(e.t, e.centre, "UPDATE sync_control SET sync_sql = ?, sync_field = 'id, url', sync_operation_type = NULL WHERE sync_table = ?", goodRule(e.tables[i], "."), e.tables[i])
+		e.Centre.Must("UPDATE sync_control SET sync_sql = ?, sync_field = 'id, url', sync_operation_type = NULL WHERE sync_table = ?", goodRule(e.tables[i], "."), e.tables[i])
 	}
-	eventually(e.t, e.centre, len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'ok' AND error_code IS NULL AND error_line IS NULL AND error_text IS NULL")
+	e.Centre.Eventually(len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'ok' AND error_code IS NULL AND error_line IS NULL AND error_text IS NULL")
 	for i := range brokenEdits {
 		if got := e.applied(e.tables[i]); got != "u." {
-			e.t.Errorf("%s has %q after it was mended", e.tables[i], got)
+			e.T.Errorf("%s has %q after it was mended", e.tables[i], got)
 		}
 	}
-	eventually(e.t, e.centre, len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE runs >= 2 AND rows_moved = runs AND failures = 0 AND last_run_at IS NOT NULL")
+	e.Centre.Eventually(len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE runs >= 2 AND rows_moved = runs AND failures = 0 AND last_run_at IS NOT NULL")
 }
 
 // A DBA edits the point's rules at the centre, and the running agent notices.
 func TestEditsReachTheAgent(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.enrol(pointName)
-	for _, db := range []*sql.DB{w.centre, w.point} {
-		must(t, db, "CREATE TABLE edited (id BIGINT PRIMARY KEY, url VARCHAR(190))")
+	w := harnesstest.New(t)
+	w.Point.Enrol(pointName)
+	for _, db := range w.Databases() {
+		db.Must("CREATE TABLE edited (id BIGINT PRIMARY KEY, url VARCHAR(190))")
 	}
-	must(t, w.point, "INSERT INTO edited VALUES (1, 'a'), (2, 'b')")
-	w.rule("server", "upload", "edited", "")
-	must(t, w.centre, "INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('edited', 'upload', 'client', 'select id, url from edited where id = 1')")
-	w.serve()
-	agent := start(t, append(w.agent, "SYNCGATE_AGENT_INTERVAL=100ms"), "syncgate-agent", "run")
-	eventually(t, w.centre, 1, "SELECT COUNT(*) FROM edited")
-	must(t, w.centre, "UPDATE sync_control SET sync_sql = 'select id, url from edited' WHERE sync_user = 'client'")
-	eventually(t, w.centre, 2, "SELECT COUNT(*) FROM edited")
-	if code := agent.stop(); code != 0 {
-		t.Errorf("the agent exits with %d", code)
-	}
+	w.Point.Must("INSERT INTO edited VALUES (1, 'a'), (2, 'b')")
+	w.Rule("server", "upload", "edited", "")
+	w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('edited', 'upload', 'client', 'select id, url from edited where id = 1')")
+	w.Serve()
+	agent := w.Point.Run("SYNCGATE_AGENT_INTERVAL=100ms")
+	w.Centre.Eventually(1, "SELECT COUNT(*) FROM edited")
+	w.Centre.Must("UPDATE sync_control SET sync_sql = 'select id, url from edited' WHERE sync_user = 'client'")
+	w.Centre.Eventually(2, "SELECT COUNT(*) FROM edited")
+	agent.Stop()
 }
 
 // The database refuses a row that makes no sense when it is written, and the refusal reads as a sentence.
 func TestChecksRefuseNonsense(t *testing.T) {
 	t.Parallel()
 	dsn := localdbtest.New(t)
-	db := open(t, dsn)
+	db := harnesstest.Open(t, dsn)
 	s, err := store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true})
 	if err == nil {
 		err = errors.Join(s.Migrate(t.Context(), nil), s.Close())
@@ -181,7 +178,7 @@ func TestChecksRefuseNonsense(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	must(t, db, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user) VALUES (1, 'hits', 'upload', 'server')")
+	db.Must("INSERT INTO sync_control (id, sync_table, sync_type, sync_user) VALUES (1, 'hits', 'upload', 'server')")
 	for column, values := range map[string][]struct{ value, says string }{
 		"sync_table":       {{"''", "sync_table must not be empty"}, {"NULL", "'sync_table' cannot be null"}},
 		"sync_type":        {{"''", "sync_type"}, {"'sideways'", "sync_type"}},
@@ -204,50 +201,17 @@ func TestChecksRefuseNonsense(t *testing.T) {
 		}
 	}
 	for _, good := range []string{"sync_range = 'period', sync_range_value = 'day:3'", "sync_range = '', sync_range_value = NULL", "sync_range = NULL", "sync_point_no = '*'", "enabled = 0"} {
-		must(t, db, "UPDATE sync_control SET "+good+" WHERE id = 1")
+		db.Must("UPDATE sync_control SET " + good + " WHERE id = 1")
 	}
 	if _, err := db.ExecContext(t.Context(), "INSERT INTO sync_point (point_no) VALUES ('*')"); err == nil || !strings.Contains(err.Error(), "point_no must not be empty or *") {
 		t.Errorf("a point * is answered with %v", err)
 	}
 }
 
-// text returns the one text that a query gives.
-func text(t testing.TB, w *world, query string, args ...any) (s string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := w.centre.QueryRowContext(ctx, query, args...).Scan(&s); err != nil {
-		t.Fatalf("%v in %s", err, query)
-	}
-	return s
-}
-
-// waitLine waits until the log has a line.
-func (p *process) waitLine(is func(line map[string]any) bool) {
-	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	defer context.AfterFunc(ctx, p.heard.Broadcast)()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for {
-		for line := range strings.SplitSeq(p.log.String(), "\n") {
-			var fields map[string]any
-			if json.Unmarshal([]byte(line), &fields) == nil && is(fields) {
-				return
-			}
-		}
-		if ctx.Err() != nil {
-			p.t.Fatalf("no such line in the log:\n%s", p.log.String())
-		}
-		p.heard.Wait()
-	}
-}
-
 // metric waits until the page of metrics has a line.
 func metric(t testing.TB, address, line string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // the page does not report its changes
+	for deadline := time.Now().Add(harnesstest.Patience); ; time.Sleep(50 * time.Millisecond) { // the page does not report its changes
 		reply, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			t.Fatal(err)

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,6 +19,8 @@ import (
 	"syncgate/rule"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 const (
@@ -55,7 +56,7 @@ func chainOf(ops ...string) *seedRule {
 type seedWorld struct {
 	t     testing.TB
 	model *seedModel
-	db    *sql.DB
+	db    *harnesstest.DB
 	store *store.Store
 	wire  *protocol.Legacy
 	agent *legacyClient
@@ -65,7 +66,7 @@ type seedWorld struct {
 func newSeedWorld(t testing.TB, mode string) *seedWorld {
 	t.Helper()
 	dsn := localdbtest.New(t)
-	w := &seedWorld{t: t, model: newSeedModel(t, localdbtest.New(t), mode), db: open(t, dsn), agent: &legacyClient{t: t, dialect: pyliteral.Python2}}
+	w := &seedWorld{t: t, model: newSeedModel(t, localdbtest.New(t), mode), db: harnesstest.Open(t, dsn), agent: &legacyClient{t: t, dialect: pyliteral.Python2}}
 	var err error
 	if w.store, err = store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true}); err != nil {
 		t.Fatal(err)
@@ -89,8 +90,8 @@ func newSeedWorld(t testing.TB, mode string) *seedWorld {
 // both runs a statement on both databases.
 func (w *seedWorld) both(query string) {
 	w.t.Helper()
-	must(w.t, w.db, query)
-	must(w.t, w.model.db, query)
+	w.db.Must(query)
+	w.model.db.Must(query)
 }
 
 // upload applies rows with syncgate, from the packet to the table.

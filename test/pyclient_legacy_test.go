@@ -15,6 +15,8 @@ import (
 
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // TestPythonLegacyClient runs the client that was written from docs/protocol.md for a whole session, as an agent under
@@ -128,7 +130,7 @@ func (c *legacyCentre) accept() {
 
 // serve does a gateway's work for one connection.
 func (c *legacyCentre) serve(conn net.Conn) error {
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(harnesstest.Patience)); err != nil {
 		return err
 	}
 	session, err := c.wire.NewSession(netip.MustParseAddrPort(conn.RemoteAddr().String()).Addr())

@@ -18,6 +18,8 @@ import (
 	"syncgate/crypto"
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // python finds a Python 3 with the two modules that the second client needs. It tries Debian's own first, because a
@@ -36,7 +38,7 @@ func python(t *testing.T) string {
 // pyclient runs the second client and returns its output.
 func pyclient(t *testing.T, into any, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
 	defer cancel()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, python(t), append([]string{"-B", "pyclient/modern.py"}, args...)...)
@@ -114,7 +116,7 @@ func (c *miniature) serve(t *testing.T, n int) (host, port string, over <-chan s
 }
 
 func (c *miniature) connection(conn net.Conn) error {
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(harnesstest.Patience))
 	remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
 	s := c.server.NewSession(remote)
 	write := func(frame []byte) error { _, err := conn.Write(frame); return err }
@@ -320,14 +322,14 @@ func TestPyclientIsRefused(t *testing.T) {
 // The second client moves rows to the real server and back. MySQL stores exactly what Python sent.
 func TestPyclientRows(t *testing.T) {
 	python(t)
-	w := newWorld(t)
-	must(t, w.centre, `CREATE TABLE odd (id BIGINT PRIMARY KEY, t LONGTEXT, b LONGBLOB, d DECIMAL(30,10), f DOUBLE, u BIGINT UNSIGNED, w DATETIME(6))
+	w := harnesstest.New(t)
+	w.Centre.Must(`CREATE TABLE odd (id BIGINT PRIMARY KEY, t LONGTEXT, b LONGBLOB, d DECIMAL(30,10), f DOUBLE, u BIGINT UNSIGNED, w DATETIME(6))
 		CHARACTER SET utf8mb4`)
-	w.rule("server", "upload", "odd", "")
-	w.rule("server", "download", "odd", "")
-	w.enrol(pointName)
-	server := w.serve()
-	host, port, err := net.SplitHostPort(w.setting("SYNCGATE_AGENT_SERVER"))
+	w.Rule("server", "upload", "odd", "")
+	w.Rule("server", "download", "odd", "")
+	w.Point.Enrol(pointName)
+	server := w.Serve()
+	host, port, err := net.SplitHostPort(w.Point.Setting("SYNCGATE_AGENT_SERVER"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +343,7 @@ func TestPyclientRows(t *testing.T) {
 		Got   json.RawMessage
 		Last  json.RawMessage
 	}
-	pyclient(t, &got, "rows", host, port, pointName, w.setting("SYNCGATE_AGENT_KEY_ID"), w.setting("SYNCGATE_AGENT_KEY"))
+	pyclient(t, &got, "rows", host, port, pointName, w.Point.Setting("SYNCGATE_AGENT_KEY_ID"), w.Point.Setting("SYNCGATE_AGENT_KEY"))
 	if u := got.Upload[0]; u.Status != 0 || u.Applied != 3 || u.Duplicate {
 		t.Errorf("upload: %+v", u)
 	}
@@ -349,12 +351,10 @@ func TestPyclientRows(t *testing.T) {
 		t.Errorf("the same again: %+v", u)
 	}
 	if !got.Same || got.Asked < 2 {
-		t.Errorf("asked %d times, came back as %s, last %s\n%s", got.Asked, got.Got, got.Last, server.text())
+		t.Errorf("asked %d times, came back as %s, last %s\n%s", got.Asked, got.Got, got.Last, server.Log())
 	}
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM odd"); n != 3 {
+	if n := w.Centre.Count("SELECT COUNT(*) FROM odd"); n != 3 {
 		t.Errorf("%d rows at the centre", n)
 	}
-	if code := server.stop(); code != 0 {
-		t.Errorf("the server stopped with %d\n%s", code, server.text())
-	}
+	server.Stop()
 }

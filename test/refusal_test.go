@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // The agent and the DBA are told of each fault, each in the right place, and no row is lost: when the fault is
@@ -12,57 +14,57 @@ func TestRefusals(t *testing.T) {
 	noKey := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for _, tt := range []struct {
 		name  string
-		wrong func(w *world)          // before the first round
-		agent []string                // more of the agent's environment in the first round
-		says  string                  // output of the agent's round
-		right func(w *world)          // corrects the fault
-		where func(w *world) []string // query and number at the centre that tell the DBA
+		wrong func(w *harnesstest.World)          // before the first round
+		agent []string                            // more of the agent's environment in the first round
+		says  string                              // output of the agent's round
+		right func(w *harnesstest.World)          // corrects the fault
+		where func(w *harnesstest.World) []string // query and number at the centre that tell the DBA
 	}{
 		{name: "wrong key", agent: []string{"SYNCGATE_AGENT_KEY=" + noKey}, says: "SG0001"},
 		{name: "unknown point", agent: []string{"SYNCGATE_AGENT_POINT=nobody"}, says: "SG0001"},
 		{name: "unknown key id", agent: []string{"SYNCGATE_AGENT_KEY_ID=7"}, says: "SG0001"},
 		{
 			name:  "no rule",
-			wrong: func(w *world) { must(w.t, w.centre, "DELETE FROM sync_control") }, says: "SG0200",
-			right: func(w *world) { w.rule("server", "upload", "hits", "") },
+			wrong: func(w *harnesstest.World) { w.Centre.Must("DELETE FROM sync_control") }, says: "SG0200",
+			right: func(w *harnesstest.World) { w.Rule("server", "upload", "hits", "") },
 		},
 		{
 			name:  "rule switched off",
-			wrong: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET enabled = 0") }, says: "SG0205",
-			right: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET enabled = 1") },
+			wrong: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET enabled = 0") }, says: "SG0205",
+			right: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET enabled = 1") },
 		},
 		{
 			name:  "unknown table",
-			wrong: func(w *world) { must(w.t, w.centre, "RENAME TABLE hits TO elsewhere") }, says: "SG0201",
-			right: func(w *world) { must(w.t, w.centre, "RENAME TABLE elsewhere TO hits") },
+			wrong: func(w *harnesstest.World) { w.Centre.Must("RENAME TABLE hits TO elsewhere") }, says: "SG0201",
+			right: func(w *harnesstest.World) { w.Centre.Must("RENAME TABLE elsewhere TO hits") },
 		},
 		{
 			name: "unknown column in the SQL",
-			wrong: func(w *world) {
-				must(w.t, w.centre, "UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, link) values (:id, :url)'")
+			wrong: func(w *harnesstest.World) {
+				w.Centre.Must("UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, link) values (:id, :url)'")
 			},
 			says:  "SG0202",
-			right: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET sync_sql = NULL") },
-			where: func(w *world) []string {
+			right: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET sync_sql = NULL") },
+			where: func(w *harnesstest.World) []string {
 				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE state = 'broken' AND error_code = 'SG0104' AND error_column = 'sync_sql' AND error_line = 2"}
 			},
 		},
 		{
 			name: "fields that do not fit",
-			wrong: func(w *world) {
-				must(w.t, w.centre, "UPDATE sync_control SET sync_field = '[\"id\", \"url\"]'")
+			wrong: func(w *harnesstest.World) {
+				w.Centre.Must("UPDATE sync_control SET sync_field = '[\"id\", \"url\"]'")
 			},
 			says:  "SG0203",
-			right: func(w *world) { must(w.t, w.centre, "UPDATE sync_control SET sync_field = NULL") },
+			right: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET sync_field = NULL") },
 		},
 		{
 			name: "database refuses the statement",
-			wrong: func(w *world) {
-				must(w.t, w.centre, "CREATE TRIGGER no_hits BEFORE INSERT ON hits FOR EACH ROW INSERT INTO nowhere VALUES (1)")
+			wrong: func(w *harnesstest.World) {
+				w.Centre.Must("CREATE TRIGGER no_hits BEFORE INSERT ON hits FOR EACH ROW INSERT INTO nowhere VALUES (1)")
 			},
 			says:  "SG0303",
-			right: func(w *world) { must(w.t, w.centre, "DROP TRIGGER no_hits") },
-			where: func(w *world) []string {
+			right: func(w *harnesstest.World) { w.Centre.Must("DROP TRIGGER no_hits") },
+			where: func(w *harnesstest.World) []string {
 				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE failures > 0 AND last_failure LIKE '%1146%'"}
 			},
 		},
@@ -73,31 +75,31 @@ func TestRefusals(t *testing.T) {
 			if tt.wrong != nil {
 				tt.wrong(w)
 			}
-			w.serve()
-			out, errs, code := run(t, append(w.agent, tt.agent...), "syncgate-agent", "once")
+			w.Serve()
+			out, errs, code := harnesstest.Run(t, append(w.Point.Env, tt.agent...), "syncgate-agent", "once")
 			if code != 1 || !strings.Contains(out+errs, tt.says) {
 				t.Fatalf("exit %d, want 1 and %s in\n%s%s", code, tt.says, out, errs)
 			}
 			if tt.where != nil {
 				for _, query := range tt.where(w) {
-					eventually(t, w.centre, 1, query)
+					w.Centre.Eventually(1, query)
 				}
 			}
 			if tt.right != nil {
 				tt.right(w)
 				// An edit takes effect within a second. The agent asks again until then.
 				for code != 0 {
-					if out, errs, code = w.once(); code != 0 && !strings.Contains(out+errs, "SG") {
+					if out, errs, code = w.Point.Once(); code != 0 && !strings.Contains(out+errs, "SG") {
 						t.Fatalf("exit %d\n%s%s", code, out, errs)
 					}
 					if t.Context().Err() != nil {
 						t.Fatal("the test was ended")
 					}
 				}
-			} else if out, errs, code = w.once(); code != 0 {
+			} else if out, errs, code = w.Point.Once(); code != 0 {
 				t.Fatalf("exit %d\n%s%s", code, out, errs)
 			}
-			w.same()
+			same(w)
 		})
 	}
 }

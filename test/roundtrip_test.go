@@ -1,23 +1,18 @@
 package test
 
 import (
-	"database/sql"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"syncgate/migrations"
-	"syncgate/store"
-	"syncgate/store/localdb/localdbtest"
+	"syncgate/internal/harness/harnesstest"
 )
 
 // seeded is a source of random numbers. It prints its seed, which SYNCGATE_TEST_SEED may set.
@@ -159,102 +154,79 @@ func wideTexts(texts []string) []wideColumn {
 // generated statements. Then some of the rows change. All three databases hold the same, byte for byte.
 func TestAnyValueComesBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w.Enrol()
 	r := seeded(t)
 	columns := wideColumns(naughty(t))
-	other, otherAgent := w.otherPoint()
+	other := w.Points[1].DB
 	definition := "CREATE TABLE wide (id INT NOT NULL PRIMARY KEY, update_time DATETIME(6) NOT NULL, KEY (update_time)"
 	for i, c := range columns {
 		definition += fmt.Sprintf(", c%d %s NULL", i, c.kind)
 	}
-	for _, db := range []*sql.DB{w.centre, w.point, other} {
-		must(t, db, definition+", computed INT GENERATED ALWAYS AS (id * 2) STORED) CHARACTER SET utf8mb4")
+	for _, db := range w.Databases() {
+		db.Must(definition + ", computed INT GENERATED ALWAYS AS (id * 2) STORED) CHARACTER SET utf8mb4")
 	}
-	w.bothWays("wide", other)
-	keyed := w.keyTables(r, columns, other)
-	w.env = append(w.env, "SYNCGATE_DOWNLOAD_ROWS=9")
-	w.serve()
-	address := "SYNCGATE_AGENT_SERVER=" + w.setting("SYNCGATE_AGENT_SERVER")
+	throughCentre(w, "wide")
+	keyed := keyTables(w, r, columns)
+	w.Env = append(w.Env, "SYNCGATE_DOWNLOAD_ROWS=9")
+	w.Serve()
 	const rows = 240
 	for round, changed := range []int{rows, rows / 4} { // with pages that end in the middle of one update_time
 		for id := range changed {
-			w.wideRow(r, columns, id, round)
+			wideRow(w.Point, r, columns, id, round)
 		}
-		for _, env := range [][]string{append(w.agent, "SYNCGATE_AGENT_BATCH_ROWS=9"), append(otherAgent, address)} {
-			if out, errs, code := run(t, env, "syncgate-agent", "once"); code != 0 {
-				t.Fatalf("exit %d\n%s%s", code, out, errs)
-			}
+		for _, p := range w.Points {
+			p.MustOnce("SYNCGATE_AGENT_BATCH_ROWS=9")
 		}
-		sameWide(t, columns, rows, w.point, w.centre, other)
+		sameWide(t, columns, rows, w.Point.DB, w.Centre, other)
 	}
 	for table, kind := range keyed {
 		query := "SELECT * FROM " + table
-		if point := sum(t, w.point, query); point != sum(t, w.centre, query) || point != sum(t, other, query) {
-			t.Errorf("with a key of %s the point has %s, the centre %s, the other point %s", kind, point, sum(t, w.centre, query), sum(t, other, query))
+		if point := w.Point.Sum(query); point != w.Centre.Sum(query) || point != other.Sum(query) {
+			t.Errorf("with a key of %s the point has %s, the centre %s, the other point %s", kind, point, w.Centre.Sum(query), other.Sum(query))
 		}
 	}
 }
 
-// bothWays writes the rules that send a table from the point to the centre and from there to the other one.
-func (w *world) bothWays(table string, other *sql.DB) {
-	w.t.Helper()
+// throughCentre writes the rules that send a table from the point to the centre and from there to the other one.
+func throughCentre(w *harnesstest.World, table string) {
+	w.T.Helper()
 	for _, rule := range []struct {
-		db         *sql.DB
+		db         *harnesstest.DB
 		kind, user string
-	}{{w.centre, "upload", "server"}, {w.centre, "download", "server"}, {w.point, "upload", "client"}, {other, "download", "client"}} {
-		must(w.t, rule.db, "INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES (?, ?, ?)", table, rule.kind, rule.user)
+	}{{w.Centre, "upload", "server"}, {w.Centre, "download", "server"}, {w.Point.DB, "upload", "client"}, {w.Points[1].DB, "download", "client"}} {
+		rule.db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES (?, ?, ?)", table, rule.kind, rule.user)
 	}
 }
 
 // keyTables makes a table for each type that a key can have, with a few pages of rows at the point, and returns the
 // type of each key. Every page begins at the key with which the previous one ended.
-func (w *world) keyTables(r *rand.Rand, columns []wideColumn, other *sql.DB) map[string]string {
-	w.t.Helper()
+func keyTables(w *harnesstest.World, r *rand.Rand, columns []wideColumn) map[string]string {
+	w.T.Helper()
 	tables := map[string]string{}
 	for i, c := range columns {
 		if strings.Contains(c.kind, "TEXT") || strings.Contains(c.kind, "BLOB") || strings.HasPrefix(c.kind, "BIT") || slices.Contains([]string{"BOOLEAN", "JSON", "POINT", "GEOMETRY"}, c.kind) {
 			continue
 		}
 		table := fmt.Sprint("keyed", i)
-		for _, db := range []*sql.DB{w.centre, w.point, other} {
-			must(w.t, db, "CREATE TABLE "+table+" (k "+c.kind+" NOT NULL, n INT NOT NULL, PRIMARY KEY (k)) CHARACTER SET utf8mb4")
+		for _, db := range w.Databases() {
+			db.Must("CREATE TABLE " + table + " (k " + c.kind + " NOT NULL, n INT NOT NULL, PRIMARY KEY (k)) CHARACTER SET utf8mb4")
 		}
 		keys := slices.Clone(c.edges)
 		for range 30 {
 			keys = append(keys, c.draw(r))
 		}
 		for n, key := range keys {
-			must(w.t, w.point, "INSERT INTO "+table+" VALUES (?, ?) ON DUPLICATE KEY UPDATE n = n + 1000", key, n)
+			w.Point.Must("INSERT INTO "+table+" VALUES (?, ?) ON DUPLICATE KEY UPDATE n = n + 1000", key, n)
 		}
-		w.bothWays(table, other)
+		throughCentre(w, table)
 		tables[table] = c.kind
 	}
 	return tables
 }
 
-// otherPoint makes a second point. It returns the point's database and the environment of its agent.
-func (w *world) otherPoint() (*sql.DB, []string) {
-	w.t.Helper()
-	dsn := localdbtest.New(w.t)
-	st, err := store.Open(w.t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true, Set: migrations.Agent})
-	if err == nil {
-		err = errors.Join(st.Migrate(w.t.Context(), nil), st.Close())
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	first := w.agent
-	w.agent = []string{"SYNCGATE_AGENT_DSN=" + dsn, "SYNCGATE_AGENT_DATA_DIR=" + filepath.Join(w.dir, "other"), "SYNCGATE_AGENT_ACCEPT_UNSAFE_DATABASE=true"}
-	w.enrol("point-02")
-	second := w.agent
-	w.agent = first
-	w.enrol(pointName)
-	return open(w.t, dsn), second
-}
-
 // wideRow writes a row at the point: edge values, NULLs, or random values.
-func (w *world) wideRow(r *rand.Rand, columns []wideColumn, id, round int) {
-	w.t.Helper()
+func wideRow(p *harnesstest.Point, r *rand.Rand, columns []wideColumn, id, round int) {
 	names := "id, update_time"
 	values := []any{id, fmt.Sprintf("2026-01-0%d 00:00:%02d", 1+round, id/50)}
 	for i, c := range columns {
@@ -268,19 +240,15 @@ func (w *world) wideRow(r *rand.Rand, columns []wideColumn, id, round int) {
 			values = append(values, c.draw(r))
 		}
 	}
-	must(w.t, w.point, "REPLACE INTO wide ("+names+") VALUES (?"+strings.Repeat(", ?", len(values)-1)+")", values...)
+	p.Must("REPLACE INTO wide ("+names+") VALUES (?"+strings.Repeat(", ?", len(values)-1)+")", values...)
 }
 
 // sameWide fails unless all databases hold the same rows, and names the columns that differ.
-func sameWide(t *testing.T, columns []wideColumn, rows int, all ...*sql.DB) {
+func sameWide(t *testing.T, columns []wideColumn, rows int, all ...*harnesstest.DB) {
 	t.Helper()
 	var sums []string
 	for _, db := range all {
-		var table, checksum string
-		if err := db.QueryRowContext(t.Context(), "CHECKSUM TABLE wide EXTENDED").Scan(&table, &checksum); err != nil {
-			t.Fatal(err)
-		}
-		sums = append(sums, checksum+", "+sum(t, db, "SELECT * FROM wide"))
+		sums = append(sums, db.Checksum("wide")+", "+db.Sum("SELECT * FROM wide"))
 	}
 	for _, other := range sums[1:] {
 		if other == sums[0] && strings.Contains(other, fmt.Sprint(" ", rows, " rows")) {
@@ -289,7 +257,7 @@ func sameWide(t *testing.T, columns []wideColumn, rows int, all ...*sql.DB) {
 		t.Errorf("of %d rows the point has %s; another has %s", rows, sums[0], other)
 		for i, c := range columns {
 			query := fmt.Sprintf("SELECT id, c%d FROM wide", i)
-			if first := sum(t, all[0], query); first != sum(t, all[1], query) || first != sum(t, all[len(all)-1], query) {
+			if first := all[0].Sum(query); first != all[1].Sum(query) || first != all[len(all)-1].Sum(query) {
 				t.Errorf("%s is not the same everywhere", c.kind)
 			}
 		}

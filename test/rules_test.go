@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // seedUpload is a seed-era row as it exists in the field.
@@ -23,27 +25,27 @@ const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, 
 const phishingLog = `CREATE TABLE phishing_log (url VARCHAR(190) NOT NULL PRIMARY KEY, ip VARCHAR(64), title TEXT, hits INT, update_time DATETIME(6), KEY (update_time))`
 
 // withRules is a centre with one good table and one seed-era rule.
-func withRules(t testing.TB) *world {
-	w := newWorld(t)
-	must(t, w.centre, phishingLog)
-	must(t, w.centre, seedUpload)
+func withRules(t testing.TB) *harnesstest.World {
+	w := harnesstest.New(t)
+	w.Centre.Must(phishingLog)
+	w.Centre.Must(seedUpload)
 	return w
 }
 
 func TestRulesCheck(t *testing.T) {
 	w := withRules(t)
-	must(t, w.centre, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (12, 'phishing_log', 'download', 'server', 'point-01', ?)",
+	w.Centre.Must("INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (12, 'phishing_log', 'download', 'server', 'point-01', ?)",
 		"-- upside\nselect url,\n  plat\nfrom phishing_log")
-	out, errs, code := run(t, w.env, "syncgate", "rules", "check")
+	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "check")
 	if code != 2 || !strings.Contains(out, "sync_control id=12 sync_sql[upside] 3:3 error SG0104 unknown column plat") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
-	out, _, code = run(t, w.env, "syncgate", "rules", "check", "--format", "json")
+	out, _, code = harnesstest.Run(t, w.Env, "syncgate", "rules", "check", "--format", "json")
 	var list []map[string]any
 	if err := json.Unmarshal([]byte(out), &list); err != nil || code != 2 || len(list) == 0 {
 		t.Fatalf("exit %d, %v\n%s", code, err, out)
 	}
-	out, _, code = run(t, w.env, "syncgate", "rules", "check", "--format", "sarif")
+	out, _, code = harnesstest.Run(t, w.Env, "syncgate", "rules", "check", "--format", "sarif")
 	var log struct {
 		Version string
 		Runs    []struct{ Results []map[string]any }
@@ -51,8 +53,8 @@ func TestRulesCheck(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &log); err != nil || code != 2 || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != len(list) {
 		t.Fatalf("exit %d, %v\n%s", code, err, out)
 	}
-	must(t, w.centre, "DELETE FROM sync_control WHERE id = 12")
-	if out, _, code := run(t, w.env, "syncgate", "rules", "check"); code > 1 {
+	w.Centre.Must("DELETE FROM sync_control WHERE id = 12")
+	if out, _, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "check"); code > 1 {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
 }
@@ -61,15 +63,15 @@ func TestRulesCheck(t *testing.T) {
 // exist at the centre.
 func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 	w := withRules(t)
-	w.rule("server", "download", "phishing_log", "-- upside\nselect url, plat from phishing_log")
-	w.rule("server", "upload", "nosuch", "")
-	w.rule("server", "download", "nosuch", "-- upside\nselect a from nosuch")
-	w.rule("server", "download", "gone", "drop table gone")
-	must(t, w.centre, `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES
+	w.Rule("server", "download", "phishing_log", "-- upside\nselect url, plat from phishing_log")
+	w.Rule("server", "upload", "nosuch", "")
+	w.Rule("server", "download", "nosuch", "-- upside\nselect a from nosuch")
+	w.Rule("server", "download", "gone", "drop table gone")
+	w.Centre.Must(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES
 		('pointonly', 'upload', 'client', 'point-01', NULL), ('pointonly', 'download', 'client', 'point-01', 'select 1')`)
-	w.serve()
-	eventually(t, w.centre, 7, "SELECT COUNT(*) FROM sync_control_status WHERE state IN ('ok', 'broken')")
-	out, errs, code := run(t, w.env, "syncgate", "rules", "check", "--format", "json")
+	w.Serve()
+	w.Centre.Eventually(7, "SELECT COUNT(*) FROM sync_control_status WHERE state IN ('ok', 'broken')")
+	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "check", "--format", "json")
 	var found []struct {
 		Code, Severity, Message, Fix string
 		RuleID                       uint64 `json:"rule_id"`
@@ -85,7 +87,7 @@ func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 		said[fmt.Sprint(f.RuleID, f.Severity, f.Code, f.Message)] = true
 		broken[f.RuleID] = broken[f.RuleID] || f.Severity == "error"
 	}
-	rows, err := w.centre.Query("SELECT id, state = 'broken', COALESCE(error_code, ''), COALESCE(error_text, '') FROM sync_control_status")
+	rows, err := w.Centre.Query("SELECT id, state = 'broken', COALESCE(error_code, ''), COALESCE(error_text, '') FROM sync_control_status")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,36 +110,36 @@ func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 
 func TestRulesTry(t *testing.T) {
 	w := withRules(t)
-	rows := filepath.Join(w.dir, "rows.jsonl")
+	rows := filepath.Join(w.Dir, "rows.jsonl")
 	text := `{"url": "http://a", "ip": "10.0.0.1", "title": "'; drop table phishing_log; --", "hits": 3, "update_time": "2020-01-01 00:00:00"}
 {"url": "http://b", "hits": "not a number"}
 `
 	if err := os.WriteFile(rows, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := w.must("rules", "try", "1", "--point", pointName, "--input", rows)
+	out := w.Must("rules", "try", "1", "--point", pointName, "--input", rows)
 	for _, want := range []string{"1 of 2 rows applied", "1 by insert", "row 1 goes to quarantine", "rolled back"} {
 		if !strings.Contains(out, want) {
 			t.Fatalf("no %q in\n%s", want, out)
 		}
 	}
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM phishing_log"); n != 0 {
+	if n := w.Centre.Count("SELECT COUNT(*) FROM phishing_log"); n != 0 {
 		t.Fatalf("%d rows were kept", n)
 	}
-	w.must("rules", "try", "1", "--input", rows, "--execute")
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM phishing_log WHERE title = '''; drop table phishing_log; --'"); n != 1 {
+	w.Must("rules", "try", "1", "--input", rows, "--execute")
+	if n := w.Centre.Count("SELECT COUNT(*) FROM phishing_log WHERE title = '''; drop table phishing_log; --'"); n != 1 {
 		t.Fatalf("%d rows were kept", n)
 	}
-	if _, errs, code := run(t, w.env, "syncgate", "rules", "try", "1"); code != 2 || !strings.Contains(errs, "url, ip, title") {
+	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "try", "1"); code != 2 || !strings.Contains(errs, "url, ip, title") {
 		t.Fatalf("without rows: exit %d, %s", code, errs)
 	}
-	if _, errs, code := run(t, w.env, "syncgate", "rules", "try", "99"); code != 1 || !strings.Contains(errs, "no row with id 99") {
+	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "try", "99"); code != 1 || !strings.Contains(errs, "no row with id 99") {
 		t.Fatalf("an unknown rule: exit %d, %s", code, errs)
 	}
-	if out := w.must("rules", "explain", "1"); !strings.Contains(out, "?1  field url") || !strings.Contains(out, "plan: ") {
+	if out := w.Must("rules", "explain", "1"); !strings.Contains(out, "?1  field url") || !strings.Contains(out, "plan: ") {
 		t.Fatalf("explain says\n%s", out)
 	}
-	if out := w.must("rules", "show", "1"); !strings.Contains(out, ":url") || !strings.Contains(out, "-- downside: update") {
+	if out := w.Must("rules", "show", "1"); !strings.Contains(out, ":url") || !strings.Contains(out, "-- downside: update") {
 		t.Fatalf("show says\n%s", out)
 	}
 }
@@ -145,80 +147,80 @@ func TestRulesTry(t *testing.T) {
 func TestRulesConvertHistoryRevert(t *testing.T) {
 	w := withRules(t)
 	const text = "SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '-- downside: insert%:url%'"
-	if out := w.must("rules", "convert"); !strings.Contains(out, "+ -- downside: insert") || count(t, w.centre, text) != 0 {
+	if out := w.Must("rules", "convert"); !strings.Contains(out, "+ -- downside: insert") || w.Centre.Count(text) != 0 {
 		t.Fatalf("convert says, or has written:\n%s", out)
 	}
-	w.must("rules", "convert", "--write")
-	if count(t, w.centre, text) != 1 {
+	w.Must("rules", "convert", "--write")
+	if w.Centre.Count(text) != 1 {
 		t.Fatal("the row was not converted")
 	}
-	if out := w.must("rules", "history", "1"); !strings.Contains(out, "update") || !strings.Contains(out, "sync_sql") {
+	if out := w.Must("rules", "history", "1"); !strings.Contains(out, "update") || !strings.Contains(out, "sync_sql") {
 		t.Fatalf("the history says\n%s", out)
 	}
-	if out := w.must("rules", "diff", "1"); !strings.Contains(out, "+ -- downside: insert") {
+	if out := w.Must("rules", "diff", "1"); !strings.Contains(out, "+ -- downside: insert") {
 		t.Fatalf("diff says\n%s", out)
 	}
-	w.must("rules", "revert", "1")
-	if count(t, w.centre, text) != 0 || count(t, w.centre, "SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '{''upside'': None%'") != 1 {
+	w.Must("rules", "revert", "1")
+	if w.Centre.Count(text) != 0 || w.Centre.Count("SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '{''upside'': None%'") != 1 {
 		t.Fatal("the row is not as it was")
 	}
-	must(t, w.centre, "DELETE FROM sync_control WHERE id = 1")
-	w.must("rules", "revert", "1")
-	if count(t, w.centre, "SELECT COUNT(*) FROM sync_control WHERE id = 1 AND sync_is_update_time = 1") != 1 {
+	w.Centre.Must("DELETE FROM sync_control WHERE id = 1")
+	w.Must("rules", "revert", "1")
+	if w.Centre.Count("SELECT COUNT(*) FROM sync_control WHERE id = 1 AND sync_is_update_time = 1") != 1 {
 		t.Fatal("a deleted row did not come back")
 	}
 }
 
 func TestRulesInit(t *testing.T) {
 	w := withRules(t)
-	must(t, w.centre, hitsTable)
-	if out := w.must("rules", "init", "hits", "--point", pointName, "--both", "--dry-run"); !strings.Contains(out, "on duplicate key update") {
+	w.Centre.Must(hitsTable)
+	if out := w.Must("rules", "init", "hits", "--point", pointName, "--both", "--dry-run"); !strings.Contains(out, "on duplicate key update") {
 		t.Fatalf("init says\n%s", out)
 	}
-	w.must("rules", "init", "hits", "--point", pointName, "--both", "--type", "upload,download")
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_control WHERE sync_table = 'hits'"); n != 4 {
+	w.Must("rules", "init", "hits", "--point", pointName, "--both", "--type", "upload,download")
+	if n := w.Centre.Count("SELECT COUNT(*) FROM sync_control WHERE sync_table = 'hits'"); n != 4 {
 		t.Fatalf("%d rows", n)
 	}
-	if _, errs, code := run(t, w.env, "syncgate", "rules", "init", "hits", "--point", pointName); code != 1 || !strings.Contains(errs, "is already for") {
+	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "init", "hits", "--point", pointName); code != 1 || !strings.Contains(errs, "is already for") {
 		t.Fatalf("a second time: exit %d, %s", code, errs)
 	}
-	if _, errs, code := run(t, w.env, "syncgate", "rules", "init", "nothing"); code != 1 || !strings.Contains(errs, "nothing") {
+	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "init", "nothing"); code != 1 || !strings.Contains(errs, "nothing") {
 		t.Fatalf("no such table: exit %d, %s", code, errs)
 	}
-	if out := w.must("rules", "list"); strings.Count(out, "hits") != 4 {
+	if out := w.Must("rules", "list"); strings.Count(out, "hits") != 4 {
 		t.Fatalf("list says\n%s", out)
 	}
 }
 
 func TestQuarantineCommands(t *testing.T) {
 	w := withRules(t)
-	rows := filepath.Join(w.dir, "rows.jsonl")
+	rows := filepath.Join(w.Dir, "rows.jsonl")
 	if err := os.WriteFile(rows, []byte(`{"url": "http://b", "hits": "not a number"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.must("rules", "try", "1", "--input", rows, "--execute")
-	if out := w.must("quarantine", "list"); !strings.Contains(out, "phishing_log") {
+	w.Must("rules", "try", "1", "--input", rows, "--execute")
+	if out := w.Must("quarantine", "list"); !strings.Contains(out, "phishing_log") {
 		t.Fatalf("list says\n%s", out)
 	}
-	if out := w.must("quarantine", "show", "1"); !strings.Contains(out, "not a number") {
+	if out := w.Must("quarantine", "show", "1"); !strings.Contains(out, "not a number") {
 		t.Fatalf("show says\n%s", out)
 	}
-	if _, errs, code := run(t, w.env, "syncgate", "quarantine", "replay", "1"); code != 1 || !strings.Contains(errs, "stays in quarantine") {
+	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "quarantine", "replay", "1"); code != 1 || !strings.Contains(errs, "stays in quarantine") {
 		t.Fatalf("replay: exit %d, %s", code, errs)
 	}
-	w.must("quarantine", "edit", "1", "--set", `{"hits": 7}`)
-	if out := w.must("quarantine", "replay", "1"); !strings.Contains(out, "insert") {
+	w.Must("quarantine", "edit", "1", "--set", `{"hits": 7}`)
+	if out := w.Must("quarantine", "replay", "1"); !strings.Contains(out, "insert") {
 		t.Fatalf("replay says\n%s", out)
 	}
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM phishing_log WHERE url = 'http://b' AND hits = 7"); n != 1 {
+	if n := w.Centre.Count("SELECT COUNT(*) FROM phishing_log WHERE url = 'http://b' AND hits = 7"); n != 1 {
 		t.Fatal("the row is not in its table")
 	}
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
+	if n := w.Centre.Count("SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
 		t.Fatal("the row is still in quarantine")
 	}
-	w.must("rules", "try", "1", "--input", rows, "--execute")
-	w.must("quarantine", "drop", "2")
-	if n := count(t, w.centre, "SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
+	w.Must("rules", "try", "1", "--input", rows, "--execute")
+	w.Must("quarantine", "drop", "2")
+	if n := w.Centre.Count("SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
 		t.Fatal("the row was not dropped")
 	}
 }
@@ -226,12 +228,12 @@ func TestQuarantineCommands(t *testing.T) {
 // The JSON output uses the names of the tables' columns.
 func TestRulesJSONKeys(t *testing.T) {
 	w := withRules(t)
-	w.enrol(pointName)
-	rows := filepath.Join(w.dir, "rows.jsonl")
+	w.Point.Enrol(pointName)
+	rows := filepath.Join(w.Dir, "rows.jsonl")
 	if err := os.WriteFile(rows, []byte(`{"url": "http://b", "hits": "not a number"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.must("rules", "try", "1", "--input", rows, "--execute")
+	w.Must("rules", "try", "1", "--input", rows, "--execute")
 	name := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 	var look func(command string, v any)
 	look = func(command string, v any) {
@@ -254,7 +256,7 @@ func TestRulesJSONKeys(t *testing.T) {
 	}
 	for _, command := range []string{"point list", "rules list", "rules history", "quarantine list", "quarantine show 1"} {
 		var v any
-		if out := w.must(append(strings.Fields(command), "--format", "json")...); json.Unmarshal([]byte(out), &v) != nil {
+		if out := w.Must(append(strings.Fields(command), "--format", "json")...); json.Unmarshal([]byte(out), &v) != nil {
 			t.Fatalf("%s prints no JSON:\n%s", command, out)
 		}
 		look(command, v)
@@ -264,7 +266,7 @@ func TestRulesJSONKeys(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	w := withRules(t)
 	// The tests' database is not durable, and the doctor must report this.
-	out, errs, code := run(t, w.env, "syncgate", "doctor")
+	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "doctor")
 	if code != 2 || !strings.Contains(out, "innodb_flush_log_at_trx_commit") || !strings.Contains(out, "fail ") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
@@ -273,9 +275,9 @@ func TestDoctor(t *testing.T) {
 // A table that does not roll back would keep half a batch and then get that half again. A setting accepts this.
 func TestRulesCheckEngine(t *testing.T) {
 	w := withRules(t)
-	must(t, w.centre, "ALTER TABLE phishing_log ENGINE = MyISAM")
+	w.Centre.Must("ALTER TABLE phishing_log ENGINE = MyISAM")
 	for accepted, want := range map[string]bool{"false": true, "true": false} {
-		out, errs, code := run(t, append(w.env, "SYNCGATE_ACCEPT_UNSAFE_DATABASE="+accepted), "syncgate", "rules", "check")
+		out, errs, code := harnesstest.Run(t, append(w.Env, "SYNCGATE_ACCEPT_UNSAFE_DATABASE="+accepted), "syncgate", "rules", "check")
 		if said := strings.Contains(out, "sync_control id=1 sync_table error SG0146 the table phishing_log is MyISAM"); said != want || (code == 2) != want {
 			t.Errorf("accepted %s: exit %d\n%s%s", accepted, code, out, errs)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"syncgate/internal/pyliteral"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // seedDownload is another seed-era row as it exists in the field, beside seedUpload.
@@ -38,18 +40,18 @@ const blackList = `CREATE TABLE black_list (domain VARCHAR(190) NOT NULL PRIMARY
 // Python 3, and over the v2 wire.
 func TestSeedRows(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := harnesstest.New(t)
 	for _, query := range []string{phishingLog, blackList} {
-		must(t, w.centre, query)
-		must(t, w.point, query)
+		w.Centre.Must(query)
+		w.Point.Must(query)
 	}
-	must(t, w.centre, seedUpload)
-	must(t, w.centre, seedDownload)
-	must(t, w.centre, "INSERT INTO black_list VALUES ('a.example', '2026-01-02'), ('中文.example', '2026-01-02 03:04:05')")
-	w.enrol(pointName)
-	w.env = append(w.env, legacySettings()...)
-	address, _ := w.serve().waitLog("listening")["legacy"].(string)
-	before := sum(t, w.centre, "SELECT * FROM sync_control")
+	w.Centre.Must(seedUpload)
+	w.Centre.Must(seedDownload)
+	w.Centre.Must("INSERT INTO black_list VALUES ('a.example', '2026-01-02'), ('中文.example', '2026-01-02 03:04:05')")
+	w.Point.Enrol(pointName)
+	w.Env = append(w.Env, legacySettings()...)
+	address, _ := w.Serve().WaitLog("listening")["legacy"].(string)
+	before := w.Centre.Sum("SELECT * FROM sync_control")
 
 	for dialect, want := range map[pyliteral.Dialect]string{
 		pyliteral.Python2:   `[[(u'a.example', datetime.datetime(2026, 1, 2, 0, 0)), (u'\u4e2d\u6587.example', datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
@@ -67,7 +69,7 @@ func TestSeedRows(t *testing.T) {
 		t.Errorf("after the v2 wire: %+v", r)
 	}
 	c.closed()
-	if after := sum(t, w.centre, "SELECT * FROM sync_control"); after != before {
+	if after := w.Centre.Sum("SELECT * FROM sync_control"); after != before {
 		t.Errorf("the rules were changed: %s, before %s", after, before)
 	}
 }
@@ -77,7 +79,7 @@ func seedTime(year, month, day, hour int) pyliteral.Value {
 }
 
 // legacyUploads sends new rows, the same packet again, and one changed row beside one that no operation takes.
-func legacyUploads(t *testing.T, w *world, c *legacyClient) {
+func legacyUploads(t *testing.T, w *harnesstest.World, c *legacyClient) {
 	t.Helper()
 	row := func(values ...pyliteral.Value) pyliteral.Value { return pyliteral.Tuple(values) }
 	text := func(s string) pyliteral.Value { return pyliteral.Unicode(s) }
@@ -87,7 +89,7 @@ func legacyUploads(t *testing.T, w *world, c *legacyClient) {
 			t.Errorf("an upload is answered with %+v", r)
 		}
 	}
-	must(t, w.centre, "DELETE FROM phishing_log")
+	w.Centre.Must("DELETE FROM phishing_log")
 	first := c.packet(pointName, "UPLOAD_DB", "phishing_log", pyliteral.List{
 		row(text("http://a/?q='%s'"), text("10.0.0.1"), text(`中文 "it's"`), int64(3), seedTime(2020, 1, 2, 3)),
 		row(text("http://b/"), nil, text(`\'; DROP TABLE phishing_log; -- `), int64(0), seedTime(2020, 1, 2, 3)),
@@ -105,11 +107,11 @@ func legacyUploads(t *testing.T, w *world, c *legacyClient) {
 		all + `url = 'http://b/' AND ip = '::1' AND title IS NULL AND hits = 7`:                      1,
 		"SELECT COUNT(*) FROM sync_quarantine WHERE point_no = 'point-01'":                           1,
 	} {
-		if got := count(t, w.centre, query); got != want {
+		if got := w.Centre.Count(query); got != want {
 			t.Errorf("%s gives %d, want %d", query, got, want)
 		}
 	}
-	must(t, w.centre, "DELETE FROM sync_quarantine")
+	w.Centre.Must("DELETE FROM sync_quarantine")
 }
 
 // legacyDownloads asks for the black list, from the start and from its end.
@@ -124,7 +126,7 @@ func legacyDownloads(t *testing.T, c *legacyClient, want string) {
 }
 
 // legacyPython runs a session of the Python client, which shares no code with the server, where there is a Python.
-func legacyPython(t *testing.T, w *world, address string) {
+func legacyPython(t *testing.T, w *harnesstest.World, address string) {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if err := exec.Command(python, "-c", "import cryptography").Run(); err != nil {
@@ -139,7 +141,7 @@ func legacyPython(t *testing.T, w *world, address string) {
 		"--python2": `[[(u'a.example', datetime.datetime(2026, 1, 2, 0, 0)), (u'\u4e2d\u6587.example', datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
 		"":          `[[('a.example', datetime.datetime(2026, 1, 2, 0, 0)), ('中文.example', datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
 	} {
-		must(t, w.centre, "DELETE FROM phishing_log")
+		w.Centre.Must("DELETE FROM phishing_log")
 		args := strings.Fields("-B -W ignore pyclient/legacy.py " + flag)
 		out, err := exec.CommandContext(t.Context(), python, append(args, host, port, legacyKeyHex, legacyKeyHex, legacyTokenKey, pointName)...).CombinedOutput()
 		if err != nil {
@@ -156,38 +158,38 @@ func legacyPython(t *testing.T, w *world, address string) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("the client in Python %s saw\n%v\nwant\n%v", flag, got, want)
 		}
-		if n := count(t, w.centre, `SELECT COUNT(*) FROM phishing_log WHERE hits IN (3, -1) AND title IN ('中文 "it''s"', '')`); n != 2 {
+		if n := w.Centre.Count(`SELECT COUNT(*) FROM phishing_log WHERE hits IN (3, -1) AND title IN ('中文 "it''s"', '')`); n != 2 {
 			t.Errorf("%d rows of the client in Python %s", n, flag)
 		}
 	}
 }
 
 // modernRound runs the agent twice with the seed-era client rows.
-func modernRound(t *testing.T, w *world) {
+func modernRound(t *testing.T, w *harnesstest.World) {
 	t.Helper()
 	for _, query := range seedClient {
-		must(t, w.point, query)
+		w.Point.Must(query)
 	}
-	must(t, w.point, `INSERT INTO phishing_log VALUES ('http://new/', NULL, 'it''s %s', 5, UTC_TIMESTAMP(6) - INTERVAL 10 SECOND),
+	w.Point.Must(`INSERT INTO phishing_log VALUES ('http://new/', NULL, 'it''s %s', 5, UTC_TIMESTAMP(6) - INTERVAL 10 SECOND),
 		('http://a/?q=''%s''', '10.9.9.9', '', 9, UTC_TIMESTAMP(6) - INTERVAL 1 HOUR), ('http://old/', NULL, NULL, 1, UTC_TIMESTAMP(6) - INTERVAL 5 DAY)`)
 	const list = "SELECT * FROM black_list"
 	for round := range 2 {
 		if round == 1 {
-			must(t, w.centre, "INSERT INTO black_list VALUES ('new.example', '2026-01-03')")
-			must(t, w.centre, "UPDATE black_list SET update_time = '2026-01-04' WHERE domain = 'a.example'")
-			must(t, w.point, "UPDATE phishing_log SET hits = hits + 1 WHERE url = 'http://new/'")
+			w.Centre.Must("INSERT INTO black_list VALUES ('new.example', '2026-01-03')")
+			w.Centre.Must("UPDATE black_list SET update_time = '2026-01-04' WHERE domain = 'a.example'")
+			w.Point.Must("UPDATE phishing_log SET hits = hits + 1 WHERE url = 'http://new/'")
 		}
-		if out, errs, code := w.once(); code != 0 {
+		if out, errs, code := w.Point.Once(); code != 0 {
 			t.Fatalf("exit %d\n%s%s", code, out, errs)
 		}
 		const log = "SELECT url, ip, title, hits FROM phishing_log WHERE url LIKE 'http://new/' OR url LIKE 'http://a/%'"
-		if centre, point := sum(t, w.centre, log), sum(t, w.point, log); centre != point {
+		if centre, point := w.Centre.Sum(log), w.Point.Sum(log); centre != point {
 			t.Errorf("the centre has %s, the point has %s", centre, point)
 		}
-		if n := count(t, w.centre, "SELECT COUNT(*) FROM phishing_log WHERE url = 'http://old/'"); n != 0 {
+		if n := w.Centre.Count("SELECT COUNT(*) FROM phishing_log WHERE url = 'http://old/'"); n != 0 {
 			t.Error("a row from before the period came")
 		}
-		if centre, point := sum(t, w.centre, list), sum(t, w.point, list); centre != point {
+		if centre, point := w.Centre.Sum(list), w.Point.Sum(list); centre != point {
 			t.Errorf("the centre's black list has %s, the point's %s", centre, point)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"syncgate/internal/pyliteral"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // seedModel does with a rule what the original did, as docs/seed-semantics.md describes it. It prints values with str()
@@ -20,7 +22,7 @@ import (
 // takes is lost. The database runs the text and gets no parameters.
 type seedModel struct {
 	t  testing.TB
-	db *sql.DB
+	db *harnesstest.DB
 
 	// fallThrough makes the chain go on after an update that matches nothing. The original did not.
 	fallThrough bool
@@ -35,7 +37,7 @@ func newSeedModel(t testing.TB, dsn, mode string) *seedModel {
 	}
 	cfg.ClientFoundRows = true // a matched row counts, even when nothing in it changes
 	cfg.Params = map[string]string{"sql_mode": "'" + mode + "'", "time_zone": "'+00:00'"}
-	return &seedModel{t: t, db: open(t, cfg.FormatDSN())}
+	return &seedModel{t: t, db: harnesstest.Open(t, cfg.FormatDSN())}
 }
 
 // seedFormat is Python's sql % tuple(values), where '%s' given None was NULL without quotes. Rules use only %s, %d and
@@ -82,11 +84,27 @@ func seedStr(t testing.TB, v pyliteral.Value) string {
 	if text, ok := pyliteral.Text(v); ok {
 		return text
 	}
-	text, err := pyliteral.AppendStr(nil, v, pyliteral.Python2)
-	if err != nil {
-		t.Fatal(err)
+	switch x := v.(type) {
+	case bool:
+		return map[bool]string{true: "True", false: "False"}[x]
+	case float64:
+		text := strconv.FormatFloat(x, 'g', 12, 64)
+		if !strings.ContainsAny(text, ".e") {
+			text += ".0"
+		}
+		return text
+	case pyliteral.TimeDelta:
+		text, days := fmt.Sprintf("%d:%02d:%02d", x.Seconds/3600, x.Seconds/60%60, x.Seconds%60), ""
+		if x.Days != 0 {
+			days = fmt.Sprintf("%d day, ", x.Days)
+		}
+		return days + text
 	}
-	return string(text)
+	value, ok := pyliteral.SQL(v)
+	if !ok {
+		t.Fatalf("%#v is no SQL value", v)
+	}
+	return fmt.Sprint(value)
 }
 
 // upload applies rows by a chain and returns for each row the operation that took it, "" for none.
@@ -118,7 +136,7 @@ func (m *seedModel) upload(r *seedRule, rows []pyliteral.Tuple) []string {
 // exec runs a text. It fails the test on any error that is not the database's.
 func (m *seedModel) exec(query string) (sql.Result, error) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
 	defer cancel()
 	result, err := m.db.ExecContext(ctx, query)
 	var refused *mysql.MySQLError
@@ -147,9 +165,9 @@ func seedPeriod(t testing.TB, value string) time.Duration {
 }
 
 // column is the first column of a query as text, in its order.
-func column(t testing.TB, db *sql.DB, query string) (all []string) {
+func column(t testing.TB, db *harnesstest.DB, query string) (all []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
 	defer cancel()
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -19,6 +18,8 @@ import (
 	"syncgate/rule"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
+
+	"syncgate/internal/harness/harnesstest"
 )
 
 // suite is rule/testdata/rules.json: tables, rules, and the expected diagnostics of each rule.
@@ -56,8 +57,8 @@ var suiteRows = []string{
 func TestSuiteOnServer(t *testing.T) {
 	t.Parallel()
 	dsn := localdbtest.New(t)
-	s := &suiteRun{db: open(t, dsn), files: t.TempDir(), facts: map[string]*rule.Table{}}
-	readJSON(t, filepath.Join(root(t), "rule", "testdata", "rules.json"), &s.suite)
+	s := &suiteRun{db: harnesstest.Open(t, dsn), files: t.TempDir(), facts: map[string]*rule.Table{}}
+	readJSON(t, filepath.Join(harnesstest.Root(t), "rule", "testdata", "rules.json"), &s.suite)
 	effects := map[string]string{}
 	readJSON(t, filepath.Join("testdata", "suite_effects.json"), &effects)
 	var err error
@@ -110,7 +111,7 @@ func readJSON(t testing.TB, path string, v any) {
 type suiteRun struct {
 	suite suite
 	store *store.Store
-	db    *sql.DB
+	db    *harnesstest.DB
 	files string
 	facts map[string]*rule.Table
 }
@@ -119,7 +120,7 @@ type suiteRun struct {
 func (s *suiteRun) makeTables(t *testing.T) {
 	t.Helper()
 	for name, table := range s.suite.Tables {
-		must(t, s.db, table.DDL)
+		s.db.Must(table.DDL)
 		facts, err := s.store.Table(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -130,7 +131,7 @@ func (s *suiteRun) makeTables(t *testing.T) {
 		s.facts[name] = facts
 	}
 	for _, query := range suiteRows {
-		must(t, s.db, query)
+		s.db.Must(query)
 	}
 }
 

@@ -1,14 +1,14 @@
 // Package harness runs syncgate's own commands as processes and compares the rows they leave in two databases. The demo
-// uses it, and tests may.
+// and the tests use it.
 package harness
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,13 +23,15 @@ type Process struct {
 	done chan struct{} // closed when the process has ended and its log is complete
 	err  error         // of the end; valid after done
 
-	mu  sync.Mutex
-	log []byte
+	mu      sync.Mutex
+	log     []byte
+	dropped int           // bytes that were in front of log
+	grown   chan struct{} // closed and replaced when log grows
 }
 
 // Start starts cmd in a process group of its own, so that ^C on the terminal does not reach it.
 func Start(cmd *exec.Cmd) (*Process, error) {
-	p := &Process{cmd: cmd, done: make(chan struct{})}
+	p := &Process{cmd: cmd, done: make(chan struct{}), grown: make(chan struct{})}
 	cmd.Stderr = p
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -47,7 +49,11 @@ func (p *Process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.log = append(p.log, b...)
-	p.log = p.log[max(0, len(p.log)-maxLog):]
+	drop := max(0, len(p.log)-maxLog)
+	p.log = p.log[drop:]
+	p.dropped += drop
+	close(p.grown)
+	p.grown = make(chan struct{})
 	return len(b), nil
 }
 
@@ -61,25 +67,43 @@ func (p *Process) Log() string {
 // WaitLog waits until the log has a line with this message and returns the line's fields. It fails when the process or
 // ctx ends first.
 func (p *Process) WaitLog(ctx context.Context, message string) (map[string]any, error) {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for ended := false; ; {
-		log := p.Log()
-		for line := range strings.Lines(log) {
+	line, err := p.WaitLine(ctx, func(line map[string]any) bool { return line["message"] == message })
+	if err != nil {
+		return nil, fmt.Errorf("no log line %q: %w", message, err)
+	}
+	return line, nil
+}
+
+// WaitLine waits until the log has a line of which is returns true. It begins with the first line that is kept.
+func (p *Process) WaitLine(ctx context.Context, is func(line map[string]any) bool) (map[string]any, error) {
+	read := 0
+	for {
+		var ended bool
+		select {
+		case <-p.done:
+			ended = true // its last lines are still to be read
+		default:
+		}
+		p.mu.Lock()
+		read = max(read, p.dropped)
+		text, grown := bytes.Clone(p.log[read-p.dropped:]), p.grown
+		p.mu.Unlock()
+		end := bytes.LastIndexByte(text, '\n') + 1
+		read += end
+		for line := range bytes.Lines(text[:end]) {
 			var fields map[string]any
-			if json.Unmarshal([]byte(line), &fields) == nil && fields["message"] == message {
+			if json.Unmarshal(line, &fields) == nil && is(fields) {
 				return fields, nil
 			}
 		}
 		if ended {
-			return nil, fmt.Errorf("the process ended without the log line %q: %w\n%s", message, p.err, log)
+			return nil, fmt.Errorf("the process ended: %v\n%s", p.err, p.Log())
 		}
 		select {
 		case <-p.done:
-			ended = true // its last lines are still to be read
+		case <-grown:
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-tick.C:
 		}
 	}
 }
