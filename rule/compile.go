@@ -162,6 +162,12 @@ func (c *compiler) read() {
 	c.period()
 	c.found = c.scripts()
 	c.fields(c.found)
+	if c.table != nil {
+		c.plan.Parents = c.table.Parents
+		if key := c.table.primaryKey(); len(key) > 0 && allIn(key, c.plan.Fields) {
+			c.plan.Key = key
+		}
+	}
 	c.checkOptions()
 }
 

@@ -24,11 +24,15 @@ type Options struct {
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
+	RowWait      time.Duration  // how long a row waits in sync_quarantine for the one it refers to
 }
 
 // Limits are the options' defaults and bounds.
 func (o *Options) Limits() []limit.Limit {
-	return []limit.Limit{limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000)}
+	return []limit.Limit{
+		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
+		limit.Time("RowWait", &o.RowWait, 10*time.Minute, time.Millisecond, 30*24*time.Hour),
+	}
 }
 
 func (o *Options) setDefaults() error {
@@ -45,7 +49,9 @@ type Store struct {
 	columns   columns // of sync_control
 	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
-	observer  Observer // may be nil
+
+	quarantined quarantined
+	observer    Observer // may be nil
 
 	outageWait, purgeEvery time.Duration // shorter in tests
 }

@@ -85,7 +85,7 @@ func pagePoints(points []store.Point, done map[string]gateway.PointActivity) []a
 func pagePoint(p admin.Point, done gateway.PointActivity) admin.Point {
 	p.Connections, p.Remote, p.RowsUp, p.RowsDown = done.Conns, done.Remote, done.RowsUp, done.RowsDown
 	if f := done.Failure; !f.At.IsZero() {
-		p.Failure = fmt.Sprintf("%s %s %s: %s", stamp(f.At), f.Status, f.Table, f.Message)
+		p.Failure = fmt.Sprintf("%s %s %s: %s", cli.Stamp(f.At), f.Status, f.Table, f.Message)
 	}
 	return p
 }
