@@ -386,11 +386,13 @@ func (c *compiler) generateOthers(key []string, upsert func(guards ...string) St
 	case len(empty) > 0:
 		free := c.statementOf(Update, "update "+table+" set "+strings.Join(empty, ", ")+where)
 		p.Free = &free
-	case len(c.otherUnique()) > 0 && !c.table.Referred:
+	case len(c.otherUnique()) > 0 && !c.table.Referred && allIn(c.table.names(written), p.Fields):
 		free := c.statementOf(Delete, "delete from "+table+where)
 		p.Free = &free
 	}
 }
+
+func written(col *Column) bool { return !col.Generated }
 
 func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 

@@ -120,27 +120,40 @@ func (n *narrow) keepsInt(v int64) bool {
 
 // fractionFits reports whether a text has no more than most digits behind its point, zeros at the end apart.
 func fractionFits(v string, most int) bool {
-	at := strings.IndexByte(v, '.')
-	if at < 0 || len(v)-at-1 <= most {
-		return true
-	}
-	rest := v[at+1+most:]
-	if strings.ContainsAny(rest, "eE") {
-		exact, ok := new(big.Rat).SetString(v)
-		if !ok {
-			return true
+	if strings.ContainsAny(v, "eE") {
+		exact := rational(v)
+		if exact == nil {
+			return true // the database refuses it
 		}
 		scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(most)), nil)
-		return new(big.Rat).Mul(exact, new(big.Rat).SetInt(scale)).IsInt()
+		return exact.Mul(exact, new(big.Rat).SetInt(scale)).IsInt()
 	}
-	return strings.Trim(rest, "0") == ""
+	at := strings.IndexByte(v, '.')
+	return at < 0 || len(v)-at-1 <= most || strings.Trim(v[at+1+most:], "0") == ""
 }
 
 // sameNumber reports whether a float is written as the text is, to the digits that the float has.
 func sameNumber(text string, f float64) bool {
-	a, ok := new(big.Rat).SetString(text)
-	b, _ := new(big.Rat).SetString(strconv.FormatFloat(f, 'g', -1, 64))
-	return !ok || b == nil || a.Cmp(b) == 0
+	a, b := rational(text), rational(strconv.FormatFloat(f, 'g', -1, 64))
+	return a == nil || b == nil || a.Cmp(b) == 0
+}
+
+// rational is a number exactly; nil when the text is none, or one that no column can hold.
+func rational(text string) *big.Rat {
+	const longest, largest = 400, 400 // characters, and digits of 10 to the power of the exponent
+	if at := strings.IndexAny(text, "eE"); at >= 0 {
+		if exponent, err := strconv.Atoi(text[at+1:]); err != nil || exponent > largest || exponent < -largest {
+			return nil
+		}
+	}
+	if len(text) > longest {
+		return nil
+	}
+	r, ok := new(big.Rat).SetString(text)
+	if !ok {
+		return nil
+	}
+	return r
 }
 
 // Loses says which value of a row in hand its column would cut or round; "" when all are kept.

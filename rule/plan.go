@@ -89,8 +89,8 @@ func (p *Plan) KeyIn(columns []string, row []any) []any {
 	return key
 }
 
-// Clock is the column that tells which of two versions of a row is the later.
-func (p *Plan) Clock() string { return cmp.Or(p.Watermark, updateTimeColumn) }
+// IsClock reports whether a field tells which of two versions of a row is the later.
+func (p *Plan) IsClock(field string) bool { return sameName(field, cmp.Or(p.Watermark, updateTimeColumn)) }
 
 // OwnParent reports whether rows of the table refer to others of it.
 func (p *Plan) OwnParent() bool { return contains(p.Parents, p.Row.Table) }

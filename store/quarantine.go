@@ -50,7 +50,11 @@ func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
 // of an older version of it.
 func (r *runner) quarantine(it item, code int, reason string, waits bool) error {
 	u := it.u
-	values, err := encodeRow(u.Plan.Fields, it.values())
+	fields, row := u.Plan.Fields, it.values()
+	if u.marks != nil && u.marks[it.row] != int64(0) { // it must not be replayed as another kind of change
+		fields, row = append(slices.Clip(fields), rowset.Deleted), append(slices.Clone(row), u.marks[it.row])
+	}
+	values, err := encodeRow(fields, row)
 	if err != nil {
 		return notFromDB(err)
 	}
@@ -299,7 +303,7 @@ func (t *Tx) newer(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 	if err != nil {
 		return false, err
 	}
-	at := slices.IndexFunc(p.Fields, func(f string) bool { return strings.EqualFold(f, p.Clock()) })
+	at := slices.IndexFunc(p.Fields, p.IsClock)
 	err = t.on(func(c *conn) error {
 		var err error
 		if c.args, err = p.Find.Bind(c.args[:0], &e, row.Row(0)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -53,6 +54,12 @@ func (q *quarantined) add(table string, waits bool) {
 	}
 	q.tables[strings.ToLower(table)] = time.Now()
 	q.waiting = q.waiting || waits
+}
+
+func (q *quarantined) names() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Sorted(maps.Keys(q.tables))
 }
 
 // takeWaiting reports whether rows may wait, and forgets it.
@@ -141,43 +148,43 @@ func (r *runner) supersede(items []item) error {
 // FindPlan is the plan that applies a quarantined row, or nil when there is none now.
 type FindPlan func(q *QuarantinedRow) (*rule.Plan, rule.Env)
 
-// RetryWaiting tries the rows that wait in sync_quarantine until ctx ends, and returns nil then.
-func (s *Store) RetryWaiting(ctx context.Context, find FindPlan) error {
-	looked := time.Time{}
-	pause := time.Duration(0)
+// RetryWaiting tries the rows that wait in sync_quarantine until ctx ends. It tries all rows of a table when it starts and
+// when the table's definition has changed, since that is how a refused row is usually cured.
+func (s *Store) RetryWaiting(ctx context.Context, find FindPlan) {
+	looked, pause := time.Time{}, time.Duration(0)
+	tables := map[string]string{} // their definitions
+	failed := func(step string, err error) bool {
+		if err != nil && ctx.Err() == nil {
+			s.count(retryFailures, step, 1, err)
+		}
+		return err != nil
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(pause):
 		}
-		pause = retryEvery
+		began := time.Now()
 		if time.Since(looked) >= lookEvery {
-			looked = time.Now()
-			if err := s.lookForQuarantined(ctx); err != nil {
-				s.count(retryFailures, "look", 1, err)
-				continue
+			looked = began
+			if !failed("look", s.lookForQuarantined(ctx)) {
+				failed("changed", s.retryChanged(ctx, find, tables))
 			}
 		}
-		if !s.quarantined.takeWaiting() {
-			continue
+		if s.quarantined.takeWaiting() {
+			if left, err := s.RetryOnce(ctx, find); failed("retry", err) || left {
+				s.quarantined.mu.Lock()
+				s.quarantined.waiting = true
+				s.quarantined.mu.Unlock()
+			}
 		}
-		began := time.Now()
-		left, err := s.retryRound(ctx, find)
-		if err != nil && ctx.Err() == nil {
-			s.count(retryFailures, "retry", 1, err)
-		}
-		if left || err != nil {
-			s.quarantined.mu.Lock()
-			s.quarantined.waiting = true
-			s.quarantined.mu.Unlock()
-		}
-		pause = max(pause, retryShare*time.Since(began))
+		pause = max(retryEvery, retryShare*time.Since(began))
 	}
 }
 
-// retryRound tries each waiting row, and all of them again while some are taken. left: rows wait still.
-func (s *Store) retryRound(ctx context.Context, find FindPlan) (left bool, err error) {
+// RetryOnce tries each waiting row, and all of them again while some are taken. left: rows wait still.
+func (s *Store) RetryOnce(ctx context.Context, find FindPlan) (left bool, err error) {
 	expired := int64(0)
 	err = s.inTx(ctx, func(tx *Tx) (err error) {
 		expired, err = tx.Exec(ctx, `UPDATE sync_quarantine SET waits_until = NULL
@@ -189,26 +196,58 @@ func (s *Store) retryRound(ctx context.Context, find FindPlan) (left bool, err e
 	}
 	s.count(rowsLeftQuarantine, "expired", uint64(expired), nil)
 	for took := 1; took > 0; {
-		rows, more := s.ListQuarantine(ctx, QuarantineFilter{Waiting: true, Limit: maxRetrying})
-		if more != nil || len(rows) == 0 {
-			return false, more
+		var rows []QuarantinedRow
+		rows, err = s.ListQuarantine(ctx, QuarantineFilter{Waiting: true, Limit: maxRetrying})
+		if err != nil || len(rows) == 0 {
+			return false, err
 		}
-		took, err = 0, nil
-		for len(rows) > 0 {
-			first := &rows[0]
-			n := 1
-			for n < len(rows) && n < retryRows && rows[n].together(first) {
-				n++
-			}
-			if plan, env := find(first); plan != nil {
-				applied, failed := s.retryTogether(ctx, plan, env, rows[:n])
-				took += applied
-				err = errors.Join(err, failed) // rows of other rules may go
-			}
-			rows = rows[n:]
-		}
+		took, err = s.retryRows(ctx, find, rows, false)
 	}
 	return true, err
+}
+
+// retryChanged tries the rows of each table whose definition is not the one in seen, and notes it there.
+func (s *Store) retryChanged(ctx context.Context, find FindPlan, seen map[string]string) (err error) {
+	for _, table := range s.quarantined.names() {
+		t, failed := s.Table(ctx, table)
+		definition := fmt.Sprintf("%+v", t)
+		if errors.Is(failed, ErrNoTable) || seen[table] == definition {
+			continue
+		}
+		filter := QuarantineFilter{Table: table, Limit: maxRetrying}
+		for rows := []QuarantinedRow{{}}; failed == nil && len(rows) > 0; {
+			if rows, failed = s.ListQuarantine(ctx, filter); len(rows) > 0 {
+				filter.After = rows[len(rows)-1].ID
+				_, failed = s.retryRows(ctx, find, rows, true)
+			}
+		}
+		if failed == nil {
+			seen[table] = definition
+		}
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// retryRows applies rows, many in a transaction. careful leaves rows alone of which the table may have a newer version.
+func (s *Store) retryRows(ctx context.Context, find FindPlan, rows []QuarantinedRow, careful bool) (took int, err error) {
+	for len(rows) > 0 {
+		first := &rows[0]
+		n := 1
+		for n < len(rows) && n < retryRows && rows[n].together(first) {
+			n++
+		}
+		if plan, env := find(first); plan != nil && !hasFile(plan.Downside) {
+			some := *plan
+			some.AllOrNothing = false
+			applied, failed := s.retryTogether(ctx, &some, env, rows[:n], careful)
+			if took += applied; !errors.Is(failed, ErrMismatch) { // the rule has other fields now; a person may edit the row
+				err = errors.Join(err, failed)
+			}
+		}
+		rows = rows[n:]
+	}
+	return took, err
 }
 
 // together reports whether two rows came to one table by one rule from one point, with the same fields.
@@ -218,29 +257,27 @@ func (r *QuarantinedRow) together(other *QuarantinedRow) bool {
 }
 
 // retryTogether applies rows in one transaction and removes those that are taken from the quarantine.
-func (s *Store) retryTogether(ctx context.Context, p *rule.Plan, e rule.Env, rows []QuarantinedRow) (took int, err error) {
+func (s *Store) retryTogether(ctx context.Context, p *rule.Plan, e rule.Env, rows []QuarantinedRow, careful bool) (took int, err error) {
 	err = s.inTx(ctx, func(tx *Tx) error {
 		took = 0
-		ids, upload := []any{}, rowset.Rows{Columns: rows[0].Fields}
-		locked := map[uint64]bool{} // those that nobody has taken out meanwhile
+		rows, err := tx.lockQuarantined(ctx, rows)
+		var ids []any
+		upload := rowset.Rows{}
 		for i := range rows {
-			ids = append(ids, rows[i].ID)
-		}
-		in := " WHERE id IN (?" + strings.Repeat(", ?", len(ids)-1) + ")"
-		err := tx.Each(ctx, "SELECT id FROM sync_quarantine"+in+" FOR UPDATE", func(scan scanner) error {
-			var id uint64
-			err := scan(&id)
-			locked[id] = true
-			return err
-		}, ids...)
-		if err != nil || len(locked) == 0 {
-			return err
-		}
-		ids = ids[:0]
-		for i := range rows {
-			if locked[rows[i].ID] {
-				ids, upload.Values = append(ids, rows[i].ID), append(upload.Values, rows[i].Values...)
+			one := rowset.Rows{Columns: rows[i].Fields, Values: rows[i].Values}
+			var newer *NewerError
+			present, cannot := false, error(nil)
+			if careful {
+				present, cannot = tx.newer(ctx, p, one, e)
 			}
+			if errors.As(cannot, &newer) || present && !slices.ContainsFunc(p.Fields, p.IsClock) {
+				continue
+			}
+			err = errors.Join(err, cannot)
+			ids, upload.Columns, upload.Values = append(ids, rows[i].ID), one.Columns, append(upload.Values, one.Values...)
+		}
+		if err != nil || len(ids) == 0 {
+			return err
 		}
 		out, err := tx.apply(ctx, p, upload, e, true)
 		if err != nil {
@@ -256,4 +293,21 @@ func (s *Store) retryTogether(ctx context.Context, p *rule.Plan, e rule.Env, row
 	})
 	s.count(rowsLeftQuarantine, "retried", uint64(took), nil)
 	return took, err
+}
+
+// lockQuarantined are those of the rows that are still in the quarantine; nobody else takes them out meanwhile.
+func (t *Tx) lockQuarantined(ctx context.Context, rows []QuarantinedRow) ([]QuarantinedRow, error) {
+	ids, there := make([]any, len(rows)), map[uint64]bool{}
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	q := "SELECT id FROM sync_quarantine WHERE id IN (?" + strings.Repeat(", ?", len(ids)-1) + ") FOR UPDATE"
+	err := t.Each(ctx, q, func(scan scanner) error {
+		var id uint64
+		err := scan(&id)
+		there[id] = true
+		return err
+	}, ids...)
+	left := slices.DeleteFunc(slices.Clone(rows), func(r QuarantinedRow) bool { return !there[r.ID] })
+	return left, err
 }

@@ -7,9 +7,11 @@ import (
 	"os"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/quarantine"
 )
 
 func main() { os.Exit(cli.Main(newRoot())) }
@@ -45,6 +47,7 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 			}
 			return err
 		}),
+		f.newQuarantine(),
 		cli.NewConfig(example()),
 	)
 	return root
@@ -52,9 +55,14 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 
 // command makes a command that works on the point's agent.
 func (f *flags) command(use, short string, do func(*cobra.Command, *point) error) *cobra.Command {
+	return f.onPoint(use, short, false, func(c *cobra.Command, _ []string, p *point) error { return do(c, p) })
+}
+
+// onPoint makes a command that works on the point's database. A tool may run beside the agent.
+func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []string, *point) error) *cobra.Command {
 	c := &cobra.Command{
-		Use: use, Short: short, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) (err error) {
+		Use: use, Short: short, Args: cli.Arguments(use),
+		RunE: func(c *cobra.Command, args []string) (err error) {
 			cfg, o, err := f.load()
 			if err != nil {
 				return err
@@ -63,14 +71,25 @@ func (f *flags) command(use, short string, do func(*cobra.Command, *point) error
 			if err != nil {
 				return err
 			}
-			p, err := openPoint(c.Context(), cfg, o, log)
+			if tool {
+				log = log.Level(zerolog.WarnLevel)
+			}
+			p, err := openPoint(c.Context(), cfg, o, tool, log)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, p.Close()) }()
-			return do(c, p)
+			return do(c, args, p)
 		},
 	}
 	f.add(c)
 	return c
+}
+
+func (f *flags) newQuarantine() *cobra.Command {
+	return quarantine.New("syncgate-agent", func(use, short string, run func(*cobra.Command, []string, *quarantine.Place) error) *cobra.Command {
+		return f.onPoint(use, short, true, func(c *cobra.Command, args []string, p *point) error {
+			return run(c, args, &quarantine.Place{Store: p.Store, Plan: p.QuarantinePlan})
+		})
+	})
 }

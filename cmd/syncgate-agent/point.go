@@ -23,12 +23,13 @@ type point struct {
 	log zerolog.Logger
 }
 
-// openPoint opens the configured database or the private one, updates its schema, and makes the agent.
-func openPoint(ctx context.Context, cfg *settings, o *agent.Options, log zerolog.Logger) (*point, error) {
+// openPoint opens the configured database or the private one, updates its schema, and makes the agent. A tool may use
+// the private database of a running agent, and changes no schema.
+func openPoint(ctx context.Context, cfg *settings, o *agent.Options, tool bool, log zerolog.Logger) (*point, error) {
 	if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
 		return nil, &config.Error{Place: "file_dir", Problem: err.Error()}
 	}
-	where := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Log: log}
+	where := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
 	db, err := database.Open(ctx, where, store.Options{
 		Set: migrations.Agent, FileRoot: cfg.FileDir, AcceptUnsafe: cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
 	})
@@ -36,7 +37,11 @@ func openPoint(ctx context.Context, cfg *settings, o *agent.Options, log zerolog
 		return nil, err
 	}
 	p := &point{Database: db, log: log}
-	err = db.Migrate(ctx, func(name string) { log.Debug().Str("migration", name).Msg("schema") })
+	if tool {
+		_, err = db.CheckSchema(ctx)
+	} else {
+		err = db.Migrate(ctx, func(name string) { log.Debug().Str("migration", name).Msg("schema") })
+	}
 	if err == nil {
 		o.Store, o.Software, o.Log = db.Store, "syncgate-agent "+cli.Version(), log
 		o.Observer = func(e store.Event) {
