@@ -57,11 +57,7 @@ func newRulesList() *cobra.Command {
 		}
 		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR"
 		return list(c, rows, heading, func(r *store.RuleLine) []any {
-			state := r.State
-			if !r.Enabled {
-				state = "disabled"
-			}
-			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, state, r.RowsMoved, r.Failures, r.LastRun, r.Error}
+			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun, r.Error}
 		})
 	})
 }
