@@ -13,10 +13,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	wrapped, err := master.Wrap(crypto.Key{Point: "point-01", ID: 7, Secret: [32]byte{1, 2, 3}})
-	if err != nil {
-		panic(err)
-	}
+	wrapped := master.Wrap(crypto.Key{Point: "point-01", ID: 7, Secret: [32]byte{1, 2, 3}})
 	key, err := master.Unwrap("point-01", 7, wrapped)
 	if err != nil {
 		panic(err)

@@ -127,7 +127,7 @@ func TestRevokedKeyEndsItsSessions(t *testing.T) {
 	var err error
 	second.ID, err = w.store.RotatePoint(t.Context(), pointName, func(id uint32) ([]byte, error) {
 		second.ID = id
-		return w.master.Wrap(second)
+		return w.master.Wrap(second), nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,6 @@ func (c *compiler) generate() {
 	if c.errors > 0 {
 		return
 	}
-	c.plan.Key = key
 	if c.row.mainPhase() == upside {
 		c.generateUpside(key)
 	} else {

@@ -86,7 +86,10 @@ type Options struct {
 
 	Poll    time.Duration // how often the version is asked; 1 s
 	Recheck time.Duration // how often tables, and rules that did not compile, are looked at again; 15 polls
-	Changed func()        // called after other rules or another version came into force; may be nil
+	// Record makes what records the changes of a table, for a rule that reads them where nothing does. nil: a person
+	// makes it.
+	Record  func(ctx context.Context, t *rule.Table) error
+	Changed func() // called after other rules or another version came into force; may be nil
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger

@@ -286,6 +286,15 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	return s.ddl(ctx, statements)
 }
 
+// RecordChanges makes what records the changes of a table.
+func (s *Store) RecordChanges(ctx context.Context, table *rule.Table) error {
+	t, err := s.ChangeTable(ctx, table)
+	if err != nil {
+		return err
+	}
+	return s.InitChanges(ctx, t)
+}
+
 // DropChanges removes what InitChanges made.
 func (s *Store) DropChanges(ctx context.Context, t *ChangeTable) error {
 	var statements []string

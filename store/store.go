@@ -24,11 +24,15 @@ type Options struct {
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
+	KeepChanges  time.Duration  // how long deletes wait for a reader of changes that does not come
 }
 
 // Limits are the options' defaults and bounds.
 func (o *Options) Limits() []limit.Limit {
-	return []limit.Limit{limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000)}
+	return []limit.Limit{
+		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
+		limit.Time("KeepChanges", &o.KeepChanges, 30*24*time.Hour, time.Hour, 10*365*24*time.Hour),
+	}
 }
 
 func (o *Options) setDefaults() error {
@@ -46,6 +50,7 @@ type Store struct {
 	columns   columns // of sync_control
 	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
+	readers   readers
 	observer  Observer // may be nil
 
 	outageWait, purgeEvery time.Duration // shorter in tests

@@ -104,7 +104,7 @@ func (b *bench) schema(ctx context.Context) error {
 		key := crypto.Key{Point: fmt.Sprintf("point-%02d", i)}
 		copy(key.Secret[:], fmt.Sprintf("%032d", i))
 		key.ID, err = st.AddPoint(ctx, key.Point, "", func(id uint32) ([]byte, error) {
-			return master.Wrap(crypto.Key{Point: key.Point, ID: id, Secret: key.Secret})
+			return master.Wrap(crypto.Key{Point: key.Point, ID: id, Secret: key.Secret}), nil
 		})
 		if err != nil {
 			return err

@@ -95,7 +95,7 @@ func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint
 		return err
 	}
 	key.ID, err = save(func(id uint32) ([]byte, error) {
-		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret})
+		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret}), nil
 	})
 	if err != nil {
 		return err
@@ -216,7 +216,7 @@ func readMasterKey(path string) (*crypto.MasterKey, error) {
 // makeMasterKey links a finished file into place. Of two processes that start at once the second reads the first one's
 // key, and neither reads half a key.
 func makeMasterKey(path string) error {
-	key, err := crypto.GenerateMasterKey(rand.Reader)
+	key, err := crypto.GenerateMasterKey()
 	if err != nil {
 		return err
 	}
