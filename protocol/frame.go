@@ -43,10 +43,19 @@ const (
 const magic = "\xc5SG\x02"
 
 // Split looks for one frame at the start of buf. It returns the frame's length when buf holds all of it, and 0 when it
-// needs more bytes. It returns an error when the bytes cannot become an allowed frame; the caller then closes the
-// connection. max is the largest allowed body. Split refuses a longer one from its header, before the caller allocates
-// memory for it. Split checks the header only; the session checks the MD5.
+// needs more bytes. Its errors are those of Length.
 func Split(buf []byte, max int) (n int, err error) {
+	if n, err = Length(buf, max); n > len(buf) {
+		return 0, nil
+	}
+	return n, err
+}
+
+// Length returns the length of the frame at the start of buf, of which buf may hold only a part, and 0 before its header
+// is complete. It returns an error when the bytes cannot become an allowed frame; the caller then closes the connection.
+// max is the largest allowed body. Length refuses a longer one from its header, before the caller allocates memory for
+// it. It checks the header only; the session checks the MD5.
+func Length(buf []byte, max int) (n int, err error) {
 	if p := min(len(buf), len(magic)); string(buf[:p]) != magic[:p] {
 		return 0, errMagic
 	}
@@ -61,11 +70,7 @@ func Split(buf []byte, max int) (n int, err error) {
 	if int64(length) > int64(min(max, HardMaxFrame)) {
 		return 0, ErrTooLarge
 	}
-	n = headerSize + int(length) + trailerSize
-	if len(buf) < n {
-		return 0, nil
-	}
-	return n, nil
+	return headerSize + int(length) + trailerSize, nil
 }
 
 // parseFrame checks a whole frame, its MD5 included, and returns its type and body.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"math"
 	"net/netip"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/flynn/noise"
-	"golang.org/x/time/rate"
 
 	"syncgate/crypto"
 	"syncgate/internal/limit"
@@ -174,13 +172,15 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 		return Event{}, errUnexpected
 	}
 	now := s.server.opts.Clock()
-	if d := s.server.limiter.wait(s.remote, now); d > 0 {
-		s.rejected = errBusy
-		return Event{Reject: rejectFrame(StatusBusy, d)}, nil
+	reply, wait := []byte(nil), s.server.limiter.source(s.remote, now)
+	err := errBusy
+	if wait == 0 {
+		reply, wait, err = s.greet(frame, now)
 	}
-	reply, err := s.greet(frame, now)
 	s.rejected = err
 	switch {
+	case errors.Is(err, errBusy):
+		return Event{Reject: rejectFrame(StatusBusy, wait)}, nil
 	case errors.Is(err, errVersion):
 		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
 	case err != nil:
@@ -189,14 +189,15 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	return Event{Reply: reply}, nil
 }
 
-func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
+// greet returns the WELCOME, or with errBusy how long the client should wait.
+func (s *ServerSession) greet(frame []byte, now time.Time) (reply []byte, wait time.Duration, err error) {
 	_, body, err := parseFrame(frame)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	point, id, message, err := parseHello(body)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	o := &s.server.opts
 	key, known := o.Keys(point, id)
@@ -206,33 +207,36 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	key.Point, key.ID = point, id
 	state, err := noise.NewHandshakeState(noiseConfig(s.server.dh, o.Rand, false, key))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	payload, _, _, err := state.ReadMessage(nil, message)
 	switch {
 	case !known:
-		return nil, fmt.Errorf("%w: point %q, key id %d", errNoKey, point, id)
+		return nil, 0, fmt.Errorf("%w: point %q, key id %d", errNoKey, point, id)
 	case err != nil:
-		return nil, fmt.Errorf("%w: point %q, key id %d", errAuth, point, id)
+		return nil, 0, fmt.Errorf("%w: point %q, key id %d", errAuth, point, id)
 	}
 	var h hello
 	if err := decode(payload, &h); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if h.minVersion > Version || h.maxVersion < Version {
-		return nil, errVersion
+		return nil, 0, errVersion
+	}
+	if wait = s.server.limiter.authentic(point, now); wait > 0 {
+		return nil, wait, errBusy
 	}
 	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion()}
 	if payload, err = encode(nil, &granted); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	reply, toServer, toClient, err := state.WriteMessage(nil, payload)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now))
 	s.point, s.keyID, s.hello = point, id, h
-	return plainFrame(frameWelcome, reply), nil
+	return plainFrame(frameWelcome, reply), 0, nil
 }
 
 // Send seals m and calls write with the frame, under the session's lock. So frames leave in the order of their
@@ -262,49 +266,4 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 // Ping makes a PING of the server's own. The client answers with the same id. Receive drops the answer.
 func (s *ServerSession) Ping() *Message {
 	return &Message{Op: OpPing, RequestID: MakeRequestID(0, s.pings.Add(1))}
-}
-
-// sourceBuckets bounds the memory of the limiter. Sources share buckets by a keyed hash, so an attacker cannot choose
-// whose bucket to fill.
-const sourceBuckets = 4096
-
-// limiter bounds the handshakes accepted a second. One source, an IPv4 address or an IPv6 /64, may use a tenth of them.
-// Bursts are twice as large. Any goroutine may call it.
-type limiter struct {
-	seed    maphash.Seed
-	total   *rate.Limiter
-	sources []*rate.Limiter
-}
-
-func newLimiter(handshakes int) *limiter {
-	l := &limiter{
-		seed:    maphash.MakeSeed(),
-		total:   rate.NewLimiter(rate.Limit(handshakes), 2*handshakes),
-		sources: make([]*rate.Limiter, sourceBuckets),
-	}
-	for i := range l.sources {
-		l.sources[i] = rate.NewLimiter(max(1, rate.Limit(handshakes)/10), max(1, handshakes/5))
-	}
-	return l
-}
-
-// wait returns 0 and counts the handshake when the server may accept it now. Otherwise it returns how long the source
-// should wait.
-func (l *limiter) wait(source netip.Addr, now time.Time) time.Duration {
-	key := source.Unmap()
-	if key.Is6() {
-		// A site has at least a /64, and so has an attacker.
-		if p, err := key.Prefix(64); err == nil {
-			key = p.Addr()
-		}
-	}
-	bucket := maphash.Comparable(l.seed, key) % sourceBuckets
-	for _, limit := range [...]*rate.Limiter{l.sources[bucket], l.total} {
-		r := limit.ReserveN(now, 1)
-		if d := r.DelayFrom(now); d > 0 {
-			r.CancelAt(now)
-			return d
-		}
-	}
-	return 0
 }

@@ -122,7 +122,7 @@ func (v *vector) pair(t testing.TB) *pair {
 	}
 	source := netip.MustParseAddr("192.0.2.1")
 	for range v.Server.Before {
-		p.server.limiter.wait(source, p.server.opts.Clock())
+		p.server.limiter.source(source, p.server.opts.Clock())
 	}
 	p.session = p.server.NewSession(source)
 	p.client, err = NewClient(ClientOptions{

@@ -26,6 +26,8 @@ var arrows = map[string][]string{
 	"migrations":         {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
+	"internal/account":   {}, // the bytes of clients
+	"internal/logging":   {}, // no line waits for its reader
 	"internal/text":      {},
 	"internal/harness":   {},
 	// What the tests of the whole share makes databases and speaks the wire.
@@ -55,8 +57,8 @@ var arrows = map[string][]string{
 }
 
 // common packages may be imported by every package: internal/limit is how an option is declared, internal/text how a
-// number is written.
-var common = []string{"internal/limit", "internal/text"}
+// number is written, internal/account how what clients share is counted, internal/logging how often a line may come.
+var common = []string{"internal/limit", "internal/text", "internal/account", "internal/logging"}
 
 // strangers are packages that must not be reached by any way, with why.
 var strangers = []struct {

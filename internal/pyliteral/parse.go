@@ -92,6 +92,7 @@ type parser struct {
 	lim         Limits
 	arena       []Value
 	left, right int
+	denormals   int // floats read that are
 }
 
 func (p *parser) push(v Value) {
