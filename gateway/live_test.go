@@ -407,12 +407,7 @@ func TestDownloadsArePaged(t *testing.T) {
 
 // The database is killed and comes back. Nothing is lost, nothing comes twice, and the rules stay in force.
 func TestDatabaseThatDies(t *testing.T) {
-	pids := make(chan int, 10)
-	server := localdbtest.Server(t, localdb.Options{Durable: true, RestartMin: 500 * time.Millisecond, Observer: func(e localdb.Event) {
-		if e.State == localdb.Up {
-			pids <- e.PID
-		}
-	}})
+	server := localdbtest.Server(t, localdb.Options{Durable: true})
 	if err := server.CreateDatabase(t.Context(), "centre"); err != nil {
 		t.Fatal(err)
 	}
@@ -424,8 +419,11 @@ func TestDatabaseThatDies(t *testing.T) {
 	c := w.connect(k)
 	version := w.rules.Version()
 	refused := 0
+	killed := 0
 	for i := range 3 {
-		if err := syscall.Kill(<-pids, syscall.SIGKILL); err != nil {
+		w.eventually("the database answers", func() bool { return server.PID() != 0 && server.PID() != killed })
+		killed = server.PID()
+		if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		w.eventually("the gateway is not ready, and says why", func() bool {
