@@ -28,7 +28,7 @@ func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
 func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
 	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
 	if t != nil {
-		c.plan.Recorded = t.Changes
+		c.plan.Recorded, c.plan.Key, c.plan.Parents = t.Changes, t.primaryKey(), t.Parents
 	}
 	for _, step := range []func(){c.checkColumns, c.read, c.write, c.finish} {
 		if step(); c.errors > 0 {
@@ -162,12 +162,6 @@ func (c *compiler) read() {
 	c.period()
 	c.found = c.scripts()
 	c.fields(c.found)
-	if c.table != nil {
-		c.plan.Parents = c.table.Parents
-		if key := c.table.primaryKey(); len(key) > 0 && allIn(key, c.plan.Fields) {
-			c.plan.Key = key
-		}
-	}
 	c.checkOptions()
 }
 

@@ -54,7 +54,7 @@ type Plan struct {
 	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
 	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
 
-	Key      []string // columns of the primary key; nil when they are not all among the fields
+	Key      []string // columns of the primary key
 	Recorded *Changes // where the table's changes are recorded; nil: they are not
 	Load     *Load    // how the table is read before there is any state; nil: as Upside says
 	Present  *Present // of a generated downside where changes are recorded: what a row meets
@@ -69,17 +69,12 @@ type Plan struct {
 	narrow []narrow // of each field, what its column would cut or round; nil: nothing is known
 }
 
-// KeyOf is the primary key of a row in hand; nil when the plan does not know it.
-func (p *Plan) KeyOf(row []any) []any {
-	if p.Key == nil {
-		return nil
-	}
-	return p.KeyIn(p.Fields, row)
-}
+// HasKey reports whether a row in hand has its primary key.
+func (p *Plan) HasKey() bool { return len(p.Key) > 0 && allIn(p.Key, p.Fields) }
 
-// KeyIn is the primary key in a row with the given columns; nil when the plan does not know it, or a column is missing.
+// KeyIn is the primary key in a row with the given columns; nil when it is not known.
 func (p *Plan) KeyIn(columns []string, row []any) []any {
-	if p.Key == nil || !allIn(p.Key, columns) {
+	if len(p.Key) == 0 || !allIn(p.Key, columns) {
 		return nil
 	}
 	key := make([]any, len(p.Key))
@@ -90,7 +85,9 @@ func (p *Plan) KeyIn(columns []string, row []any) []any {
 }
 
 // IsClock reports whether a field tells which of two versions of a row is the later.
-func (p *Plan) IsClock(field string) bool { return sameName(field, cmp.Or(p.Watermark, updateTimeColumn)) }
+func (p *Plan) IsClock(field string) bool {
+	return sameName(field, cmp.Or(p.Watermark, updateTimeColumn))
+}
 
 // OwnParent reports whether rows of the table refer to others of it.
 func (p *Plan) OwnParent() bool { return contains(p.Parents, p.Row.Table) }

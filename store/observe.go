@@ -34,8 +34,8 @@ var (
 		Help: "Rows of the ledger that were inserted, found for a repeated request, or purged."}
 	conflictsFound = &Metric{Name: "conflicts_total", Label: "settled",
 		Help: "Rows that two sides changed at once, by the option that settled them."}
-	purgeFailures = &Metric{Name: "purge_failures_total", Label: "requests", Failure: "the ledger could not be purged",
-		Help: "Purges of the ledger that failed, by the requests they were for."}
+	purgeFailures = &Metric{Name: "purge_failures_total", Label: "of", Failure: "a purge failed",
+		Help: "Purges that failed: of confirmed and unconfirmed requests of the ledger, and of changes."}
 )
 
 // Metrics lists what a store counts.

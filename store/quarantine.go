@@ -155,13 +155,11 @@ func (s *Store) ListQuarantine(ctx context.Context, f QuarantineFilter) ([]Quara
 		func(scan scanner) error {
 			var r QuarantinedRow
 			var values string
-			var created, edited, waits sql.NullFloat64
 			err := scan(&r.ID, &r.Point, &r.RuleID, &r.Table, &r.Epoch, &r.Seq, &r.Row, &values, &r.Code, &r.Reason,
-				&created, &edited, &waits)
+				(*unixTime)(&r.CreatedAt), (*unixTime)(&r.EditedAt), (*unixTime)(&r.WaitsUntil))
 			if err != nil {
 				return err
 			}
-			r.CreatedAt, r.EditedAt, r.WaitsUntil = unix(created), unix(edited), unix(waits)
 			if r.Fields, r.Values, err = DecodeRow(values); err != nil {
 				return fmt.Errorf("store: %s: %w", quarantineID(r.ID), err)
 			}
@@ -190,9 +188,7 @@ func (s *Store) CountQuarantine(ctx context.Context, f QuarantineFilter) (all []
 		GROUP BY rule_id, sync_table, error_code ORDER BY COUNT(*) DESC, rule_id, sync_table, error_code`,
 		func(scan scanner) error {
 			var n QuarantineCount
-			var oldest sql.NullFloat64
-			err := scan(&n.RuleID, &n.Table, &n.Code, &n.Rows, &n.Waiting, &oldest, &n.Reason)
-			n.Oldest = unix(oldest)
+			err := scan(&n.RuleID, &n.Table, &n.Code, &n.Rows, &n.Waiting, (*unixTime)(&n.Oldest), &n.Reason)
 			all = append(all, n)
 			return err
 		}, args...)

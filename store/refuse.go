@@ -38,7 +38,7 @@ func mayPass(p *rule.Plan, code int) bool {
 	case duplicateKey, 1022, 1169, 1586:
 		return p.Guarded
 	}
-	return p.Key != nil && isForeign(code)
+	return isForeign(code) && p.HasKey()
 }
 
 // isForeign reports whether an error is about a foreign key.

@@ -94,7 +94,7 @@ func (s *Store) lookForQuarantined(ctx context.Context) error {
 }
 
 // key identifies the row by its primary key; "" when the plan does not know it.
-func (it item) key() string { return keyHash(it.u.Plan.KeyOf(it.values())) }
+func (it item) key() string { return keyHash(it.u.Plan.KeyIn(it.u.Plan.Fields, it.values())) }
 
 // keyHash is sync_quarantine.row_key: a hash of the values as text.
 func keyHash(key []any) string {
@@ -113,7 +113,7 @@ func keyHash(key []any) string {
 // supersede removes older versions of the rows that were applied from the quarantine.
 func (r *runner) supersede(items []item) error {
 	table := items[0].u.Plan.Row.Table
-	if items[0].u.Plan.Key == nil || r.again || !r.s.quarantined.has(table) {
+	if r.again || !items[0].u.Plan.HasKey() || !r.s.quarantined.has(table) {
 		return nil
 	}
 	refused := map[string]int{}

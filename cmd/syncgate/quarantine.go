@@ -11,21 +11,17 @@ import (
 )
 
 func newQuarantine() *cobra.Command {
-	return quarantine.New("syncgate", func(use, short string, run func(*cobra.Command, []string, *quarantine.Place) error) *cobra.Command {
+	with := func(use, short string, run func(*cobra.Command, []string, *quarantine.Place) error) *cobra.Command {
 		return onCentre(use, short, "", func(c *call) error {
-			place := &quarantine.Place{Store: c.db.Store, Plan: c.quarantinePlan}
-			return run(c.Command, c.args, place)
+			return run(c.Command, c.args, &quarantine.Place{Store: c.db.Store, Plan: c.quarantinePlan})
 		})
-	})
+	}
+	return quarantine.New("syncgate", with)
 }
 
 // quarantinePlan is the present plan of the rule that a quarantined row came by.
 func (c *call) quarantinePlan(_ context.Context, q *store.QuarantinedRow) (*rule.Plan, rule.Env, error) {
-	row, err := c.rule(q.RuleID)
-	if err != nil {
-		return nil, rule.Env{}, err
-	}
-	plan, err := c.mustCompile(row)
+	plan, err := c.plan(q.RuleID)
 	if err != nil {
 		return nil, rule.Env{}, err
 	}
