@@ -69,8 +69,11 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 		name := keyName{w.Point, w.ID}
 		old, known := p.opened[name]
 		if !known || old.wrapped != string(w.Wrapped) {
+			again := old.key
 			old = openedKey{wrapped: string(w.Wrapped)}
-			if old.key, err = p.master.Unwrap(w.Point, w.ID, w.Wrapped); err != nil {
+			if old.key, err = p.master.Unwrap(w.Point, w.ID, w.Wrapped); err != nil && again.Point != "" {
+				old.key = again // sealed under another master key meanwhile: a key itself never changes under its id
+			} else if err != nil {
 				old.bad = true
 				p.logger.Error().Err(err).Str("point", w.Point).Uint32("key_id", w.ID).Msg("a key cannot be used")
 			}

@@ -77,7 +77,7 @@ func insertKey(ctx context.Context, tx *Tx, point string, id uint32, sealed []by
 }
 
 // RotatePoint gives a point another key. Its newest key so far stays valid, older ones are revoked. ErrNotFound: no
-// such point, or it is revoked.
+// such point, or it is revoked. ErrKeyInUse: the point uses a key that would be revoked, and has never used the newer one.
 func (s *Store) RotatePoint(
 	ctx context.Context, point string, wrap func(keyID uint32) ([]byte, error),
 ) (keyID uint32, err error) {
@@ -120,9 +120,50 @@ func retire(ctx context.Context, tx *Tx, point string) error {
 	if err != nil {
 		return err
 	}
+	var used, newer sql.NullFloat64
+	err = tx.One(ctx, `SELECT MAX(IF(key_id < ?, UNIX_TIMESTAMP(last_used_at), NULL)),
+		MAX(IF(key_id >= ?, UNIX_TIMESTAMP(last_used_at), NULL)) FROM sync_point_key
+		WHERE point_no = ? AND revoked_at IS NULL`, []any{oldest, oldest, point}, &used, &newer)
+	if err != nil {
+		return err
+	}
+	if used.Valid && !newer.Valid {
+		return fmt.Errorf("%w: point %s has not used key %d yet", ErrKeyInUse, point, oldest)
+	}
 	_, err = tx.Exec(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
 		WHERE point_no = ? AND key_id < ? AND revoked_at IS NULL`, point, oldest)
 	return err
+}
+
+// Rewrap replaces the wrapped form of every key that is not revoked with what wrap makes of it: all or, when
+// wrap fails, none.
+func (s *Store) Rewrap(ctx context.Context, wrap func(WrappedKey) ([]byte, error)) (n int, err error) {
+	keys, err := s.Keys(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sealed := make([][]byte, len(keys))
+	for i, k := range keys {
+		if sealed[i], err = wrap(k); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), s.inTx(ctx, func(tx *Tx) error {
+		for i, k := range keys {
+			_, err := tx.Exec(ctx, "UPDATE sync_point_key SET wrapped = ? WHERE point_no = ? AND key_id = ? AND wrapped = ?",
+				sealed[i], k.Point, k.ID, k.Wrapped)
+			if err != nil {
+				return err
+			}
+		}
+		var others int
+		err := tx.One(ctx, `SELECT COUNT(*) FROM sync_point_key k JOIN sync_point p USING (point_no)
+			WHERE k.revoked_at IS NULL AND p.revoked_at IS NULL`, nil, &others)
+		if err == nil && others != len(keys) {
+			err = fmt.Errorf("%w: a key was added or revoked meanwhile; run this again", ErrRetry)
+		}
+		return err
+	})
 }
 
 // RevokePoint revokes one key of a point, or with key id 0 the point and all of its keys. ErrNotFound: there is no such

@@ -32,6 +32,7 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 		f.command("run", "Keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
 			cli.Notify(p.log, daemon.SdNotifyReady)
 			context.AfterFunc(c.Context(), func() { cli.Notify(p.log, daemon.SdNotifyStopping) })
+			cli.OnHangup(c.Context(), func() { f.reread(p.log) })
 			return p.Agent.Run(c.Context())
 		}),
 		f.command("once", "Run every rule once, print the rows synced, end", func(c *cobra.Command, p *point) error {
@@ -45,7 +46,7 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 			}
 			return err
 		}),
-		cli.NewConfig(example()),
+		cli.NewConfig(example(), checkFile),
 	)
 	return root
 }
@@ -59,13 +60,20 @@ func (f *flags) command(use, short string, do func(*cobra.Command, *point) error
 			if err != nil {
 				return err
 			}
-			log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+			if err := cli.SetLevel(cfg.LogLevel); err != nil {
+				return cfg.origin.Locate(err)
+			}
+			log, end, err := cli.Logger(c.ErrOrStderr(), cfg.LogFormat)
 			if err != nil {
-				return err
+				return cfg.origin.Locate(err)
+			}
+			defer end()
+			for _, line := range cfg.origin.Unknown() {
+				log.Warn().Msg(line)
 			}
 			p, err := openPoint(c.Context(), cfg, o, log)
 			if err != nil {
-				return err
+				return cfg.origin.Locate(err)
 			}
 			defer func() { err = errors.Join(err, p.Close()) }()
 			return do(c, p)
