@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -301,10 +300,8 @@ func (s *Store) Conflict(ctx context.Context, id uint64) (ConflictRow, error) {
 func (s *Store) conflictRows(ctx context.Context, where string, args ...any) (all []ConflictRow, err error) {
 	err = s.each(ctx, conflictColumns+where, func(scan func(...any) error) error {
 		var r ConflictRow
-		var created, taken sql.NullFloat64
-		err := scan(&r.ID, &created, &r.Point, &r.RuleID, &r.Table, &r.Settled, &r.Key, &r.Kept.Row, &r.Kept.Origin,
-			&r.Kept.At, &r.Lost.Row, &r.Lost.Origin, &r.Lost.At, &taken)
-		r.CreatedAt, r.TakenAt = unix(created), unix(taken)
+		err := scan(&r.ID, (*unixTime)(&r.CreatedAt), &r.Point, &r.RuleID, &r.Table, &r.Settled, &r.Key, &r.Kept.Row,
+			&r.Kept.Origin, &r.Kept.At, &r.Lost.Row, &r.Lost.Origin, &r.Lost.At, (*unixTime)(&r.TakenAt))
 		all = append(all, r)
 		return err
 	}, args...)

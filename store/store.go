@@ -46,6 +46,7 @@ func (o *Options) setDefaults() error {
 type Store struct {
 	o         Options
 	db        *sql.DB
+	place     string  // of the database, for messages
 	columns   columns // of sync_control
 	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
@@ -66,7 +67,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
-	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
+	place := fmt.Sprintf("database %s at %s", cfg.DBName, cfg.Addr)
+	s := &Store{o: o, place: place, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
 	link, err := newConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)

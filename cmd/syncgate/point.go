@@ -180,22 +180,9 @@ func newPointList() *cobra.Command {
 					lastKey, lastUse = k.ID, k.LastUsedAt
 				}
 			}
-			wire, seen := lastUsed(p)
-			return []any{p.Point, state, strings.Join(live, ","), lastKey, wire, seen, legacy, p.Note}
+			return []any{p.Point, state, strings.Join(live, ","), lastKey, p.Wire, p.SeenAt, legacy, p.Note}
 		})
 	})
-}
-
-// lastUsed is the wire a point spoke last, and when; empty when it never did.
-func lastUsed(p *store.Point) (wire store.Wire, at time.Time) {
-	switch {
-	case p.ModernSeenAt.IsZero() && p.LegacySeenAt.IsZero():
-		return "", time.Time{}
-	case p.LegacySeenAt.After(p.ModernSeenAt):
-		return store.Legacy, p.LegacySeenAt
-	default:
-		return store.Modern, p.ModernSeenAt
-	}
 }
 
 // masterKey reads the key that encrypts the points' keys at rest, or makes one when no key is stored yet. A key that
