@@ -40,7 +40,7 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 		f.command("run", "Keep the point in step until INT or TERM", run),
 		f.command("once", "Run every rule once, print the rows synced, end", once),
 		f.newQuarantine(),
-		cli.NewConfig(example()),
+		cli.NewConfig(example(), checkFile),
 	)
 	return root
 }
@@ -85,13 +85,22 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err != nil {
 			return err
 		}
-		log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+		defer func() { err = cfg.origin.Locate(err) }()
+		if err := cli.SetLevel(cfg.LogLevel); err != nil {
+			return err
+		}
+		log, end, err := cli.Logger(c.ErrOrStderr(), cfg.LogFormat)
 		if err != nil {
 			return err
 		}
+		defer end()
 		if tool {
 			log = log.Level(zerolog.WarnLevel)
 		}
+		for _, line := range cfg.origin.Unknown() {
+			log.Warn().Msg(line)
+		}
+		cli.OnHangup(c.Context(), func() { f.reread(log) })
 		if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
 			return &config.Error{Place: "file_dir", Problem: err.Error()}
 		}
