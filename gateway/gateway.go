@@ -163,7 +163,7 @@ func (g *Gateway) newBackend() (err error) {
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := o.Wire
-	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.rules.Version, o.Clock, o.Rand
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.key, g.rules.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
@@ -233,6 +233,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	others.Go(func() { g.rules.Run(base) })
 	others.Go(func() { g.pollKeys(base) })
+	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
 

@@ -24,7 +24,6 @@ var arrows = map[string][]string{
 	"reactor":            {},
 	"crypto":             {},
 	"migrations":         {},
-	"admin":              {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
 	"internal/account":   {}, // the bytes of clients
@@ -43,6 +42,8 @@ var arrows = map[string][]string{
 	"store":                     {"rule", "migrations", "internal/rowset"},
 	"store/localdb":             {},
 	"store/localdb/localdbtest": {"store/localdb"},
+	// The page shows points and rules as the database has them.
+	"admin": {"store"},
 	// Rules in force are compiled by rule and checked by the store's database, at the centre and at a point.
 	"ruleset": {"rule", "store"},
 	// A request is a message; its answer is what the store made of the plan in force.

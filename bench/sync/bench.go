@@ -61,17 +61,11 @@ func (b *bench) start(ctx context.Context) (err error) {
 		return err
 	}
 	b.stops = append(b.stops, func() error { return os.RemoveAll(b.dir) })
-	server, err := localdb.New(localdb.Options{Dir: filepath.Join(b.dir, "db"), Durable: true})
+	server, err := localdb.Start(ctx, localdb.Options{Dir: filepath.Join(b.dir, "db"), Durable: true})
 	if err != nil {
 		return err
 	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- server.Run(run) }()
-	b.stops = append(b.stops, func() error { stop(); return <-done })
-	if err := server.WaitReady(ctx); err != nil {
-		return err
-	}
+	b.stops = append(b.stops, server.Stop)
 	if err := server.CreateDatabase(ctx, "bench"); err != nil {
 		return err
 	}

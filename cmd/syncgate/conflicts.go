@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -42,25 +41,17 @@ func side(v store.Version) string {
 
 // onConflict makes a command about the row of sync_conflict that its argument names.
 func onConflict(use, short string, run func(c *call, r *store.ConflictRow) error) *cobra.Command {
-	return onCentre(use+" ID", short, textOrJSON, func(c *call) error {
-		r, err := c.db.Conflict(c.Context(), c.id)
-		if err == nil {
-			err = run(c, &r)
-		}
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("sync_conflict has no row with id %d; 'syncgate conflicts list' shows its rows", c.id)
-		}
-		return err
-	})
+	get := func(c *call) (store.ConflictRow, error) { return c.db.Conflict(c.Context(), c.id) }
+	return onRow(use, short, "sync_conflict", "conflicts list", get, run)
 }
 
 func newConflictsShow() *cobra.Command {
 	return onConflict("show", "Show both versions of a row", func(c *call, r *store.ConflictRow) error {
 		if c.format == "json" {
-			return writeJSON(c.out, r)
+			return cli.WriteJSON(c.out, r)
 		}
 		fmt.Fprintf(c.out, "conflict %d in %s, found %s for point %s by rule %d, settled by %s\nkey   %s\n",
-			r.ID, r.Table, stamp(r.CreatedAt), r.Point, r.RuleID, r.Settled, r.Key)
+			r.ID, r.Table, cli.Stamp(r.CreatedAt), r.Point, r.RuleID, r.Settled, r.Key)
 		for _, v := range []struct {
 			what string
 			store.Version
@@ -78,11 +69,7 @@ func newConflictsShow() *cobra.Command {
 func newConflictsTake() *cobra.Command {
 	const short = "Put the version that lost into the table; every side gets it"
 	return onConflict("take", short, func(c *call, r *store.ConflictRow) error {
-		row, err := c.rule(r.RuleID)
-		if err != nil {
-			return err
-		}
-		plan, err := c.mustCompile(row)
+		plan, err := c.plan(r.RuleID)
 		if err != nil {
 			return err
 		}
