@@ -247,10 +247,6 @@ func readMasterKey(path string) (*crypto.MasterKey, error) {
 // makeMasterKey links a finished file into place. Of two processes that start at once the second reads the first one's
 // key, and neither reads half a key.
 func makeMasterKey(path string) error {
-	key, err := crypto.GenerateMasterKey()
-	if err != nil {
-		return err
-	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -260,7 +256,7 @@ func makeMasterKey(path string) error {
 		return err
 	}
 	defer os.Remove(f.Name()) //nolint:errcheck // nobody reads a file that is left
-	_, err = f.Write(key.Text())
+	_, err = f.Write(crypto.GenerateMasterKey())
 	// The key must survive whatever the database with the wrapped keys survives.
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
