@@ -120,24 +120,18 @@ func (s *Store) RevokePoint(ctx context.Context, point string, keyID uint32) err
 
 // Keys are the live keys of the points that are not revoked.
 func (s *Store) Keys(ctx context.Context) ([]WrappedKey, error) {
-	var all []WrappedKey
-	err := s.each(ctx, `SELECT k.point_no, k.key_id, k.wrapped FROM sync_point_key k JOIN sync_point p USING (point_no)
+	return readAll(ctx, s, `SELECT k.point_no, k.key_id, k.wrapped
+		FROM sync_point_key k JOIN sync_point p USING (point_no)
 		WHERE k.revoked_at IS NULL AND p.revoked_at IS NULL ORDER BY k.point_no, k.key_id`,
-		func(scan scanner) error {
-			var k WrappedKey
-			err := scan(&k.Point, &k.ID, &k.Wrapped)
-			all = append(all, k)
-			return err
-		})
-	return all, public(err)
+		func(k *WrappedKey) []any { return []any{&k.Point, &k.ID, &k.Wrapped} })
 }
 
 // Points are all points ever enrolled, in the order of their names, with all their keys.
 func (s *Store) Points(ctx context.Context) ([]Point, error) {
 	var all []Point
 	err := s.each(ctx, `SELECT p.point_no, COALESCE(p.note, ''), p.allow_legacy, UNIX_TIMESTAMP(p.created_at),
-		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at), COALESCE(k.key_id, 0),
-		UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at), UNIX_TIMESTAMP(k.last_used_at)
+		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at),
+		COALESCE(k.key_id, 0), UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at), UNIX_TIMESTAMP(k.last_used_at)
 		FROM sync_point p LEFT JOIN sync_point_key k USING (point_no) ORDER BY p.point_no, k.key_id`,
 		func(scan scanner) error {
 			var p Point
