@@ -46,11 +46,11 @@ const (
 	Legacy Wire = "legacy"
 )
 
-// AddPoint enrols a point with its first key, whose id is 1. wrap seals the key that has the given id. ErrExists: the
-// point is enrolled already.
-func (s *Store) AddPoint(
-	ctx context.Context, point, note string, wrap func(keyID uint32) ([]byte, error),
-) (keyID uint32, err error) {
+// WrapKey seals a key that gets this id.
+type WrapKey func(keyID uint32) []byte
+
+// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already.
+func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) (keyID uint32, err error) {
 	const first = 1
 	return first, s.inTx(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
@@ -66,9 +66,7 @@ func (s *Store) AddPoint(
 
 // RotatePoint gives a point another key. Two keys are valid at once: its newest one so far stays, older ones are
 // revoked. ErrNotFound: no such point, or it is revoked.
-func (s *Store) RotatePoint(
-	ctx context.Context, point string, wrap func(keyID uint32) ([]byte, error),
-) (keyID uint32, err error) {
+func (s *Store) RotatePoint(ctx context.Context, point string, wrap WrapKey) (keyID uint32, err error) {
 	err = s.inTx(ctx, func(tx *Tx) error {
 		err := tx.One(ctx, "SELECT 1 FROM sync_point WHERE point_no = ? AND revoked_at IS NULL FOR UPDATE",
 			[]any{point}, new(int))
@@ -93,11 +91,9 @@ func (s *Store) RotatePoint(
 	return keyID, err
 }
 
-func addKey(ctx context.Context, tx *Tx, point string, id uint32, wrap func(uint32) ([]byte, error)) error {
-	sealed, err := wrap(id)
-	if err == nil {
-		_, err = tx.Exec(ctx, "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)", point, id, sealed)
-	}
+func addKey(ctx context.Context, tx *Tx, point string, id uint32, wrap WrapKey) error {
+	const q = "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)"
+	_, err := tx.Exec(ctx, q, point, id, wrap(id))
 	return err
 }
 
