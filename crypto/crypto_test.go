@@ -5,54 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 )
-
-func TestKeyring(t *testing.T) {
-	r := NewKeyring()
-	if _, ok := r.Lookup("p", 1); ok {
-		t.Error("an empty ring has a key")
-	}
-	r.Replace([]Key{{"p", 1, [32]byte{1}}, {"p", 2, [32]byte{2}}, {"p", 2, [32]byte{3}}})
-	for id, want := range map[uint32]byte{1: 1, 2: 3} {
-		if k, ok := r.Lookup("p", id); !ok || k.Secret[0] != want || k.Point != "p" || k.ID != id {
-			t.Errorf("%d: %+v, %v", id, k, ok)
-		}
-	}
-	if _, ok := r.Lookup("P", 1); ok {
-		t.Error("points differ in case")
-	}
-	r.Replace([]Key{{"q", 1, [32]byte{}}})
-	if _, ok := r.Lookup("p", 1); ok {
-		t.Error("a revoked key is still there")
-	}
-	if n := testing.AllocsPerRun(100, func() { r.Lookup("q", 1) }); n != 0 {
-		t.Errorf("%v allocations a lookup", n)
-	}
-}
-
-func TestKeyringWhileReplaced(t *testing.T) {
-	r := NewKeyring()
-	sets := [][]Key{{{"p", 1, [32]byte{1}}, {"p", 2, [32]byte{1}}}, {{"p", 1, [32]byte{2}}, {"p", 2, [32]byte{2}}}}
-	r.Replace(sets[0])
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := range 1000 {
-			r.Replace(sets[i%2])
-		}
-	})
-	for range 4 {
-		wg.Go(func() {
-			for range 1000 {
-				if k, ok := r.Lookup("p", 1); !ok || k.Secret[0] == 0 {
-					t.Error("a live key was missing for a moment")
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
 
 func TestMasterKey(t *testing.T) {
 	m, err := GenerateMasterKey()

@@ -7,7 +7,7 @@ import (
 	"syncgate/crypto"
 )
 
-// A point's key at rest and back, and into the ring that the handshake asks.
+// A point's key at rest and back.
 func Example() {
 	master, err := crypto.ParseMasterKey([]byte(strings.Repeat("A", 43) + "="))
 	if err != nil {
@@ -18,10 +18,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	ring := crypto.NewKeyring()
-	ring.Replace([]crypto.Key{key})
-	_, live := ring.Lookup("point-01", 7)
-	_, old := ring.Lookup("point-01", 6)
-	fmt.Println(len(wrapped), live, old)
-	// Output: 61 true false
+	_, err = master.Unwrap("point-02", 7, wrapped)
+	fmt.Println(len(wrapped), key.Secret[:3], err != nil)
+	// Output: 61 [1 2 3] true
 }

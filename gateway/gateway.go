@@ -163,7 +163,7 @@ func (g *Gateway) newBackend() (err error) {
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := o.Wire
-	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.rules.Version, o.Clock, o.Rand
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.key, g.rules.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err

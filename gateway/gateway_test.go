@@ -132,7 +132,7 @@ func TestRevokedKeyEndsItsSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the new key is good", func() bool { _, ok := w.points.keyring.Lookup(pointName, second.ID); return ok })
+	w.eventually("the new key is good", func() bool { _, ok := w.points.key(pointName, second.ID); return ok })
 	fresh := w.connect(second)
 	fresh.Ask(protocol.OpPing, id(2), nil)
 	old.Ask(protocol.OpPing, id(3), nil) // both keys live at once

@@ -316,7 +316,7 @@ func (g *Gateway) closeRevoked() {
 		case s.modern != nil:
 			// The session has these from its WELCOME on, before its first record establishes it.
 			point, id := s.modern.Point(), s.modern.KeyID()
-			if _, ok := g.points.keyring.Lookup(point, id); !ok && point != "" {
+			if _, ok := g.points.key(point, id); !ok && point != "" {
 				c.Close(fmt.Errorf("%w: key %d of %s", errRevoked, id, point))
 			}
 		case s.point == "":

@@ -215,7 +215,7 @@ func TestFullServerSaysBusy(t *testing.T) {
 		if i == 0 {
 			w.serve(func(o *Options) { o.Pool.Workers, o.Pool.Queue = 1, 1 })
 		}
-		w.eventually("the key is known", func() bool { _, ok := w.points.keyring.Lookup(k.Point, k.ID); return ok })
+		w.eventually("the key is known", func() bool { _, ok := w.points.key(k.Point, k.ID); return ok })
 		clients = append(clients, w.connect(k))
 	}
 	defer w.lock(1)()
