@@ -62,7 +62,7 @@ func newWorldOn(t *testing.T, dsn string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.db.Close() })
-	if w.master, err = crypto.GenerateMasterKey(); err != nil {
+	if w.master, err = crypto.ParseMasterKey(crypto.GenerateMasterKey()); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(`CREATE TABLE hits (id BIGINT PRIMARY KEY, url VARCHAR(20) NOT NULL, update_time DATETIME(6) NULL, KEY (update_time))`)

@@ -65,7 +65,8 @@ func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) 
 }
 
 // RotatePoint gives a point another key. Two keys are valid at once: its newest one so far stays, older ones are
-// revoked. ErrNotFound: no such point, or it is revoked.
+// revoked. ErrNotFound: no such point, or it is revoked. ErrKeyInUse: the point uses a key that would be revoked, and has
+// never used the one that would stay.
 func (s *Store) RotatePoint(ctx context.Context, point string, wrap WrapKey) (keyID uint32, err error) {
 	err = s.inTx(ctx, func(tx *Tx) error {
 		err := tx.One(ctx, "SELECT 1 FROM sync_point WHERE point_no = ? AND revoked_at IS NULL FOR UPDATE",
@@ -79,6 +80,15 @@ func (s *Store) RotatePoint(ctx context.Context, point string, wrap WrapKey) (ke
 		}
 		if err == nil {
 			err = addKey(ctx, tx, point, keyID, wrap)
+		}
+		var inUse bool
+		if err == nil {
+			err = tx.One(ctx, `SELECT COUNT(last_used_at) > 0 AND SUM(last_used_at IS NOT NULL AND key_id >= ?) = 0
+				FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL AND key_id < ?`,
+				[]any{keyID - 1, point, keyID}, &inUse)
+		}
+		if err == nil && inUse {
+			err = fmt.Errorf("%w: point %s has not used key %d yet", ErrKeyInUse, point, keyID-1)
 		}
 		if err == nil {
 			_, err = tx.Exec(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
@@ -95,6 +105,37 @@ func addKey(ctx context.Context, tx *Tx, point string, id uint32, wrap WrapKey) 
 	const q = "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)"
 	_, err := tx.Exec(ctx, q, point, id, wrap(id))
 	return err
+}
+
+// Rewrap replaces the wrapped form of every key that is not revoked with what wrap makes of it: all or, when
+// wrap fails, none.
+func (s *Store) Rewrap(ctx context.Context, wrap func(WrappedKey) ([]byte, error)) (n int, err error) {
+	keys, err := s.Keys(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sealed := make([][]byte, len(keys))
+	for i, k := range keys {
+		if sealed[i], err = wrap(k); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), s.inTx(ctx, func(tx *Tx) error {
+		for i, k := range keys {
+			_, err := tx.Exec(ctx, "UPDATE sync_point_key SET wrapped = ? WHERE point_no = ? AND key_id = ? AND wrapped = ?",
+				sealed[i], k.Point, k.ID, k.Wrapped)
+			if err != nil {
+				return err
+			}
+		}
+		var others int
+		err := tx.One(ctx, `SELECT COUNT(*) FROM sync_point_key k JOIN sync_point p USING (point_no)
+			WHERE k.revoked_at IS NULL AND p.revoked_at IS NULL`, nil, &others)
+		if err == nil && others != len(keys) {
+			err = fmt.Errorf("%w: a key was added or revoked meanwhile; run this again", ErrRetry)
+		}
+		return err
+	})
 }
 
 // RevokePoint revokes one key of a point, or with key id 0 the point and all of its keys. ErrNotFound: there is no such

@@ -38,7 +38,7 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 	root.AddCommand(
 		f.command("run", "Keep the point in step until INT or TERM", run),
 		f.command("once", "Run every rule once, print the rows synced, end", once),
-		cli.NewConfig(example()),
+		cli.NewConfig(example(), checkFile),
 	)
 	return root
 }
@@ -71,10 +71,19 @@ func (f *flags) command(
 		if err != nil {
 			return err
 		}
-		log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+		defer func() { err = cfg.origin.Locate(err) }()
+		if err := cli.SetLevel(cfg.LogLevel); err != nil {
+			return err
+		}
+		log, end, err := cli.Logger(c.ErrOrStderr(), cfg.LogFormat)
 		if err != nil {
 			return err
 		}
+		defer end()
+		for _, line := range cfg.origin.Unknown() {
+			log.Warn().Msg(line)
+		}
+		cli.OnHangup(c.Context(), func() { f.reread(log) })
 		if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
 			return &config.Error{Place: "file_dir", Problem: err.Error()}
 		}

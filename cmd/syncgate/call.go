@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,9 +24,9 @@ import (
 )
 
 // openCentre opens the central database, configured or private. A tool may use the private one of a running `syncgate
-// serve`, and works on a database that serve would refuse.
-func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*database.Database, error) {
-	o := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
+// serve`, and works on a database that serve would refuse. first: a private one that is not there is made.
+func openCentre(ctx context.Context, cfg *settings, tool, first bool, log zerolog.Logger) (*database.Database, error) {
+	o := database.Options{DSN: cfg.DSN, Dir: cfg.databaseDir(), Join: tool, Make: first, Log: log}
 	return database.Open(ctx, o, store.Options{
 		MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
 		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
@@ -93,11 +92,14 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 		if err != nil {
 			return err
 		}
-		db, err := openCentre(cmd.Context(), cfg, true, zerolog.Nop())
+		for _, line := range append(cfg.origin.Unknown(), "database: "+database.Describe(cfg.DSN, cfg.databaseDir())) {
+			fmt.Fprintln(cmd.ErrOrStderr(), line)
+		}
+		db, err := openCentre(cmd.Context(), cfg, true, use == "migrate", zerolog.Nop())
 		if err == nil {
 			err = errors.Join(run(&call{cmd, args, id, format, cmd.OutOrStdout(), cfg, db}), db.Close())
 		}
-		return withRemedy(err)
+		return cfg.origin.Locate(withRemedy(err))
 	}
 	f.add(cmd)
 	if formats != "" {
