@@ -151,6 +151,15 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	return u, e, nil
 }
 
+// WaitingPlan is the plan that applies a row which waits in sync_quarantine; nil when there is none now.
+func (h *Handler) WaitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
+	e, err := h.o.Rules.Find(q.Table, rule.Upload, q.Point)
+	if err != nil || e.Plan == nil {
+		return nil, rule.Env{}
+	}
+	return e.Plan, h.env(q.Point, e.Plan)
+}
+
 func (h *Handler) env(point string, p *rule.Plan) rule.Env {
 	now := h.o.Clock().In(h.o.Location)
 	since, until := p.Window(now)
