@@ -127,7 +127,7 @@ func refused(err error) bool {
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
 ) (s *shipment, rows int, more bool, err error) {
 	request := &protocol.UploadRequest{Table: u.name.table}
-	if plan.Changes {
+	if down, _ := u.rules.plan(ruleName{rule.Download, u.name.table}); plan.Changes && down != nil {
 		if request.Seen, err = u.seen(ctx); err != nil {
 			return nil, 0, false, err
 		}
@@ -174,13 +174,14 @@ func (u *uploads) quarantine(ctx context.Context, o oversized) error {
 
 // seen is the number of the last change at the centre that this point has downloaded of the table; 0 while the table is
 // being loaded.
-func (u *uploads) seen(ctx context.Context) (uint64, error) {
+func (u *uploads) seen(ctx context.Context) (*uint64, error) {
 	state, err := loadState(ctx, u.opts.Store, ruleName{rule.Download, u.name.table})
+	seen := uint64(0)
 	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
 		n, _ := state[0].Value.(int64)
-		return uint64(n), err
+		seen = uint64(n)
 	}
-	return 0, err
+	return &seen, err
 }
 
 // ship sends one batch. Its done gets the outcome.
