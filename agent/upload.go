@@ -242,9 +242,10 @@ func (u *uploads) removed() {
 		u.progress.add(u.name, 0, 0, 1)
 		return
 	}
-	u.progress.add(u.name, x.rows, 1, len(x.reply.Quarantined))
+	quarantined := len(x.reply.Quarantined) + int(x.reply.LeftOut)
+	u.progress.add(u.name, x.rows, 1, quarantined)
 	if q := x.reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
+		u.log.Warn().Stringer("batch", x.request).Int("rows", quarantined).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
 			Msg("the centre put rows into its quarantine")
 	}

@@ -107,16 +107,23 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
 			asked[i].Rows = o.Applied
 		}
-		asked[i].Answer(uploadReply(&o))
+		asked[i].Answer(uploadReply(&o, asked[i].MaxFrame))
 	}
 }
 
-func uploadReply(o *store.Outcome) *protocol.UploadReply {
-	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate}
-	for _, q := range o.Quarantined {
-		reply.Quarantined = append(reply.Quarantined, protocol.QuarantinedRow{
-			Row: uint32(q.Row), Status: protocol.StatusRowRefused, Reason: rowReason(q.Code),
-		})
+// uploadReply is the outcome as a reply. It leaves out rows for which a frame of the client has no room: an upload that
+// is committed is never refused.
+func uploadReply(o *store.Outcome, frame int) *protocol.UploadReply {
+	const others, head = 8 << 10, 16 // bytes of the other fields, and of a row beside its reason
+	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate, LeftOut: o.LeftOut}
+	size := others
+	for i, q := range o.Quarantined {
+		row := protocol.QuarantinedRow{Row: uint32(q.Row), Status: protocol.StatusRowRefused, Reason: rowReason(q.Code)}
+		if size += head + len(row.Reason); frame > 0 && size > frame {
+			reply.LeftOut += uint64(len(o.Quarantined) - i)
+			break
+		}
+		reply.Quarantined = append(reply.Quarantined, row)
 	}
 	return reply
 }

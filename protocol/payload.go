@@ -41,6 +41,7 @@ type UploadReply struct {
 	ByOp        map[string]uint64 // the same by operation: insert, update, delete, replace, file
 	Quarantined []QuarantinedRow  // rows that no operation could apply; the centre keeps them
 	Duplicate   bool              // the request was done before, and this is the stored reply
+	LeftOut     uint64            // more rows that no operation could apply, for which the reply has no room
 }
 
 func (u *UploadReply) fields(c *coder) {
@@ -48,6 +49,9 @@ func (u *UploadReply) fields(c *coder) {
 	c.counts(2, &u.ByOp)
 	list(c, 3, &u.Quarantined, maxValues, 1, (*coder).quarantined)
 	c.flag(4, &u.Duplicate)
+	if c.has(u.LeftOut != 0) {
+		number(c, 7, &u.LeftOut, math.MaxUint64)
+	}
 }
 
 // QuarantinedRow is a row that no operation could apply.

@@ -187,7 +187,7 @@ PAYLOADS = {
     "ErrorReply": [(1, "message", lambda v: text(v, 1024), ""), (2, "retry_after_ms", lambda v: unsigned(v, U32), 0)],
     "GoAway": [(1, "reason", lambda v: text(v, 1024), ""), (2, "grace_ms", lambda v: unsigned(v, U32), 0)],
     "UploadRequest": [(1, "confirmed", unsigned, 0), (2, "table", name, ""), (3, "columns", names, []), (4, "values", values, [])],
-    "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False)],
+    "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False), (7, "left_out", unsigned, 0)],
     "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0)],
     "DownloadReply": [(1, "statement", lambda v: unsigned(v, U32), 0), (2, "columns", names, []), (3, "types", names, []), (4, "values", values, []),
                       (5, "state", items, []), (6, "more", boolean, False), (7, "total", unsigned, 0)],
