@@ -196,7 +196,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
-		r.Rows = page.Rows
+		r.Rows = page.Rows - uint64(len(out.large))
+		err = h.quarantine(ctx, r, e, out)
+	}
+	if err == nil {
 		err = out.end(page)
 	}
 	if err != nil {
@@ -204,6 +207,26 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	}
 	h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
 	return e, nil
+}
+
+// quarantine keeps the rows of a download that no frame of the client can carry, before the client is told to go on
+// behind them.
+func (h *Handler) quarantine(ctx context.Context, r *Request, e *ruleset.Rule, out *parts) error {
+	if len(out.large) == 0 {
+		return nil
+	}
+	return h.o.Store.InTx(ctx, func(tx *store.Tx) error {
+		for _, row := range out.large {
+			why := fmt.Sprintf("more than a frame of %d bytes can carry", out.frame)
+			reason, err := tx.QuarantineUnsent(ctx, r.Point, e.Plan, row, int(protocol.StatusTooLarge), why)
+			if err != nil {
+				return err
+			}
+			h.o.Logger.Error().Uint64("rule", e.Row.ID).Str("table", e.Row.Table).Str("point", r.Point).
+				Str("reason", reason).Msg("row put into sync_quarantine, it cannot be sent")
+		}
+		return nil
+	})
 }
 
 // rules answers with the rows of sync_control that the point runs itself.
