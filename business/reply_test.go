@@ -14,7 +14,10 @@ func TestReplyFitsTheFrame(t *testing.T) {
 		o.Quarantined[i] = store.Quarantined{Row: i, Code: 1366}
 	}
 	for _, frame := range []int{0, 64 << 10, 1 << 20, 16 << 20} {
-		reply := uploadReply(o, frame)
+		reply, err := uploadReply(o, frame)
+		if err != nil {
+			t.Fatal(err)
+		}
 		payload, err := protocol.AppendPayload(nil, reply)
 		if err != nil {
 			t.Fatal(err)

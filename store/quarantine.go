@@ -139,7 +139,7 @@ func (t *Tx) QuarantineUnsent(ctx context.Context, point string, p *rule.Plan, u
 	for i, v := range key {
 		named = append(named, p.Key[i]+"="+clip(plainText(v), 64))
 	}
-	reason = fmt.Sprintf("the row %s has %d bytes, %s; its large fields are left out here", strings.Join(named, ", "), u.Size, why)
+	reason = fmt.Sprintf("row %s has %d bytes, %s; its large fields are left out here", strings.Join(named, ", "), u.Size, why)
 	e := &quarantineEntry{point: point, rule: &p.Row, key: keyHash(key), values: values, code: code, reason: reason}
 	return reason, t.on(func(c *conn) error { return c.addQuarantine(ctx, t.s, e) })
 }
