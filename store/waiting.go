@@ -201,7 +201,9 @@ func (s *Store) RetryOnce(ctx context.Context, find FindPlan) (left bool, err er
 		if err != nil || len(rows) == 0 {
 			return false, err
 		}
-		took, err = s.retryRows(ctx, find, rows, false)
+		if took, err = s.retryRows(ctx, find, rows, false); took == 0 && err == nil {
+			took, err = s.retryCircles(ctx, find, rows)
+		}
 	}
 	return true, err
 }
