@@ -171,7 +171,7 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
-		State: state, After: req.After, Table: req.Table, Seen: req.Seen,
+		State: state, After: req.After, Table: req.Table,
 	}
 	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
 	switch {
@@ -181,6 +181,10 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 		u.Refused = fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
 	default:
 		u.Plan, u.Env = e.Plan, h.env(r.Point, e.Plan)
+		if req.Seen > 0 {
+			known := req.Seen - 1
+			u.Env.Known = &known
+		}
 	}
 	return u, e, nil
 }
