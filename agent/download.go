@@ -80,7 +80,7 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		}
 		out, err := l.apply(ctx, tx, plan, last.Rows(), uploaded)
 		rows += last.Rows().Len()
-		quarantined += len(out.Quarantined)
+		quarantined += len(out.Quarantined) + int(out.LeftOut)
 		return err
 	})
 	if err == nil && len(last.State) > 0 {
@@ -115,7 +115,7 @@ func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows ro
 		err = tx.UpdateState(ctx, plan, rows, env)
 	}
 	if q := out.Quarantined; len(q) > 0 {
-		l.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).
+		l.log.Warn().Int("rows", len(q)+int(out.LeftOut)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).
 			Msg("rows put into sync_quarantine")
 	}
 	return out, err

@@ -165,13 +165,9 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 }
 
 // quarantine puts a row aside before the stream goes on behind it.
-func (u *uploads) quarantine(ctx context.Context, o oversized) error {
-	of := rule.Row{Table: u.name.table} // also when the rule is gone
-	if r := u.rules.find(u.name); r != nil {
-		of.ID = r.Row.ID
-	}
+func (u *uploads) quarantine(ctx context.Context, row store.Unsent) error {
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		return u.quarantineRow(ctx, tx, of, o, "more than a frame can carry")
+		return u.quarantineRow(ctx, tx, u.planOrTable(), row, "more than a frame can carry")
 	})
 	if err == nil {
 		u.progress.add(u.name, 0, 0, 1)
@@ -192,7 +188,7 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 		}
 		// A row that is too large for the server is left out, and goes into the quarantine.
 		if rows := s.request.Rows; protocol.StatusOf(err) == protocol.StatusTooLarge && rows.Len() == 1 {
-			if err = u.quarantine(ctx, oversized{rows.Columns, rows.Values, rowset.Size(rows.Values)}); err == nil {
+			if err = u.quarantine(ctx, store.NewUnsent(rows.Columns, rows.Values)); err == nil {
 				s.request.Rows = rowset.Rows{}
 				s.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
 			}
@@ -222,9 +218,10 @@ func (u *uploads) await(ctx context.Context, s *shipment) error {
 
 // acknowledged counts a batch that the centre has applied.
 func (u *uploads) acknowledged(id protocol.RequestID, rows int, reply *protocol.UploadReply) {
-	u.progress.add(u.name, rows, 1, len(reply.Quarantined))
+	quarantined := len(reply.Quarantined) + int(reply.LeftOut)
+	u.progress.add(u.name, rows, 1, quarantined)
 	if q := reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", id).Int("rows", len(q)).Uint32("first_row", q[0].Row).
+		u.log.Warn().Stringer("batch", id).Int("rows", quarantined).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
 			Msg("the centre put rows into its quarantine")
 	}

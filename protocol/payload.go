@@ -78,6 +78,7 @@ type UploadReply struct {
 	Quarantined []QuarantinedRow  // rows that no operation could apply; the centre keeps them
 	Duplicate   bool              // the request was done before, and this is the stored reply
 	Reached                       // of a request that begins a generation: where the stream stood before
+	LeftOut     uint64            // more rows that no operation could apply, for which the reply has no room
 }
 
 func (u *UploadReply) fields(c *coder) {
@@ -86,6 +87,9 @@ func (u *UploadReply) fields(c *coder) {
 	list(c, 3, &u.Quarantined, maxValues, 1, (*coder).quarantined)
 	c.flag(4, &u.Duplicate)
 	u.Reached.fields(c, 5)
+	if c.has(u.LeftOut != 0) {
+		number(c, 7, &u.LeftOut, math.MaxUint64)
+	}
 }
 
 // QuarantinedRow is a row that no operation could apply.
