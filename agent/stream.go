@@ -74,10 +74,14 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 	c := &u.stream
 	var sent []*shipment
 	var unread error
+	pages := 0
 	seq, state, left := c.seq, c.state, true
 	for err == nil && (left || len(sent) > 0) {
-		if now, _ := u.rules.plan(u.name); now != plan && left {
+		// A download of the table gets its turn after each page that was read here.
+		waits := pages > 0 && u.tables.of(u.name.table).wanted.Load() > 0
+		if now, _ := u.rules.plan(u.name); left && (now != plan || waits) {
 			left, more = false, true
+			continue
 		}
 		if !left || len(sent) == underWay {
 			if err = u.await(ctx, sent[0]); err == nil {
@@ -85,6 +89,7 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 			}
 			continue
 		}
+		pages++
 		s, rows, further, failed := u.next(ctx, plan, state, seq+1)
 		left = further && failed == nil
 		switch {
@@ -127,10 +132,12 @@ func refused(err error) bool {
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
 ) (s *shipment, rows int, more bool, err error) {
 	request := &protocol.UploadRequest{Table: u.name.table}
-	if plan.Changes {
-		if request.Seen, err = u.seen(ctx); err != nil {
-			return nil, 0, false, err
-		}
+	downloaded, err := u.opposite(ctx, plan)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if downloaded != nil {
+		request.Seen = *downloaded + 1
 	}
 	env := u.opts.env(plan, state)
 	if u.stream.limit > 0 {
@@ -158,29 +165,14 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 }
 
 // quarantine puts a row aside before the stream goes on behind it.
-func (u *uploads) quarantine(ctx context.Context, o oversized) error {
-	of := rule.Row{Table: u.name.table} // also when the rule is gone
-	if r := u.rules.find(u.name); r != nil {
-		of.ID = r.Row.ID
-	}
+func (u *uploads) quarantine(ctx context.Context, row store.Unsent) error {
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		return u.quarantineRow(ctx, tx, of, o, "more than a frame can carry")
+		return u.quarantineRow(ctx, tx, u.planOrTable(), row, "more than a frame can carry")
 	})
 	if err == nil {
 		u.progress.add(u.name, 0, 0, 1)
 	}
 	return err
-}
-
-// seen is the number of the last change at the centre that this point has downloaded of the table; 0 while the table is
-// being loaded.
-func (u *uploads) seen(ctx context.Context) (uint64, error) {
-	state, err := loadState(ctx, u.opts.Store, ruleName{rule.Download, u.name.table})
-	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
-		n, _ := state[0].Value.(int64)
-		return uint64(n), err
-	}
-	return 0, err
 }
 
 // ship sends one batch. Its done gets the outcome.
@@ -196,7 +188,7 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 		}
 		// A row that is too large for the server is left out, and goes into the quarantine.
 		if rows := s.request.Rows; protocol.StatusOf(err) == protocol.StatusTooLarge && rows.Len() == 1 {
-			if err = u.quarantine(ctx, oversized{rows.Columns, rows.Values, rowset.Size(rows.Values)}); err == nil {
+			if err = u.quarantine(ctx, store.NewUnsent(rows.Columns, rows.Values)); err == nil {
 				s.request.Rows = rowset.Rows{}
 				s.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
 			}
@@ -226,9 +218,10 @@ func (u *uploads) await(ctx context.Context, s *shipment) error {
 
 // acknowledged counts a batch that the centre has applied.
 func (u *uploads) acknowledged(id protocol.RequestID, rows int, reply *protocol.UploadReply) {
-	u.progress.add(u.name, rows, 1, len(reply.Quarantined))
+	quarantined := len(reply.Quarantined) + int(reply.LeftOut)
+	u.progress.add(u.name, rows, 1, quarantined)
 	if q := reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", id).Int("rows", len(q)).Uint32("first_row", q[0].Row).
+		u.log.Warn().Stringer("batch", id).Int("rows", quarantined).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
 			Msg("the centre put rows into its quarantine")
 	}
