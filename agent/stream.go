@@ -74,10 +74,14 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 	c := &u.stream
 	var sent []*shipment
 	var unread error
+	pages := 0
 	seq, state, left := c.seq, c.state, true
 	for err == nil && (left || len(sent) > 0) {
-		if now, _ := u.rules.plan(u.name); now != plan && left {
+		// A download of the table gets its turn after each page that was read here.
+		waits := pages > 0 && u.tables.of(u.name.table).wanted.Load() > 0
+		if now, _ := u.rules.plan(u.name); left && (now != plan || waits) {
 			left, more = false, true
+			continue
 		}
 		if !left || len(sent) == underWay {
 			if err = u.await(sent[0]); err != nil {
@@ -89,6 +93,7 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 			}
 			continue
 		}
+		pages++
 		s, rows, further, failed := u.next(ctx, plan, state, seq+1)
 		left = further && failed == nil
 		switch {
@@ -131,10 +136,12 @@ func refused(err error) bool {
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
 ) (s *shipment, rows int, more bool, err error) {
 	request := &protocol.UploadRequest{Table: u.name.table}
-	if down, _ := u.rules.plan(ruleName{rule.Download, u.name.table}); plan.Changes && down != nil {
-		if request.Seen, err = u.seen(ctx); err != nil {
-			return nil, 0, false, err
-		}
+	downloaded, err := u.opposite(ctx, plan)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if downloaded != nil {
+		request.Seen = *downloaded + 1
 	}
 	env := u.opts.env(plan, state)
 	if u.stream.limit > 0 {
@@ -170,18 +177,6 @@ func (u *uploads) quarantine(ctx context.Context, row store.Unsent) error {
 		u.progress.add(u.name, 0, 0, 1)
 	}
 	return err
-}
-
-// seen is the number of the last change at the centre that this point has downloaded of the table; 0 while the table is
-// being loaded.
-func (u *uploads) seen(ctx context.Context) (*uint64, error) {
-	state, err := loadState(ctx, u.opts.Store, ruleName{rule.Download, u.name.table})
-	seen := uint64(0)
-	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
-		n, _ := state[0].Value.(int64)
-		seen = uint64(n)
-	}
-	return &seen, err
 }
 
 // ship sends one batch. Its done gets the outcome.

@@ -110,19 +110,6 @@ func number[T uint16 | uint32 | uint64 | int | int64 | Status](c *coder, key uin
 	}
 }
 
-// optional is a number that may be absent. nil: it is.
-func (c *coder) optional(key uint64, v **uint64, most uint64) {
-	switch {
-	case c.reading:
-		if c.at(key) {
-			n := c.uint(most)
-			*v = &n
-		}
-	case *v != nil:
-		number(c, key, *v, most)
-	}
-}
-
 func (c *coder) flag(key uint64, v *bool) {
 	switch {
 	case !c.at(key):

@@ -21,9 +21,9 @@ type UploadRequest struct {
 	// State is what the reader of these rows goes on from. With it the request belongs to a stream: the centre applies
 	// it only when the request of the sequence before was the last of its epoch, and keeps State with its rows.
 	State []rowset.StateItem
-	// Seen is the number of the last change at the centre that the point has downloaded of the table. nil: it downloads
-	// none.
-	Seen *uint64
+	// Seen is 1 and the number of the last change at the centre that the point has downloaded of the table. 0: the table
+	// does not go both ways, and a row of the request takes the place of every other version.
+	Seen uint64
 	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the
 	// epoch that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
 	After uint64
@@ -44,7 +44,9 @@ func (u *UploadRequest) fields(c *coder) {
 	if c.has(len(u.State) > 0) {
 		c.items(5, &u.State, maxState)
 	}
-	c.optional(6, &u.Seen, math.MaxUint64)
+	if c.has(u.Seen != 0) {
+		number(c, 6, &u.Seen, math.MaxUint64)
+	}
 	if c.has(u.After != 0) {
 		number(c, 7, &u.After, math.MaxUint64)
 	}

@@ -228,9 +228,8 @@ func makeSessions(t *testing.T, made map[string]any) {
 func (r *recorder) uploadStream() {
 	const epoch, first, second = 0x1122334455667788, 1 << 32, 7 << 32
 	state := func(id int64) []rowset.StateItem { return []rowset.StateItem{{Name: "id", Value: id}} }
-	seen := uint64(40)
 	rows := func(title string) *UploadRequest {
-		return &UploadRequest{Table: "phishing_log", State: state(2), Seen: &seen, Rows: rowset.Rows{
+		return &UploadRequest{Table: "phishing_log", State: state(2), Seen: 40, Rows: rowset.Rows{
 			Columns: []string{"id", "title"}, Values: []any{int64(1), "one", int64(2), title}}}
 	}
 	up := func(about string, seq uint64, body *UploadRequest) {
