@@ -56,6 +56,9 @@ const (
 	SharedKey         Code = 145 // rows of two points have the same generated key
 	NoRollback        Code = 146 // the table's engine keeps what a failed batch wrote
 	NotRecorded       Code = 147 // the changes of the table are not recorded, or not as they should be
+
+	UnseenTransactions Code = 152 // the account may not see whose transactions are open
+	UnguardedState     Code = 153 // update_state marks a row as sent that has changed since it was read
 )
 
 // String is the number as it is printed everywhere: SG0104.

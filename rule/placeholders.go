@@ -47,7 +47,7 @@ func (c *compiler) namedMark(s *script, i int) {
 }
 
 var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo,
-	"sync_origin": Origin}
+	"sync_origin": Origin, "sync_bound": Bound}
 
 // param resolves the :name at token i.
 func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
@@ -59,7 +59,7 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	name := t.fieldName()
 	switch {
 	case name != "" && s.phase == upside:
-		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin and :state.name"
+		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin, :sync_bound and :state.name"
 		if c.fieldIndex(name) >= 0 {
 			fix = "did you mean :state." + name + "?"
 		}
@@ -78,11 +78,21 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	switch source := plainSources[name]; {
 	case source == Limit && s.phase != upside:
 		return bad(UnknownParameter, ":limit is the size of a page and belongs to upside", "write the number")
+	case source == Bound && s.phase != upside:
+		return bad(UnknownParameter, ":sync_bound is how far a read may go and belongs to upside", "write :now")
+	case source == Bound && c.isLocal(comparedColumn(s.toks, i)):
+		return Arg{Source: LocalBound, Name: name}, true
 	case source == Since && c.plan.Period == 0:
 		return bad(BadRange, ":since needs a period", "set sync_range to period and sync_range_value to, say, day:1")
 	default:
 		return Arg{Source: source, Name: name}, true
 	}
+}
+
+// isLocal reports whether a column of the rule's table holds times of the server's own zone.
+func (c *compiler) isLocal(column string) bool {
+	col := c.table.Column(column)
+	return col != nil && col.Type == "datetime"
 }
 
 const updateTimeColumn = "update_time"

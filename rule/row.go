@@ -51,6 +51,8 @@ type Table struct {
 	Columns    []Column `json:"columns"` // in ordinal order
 	Keys       []Key    `json:"keys"`
 	Changes    *Changes `json:"changes,omitempty"` // nil: they are not recorded
+	// Unseen: the account may not see the transactions of others.
+	Unseen bool `json:"unseen,omitempty"`
 }
 
 // Changes says whether a table's changes are recorded.
@@ -67,6 +69,7 @@ type Column struct {
 	ColumnType string `json:"column_type"` // column_type: varchar(64), decimal(12,2)
 	Nullable   bool   `json:"nullable,omitempty"`
 	Auto       bool   `json:"auto,omitempty"`      // auto_increment
+	OnUpdate   bool   `json:"on_update,omitempty"` // on update current_timestamp
 	Generated  bool   `json:"generated,omitempty"` // computed by the database, cannot be written
 	HasDefault bool   `json:"has_default,omitempty"`
 	Unsigned   bool   `json:"unsigned,omitempty"`

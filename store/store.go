@@ -46,8 +46,11 @@ type Store struct {
 	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
 	observer  Observer // may be nil
+	mariadb   bool
+	bounds    bounds
+	late      late
 
-	outageWait, purgeEvery time.Duration // shorter in tests
+	outageWait, purgeEvery, boundEvery, lateEvery time.Duration // shorter in tests
 }
 
 // Open connects and checks the server's settings. It starts no goroutine besides those of the connection pool.
@@ -61,7 +64,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
-	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
+	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery,
+		boundEvery: boundEvery, lateEvery: lateEvery}
 	link, err := newConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
@@ -82,7 +86,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.maxPacket = facts.MaxPacket
+	s.maxPacket, s.mariadb = facts.MaxPacket, facts.MariaDB
 	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
 		return fmt.Errorf("%w: %s", ErrUnsafe, strings.Join(bad, "; "))
 	}
