@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // The items of the state of a plan that reads by time, beside those of its cursor and those of a load.
 const (
 	rereadDone = "sync_reread" // ranges of sync_reread up to this id are read
-	hotDone    = "sync_look"   // rows that keep changing were read after the look of this number
+	hotDone    = "sync_scan"   // rows that keep changing were read after this scan
 )
 
 const (
@@ -123,8 +124,9 @@ func (r *reader) byMark() paging {
 			pages.keep = append(pages.keep, number(name, n))
 		}
 	}
-	looked, _ := stateNumber(r.env.State, hotDone)
-	if len(r.reach.hot) == 0 || looked >= r.reach.number {
+	scanned, _ := stateNumber(r.env.State, hotDone)
+	changed := func(hot uint64) bool { return hot > scanned }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(r.reach.hot)), changed) {
 		return pages
 	}
 	if !r.caughtUp {
@@ -139,8 +141,7 @@ func (r *reader) byMark() paging {
 		for _, at := range r.cursor[1:] {
 			key = append(key, values[at])
 		}
-		_, hot := r.reach.hot[hashOf(key)]
-		return hot
+		return changed(r.reach.hot[hashOf(key)])
 	}
 	return pages
 }

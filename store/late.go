@@ -41,9 +41,17 @@ type lateRows struct {
 	looked time.Time
 
 	last    uint64              // id of the last row of sync_reread
-	number  uint64              // of the last look
-	waiting map[uint64]uint64   // keys of the rows beyond the bound at the last look, with the hash of the row
-	hot     map[uint64]struct{} // keys of those that had changed since the look before
+	number  uint64              // of the last scan
+	waiting map[uint64]restless // the rows beyond the bound at the last scan, by the hash of their key
+	hot     map[uint64]uint64   // those that keep changing, with the scan that saw them change
+}
+
+// restless is a row beyond the bound.
+type restless struct {
+	row     uint64 // its hash
+	since   time.Time
+	changed bool   // after readers last got it, or since
+	hot     uint64 // the scan after which readers get it; 0: none
 }
 
 // reach is how far one read of a table may go.
@@ -51,7 +59,7 @@ type reach struct {
 	bound  string
 	last   uint64
 	number uint64
-	hot    map[uint64]struct{}
+	hot    map[uint64]uint64
 }
 
 var hashSeed = maphash.MakeSeed()
@@ -126,7 +134,29 @@ func (s *Store) advance(ctx context.Context, c *conn, p *rule.Plan, l *lateRows,
 	l.seen = append(l.seen, scan.seen...)
 	slices.Sort(l.seen)
 	l.bound = bound
+	l.wait(scan.waiting, p.Lag)
 	return nil
+}
+
+// wait finds the rows that keep changing: they were beyond the bound for half of the lag, and changed meanwhile.
+func (l *lateRows) wait(rows map[uint64]uint64, lag time.Duration) {
+	now := time.Now()
+	l.number = max(l.number+1, uint64(now.UnixMicro()))
+	next, hot := make(map[uint64]restless, len(rows)), map[uint64]uint64{}
+	for key, row := range rows {
+		w, ok := l.waiting[key]
+		if !ok {
+			w = restless{row: row, since: now}
+		}
+		w.changed, w.row = w.changed || w.row != row, row
+		if w.changed && now.Sub(w.since) >= lag/2 {
+			w.changed, w.hot = false, l.number
+		}
+		if next[key] = w; w.hot > 0 {
+			hot[key] = w.hot
+		}
+	}
+	l.waiting, l.hot = next, hot
 }
 
 func (t *late) mayLook() bool {
@@ -143,7 +173,7 @@ func (t *late) rest(took time.Duration) {
 
 // look compares the rows of the table with those that are remembered, and lists the times of late ones.
 func (s *Store) look(ctx context.Context, c *conn, p *rule.Plan, l *lateRows, bound string) error {
-	scan := lateScan{from: l.floor, bound: bound, passed: l.bound, known: l.seen, waiting: map[uint64]uint64{}}
+	scan := lateScan{from: l.floor, bound: bound, passed: l.bound, known: l.seen}
 	if err := scan.run(ctx, c, p); err != nil {
 		return err
 	}
@@ -154,15 +184,9 @@ func (s *Store) look(ctx context.Context, c *conn, p *rule.Plan, l *lateRows, bo
 		}
 		l.last = last
 	}
-	hot := map[uint64]struct{}{}
-	for key, row := range scan.waiting {
-		if was, ok := l.waiting[key]; ok && was != row {
-			hot[key] = struct{}{}
-		}
-	}
 	slices.Sort(scan.seen)
 	l.bound, l.floor, l.seen, l.looked = bound, max(l.floor, scan.cut), scan.seen, time.Now()
-	l.waiting, l.hot, l.number = scan.waiting, hot, max(l.number+1, uint64(l.looked.UnixMicro()))
+	l.wait(scan.waiting, p.Lag)
 	return nil
 }
 
@@ -205,14 +229,15 @@ type lateScan struct {
 	passed      string   // the bound that readers may have passed; "" when there is none
 	known       []uint64 // the rows up to it that they may have read
 
-	seen    []uint64 // the rows up to bound
-	cut     string   // rows at and below it were not gone through; "" when all were
-	waiting map[uint64]uint64
+	seen    []uint64          // the rows up to bound
+	cut     string            // rows at and below it were not gone through; "" when all were
+	waiting map[uint64]uint64 // keys and rows beyond bound
 	late    []lateRange
 	inRun   bool // the row before was late
 }
 
 func (s *lateScan) run(ctx context.Context, c *conn, p *rule.Plan) error {
+	s.waiting = map[uint64]uint64{}
 	env := rule.Env{Limit: lateMost + 1}
 	if s.from != "" {
 		env.State = []rowset.StateItem{{Name: p.Mark.Column, Value: s.from}}
@@ -242,9 +267,7 @@ func (s *lateScan) run(ctx context.Context, c *conn, p *rule.Plan) error {
 func (s *lateScan) row(at string, values []any) {
 	row := hashOf(values)
 	if at > s.bound {
-		if s.waiting != nil {
-			s.waiting[hashOf(values[1:])] = row
-		}
+		s.waiting[hashOf(values[1:])] = row
 		return
 	}
 	s.seen = append(s.seen, row)
