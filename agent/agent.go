@@ -166,6 +166,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	wg.Go(func() { a.rules.local.Run(ctx) })
+	wg.Go(func() { _ = a.opts.Store.Run(ctx) }) // it returns nil
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.supervise(ctx, &wg)

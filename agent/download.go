@@ -84,7 +84,7 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		return false, false, err
 	}
 	l.progress.add(l.name, rows, 1, quarantined)
-	if last.More && (rows == 0 || reflect.DeepEqual(asked, last.State)) {
+	if last.More && reflect.DeepEqual(asked, last.State) {
 		return false, false, errors.New("the server says that there is more, but the state does not move")
 	}
 	return len(asked) > 0 || len(last.State) > 0 || rows == 0, last.More, nil

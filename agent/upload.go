@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"syncgate/internal/rowset"
@@ -83,7 +84,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	if err == nil {
 		err = pack.flush()
 	}
-	if err != nil || pack.rows == 0 {
+	if err != nil || pack.rows == 0 && (!plan.Paged() || reflect.DeepEqual(state, page.State)) {
 		return page.More, err
 	}
 	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {

@@ -127,13 +127,20 @@ func firstError(ds []Diagnostic) Diagnostic {
 }
 
 // Init writes the rows that sync a table between a point (or AnyPoint) and the centre in the given directions, for both
-// sides: all columns, generated SQL.
-func Init(table, point string, types ...string) []Row {
+// sides: all columns, generated SQL. options go into all of them, and where, a condition, into those that read.
+func Init(table, point, options, where string, types ...string) []Row {
 	var rows []Row
 	for _, typ := range types {
 		for _, user := range []string{Server, Client} {
-			rows = append(rows, Row{Table: table, Type: typ, User: user, PointNo: point, Enabled: true,
-				Note: "statements are generated from the table; see syncgate rules show"})
+			row := Row{Table: table, Type: typ, User: user, PointNo: point, Enabled: true,
+				Note: "statements are generated from the table; see syncgate rules show"}
+			if options != "" {
+				row.SQL = "-- option: " + options + "\n"
+			}
+			if where != "" && row.mainPhase() == upside {
+				row.SQL += "-- option: where " + where + "\n"
+			}
+			rows = append(rows, row)
 		}
 	}
 	return rows

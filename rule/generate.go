@@ -32,7 +32,6 @@ func (c *compiler) generate() {
 	if c.errors > 0 {
 		return
 	}
-	c.plan.Key = key
 	if c.row.mainPhase() == upside {
 		c.generateUpside(key)
 	} else {
@@ -122,16 +121,33 @@ func (c *compiler) generateChanges(key []string) {
 	for i := range key {
 		items[i] = LoadItem(i)
 	}
+	own := ""
+	if c.row.Type == Upload {
+		own = c.notFromThere(key)
+	}
 	if !c.pageable(key) {
 		return
 	}
-	first, next := c.pages(key, items, "")
+	first, next := c.pages(key, items, own)
 	c.plan.Load = &Load{First: first, Next: next}
 	c.plan.Cursor = []string{rowset.ChangeSeq}
 	from, fields := c.changesJoined(key, "")
 	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+fields+",\n  "+c.isDeleted(key)+
 		", sync_at\nfrom "+from+
 		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
+}
+
+// notFromThere is the condition of the rows whose last change did not come from the other side. A first load leaves the
+// others out, since the other side has them. A change before complete_from may not be the row's last.
+func (c *compiler) notFromThere(key []string) string {
+	table, changes := c.table.Quoted(), c.table.Changes
+	var on strings.Builder
+	for _, k := range key {
+		fmt.Fprintf(&on, "sync_change.%s = %s.%s and ", quote(k), table, quote(k))
+	}
+	return "not exists (select 1 from " + changes.Name + " sync_change where " + on.String() +
+		"sync_change.sync_origin = :sync_origin\n    and (sync_change.sync_seq = 0 or sync_change.sync_seq >= " +
+		"(select complete_from from sync_sequence where sync_table = " + literal(changes.Sequence) + ")))"
 }
 
 // changesJoined is the change table joined with the table, and the rule's fields in it. The change table's columns have

@@ -54,7 +54,7 @@ type Plan struct {
 	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
 	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
 
-	Key      []string // columns of the primary key; of a rule without SQL of its own
+	Key      []string // columns of the primary key
 	Recorded *Changes // where the table's changes are recorded; nil: they are not
 	Load     *Load    // how the table is read before there is any state; nil: as Upside says
 	Mark     *Mark    // of an upside that reads by a column of times

@@ -117,7 +117,7 @@ func TestTooLarge(t *testing.T) {
 func TestInit(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table
-	rows := rule.Init("phishing_log", "point-01", rule.Upload, rule.Download)
+	rows := rule.Init("phishing_log", "point-01", "", "", rule.Upload, rule.Download)
 	if len(rows) != 4 {
 		t.Fatalf("%d rows", len(rows))
 	}

@@ -94,8 +94,12 @@ func (s *setCheck) checkFields(client, server *Row) {
 	if from == nil || to == nil || len(from.Upside) == 0 || len(to.Fields) == 0 {
 		return
 	}
-	toks, _ := lex(from.Upside[0].SQL)
-	if sent := outputNames(toks); sent != nil && !(allIn(sent, to.Fields) && allIn(to.Fields, sent)) {
+	sent := from.Fields
+	if from.Form != Generated { // a generated one sends marks as well
+		toks, _ := lex(from.Upside[0].SQL)
+		sent = outputNames(toks)
+	}
+	if sent != nil && !(allIn(sent, to.Fields) && allIn(to.Fields, sent)) {
 		s.say(client, Warning, FieldMismatch, "sync_field", fmt.Sprintf("row %d sends %s; row %d takes %s",
 			sender.ID, strings.Join(sent, ", "), taker.ID, strings.Join(to.Fields, ", ")),
 			"name the same fields in both rows, and select them")
@@ -106,7 +110,7 @@ func (s *setCheck) checkFields(client, server *Row) {
 // copy for a change.
 func (s *setCheck) checkLoop(r *Row) {
 	down := s.find(r, Download, Server, r.PointNo, AnyPoint)
-	if r.User == Server && r.Type == Upload && r.UpdateTime && down != nil {
+	if r.User == Server && r.Type == Upload && r.UpdateTime && down != nil && !strings.Contains(down.SQL, "changes") {
 		s.say(r, Warning, Loop, "sync_is_update_time",
 			fmt.Sprintf("row %d sends uploaded rows back with a new update_time, and they are uploaded again", down.ID),
 			"clear sync_is_update_time, or let upside leave out rows of the other side")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"time"
 
 	"syncgate/rule"
@@ -39,7 +40,7 @@ func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, e
 			return last, nil
 		}
 	}
-	if r.Plan, r.Diagnostics, err = Compile(ctx, c.o.Source, c.o.Side, row, r.facts); err != nil {
+	if err = c.compile(ctx, r); err != nil {
 		return nil, err
 	}
 	if r.status.Problem = r.Problem(); r.status.Problem != nil {
@@ -50,6 +51,24 @@ func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, e
 		return last, nil // as broken as before
 	}
 	return r, nil
+}
+
+// compile makes r's plan. Where the rule reads changes that nothing records, it has them recorded first.
+func (c *compiler) compile(ctx context.Context, r *Rule) (err error) {
+	r.Plan, r.Diagnostics, err = Compile(ctx, c.o.Source, c.o.Side, r.current, r.facts)
+	i := slices.IndexFunc(r.Diagnostics, func(d rule.Diagnostic) bool { return d.Code == rule.NotRecorded })
+	if err != nil || i < 0 || c.o.Record == nil || r.facts == nil {
+		return err
+	}
+	if err := c.o.Record(ctx, r.facts); err != nil {
+		r.Diagnostics[i].Message += "; they could not be recorded: " + err.Error()
+		return nil
+	}
+	delete(c.facts, r.current.Table)
+	if r.facts, err = c.table(ctx, r.current.Table); err == nil {
+		r.Plan, r.Diagnostics, err = Compile(ctx, c.o.Source, c.o.Side, r.current, r.facts)
+	}
+	return err
 }
 
 // PlanChecker has the database PREPARE every statement of a plan and says what it refuses.
@@ -68,7 +87,8 @@ func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *
 		return nil, nil, nil
 	case row.User != side:
 		_, ds := rule.Compile(row, nil)
-		return nil, ds, nil
+		needsTable := func(d rule.Diagnostic) bool { return d.Code == rule.NoTableFacts }
+		return nil, slices.DeleteFunc(ds, needsTable), nil // the other side has the table
 	case row.SQL == "" && t == nil:
 		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID,
 			Column: "sync_table", Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil

@@ -86,7 +86,10 @@ type Options struct {
 
 	Poll    time.Duration // how often the version is asked; 1 s
 	Recheck time.Duration // how often tables, and rules that did not compile, are looked at again; 15 polls
-	Changed func()        // called after other rules or another version came into force; may be nil
+	// Record makes what records the changes of a table, for a rule that reads them where nothing does. nil: a person
+	// makes it.
+	Record  func(ctx context.Context, t *rule.Table) error
+	Changed func() // called after other rules or another version came into force; may be nil
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
@@ -225,7 +228,7 @@ func (s *Set) Run(ctx context.Context) {
 	tick := time.NewTicker(s.o.Poll)
 	defer tick.Stop()
 	for sourceDown := false; ; {
-		err := s.Refresh(ctx)
+		err := s.refreshInTime(ctx)
 		if ctx.Err() == nil && (err != nil) != sourceDown {
 			if sourceDown = err != nil; sourceDown {
 				s.o.Logger.Warn().Err(err).Msg("rules cannot be read; those in force stay in force")
@@ -242,11 +245,30 @@ func (s *Set) Run(ctx context.Context) {
 	}
 }
 
+// A connection that has gone silent must not end the reading of rules: versionTimeout bounds the query that every round
+// of Run begins with, refreshTimeout the round, which may compile very many rules.
+const (
+	versionTimeout = 10 * time.Second
+	refreshTimeout = 2 * time.Minute
+)
+
+func (s *Set) refreshInTime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	return s.Refresh(ctx)
+}
+
+func (s *Set) version(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	return s.o.Source.RulesVersion(ctx)
+}
+
 // Refresh does one round of Run: it brings an edit into force and records what there is to record.
 func (s *Set) Refresh(ctx context.Context) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
-	version, err := s.o.Source.RulesVersion(ctx)
+	version, err := s.version(ctx)
 	if err != nil {
 		return err
 	}

@@ -271,6 +271,8 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	}
 	if !equalFold(columns, t.columns()) {
 		statements = append(statements, "DROP TABLE IF EXISTS "+t.Name, t.createTable())
+	} else { // no origin says any more where a row's last change came from
+		statements = append(statements, "UPDATE "+t.Name+" SET sync_origin = NULL")
 	}
 	for _, g := range t.triggers() {
 		statements = append(statements, t.createTrigger(g))
@@ -279,6 +281,15 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+text(t.Sequence)+
 		") ON DUPLICATE KEY UPDATE next_seq = next_seq + 1, complete_from = next_seq - 1, missed = 0")
 	return s.ddl(ctx, statements)
+}
+
+// RecordChanges makes what records the changes of a table.
+func (s *Store) RecordChanges(ctx context.Context, table *rule.Table) error {
+	t, err := s.ChangeTable(ctx, table)
+	if err != nil {
+		return err
+	}
+	return s.InitChanges(ctx, t)
 }
 
 // DropChanges removes what InitChanges made.

@@ -33,8 +33,8 @@ var (
 		Help: "Times that the database's clock, or its local time, went back."}
 	rowsLate = &Metric{Name: "rows_late_total", Label: "table", Failure: "rows with times that had been read already are read now",
 		Help: "Rows that were committed with a time that had been read already."}
-	purgeFailures = &Metric{Name: "purge_failures_total", Label: "requests", Failure: "the ledger could not be purged",
-		Help: "Purges of the ledger that failed, by the requests they were for."}
+	purgeFailures = &Metric{Name: "purge_failures_total", Label: "of", Failure: "a purge failed",
+		Help: "Purges that failed: of confirmed and unconfirmed requests of the ledger, and of changes."}
 )
 
 // Metrics lists what a store counts.

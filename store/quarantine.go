@@ -71,13 +71,11 @@ func (s *Store) Quarantine(ctx context.Context, after uint64, limit int) ([]Quar
 		func(scan scanner) error {
 			var r QuarantinedRow
 			var values string
-			var created, edited sql.NullFloat64
 			err := scan(&r.ID, &r.Point, &r.RuleID, &r.Table, &r.Epoch, &r.Seq, &r.Row, &values, &r.Code, &r.Reason,
-				&created, &edited)
+				(*unixTime)(&r.CreatedAt), (*unixTime)(&r.EditedAt))
 			if err != nil {
 				return err
 			}
-			r.CreatedAt, r.EditedAt = unix(created), unix(edited)
 			if r.Fields, r.Values, err = DecodeRow(values); err != nil {
 				return fmt.Errorf("store: %s: %w", quarantineID(r.ID), err)
 			}

@@ -24,11 +24,15 @@ type Options struct {
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
+	KeepChanges  time.Duration  // how long deletes wait for a reader of changes that does not come
 }
 
 // Limits are the options' defaults and bounds.
 func (o *Options) Limits() []limit.Limit {
-	return []limit.Limit{limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000)}
+	return []limit.Limit{
+		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
+		limit.Time("KeepChanges", &o.KeepChanges, 30*24*time.Hour, time.Hour, 10*365*24*time.Hour),
+	}
 }
 
 func (o *Options) setDefaults() error {
@@ -42,9 +46,11 @@ func (o *Options) setDefaults() error {
 type Store struct {
 	o         Options
 	db        *sql.DB
+	place     string  // of the database, for messages
 	columns   columns // of sync_control
 	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
+	readers   readers
 	observer  Observer // may be nil
 	mariadb   bool
 	bounds    bounds
@@ -64,7 +70,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
-	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery,
+	place := fmt.Sprintf("database %s at %s", cfg.DBName, cfg.Addr)
+	s := &Store{o: o, place: place, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery,
 		boundEvery: boundEvery, lateEvery: lateEvery}
 	link, err := newConnector(cfg)
 	if err != nil {
@@ -86,7 +93,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.maxPacket, s.mariadb = facts.MaxPacket, facts.MariaDB
+	s.maxPacket, s.mariadb = facts.MaxPacket, strings.Contains(facts.Version, "MariaDB")
 	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
 		return fmt.Errorf("%w: %s", ErrUnsafe, strings.Join(bad, "; "))
 	}

@@ -60,6 +60,20 @@ func onCentre(use, short, formats string, run func(*call) error) *cobra.Command 
 	})
 }
 
+// onRow makes a command about the row of a table that its argument names. get reads the row, list lists all of them.
+func onRow[T any](use, short, table, list string, get func(*call) (T, error), run func(*call, *T) error) *cobra.Command {
+	return onCentre(use+" ID", short, textOrJSON, func(c *call) error {
+		row, err := get(c)
+		if err == nil {
+			err = run(c, &row)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("%s has no row with id %d; 'syncgate %s' shows its rows", table, c.id, list)
+		}
+		return err
+	})
+}
+
 func onDatabase(use, short, formats string, run func(*call) error) *cobra.Command {
 	var f flags
 	var format string

@@ -13,7 +13,7 @@ func main() { os.Exit(cli.Main(newRoot())) }
 
 func newRoot() *cobra.Command {
 	root := cli.Group("syncgate", "Keep the tables of many detection points in step with one central database",
-		newServe(), newDemo(), newMigrate(), newPoint(), newRules(), newQuarantine(), newDoctor(), newExplainError(),
+		newServe(), newDemo(), newMigrate(), newPoint(), newRules(), newQuarantine(), newConflicts(), newDoctor(), newExplainError(),
 		cli.NewConfig(example()))
 	root.Version = cli.Version()
 	root.Long = `syncgate keeps the tables of many detection points in step with one central database.

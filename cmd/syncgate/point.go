@@ -95,7 +95,7 @@ func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint
 		return err
 	}
 	key.ID, err = save(func(id uint32) ([]byte, error) {
-		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret})
+		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret}), nil
 	})
 	if err != nil {
 		return err
@@ -174,22 +174,9 @@ func newPointList() *cobra.Command {
 					lastKey, lastUse = k.ID, k.LastUsedAt
 				}
 			}
-			wire, seen := lastUsed(p)
-			return []any{p.Point, state, strings.Join(live, ","), lastKey, wire, seen, legacy, p.Note}
+			return []any{p.Point, state, strings.Join(live, ","), lastKey, p.Wire, p.SeenAt, legacy, p.Note}
 		})
 	})
-}
-
-// lastUsed is the wire a point spoke last, and when; empty when it never did.
-func lastUsed(p *store.Point) (wire store.Wire, at time.Time) {
-	switch {
-	case p.ModernSeenAt.IsZero() && p.LegacySeenAt.IsZero():
-		return "", time.Time{}
-	case p.LegacySeenAt.After(p.ModernSeenAt):
-		return store.Legacy, p.LegacySeenAt
-	default:
-		return store.Modern, p.ModernSeenAt
-	}
 }
 
 // masterKey reads the key that encrypts the points' keys at rest, or makes one at the first start. Every error is a
@@ -229,7 +216,7 @@ func readMasterKey(path string) (*crypto.MasterKey, error) {
 // makeMasterKey links a finished file into place. Of two processes that start at once the second reads the first one's
 // key, and neither reads half a key.
 func makeMasterKey(path string) error {
-	key, err := crypto.GenerateMasterKey(rand.Reader)
+	key, err := crypto.GenerateMasterKey()
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -17,16 +16,8 @@ func newQuarantine() *cobra.Command {
 
 // onQuarantined makes a command about the row of sync_quarantine that its argument names.
 func onQuarantined(use, short string, run func(c *call, q *store.QuarantinedRow) error) *cobra.Command {
-	return onCentre(use+" ID", short, textOrJSON, func(c *call) error {
-		q, err := c.db.QuarantineRow(c.Context(), c.id)
-		if err == nil {
-			err = run(c, &q)
-		}
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("sync_quarantine has no row with id %d; 'syncgate quarantine list' shows its rows", c.id)
-		}
-		return err
-	})
+	get := func(c *call) (store.QuarantinedRow, error) { return c.db.QuarantineRow(c.Context(), c.id) }
+	return onRow(use, short, "sync_quarantine", "quarantine list", get, run)
 }
 
 func newQuarantineList() *cobra.Command {
@@ -88,11 +79,7 @@ func newQuarantineEdit() *cobra.Command {
 func newQuarantineReplay() *cobra.Command {
 	const short = "Apply a quarantined row by its current rule, and remove it from quarantine"
 	return onQuarantined("replay", short, func(c *call, q *store.QuarantinedRow) error {
-		row, err := c.rule(q.RuleID)
-		if err != nil {
-			return err
-		}
-		plan, err := c.mustCompile(row)
+		plan, err := c.plan(q.RuleID)
 		if err != nil {
 			return err
 		}

@@ -156,9 +156,9 @@ func convert(c *call, rows []rule.Row, write bool) error {
 }
 
 func newRulesInit() *cobra.Command {
-	var point string
+	var point, where, conflict string
 	var types []string
-	var both, dry bool
+	var both, dry, changes, write bool
 	const short = "Write rules for a table; syncgate generates their SQL from the table's columns"
 	cmd := onCentre("init TABLE", short, "", func(c *call) error {
 		for _, t := range types {
@@ -173,12 +173,20 @@ func newRulesInit() *cobra.Command {
 		if table == nil {
 			return fmt.Errorf("the database has no table %s; create it first, with its columns", c.args[0])
 		}
-		rows := rule.Init(c.args[0], point, types...)
+		options, remote := "", table // what the other side's table is like
+		if changes {
+			options, dry = strings.TrimSuffix("changes, "+conflict, ", "), !write
+			if table, remote, err = c.recordChanges(table, slices.Contains(types, rule.Download), write); err != nil {
+				return err
+			}
+		}
+		rows := rule.Init(c.args[0], point, options, where, types...)
 		if !both {
 			rows = slices.DeleteFunc(rows, func(r rule.Row) bool { return r.User == rule.Client })
 		}
-		for _, row := range rows {
-			if err := c.mayInit(row, table); err != nil {
+		tables := map[string]*rule.Table{rule.Server: table, rule.Client: remote}
+		for i := range rows {
+			if err := c.mayInit(&rows[i], tables[rows[i].User], changes); err != nil {
 				return err
 			}
 		}
@@ -188,7 +196,7 @@ func newRulesInit() *cobra.Command {
 					return err
 				}
 			}
-			plan, ds := rule.Compile(row, table)
+			plan, ds := rule.Compile(row, tables[row.User])
 			fmt.Fprint(c.out, plan.Describe())
 			if err := c.verdict(row, ds); err != nil {
 				return err
@@ -201,25 +209,60 @@ func newRulesInit() *cobra.Command {
 	f.StringSliceVar(&types, "type", []string{rule.Upload}, "upload, download, or both with a comma")
 	f.BoolVar(&both, "both", false, "the point's row too; agents fetch it from here")
 	f.BoolVar(&dry, "dry-run", false, "only show what would be written")
+	f.BoolVar(&changes, "changes", false, "read the table's changes, deletes too; shows what that needs, and --write makes it")
+	f.BoolVar(&write, "write", false, "with --changes: make the change table and the triggers, and write the rules")
+	f.StringVar(&where, "where", "", "condition of the rows that are read, such as \"region = 'north'\"")
+	f.StringVar(&conflict, "conflict", "", "with --changes: who wins when two sides changed a row: centre (default), point or newest")
 	return cmd
 }
 
+// recordChanges shows what records the changes of a table here, where that is asked for, and with write makes it. It
+// returns the table as it is then, or as it would be, and as it will be at the points, whose agents make the same there.
+func (c *call) recordChanges(table *rule.Table, here, write bool) (local, remote *rule.Table, err error) {
+	ct, err := c.db.ChangeTable(c.Context(), table)
+	if err != nil {
+		return nil, nil, err
+	}
+	planned := *table
+	planned.Changes = &rule.Changes{Name: ct.Name, Sequence: ct.Sequence}
+	if !here {
+		return table, &planned, nil
+	}
+	faults, err := c.db.Faults(c.Context(), ct)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(faults) > 0 {
+		for _, q := range ct.SQL() {
+			fmt.Fprintln(c.out, q+";")
+		}
+	}
+	if write {
+		err = c.db.InitChanges(c.Context(), ct)
+	}
+	return &planned, &planned, err
+}
+
 // mayInit returns why a row must not be written: there is one for its table, direction, side and point, or it cannot
-// run.
-func (c *call) mayInit(row rule.Row, table *rule.Table) error {
+// run. With changes, a rule that is there and has no statements of its own gets the row's options instead.
+func (c *call) mayInit(row *rule.Row, table *rule.Table, changes bool) error {
 	all, err := c.db.Rules(c.Context())
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
-		same := r.Type == row.Type && r.User == row.User && r.PointNo == row.PointNo
-		if same && strings.EqualFold(r.Table, row.Table) {
+		if r.Type != row.Type || r.User != row.User || r.PointNo != row.PointNo || !strings.EqualFold(r.Table, row.Table) {
+			continue
+		}
+		if draft, _ := rule.Draft(r, table); !changes || draft.Form != rule.Generated {
 			return fmt.Errorf("rule %d is already for %s of %s, %s side, point %s; 'syncgate rules show %d' shows it",
 				r.ID, r.Type, r.Table, r.User, r.PointNo, r.ID)
 		}
+		r.SQL = row.SQL
+		*row = r
 	}
-	if plan, ds := rule.Compile(row, table); plan == nil {
-		return c.verdict(row, ds)
+	if plan, ds := rule.Compile(*row, table); plan == nil {
+		return c.verdict(*row, ds)
 	}
 	return nil
 }

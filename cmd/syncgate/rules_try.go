@@ -27,8 +27,8 @@ func newRulesTry() *cobra.Command {
 	var point, input string
 	var execute bool
 	const short = "Run a rule in a transaction that is rolled back: rows affected, samples; --execute to keep"
-	cmd := onRule("try", short, func(c *call, row rule.Row) (err error) {
-		plan, err := c.mustCompile(row)
+	cmd := onCentre("try ID", short, "", func(c *call) (err error) {
+		plan, err := c.plan(c.id)
 		if err != nil {
 			return err
 		}
@@ -39,7 +39,7 @@ func newRulesTry() *cobra.Command {
 		takes := len(plan.Downside)+len(plan.UpdateState) > 0
 		switch {
 		case input != "" && !takes:
-			return cli.Usage(fmt.Errorf("rule %d only reads rows; leave out --input", row.ID))
+			return cli.Usage(fmt.Errorf("rule %d only reads rows; leave out --input", c.id))
 		case input != "":
 			if t.rows, err = readRows(input, plan.Fields); err != nil {
 				return err
@@ -47,7 +47,7 @@ func newRulesTry() *cobra.Command {
 		}
 		if len(plan.Upside) == 0 && t.rows.Len() == 0 {
 			return cli.Usage(fmt.Errorf("rule %d applies rows; name them with --input FILE, one JSON object a line "+
-				"with the fields %s", row.ID, strings.Join(plan.Fields, ", ")))
+				"with the fields %s", c.id, strings.Join(plan.Fields, ", ")))
 		}
 		tx, err := c.db.Begin(c.Context())
 		if err != nil {
@@ -215,8 +215,8 @@ func readRow(text string, fields []string, row []any) error {
 func newRulesExplain() *cobra.Command {
 	var point string
 	const short = "Show a rule's bound SQL and the database's plan for it, with warnings for full scans"
-	cmd := onRule("explain", short, func(c *call, row rule.Row) error {
-		plan, err := c.mustCompile(row)
+	cmd := onCentre("explain ID", short, "", func(c *call) error {
+		plan, err := c.plan(c.id)
 		if err != nil {
 			return err
 		}

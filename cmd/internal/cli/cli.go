@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -127,10 +128,8 @@ func Version() string {
 
 // OneOf returns an error that lists the allowed words when text is not one of them.
 func OneOf(flag, text string, allowed ...string) error {
-	for _, a := range allowed {
-		if text == a {
-			return nil
-		}
+	if slices.Contains(allowed, text) {
+		return nil
 	}
 	return Usage(fmt.Errorf("--%s must be one of %s, not %q", flag, strings.Join(allowed, ", "), text))
 }

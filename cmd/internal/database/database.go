@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -37,14 +36,12 @@ type Database struct {
 	DSN     string          // in the form of go-sql-driver
 	Private *localdb.Server // nil when another process runs the server
 
-	stop context.CancelFunc
-	done chan error
 	turn *os.File // its lock is ours while the file is open; nil without Join
 }
 
 // Open checks the configured DSN's form or starts the private database, and opens a store on it.
 func Open(ctx context.Context, o Options, so store.Options) (*Database, error) {
-	d := &Database{DSN: o.DSN, stop: func() {}}
+	d := &Database{DSN: o.DSN}
 	var err error
 	if o.DSN != "" {
 		err = checkDSN(o.DSN)
@@ -87,25 +84,16 @@ func (d *Database) start(ctx context.Context, o Options) (err error) {
 			return err
 		}
 	}
-	server, err := localdb.New(localdb.Options{Dir: o.Dir, Durable: true, Observer: observer(o.Log)})
+	d.Private, err = localdb.Start(ctx, localdb.Options{Dir: o.Dir, Durable: true, Log: o.Log})
+	if errors.Is(err, localdb.ErrInUse) && o.Join {
+		d.DSN, err = localdb.DSN(o.Dir, o.Name)
+		return err
+	}
 	if err != nil {
 		return err
 	}
-	d.DSN = server.DSN(o.Name)
-	// The database outlives ctx: work in progress is finished first, then Close stops it.
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- server.Run(run) }()
-	if err := server.WaitReady(ctx); err != nil {
-		stop()
-		<-done // Run returns the error of WaitReady
-		if errors.Is(err, localdb.ErrInUse) && o.Join {
-			return nil
-		}
-		return err
-	}
-	d.Private, d.stop, d.done = server, stop, done
-	return server.CreateDatabase(ctx, o.Name)
+	d.DSN = d.Private.DSN(o.Name)
+	return d.Private.CreateDatabase(ctx, o.Name)
 }
 
 // Close closes the store and stops the private database in order.
@@ -113,28 +101,11 @@ func (d *Database) Close() (err error) {
 	if d.Store != nil {
 		err = d.Store.Close()
 	}
-	d.stop()
-	if d.done != nil {
-		if stopped := <-d.done; stopped != nil {
-			err = errors.Join(err, fmt.Errorf("private database: %w", stopped))
-		}
+	if d.Private != nil {
+		err = errors.Join(err, d.Private.Stop())
 	}
 	if d.turn != nil {
 		err = errors.Join(err, d.turn.Close())
 	}
 	return err
-}
-
-// observer logs the states of the private database.
-func observer(log zerolog.Logger) func(localdb.Event) {
-	return func(e localdb.Event) {
-		switch e.State {
-		case localdb.Up:
-			log.Info().Int("pid", e.PID).Msg("private database answers")
-		case localdb.Down:
-			log.Error().Err(e.Err).Dur("pause_ms", e.Pause).Msg("private database ended; starting it again")
-		case localdb.Stopped:
-			log.Info().Err(e.Err).Msg("private database stopped")
-		}
-	}
 }
