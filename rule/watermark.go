@@ -29,6 +29,16 @@ type Mark struct {
 // RereadItem is the name in the state of the i-th column of the cursor up to which a range of times is read again.
 func RereadItem(i int) string { return fmt.Sprintf("sync_reread_%d", i+1) }
 
+// UpdateColumn is the column that the database sets at each update, for a table without update_time; "" when there is
+// none, or several.
+func (t *Table) UpdateColumn() string {
+	names := t.names(func(c *Column) bool { return c.OnUpdate && isClock(c) })
+	if col := t.Column(updateTimeColumn); col != nil && isClock(col) || len(names) != 1 {
+		return ""
+	}
+	return names[0]
+}
+
 // markColumn is the name of the watermark.
 func (c *compiler) markColumn() string { return cmp.Or(c.plan.Watermark, updateTimeColumn) }
 

@@ -386,3 +386,32 @@ func TestWritersAtRandom(t *testing.T) {
 		}
 	}
 }
+
+// A read gives up a table that another session has locked, and says who may hold it. Other tables are read meanwhile.
+func TestLockedTable(t *testing.T) {
+	s := open(t)
+	for _, table := range []string{"a", "b"} {
+		exec(t, s, "CREATE TABLE "+table+" (id INT PRIMARY KEY, v INT, "+timed+") ENGINE = InnoDB")
+		exec(t, s, "INSERT INTO "+table+" (id, v) VALUES (1, 1)")
+	}
+	a, b := follow(t, s, "a", "-- option: lag 0s"), follow(t, s, "b", "-- option: lag 0s")
+	holder := session(t, s)
+	on(t, holder, "LOCK TABLES a WRITE")
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := s.Read(testContext(t), a.plan, a.env, a)
+		waiting <- err
+	}()
+	waitFor(t, s, "select%from `a`%")
+	b.until("1")
+	select {
+	case err := <-waiting:
+		t.Fatalf("the read of a locked table ended: %v", err)
+	default:
+	}
+	if err := <-waiting; !errors.Is(err, ErrRetry) || !strings.Contains(err.Error(), "table a ") {
+		t.Errorf("the read of a locked table: %v", err)
+	}
+	on(t, holder, "UNLOCK TABLES")
+	a.until("1")
+}

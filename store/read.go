@@ -47,7 +47,7 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 		return err
 	})
 	if err != nil {
-		return Page{Rows: page.Rows}, err
+		return Page{Rows: page.Rows}, s.explainLock(ctx, p, err)
 	}
 	return page, nil
 }
