@@ -165,7 +165,8 @@ func (c *compiler) fillUpside(s *script) {
 		switch {
 		case e.kind == "fixed":
 		case carried || e.kind == "carry":
-			arg = Arg{Source: State, Field: states, Value: c.initial(e.field, comparedColumn(s.toks, s.argAt[i]))}
+			arg = Arg{Source: State, Field: states}
+			arg.Value, _ = c.initial(e.field, comparedColumn(s.toks, s.argAt[i]))
 			states++
 		default:
 			source := [...]Source{Since, Until}[free%2]
@@ -211,7 +212,9 @@ func (c *compiler) stateArg(s *script, i int, name string) Arg {
 	if c.row.Type == Upload && c.row.User == Server {
 		c.warn(s, s.toks[i].from, StateMismatch, "an upload carries no state", "use a field of the row, or :now")
 	}
-	arg.Value = c.initial(name, comparedColumn(s.toks, i))
+	var known bool
+	arg.Value, known = c.initial(name, comparedColumn(s.toks, i))
+	arg.guessed = !known && arg.Name != ""
 	return arg
 }
 
@@ -236,23 +239,23 @@ const (
 	smallestInt = int64(-1 << 63)
 )
 
-// initial is the value of a state that was never carried: the smallest of the column of its name, else of the column it
-// is compared with, else a guess by name.
-func (c *compiler) initial(name, compared string) any {
+// initial is the smallest value that a state can have before anything was carried. It is the smallest value of the
+// column of its name or of the column that it is compared to, or a guess by name, which is not known.
+func (c *compiler) initial(name, compared string) (value any, known bool) {
 	for _, n := range [...]string{name, compared} {
 		if col := c.table.Column(n); col != nil {
-			return smallest(col)
+			return smallest(col), true
 		}
 	}
 	switch n := strings.ToLower(compared + " " + name); {
 	case strings.Contains(n, "time") || strings.Contains(n, "date") || strings.HasSuffix(n, "_at"):
-		return epoch
+		return epoch, false
 	case strings.HasSuffix(n, "id"):
-		return smallestInt
+		return smallestInt, false
 	case c.table == nil:
-		return epoch // seed-era agents send this first
+		return epoch, false // what seed-era agents send first
 	}
-	return ""
+	return "", false
 }
 
 var (

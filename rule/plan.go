@@ -142,6 +142,8 @@ type Arg struct {
 	Name   string // the field's or the state's name
 	Field  int    // Field: index in Plan.Fields; State without a name: position in Env.State
 	Value  any    // Fixed: the value; State: the value when nothing is carried
+
+	guessed bool // State: Value is a guess by its name
 }
 
 // PerRow reports whether the statement uses the row in hand, so that it runs once a row; an update_state statement that

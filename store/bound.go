@@ -42,9 +42,10 @@ func (m moment) in(local bool) time.Time {
 
 // clock is what the database says about its time.
 type clock struct {
-	now  moment
-	safe moment // every row of a statement that began before it is committed, as far as the account may see
-	held string // who keeps safe behind now, in words; "" when nobody does
+	now     moment
+	safe    moment    // every row of a statement that began before it is committed, as far as the account may see
+	waiting []started // statements that wait for a table; they are not in safe
+	held    string    // who keeps safe behind now, in words; "" when nobody does
 }
 
 // bounds asks for the clock.
@@ -52,7 +53,7 @@ type bounds struct {
 	mu      sync.Mutex
 	asked   time.Time // the last time
 	clock   clock
-	running started   // the oldest statement of that answer
+	running writers   // of that answer
 	unseen  time.Time // when the account was last refused the transactions of others
 	told    string
 }
@@ -62,23 +63,33 @@ type started struct {
 	moment
 	id   uint64 // of its connection
 	what string // statement or transaction
+	text string // of a statement that waits for a table, in lower case
 }
 
-// notReading is how a statement begins that commits no row by itself.
-const notReading = `info NOT RLIKE '^(\\s|[(]|/[*][\\s\\S]*?[*]/|(--|#)[^\\n]*\\n)*(select|show|explain|describe|analyze)\\b'`
+// writers are the statements that may write.
+type writers struct {
+	oldest  started // what begins now when there is none
+	waiting []started
+}
 
-// runningSQL gives now and the beginning of the oldest statement, each in both zones, and its connection. MySQL knows
-// the age of a statement in seconds only.
+// notWriting is how a statement begins that writes no row, or none that its table has not had.
+const notWriting = `'^(\\s|[(]|/[*][\\s\\S]*?[*]/|(--|#)[^\\n]*\\n)*(select|show|explain|describe|desc|do|set\\s+(?!statement)|use|kill|` +
+	`flush|lock|unlock|check|checksum|help|alter|create|drop|rename|truncate|optimize|repair|analyze\\s+(\\w+\\s+)?table)\\b'`
+
+// runningSQL gives now, and the beginnings of statements, each in both zones; the connection of each, and the text where
+// it waits for a table. MySQL knows the age of a statement in seconds only.
 func (s *Store) runningSQL() string {
 	age := "(time + 1) * 1000000"
 	if s.mariadb {
 		age = "time_ms * 1000"
 	}
 	return `SELECT NOW(6), ` + toGlobal("NOW(6)", "@@session.time_zone") + `, s.id, s.began, ` +
-		toGlobal("s.began", "@@session.time_zone") + ` FROM (SELECT 1) AS one LEFT JOIN (
-		SELECT id, NOW(6) - INTERVAL ` + age + ` MICROSECOND AS began FROM information_schema.processlist
-		WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump') AND id <> CONNECTION_ID() AND info IS NOT NULL AND ` +
-		notReading + ` ORDER BY began LIMIT 1) AS s ON TRUE`
+		toGlobal("s.began", "@@session.time_zone") + `, s.waits FROM (SELECT 1) AS one LEFT JOIN (
+		SELECT id, NOW(6) - INTERVAL ` + age + ` MICROSECOND AS began,
+			IF(state LIKE 'Waiting for %metadata lock', LOWER(LEFT(info, 10000)), NULL) AS waits
+		FROM information_schema.processlist
+		WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump') AND id <> CONNECTION_ID() AND info IS NOT NULL
+			AND info NOT RLIKE ` + notWriting + ` ORDER BY began LIMIT 1000) AS s ON TRUE`
 }
 
 // openSQL gives the oldest transaction that has modified rows. trx_started is in the zone of the host and has no
@@ -105,15 +116,16 @@ func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
 	if err != nil {
 		return clock{}, err
 	}
-	oldest := b.running
+	before := b.running
 	if first || age < boundGap || age > boundOld {
-		oldest = running
+		before = running
 		select {
 		case <-time.After(boundGap):
 		case <-ctx.Done():
 			return clock{}, ctx.Err()
 		}
 	}
+	oldest := before.oldest
 	open, err := b.openNow(ctx, c)
 	if err != nil {
 		return clock{}, err
@@ -124,7 +136,7 @@ func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
 	if !first {
 		s.lookForStep(b.clock.now, now, asked.Sub(b.asked))
 	}
-	next := clock{now: now, safe: oldest.moment}
+	next := clock{now: now, safe: oldest.moment, waiting: before.waiting}
 	behind := now.session.Sub(oldest.session)
 	if local := now.local.Add(-behind); local.Before(next.safe.local) {
 		next.safe.local = local // the local clock went back after the oldest had begun
@@ -141,20 +153,26 @@ func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
 	return next, nil
 }
 
-// runningNow gives now and the oldest statement that runs; when none does, what begins now.
-func (s *Store) runningNow(ctx context.Context, c *conn) (now moment, oldest started, err error) {
+// runningNow gives now and the statements that may write.
+func (s *Store) runningNow(ctx context.Context, c *conn) (now moment, r writers, err error) {
 	c.args = c.args[:0]
 	err = c.scan(ctx, s.runningSQL(), func(v []any) (err error) {
-		if now, err = asMoment(v[0], v[1]); err != nil {
+		if now, err = asMoment(v[0], v[1]); err != nil || v[2] == nil {
 			return err
 		}
-		if oldest = (started{moment: now}); v[2] != nil {
-			oldest.id, oldest.what = asUint(v[2]), "statement"
-			oldest.moment, err = asMoment(v[3], v[4])
+		found := started{id: asUint(v[2]), what: "statement"}
+		found.text, _ = v[5].(string)
+		if found.moment, err = asMoment(v[3], v[4]); found.text != "" {
+			r.waiting = append(r.waiting, found)
+		} else if r.oldest.id == 0 {
+			r.oldest = found
 		}
 		return err
 	})
-	return now, oldest, err
+	if r.oldest.id == 0 {
+		r.oldest.moment = now
+	}
+	return now, r, err
 }
 
 // openNow is the oldest transaction that has modified rows; nil when there is none, or the account may not see it.
@@ -209,23 +227,26 @@ func (s *Store) lookForStep(was, now moment, took time.Duration) {
 	}
 }
 
-// bound is the time up to which the rows of a plan may be read, as its column shows it.
-func (c *clock) bound(m *rule.Mark, lag time.Duration) string {
-	unit := time.Second
-	for range m.Digits {
-		unit /= 10
-	}
-	at := c.upTo(lag, m.Local).Truncate(unit).Add(-unit) // a row of that very unit may be uncommitted
-	return timeText(at, m.Digits)
-}
-
-// upTo is the time up to which rows are committed.
-func (c *clock) upTo(lag time.Duration, local bool) time.Time {
-	at := c.now.in(local).Add(-lag)
+// bound is the time up to which the rows of a plan may be read, as a column shows it that holds times of the server's
+// own zone (local) and so many digits of a fraction.
+func (c *clock) bound(p *rule.Plan, local bool, digits int) string {
+	at := c.now.in(local).Add(-p.Lag)
 	if safe := c.safe.in(local); safe.Before(at) {
 		at = safe
 	}
-	return at
+	// A statement that waits for a table has written nothing. It holds back the tables that it names.
+	table := strings.ToLower(p.Row.Table[strings.LastIndex(p.Row.Table, ".")+1:])
+	for _, w := range c.waiting {
+		if began := w.in(local); began.Before(at) && strings.Contains(w.text, table) {
+			at = began
+		}
+	}
+	unit := time.Second
+	for range digits {
+		unit /= 10
+	}
+	at = at.Truncate(unit).Add(-unit) // a row of that very unit may be uncommitted
+	return timeText(at, digits)
 }
 
 // timeText is a time as a column with so many digits of a fraction shows it, so that texts compare as times do.

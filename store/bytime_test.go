@@ -93,7 +93,7 @@ func session(t testing.TB, s *Store) *sql.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	on(t, c, "SET time_zone = @@global.time_zone")
+	on(t, c, "SET time_zone = @@global.time_zone, lock_wait_timeout = 60, innodb_lock_wait_timeout = 60")
 	return c
 }
 
@@ -395,15 +395,19 @@ func TestLockedTable(t *testing.T) {
 		exec(t, s, "INSERT INTO "+table+" (id, v) VALUES (1, 1)")
 	}
 	a, b := follow(t, s, "a", "-- option: lag 0s"), follow(t, s, "b", "-- option: lag 0s")
-	holder := session(t, s)
+	holder, writer := session(t, s), session(t, s)
 	on(t, holder, "LOCK TABLES a WRITE")
+	written := make(chan struct{})
+	go func() { defer close(written); on(t, writer, "INSERT INTO a (id, v) VALUES (2, 2)") }()
+	waitFor(t, s, "INSERT INTO a %")
+	exec(t, s, "INSERT INTO b (id, v) VALUES (2, 2)")
 	waiting := make(chan error, 1)
 	go func() {
 		_, err := s.Read(testContext(t), a.plan, a.env, a)
 		waiting <- err
 	}()
 	waitFor(t, s, "select%from `a`%")
-	b.until("1")
+	b.until("1 2")
 	select {
 	case err := <-waiting:
 		t.Fatalf("the read of a locked table ended: %v", err)
@@ -413,5 +417,6 @@ func TestLockedTable(t *testing.T) {
 		t.Errorf("the read of a locked table: %v", err)
 	}
 	on(t, holder, "UNLOCK TABLES")
-	a.until("1")
+	<-written
+	a.until("1 2")
 }

@@ -88,7 +88,7 @@ func (s *Store) reachOf(ctx context.Context, c *conn, p *rule.Plan, inTx bool) (
 	if err != nil {
 		return reach{}, err
 	}
-	bound := now.bound(p.Mark, p.Lag)
+	bound := now.bound(p, p.Mark.Local, p.Mark.Digits)
 	if inTx {
 		return reach{bound: bound}, nil
 	}

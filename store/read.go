@@ -114,10 +114,7 @@ func (r *reader) askClock() error {
 		return nil
 	}
 	now, err := r.s.clockOf(r.ctx, r.c)
-	unit := rule.Mark{Digits: 6}
-	r.env.Bound = now.bound(&unit, r.p.Lag)
-	unit.Local = true
-	r.env.LocalBound = now.bound(&unit, r.p.Lag)
+	r.env.Bound, r.env.LocalBound = now.bound(r.p, false, 6), now.bound(r.p, true, 6)
 	return err
 }
 
