@@ -78,6 +78,9 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		err = saveState(ctx, tx, l.name, last.State)
 	}
 	if err == nil {
+		err = l.lock.check(ctx, tx)
+	}
+	if err == nil {
 		err = tx.Commit(ctx)
 	}
 	if err != nil {

@@ -18,9 +18,11 @@ import (
 // round of Once it does both in turn.
 type uploads struct {
 	*loop
-	read  signal // raised when the outbox has got batches
-	sent  signal // raised when a batch has left
-	acked *batch // acknowledged; its removal is not yet known to be committed
+	read   signal // raised when the outbox has got batches
+	sent   signal // raised when a batch has left
+	acked  *batch // acknowledged; its removal is not yet known to be committed
+	stream stream // of the reading loop
+	plain  bool   // the rule has no stream
 }
 
 // round is the turn of Once.
@@ -62,7 +64,11 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if now, _ := u.rules.plan(u.name); now != plan {
 			continue // the rule was edited meanwhile
 		}
-		if more, err := u.page(ctx, plan); err != nil || !more {
+		read := u.page
+		if streamed(plan) {
+			read = u.sendPages
+		}
+		if more, err := read(ctx, plan); err != nil || !more {
 			return false, err
 		}
 	}
@@ -76,6 +82,12 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		defer func() { <-u.outbox.reading }()
 	case <-ctx.Done():
 		return false, ctx.Err()
+	}
+	if plan.Paged() && !u.plain {
+		if err := u.retire(ctx, plan); err != nil {
+			return false, err
+		}
+		u.plain = true
 	}
 	var state []rowset.StateItem
 	if plan.Paged() {
@@ -98,10 +110,14 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 				return err
 			}
 		}
-		if err := u.outbox.add(ctx, tx, &plan.Row, pack.batches); err != nil || !plan.Paged() {
-			return err
+		err := u.outbox.add(ctx, tx, &plan.Row, pack.batches)
+		if err == nil && plan.Paged() {
+			err = saveState(ctx, tx, u.name, page.State)
 		}
-		return saveState(ctx, tx, u.name, page.State)
+		if err == nil {
+			err = u.lock.check(ctx, tx)
+		}
+		return err
 	})
 	if err == nil {
 		u.outbox.count(len(pack.batches), pack.bytes)
@@ -204,6 +220,9 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 	}
 	plan, _ := u.rules.plan(u.name) // the reading loop reports why there is none
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := u.lock.check(ctx, tx); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`,
 			x.request.Epoch(), x.request.Seq())
 		if err != nil || x.reply != nil && (plan == nil || len(plan.UpdateState) == 0) {
@@ -246,10 +265,5 @@ func (u *uploads) removed() {
 		u.progress.add(u.name, 0, 0, 1)
 		return
 	}
-	u.progress.add(u.name, x.rows, 1, len(x.reply.Quarantined))
-	if q := x.reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
-			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
-			Msg("the centre put rows into its quarantine")
-	}
+	u.acknowledged(x.request, x.rows, x.reply)
 }

@@ -9,11 +9,12 @@ import (
 )
 
 func TestMasterKey(t *testing.T) {
-	m, err := GenerateMasterKey()
+	text := GenerateMasterKey()
+	m, err := ParseMasterKey(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same, err := ParseMasterKey(append([]byte("  "), m.Text()...))
+	same, err := ParseMasterKey(append([]byte("  "), text...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +26,7 @@ func TestMasterKey(t *testing.T) {
 	if bytes.Contains(wrapped, k.Secret[:]) {
 		t.Error("the secret stands in the open")
 	}
-	other, err := GenerateMasterKey()
+	other, err := ParseMasterKey(GenerateMasterKey())
 	if err != nil {
 		t.Fatal(err)
 	}

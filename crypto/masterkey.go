@@ -22,7 +22,6 @@ var (
 // MasterKey wraps the points' keys at rest.
 type MasterKey struct {
 	seal cipher.AEAD // puts a random nonce before the sealed bytes
-	text []byte
 }
 
 // The wrapped form: version 1, nonce, secret, tag.
@@ -31,26 +30,19 @@ const (
 	wrappedSize = 1 + gcmNonceSize + KeySize + Overhead
 )
 
-// GenerateMasterKey makes a new random key.
-func GenerateMasterKey() (*MasterKey, error) {
+// GenerateMasterKey makes a new key, as the text that ParseMasterKey reads. It opens every point's key.
+func GenerateMasterKey() []byte {
 	var secret [KeySize]byte
 	_, _ = rand.Read(secret[:]) // never fails
-	return newMasterKey(secret[:])
+	return append(base64.StdEncoding.AppendEncode(nil, secret[:]), '\n')
 }
 
-// ParseMasterKey reads what Text wrote: base64 (RFC 4648, padded) with white space around it.
+// ParseMasterKey reads a key from its text: base64 (RFC 4648, padded) with white space around it.
 func ParseMasterKey(text []byte) (*MasterKey, error) {
 	secret, err := base64.StdEncoding.Strict().DecodeString(string(bytes.TrimSpace(text)))
 	if err != nil || len(secret) != KeySize {
 		return nil, ErrMasterKey
 	}
-	return newMasterKey(secret)
-}
-
-// Text is the key as it is kept in a file: base64 and a newline. It opens every point's key.
-func (m *MasterKey) Text() []byte { return bytes.Clone(m.text) }
-
-func newMasterKey(secret []byte) (*MasterKey, error) {
 	key, err := hkdf.Key(sha256.New, secret, nil, "syncgate master key: wrap", KeySize)
 	if err != nil {
 		return nil, fmt.Errorf("crypto: master key: %w", err)
@@ -63,7 +55,7 @@ func newMasterKey(secret []byte) (*MasterKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("crypto: master key: %w", err)
 	}
-	return &MasterKey{seal, append(base64.StdEncoding.AppendEncode(nil, secret), '\n')}, nil
+	return &MasterKey{seal}, nil
 }
 
 // Wrap seals k for storage, bound to its point and id: the bytes open under no other name.

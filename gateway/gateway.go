@@ -233,6 +233,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	others.Go(func() { g.rules.Run(base) })
 	others.Go(func() { g.pollKeys(base) })
+	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
 

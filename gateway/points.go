@@ -68,8 +68,11 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 		name := keyName{w.Point, w.ID}
 		k, known := before[name]
 		if !known || k.wrapped != string(w.Wrapped) {
+			last := k.key
 			k = openedKey{wrapped: string(w.Wrapped)}
-			if k.key, err = p.master.Unwrap(w.Point, w.ID, w.Wrapped); err != nil {
+			if k.key, err = p.master.Unwrap(w.Point, w.ID, w.Wrapped); err != nil && last.Point != "" {
+				k.key = last // sealed under another master key meanwhile: a key never changes under its id
+			} else if err != nil {
 				k.bad = true
 				p.logger.Error().Err(err).Str("point", w.Point).Uint32("key_id", w.ID).Msg("a key cannot be used")
 			}

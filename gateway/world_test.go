@@ -62,7 +62,7 @@ func newWorldOn(t *testing.T, dsn string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.db.Close() })
-	if w.master, err = crypto.GenerateMasterKey(); err != nil {
+	if w.master, err = crypto.ParseMasterKey(crypto.GenerateMasterKey()); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(`CREATE TABLE hits (id BIGINT PRIMARY KEY, url VARCHAR(20) NOT NULL, update_time DATETIME(6) NULL, KEY (update_time))`)
@@ -190,9 +190,9 @@ func (w *world) enrol(point string) crypto.Key {
 	w.t.Helper()
 	k := crypto.Key{Point: point}
 	_, _ = rand.Read(k.Secret[:])
-	id, err := w.store.AddPoint(w.t.Context(), point, "", func(id uint32) ([]byte, error) {
+	id, err := w.store.AddPoint(w.t.Context(), point, "", func(id uint32) []byte {
 		k.ID = id
-		return w.master.Wrap(k), nil
+		return w.master.Wrap(k)
 	})
 	if err != nil || id != k.ID {
 		w.t.Fatal(id, err)

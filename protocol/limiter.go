@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"syncgate/internal/account"
 )
 
 const (
@@ -49,14 +51,7 @@ func newLimiter(handshakes int) *limiter {
 // source returns 0 and counts a hello when the server may look at it now. Otherwise it returns how long the source
 // should wait.
 func (l *limiter) source(source netip.Addr, now time.Time) time.Duration {
-	key := source.Unmap()
-	if key.Is6() {
-		// A site has at least a /64, and so has an attacker.
-		if p, err := key.Prefix(64); err == nil {
-			key = p.Addr()
-		}
-	}
-	return l.sources[maphash.Comparable(l.seed, key)%sourceBuckets].wait(now)
+	return l.sources[maphash.Comparable(l.seed, account.Source(source))%sourceBuckets].wait(now)
 }
 
 // authentic does the same for a hello of that point.

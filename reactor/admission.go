@@ -18,7 +18,7 @@ type admission struct {
 	opts                 *Options
 	conns, unestablished int
 	wires                []wireBudget               // by listener
-	addresses            map[netip.Addr]addressLoad // by limitKey
+	addresses            map[netip.Addr]addressLoad // by account.Source
 }
 
 type wireBudget struct {
@@ -30,7 +30,7 @@ type wireBudget struct {
 // stranger is a connection that is not established.
 type stranger struct {
 	id   ConnID
-	addr netip.Addr // limitKey
+	addr netip.Addr // its account.Source
 }
 
 type addressLoad struct{ conns, unestablished int }
@@ -45,18 +45,9 @@ func (a *admission) init(o *Options) {
 	}
 }
 
-// limitKey is what MaxPerAddress counts by: one subscriber can use every address of an IPv6 /64.
-func limitKey(addr netip.Addr) netip.Addr {
-	if addr.Is6() {
-		p, _ := addr.Prefix(64)
-		return p.Addr()
-	}
-	return addr
-}
-
 // admit counts a new connection, or says which cap it would exceed. victim, unless 0, is to be closed for it.
 func (a *admission) admit(listener int, addr netip.Addr) (victim ConnID, err error) {
-	k := limitKey(addr)
+	k := account.Source(addr)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w, from, most := &a.wires[listener], a.addresses[k], a.opts.MaxUnestablished
@@ -104,7 +95,7 @@ func (a *admission) adopted(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w := &a.wires[c.from.index]
-	w.places[c.id] = w.oldest.PushBack(stranger{c.id, limitKey(c.Remote().Addr())})
+	w.places[c.id] = w.oldest.PushBack(stranger{c.id, account.Source(c.Remote().Addr())})
 }
 
 func (a *admission) establish(c *Conn) {
@@ -115,7 +106,7 @@ func (a *admission) establish(c *Conn) {
 
 // release counts a connection out; id is 0 when no loop has adopted it.
 func (a *admission) release(id ConnID, listener int, addr netip.Addr) {
-	k := limitKey(addr)
+	k := account.Source(addr)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.conns--

@@ -176,7 +176,7 @@ func (c *Conn) Establish() {
 		r := c.loop().reactor
 		r.admission.establish(c)
 		if c.holder.Stranger() {
-			c.SetHolder(r.ledger.Point(limitKey(c.Remote().Addr()).String()))
+			c.SetHolder(r.ledger.Point(account.Source(c.Remote().Addr()).String()))
 		}
 		if c.state != lingering {
 			c.limitAt = 0

@@ -6,15 +6,23 @@ import (
 	"syncgate/internal/account"
 )
 
-// command is what a goroutine asks of a loop: bytes for a connection, the end of one, or anything else as a function.
+// command is what a goroutine asks of a loop: bytes for a connection, or anything else as a function.
 type command struct {
 	id    ConnID
 	payer *account.Holder // is charged for data
 	data  []byte
 	done  bool
-	close bool
-	err   error
 	do    func(*EventLoop)
+}
+
+// on is the command to call f for a connection, if it is there then.
+func on(id ConnID, f func(*Conn)) command {
+	return command{do: func(l *EventLoop) {
+		if c := l.table.find(id); c != nil {
+			f(c)
+			l.markDirty(c)
+		}
+	}}
 }
 
 const largestInbox = 1 << 10 // commands; a larger inbox is not kept for the next turn
@@ -75,8 +83,7 @@ func (l *EventLoop) send(id ConnID, data []byte, done, wait bool) (*writeWaiter,
 	cmd := command{id: id, payer: c.holder, data: data, done: done}
 	var err error
 	if len(data) >= maxBytes || !wait && !l.fits(c, c.outstanding.Load(), len(data)) {
-		cmd = command{id: id, close: true, err: ErrOverflow}
-		err = ErrOverflow
+		cmd, err = on(id, func(c *Conn) { c.Close(ErrOverflow) }), ErrOverflow
 	}
 	c.outstanding.Add(int32(len(cmd.data)))
 	if n := len(cmd.data); n > 0 {
@@ -125,10 +132,6 @@ func (l *EventLoop) execute(cmd *command) {
 		return
 	}
 	c.shown += int32(n) // outstanding counts these already
-	if cmd.close {
-		c.Close(cmd.err)
-		return
-	}
 	if c.state < lingering && n > 0 {
 		if n < zeroCopySize {
 			l.append(c, cmd.data)
@@ -170,17 +173,12 @@ func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool) 
 
 // Close has a connection closed without flushing; its Handler.Close receives err.
 func (r *Reactor) Close(id ConnID, err error) {
-	r.loopOf(id).submit(command{id: id, close: true, err: err})
+	r.Do(id, func(c *Conn) { c.Close(err) })
 }
 
 // Do has f called for a connection on its loop, soon after Do has returned, if the connection is there then.
 func (r *Reactor) Do(id ConnID, f func(*Conn)) {
-	r.loopOf(id).submit(command{do: func(l *EventLoop) {
-		if c := l.table.find(id); c != nil {
-			f(c)
-			l.markDirty(c)
-		}
-	}})
+	r.loopOf(id).submit(on(id, f))
 }
 
 // Each has f called for every connection, on its loop, soon after Each has returned.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"syncgate/internal/account"
 )
 
 const (
@@ -199,7 +201,7 @@ func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 		return
 	}
 	c := &Conn{from: l.sources[ln.index], fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
-		holder:   l.reactor.ledger.Stranger(limitKey(remote.Addr()).String()),
+		holder:   l.reactor.ledger.Stranger(account.Source(remote.Addr()).String()),
 		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.tick.after(ln.HandshakeTimeout)}
 	l.mu.Lock()
 	l.table.add(l.index, c)

@@ -33,12 +33,12 @@ func (c *cause) Error() string { return "reactor: " + c.text }
 
 // Reason gives err one of a fixed set of words, fit for the label of a metric.
 func Reason(err error) string {
-	var own *cause
-	var errno unix.Errno
-	switch {
-	case errors.As(err, &own):
+	if own, ok := errors.AsType[*cause](err); ok {
 		return own.word
-	case !errors.As(err, &errno):
+	}
+	errno, ok := errors.AsType[unix.Errno](err)
+	switch {
+	case !ok:
 		return "handler"
 	case errno == unix.EMFILE || errno == unix.ENFILE:
 		return "descriptors"
@@ -82,18 +82,10 @@ const (
 	PauseMemory                     // more than MaxBuffered bytes are held for all connections
 )
 
-// String is the pause in one word, fit for the label of a metric.
-func (p Pause) String() string {
-	switch p {
-	case PauseInFlight:
-		return "in_flight"
-	case PauseOutbound:
-		return "outbound"
-	case PauseMemory:
-		return "memory"
-	}
-	return "several"
-}
+var pauseNames = [...]string{PauseInFlight: "in_flight", PauseOutbound: "outbound", PauseMemory: "memory", 7: ""}
+
+// String is a single reason in one word, fit for the label of a metric.
+func (p Pause) String() string { return pauseNames[p&7] }
 
 type noObserver struct{}
 

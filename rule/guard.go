@@ -2,10 +2,10 @@ package rule
 
 import "strings"
 
-// guard makes an update_state that marks a row as sent pass over a row that has changed since it was read: the version
+// guardState makes an update_state that marks a row as sent pass over a row that has changed since it was read: the version
 // that the centre has is not the one that would be marked, and the newer one would never leave. It adds the values that
 // were read to the where, unless the statement compares any itself.
-func (c *compiler) guard(s *script) {
+func (c *compiler) guardState(s *script) {
 	where := find(s.toks, 0, "where")
 	runs := s.phase == updateState && c.row.UpdateState && c.row.Type == Upload
 	if !runs || s.verb != Update || where < 0 || !c.onlyRuleTable(s) {
@@ -42,15 +42,15 @@ func (c *compiler) guard(s *script) {
 		c.warn(s, s.toks[where].from, UnguardedState, "a row that has changed since it was read is marked as well",
 			"compare a column that changes with the row, such as and update_time = :update_time")
 	case len(names) > 0:
-		s.out.SQL = narrow(s.out.SQL, strings.Join(marks, " and "))
-		s.out.named = narrow(s.out.named, strings.Join(names, " and "))
+		s.out.SQL = andWhere(s.out.SQL, strings.Join(marks, " and "))
+		s.out.named = andWhere(s.out.named, strings.Join(names, " and "))
 		c.at(s, s.toks[where].from, Info, UnguardedState, "a row that has changed since it was read must not be marked",
 			"syncgate adds "+strings.Join(names, " and "))
 	}
 }
 
-// narrow adds a factor to the where with which a statement ends.
-func narrow(sql, factor string) string {
+// andWhere adds a factor to the where with which a statement ends.
+func andWhere(sql, factor string) string {
 	toks, _ := lex(sql)
 	at := toks[find(toks, 0, "where")].to
 	return sql[:at] + " (" + strings.TrimLeft(sql[at:], " \n") + ") and " + factor

@@ -50,9 +50,10 @@ type Table struct {
 	NoRollback bool     `json:"no_rollback,omitempty"`
 	Columns    []Column `json:"columns"` // in ordinal order
 	Keys       []Key    `json:"keys"`
-	Changes    *Changes `json:"changes,omitempty"` // nil: they are not recorded
-	// Unseen: the account may not see the transactions of others.
-	Unseen bool `json:"unseen,omitempty"`
+	Changes    *Changes `json:"changes,omitempty"`  // nil: they are not recorded
+	Parents    []string `json:"parents,omitempty"`  // the tables that foreign keys refer to, as a rule names them
+	Referred   bool     `json:"referred,omitempty"` // some table has a foreign key that refers to this one
+	Unseen     bool     `json:"unseen,omitempty"`   // the account may not see the transactions of others
 }
 
 // Changes says whether a table's changes are recorded.
@@ -74,6 +75,7 @@ type Column struct {
 	HasDefault bool   `json:"has_default,omitempty"`
 	Unsigned   bool   `json:"unsigned,omitempty"`
 	Binary     bool   `json:"binary,omitempty"` // values are bytes, not text
+	Collation  string `json:"collation,omitempty"`
 }
 
 // Key is one index of a Table with its columns in index order.

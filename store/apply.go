@@ -19,13 +19,20 @@ type Upload struct {
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without names of columns: in the order of Plan.Fields
 	Env        rule.Env
-	Refused    error // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
+	State      []byte // what its point reads on from; it makes the upload one of a stream. nil: it is none
+	After      uint64 // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
+	Table      string // of a stream
+	Seen       uint64 // number of the last change of the table that the point has downloaded; 0: not known
+	Refused    error  // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
 	// While Apply works on its copy:
-	rows    rowset.Rows // Rows in the order of Plan.Fields
-	deleted []bool      // the rows that are keys which are no longer there; nil: none is
-	out     *Outcome
+	rows   rowset.Rows    // Rows in the order of Plan.Fields
+	marks  []any          // the rows' values of rowset.Deleted; nil: they have none
+	lastOf map[string]int // the last row of each key, made when a row is postponed
+	out    *Outcome
 }
+
+func (u *Upload) streamed() bool { return u.State != nil }
 
 // Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and
 // the other fields are empty.
@@ -34,6 +41,7 @@ type Outcome struct {
 	ByOp        map[string]uint64 `json:"by_op,omitempty"`       // the same by operation: insert, update, …
 	Quarantined []Quarantined     `json:"quarantined,omitempty"` // rows that none took, in the order of Row
 	Duplicate   bool              `json:"-"`                     // it was applied before, with this outcome
+	Reached     Reached           `json:"-"`                     // of an upload that begins a generation: where the stream stood
 
 	// ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
 	Err error `json:"-"`
@@ -41,9 +49,10 @@ type Outcome struct {
 
 // Quarantined is a row that was put into sync_quarantine.
 type Quarantined struct {
-	Row    int    `json:"row"`    // from 0
-	Code   int    `json:"code"`   // MySQL's error number
-	Reason string `json:"reason"` // the database's words
+	Row    int    `json:"row"`             // from 0
+	Code   int    `json:"code"`            // MySQL's error number
+	Reason string `json:"reason"`          // the database's words
+	Waits  bool   `json:"waits,omitempty"` // it is tried again by itself
 }
 
 const (
@@ -63,6 +72,10 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	var shared, single []*Upload
 	rows := 0
 	for i, asked := range uploads {
+		if asked.After != 0 {
+			outcomes[i] = s.beginGeneration(ctx, asked)
+			continue
+		}
 		s.floors.raise(outboxID{asked.Point, asked.Epoch}, asked.Confirmed)
 		u, err := asked.prepare(&outcomes[i])
 		switch {
@@ -99,7 +112,7 @@ func (u Upload) prepare(out *Outcome) (*Upload, error) {
 		return nil, u.Refused
 	}
 	var err error
-	if u.rows, u.deleted, err = fit(u.Rows, u.Plan); err != nil {
+	if u.rows, u.marks, err = fit(u.Rows, u.Plan); err != nil {
 		return nil, err
 	}
 	if len(u.Plan.Downside) == 0 {
@@ -163,7 +176,10 @@ func (s *Store) applyOne(ctx context.Context, u *Upload) {
 			return err
 		}
 		found, err := c.lookupLedger(ctx, u, u.out)
-		if err == nil && !found { // confirmed and purged since
+		switch {
+		case err == nil && !found && u.streamed(): // the one before it was committed since
+			err = notFromDB(ErrRetry)
+		case err == nil && !found: // confirmed and purged since
 			err = fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, u.Seq, u.Epoch)
 		}
 		return err

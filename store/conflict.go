@@ -24,7 +24,7 @@ const settleAttempts = 10
 func (r *runner) settled(items []item) error {
 	u := items[0].u
 	if u.Env.Known == nil || u.Plan.Present == nil {
-		return r.items(items)
+		return r.all(items)
 	}
 	if err := r.c.text(r.ctx, "SAVEPOINT sync_conflicts"); err != nil {
 		return err
@@ -33,19 +33,20 @@ func (r *runner) settled(items []item) error {
 	for _, it := range items {
 		before[it.u] = it.u.out.clone()
 	}
-	apply := func() (int, error) { return 0, r.items(items) }
+	apply := func() (int, error) { return 0, r.all(items) }
 	for range settleAttempts {
 		won, err := apply()
 		if err != nil {
 			return err
 		}
 		found, err := r.c.conflicts(r.ctx)
-		if err != nil || found == won {
+		if err != nil || found <= won { // a row that won may have been refused
 			return err
 		}
 		if err := r.c.text(r.ctx, "ROLLBACK TO SAVEPOINT sync_conflicts"); err != nil {
 			return err
 		}
+		r.left = nil
 		for u, out := range before {
 			*u.out = out.clone()
 		}
@@ -102,7 +103,7 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 		}
 		won++
 	}
-	return won, nil
+	return won, r.finish()
 }
 
 // keptOp is the operation that rows are counted under which were not applied because another version stays.
@@ -222,6 +223,9 @@ func (r *runner) stamp(items []item) error {
 	if at < 0 || u.Plan.Recorded == nil || u.Plan.Conflict != rule.NewestWins {
 		return nil
 	}
+	if len(r.left) > 0 {
+		items = slices.DeleteFunc(slices.Clone(items), func(it item) bool { return r.left[it] })
+	}
 	head := "INSERT INTO " + u.Plan.Recorded.Name + " (" + quoteNames(u.Plan.Key) + ", sync_origin, sync_at) VALUES "
 	tuple := "(" + strings.Repeat("?, ", len(u.Plan.Key)) + "?, ?)"
 	const tail = " ON DUPLICATE KEY UPDATE sync_at = VALUES(sync_at)"
@@ -297,15 +301,11 @@ func (s *Store) Conflict(ctx context.Context, id uint64) (ConflictRow, error) {
 	return all[0], nil
 }
 
-func (s *Store) conflictRows(ctx context.Context, where string, args ...any) (all []ConflictRow, err error) {
-	err = s.each(ctx, conflictColumns+where, func(scan func(...any) error) error {
-		var r ConflictRow
-		err := scan(&r.ID, (*unixTime)(&r.CreatedAt), &r.Point, &r.RuleID, &r.Table, &r.Settled, &r.Key, &r.Kept.Row,
-			&r.Kept.Origin, &r.Kept.At, &r.Lost.Row, &r.Lost.Origin, &r.Lost.At, (*unixTime)(&r.TakenAt))
-		all = append(all, r)
-		return err
+func (s *Store) conflictRows(ctx context.Context, where string, args ...any) ([]ConflictRow, error) {
+	return readAll(ctx, s, conflictColumns+where, func(r *ConflictRow) []any {
+		return []any{&r.ID, (*unixTime)(&r.CreatedAt), &r.Point, &r.RuleID, &r.Table, &r.Settled, &r.Key, &r.Kept.Row,
+			&r.Kept.Origin, &r.Kept.At, &r.Lost.Row, &r.Lost.Origin, &r.Lost.At, (*unixTime)(&r.TakenAt)}
 	}, args...)
-	return all, public(err)
 }
 
 // TakeConflict puts the version that lost into the table, as a change made here: it goes to every side. p is the plan of

@@ -24,7 +24,9 @@ var (
 	ErrNotFound    = errors.New("store: no such row")
 	ErrExists      = errors.New("store: it exists already")
 	ErrUnsafe      = errors.New("store: the server's settings would lose acknowledged rows")
+	ErrKeyInUse    = errors.New("store: the key that the point uses would be revoked")
 	ErrEnough      = errors.New("store: enough rows") // returned by a Sink, see there
+	ErrFull        = fmt.Errorf("%w before this one", ErrEnough)
 
 	errBadConn = driver.ErrBadConn
 )

@@ -199,8 +199,10 @@ func (s *Store) apply(ctx context.Context, sc *sql.Conn, m migrations.Migration,
 func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Migration) error {
 	_, name, _ := strings.Cut(m.Name, "_")
 	_, err := sc.ExecContext(ctx, m.SQL)
-	const triggerExists = 1359 // MySQL has no OR REPLACE for triggers
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == triggerExists {
+	const columnExists, triggerExists = 1060, 1359 // MySQL has no IF NOT EXISTS for columns, no OR REPLACE for triggers
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == columnExists {
+		err = nil // an ALTER is done as a whole or not at all
+	} else if my != nil && my.Number == triggerExists {
 		if _, err = sc.ExecContext(ctx, "DROP TRIGGER IF EXISTS "+name); err == nil {
 			_, err = sc.ExecContext(ctx, m.SQL)
 		}

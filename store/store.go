@@ -24,6 +24,7 @@ type Options struct {
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
+	RowWait      time.Duration  // how long a row waits in sync_quarantine for the one it refers to
 	KeepChanges  time.Duration  // how long deletes wait for a reader of changes that does not come
 }
 
@@ -31,6 +32,7 @@ type Options struct {
 func (o *Options) Limits() []limit.Limit {
 	return []limit.Limit{
 		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
+		limit.Time("RowWait", &o.RowWait, 10*time.Minute, time.Millisecond, 30*24*time.Hour),
 		limit.Time("KeepChanges", &o.KeepChanges, 30*24*time.Hour, time.Hour, 10*365*24*time.Hour),
 	}
 }
@@ -50,11 +52,14 @@ type Store struct {
 	columns   columns // of sync_control
 	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
-	readers   readers
-	observer  Observer // may be nil
-	mariadb   bool
-	bounds    bounds
-	late      late
+
+	quarantined quarantined
+	readers     readers
+	observer    Observer // may be nil
+
+	mariadb bool
+	bounds  bounds
+	late    late
 
 	outageWait, purgeEvery, boundEvery, lateEvery time.Duration // shorter in tests
 }

@@ -110,6 +110,11 @@ func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Pag
 // Apply runs the downside of a plan over rows. Rows that no operation takes go to sync_quarantine. The error is the
 // second result, not Outcome.Err; after an error only Rollback can follow.
 func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) (Outcome, error) {
+	return t.apply(ctx, p, rows, e, false)
+}
+
+// apply is Apply; again: the rows are in sync_quarantine already, and those that no operation takes stay there.
+func (t *Tx) apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env, again bool) (Outcome, error) {
 	out := Outcome{}
 	u, err := Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}.prepare(&out)
 	if err != nil {
@@ -117,10 +122,14 @@ func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 	}
 	u.reset()
 	err = t.on(func(c *conn) error {
-		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files}
+		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files, again: again}
 		return r.uploads([]*Upload{u})
 	})
-	t.applied = append(t.applied, out)
+	counted := out
+	if again {
+		counted.Quarantined = nil
+	}
+	t.applied = append(t.applied, counted)
 	return out, err
 }
 
@@ -194,6 +203,18 @@ func each(ctx context.Context, db querier, query string, row func(scan scanner) 
 
 func (s *Store) each(ctx context.Context, query string, row func(scan scanner) error, args ...any) error {
 	return each(ctx, s.db, query, row, args)
+}
+
+// readAll reads every row of a query. fields says where the columns of a row go.
+func readAll[T any](ctx context.Context, s *Store, query string, fields func(*T) []any, args ...any) ([]T, error) {
+	var all []T
+	err := s.each(ctx, query, func(scan scanner) error {
+		var row T
+		err := scan(fields(&row)...)
+		all = append(all, row)
+		return err
+	}, args...)
+	return all, public(err)
 }
 
 // Commit ends the transaction and keeps it. After ErrUnavailable it is unknown whether the server kept it: read back

@@ -48,10 +48,10 @@ func onConflict(use, short string, run func(c *call, r *store.ConflictRow) error
 func newConflictsShow() *cobra.Command {
 	return onConflict("show", "Show both versions of a row", func(c *call, r *store.ConflictRow) error {
 		if c.format == "json" {
-			return writeJSON(c.out, r)
+			return cli.WriteJSON(c.out, r)
 		}
 		fmt.Fprintf(c.out, "conflict %d in %s, found %s for point %s by rule %d, settled by %s\nkey   %s\n",
-			r.ID, r.Table, stamp(r.CreatedAt), r.Point, r.RuleID, r.Settled, r.Key)
+			r.ID, r.Table, cli.Stamp(r.CreatedAt), r.Point, r.RuleID, r.Settled, r.Key)
 		for _, v := range []struct {
 			what string
 			store.Version

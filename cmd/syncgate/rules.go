@@ -185,7 +185,7 @@ func unique(ds []rule.Diagnostic) []rule.Diagnostic {
 func (c *call) writeDiagnostics(ds []rule.Diagnostic, rules int) error {
 	switch c.format {
 	case "json":
-		return writeJSON(c.out, append([]rule.Diagnostic{}, ds...))
+		return cli.WriteJSON(c.out, append([]rule.Diagnostic{}, ds...))
 	case "sarif":
 		return writeSARIF(c.out, ds)
 	}
@@ -218,7 +218,7 @@ func writeSARIF(w io.Writer, ds []rule.Diagnostic) error {
 		}
 	}
 	driver := object{"name": "syncgate", "version": cli.Version(), "rules": rules}
-	return writeJSON(w, object{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
+	return cli.WriteJSON(w, object{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
 		"runs": []object{{"tool": object{"driver": driver}, "results": results}}})
 }
 

@@ -100,8 +100,8 @@ type trial struct {
 	plan  *rule.Plan
 	env   rule.Env
 	rows  rowset.Rows
-	count int     // rows of the statement so far
-	shown []table // some of them, a table a statement
+	count int         // rows of the statement so far
+	shown []cli.Table // some of them, a table a statement
 }
 
 func (t *trial) run(ctx context.Context, tx *store.Tx) error {
@@ -149,7 +149,7 @@ func (t *trial) Begin(_ int, columns []rowset.Column) error {
 	for i, c := range columns {
 		names[i] = fmt.Sprintf("%s (%s)", c.Name, strings.ToLower(c.Type))
 	}
-	t.count, t.shown = 0, append(t.shown, newTable(t.out, strings.Join(names, "\t")))
+	t.count, t.shown = 0, append(t.shown, cli.NewTable(t.out, strings.Join(names, "\t")))
 	return nil
 }
 
@@ -159,9 +159,9 @@ func (t *trial) Row(values []any) error {
 	if t.count++; t.count <= samples {
 		cells := make([]any, len(values))
 		for i, v := range values {
-			cells[i] = sample(v)
+			cells[i] = cli.Sample(v)
 		}
-		t.shown[len(t.shown)-1].row(cells...)
+		t.shown[len(t.shown)-1].Row(cells...)
 	}
 	return nil
 }
@@ -185,31 +185,12 @@ func readRows(path string, fields []string) (rowset.Rows, error) {
 			continue
 		}
 		row := make([]any, len(fields))
-		if err := readRow(lines.Text(), fields, row); err != nil {
+		if err := cli.ReadRow(lines.Text(), fields, row); err != nil {
 			return rows, fmt.Errorf("%s:%d: %w", path, n, err)
 		}
 		rows.Values = append(rows.Values, row...)
 	}
 	return rows, lines.Err()
-}
-
-// readRow sets the fields that a JSON object names.
-func readRow(text string, fields []string, row []any) error {
-	names, values, err := store.DecodeRow(text)
-	if errors.Is(err, io.EOF) {
-		err = errors.New("the object does not end")
-	}
-	if err != nil {
-		return err
-	}
-	for i, name := range names {
-		at := slices.Index(fields, name)
-		if at < 0 {
-			return fmt.Errorf("%q is not a field of the rule; its fields are %s", name, strings.Join(fields, ", "))
-		}
-		row[at] = values[i]
-	}
-	return nil
 }
 
 func newRulesExplain() *cobra.Command {
@@ -259,7 +240,7 @@ func (c *call) explain(s *rule.Statement, env *rule.Env, row []any) error {
 		if a.Name != "" && a.Name != what {
 			what += " " + a.Name
 		}
-		fmt.Fprintf(c.out, "  ?%d  %s = %s\n", i+1, what, sample(values[i]))
+		fmt.Fprintf(c.out, "  ?%d  %s = %s\n", i+1, what, cli.Sample(values[i]))
 	}
 	return c.db.Explain(c.Context(), s.SQL, values, c.explainLine)
 }

@@ -65,7 +65,7 @@ func (s *status) now() admin.Status {
 		d := done[p.Point]
 		line := admin.Point{Point: p, Connections: d.Conns, Remote: d.Remote, RowsUp: d.RowsUp, RowsDown: d.RowsDown}
 		if f := d.Failure; !f.At.IsZero() {
-			line.Failure = fmt.Sprintf("%s %s %s: %s", stamp(f.At), f.Status, f.Table, f.Message)
+			line.Failure = fmt.Sprintf("%s %s %s: %s", cli.Stamp(f.At), f.Status, f.Table, f.Message)
 		}
 		st.Points = append(st.Points, line)
 	}

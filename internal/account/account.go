@@ -10,6 +10,7 @@ package account
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,15 @@ const (
 // Fits is the rule for everything that holders share, bytes and slots alike: who holds held may take more while at
 // least as much is free, of size in all, as it holds already.
 func Fits(held, used, size int64) bool { return used < size && held <= size-used }
+
+// Source is the address that stands for all of its client's: one subscriber can use every address of an IPv6 /64.
+func Source(addr netip.Addr) netip.Addr {
+	if addr = addr.Unmap(); addr.Is6() {
+		p, _ := addr.Prefix(64)
+		return p.Addr()
+	}
+	return addr
+}
 
 // Ledger counts bytes by holder. Any goroutine may call its methods.
 type Ledger struct {

@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
+	"syscall"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/rs/zerolog"
@@ -27,6 +29,7 @@ type Options struct {
 	// `syncgate point add` is called beside it. Processes that join take turns, so that none stops a database that it
 	// started while another still uses it.
 	Join bool
+	Make bool // with Join: make a private database that is not there
 	Log  zerolog.Logger
 }
 
@@ -44,7 +47,7 @@ func Open(ctx context.Context, o Options, so store.Options) (*Database, error) {
 	d := &Database{DSN: o.DSN}
 	var err error
 	if o.DSN != "" {
-		err = checkDSN(o.DSN)
+		err = CheckDSN(o.DSN)
 	} else {
 		err = d.start(ctx, o)
 	}
@@ -58,7 +61,8 @@ func Open(ctx context.Context, o Options, so store.Options) (*Database, error) {
 	return d, nil
 }
 
-func checkDSN(dsn string) error {
+// CheckDSN returns an error for a DSN that is not well formed or names no database.
+func CheckDSN(dsn string) error {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err == nil && cfg.DBName == "" {
 		err = errors.New("names no database")
@@ -72,7 +76,7 @@ func checkDSN(dsn string) error {
 
 // start starts the private database, or joins the one that runs.
 func (d *Database) start(ctx context.Context, o Options) (err error) {
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := o.checkDir(); err != nil {
 		return &config.Error{Place: "data_dir", Problem: err.Error()}
 	}
 	o.Name = cmp.Or(o.Name, "syncgate")
@@ -94,6 +98,34 @@ func (d *Database) start(ctx context.Context, o Options) (err error) {
 	}
 	d.DSN = d.Private.DSN(o.Name)
 	return d.Private.CreateDatabase(ctx, o.Name)
+}
+
+// checkDir makes the directory of a private database that may be made. A command that only joins must not make one by
+// surprise, with keys in it that no server knows, nor leave files of root that the service's account cannot read.
+func (o *Options) checkDir() error {
+	info, err := os.Stat(o.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && o.Join && !o.Make:
+		return fmt.Errorf("there is no private database in %s; name the central database with --config or --dsn, "+
+			"or the directory with --data-dir; 'syncgate serve' makes a private database", o.Dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return os.MkdirAll(o.Dir, 0o700)
+	case err != nil:
+		return err
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && owner.Uid != 0 {
+		return fmt.Errorf("%s is another account's; run this as its owner: sudo -u '#%d' …", o.Dir, owner.Uid)
+	}
+	return nil
+}
+
+// Describe names the database of a DSN without its password, or the private one of a directory.
+func Describe(dsn, dir string) string {
+	cfg, err := mysql.ParseDSN(dsn)
+	if dsn == "" || err != nil {
+		return "private database in " + dir
+	}
+	return fmt.Sprintf("%s at %s(%s) as %s", cfg.DBName, cfg.Net, cfg.Addr, cfg.User)
 }
 
 // Close closes the store and stops the private database in order.
