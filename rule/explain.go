@@ -151,11 +151,13 @@ func (s *Statement) near(rest string) int {
 	return s.start
 }
 
-// Result gives the columns of a select's result, their names and types. It is nil where the database refuses the select.
+// Result gives the columns of a select's result, their names and types. It is nil where the database refuses the
+// select.
 type Result func(sql string, values []any) ([]Column, error)
 
 // InferStates finds the types of the states that no column of the table tells, from the results of the statements that
-// use them. A state that is in no result keeps the rule from running: with a value of the wrong type it would skip rows.
+// use them. A state that is in no result keeps the rule from running: with a value of the wrong type it would skip
+// rows.
 func (p *Plan) InferStates(result Result) (ds []Diagnostic, err error) {
 	guess := func(a Arg) bool { return a.guessed }
 	for i := range p.Upside {

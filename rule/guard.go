@@ -2,9 +2,9 @@ package rule
 
 import "strings"
 
-// guardState makes an update_state that marks a row as sent pass over a row that has changed since it was read: the version
-// that the centre has is not the one that would be marked, and the newer one would never leave. It adds the values that
-// were read to the where, unless the statement compares any itself.
+// guardState makes an update_state that marks a row as sent pass over a row that has changed since it was read: the
+// version that the centre has is not the one that would be marked, and the newer one would never leave. It adds the
+// values that were read to the where, unless the statement compares any itself.
 func (c *compiler) guardState(s *script) {
 	where := find(s.toks, 0, "where")
 	runs := s.phase == updateState && c.row.UpdateState && c.row.Type == Upload

@@ -247,7 +247,10 @@ func TestCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for c := rule.BadColumn; c <= rule.NotRecorded; c++ {
+	for c := rule.BadColumn; c <= rule.UnguardedState; c++ {
+		if c > rule.NotRecorded && c < rule.UnseenTransactions { // nothing has these numbers
+			continue
+		}
 		if !strings.Contains(string(doc), "\n| "+c.String()+" | ") {
 			t.Errorf("docs/rules.md does not explain %s", c)
 		}

@@ -84,8 +84,8 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 			c.indexFix(names...))
 	}
 	if c.table.Unseen {
-		c.warnIn(UnseenTransactions, "sync_table", fmt.Sprintf("the account may not see the transactions of others: a row "+
-			"that is committed more than %v after its %s can be missed", c.plan.Lag, mark.Name),
+		c.warnIn(UnseenTransactions, "sync_table", fmt.Sprintf("the account may not see the transactions of others: "+
+			"a row that is committed more than %v after its %s can be missed", c.plan.Lag, mark.Name),
 			"grant process on *.* to the account; or record the changes: -- option: changes")
 	}
 	again, load := make([]string, len(names)), make([]string, len(key))
@@ -100,8 +100,8 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 	first, next := c.pages(key, load, bound)
 	_, page := c.pages(names, names, bound)
 	_, m.Again = c.pages(names, again, bound)
-	m.Scan = c.statementOf(Select, "select "+quoteAll(names)+"\nfrom "+c.table.Quoted()+"\nwhere "+quote(mark.Name)+" > "+
-		keyMark(mark, mark.Name)+"\norder by "+quote(mark.Name)+" desc\nlimit :limit")
+	m.Scan = c.statementOf(Select, "select "+quoteAll(names)+"\nfrom "+c.table.Quoted()+"\nwhere "+quote(mark.Name)+
+		" > "+keyMark(mark, mark.Name)+"\norder by "+quote(mark.Name)+" desc\nlimit :limit")
 	c.plan.Load, c.plan.Mark, c.plan.Cursor = &Load{First: first, Next: next}, m, names
 	c.plan.Upside = []Statement{page}
 }
@@ -116,7 +116,8 @@ func (c *Column) digits() int {
 }
 
 // clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
-// now. A DATETIME is what the writers' clock showed. It is the time in the server's own zone, whatever the session's is.
+// now. A DATETIME is what the writers' clock showed. It is the time in the server's own zone, whatever the session's
+// is.
 func clock(col *Column) string {
 	if col.Type == "datetime" {
 		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"

@@ -73,11 +73,12 @@ type writers struct {
 }
 
 // notWriting is how a statement begins that writes no row, or none that its table has not had.
-const notWriting = `'^(\\s|[(]|/[*][\\s\\S]*?[*]/|(--|#)[^\\n]*\\n)*(select|show|explain|describe|desc|do|set\\s+(?!statement)|use|kill|` +
-	`flush|lock|unlock|check|checksum|help|alter|create|drop|rename|truncate|optimize|repair|analyze\\s+(\\w+\\s+)?table)\\b'`
+const notWriting = `'^(\\s|[(]|/[*][\\s\\S]*?[*]/|(--|#)[^\\n]*\\n)*(select|show|explain|describe|desc|do|` +
+	`set\\s+(?!statement)|use|kill|flush|lock|unlock|check|checksum|help|alter|create|drop|rename|truncate|` +
+	`optimize|repair|analyze\\s+(\\w+\\s+)?table)\\b'`
 
-// runningSQL gives now, and the beginnings of statements, each in both zones; the connection of each, and the text where
-// it waits for a table. MySQL knows the age of a statement in seconds only.
+// runningSQL gives now, and the beginnings of statements, each in both zones; the connection of each, and the text
+// where it waits for a table. MySQL knows the age of a statement in seconds only.
 func (s *Store) runningSQL() string {
 	age := "(time + 1) * 1000000"
 	if s.mariadb {
@@ -94,7 +95,8 @@ func (s *Store) runningSQL() string {
 
 // openSQL gives the oldest transaction that has modified rows. trx_started is in the zone of the host and has no
 // fraction, so it is never too late.
-const openSQL = `SELECT trx_mysql_thread_id, COALESCE(CONVERT_TZ(trx_started, 'SYSTEM', @@session.time_zone), trx_started),
+const openSQL = `SELECT trx_mysql_thread_id,
+	COALESCE(CONVERT_TZ(trx_started, 'SYSTEM', @@session.time_zone), trx_started),
 	COALESCE(CONVERT_TZ(trx_started, 'SYSTEM', @@global.time_zone), trx_started) FROM information_schema.innodb_trx
 	WHERE trx_rows_modified > 0 AND trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1`
 
@@ -147,7 +149,8 @@ func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
 	}
 	b.asked, b.clock, b.running = asked, next, running
 	if next.held != "" && next.held != b.told {
-		s.count(boundHeld, oldest.what, 1, fmt.Errorf("%s; rows that were written after it wait for its end", next.held))
+		err := fmt.Errorf("%s; rows that were written after it wait for its end", next.held)
+		s.count(boundHeld, oldest.what, 1, err)
 	}
 	b.told = next.held
 	return next, nil
@@ -221,8 +224,8 @@ func (b *bounds) ask(ctx context.Context, s *Store) (now clock, err error) {
 func (s *Store) lookForStep(was, now moment, took time.Duration) {
 	for _, local := range []bool{false, true} {
 		if back := was.in(local).Add(took).Sub(now.in(local)); back > stepTolerance {
-			s.count(clockSteps, strconv.FormatBool(local), 1, fmt.Errorf("it went back by %v to %s", back.Round(time.Millisecond),
-				now.in(local).Format(time.DateTime)))
+			s.count(clockSteps, strconv.FormatBool(local), 1, fmt.Errorf("it went back by %v to %s",
+				back.Round(time.Millisecond), now.in(local).Format(time.DateTime)))
 		}
 	}
 }

@@ -76,13 +76,13 @@ func (r *reader) again(at string) (paging, error) {
 		var id uint64
 		var first, last string
 		r.c.args = append(r.c.args[:0], r.p.Mark.Table, done)
-		err := r.c.scan(r.ctx, "SELECT id, first_time, last_time FROM sync_reread WHERE sync_table = ? AND id > ? ORDER BY id LIMIT 1",
-			func(v []any) error {
-				id = asUint(v[0])
-				first, _ = v[1].(string)
-				last, _ = v[2].(string)
-				return nil
-			})
+		err := r.c.scan(r.ctx, `SELECT id, first_time, last_time FROM sync_reread WHERE sync_table = ? AND id > ?
+			ORDER BY id LIMIT 1`, func(v []any) error {
+			id = asUint(v[0])
+			first, _ = v[1].(string)
+			last, _ = v[2].(string)
+			return nil
+		})
 		switch {
 		case err != nil:
 			return paging{}, err
@@ -100,7 +100,8 @@ func (r *reader) again(at string) (paging, error) {
 
 func (r *reader) readAgain(done, id uint64, first, last string) paging {
 	again := &r.p.Mark.Again
-	pages := paging{first: again, next: again, columns: r.p.Cursor, keep: r.state(number(rereadDone, done)), bound: last}
+	pages := paging{first: again, next: again, columns: r.p.Cursor, bound: last,
+		keep: r.state(number(rereadDone, done))}
 	if _, resumed := itemOf(r.env.State, rule.RereadItem(0)); !resumed {
 		r.env.State = slices.Clone(pages.keep)
 		if t, err := asTime(first); err == nil {
@@ -154,8 +155,8 @@ func (r *reader) goBack(at string) string {
 	if t, err := asTime(back); err == nil {
 		back = timeText(t.Add(-aheadOverlap), r.p.Mark.Digits)
 	}
-	r.s.count(clockSteps, "state", 1, fmt.Errorf("table %s was read up to the %s %s, which the database's clock has not reached; "+
-		"reading goes on from %s", r.p.Mark.Table, column, at, back))
+	r.s.count(clockSteps, "state", 1, fmt.Errorf("table %s was read up to the %s %s, which the database's clock has "+
+		"not reached; reading goes on from %s", r.p.Mark.Table, column, at, back))
 	done, _ := stateNumber(r.env.State, rereadDone)
 	r.setState([]rowset.StateItem{{Name: column, Value: back}, number(rereadDone, done)})
 	return back

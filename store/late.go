@@ -203,8 +203,8 @@ func (s *Store) reread(ctx context.Context, c *conn, p *rule.Plan, late []lateRa
 		rows += l.rows
 	}
 	if rows > 0 {
-		s.count(rowsLate, table, rows, fmt.Errorf("%d rows of %s with times from %s to %s were committed after readers had "+
-			"passed these times", rows, table, late[len(late)-1].first, late[0].last))
+		s.count(rowsLate, table, rows, fmt.Errorf("%d rows of %s with times from %s to %s were committed after "+
+			"readers had passed these times", rows, table, late[len(late)-1].first, late[0].last))
 		if err := c.text(ctx, "DELETE FROM sync_reread WHERE found_at < NOW(6) - INTERVAL "+keepLate); err != nil {
 			return 0, err
 		}

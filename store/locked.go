@@ -13,11 +13,13 @@ import (
 var holders = []string{
 	`SELECT DISTINCT p.id, p.user, p.command, p.time FROM information_schema.metadata_lock_info m
 		JOIN information_schema.processlist p ON p.id = m.thread_id
-		WHERE m.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND m.table_name = ? AND p.state NOT LIKE 'Waiting for %'`,
+		WHERE m.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND m.table_name = ?
+			AND p.state NOT LIKE 'Waiting for %'`,
 	`SELECT DISTINCT p.id, p.user, p.command, p.time FROM performance_schema.metadata_locks m
 		JOIN performance_schema.threads t ON t.thread_id = m.owner_thread_id
 		JOIN information_schema.processlist p ON p.id = t.processlist_id
-		WHERE m.object_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND m.object_name = ? AND m.lock_status = 'GRANTED'`,
+		WHERE m.object_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND m.object_name = ?
+			AND m.lock_status = 'GRANTED'`,
 }
 
 // lockedError says who holds a table that a statement has waited for in vain.
