@@ -106,6 +106,7 @@ type Agent struct {
 	link     *link
 	outbox   *outbox
 	progress progress
+	tables   tableLocks
 	used     atomic.Bool
 	pages    chan struct{} // holds a token for each download in flight
 	once     bool          // Once is running: a loop ends when it has nothing more to do
