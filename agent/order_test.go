@@ -49,6 +49,6 @@ func TestParentsGoFirst(t *testing.T) {
 	defer mu.Unlock()
 	chain := slices.DeleteFunc(came, func(table string) bool { return table[1:] == "_circle" })
 	if !slices.IsSortedFunc(chain, func(a, b string) int { return int(b[0]) - int(a[0]) }) {
-		t.Errorf("they came in the order %v", chain)
+		t.Errorf("they came in the order %v", slices.Compact(chain))
 	}
 }
