@@ -106,6 +106,7 @@ type Agent struct {
 	link     *link
 	outbox   *outbox
 	progress progress
+	tables   tableLocks
 	used     atomic.Bool
 	order    order
 	pages    chan struct{} // holds a token for each download in flight

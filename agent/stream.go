@@ -74,17 +74,26 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 	c := &u.stream
 	var sent []*shipment
 	var unread error
+	pages := 0
 	seq, state, left := c.seq, c.state, true
 	for err == nil && (left || len(sent) > 0) {
-		if now, _ := u.rules.plan(u.name); now != plan && left {
+		// A download of the table gets its turn after each page that was read here.
+		waits := pages > 0 && u.tables.of(u.name.table).wanted.Load() > 0
+		if now, _ := u.rules.plan(u.name); left && (now != plan || waits) {
 			left, more = false, true
+			continue
 		}
 		if !left || len(sent) == underWay {
-			if err = u.await(ctx, sent[0]); err == nil {
-				sent = sent[1:]
+			if err = u.await(sent[0]); err != nil {
+				continue
+			}
+			sent = sent[1:]
+			if failed := u.saveSometimes(ctx); failed != nil {
+				unread, left = failed, false
 			}
 			continue
 		}
+		pages++
 		s, rows, further, failed := u.next(ctx, plan, state, seq+1)
 		left = further && failed == nil
 		switch {
@@ -127,10 +136,12 @@ func refused(err error) bool {
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
 ) (s *shipment, rows int, more bool, err error) {
 	request := &protocol.UploadRequest{Table: u.name.table}
-	if plan.Changes {
-		if request.Seen, err = u.seen(ctx); err != nil {
-			return nil, 0, false, err
-		}
+	downloaded, err := u.opposite(ctx, plan)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if downloaded != nil {
+		request.Seen = *downloaded + 1
 	}
 	env := u.opts.env(plan, state)
 	if u.stream.limit > 0 {
@@ -168,17 +179,6 @@ func (u *uploads) quarantine(ctx context.Context, row store.Unsent) error {
 	return err
 }
 
-// seen is the number of the last change at the centre that this point has downloaded of the table; 0 while the table is
-// being loaded.
-func (u *uploads) seen(ctx context.Context) (uint64, error) {
-	state, err := loadState(ctx, u.opts.Store, ruleName{rule.Download, u.name.table})
-	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
-		n, _ := state[0].Value.(int64)
-		return uint64(n), err
-	}
-	return 0, err
-}
-
 // ship sends one batch. Its done gets the outcome.
 func (u *uploads) ship(ctx context.Context, s *shipment) {
 	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(u.stream.epoch, s.seq), Body: s.request}
@@ -202,7 +202,7 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 }
 
 // await waits for the reply to the first batch under way.
-func (u *uploads) await(ctx context.Context, s *shipment) error {
+func (u *uploads) await(s *shipment) error {
 	c := &u.stream
 	if err := <-s.done; err != nil {
 		s.done <- err // for sendPages
@@ -214,10 +214,16 @@ func (u *uploads) await(ctx context.Context, s *shipment) error {
 	c.seq, c.state, c.dirty, c.again = s.seq, s.state, true, 0
 	u.recovered()
 	u.acknowledged(protocol.MakeRequestID(c.epoch, s.seq), s.request.Rows.Len(), s.reply)
-	if c.seq-c.saved >= unsavedMost/2 || u.opts.Clock().Sub(c.savedAt) >= saveEvery {
-		return u.save(ctx)
-	}
 	return nil
+}
+
+// saveSometimes saves when the own copy of the position has become old.
+func (u *uploads) saveSometimes(ctx context.Context) error {
+	c := &u.stream
+	if c.seq-c.saved < unsavedMost/2 && u.opts.Clock().Sub(c.savedAt) < saveEvery {
+		return nil
+	}
+	return u.save(ctx)
 }
 
 // acknowledged counts a batch that the centre has applied.

@@ -68,7 +68,13 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if streamed(plan) {
 			read = u.sendPages
 		}
-		if more, err := read(ctx, plan); err != nil || !more {
+		table := u.tables.of(u.name.table)
+		if err := table.lock(ctx); err != nil {
+			return false, err
+		}
+		more, err := read(ctx, plan)
+		table.unlock()
+		if err != nil || !more {
 			return false, err
 		}
 	}

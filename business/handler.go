@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -179,16 +180,22 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
-		State: state, After: req.After, Table: req.Table, Seen: req.Seen,
+		State: state, After: req.After, Table: req.Table,
 	}
 	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
 	switch {
 	case err != nil:
 		u.Refused = fmt.Errorf("table %q: %w", req.Table, err)
+	case r.Message.Body == nil && slices.Contains(req.Rows.Columns, ""): // the v1 wire has no names
+		u.Refused = &store.MismatchError{Reason: "an upload names its columns"}
 	case req.Rows.Len() > h.o.MaxUploadRows:
 		u.Refused = fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
 	default:
 		u.Plan, u.Env = e.Plan, h.env(r.Point, e.Plan)
+		if req.Seen > 0 {
+			known := req.Seen - 1
+			u.Env.Known = &known
+		}
 	}
 	return u, e, nil
 }

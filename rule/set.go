@@ -9,7 +9,7 @@ import (
 // CheckSet looks for mistakes that only several rows together show. Compile says what is wrong with a row by itself.
 // tables gives a table's facts, or nil when there is no such table; it may be nil. Disabled rows do not count.
 func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
-	s := &setCheck{byKey: map[Row]*Row{}, facts: map[string]*Table{}}
+	s := &setCheck{byKey: map[Row]*Row{}, anyPoint: map[Row]*Row{}, facts: map[string]*Table{}}
 	for i := range rows {
 		r := &rows[i]
 		if !r.Enabled {
@@ -25,6 +25,9 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 		} else {
 			s.byKey[s.key(r, r.Type, r.User, r.PointNo)] = r
 		}
+		if k := s.key(r, r.Type, r.User, ""); s.anyPoint[k] == nil {
+			s.anyPoint[k] = r
+		}
 	}
 	for _, r := range s.rows {
 		s.checkPeer(r)
@@ -37,8 +40,10 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 type setCheck struct {
 	rows  []*Row
 	byKey map[Row]*Row // by key
-	facts map[string]*Table
-	out   []Diagnostic
+	// anyPoint has the first row of each table, direction and side, whatever its point.
+	anyPoint map[Row]*Row
+	facts    map[string]*Table
+	out      []Diagnostic
 }
 
 func (s *setCheck) say(r *Row, sev Severity, code Code, column, msg, fix string) {
@@ -66,18 +71,18 @@ func (s *setCheck) find(r *Row, typ, user string, points ...string) *Row {
 
 // checkPeer finds the other side's row. A point may keep its own rows, so a server row alone is worth a remark only.
 func (s *setCheck) checkPeer(r *Row) {
-	points := []string{r.PointNo, AnyPoint}
-	for _, p := range s.rows {
-		if r.PointNo == AnyPoint {
-			points = append(points, p.PointNo)
+	peer := func(user string) *Row {
+		if found := s.find(r, r.Type, user, r.PointNo, AnyPoint); found != nil || r.PointNo != AnyPoint {
+			return found
 		}
+		return s.anyPoint[s.key(r, r.Type, user, "")]
 	}
 	missing := fmt.Sprintf("row for %s of %s at %s", r.Type, r.Table, r.PointNo)
 	if r.User == Server {
-		if s.find(r, r.Type, Client, points...) == nil {
+		if peer(Client) == nil {
 			s.say(r, Info, MissingPeer, "sync_user", "no client "+missing, "add one, unless the point keeps its own")
 		}
-	} else if server := s.find(r, r.Type, Server, points...); server != nil {
+	} else if server := peer(Server); server != nil {
 		s.checkFields(r, server)
 	} else {
 		s.say(r, Warning, MissingPeer, "sync_user", "no server "+missing, "add one, with an empty sync_sql")

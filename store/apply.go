@@ -22,7 +22,6 @@ type Upload struct {
 	State      []byte // what its point reads on from; it makes the upload one of a stream. nil: it is none
 	After      uint64 // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
 	Table      string // of a stream
-	Seen       uint64 // number of the last change of the table that the point has downloaded; 0: not known
 	Refused    error  // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
 	// While Apply works on its copy:
