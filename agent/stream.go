@@ -84,8 +84,12 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 			continue
 		}
 		if !left || len(sent) == underWay {
-			if err = u.await(ctx, sent[0]); err == nil {
-				sent = sent[1:]
+			if err = u.await(sent[0]); err != nil {
+				continue
+			}
+			sent = sent[1:]
+			if failed := u.saveSometimes(ctx); failed != nil {
+				unread, left = failed, false
 			}
 			continue
 		}
@@ -198,7 +202,7 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 }
 
 // await waits for the reply to the first batch under way.
-func (u *uploads) await(ctx context.Context, s *shipment) error {
+func (u *uploads) await(s *shipment) error {
 	c := &u.stream
 	if err := <-s.done; err != nil {
 		s.done <- err // for sendPages
@@ -210,10 +214,16 @@ func (u *uploads) await(ctx context.Context, s *shipment) error {
 	c.seq, c.state, c.dirty, c.again = s.seq, s.state, true, 0
 	u.recovered()
 	u.acknowledged(protocol.MakeRequestID(c.epoch, s.seq), s.request.Rows.Len(), s.reply)
-	if c.seq-c.saved >= unsavedMost/2 || u.opts.Clock().Sub(c.savedAt) >= saveEvery {
-		return u.save(ctx)
-	}
 	return nil
+}
+
+// saveSometimes saves when the own copy of the position has become old.
+func (u *uploads) saveSometimes(ctx context.Context) error {
+	c := &u.stream
+	if c.seq-c.saved < unsavedMost/2 && u.opts.Clock().Sub(c.savedAt) < saveEvery {
+		return nil
+	}
+	return u.save(ctx)
 }
 
 // acknowledged counts a batch that the centre has applied.

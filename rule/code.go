@@ -56,6 +56,7 @@ const (
 	SharedKey         Code = 145 // rows of two points have the same generated key
 	NoRollback        Code = 146 // the table's engine keeps what a failed batch wrote
 	NotRecorded       Code = 147 // the changes of the table are not recorded, or not as they should be
+	MissingParent     Code = 148 // the table refers to one that no rule of this direction covers
 )
 
 // String is the number as it is printed everywhere: SG0104.
