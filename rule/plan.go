@@ -129,7 +129,7 @@ type InsertParts struct {
 
 // File is what an OpFile operation writes.
 type File struct {
-	Name   string // slash-separated, relative, stays inside the directory
+	Name   string // slash-separated, relative, stays inside the directory; may have {point_no} in it, see NameFor
 	Format FileFormat
 	Fields []int // indexes in Plan.Fields, in the order they are written; never empty for lines
 }
