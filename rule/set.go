@@ -2,6 +2,7 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -31,6 +32,7 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 	for _, r := range s.rows {
 		s.checkPeer(r)
 		s.checkLoop(r)
+		s.checkParents(r)
 	}
 	return s.out
 }
@@ -119,5 +121,23 @@ func (s *setCheck) checkLoop(r *Row) {
 		s.say(r, Warning, Loop, "sync_is_update_time",
 			fmt.Sprintf("row %d sends uploaded rows back with a new update_time, and they are uploaded again", down.ID),
 			"clear sync_is_update_time, or let upside leave out rows of the other side")
+	}
+}
+
+// checkParents finds tables that belong together: rows that refer to rows which never come are refused.
+func (s *setCheck) checkParents(r *Row) {
+	t := s.facts[r.Table]
+	if r.User != Server || t == nil {
+		return
+	}
+	for _, parent := range t.Parents {
+		covered := func(other *Row) bool {
+			return other.User == Server && other.Type == r.Type && sameName(other.Table, parent) &&
+				(other.PointNo == r.PointNo || other.PointNo == AnyPoint)
+		}
+		if !sameName(parent, r.Table) && !slices.ContainsFunc(s.rows, covered) {
+			s.say(r, Info, MissingParent, "sync_table", fmt.Sprintf("%s has a foreign key to %s, of which there is no %s here",
+				r.Table, parent, r.Type), "add rules for "+parent+", unless it has all its rows at both ends")
+		}
 	}
 }
