@@ -239,7 +239,7 @@ func (s *Store) retryRows(ctx context.Context, find FindPlan, rows []Quarantined
 		for n < len(rows) && n < retryRows && rows[n].together(first) {
 			n++
 		}
-		if plan, env := find(first); plan != nil && !hasFile(plan.Downside) {
+		if plan, env := find(first); plan != nil && !hasFile(plan.Downside) && first.Code >= mysqlErrors {
 			some := *plan
 			some.AllOrNothing = false
 			applied, failed := s.retryTogether(ctx, &some, env, rows[:n], careful)
@@ -255,6 +255,7 @@ func (s *Store) retryRows(ctx context.Context, find FindPlan, rows []Quarantined
 // together reports whether two rows came to one table by one rule from one point, with the same fields.
 func (r *QuarantinedRow) together(other *QuarantinedRow) bool {
 	return r.Point == other.Point && r.RuleID == other.RuleID && r.Table == other.Table &&
+		(r.Code < mysqlErrors) == (other.Code < mysqlErrors) &&
 		slices.Equal(r.Fields, other.Fields)
 }
 
