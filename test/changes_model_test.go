@@ -33,6 +33,9 @@ var modelTables = []modelTable{
 	{name: "upward", types: "upload", changes: true, points: true},
 	{name: "downward", types: "download", changes: true, centre: true},
 	{name: "both_ways", types: "upload,download", changes: true, centre: true, points: true},
+	{name: "centre_wins", types: "upload,download", conflict: "centre", changes: true, centre: true, points: true, shared: true},
+	{name: "point_wins", types: "upload,download", conflict: "point", changes: true, centre: true, points: true, shared: true},
+	{name: "newest_wins", types: "upload,download", conflict: "newest", changes: true, centre: true, points: true, shared: true},
 }
 
 // modelRows are the rows of a table: what a row holds by its key.
