@@ -126,7 +126,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
-	a.outbox = &outbox{opts: &a.opts, lock: &a.lock}
+	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
 

@@ -83,8 +83,12 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 // page reads a page of a rule and writes it into the outbox in the transaction that moves the rule's state. Only this
 // loop moves the state, so the state that it reads before is still valid.
 func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
-	u.outbox.reading.Lock()
-	defer u.outbox.reading.Unlock()
+	select {
+	case u.outbox.reading <- struct{}{}:
+		defer func() { <-u.outbox.reading }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	if plan.Paged() && !u.plain {
 		if err := u.retire(ctx, plan); err != nil {
 			return false, err

@@ -236,8 +236,8 @@ func (c *compiler) checkFlags() {
 		"no upside reads the state to carry; the agent carries its own", "write -- upside, or clear it")
 	warn(pulls && !r.CarryState && reads, StateMismatch, "sync_is_carry_state",
 		"upside reads a state that the request does not carry", "set it to 1, or remove upside")
-	warn(r.UpdateTime && len(p.Downside) > 0 && c.fieldIndex(updateTimeColumn) < 0, NoUpdateTime, "sync_is_update_time",
-		"the rule has no field update_time to set", "add it to sync_field, or clear sync_is_update_time")
+	warn(r.UpdateTime && len(p.Downside) > 0 && c.fieldIndex(c.markColumn()) < 0, NoUpdateTime, "sync_is_update_time",
+		"the rule has no field "+c.markColumn()+" to set", "add it to sync_field, or clear sync_is_update_time")
 	unit, n, _ := strings.Cut(strings.TrimSpace(r.RangeValue), ":")
 	if p.Form == Literal && p.Period > 0 && strings.HasPrefix(strings.ToLower(unit), "hour") {
 		c.column(Info, HourRange, "sync_range_value", fmt.Sprintf("this is %d hours; the original took as many days",

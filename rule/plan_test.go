@@ -57,12 +57,12 @@ func TestBindLimitAndInitialState(t *testing.T) {
 	s := loadSuite(t)
 	p := compile(t, rule.Row{Table: "black_list", Type: rule.Download, User: rule.Server, PointNo: "p"}, &s.Tables["black_list"].Table)
 	for _, tt := range []struct{ limit, want int64 }{{0, rule.DefaultLimit}, {-1, rule.DefaultLimit}, {20, 20}} {
-		got, err := p.Upside[0].Bind(nil, &rule.Env{Limit: int(tt.limit)}, nil)
-		if d := cmp.Diff([]any{"1970-01-01 00:00:00", "1970-01-01 00:00:00", "", tt.want}, got); d != "" || err != nil {
+		got, err := p.Upside[0].Bind(nil, &rule.Env{Limit: int(tt.limit), LocalBound: "bound"}, nil)
+		if d := cmp.Diff([]any{"1970-01-01 00:00:00", "1970-01-01 00:00:00", "", "bound", tt.want}, got); d != "" || err != nil {
 			t.Error(d, err)
 		}
 	}
-	if got, _ := p.Upside[0].Start.Bind(nil, &rule.Env{Limit: 3}, nil); cmp.Diff([]any{int64(3)}, got) != "" {
+	if got, _ := p.Load.First.Bind(nil, &rule.Env{Limit: 3, Now: time.Unix(0, 0).UTC()}, nil); cmp.Diff([]any{"1970-01-01 00:00:00", int64(3)}, got) != "" {
 		t.Errorf("the first page is bound to %v", got)
 	}
 	if p.Lag != rule.DefaultLag {
@@ -256,7 +256,7 @@ func TestCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for c := rule.BadColumn; c <= rule.MissingParent; c++ {
+	for c := rule.BadColumn; c <= rule.UnguardedState; c++ {
 		if !strings.Contains(string(doc), "\n| "+c.String()+" | ") {
 			t.Errorf("docs/rules.md does not explain %s", c)
 		}

@@ -61,9 +61,18 @@ func (s *Store) SampleRow(ctx context.Context, table string, fields []string) ([
 func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // CheckPlan has the database PREPARE every statement of a plan and says what it refuses, with the place in sync_sql.
-// t may be nil. An error means that the database could not be asked.
+// Where only the database knows the type of a state, CheckPlan puts its smallest value into the plan. t may be nil. An
+// error means that the database could not be asked.
 func (s *Store) CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error) {
-	return p.Check(t, func(sql string) (*rule.Refusal, error) { return s.refusal(ctx, sql) })
+	return s.check(ctx, p, t, func(sql string) (*rule.Refusal, error) { return s.refusal(ctx, sql) })
+}
+
+func (s *Store) check(ctx context.Context, p *rule.Plan, t *rule.Table, prepare rule.Prepare) ([]rule.Diagnostic, error) {
+	ds, err := p.Check(t, prepare)
+	if err != nil || len(ds) > 0 {
+		return ds, err
+	}
+	return p.InferStates(func(sql string, values []any) ([]rule.Column, error) { return s.result(ctx, sql, values) })
 }
 
 // refusal is what the database has against a statement, nil when it has nothing.
@@ -91,9 +100,30 @@ func (s *Store) NewChecker() *Checker {
 
 // CheckPlan does as Store.CheckPlan does.
 func (c *Checker) CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error) {
-	return p.Check(t, func(sql string) (*rule.Refusal, error) {
+	return c.s.check(ctx, p, t, func(sql string) (*rule.Refusal, error) {
 		return once(c, c.refusals, sql, func() (*rule.Refusal, error) { return c.s.refusal(ctx, sql) })
 	})
+}
+
+// result gives the columns of a select whose values let it give no rows.
+func (s *Store) result(ctx context.Context, sql string, values []any) (all []rule.Column, err error) {
+	err = s.retry(ctx, func(c *conn) error {
+		c.args = append(c.args[:0], values...)
+		rows, err := c.query(ctx, sql)
+		if err != nil {
+			return err
+		}
+		all = nil
+		for _, col := range columnsOf(rows) {
+			kind, unsigned := strings.CutPrefix(strings.ToLower(col.Type), "unsigned ")
+			all = append(all, rule.Column{Name: col.Name, Type: kind, Unsigned: unsigned, Binary: col.Binary})
+		}
+		return rows.Close()
+	})
+	if refused := (*SQLError)(nil); errors.As(err, &refused) {
+		return nil, nil
+	}
+	return all, err
 }
 
 // Table does as Store.Table does, but returns nil when there is no such table.
