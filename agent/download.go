@@ -40,7 +40,7 @@ const maxPages = 4
 
 // page asks for the rows after the present state and applies every part of the answer in one transaction, which also
 // saves the new state. Any error rolls it back, so asking again is always safe. stateful reports whether the next page
-// reads on from this one.
+// reads on from this one. When the rule makes a file of all rows, page reads all pages from the start.
 func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
 	select {
 	case l.pages <- struct{}{}:
@@ -67,23 +67,23 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 			err = errors.Join(err, tx.Rollback()) // which does nothing after a commit
 		}
 	}()
-	var last *protocol.DownloadReply
 	rows, quarantined := 0, 0
-	request := &protocol.DownloadRequest{Table: l.name.table, State: asked}
-	message := &protocol.Message{Op: protocol.OpDownload, Body: request}
-	err = l.link.do(ctx, message, func(m *protocol.Message) (err error) {
-		if last, err = m.DownloadReply(); err == nil && tx == nil {
-			tx, err = l.opts.Store.Begin(ctx)
+	whole := plan.Snapshot()
+	last, err := l.ask(ctx, asked, whole, func(reply *protocol.DownloadReply) (err error) {
+		if tx == nil {
+			if tx, err = l.opts.Store.Begin(ctx); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-		out, err := l.apply(ctx, tx, plan, last.Rows(), uploaded)
-		rows += last.Rows().Len()
+		out, err := l.apply(ctx, tx, plan, reply.Rows(), uploaded)
+		rows += reply.Rows().Len()
 		quarantined += len(out.Quarantined) + int(out.LeftOut)
 		return err
 	})
-	if err == nil && len(last.State) > 0 {
+	if err == nil && whole && rows == 0 {
+		_, err = tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(plan, nil)) // a file without rows
+	}
+	if err == nil && len(last.State) > 0 && !whole {
 		err = saveState(ctx, tx, l.name, last.State)
 	}
 	if err == nil {
@@ -97,9 +97,33 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	}
 	l.progress.add(l.name, rows, 1, quarantined)
 	if last.More && reflect.DeepEqual(asked, last.State) {
-		return false, false, errors.New("the server says that there is more, but the state does not move")
+		return false, false, errStalled
 	}
-	return len(asked) > 0 || len(last.State) > 0 || rows == 0, last.More, nil
+	return !whole && (len(asked) > 0 || len(last.State) > 0 || rows == 0), last.More, nil
+}
+
+// errStalled means that the server sends the same page for ever.
+var errStalled = errors.New("the server says that there is more, but the state does not move")
+
+// ask fetches the page behind a state, and with whole also those behind it. each gets their parts.
+func (l *loop) ask(ctx context.Context, from []rowset.StateItem, whole bool, each func(*protocol.DownloadReply) error,
+) (last *protocol.DownloadReply, err error) {
+	for {
+		request := &protocol.DownloadRequest{Table: l.name.table, State: from}
+		err = l.link.do(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request}, func(m *protocol.Message) (err error) {
+			if last, err = m.DownloadReply(); err == nil {
+				err = each(last)
+			}
+			return err
+		})
+		if err != nil || !whole || !last.More {
+			return last, err
+		}
+		if reflect.DeepEqual(from, last.State) {
+			return nil, errStalled
+		}
+		from = last.State
+	}
 }
 
 // apply runs the downside and update_state over one part of a page.
@@ -125,6 +149,9 @@ func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows ro
 // state that the last download saved.
 func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, error) {
 	saved, err := loadState(ctx, l.opts.Store, l.name)
+	if plan.Snapshot() {
+		saved = nil
+	}
 	if err != nil || !plan.Row.CarryState || len(plan.Upside) == 0 {
 		return saved, err
 	}

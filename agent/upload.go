@@ -104,7 +104,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	pack := newPacker(&u.opts, plan)
 	page, err := u.opts.Store.Read(ctx, plan, u.opts.env(plan, state), pack)
 	if err == nil {
-		err = pack.flush()
+		err = pack.end()
 	}
 	if err != nil || pack.rows == 0 && (!plan.Paged() || reflect.DeepEqual(state, page.State)) {
 		return page.More, err

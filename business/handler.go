@@ -180,7 +180,7 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
-		State: state, After: req.After, Table: req.Table,
+		State: state, After: req.After, Part: req.Part, Table: req.Table,
 	}
 	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
 	switch {

@@ -27,6 +27,8 @@ type UploadRequest struct {
 	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the
 	// epoch that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
 	After uint64
+	// Part is what the rows are of a read of the whole selection: rowset.PartOfAll and others. 0: they are what is new.
+	Part uint32
 
 	encoded []byte // the payload it was decoded from, or nil
 }
@@ -50,7 +52,11 @@ func (u *UploadRequest) fields(c *coder) {
 	if c.has(u.After != 0) {
 		number(c, 7, &u.After, math.MaxUint64)
 	}
+	if c.has(u.Part != 0) {
+		number(c, 8, &u.Part, rowset.All)
+	}
 	c.check(u.Table != "", "no table")
+	c.check(u.Part == 0 || u.Part&rowset.PartOfAll != 0 && u.State == nil, "not a part of a whole read")
 	c.check(u.Rows.Whole(), "the last row is not whole")
 	c.check(u.After == 0 || len(u.Rows.Values) == 0, "a request that begins a generation has rows")
 }

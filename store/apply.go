@@ -22,6 +22,7 @@ type Upload struct {
 	State      []byte // what its point reads on from; it makes the upload one of a stream. nil: it is none
 	After      uint64 // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
 	Table      string // of a stream
+	Part       uint32 // rowset.PartOfAll and others: of a read of the rule's whole selection; 0: the rows are what is new
 	Refused    error  // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
 	// While Apply works on its copy:
@@ -205,7 +206,7 @@ func (s *Store) run(ctx context.Context, c *conn, u *Upload) error {
 	if err := c.updateReply(ctx, u); err != nil {
 		return err
 	}
-	return r.files.publish()
+	return r.files.publish(ctx, c)
 }
 
 // applyShared runs several uploads in one transaction. It returns false when nothing was kept.

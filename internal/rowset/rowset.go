@@ -59,6 +59,16 @@ const (
 	Caseless int64 = 2 // the row is there; the key's collation takes different letters for the same, as a and A
 )
 
+// What an upload is of a read that gives the whole selection of a rule and not what is new in it. 0: the rule reads on
+// from where it was.
+const (
+	PartOfAll = 1 << iota // the upload is a part of such a read
+	FirstPart
+	LastPart
+
+	All = PartOfAll | FirstPart | LastPart
+)
+
 // valueOverhead is the most bytes that CBOR puts before a value: a head and eight bytes.
 const valueOverhead = 9
 
