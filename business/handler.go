@@ -65,7 +65,7 @@ func (h *Handler) Notice() *protocol.PingReply {
 	return &protocol.PingReply{RulesVersion: h.o.Rules.Version(), ClockMs: h.o.Clock().UnixMilli()}
 }
 
-// Run answers a DOWNLOAD or a RULES, and refuses any other op. ctx ends when the client is gone.
+// Run answers a DOWNLOAD, RULES, COMPARE or RESYNC, and refuses any other op. ctx ends when the client is gone.
 func (h *Handler) Run(ctx context.Context, r *Request) {
 	var err error
 	var e *ruleset.Rule
@@ -74,6 +74,10 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 		err = h.rules(r)
 	case protocol.OpDownload:
 		e, err = h.download(ctx, r)
+	case protocol.OpCompare:
+		e, err = h.compare(ctx, r)
+	case protocol.OpResync:
+		err = h.resync(ctx, r)
 	default:
 		err = ErrUnsupported
 	}

@@ -66,6 +66,7 @@ type Plan struct {
 	Free    *Statement // gives the unique values of a row free, so that another may take them; nil: it cannot be done
 	Find    *Statement // the row that has the key of the row in hand, which stays locked
 
+	table  *Table   // the table's facts; nil: they are not known
 	narrow []narrow // of each field, what its column would cut or round; nil: nothing is known
 }
 
