@@ -100,15 +100,16 @@ func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
-	opts     Options
-	lock     agentLock
-	rules    *rules
-	link     *link
-	outbox   *outbox
-	progress progress
-	used     atomic.Bool
-	pages    chan struct{} // holds a token for each download in flight
-	once     bool          // Once is running: a loop ends when it has nothing more to do
+	opts       Options
+	lock       agentLock
+	rules      *rules
+	link       *link
+	outbox     *outbox
+	progress   progress
+	used       atomic.Bool
+	pages      chan struct{} // holds a token for each download in flight
+	resyncNews signal        // raised when the rules may have changed, and the centre may ask for a comparison
+	once       bool          // Once is running: a loop ends when it has nothing more to do
 }
 
 // New checks the options. It starts nothing.
@@ -117,7 +118,8 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages)}
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages),
+		resyncNews: newSignal()}
 	var err error
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
@@ -170,6 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
+	a.loop(jobs, a.resyncNews).start(ctx, &wg, a.resync)
 	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
@@ -269,7 +272,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.link.run(ctx, false)) })
-	if a.loop(fetched, nil).run(ctx, a.refresh) == nil {
+	if a.loop(fetched, nil).run(ctx, a.refresh) == nil && a.loop(jobs, nil).run(ctx, a.resync) == nil {
 		var loops sync.WaitGroup
 		for name := range a.wanted() {
 			a.start(ctx, &loops, name)

@@ -29,6 +29,14 @@ func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 		if stateful {
 			rest = l.opts.Interval
 		}
+		if !more {
+			more, err = l.reloaded(ctx, func(state []rowset.StateItem) error {
+				return l.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveState(ctx, tx, l.name, state) })
+			})
+			if err != nil {
+				return 0, err
+			}
+		}
 		l.recovered()
 	}
 	return rest, nil

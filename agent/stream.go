@@ -176,9 +176,13 @@ func (u *uploads) quarantine(ctx context.Context, o oversized) error {
 // being loaded.
 func (u *uploads) seen(ctx context.Context) (uint64, error) {
 	state, err := loadState(ctx, u.opts.Store, ruleName{rule.Download, u.name.table})
-	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
-		n, _ := state[0].Value.(int64)
-		return uint64(n), err
+	if slices.ContainsFunc(state, func(item rowset.StateItem) bool { return item.Name == rule.LoadItem(0) }) {
+		return 0, err
+	}
+	for _, item := range state {
+		if n, ok := item.Value.(int64); ok && item.Name == rowset.ChangeSeq {
+			return uint64(n), err
+		}
 	}
 	return 0, err
 }

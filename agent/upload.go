@@ -68,10 +68,25 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if streamed(plan) {
 			read = u.sendPages
 		}
-		if more, err := read(ctx, plan); err != nil || !more {
+		more, err := read(ctx, plan)
+		if err == nil && !more && plan.Changes {
+			more, err = u.reloaded(ctx, func(state []rowset.StateItem) error { return u.restate(ctx, plan, state) })
+		}
+		if err != nil || !more {
 			return false, err
 		}
 	}
+}
+
+// restate replaces the state of the rule.
+func (u *uploads) restate(ctx context.Context, plan *rule.Plan, state []rowset.StateItem) error {
+	if streamed(plan) {
+		u.stream.state, u.stream.dirty = state, true
+		return u.save(ctx)
+	}
+	u.outbox.reading.Lock()
+	defer u.outbox.reading.Unlock()
+	return u.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveState(ctx, tx, u.name, state) })
 }
 
 // page reads a page of a rule and writes it into the outbox in the transaction that moves the rule's state. Only this

@@ -13,6 +13,7 @@ type Comparison struct {
 	Columns []string // the fields that are compared
 	Key     []string
 	Order   string // of the rows
+	Own     bool   // rows whose last change came from the other side are not compared
 
 	reads compiler // of statements with bounds
 	keyed compiler // of statements that take a key as the row in hand
@@ -144,12 +145,16 @@ func (x *Comparison) conditions() (factors []string) {
 
 func (x *Comparison) table() string { return "\nfrom " + x.reads.table.Quoted() }
 
-// List reads the keys and the checksums of a range, and of each row whether it has a change that the other side has not
-// acknowledged: one with a number above the state's sync_seq.
+// List reads the keys and the checksums of a range, and of each row whether it is not to be compared: it has a change
+// that the other side has not acknowledged, with a number above the state's sync_seq, or Own leaves it out.
 func (x *Comparison) List(from, to bool) Statement {
 	waits := "0"
 	if x.recorded() {
-		waits = "exists (select 1 from " + x.changesOf() + " and " + unsent + ")"
+		waits = "exists (select 1 from " + x.changesOf() + " and (" + unsent
+		if x.Own {
+			waits += " or sync_origin = :sync_origin"
+		}
+		waits += "))"
 	}
 	return x.reads.statementOf(Select, "select "+quoteAll(x.Key)+", "+x.checksum()+", "+waits+x.table()+
 		x.within(from, to, x.conditions()...))

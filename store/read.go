@@ -74,7 +74,7 @@ type paging struct {
 	first, next *rule.Statement
 	columns     []string           // whose values in the last row become the state
 	items       []string           // what they are called in the state
-	keep        []rowset.StateItem // what the state has before them
+	keep, after []rowset.StateItem // what the state has before and after them
 	hidden      int                // columns at the beginning of a row that are for the state alone
 	end         func(r *reader)    // corrects the page behind the last row; nil: nothing to correct
 }
@@ -114,6 +114,7 @@ func (r *reader) statement(i int) error {
 			for k, name := range pages.items {
 				r.page.State = append(r.page.State, rowset.StateItem{Name: name, Value: r.last[k]})
 			}
+			r.page.State = append(r.page.State, pages.after...)
 			r.env.State, r.last = r.page.State, nil
 		}
 		if err != nil {
@@ -150,26 +151,35 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	if err != nil {
 		return paging{}, err
 	}
-	number := func(n uint64) []rowset.StateItem {
-		return []rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(n)}}
-	}
 	began, ok := stateNumber(r.env.State, rowset.ChangeSeq)
-	if !ok || began < at.completeFrom || began > at.upTo { // in the last case the state is of a later copy of this database
-		r.env.State = nil
+	loading, again := hasItem(r.env.State, rule.LoadItem(0)), hasItem(r.env.State, rowset.Reload)
+	switch {
+	case !ok, began > at.upTo: // in the second case the state is of a later copy of this database
+		r.env.State, again = nil, false
+	case began < at.completeFrom:
+		r.env.State, again = nil, true
+	}
+	var after []rowset.StateItem
+	if again {
+		after = []rowset.StateItem{{Name: rowset.Reload, Value: int64(1)}}
+	}
+	number := func(n uint64) []rowset.StateItem {
+		return append([]rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(n)}}, after...)
 	}
 	if len(r.env.State) > 0 {
 		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
 	} else {
 		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
 	}
-	if len(r.env.State) == 1 {
-		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func(r *reader) {
+	if len(r.env.State) > 0 && !loading {
+		end := func(r *reader) {
 			// The changes between the last row and at.upTo are not for this reader.
 			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
 				r.page.State = number(at.upTo)
 			}
 			r.page.More = at.more
-		}}, nil
+		}
+		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 1, end: end}, nil
 	}
 	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
 	if len(r.env.State) == 0 {
@@ -180,6 +190,10 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	}
 	load.end = func(r *reader) { r.page.State, r.page.More = load.keep, true } // now what has changed meanwhile
 	return load, nil
+}
+
+func hasItem(state []rowset.StateItem, name string) bool {
+	return slices.ContainsFunc(state, func(item rowset.StateItem) bool { return item.Name == name })
 }
 
 // stateNumber is a number in a state.
