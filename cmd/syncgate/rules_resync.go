@@ -87,7 +87,7 @@ func (c *call) resyncPoints(ask *store.Resync) (points []string, err error) {
 			}
 			return nil, cli.Usage(fmt.Errorf("%s is uploaded and downloaded; --type upload sends the points' rows, --type download the centre's", ask.Table))
 		}
-		if err := checkResync(r, table, ask); err != nil {
+		if err := c.checkResync(r, table, ask); err != nil {
 			return nil, fmt.Errorf("rule %d: %w", r.ID, err)
 		}
 		ask.Table, wants[r.PointNo] = r.Table, true
@@ -105,7 +105,7 @@ func (c *call) resyncPoints(ask *store.Resync) (points []string, err error) {
 }
 
 // checkResync returns why the table of a rule cannot be compared, or sent.
-func checkResync(r rule.Row, table *rule.Table, ask *store.Resync) error {
+func (c *call) checkResync(r rule.Row, table *rule.Table, ask *store.Resync) error {
 	plan, ds := rule.Compile(r, table)
 	if plan == nil {
 		i := slices.IndexFunc(ds, func(d rule.Diagnostic) bool { return d.Severity == rule.Error })
@@ -115,7 +115,10 @@ func checkResync(r rule.Row, table *rule.Table, ask *store.Resync) error {
 		return fmt.Errorf("it has not the option changes, so that differing rows cannot be sent; "+
 			"add it with 'syncgate rules init %s --type download --changes --both --write', or take --dry-run", r.Table)
 	}
-	_, err := plan.Compare(nil, ask.Where)
+	x, err := c.db.Compare(plan, rule.Env{Point: ask.Point}, nil, ask.Where)
+	if err == nil { // the database has its say about the condition
+		_, err = x.Extra(c.Context(), store.Bounds{}, nil, 1)
+	}
 	return err
 }
 
