@@ -100,16 +100,18 @@ func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
 type Agent struct {
-	opts       Options
-	lock       agentLock
-	rules      *rules
-	link       *link
-	outbox     *outbox
-	progress   progress
-	used       atomic.Bool
-	pages      chan struct{} // holds a token for each download in flight
-	resyncNews signal        // raised when the rules may have changed, and the centre may ask for a comparison
-	once       bool          // Once is running: a loop ends when it has nothing more to do
+	opts     Options
+	lock     agentLock
+	rules    *rules
+	link     *link
+	outbox   *outbox
+	progress progress
+	tables   tableLocks
+	asked    signal // raised when the centre may ask for a comparison
+	used     atomic.Bool
+	order    order
+	pages    chan struct{} // holds a token for each download in flight
+	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
 
 // New checks the options. It starts nothing.
@@ -118,15 +120,14 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages),
-		resyncNews: newSignal()}
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, asked: newSignal(), pages: make(chan struct{}, maxPages)}
 	var err error
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
-	a.outbox = &outbox{opts: &a.opts, lock: &a.lock}
+	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
 
@@ -172,7 +173,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
-	a.loop(jobs, a.resyncNews).start(ctx, &wg, a.resync)
+	a.loop(jobs, a.asked).start(ctx, &wg, a.resync)
 	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
@@ -234,15 +235,15 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []
 	switch name.direction {
 	case rule.Download:
 		l := a.loop(name, nil)
-		return []*loop{l.start(ctx, wg, l.download)}
+		return []*loop{l.start(ctx, wg, l.inOrder(l.download))}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
 		reader := &uploads{loop: a.loop(name, nil), read: read, sent: sent}
 		sender := &uploads{loop: a.loop(name, read), sent: sent}
 		if a.once {
-			return []*loop{reader.start(ctx, wg, reader.round)}
+			return []*loop{reader.start(ctx, wg, reader.inOrder(reader.round))}
 		}
-		return []*loop{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
+		return []*loop{reader.start(ctx, wg, reader.inOrder(reader.collect)), sender.start(ctx, wg, sender.send)}
 	}
 	return nil // a rule without a direction is broken
 }

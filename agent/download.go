@@ -56,6 +56,15 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	case <-ctx.Done():
 		return false, false, ctx.Err()
 	}
+	table := l.tables.of(l.name.table)
+	if err := table.lock(ctx); err != nil {
+		return false, false, err
+	}
+	defer table.unlock()
+	uploaded, err := l.opposite(ctx, plan)
+	if err != nil {
+		return false, false, err
+	}
 	asked, err := l.carry(ctx, plan)
 	if err != nil {
 		return false, false, fmt.Errorf("read the state: %w", err)
@@ -77,9 +86,9 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		if err != nil {
 			return err
 		}
-		out, err := l.apply(ctx, tx, plan, last.Rows())
+		out, err := l.apply(ctx, tx, plan, last.Rows(), uploaded)
 		rows += last.Rows().Len()
-		quarantined += len(out.Quarantined)
+		quarantined += len(out.Quarantined) + int(out.LeftOut)
 		return err
 	})
 	if err == nil && len(last.State) > 0 {
@@ -102,17 +111,19 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 }
 
 // apply runs the downside and update_state over one part of a page.
-func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows) (store.Outcome, error) {
+func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows, uploaded *uint64,
+) (store.Outcome, error) {
 	if rows.Len() == 0 {
 		return store.Outcome{}, nil
 	}
 	env := l.opts.env(plan, nil)
+	env.Known = uploaded
 	out, err := tx.Apply(ctx, plan, rows, env)
 	if err == nil {
 		err = tx.UpdateState(ctx, plan, rows, env)
 	}
 	if q := out.Quarantined; len(q) > 0 {
-		l.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).
+		l.log.Warn().Int("rows", len(q)+int(out.LeftOut)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).
 			Msg("rows put into sync_quarantine")
 	}
 	return out, err

@@ -287,6 +287,11 @@ func (c *comparison) note() string {
 	return strings.Join(all, "; ")
 }
 
+// indexOf is where a state has an item; -1: nowhere.
+func indexOf(state []rowset.StateItem, name string) int {
+	return slices.IndexFunc(state, func(item rowset.StateItem) bool { return item.Name == name })
+}
+
 // jobs names the loop that does the comparisons that the centre asks for.
 var jobs = ruleName{"resync", "jobs"}
 
@@ -326,9 +331,8 @@ func (a *Agent) resync(ctx context.Context) (time.Duration, error) {
 // compares the two sides. clear removes that from the state.
 func (l *loop) reloaded(ctx context.Context, clear func([]rowset.StateItem) error) (done bool, err error) {
 	state, err := loadState(ctx, l.opts.Store, l.name)
-	at := slices.IndexFunc(state, func(item rowset.StateItem) bool { return item.Name == rowset.Reload })
-	loading := slices.ContainsFunc(state, func(item rowset.StateItem) bool { return item.Name == rule.LoadItem(0) })
-	if err != nil || at < 0 || loading {
+	at := indexOf(state, rowset.Reload)
+	if err != nil || at < 0 || indexOf(state, rule.LoadItem(0)) >= 0 {
 		return false, err
 	}
 	job := &Job{Table: l.name.table, Direction: l.name.direction}

@@ -108,7 +108,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	a.resyncNews.raise()
+	a.asked.raise()
 	stored, err := loadState(ctx, a.opts.Store, fetched)
 	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err

@@ -74,17 +74,26 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 	c := &u.stream
 	var sent []*shipment
 	var unread error
+	pages := 0
 	seq, state, left := c.seq, c.state, true
 	for err == nil && (left || len(sent) > 0) {
-		if now, _ := u.rules.plan(u.name); now != plan && left {
+		// A download of the table gets its turn after each page that was read here.
+		waits := pages > 0 && u.tables.of(u.name.table).wanted.Load() > 0
+		if now, _ := u.rules.plan(u.name); left && (now != plan || waits) {
 			left, more = false, true
+			continue
 		}
 		if !left || len(sent) == underWay {
-			if err = u.await(ctx, sent[0]); err == nil {
-				sent = sent[1:]
+			if err = u.await(sent[0]); err != nil {
+				continue
+			}
+			sent = sent[1:]
+			if failed := u.saveSometimes(ctx); failed != nil {
+				unread, left = failed, false
 			}
 			continue
 		}
+		pages++
 		s, rows, further, failed := u.next(ctx, plan, state, seq+1)
 		left = further && failed == nil
 		switch {
@@ -127,10 +136,12 @@ func refused(err error) bool {
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
 ) (s *shipment, rows int, more bool, err error) {
 	request := &protocol.UploadRequest{Table: u.name.table}
-	if plan.Changes {
-		if request.Seen, err = u.seen(ctx); err != nil {
-			return nil, 0, false, err
-		}
+	downloaded, err := u.opposite(ctx, plan)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if downloaded != nil {
+		request.Seen = *downloaded + 1
 	}
 	env := u.opts.env(plan, state)
 	if u.stream.limit > 0 {
@@ -158,33 +169,14 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 }
 
 // quarantine puts a row aside before the stream goes on behind it.
-func (u *uploads) quarantine(ctx context.Context, o oversized) error {
-	of := rule.Row{Table: u.name.table} // also when the rule is gone
-	if r := u.rules.find(u.name); r != nil {
-		of.ID = r.Row.ID
-	}
+func (u *uploads) quarantine(ctx context.Context, row store.Unsent) error {
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		return u.quarantineRow(ctx, tx, of, o, "more than a frame can carry")
+		return u.quarantineRow(ctx, tx, u.planOrTable(), row, "more than a frame can carry")
 	})
 	if err == nil {
 		u.progress.add(u.name, 0, 0, 1)
 	}
 	return err
-}
-
-// seen is the number of the last change at the centre that this point has downloaded of the table; 0 while the table is
-// being loaded.
-func (u *uploads) seen(ctx context.Context) (uint64, error) {
-	state, err := loadState(ctx, u.opts.Store, ruleName{rule.Download, u.name.table})
-	if slices.ContainsFunc(state, func(item rowset.StateItem) bool { return item.Name == rule.LoadItem(0) }) {
-		return 0, err
-	}
-	for _, item := range state {
-		if n, ok := item.Value.(int64); ok && item.Name == rowset.ChangeSeq {
-			return uint64(n), err
-		}
-	}
-	return 0, err
 }
 
 // ship sends one batch. Its done gets the outcome.
@@ -200,7 +192,7 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 		}
 		// A row that is too large for the server is left out, and goes into the quarantine.
 		if rows := s.request.Rows; protocol.StatusOf(err) == protocol.StatusTooLarge && rows.Len() == 1 {
-			if err = u.quarantine(ctx, oversized{rows.Columns, rows.Values, rowset.Size(rows.Values)}); err == nil {
+			if err = u.quarantine(ctx, store.NewUnsent(rows.Columns, rows.Values)); err == nil {
 				s.request.Rows = rowset.Rows{}
 				s.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
 			}
@@ -210,7 +202,7 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 }
 
 // await waits for the reply to the first batch under way.
-func (u *uploads) await(ctx context.Context, s *shipment) error {
+func (u *uploads) await(s *shipment) error {
 	c := &u.stream
 	if err := <-s.done; err != nil {
 		s.done <- err // for sendPages
@@ -222,17 +214,24 @@ func (u *uploads) await(ctx context.Context, s *shipment) error {
 	c.seq, c.state, c.dirty, c.again = s.seq, s.state, true, 0
 	u.recovered()
 	u.acknowledged(protocol.MakeRequestID(c.epoch, s.seq), s.request.Rows.Len(), s.reply)
-	if c.seq-c.saved >= unsavedMost/2 || u.opts.Clock().Sub(c.savedAt) >= saveEvery {
-		return u.save(ctx)
-	}
 	return nil
+}
+
+// saveSometimes saves when the own copy of the position has become old.
+func (u *uploads) saveSometimes(ctx context.Context) error {
+	c := &u.stream
+	if c.seq-c.saved < unsavedMost/2 && u.opts.Clock().Sub(c.savedAt) < saveEvery {
+		return nil
+	}
+	return u.save(ctx)
 }
 
 // acknowledged counts a batch that the centre has applied.
 func (u *uploads) acknowledged(id protocol.RequestID, rows int, reply *protocol.UploadReply) {
-	u.progress.add(u.name, rows, 1, len(reply.Quarantined))
+	quarantined := len(reply.Quarantined) + int(reply.LeftOut)
+	u.progress.add(u.name, rows, 1, quarantined)
 	if q := reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", id).Int("rows", len(q)).Uint32("first_row", q[0].Row).
+		u.log.Warn().Stringer("batch", id).Int("rows", quarantined).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
 			Msg("the centre put rows into its quarantine")
 	}
