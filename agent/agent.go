@@ -273,7 +273,8 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.link.run(ctx, false)) })
-	if a.loop(fetched, nil).run(ctx, a.refresh) == nil && a.loop(jobs, nil).run(ctx, a.resync) == nil {
+	if a.loop(fetched, nil).run(ctx, a.refresh) == nil {
+		_ = a.loop(jobs, nil).run(ctx, a.resync) // progress has the error
 		var loops sync.WaitGroup
 		for name := range a.wanted() {
 			a.start(ctx, &loops, name)

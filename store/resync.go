@@ -35,7 +35,11 @@ func (s *Store) resyncs(ctx context.Context, where string, args ...any) ([]Resyn
 // AskResync asks a point for a comparison. It counts as an edit of the rules, so that connected points learn of it.
 func (s *Store) AskResync(ctx context.Context, r Resync) (id uint64, err error) {
 	err = s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO sync_resync (point_no, sync_table, sync_type, row_condition, dry_run)
+		_, err := tx.Exec(ctx, "DELETE FROM sync_resync WHERE reported_at < NOW(6) - INTERVAL 90 DAY AND state IN ('done', 'failed')")
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO sync_resync (point_no, sync_table, sync_type, row_condition, dry_run)
 			VALUES (?, ?, ?, ?, ?)`, r.Point, r.Table, r.Type, r.Where, r.DryRun)
 		if err == nil {
 			err = tx.One(ctx, "SELECT LAST_INSERT_ID()", nil, &id)
