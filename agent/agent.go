@@ -105,6 +105,7 @@ type Agent struct {
 	rules    *rules
 	link     *link
 	outbox   *outbox
+	columns  columns
 	progress progress
 	used     atomic.Bool
 	pages    chan struct{} // holds a token for each download in flight
@@ -139,6 +140,9 @@ func (a *Agent) open(ctx context.Context) error {
 	}
 	if err == nil {
 		err = a.outbox.open(ctx)
+	}
+	if err == nil {
+		err = a.columns.open(ctx, a.opts.Store)
 	}
 	if err != nil {
 		return fmt.Errorf("local database: %w", err)

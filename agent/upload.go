@@ -61,7 +61,11 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if now, _ := u.rules.plan(u.name); now != plan {
 			continue // the rule was edited meanwhile
 		}
-		if more, err := u.page(ctx, plan); err != nil || !more {
+		more, err := u.page(ctx, plan)
+		if err != nil && u.rules.altered(ctx, u.name, plan, err) {
+			continue
+		}
+		if err != nil || !more {
 			return false, err
 		}
 	}
@@ -78,12 +82,19 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 			return false, err
 		}
 	}
+	again, err := u.again(ctx, plan)
+	if err != nil {
+		return false, err
+	}
+	if again > 0 {
+		state = beginning(state)
+	}
 	pack := newPacker(&u.opts, plan)
 	page, err := u.opts.Store.Read(ctx, plan, u.opts.env(plan, state), pack)
 	if err == nil {
 		err = pack.flush()
 	}
-	if err != nil || pack.rows == 0 {
+	if err != nil || pack.rows == 0 && again == 0 && !page.More {
 		return page.More, err
 	}
 	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
@@ -96,9 +107,15 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		if err := u.outbox.add(ctx, tx, &plan.Row, pack.batches); err != nil || !plan.Paged() {
 			return err
 		}
+		if again > 0 {
+			if err := u.columns.begun(ctx, tx, u.name, again); err != nil {
+				return err
+			}
+		}
 		return saveState(ctx, tx, u.name, page.State)
 	})
 	if err == nil {
+		u.columns.forget(u.name, again)
 		u.outbox.count(len(pack.batches), pack.bytes)
 		u.progress.add(u.name, 0, 0, len(pack.oversized))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
@@ -198,9 +215,16 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		return nil
 	}
 	plan, _ := u.rules.plan(u.name) // the reading loop reports why there is none
-	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+	change, err := u.travelled(x, plan)
+	if err != nil {
+		return err
+	}
+	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`,
 			x.request.Epoch(), x.request.Seq())
+		if err == nil && change != nil {
+			err = u.columns.save(ctx, tx, u.name, change)
+		}
 		if err != nil || x.reply != nil && (plan == nil || len(plan.UpdateState) == 0) {
 			return err
 		}
@@ -226,9 +250,59 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
+		if change != nil {
+			u.columns.add(u.name, change)
+		}
 		u.removed()
 	}
 	return err
+}
+
+// again is above 0 when the table is to be read from its beginning: values of a column were left out at the centre,
+// which has it now, or the table has got a column, whose values may be in old rows too.
+func (u *uploads) again(ctx context.Context, plan *rule.Plan) (int, error) {
+	if !plan.Paged() {
+		return 0, nil
+	}
+	if plan.Form == rule.Generated {
+		if change := u.columns.wider(u.name, plan.Fields); change != nil {
+			err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error { return u.columns.save(ctx, tx, u.name, change) })
+			if err != nil {
+				return 0, err
+			}
+			u.columns.add(u.name, change)
+			u.log.Info().Strs("columns", change.known).Msg("the table has got columns; it is read again from its beginning")
+		}
+	}
+	return u.columns.again(u.name), nil
+}
+
+// travelled is what the acknowledgement of a batch says about the table's columns; nil: nothing new.
+func (u *uploads) travelled(x *batch, plan *rule.Plan) (*travelling, error) {
+	if x.reply == nil {
+		return nil, nil
+	}
+	sent, err := protocol.UploadColumns(x.payload)
+	if err != nil {
+		return nil, fmt.Errorf("batch %s: %w", x.request, err)
+	}
+	now := sent
+	if plan != nil && plan.Form == rule.Generated {
+		now = plan.Fields
+	}
+	change, _, found := u.columns.met(u.name, now, sent, x.reply.Unknown)
+	if change == nil {
+		return nil, nil
+	}
+	if len(change.unknown) > 0 {
+		u.log.Warn().Strs("columns", change.unknown).
+			Msg("the centre does not have these columns; their values are left out until it has")
+	}
+	if len(found) > 0 && plan != nil && plan.Paged() {
+		change.again = 1
+		u.log.Info().Strs("columns", found).Msg("the centre has got columns; the table is read again from its beginning")
+	}
+	return change, nil
 }
 
 // removed counts the batch that has left the outbox.

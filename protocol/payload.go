@@ -25,14 +25,28 @@ func (u *UploadRequest) fields(c *coder) {
 	if c.reading {
 		u.encoded = c.buf
 	}
+	u.head(c)
+	c.values(4, &u.Rows.Values)
+	c.check(u.Table != "", "no table")
+	c.check(u.Rows.Whole(), "the last row is not whole")
+}
+
+// head has the fields before the rows.
+func (u *UploadRequest) head(c *coder) {
 	if c.has(u.Confirmed != 0) {
 		number(c, 1, &u.Confirmed, math.MaxUint64)
 	}
 	c.text(2, &u.Table, maxName)
 	c.names(3, &u.Rows.Columns)
-	c.values(4, &u.Rows.Values)
-	c.check(u.Table != "", "no table")
-	c.check(u.Rows.Whole(), "the last row is not whole")
+}
+
+// UploadColumns returns the columns in payload, the CBOR of an UploadRequest, without reading its rows.
+func UploadColumns(payload []byte) ([]string, error) {
+	c := coder{decoder: decoder{buf: payload}, reading: true}
+	c.entries = c.expect(majorMap, "a map")
+	var u UploadRequest
+	u.head(&c)
+	return u.Rows.Columns, c.err
 }
 
 // UploadReply is the outcome of an upload.
@@ -41,6 +55,7 @@ type UploadReply struct {
 	ByOp        map[string]uint64 // the same by operation: insert, update, delete, replace, file
 	Quarantined []QuarantinedRow  // rows that no operation could apply; the centre keeps them
 	Duplicate   bool              // the request was done before, and this is the stored reply
+	Unknown     []string          // columns of the request that the centre does not have; it left their values out
 }
 
 func (u *UploadReply) fields(c *coder) {
@@ -48,6 +63,9 @@ func (u *UploadReply) fields(c *coder) {
 	c.counts(2, &u.ByOp)
 	list(c, 3, &u.Quarantined, maxValues, 1, (*coder).quarantined)
 	c.flag(4, &u.Duplicate)
+	if c.has(len(u.Unknown) > 0) { // 5 and 6 are taken
+		c.names(7, &u.Unknown)
+	}
 }
 
 // QuarantinedRow is a row that no operation could apply.
@@ -73,12 +91,16 @@ type DownloadRequest struct {
 	Table   string
 	State   []rowset.StateItem // from where; empty: from the start
 	MaxRows uint32             // 0: the server's choice
+	Fields  []string           // of the client's rule; none when it has SQL of its own
 }
 
 func (r *DownloadRequest) fields(c *coder) {
 	c.text(1, &r.Table, maxName)
 	c.items(2, &r.State, maxState)
 	number(c, 3, &r.MaxRows, math.MaxUint32)
+	if c.has(len(r.Fields) > 0) {
+		c.names(4, &r.Fields)
+	}
 	c.check(r.Table != "", "no table")
 }
 

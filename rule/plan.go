@@ -43,6 +43,7 @@ type Plan struct {
 	Row    Row
 	Form   Form
 	Fields []string // the names of the values of a row in hand, in wire order
+	Table  *Table   // what the rule was compiled against; nil: not known
 
 	Upside      []Statement // each reads a part of the rows to send
 	Downside    []Statement // a chain: the next runs when one cannot take the row
@@ -57,6 +58,8 @@ type Plan struct {
 	Recorded *Changes // where the table's changes are recorded; nil: they are not
 	Load     *Load    // how the table is read before there is any state; nil: as Upside says
 	Present  *Present // of a generated downside where changes are recorded: what a row meets
+
+	listed []string // the fields in sync_field of a rule without SQL of its own
 }
 
 // Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the

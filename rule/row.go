@@ -70,7 +70,8 @@ type Column struct {
 	Generated  bool   `json:"generated,omitempty"` // computed by the database, cannot be written
 	HasDefault bool   `json:"has_default,omitempty"`
 	Unsigned   bool   `json:"unsigned,omitempty"`
-	Binary     bool   `json:"binary,omitempty"` // values are bytes, not text
+	Binary     bool   `json:"binary,omitempty"`    // values are bytes, not text
+	Invisible  bool   `json:"invisible,omitempty"` // SELECT * leaves it out
 }
 
 // Key is one index of a Table with its columns in index order.

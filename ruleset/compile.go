@@ -22,7 +22,7 @@ type compiler struct {
 // rule is what row means after last, which may be nil. An error means that the database could not be asked; what is
 // wrong with the row itself is in the Rule.
 func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, error) {
-	r := &Rule{State: store.RuleOK, Row: row, current: row, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
+	r := &Rule{State: store.RuleOK, Row: row, current: row, fits: &fits{}, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
 	unchanged := last != nil && last.current == row
 	switch {
 	case unchanged && (!c.recheck || row.User != c.o.Side || !row.Enabled):
@@ -101,12 +101,23 @@ func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *
 	return plan, append(ds, refused...), err
 }
 
-// keep puts the last good version of r, whose row has an error, in force where there is one.
+// keep puts the last good version of r, whose row has an error, in force where there is one. It is made anew when the
+// table has been altered since.
 func (r *Rule) keep(last *Rule) {
 	r.State, r.Plan = store.RuleBroken, nil
-	if last != nil && (last.State == store.RuleOK || last.State == store.RuleStale) {
-		r.State, r.Plan, r.Row = store.RuleStale, last.Plan, last.Row
+	if last == nil || last.State != store.RuleOK && last.State != store.RuleStale {
+		return
 	}
+	r.State, r.Row, r.Plan = store.RuleStale, last.Row, last.Plan
+	if reflect.DeepEqual(r.facts, last.facts) {
+		return
+	}
+	if plan, _ := rule.Compile(r.Row, r.facts); plan != nil {
+		r.Plan = plan
+		return
+	}
+	plan := *last.Plan
+	r.Plan, plan.Table = &plan, r.facts
 }
 
 func (c *compiler) table(ctx context.Context, name string) (*rule.Table, error) {
