@@ -9,7 +9,7 @@
 //	GET /readyz       200 when it takes work, 503 and why when it should get none now
 //	GET /log          the last lines and every new one: text/event-stream when asked for, else plain text
 //
-// The package does not import what it shows: it declares the data, and the program fills them in.
+// Points and rules are shown as store reads them; the program fills in what it alone knows.
 //
 // There is no password. On a loopback address the server answers only requests whose Host is an address or localhost:
 // a web page elsewhere cannot read it through the operator's browser (DNS rebinding).

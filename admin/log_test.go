@@ -60,12 +60,12 @@ func TestLogDropsWhoFallsBehind(t *testing.T) {
 	}
 	for i := range tailBehind + 1 { // one more than it may be behind
 		fmt.Fprintf(l, "line %d\n", i)
-		if got := <-quick.lines; !bytes.Equal(got, fmt.Appendf(nil, "line %d", i)) {
+		if got := <-quick; !bytes.Equal(got, fmt.Appendf(nil, "line %d", i)) {
 			t.Fatalf("line %d = %q", i, got)
 		}
 	}
 	n := 0
-	for range slow.lines { // ends, since it is closed
+	for range slow { // ends, since it is closed
 		n++
 	}
 	if n != tailBehind {
@@ -91,7 +91,7 @@ func TestLogManyWriters(t *testing.T) {
 	}
 	wg.Wait()
 	l.leave(tail)
-	if got := len(tail.lines); got != 200 {
+	if got := len(tail); got != 200 {
 		t.Fatalf("%d lines reached the reader, want 200", got)
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+
+	"syncgate/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,12 +29,12 @@ func full() Status {
 		Program: "syncgate 1.2.3", State: "serving", Healthy: true, Started: noon.Add(-50 * time.Hour), Now: noon,
 		Figures: []Figure{{Name: "connections", Value: 9500, Limit: 10000}, {Name: "rows up", Value: 1234567}},
 		Points: []Point{
-			{Name: "point-01", Connections: 1, Remote: "10.0.0.7:4711", Wire: "modern", Seen: noon.Add(-90 * time.Second), RowsUp: 5, RowsDown: 6},
-			{Name: "<script>alert(1)</script>", Failure: "SG0303 & more"},
+			{Point: store.Point{Point: "point-01", Wire: store.Modern, SeenAt: noon.Add(-90 * time.Second)}, Connections: 1, Remote: "10.0.0.7:4711", RowsUp: 5, RowsDown: 6},
+			{Point: store.Point{Point: "<script>alert(1)</script>"}, Failure: "SG0303 & more"},
 		},
-		Rules: []Rule{
-			{ID: 12, Table: "phishing_log", Type: "upload", Point: "*", Level: Good, State: "active", LastRun: noon, Rows: 42},
-			{ID: 13, Table: "black_list", Type: "download", Point: "point-01", Level: Bad, State: "broken", Detail: "sync_sql[upside] 3:17 unknown column plat", LastFail: "earlier"},
+		Rules: []store.RuleLine{
+			{ID: 12, Table: "phishing_log", Type: "upload", PointNo: "*", State: "ok", LastRun: noon, RowsMoved: 42},
+			{ID: 13, Table: "black_list", Type: "download", PointNo: "point-01", State: "broken", Error: "sync_sql[upside] 3:17 unknown column plat", LastFailure: "earlier"},
 		},
 		Failures: []Failure{{At: noon.Add(-time.Hour), Code: "SG0302", Point: "point-01", Table: "t", Message: "deadlock"}},
 	}
@@ -183,7 +185,7 @@ func TestPage(t *testing.T) {
 	}
 	for _, want := range []string{
 		"syncgate 1.2.3", "for 2 d 2 h", "9,500", "of 10,000", "95 %", "1,234,567", "1 min 30 s ago", "never",
-		`class="state bad">broken`, "unknown column plat", "SG0302", "1 h 0 min ago",
+		`class="state broken">broken`, "unknown column plat", "SG0302", "1 h 0 min ago",
 		"&lt;script&gt;alert(1)&lt;/script&gt;", "SG0303 &amp; more", // what a point calls itself is text
 		`<td class="error">error`, "upload failed", "code=303 point=p&lt;1&gt;", "plain words",
 	} {
@@ -198,7 +200,7 @@ func TestPage(t *testing.T) {
 		t.Error("the newest log line is not on top")
 	}
 	var s Status
-	if _, body := f.get("/status.json"); json.Unmarshal([]byte(body), &s) != nil || len(s.Rules) != 2 || s.Rules[1].Level != Bad {
+	if _, body := f.get("/status.json"); json.Unmarshal([]byte(body), &s) != nil || len(s.Rules) != 2 || s.Rules[1].State != "broken" {
 		t.Errorf("status.json: %s", body)
 	}
 }

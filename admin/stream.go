@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -15,12 +16,12 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return // "GET" patterns match HEAD too
 	}
-	kept, t := s.options.Log.follow(maxTails)
-	if t == nil {
+	kept, tail := s.options.Log.follow(maxTails)
+	if tail == nil {
 		http.Error(w, "too many readers of the log", http.StatusServiceUnavailable)
 		return
 	}
-	defer s.options.Log.leave(t)
+	defer s.options.Log.leave(tail)
 
 	out := stream{w: w, control: http.NewResponseController(w)}
 	contentType := "text/plain; charset=utf-8"
@@ -36,7 +37,7 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request) {
 	for {
 		var err error
 		select {
-		case line, ok := <-t.lines:
+		case line, ok := <-tail:
 			if !ok {
 				_ = out.note("dropped: this reader fell behind")
 				return
@@ -70,9 +71,7 @@ func (s *stream) send(lines ...[]byte) error {
 		}
 		// A carriage return ends a line of an event as a newline does.
 		for part := range bytes.SplitSeq(bytes.ReplaceAll(line, []byte("\r"), []byte("\n")), []byte("\n")) {
-			b.WriteString("data: ")
-			b.Write(part)
-			b.WriteByte('\n')
+			fmt.Fprintf(&b, "data: %s\n", part)
 		}
 		b.WriteByte('\n')
 	}

@@ -170,7 +170,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	wg.Go(func() { a.rules.local.Run(ctx) })
+	wg.Go(func() { _ = a.opts.Store.Run(ctx) }) // it returns nil
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
+	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.supervise(ctx, &wg)
 	wg.Wait()
@@ -179,6 +181,28 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// waitingPlan is the plan that applies a row which waits in sync_quarantine; nil when there is none now.
+func (a *Agent) waitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
+	plan, _ := a.rules.plan(ruleName{rule.Download, q.Table}) // the loop of the rule reports why there is none
+	if plan == nil {
+		return nil, rule.Env{}
+	}
+	return plan, a.opts.env(plan, nil)
+}
+
+// QuarantinePlan is the plan that applies a quarantined row by the rules in force now. It does not need the agent lock.
+func (a *Agent) QuarantinePlan(ctx context.Context, q *store.QuarantinedRow) (*rule.Plan, rule.Env, error) {
+	if err := a.rules.refresh(ctx); err != nil {
+		return nil, rule.Env{}, err
+	}
+	plan, err := a.rules.plan(ruleName{rule.Download, q.Table})
+	if plan == nil {
+		err = cmp.Or(err, fmt.Errorf("no rule of this point downloads %s; a row that could not be sent is still in its table", q.Table))
+		return nil, rule.Env{}, err
+	}
+	return plan, a.opts.env(plan, nil), err
 }
 
 // supervise starts the loops of each rule and of each table with batches in the outbox. It wakes the loops whose rule
@@ -255,6 +279,9 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 			a.start(ctx, &loops, name)
 		}
 		loops.Wait()
+		if _, err := a.opts.Store.RetryOnce(ctx, a.waitingPlan); err != nil && ctx.Err() == nil {
+			a.opts.Log.Warn().Err(err).Msg("waiting rows of sync_quarantine could not be tried again")
+		}
 	}
 	a.rules.local.Flush(context.WithoutCancel(ctx))
 	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason

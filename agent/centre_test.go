@@ -65,9 +65,10 @@ func newCentre(t testing.TB, change ...func(*protocol.ServerOptions)) *centre {
 	c := &centre{t: t, conns: make(map[*peer]bool), ledger: make(map[protocol.RequestID]entered),
 		rows: make(map[string][]string), source: make(map[string][]any), pages: 3, change: make(chan struct{})}
 	c.version.Store(1)
-	keys := crypto.NewKeyring()
-	keys.Replace([]crypto.Key{testKey})
-	o := protocol.ServerOptions{Keys: keys.Lookup, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, Handshakes: 10_000}
+	keys := func(point string, id uint32) (crypto.Key, bool) {
+		return testKey, point == testKey.Point && id == testKey.ID
+	}
+	o := protocol.ServerOptions{Keys: keys, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, Handshakes: 10_000}
 	for _, f := range change {
 		f(&o)
 	}

@@ -108,7 +108,7 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		l.columns.add(l.name, change)
 	}
 	l.progress.add(l.name, rows, 1, quarantined)
-	if last.More && !reread && (rows == 0 || reflect.DeepEqual(asked, last.State)) {
+	if last.More && !reread && reflect.DeepEqual(asked, last.State) {
 		return false, false, errors.New("the server says that there is more, but the state does not move")
 	}
 	return len(asked) > 0 || len(last.State) > 0 || rows == 0, last.More, nil

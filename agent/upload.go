@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"syncgate/internal/rowset"
@@ -94,7 +95,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	if err == nil {
 		err = pack.flush()
 	}
-	if err != nil || pack.rows == 0 && again == 0 && !page.More {
+	if err != nil || pack.rows == 0 && again == 0 && (!plan.Paged() || reflect.DeepEqual(state, page.State)) {
 		return page.More, err
 	}
 	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {

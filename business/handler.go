@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"syncgate/internal/limit"
+	"syncgate/internal/logging"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -38,7 +39,8 @@ func (o *HandlerOptions) Limits() []limit.Limit {
 
 // Handler carries out requests. It is the Runner of a Pool.
 type Handler struct {
-	o HandlerOptions
+	o        HandlerOptions
+	refusals logging.Limiter // of one point with one number
 }
 
 // NewHandler checks o and makes a handler.
@@ -55,7 +57,7 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Handler{o}, nil
+	return &Handler{o: o, refusals: logging.Limiter{Burst: 5, Period: time.Minute, Clock: o.Clock}}, nil
 }
 
 // Notice is the answer to a PING and to a SUBSCRIBE. It never waits, so an event loop may call it.
@@ -133,6 +135,9 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 	if err != nil {
 		return nil, nil, err
 	}
+	if r.Message.Body == nil {
+		r.pay(sizeOf(&req.Rows)) // beside the payload; rows of the v1 wire are charged already
+	}
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
@@ -174,6 +179,15 @@ func (h *Handler) again(ctx context.Context, r *Request) (store.Outcome, *rulese
 		return store.Outcome{Err: err}, e
 	}
 	return h.o.Store.Apply(ctx, []*store.Upload{u})[0], e
+}
+
+// WaitingPlan is the plan that applies a row which waits in sync_quarantine; nil when there is none now.
+func (h *Handler) WaitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
+	e, err := h.o.Rules.Find(q.Table, rule.Upload, q.Point)
+	if err != nil || e.Plan == nil {
+		return nil, rule.Env{}
+	}
+	return e.Plan, h.env(q.Point, e.Plan)
 }
 
 func (h *Handler) env(point string, p *rule.Plan) rule.Env {
@@ -242,6 +256,7 @@ func (h *Handler) rules(r *Request) error {
 // every request at once are for the debug level: whoever owns the cause has said so once.
 func (h *Handler) refuse(r *Request, e *ruleset.Rule, err error) {
 	s := r.Refuse(err)
+	ok, heldBack := h.refusals.Allow(fmt.Sprint(r.Point, "\x00", s))
 	log := h.o.Logger.Warn()
 	switch s {
 	case protocol.StatusDBUnavailable, protocol.StatusDBReadOnly, protocol.StatusGoingAway:
@@ -254,6 +269,12 @@ func (h *Handler) refuse(r *Request, e *ruleset.Rule, err error) {
 		if !errors.Is(err, context.Canceled) {
 			h.o.Rules.RecordRun(e.Row.ID, 0, err)
 		}
+	}
+	if !ok {
+		return
+	}
+	if heldBack > 0 {
+		log = log.Int("held_back", heldBack)
 	}
 	log.Err(err).Stringer("status", s).Str("point", r.Point).Stringer("op", r.Message.Op).
 		Stringer("request", r.Message.RequestID).Msg("request refused")

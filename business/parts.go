@@ -2,6 +2,7 @@ package business
 
 import (
 	"bytes"
+	"errors"
 	"math"
 
 	"syncgate/internal/rowset"
@@ -18,9 +19,10 @@ const (
 // maxPart or half a frame.
 type parts struct {
 	r     *Request
-	frame int // bytes a part must stay below
-	full  int // bytes at which the current part is sent
-	left  int // rows that may still come; negative: any number
+	frame int  // bytes a part must stay below
+	full  int  // bytes at which the current part is sent
+	slow  bool // the client did not read in time: a paged rule's page ends here, since it can go on from any row
+	left  int  // rows that may still come; negative: any number
 
 	encoder protocol.RowEncoder
 	typed   *typedParts // the v1 wire: it prints values, not CBOR
@@ -56,7 +58,7 @@ func (p *parts) Row(values []any) error {
 	if err := p.row(values); err != nil {
 		return err
 	}
-	if p.left--; p.left == 0 {
+	if p.left--; p.left == 0 || p.slow && p.left > 0 {
 		return store.ErrEnough
 	}
 	return nil
@@ -64,8 +66,7 @@ func (p *parts) Row(values []any) error {
 
 func (p *parts) row(values []any) error {
 	if p.typed != nil {
-		p.typed.add(values)
-		return nil
+		return p.typed.add(p.r, values)
 	}
 	if p.encoder.Rows() > 0 && p.encoder.Len()+rowset.Size(values) > p.frame {
 		if err := p.flush(); err != nil {
@@ -94,7 +95,11 @@ func (p *parts) flush() error {
 	if err != nil {
 		return err
 	}
-	return p.r.send(m)
+	err = p.r.send(m)
+	if errors.Is(err, ErrSlow) && p.left > 0 {
+		p.slow, err = true, nil
+	}
+	return err
 }
 
 // end sends the last part, which says where the page ended.
@@ -113,6 +118,7 @@ func (p *parts) end(page store.Page) error {
 type typedParts struct {
 	reply  protocol.DownloadReply
 	binary []bool
+	size   int // of the values not yet printed
 }
 
 func (t *typedParts) begin(statement int, columns []rowset.Column) {
@@ -124,7 +130,14 @@ func (t *typedParts) begin(statement int, columns []rowset.Column) {
 	}
 }
 
-func (t *typedParts) add(values []any) {
+// typedPart is how many bytes of values are printed at a time.
+const typedPart = 256 << 10
+
+// printedSize is how many bytes a value takes while the whole reply is made, for each of its own: its text, a copy, its
+// hex digits, and room to grow.
+const printedSize = 6
+
+func (t *typedParts) add(r *Request, values []any) error {
 	for i, v := range values {
 		if b, ok := v.([]byte); ok && t.binary[i] {
 			v = bytes.Clone(b)
@@ -132,6 +145,18 @@ func (t *typedParts) add(values []any) {
 		t.reply.Values = append(t.reply.Values, text(v, t.binary[i]))
 	}
 	t.reply.Total++
+	size := printedSize * rowset.Size(values)
+	if r.Payer != nil && !r.Payer.MayTake(int64(size)) {
+		return ErrBusy
+	}
+	r.pay(size)
+	if t.size += rowset.Size(values); t.size < typedPart {
+		return nil
+	}
+	columns, types := t.reply.Columns, t.reply.Types
+	err := t.flush(r)
+	t.reply.Columns, t.reply.Types = columns, types
+	return err
 }
 
 // flush sends the current statement, also when it gave no rows, because its place in the reply counts.
@@ -143,7 +168,7 @@ func (t *typedParts) flush(r *Request) error {
 	part.Total = 0
 	m := r.Message.Reply(protocol.StatusOK, &part)
 	m.Flags = protocol.FlagMore
-	t.reply.Columns, t.reply.Values = nil, nil
+	t.reply.Columns, t.reply.Values, t.size = nil, nil, 0
 	return r.send(m)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/account"
 	"syncgate/internal/limit"
 	"syncgate/protocol"
 )
@@ -57,7 +58,7 @@ func (o *PoolOptions) Limits() []limit.Limit {
 		limit.Bytes("Small", &o.Small, 16<<10, 1, 1<<30),
 		limit.Time("Timeout", &o.Timeout, 2*time.Minute, time.Millisecond, 24*time.Hour),
 		limit.Time("Drain", &o.Drain, 20*time.Second, time.Millisecond, time.Hour),
-		limit.Time("BlockFor", &o.BlockFor, 30*time.Second, time.Millisecond, time.Hour),
+		limit.Time("BlockFor", &o.BlockFor, 90*time.Second, time.Millisecond, time.Hour),
 	}
 }
 
@@ -75,8 +76,10 @@ var ErrDrainCut = errors.New("requests were cut at the drain deadline")
 // The order survives failure too. When an upload fails in such a way that the agent sends it again, those behind it in
 // its queue are refused until it has come again (see blocks).
 //
-// Downloads have goroutines and a queue of their own, and one point has at most half of them, so that clients that read
-// slowly delay downloads and nothing else.
+// Downloads have goroutines and a queue of their own, so that clients that read slowly delay downloads and nothing else.
+//
+// Workers and places in the queues are shared by account.Fits: a point, or a table, may have one more while as many are
+// free as it has. So a point with many tables, and a table whose lock is not to be had, leave workers for the others.
 type Pool struct {
 	o PoolOptions
 
@@ -88,12 +91,37 @@ type Pool struct {
 	shared    map[string]int // batches of small uploads running, by table
 	waiting   int            // requests in queues
 	downloads []*Request     // waiting
-	loading   map[string]int // running downloads of a point
+	loading   slots          // downloads running, by point
+	working   slots          // batches and other requests running, by point
+	tables    slots          // … by table
 	points    map[string]int // waiting and running requests of a point
 	running   int
 	blocks    blocks
 	closing   bool
 	cut       int // requests refused because the drain deadline came
+}
+
+// slots counts what of a fixed number is in use, by who uses it.
+type slots struct {
+	size, used int
+	by         map[string]int
+}
+
+func newSlots(size int) slots { return slots{size: size, by: map[string]int{}} }
+
+// free reports whether key may have one more, with which it has no more than are free.
+func (s *slots) free(key string) bool {
+	return account.Fits(int64(s.by[key]+1), int64(s.used), int64(s.size))
+}
+
+func (s *slots) take(key string) {
+	s.by[key]++
+	s.used++
+}
+
+func (s *slots) release(key string) {
+	decrement(s.by, key)
+	s.used--
 }
 
 // PoolStats is a moment's load, for metrics.
@@ -121,8 +149,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, queues: map[queueKey]*queue{}, shared: map[string]int{}, loading: map[string]int{},
-		points: map[string]int{}, blocks: blocks{limit: 8192}}
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, shared: map[string]int{}, points: map[string]int{},
+		blocks: blocks{}, loading: newSlots(o.Downloads), working: newSlots(o.Workers), tables: newSlots(o.Workers)}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
 }
@@ -141,11 +169,12 @@ func (p *Pool) Submit(r *Request) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	download := key.op == protocol.OpDownload
-	full := p.waiting >= p.o.Queue
+	mine, waiting, places := p.points[r.Point], p.waiting, p.o.Queue
 	if download {
-		full = len(p.downloads) >= p.o.DownloadQueue
+		waiting, places = len(p.downloads), p.o.DownloadQueue
 	}
-	if full || p.closing || p.points[r.Point] >= p.o.PerPoint {
+	room := mine < p.o.PerPoint && account.Fits(int64(mine), int64(waiting), int64(places))
+	if p.closing || !room || !r.accept() {
 		if key.op == protocol.OpUpload {
 			p.blocks.add(key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
 		}
@@ -165,7 +194,6 @@ func (p *Pool) Submit(r *Request) bool {
 		p.work.Signal()
 	}
 	r.queue = q
-	r.setSize()
 	q.requests = append(q.requests, r)
 	p.waiting++
 	return true
@@ -222,8 +250,16 @@ func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Reque
 		p.run(ctx, batch)
 		p.mu.Lock()
 		p.running -= len(batch)
+		p.occupy(batch[0], -1)
 		for _, r := range batch {
+			r.settle()
 			p.finish(r)
+		}
+		if len(p.ready) > 0 {
+			p.work.Broadcast() // several queues may have waited for their share
+		}
+		if len(p.downloads) > 0 {
+			p.load.Broadcast()
 		}
 		p.mu.Unlock()
 	}
@@ -234,12 +270,10 @@ func (p *Pool) finish(r *Request) {
 	decrement(p.points, r.Point)
 	q := r.queue
 	if q == nil {
-		decrement(p.loading, r.Point)
-		return // this worker takes the point's next download itself
+		return
 	}
 	if r.leads {
 		decrement(p.shared, q.key.table)
-		p.work.Signal() // for those that waited for it
 	}
 	if q.key.op == protocol.OpUpload && r.status.Info().Retry {
 		p.blocks.add(q.key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
@@ -249,7 +283,6 @@ func (p *Pool) finish(r *Request) {
 		return
 	}
 	p.ready = append(p.ready, q)
-	p.work.Signal()
 }
 
 // decrement counts one down, and keeps no zeros.
@@ -267,8 +300,9 @@ func (p *Pool) takeWork() []*Request {
 	for _, q := range p.ready {
 		small := p.small(q)
 		switch {
-		case len(batch) == 0 && !(small && p.shared[q.key.table] >= p.o.Shared):
+		case len(batch) == 0 && p.mayRun(q, small):
 			batch = append(batch, q.pop())
+			p.occupy(batch[0], 1)
 			if small {
 				p.shared[q.key.table]++
 				batch[0].leads = true
@@ -286,20 +320,40 @@ func (p *Pool) takeWork() []*Request {
 	return batch
 }
 
+// mayRun reports whether a worker may take the next request of a queue. With mu held.
+func (p *Pool) mayRun(q *queue, small bool) bool {
+	return !(small && p.shared[q.key.table] >= p.o.Shared) && p.working.free(q.key.point) && p.tables.free(q.key.table)
+}
+
+// occupy counts the worker of a batch that r leads: 1 when it begins, -1 when it ends. With mu held.
+func (p *Pool) occupy(r *Request, n int) {
+	count := func(s *slots, key string) {
+		if n > 0 {
+			s.take(key)
+		} else {
+			s.release(key)
+		}
+	}
+	if r.queue == nil {
+		count(&p.loading, r.Point)
+		return
+	}
+	count(&p.working, r.Point)
+	count(&p.tables, r.queue.key.table)
+}
+
 // small reports whether the next request of a queue may share a transaction. After a failure an upload runs alone: if
 // it waits for a lock once more, its neighbours need not.
 func (p *Pool) small(q *queue) bool {
-	_, failed := p.blocks.by[q.key]
-	return q.key.op == protocol.OpUpload && q.requests[0].size <= p.o.Small && !failed
+	return q.key.op == protocol.OpUpload && q.requests[0].size <= p.o.Small && !p.blocks.failed(q.key)
 }
 
 // takeDownload takes the first download whose point has not its share of the download workers. With mu held.
 func (p *Pool) takeDownload() []*Request {
-	share := max(1, p.o.Downloads/2)
 	for i, r := range p.downloads {
-		if p.loading[r.Point] < share {
+		if p.loading.free(r.Point) {
 			p.downloads = slices.Delete(p.downloads, i, i+1)
-			p.loading[r.Point]++
+			p.occupy(r, 1)
 			return []*Request{r}
 		}
 	}

@@ -164,7 +164,7 @@ func TestPoolRunsQueuesSideBySide(t *testing.T) {
 	var meeting sync.WaitGroup // each queue waits until all are running
 	meeting.Add(3)
 	a := newAnswers()
-	p, _ := start(t, PoolOptions{Workers: 3, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+	p, _ := start(t, PoolOptions{Workers: 6, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
 		meeting.Done()
 		meeting.Wait()
 		return make([]error, len(batch))
@@ -302,6 +302,43 @@ func TestPoolDownloadsHoldNobodyElse(t *testing.T) {
 	a.wait(t, 5)
 }
 
+// A point with many tables, and a table that many points wait for, leave workers for the others.
+func TestPoolSharesWorkers(t *testing.T) {
+	for name, greedy := range map[string]func(a *answers, i int) *Request{
+		"point": func(a *answers, i int) *Request { return a.upload("greedy", fmt.Sprint(i), uint64(i)) },
+		"table": func(a *answers, i int) *Request {
+			r := a.upload(fmt.Sprint(i), "greedy", uint64(i))
+			r.Message.Body = &protocol.UploadRequest{Table: "greedy", Rows: rowset.Rows{Values: make([]any, 7)}}
+			return r
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gate, entered := make(chan bool), make(chan bool, 10)
+			a := newAnswers()
+			p, _ := start(t, PoolOptions{Workers: 8, Small: 100, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+				if batch[0].Point == "greedy" || batch[0].Message.Table() == "greedy" {
+					entered <- true
+					<-gate
+				}
+				return make([]error, len(batch))
+			}}})
+			for i := range 8 {
+				submit(t, p, greedy(a, i))
+			}
+			for range 4 {
+				<-entered
+			}
+			submit(t, p, a.upload("modest", "a", 1))
+			a.wait(t, 1)
+			if n := len(entered); n > 0 {
+				t.Errorf("%d of 8 workers serve the greedy", 4+n)
+			}
+			close(gate)
+			a.wait(t, 8)
+		})
+	}
+}
+
 func TestPoolDownloadEndsWithItsClient(t *testing.T) {
 	a := newAnswers()
 	entered := make(chan bool)
@@ -413,7 +450,7 @@ func TestPoolBlocksWhatComesAfterAFailure(t *testing.T) {
 	a.wait(t, 1)
 	expect("p/b/3", protocol.StatusBusy)
 	mu.Lock()
-	now = now.Add(31 * time.Second)
+	now = now.Add(91 * time.Second)
 	mu.Unlock()
 	submit(t, p, a.upload("p", "b", 3))
 	a.wait(t, 1)
@@ -447,7 +484,7 @@ func TestPoolRunsWhatFailedAlone(t *testing.T) {
 func TestBlocks(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	id := protocol.MakeRequestID
-	b := blocks{limit: 2}
+	b := blocks{}
 	k := queueKey{"p", "a", protocol.OpUpload}
 	b.add(k, id(1, 5), now, time.Minute)
 	b.add(k, id(1, 9), now, time.Minute) // the earlier one is the one to wait for
@@ -457,14 +494,20 @@ func TestBlocks(t *testing.T) {
 	if b.blocked(k, id(1, 5), now) || b.blocked(k, id(1, 6), now) {
 		t.Error("the awaited upload lifts the block")
 	}
-	for i := range 10 {
-		b.add(queueKey{point: fmt.Sprint(i)}, id(1, 1), now.Add(time.Duration(i)*time.Second), 2*time.Second)
-		if len(b.by) > b.limit {
-			t.Fatalf("%d blocks, %d are allowed", len(b.by), b.limit)
+	// A point that fails in any number of tables has one block in the end, and another point's stays.
+	b.add(k, id(1, 5), now, time.Minute)
+	for i := range 1000 {
+		b.add(queueKey{"greedy", fmt.Sprint(i), protocol.OpUpload}, id(1, uint64(i)+7), now, time.Minute)
+		if n := len(b["greedy"]); n > blocksPerPoint {
+			t.Fatalf("%d blocks of one point", n)
 		}
 	}
-	if !b.blocked(queueKey{point: "9"}, id(1, 2), now.Add(10*time.Second)) && !b.blocked(queueKey{point: "8"}, id(1, 2), now.Add(9*time.Second)) {
-		t.Error("old blocks were kept and new ones dropped")
+	greedy := queueKey{"greedy", "3", protocol.OpUpload}
+	if !b.blocked(k, id(1, 6), now) || !b.blocked(greedy, id(1, 11), now) || b.blocked(greedy, id(1, 7), now) {
+		t.Error("an order was lost")
+	}
+	if b.blocked(k, id(1, 6), now.Add(time.Minute)) || len(b) != 0 {
+		t.Error("a block has not ended", b)
 	}
 }
 

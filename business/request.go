@@ -4,13 +4,16 @@ import (
 	"context"
 	"time"
 
+	"syncgate/internal/account"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
 // Client is the way back to the sender of a request.
 type Client interface {
 	// Reply sends m, an answer to r. The last answer has no FlagMore. One that has it waits while the client is slow to
-	// read. The error says that the client is gone.
+	// read, and returns ErrSlow when m was sent without the client having read what was before it in time. Any other
+	// error says that the client is gone.
 	Reply(r *Request, m *protocol.Message) error
 }
 
@@ -20,6 +23,7 @@ type Request struct {
 	Message  *protocol.Message
 	Client   Client
 	MaxFrame int             // bytes of the largest frame that the client takes; 0: no limit (the v1 wire has none)
+	Payer    *account.Holder // is charged for the request until it is answered; may be nil
 	Arrived  time.Time       // for metrics
 	Rows     uint64          // that it moved, known when its last reply is sent
 	Context  context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
@@ -30,6 +34,7 @@ type Request struct {
 	// These are the Pool's.
 	queue *queue // nil for a download
 	size  int    // bytes of an upload, about
+	paid  int64  // what Payer is charged
 	leads bool   // it is the first of a batch of small uploads
 }
 
@@ -56,6 +61,41 @@ func (r *Request) Refuse(err error) protocol.Status {
 func (r *Request) setSize() {
 	r.size = len(r.Message.Payload)
 	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the v1 wire
-		r.size = 16 * len(u.Rows.Values)
+		r.size = sizeOf(&u.Rows)
+	}
+}
+
+// sizeOf is about how many bytes of memory rows take.
+func sizeOf(rows *rowset.Rows) int {
+	const value = 16 // an interface
+	return value*len(rows.Values) + rowset.Size(rows.Values)
+}
+
+// accept charges what r holds while it waits. It returns false when its payer has its share.
+func (r *Request) accept() bool {
+	r.setSize()
+	if r.Payer == nil || r.size == 0 {
+		return true
+	}
+	if !r.Payer.Take(int64(r.size)) {
+		return false
+	}
+	r.paid = int64(r.size)
+	return true
+}
+
+// pay charges n bytes more, or returns them. They are held in any case.
+func (r *Request) pay(n int) {
+	if r.Payer != nil {
+		r.Payer.Add(int64(n))
+		r.paid += int64(n)
+	}
+}
+
+// settle returns all that r was charged.
+func (r *Request) settle() {
+	if r.paid != 0 {
+		r.Payer.Add(-r.paid)
+		r.paid = 0
 	}
 }

@@ -15,6 +15,7 @@ import (
 // Errors of this package. StatusOf gives them and the errors of ruleset and store their numbers.
 var (
 	ErrBusy        = errors.New("too many requests wait")
+	ErrSlow        = errors.New("the client reads too slowly")
 	ErrBlocked     = errors.New("an earlier upload of this table has to be sent again first")
 	ErrGoingAway   = errors.New("the server is stopping")
 	ErrUnsupported = errors.New("this server does not do that")
@@ -37,6 +38,7 @@ func StatusOf(err error) protocol.Status {
 		status protocol.Status
 	}{
 		{is(ErrBusy), protocol.StatusBusy},
+		{is(ErrSlow), protocol.StatusBusy},
 		{is(ErrBlocked), protocol.StatusBusy},
 		{is(ErrGoingAway), protocol.StatusGoingAway},
 		{is(ErrUnsupported), protocol.StatusOpUnsupported},

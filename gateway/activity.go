@@ -45,8 +45,13 @@ func (a *activity) change(point string, change func(*PointActivity)) {
 	a.points[point] = p
 }
 
-func (a *activity) connected(point, remote string) {
-	a.change(point, func(p *PointActivity) { p.Conns, p.Remote = p.Conns+1, remote })
+// connected returns how many connections the point has now.
+func (a *activity) connected(point, remote string) (conns int) {
+	a.change(point, func(p *PointActivity) {
+		p.Conns, p.Remote = p.Conns+1, remote
+		conns = p.Conns
+	})
+	return conns
 }
 
 func (a *activity) disconnected(point string) {

@@ -3,7 +3,7 @@
 //
 //	          loop                                  worker                        loop
 //	reactor ───────> handler.Frame ──> session ──> Pool.Submit ··· session.Reply ──> session.Send ──> reactor.Send
-//	 frame           one a listener    message     or replyQueue    reply, parts     sealed           written
+//	 frame           one a listener    message     or   turns       reply, parts     sealed           written
 //
 // Nothing on a loop waits. A request goes to the pool. A request that needs no database goes to the reply queue, whose
 // one goroutine seals short answers. A session seals a frame and hands it to the reactor under one lock, so that record

@@ -17,7 +17,9 @@ import (
 
 	"syncgate/business"
 	"syncgate/crypto"
+	"syncgate/internal/account"
 	"syncgate/internal/limit"
+	"syncgate/internal/logging"
 	"syncgate/protocol"
 	"syncgate/reactor"
 	"syncgate/rule"
@@ -39,7 +41,8 @@ type Options struct {
 	Pool    business.PoolOptions
 	Handler business.HandlerOptions
 
-	Poll time.Duration // how often rules and keys are read
+	Poll       time.Duration // how often rules and keys are read
+	PointConns int           // connections of one point
 
 	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
@@ -67,12 +70,15 @@ type Gateway struct {
 	handler    *business.Handler
 	pool       *business.Pool
 	points     *points
-	replies    *replyQueue
+	ledger     *account.Ledger
+	replies    *turns // seal short messages: an event loop must not wait for a session's lock
+	decoding   *turns // read packets of the v1 wire, which may take long
 	metrics    *metrics
 	draining   atomic.Bool
 	activity   activity
-	keysRead   atomic.Int64 // nanoseconds since 1970 of the last read of the points' keys
-	stuckLoop  atomic.Int64 // number of an event loop without progress, from 1; 0: none
+	shares     logging.Limiter // lines about points that have their share
+	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
+	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
 }
 
 const watchdogPeriod = 2 * time.Second
@@ -85,7 +91,8 @@ func New(o Options) (*Gateway, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{o: o, replies: newReplyQueue()}
+	g := &Gateway{o: o, ledger: account.New(o.Reactor.MaxBuffered),
+		replies: newTurns(), decoding: newTurns(), shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
 	if err := g.newBackend(); err != nil {
@@ -98,7 +105,7 @@ func New(o Options) (*Gateway, error) {
 	g.metrics = newMetrics(g)
 	o.Store.Observe(g.metrics.count)
 	ro := o.Reactor
-	ro.Listeners, ro.Observer, ro.IdleTimeout = listeners, g.metrics, 2*o.Wire.Keepalive
+	ro.Listeners, ro.Observer, ro.IdleTimeout, ro.Ledger = listeners, g.metrics, 2*o.Wire.Keepalive, g.ledger
 	if g.reactor, err = reactor.New(ro); err != nil {
 		return nil, err
 	}
@@ -112,7 +119,10 @@ func New(o Options) (*Gateway, error) {
 
 // Limits are the defaults and bounds of the options and of those of the packages that the gateway sets up.
 func (o *Options) Limits() []limit.Limit {
-	own := []limit.Limit{limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour)}
+	own := []limit.Limit{
+		limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour),
+		limit.Count("PointConns", &o.PointConns, 256, 1, 1<<24),
+	}
 	return slices.Concat(own, o.Wire.Limits(), o.Reactor.Limits(), o.Pool.Limits(), o.Handler.Limits())
 }
 
@@ -153,14 +163,14 @@ func (g *Gateway) newBackend() (err error) {
 func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := o.Wire
-	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.keyring.Lookup, g.rules.Version, o.Clock, o.Rand
+	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.key, g.rules.Version, o.Clock, o.Rand
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
 	}
 	modern := &handler{g: g, name: "modern"}
 	all := []reactor.Listener{{
-		Address: o.Listen, Split: protocol.Split, Handler: modern,
+		Address: o.Listen, Split: protocol.Length, Handler: modern,
 		FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
 		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.drain,
 	}}
@@ -175,7 +185,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	}
 	legacy := &handler{g: g, legacy: l, name: "legacy"}
 	return append(all, reactor.Listener{
-		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy,
+		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy, Peek: legacy.peek,
 		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
 		HandshakeTimeout: 30 * time.Second, // for the first request, which may have 4 MiB and names the point
 	}), nil
@@ -218,8 +228,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() { pooled <- g.pool.Run(pool) }()
 	var cleared sync.WaitGroup
 	cleared.Go(g.replies.run)
+	for range decoders() {
+		cleared.Go(g.decoding.run)
+	}
 	others.Go(func() { g.rules.Run(base) })
 	others.Go(func() { g.pollKeys(base) })
+	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
 	g.o.Ready()
 
@@ -240,6 +254,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serveErr = errors.Join(serveErr, err)
 	}
 	g.replies.close()
+	g.decoding.close()
 	cleared.Wait()
 	stopAll()
 	others.Wait()
@@ -274,14 +289,7 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		lost, err := g.points.refresh(ctx)
-		if lost {
-			g.closeRevoked()
-		}
-		if err == nil {
-			g.keysRead.Store(g.o.Clock().UnixNano())
-			err = g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
-		}
+		err := g.readKeys(ctx)
 		if ctx.Err() == nil && (err != nil) != away {
 			if away = err != nil; away {
 				g.o.Logger.Warn().Err(err).Msg("keys of points cannot be followed; those known stay good")
@@ -290,6 +298,20 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (g *Gateway) readKeys(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	lost, err := g.points.refresh(ctx)
+	if lost {
+		g.closeRevoked()
+	}
+	if err != nil {
+		return err
+	}
+	g.keysRead.Store(g.o.Clock().UnixNano())
+	return g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
 }
 
 // watchdog reports progress while every loop makes some.

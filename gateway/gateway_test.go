@@ -127,12 +127,12 @@ func TestRevokedKeyEndsItsSessions(t *testing.T) {
 	var err error
 	second.ID, err = w.store.RotatePoint(t.Context(), pointName, func(id uint32) ([]byte, error) {
 		second.ID = id
-		return w.master.Wrap(second)
+		return w.master.Wrap(second), nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the new key is good", func() bool { _, ok := w.points.keyring.Lookup(pointName, second.ID); return ok })
+	w.eventually("the new key is good", func() bool { _, ok := w.points.key(pointName, second.ID); return ok })
 	fresh := w.connect(second)
 	fresh.Ask(protocol.OpPing, id(2), nil)
 	old.Ask(protocol.OpPing, id(3), nil) // both keys live at once

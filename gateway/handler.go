@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"syncgate/business"
+	"syncgate/internal/account"
 	"syncgate/protocol"
 	"syncgate/reactor"
 	"syncgate/store"
@@ -16,8 +19,13 @@ import (
 var (
 	errRejected = errors.New("gateway: rejected")
 	errRevoked  = errors.New("gateway: the point's key was revoked")
+	errShare    = errors.New("gateway: the point holds its share of the server's memory")
+	errConns    = errors.New("gateway: the point has too many connections")
 	errAged     = errors.New("gateway: the session is over and its client did not leave")
 )
+
+// legacyExpansion is how many bytes a packet of the v1 wire takes beside itself while it is read, for each of its own.
+const legacyExpansion = 6
 
 // grace is the time for a client to leave after GOAWAY.
 const grace = time.Minute
@@ -54,24 +62,71 @@ func (h *handler) Open(c *reactor.Conn) error {
 // Frame implements reactor.Handler.
 func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	s := c.Data.(*session)
+	if h.legacy != nil {
+		return h.decode(c, s, frame)
+	}
 	e, err := s.wire.Receive(frame)
 	if err != nil {
 		return err
 	}
+	if h.event(c, s, e); e.Message != nil {
+		c.Begin()
+		h.request(c, s, e.Message)
+	}
+	return nil
+}
+
+// decode has a packet of the v1 wire read by another goroutine: its text is a Python literal, which may take long. The
+// packet counts as in flight, so that nothing is read behind it. What is made of it is charged beside it.
+func (h *handler) decode(c *reactor.Conn, s *session, packet []byte) error {
+	payer, size := c.Holder(), legacyExpansion*int64(len(packet))
+	if len(packet) > account.Floor && !payer.MayTake(size) {
+		h.g.noteShare(payer.Name(), "a connection was closed")
+		return errShare
+	}
+	payer.Add(size)
+	packet = bytes.Clone(packet)
+	c.Begin()
+	h.g.decoding.add(payer.Name(), func() {
+		e, err := s.wire.Receive(packet)
+		h.g.reactor.Do(s.id, func(c *reactor.Conn) {
+			if err != nil {
+				c.Close(err)
+				return
+			}
+			if h.event(c, s, e); e.Message != nil {
+				h.request(c, s, e.Message)
+			} else {
+				c.Done()
+			}
+		})
+		payer.Add(-size)
+	})
+	return nil
+}
+
+// peek implements reactor.Listener.Peek for the v1 wire. Who has the key may send a whole packet; it is charged to the
+// address, since the point is not known before the packet is read.
+func (h *handler) peek(c *reactor.Conn, part []byte) error {
+	s := c.Data.(*session)
+	if e, ok := s.wire.(*protocol.LegacySession).Peek(part); !ok {
+		h.reject(c, s, e)
+		return nil
+	}
+	c.SetHolder(h.g.ledger.Point("agents at " + c.Remote().Addr().String()))
+	return nil
+}
+
+// event acts on what a session made of a frame, but for its request.
+func (h *handler) event(c *reactor.Conn, s *session, e protocol.Event) {
 	if e.Reply != nil {
 		c.Write(e.Reply)
 	}
 	if e.Reject != nil {
 		h.reject(c, s, e)
-		return nil
-	}
-	if e.Established {
+	} else if e.Established {
 		h.establish(c, s)
 	}
-	if e.Message != nil {
-		h.request(c, s, e.Message)
-	}
-	return nil
 }
 
 // reject sends a refusal at once, or after the delay, which is the same for every reason.
@@ -99,30 +154,36 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 		log = log.Uint32("key_id", s.keyID).Str("software", s.modern.Software())
 		c.SetTimer(protocol.SessionLifetime)
 	}
+	c.SetHolder(h.g.ledger.Point(s.point))
 	c.Establish()
+	if h.g.activity.connected(s.point, c.Remote().String()) > h.g.o.PointConns {
+		h.g.noteShare(s.point, "a connection was closed")
+		c.Close(errConns)
+	}
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
-	h.g.activity.connected(s.point, c.Remote().String())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
 
-// request hands m to the pool, to the reply queue, or refuses it.
+// request hands m to the pool, to the reply queue, or refuses it. It counts as in flight.
 func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
-	c.Begin()
 	g := h.g
-	r := &business.Request{Point: s.point, Message: m, Client: s, Context: context.Background(), Arrived: g.o.Clock()}
+	r := &business.Request{Point: s.point, Message: m, Client: s, Payer: c.Holder(), Context: context.Background(), Arrived: g.o.Clock()}
 	switch m.Op {
 	case protocol.OpPing:
-		g.replies.add(func() { r.Answer(g.handler.Notice()) })
+		m.Payload = nil
+		g.replies.add(s.point, func() { r.Answer(g.handler.Notice()) })
 		return
 	case protocol.OpSubscribe:
+		m.Payload = nil
 		s.subscribed, s.subscription = true, m.RequestID
-		g.replies.add(func() { s.notifyRules(m.RequestID, true) })
+		g.replies.add(s.point, func() { s.notifyRules(m.RequestID, true) })
 		return
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules:
 	default:
-		g.replies.add(func() { r.Refuse(business.ErrUnsupported) })
+		m.Payload = nil
+		g.replies.add(s.point, func() { r.Refuse(business.ErrUnsupported) })
 		return
 	}
 	if m.Op == protocol.OpDownload {
@@ -137,8 +198,27 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	refusal := business.ErrBusy
 	if g.draining.Load() {
 		refusal = business.ErrGoingAway
+	} else {
+		g.noteShare(s.point, "a request was refused")
 	}
-	g.replies.add(func() { r.Refuse(refusal) })
+	m.Payload = nil
+	g.replies.add(s.point, func() { r.Refuse(refusal) })
+}
+
+// noteShare logs, once a minute for each point, that a point has as much as it may have, and what it holds.
+func (g *Gateway) noteShare(point, what string) {
+	ok, heldBack := g.shares.Allow(point)
+	if !ok {
+		return
+	}
+	var held int64
+	for _, u := range g.ledger.Largest(math.MaxInt) {
+		if u.Name == point {
+			held = u.Bytes
+		}
+	}
+	g.o.Logger.Warn().Str("point", point).Int64("bytes", held).Int("held_back", heldBack).
+		Msg("the point uses its share of the server: " + what)
 }
 
 // downloads is the context of the connection's downloads. The first download makes it, because most connections have
@@ -170,7 +250,7 @@ func (h *handler) Timer(c *reactor.Conn) {
 		c.CloseAfterFlush(errAged)
 	default:
 		c.SetTimer(grace)
-		h.g.replies.add(func() { s.sendGoAway("the session is at its end") })
+		h.g.replies.add(s.point, func() { s.sendGoAway("the session is at its end") })
 	}
 }
 
@@ -200,7 +280,7 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 // idle is called when a connection has been silent for half of its time.
 func (h *handler) idle(c *reactor.Conn) {
 	if s := c.Data.(*session); s.modern != nil && s.point != "" {
-		h.g.replies.add(s.ping)
+		h.g.replies.add(s.point, s.ping)
 	}
 }
 
@@ -212,7 +292,7 @@ func (h *handler) drain(c *reactor.Conn) {
 		return
 	}
 	c.Begin()
-	h.g.replies.add(func() {
+	h.g.replies.add(s.point, func() {
 		s.sendGoAway("the server is stopping")
 		_ = h.g.reactor.Send(s.id, nil, true) // gone: it has left first
 	})
@@ -223,7 +303,7 @@ func (g *Gateway) broadcast() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		if s := c.Data.(*session); s.subscribed {
 			id := s.subscription
-			g.replies.add(func() { s.notifyRules(id, false) })
+			g.replies.add(s.point, func() { s.notifyRules(id, false) })
 		}
 	})
 }
@@ -233,11 +313,13 @@ func (g *Gateway) closeRevoked() {
 	g.reactor.Each(func(c *reactor.Conn) {
 		s := c.Data.(*session)
 		switch {
-		case s.point == "":
 		case s.modern != nil:
-			if _, ok := g.points.keyring.Lookup(s.point, s.keyID); !ok {
-				c.Close(fmt.Errorf("%w: key %d of %s", errRevoked, s.keyID, s.point))
+			// The session has these from its WELCOME on, before its first record establishes it.
+			point, id := s.modern.Point(), s.modern.KeyID()
+			if _, ok := g.points.key(point, id); !ok && point != "" {
+				c.Close(fmt.Errorf("%w: key %d of %s", errRevoked, id, point))
 			}
+		case s.point == "":
 		case !g.points.legacyAllowed(s.point):
 			c.Close(fmt.Errorf("%w: %s on the v1 wire", errRevoked, s.point))
 		}

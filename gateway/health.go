@@ -10,6 +10,10 @@ import (
 // staleAfter is how many times Options.Poll rules or keys may be old before the gateway is not ready.
 const staleAfter = 10
 
+// controlTimeout is the deadline of a query for the points' keys: a connection that has gone silent must not keep a
+// revocation from having effect.
+const controlTimeout = 10 * time.Second
+
 // CheckLive returns an error while an event loop makes no progress, which only a restart can mend. It does not ask the
 // database.
 func (g *Gateway) CheckLive() error {

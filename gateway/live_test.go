@@ -215,7 +215,7 @@ func TestFullServerSaysBusy(t *testing.T) {
 		if i == 0 {
 			w.serve(func(o *Options) { o.Pool.Workers, o.Pool.Queue = 1, 1 })
 		}
-		w.eventually("the key is known", func() bool { _, ok := w.points.keyring.Lookup(k.Point, k.ID); return ok })
+		w.eventually("the key is known", func() bool { _, ok := w.points.key(k.Point, k.ID); return ok })
 		clients = append(clients, w.connect(k))
 	}
 	defer w.lock(1)()
@@ -407,12 +407,7 @@ func TestDownloadsArePaged(t *testing.T) {
 
 // The database is killed and comes back. Nothing is lost, nothing comes twice, and the rules stay in force.
 func TestDatabaseThatDies(t *testing.T) {
-	pids := make(chan int, 10)
-	server := localdbtest.Server(t, localdb.Options{Durable: true, RestartMin: 500 * time.Millisecond, Observer: func(e localdb.Event) {
-		if e.State == localdb.Up {
-			pids <- e.PID
-		}
-	}})
+	server := localdbtest.Server(t, localdb.Options{Durable: true})
 	if err := server.CreateDatabase(t.Context(), "centre"); err != nil {
 		t.Fatal(err)
 	}
@@ -424,8 +419,11 @@ func TestDatabaseThatDies(t *testing.T) {
 	c := w.connect(k)
 	version := w.rules.Version()
 	refused := 0
+	killed := 0
 	for i := range 3 {
-		if err := syscall.Kill(<-pids, syscall.SIGKILL); err != nil {
+		w.eventually("the database answers", func() bool { return server.PID() != 0 && server.PID() != killed })
+		killed = server.PID()
+		if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		w.eventually("the gateway is not ready, and says why", func() bool {

@@ -73,8 +73,18 @@ func newMetrics(g *Gateway) *metrics {
 	gauge("connections", "Connections open.", nil, func() int { return g.reactor.Load().Conns })
 	gauge("connections_unauthenticated", "Connections open without a session.", nil,
 		func() int { return g.reactor.Load().Unestablished })
-	gauge("buffered_bytes", "Bytes held for all connections.", nil,
+	gauge("buffered_bytes", "Bytes held for all clients: incomplete frames, requests, replies.", nil,
 		func() int { return int(g.reactor.Load().Buffered) })
+	gauge("largest_holder_bytes", "Bytes held for the client that holds most.", nil, func() int {
+		if top := g.ledger.Largest(1); len(top) > 0 {
+			return int(top[0].Bytes)
+		}
+		return 0
+	})
+	gauge("rules_age_seconds", "Time since the rules were last read from the database.", nil,
+		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
+	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
+		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil,
 		func() int { return g.pool.Stats().WaitingDownloads })

@@ -20,10 +20,8 @@ type points struct {
 	master  *crypto.MasterKey
 	legacy  bool // the v1 wire is served, so that its rows matter
 	logger  zerolog.Logger
-	keyring *crypto.Keyring
-	allowed atomic.Pointer[map[string]bool] // points that may speak the v1 wire; true: even after the v2 wire
-
-	opened map[keyName]openedKey // only for refresh's goroutine: the keys unwrapped before
+	keys    atomic.Pointer[map[keyName]openedKey] // those in the database
+	allowed atomic.Pointer[map[string]bool]       // points that may speak the v1 wire; true: even after the v2 wire
 
 	mu      sync.Mutex
 	modern  map[string]bool   // spoke the v2 wire since the start
@@ -52,8 +50,9 @@ type use struct {
 }
 
 func newPoints(s *store.Store, master *crypto.MasterKey, legacy bool, logger zerolog.Logger) *points {
-	p := &points{store: s, master: master, legacy: legacy, logger: logger, keyring: crypto.NewKeyring(),
-		opened: map[keyName]openedKey{}, modern: map[string]bool{}, unsaved: map[connected]use{}}
+	p := &points{store: s, master: master, legacy: legacy, logger: logger,
+		modern: map[string]bool{}, unsaved: map[connected]use{}}
+	p.keys.Store(&map[keyName]openedKey{})
 	p.allowed.Store(&map[string]bool{})
 	return p
 }
@@ -64,32 +63,26 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	opened := make(map[keyName]openedKey, len(wrapped))
+	before, opened := *p.keys.Load(), make(map[keyName]openedKey, len(wrapped))
 	for _, w := range wrapped {
 		name := keyName{w.Point, w.ID}
-		old, known := p.opened[name]
-		if !known || old.wrapped != string(w.Wrapped) {
-			old = openedKey{wrapped: string(w.Wrapped)}
-			if old.key, err = p.master.Unwrap(w.Point, w.ID, w.Wrapped); err != nil {
-				old.bad = true
+		k, known := before[name]
+		if !known || k.wrapped != string(w.Wrapped) {
+			last := k.key
+			k = openedKey{wrapped: string(w.Wrapped)}
+			if k.key, err = p.master.Unwrap(w.Point, w.ID, w.Wrapped); err != nil && last.Point != "" {
+				k.key = last // sealed under another master key meanwhile: a key never changes under its id
+			} else if err != nil {
+				k.bad = true
 				p.logger.Error().Err(err).Str("point", w.Point).Uint32("key_id", w.ID).Msg("a key cannot be used")
 			}
 		}
-		opened[name] = old
+		opened[name] = k
 	}
-	if !maps.Equal(opened, p.opened) {
-		live := make([]crypto.Key, 0, len(opened))
-		for _, k := range opened {
-			if !k.bad {
-				live = append(live, k.key)
-			}
-		}
-		for name, k := range p.opened {
-			lost = lost || opened[name] != k
-		}
-		p.keyring.Replace(live)
-		p.opened = opened
+	for name, k := range before {
+		lost = lost || opened[name] != k
 	}
+	p.keys.Store(&opened)
 	if !p.legacy {
 		return lost, nil
 	}
@@ -106,6 +99,12 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 	lost = lost || !maps.Equal(allowed, *p.allowed.Load())
 	p.allowed.Store(&allowed)
 	return lost, nil
+}
+
+// key returns the point's live key of that id. It neither locks nor allocates.
+func (p *points) key(point string, id uint32) (crypto.Key, bool) {
+	k, ok := (*p.keys.Load())[keyName{point, id}]
+	return k.key, ok && !k.bad
 }
 
 // legacyAllowed tells whether the point may speak the v1 wire: it is enrolled, and has never spoken the v2

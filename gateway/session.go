@@ -83,14 +83,25 @@ func (s *session) sendGoAway(reason string) {
 // ping checks that the client still answers.
 func (s *session) ping() { _ = s.send(s.modern.Ping(), false) } // gone: no
 
+// readPatience is how long a part of a download waits for its client to read those before it. Then a page ends early,
+// and what comes whole is given up: no reader holds a worker and a cursor of the database for as long as it likes.
+const readPatience = 10 * time.Second
+
 // Reply implements business.Client. A part of a download waits until the client has read what was sent before. It waits
 // before it takes the session's lock, so that others may send meanwhile.
 func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	if m.More() {
-		if err := s.g.reactor.SendWait(r.Context, s.id, nil, false); err != nil {
+		ctx, cancel := context.WithTimeout(r.Context, readPatience)
+		defer cancel()
+		err := s.g.reactor.SendWait(ctx, s.id, nil, false)
+		slow := errors.Is(err, context.DeadlineExceeded)
+		if err != nil && !slow {
 			return fmt.Errorf("%w: %w", context.Canceled, err)
 		}
-		return s.send(m, false)
+		if err = s.send(m, false); err == nil && slow {
+			err = business.ErrSlow
+		}
+		return err
 	}
 	err := s.send(m, true)
 	if unsendable(err) && m.Status == protocol.StatusOK {

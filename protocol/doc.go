@@ -5,8 +5,8 @@
 //
 // # The v2 wire
 //
-// A connection carries frames. frame.go has their layout, record.go that of the sealed records in DATA frames, and
-// message.go the ops. All integers are big-endian. The handshake is Noise_NNpsk0_25519_AESGCM_SHA256:
+// A connection carries frames. frame.go has their layout and that of the sealed records in DATA frames, and message.go
+// the ops. All integers are big-endian. The handshake is Noise_NNpsk0_25519_AESGCM_SHA256:
 //
 //	client                                                       server
 //	  ├── HELLO: e, {versions, software, clock} under psk ────────>│ finds the psk by point_no and key_id,
@@ -17,7 +17,7 @@
 //
 // # The v1 wire
 //
-// A connection carries packets, each with one request or one reply. legacy_packet.go has their layout. Names of the v1
+// A connection carries packets, each with one request or one reply. legacy.go has their layout. Names of the v1
 // wire begin with Legacy.
 //
 // # From bytes to a request, and from a reply to bytes
@@ -29,16 +29,4 @@
 //  5. Session.Send encodes the payload, encrypts it, and writes the frame.
 //
 // Session is a ServerSession or a LegacySession. Client does the same at the agent.
-//
-// # Files
-//
-//	frame.go record.go                    frames; the records in them
-//	handshake.go client.go server.go      HELLO, WELCOME, REJECT; the two sides of a session
-//	limiter.go                            the rate of handshakes
-//	message.go payload.go                 ops and messages; their payloads
-//	fields.go cbor.go rows.go             payloads as CBOR; rows written straight into a payload
-//	status.go statuses.tsv                the catalogue of statuses
-//	legacy.go legacy_packet.go            the v1 wire: options and names; its packets
-//	legacy_request.go legacy_values.go    its requests; Python's values and SQL's
-//	legacy_session.go legacy_memory.go    its sessions and replies; the tokens seen
 package protocol

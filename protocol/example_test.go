@@ -14,10 +14,9 @@ import (
 // A client and a server, with function calls in the place of the network.
 func Example() {
 	key := crypto.Key{Point: "point-01", ID: 7, Secret: [32]byte{1, 2, 3}}
-	ring := crypto.NewKeyring()
-	ring.Replace([]crypto.Key{key})
+	live := func(point string, id uint32) (crypto.Key, bool) { return key, point == key.Point && id == key.ID }
 	server, err := protocol.NewServer(protocol.ServerOptions{
-		Keys: ring.Lookup, RulesVersion: func() uint64 { return 42 }, Clock: time.Now, Rand: rand.Reader,
+		Keys: live, RulesVersion: func() uint64 { return 42 }, Clock: time.Now, Rand: rand.Reader,
 	})
 	must(err)
 	client, err := protocol.NewClient(protocol.ClientOptions{

@@ -1,9 +1,13 @@
 package protocol
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -149,4 +153,142 @@ func newLegacyNames(changes map[string]string) (legacyNames, error) {
 		}
 	}
 	return names, nil
+}
+
+// A packet of the v1 wire carries one request or one reply:
+//
+//	 0                16              16+n              32+n       35+n
+//	| MD5 hex [0:16]  | payload n     | MD5 hex [16:32] | 0A 0D 0A |     MD5 of the payload, 32 hex digits
+//
+//	payload = lower-case hex of AES-CBC over the text and NUL bytes up to the block
+//	text    = the repr of one Python dict: {'userid': …, 'Business': {…}, 'Error': {…}, 'Info_Status': {…}}
+const (
+	legacyHalf     = md5.Size // hex digits of each half of the MD5
+	legacyEnd      = "\n\r\n" // none of its bytes can occur before it
+	legacyOverhead = 2*legacyHalf + len(legacyEnd)
+)
+
+// SplitLegacy is Split for the v1 wire. A frame is a packet with its end, and max is the most hex digits of its
+// payload. Bytes without an end are refused once they exceed the longest packet.
+func SplitLegacy(buf []byte, max int) (n int, err error) {
+	room := min(len(buf), max+legacyOverhead)
+	end := bytes.IndexByte(buf[:room], '\n')
+	if end < 0 {
+		if len(buf) >= max+legacyOverhead {
+			return 0, ErrTooLarge
+		}
+		return 0, nil
+	}
+	tail := buf[end:]
+	if p := min(len(tail), len(legacyEnd)); string(tail[:p]) != legacyEnd[:p] {
+		return 0, errLegacyPacket
+	}
+	n = end + len(legacyEnd)
+	switch {
+	case n > max+legacyOverhead:
+		return 0, ErrTooLarge
+	case n < legacyOverhead:
+		return 0, errLegacyPacket
+	case len(buf) < n:
+		return 0, nil
+	}
+	return n, nil
+}
+
+// openLegacy checks and decrypts a whole packet and returns its text in new memory. A wrong key is not detected here.
+func openLegacy(packet []byte, cbc *crypto.CBC) ([]byte, error) {
+	if len(packet) < legacyOverhead || string(packet[len(packet)-len(legacyEnd):]) != legacyEnd {
+		return nil, fmt.Errorf("%w: it is not whole", errLegacyPacket)
+	}
+	body := packet[:len(packet)-len(legacyEnd)]
+	payload := body[legacyHalf : len(body)-legacyHalf]
+	sum := legacyMD5(payload)
+	if string(body[:legacyHalf]) != sum[:legacyHalf] || string(body[len(body)-legacyHalf:]) != sum[legacyHalf:] {
+		return nil, errLegacyMD5
+	}
+	box := make([]byte, len(payload)/2)
+	if _, err := hex.Decode(box, payload); err != nil {
+		return nil, fmt.Errorf("%w: %w", errLegacyPacket, err)
+	}
+	if bytes.ContainsAny(payload, "ABCDEF") {
+		return nil, fmt.Errorf("%w: its hex is in upper case", errLegacyPacket)
+	}
+	text, err := cbc.Open(box)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errLegacyPacket, err)
+	}
+	return text, nil
+}
+
+// sealLegacy makes the packet of a text. It overwrites text.
+func sealLegacy(text []byte, cbc *crypto.CBC) []byte {
+	box := cbc.Seal(text)
+	packet := make([]byte, legacyHalf, legacyOverhead+2*len(box))
+	packet = hex.AppendEncode(packet, box)
+	sum := legacyMD5(packet[legacyHalf:])
+	copy(packet, sum[:legacyHalf])
+	packet = append(packet, sum[legacyHalf:]...)
+	return append(packet, legacyEnd...)
+}
+
+// legacyMD5 returns the MD5 of the joined parts in hex.
+func legacyMD5(parts ...[]byte) string {
+	h := md5.New()
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// legacyToken returns a Security_Token: the MD5 of str(Content), Time and the token key.
+func legacyToken(content []byte, time, key string) string {
+	return legacyMD5(content, []byte(time), []byte(key))
+}
+
+// legacyRetries bounds the repetitions of an upload with the same token. Each one costs a look-up in the ledger.
+const legacyRetries = 100
+
+// legacyMemory remembers the tokens whose time is inside the window, so that a request cannot be replayed.
+type legacyMemory struct {
+	window time.Duration
+	max    int
+
+	mu     sync.Mutex
+	tokens map[[16]byte]legacySeen
+	sweep  time.Time // when to remove the tokens that have left the window
+}
+
+type legacySeen struct {
+	text  [16]byte // half of the SHA-256 of the whole text: the token covers only Content and Time
+	at    time.Time
+	again int
+}
+
+func newLegacyMemory(window time.Duration, max int) *legacyMemory {
+	return &legacyMemory{window: window, max: max, tokens: make(map[[16]byte]legacySeen)}
+}
+
+// admit adds a token whose time is at, inside the window. It returns errLegacyReplay for a known token, unless
+// mayRepeat is set and the text is the same to the byte. A full memory admits no new token: forgetting one would allow
+// its replay.
+func (m *legacyMemory) admit(token, text [16]byte, at, now time.Time, mayRepeat bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !now.Before(m.sweep) {
+		maps.DeleteFunc(m.tokens, func(_ [16]byte, s legacySeen) bool { return now.Sub(s.at) > m.window })
+		m.sweep = now.Add(m.window)
+	}
+	seen, known := m.tokens[token]
+	switch {
+	case !known && len(m.tokens) >= m.max:
+		return errLegacyFull
+	case !known:
+		seen = legacySeen{text: text, at: at}
+	case !mayRepeat || seen.text != text || seen.again >= legacyRetries:
+		return errLegacyReplay
+	default:
+		seen.again++
+	}
+	m.tokens[token] = seen
+	return nil
 }

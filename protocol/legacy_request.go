@@ -219,7 +219,7 @@ func (r *legacyRequest) rows() (rowset.Rows, error) {
 	for i, e := range list {
 		row, _ := legacyItems(e)
 		for _, v := range row {
-			value, ok := fromLegacy(v)
+			value, ok := pyliteral.SQL(v)
 			if !ok {
 				return rowset.Rows{}, fmt.Errorf("%w: row %d has a list, tuple or dict as a value", errLegacyFit, i)
 			}
@@ -247,7 +247,7 @@ func (r *legacyRequest) state() ([]rowset.StateItem, error) {
 				return nil, fmt.Errorf("%w: an item of the state is not a pair", errLegacyFit)
 			}
 			name, named := pyliteral.Text(pair[0])
-			value, ok := fromLegacy(pair[1])
+			value, ok := pyliteral.SQL(pair[1])
 			if !named || !ok || !validText(name, maxName) {
 				return nil, fmt.Errorf("%w: an item of the state is not a name and a value", errLegacyFit)
 			}

@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"crypto/aes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -73,6 +75,39 @@ func (s *LegacySession) Receive(packet []byte) (Event, error) {
 	r.id, r.op = e.Message.RequestID, e.Message.Op
 	s.pending = r
 	return e, nil
+}
+
+// Peek tells whether the beginning of a packet, at least some hundred bytes, can be an agent's: whether its first bytes
+// decrypt to those of a request, which only a holder of the key can bring about. If not, Peek returns the Event that
+// refuses the connection, as Receive does for the whole packet. So a stranger cannot make the server keep a large one.
+func (s *LegacySession) Peek(part []byte) (Event, bool) {
+	l := s.legacy
+	box := make([]byte, 2*aes.BlockSize)
+	if len(part) >= legacyHalf+hex.EncodedLen(len(box)) {
+		if _, err := hex.Decode(box, part[legacyHalf:][:hex.EncodedLen(len(box))]); err == nil {
+			if text, err := l.cbc.Open(box); err == nil && l.begins(string(text)) {
+				return Event{}, true
+			}
+		}
+	}
+	s.cause = errLegacyText
+	return Event{Reject: l.refusal(s.cause), RejectAfter: rejectDelay}, false
+}
+
+// begins tells whether text can be the beginning of a request: a dict whose first key is one of the four.
+func (l *Legacy) begins(text string) bool {
+	text, ok := strings.CutPrefix(text, "{")
+	text = strings.TrimLeft(strings.TrimLeft(text, " \t\r\n"), "uUbB")
+	if !ok || text == "" || text[0] != '\'' && text[0] != '"' {
+		return false
+	}
+	key := text[1:]
+	for _, name := range [...]string{"userid", "Business", "Error", "Info_Status"} {
+		if name = l.names[name]; strings.HasPrefix(key, name[:min(len(name), len(key))]) {
+			return true
+		}
+	}
+	return false
 }
 
 // authenticate decodes a packet and admits its request. A nil request means that the packet is not an agent's. A

@@ -422,3 +422,25 @@ func TestLegacySendTogether(t *testing.T) {
 		t.Errorf("%d left, %d were refused", sent.Load(), refused.Load())
 	}
 }
+
+// Of a large packet only an agent's beginning is worth keeping.
+func TestLegacyPeek(t *testing.T) {
+	b := newLegacyBench(t, nil)
+	ask := legacyAsk("p", "UPLOAD_DB", "t", "[(1, 'a')]", b.now)
+	for text, want := range map[string]bool{
+		ask:                                     true,
+		"{'Business" + strings.Repeat(" ", 100): true,
+		"{ u\"Info_Status\": " + strings.Repeat("x", 100): true,
+		"{'userie" + strings.Repeat(" ", 100):             false,
+		"['userid', " + strings.Repeat(" ", 100):          false,
+		strings.Repeat("A", 100):                          false,
+	} {
+		e, ok := b.session().Peek(b.packet(text)[:100])
+		if ok != want || ok == (e.Reject != nil) {
+			t.Errorf("%.20q: %v, refusal of %d bytes", text, ok, len(e.Reject))
+		}
+	}
+	if _, ok := b.session().Peek(bytes.Repeat([]byte{'0'}, 4096)); ok {
+		t.Error("zeros may go on")
+	}
+}

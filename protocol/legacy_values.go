@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -10,58 +9,6 @@ import (
 
 	"syncgate/internal/pyliteral"
 )
-
-// fromLegacy converts a value of an agent to the SQL value that its MySQLdb would have sent. Numbers and times without
-// a Go type become text. ok is false for a container.
-func fromLegacy(v pyliteral.Value) (value any, ok bool) {
-	switch x := v.(type) {
-	case nil, int64, float64:
-		return x, true
-	case bool:
-		if x {
-			return int64(1), true
-		}
-		return int64(0), true
-	case pyliteral.Long:
-		return int64(x), true
-	case *big.Int:
-		if x.IsUint64() {
-			return x.Uint64(), true
-		}
-		return x.String(), true
-	case pyliteral.Str, pyliteral.Unicode:
-		s, _ := pyliteral.Text(x)
-		if !utf8.ValidString(s) {
-			return []byte(s), true // MySQL accepts it for a binary column only
-		}
-		return s, true
-	case pyliteral.Bytes:
-		return []byte(x), true
-	case pyliteral.Decimal:
-		return string(x), true
-	case pyliteral.DateTime, pyliteral.Date, pyliteral.Time:
-		text, err := pyliteral.AppendStr(nil, x, pyliteral.Python2) // ISO, as MySQL writes it
-		return string(text), err == nil
-	case pyliteral.TimeDelta:
-		return fromLegacyTime(x), true
-	}
-	return nil, false
-}
-
-// fromLegacyTime returns MySQL's text of a TIME, [-]hh:mm:ss[.ffffff]. Hours may have more than two digits.
-func fromLegacyTime(d pyliteral.TimeDelta) string {
-	us := (int64(d.Days)*86400+int64(d.Seconds))*1e6 + int64(d.Microseconds)
-	sign := ""
-	if us < 0 {
-		us, sign = -us, "-"
-	}
-	s := us / 1e6
-	text := fmt.Sprintf("%s%02d:%02d:%02d", sign, s/3600, s/60%60, s%60)
-	if us %= 1e6; us != 0 {
-		text += fmt.Sprintf(".%06d", us)
-	}
-	return text
-}
 
 // legacyType returns the bare name of a MySQL type, without UNSIGNED and width.
 func legacyType(mysqlType string) string {

@@ -8,34 +8,6 @@ import (
 	"syncgate/internal/pyliteral"
 )
 
-func TestFromLegacy(t *testing.T) {
-	beyond, _ := new(big.Int).SetString("-18446744073709551616", 10)
-	for _, tt := range []struct {
-		in   pyliteral.Value
-		want any
-	}{
-		{nil, nil}, {true, int64(1)}, {false, int64(0)}, {int64(-5), int64(-5)}, {pyliteral.Long(7), int64(7)},
-		{1.5, 1.5},
-		{new(big.Int).SetUint64(1 << 63), uint64(1 << 63)}, {beyond, "-18446744073709551616"},
-		{pyliteral.Str("中"), "中"}, {pyliteral.Str("\xff"), []byte("\xff")}, {pyliteral.Unicode("x"), "x"},
-		{pyliteral.Unicode("\xed\xa0\x80"), []byte("\xed\xa0\x80")},
-		{pyliteral.Bytes("x"), []byte("x")}, {pyliteral.Decimal("1.50"), "1.50"},
-		{pyliteral.DateTime{Year: 2020, Month: 1, Day: 2, Microsecond: 5}, "2020-01-02 00:00:00.000005"},
-		{pyliteral.Date{Year: 1, Month: 2, Day: 3}, "0001-02-03"}, {pyliteral.Time{Hour: 4}, "04:00:00"},
-		{pyliteral.TimeDelta{Days: 2, Seconds: 3}, "48:00:03"},
-		{pyliteral.TimeDelta{Days: -1, Seconds: 86399, Microseconds: 500000}, "-00:00:00.500000"},
-	} {
-		if got, ok := fromLegacy(tt.in); !ok || !reflect.DeepEqual(got, tt.want) {
-			t.Errorf("%#v is %#v, %v; want %#v", tt.in, got, ok, tt.want)
-		}
-	}
-	for _, v := range []pyliteral.Value{pyliteral.Tuple{}, pyliteral.List{}, pyliteral.Dict{}} {
-		if got, ok := fromLegacy(v); ok {
-			t.Errorf("%#v is %#v", v, got)
-		}
-	}
-}
-
 func TestLegacyValue(t *testing.T) {
 	text := func(s string) pyliteral.Value { return pyliteral.Unicode(s) }
 	for _, tt := range []struct {

@@ -172,13 +172,15 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 		return Event{}, errUnexpected
 	}
 	now := s.server.opts.Clock()
-	if d := s.server.limiter.wait(s.remote, now); d > 0 {
-		s.rejected = errBusy
-		return Event{Reject: rejectFrame(StatusBusy, d)}, nil
+	reply, wait := []byte(nil), s.server.limiter.source(s.remote, now)
+	err := errBusy
+	if wait == 0 {
+		reply, wait, err = s.greet(frame, now)
 	}
-	reply, err := s.greet(frame, now)
 	s.rejected = err
 	switch {
+	case errors.Is(err, errBusy):
+		return Event{Reject: rejectFrame(StatusBusy, wait)}, nil
 	case errors.Is(err, errVersion):
 		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
 	case err != nil:
@@ -187,14 +189,15 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	return Event{Reply: reply}, nil
 }
 
-func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
+// greet returns the WELCOME, or with errBusy how long the client should wait.
+func (s *ServerSession) greet(frame []byte, now time.Time) (reply []byte, wait time.Duration, err error) {
 	_, body, err := parseFrame(frame)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	point, id, message, err := parseHello(body)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	o := &s.server.opts
 	key, known := o.Keys(point, id)
@@ -204,33 +207,36 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	key.Point, key.ID = point, id
 	state, err := noise.NewHandshakeState(noiseConfig(s.server.dh, o.Rand, false, key))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	payload, _, _, err := state.ReadMessage(nil, message)
 	switch {
 	case !known:
-		return nil, fmt.Errorf("%w: point %q, key id %d", errNoKey, point, id)
+		return nil, 0, fmt.Errorf("%w: point %q, key id %d", errNoKey, point, id)
 	case err != nil:
-		return nil, fmt.Errorf("%w: point %q, key id %d", errAuth, point, id)
+		return nil, 0, fmt.Errorf("%w: point %q, key id %d", errAuth, point, id)
 	}
 	var h hello
 	if err := decode(payload, &h); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if h.minVersion > Version || h.maxVersion < Version {
-		return nil, errVersion
+		return nil, 0, errVersion
+	}
+	if wait = s.server.limiter.authentic(point, now); wait > 0 {
+		return nil, wait, errBusy
 	}
 	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion()}
 	if payload, err = encode(nil, &granted); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	reply, toServer, toClient, err := state.WriteMessage(nil, payload)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now))
 	s.point, s.keyID, s.hello = point, id, h
-	return plainFrame(frameWelcome, reply), nil
+	return plainFrame(frameWelcome, reply), 0, nil
 }
 
 // Send seals m and calls write with the frame, under the session's lock. So frames leave in the order of their

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,9 +30,7 @@ func newPair(t testing.TB, change func(*ServerOptions, *ClientOptions)) *pair {
 	clock := func() time.Time { return p.now }
 	key := crypto.Key{Point: "point-01", ID: 7}
 	copy(key.Secret[:], "0123456789abcdef0123456789abcdef")
-	ring := crypto.NewKeyring()
-	ring.Replace([]crypto.Key{key})
-	so := ServerOptions{Keys: ring.Lookup, RulesVersion: func() uint64 { return 42 }, Clock: clock, Rand: rand.Reader}
+	so := ServerOptions{Keys: liveKeys(key), RulesVersion: func() uint64 { return 42 }, Clock: clock, Rand: rand.Reader}
 	co := ClientOptions{Point: key.Point, KeyID: key.ID, Key: key.Secret, Clock: clock, Rand: rand.Reader}
 	if change != nil {
 		change(&so, &co)
@@ -45,6 +44,17 @@ func newPair(t testing.TB, change func(*ServerOptions, *ClientOptions)) *pair {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// liveKeys are ServerOptions.Keys.
+func liveKeys(keys ...crypto.Key) func(point string, id uint32) (crypto.Key, bool) {
+	return func(point string, id uint32) (crypto.Key, bool) {
+		i := slices.IndexFunc(keys, func(k crypto.Key) bool { return k.Point == point && k.ID == id })
+		if i < 0 {
+			return crypto.Key{}, false
+		}
+		return keys[i], true
+	}
 }
 
 // greet runs the handshake and returns the server's event for the HELLO.

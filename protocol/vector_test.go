@@ -102,15 +102,13 @@ func (k vectorKey) key(t testing.TB) crypto.Key {
 func (v *vector) pair(t testing.TB) *pair {
 	t.Helper()
 	p := &pair{}
-	ring := crypto.NewKeyring()
 	var keys []crypto.Key
 	for _, k := range v.Server.Keys {
 		keys = append(keys, k.key(t))
 	}
-	ring.Replace(keys)
 	var err error
 	p.server, err = NewServer(ServerOptions{
-		Keys: ring.Lookup, RulesVersion: func() uint64 { return v.Server.RulesVersion },
+		Keys: liveKeys(keys...), RulesVersion: func() uint64 { return v.Server.RulesVersion },
 		Clock: func() time.Time { return time.UnixMilli(v.Server.ClockMs) },
 		Rand: bytes.NewReader(append(bytes.Repeat([]byte{0xdd}, 32),
 			bytes.Repeat(unhex(t, v.Server.Ephemeral), 4)...)),
@@ -122,7 +120,7 @@ func (v *vector) pair(t testing.TB) *pair {
 	}
 	source := netip.MustParseAddr("192.0.2.1")
 	for range v.Server.Before {
-		p.server.limiter.wait(source, p.server.opts.Clock())
+		p.server.limiter.source(source, p.server.opts.Clock())
 	}
 	p.session = p.server.NewSession(source)
 	p.client, err = NewClient(ClientOptions{

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"syncgate/internal/account"
 )
 
 // reset closes c with a RST.
@@ -133,7 +135,7 @@ func TestFrameWithoutEnd(t *testing.T) {
 }
 
 func TestSplitOutsideTheBuffer(t *testing.T) {
-	for _, answer := range []int{-1, 1000} {
+	for _, answer := range []int{-1, 2 << 20} {
 		closed, ended := closings()
 		s := serve(t, hooks{close: closed}, func(o *Options) {
 			o.Listeners[0].Split = func([]byte, int) (int, error) { return answer, nil }
@@ -363,9 +365,8 @@ func TestCaps(t *testing.T) {
 		options func(*Options)
 		word    string
 	}{
-		"all":           {func(o *Options) { o.MaxConns = 3 }, "conn_limit"},
-		"unestablished": {func(o *Options) { o.MaxUnestablished = 3 }, "unestablished_limit"},
-		"one address":   {func(o *Options) { o.MaxPerAddress = 3 }, "address_limit"},
+		"all":         {func(o *Options) { o.MaxConns = 3 }, "conn_limit"},
+		"one address": {func(o *Options) { o.MaxPerAddress = 3 }, "address_limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
@@ -390,12 +391,50 @@ func TestCaps(t *testing.T) {
 	}
 }
 
-// Over MaxBuffered nothing is read and nothing grows; what ends the pressure is the clock of the incomplete frames.
+// The oldest connection that has not shaken hands makes room for a new one, and one address has no more than half.
+func TestUnestablished(t *testing.T) {
+	s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
+		o.MaxUnestablished = fewStrangers
+		o.Listeners[0].Refusal = []byte("full")
+	})
+	var all []*net.TCPConn
+	for range fewStrangers {
+		all = append(all, s.dial(t))
+	}
+	eventually(t, "all are in", func() bool { return s.Load().Unestablished == fewStrangers })
+	if b, err := io.ReadAll(s.dial(t)); string(b) != "full" || err != nil {
+		t.Fatalf("one address got more than its share: %q, %v", b, err)
+	}
+	other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: testTimeout}
+	c, err := other.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	send(t, c, frame([]byte("in")))
+	expect(t, c, "in")
+	expectEnd(t, all[0])
+	if got := s.watcher.reason("unestablished_limit"); got != 1 {
+		t.Errorf("%d connections made room", got)
+	}
+	send(t, all[1], frame([]byte("in")))
+	expect(t, all[1], "in")
+}
+
+// Clients that send half of what they announce hold their share and nothing more: another is served at once, and those
+// that wait go on when the clocks of the incomplete frames have run out.
 func TestMemoryOfAll(t *testing.T) {
-	const hoarders, most = 40, 1 << 20
-	s := serve(t, hooks{}, func(o *Options) { o.MaxBuffered = most; o.FrameTimeout = 700 * time.Millisecond })
+	const hoarders, most = 40, 8 << 20
+	s := serve(t, hooks{}, func(o *Options) {
+		o.MaxBuffered, o.FrameTimeout = most, 700*time.Millisecond
+		o.Ledger = account.New(most)
+		o.Listeners[0].Handler = hooks{open: func(c *Conn) error {
+			c.SetHolder(o.Ledger.Point(c.Remote().String()))
+			return hooks{}.Open(c)
+		}}
+	})
 	bystander := s.dial(t)
-	part := append(binary.BigEndian.AppendUint32(nil, 1<<20), make([]byte, 60<<10)...)
+	part := append(binary.BigEndian.AppendUint32(nil, 1<<20-4), make([]byte, 60<<10)...)
 	for range hoarders {
 		go s.dial(t).Write(part)
 	}

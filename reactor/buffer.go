@@ -4,7 +4,7 @@ import "math/bits"
 
 const (
 	smallestBuffer = 1 << 10
-	bufferClasses  = 16       // 1 KiB … 32 MiB, each twice the one before
+	bufferClasses  = 9        // 1 KiB … keptBuffer, each twice the one before
 	replyBuffer    = 16 << 10 // what a first Write takes: room for a turn's small replies
 	keptBuffer     = 256 << 10
 	keptBuffers    = 4 << 20
@@ -32,7 +32,8 @@ func bufferClass(n int) int {
 
 // get lends an empty chunk with room for n bytes.
 func (p *pool) get(n int) *chunk {
-	if class := bufferClass(n); class < bufferClasses {
+	if n <= keptBuffer {
+		class := bufferClass(n)
 		if b := p.free[class]; b != nil {
 			p.free[class], b.next = b.next, nil
 			p.kept -= len(b.room)

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"syncgate/internal/account"
 )
 
 // state is how far a connection's life has gone; doc.go draws it.
@@ -30,6 +32,8 @@ const (
 	dirty                         // in EventLoop.dirty
 	queued                        // in EventLoop.queue
 	unopened                      // the handler's Open failed, so its Close is not called
+	peeked                        // the Peek hook was called
+	waited                        // the incomplete frame has waited for memory
 )
 
 // Conn is one connection, and belongs to its loop: every field but outstanding and extra, and every method but ID, is
@@ -40,18 +44,21 @@ const (
 type Conn struct {
 	Data any // the handler's own
 
-	from  *source
-	id    ConnID
-	in    *chunk                // received and not delivered; starts at a frame's start
-	out   *chunk                // written and not taken by the kernel: the last of a ring, whose next is the first
-	extra atomic.Pointer[extra] // nil for most
+	from   *source
+	holder *account.Holder // is charged for the bytes; other goroutines read it under EventLoop.mu
+	id     ConnID
+	in     *chunk                // received and not delivered; starts at a frame's start
+	out    *chunk                // written and not taken by the kernel: the last of a ring, whose next is the first
+	extra  atomic.Pointer[extra] // nil for most
 
 	outstanding atomic.Int32 // outbound bytes: those in out at the last flushState, and those in the inbox
 
 	fd       int32
 	pending  int32 // bytes in out
 	shown    int32 // bytes of out that outstanding counts
-	held     int32 // bytes that the reactor's total counts
+	held     int32 // bytes that holder is charged for
+	frameLen int32 // length of the incomplete frame in in; 0: not known
+	reserved int32 // bytes of it that holder was charged for before they came
 	maxFrame int32
 	inFlight int32
 
@@ -133,7 +140,7 @@ func (c *Conn) Write(b []byte) {
 	if c.state >= lingering || len(b) == 0 {
 		return
 	}
-	if len(b) >= maxBytes || !c.loop().fits(c.pending, len(b)) {
+	if len(b) >= maxBytes || !c.loop().fits(c, c.pending, len(b)) {
 		c.Close(ErrOverflow)
 		return
 	}
@@ -147,11 +154,30 @@ func (c *Conn) Write(b []byte) {
 // SetMaxFrame sets the largest body from the next frame on.
 func (c *Conn) SetMaxFrame(n int) { c.maxFrame = int32(min(max(n, 0), maxBytes)) }
 
-// Establish ends the connection's handshake: MaxUnestablished and HandshakeTimeout no longer apply to it.
+// SetHolder has h charged for the connection's bytes from now on. The connection closes h when it ends.
+func (c *Conn) SetHolder(h *account.Holder) {
+	c.holder.Add(-int64(c.held))
+	h.Add(int64(c.held))
+	l := c.loop()
+	l.mu.Lock()
+	h, c.holder = c.holder, h
+	l.mu.Unlock()
+	h.Close()
+}
+
+// Holder is who is charged for the connection's bytes.
+func (c *Conn) Holder() *account.Holder { return c.holder }
+
+// Establish ends the connection's handshake: MaxUnestablished and HandshakeTimeout no longer apply to it. A connection
+// whose holder is a stranger still is charged to its address as to a point.
 func (c *Conn) Establish() {
 	if !c.is(established) && c.state < closing {
 		c.set(established)
-		c.loop().reactor.admission.establish()
+		r := c.loop().reactor
+		r.admission.establish(c)
+		if c.holder.Stranger() {
+			c.SetHolder(r.ledger.Point(account.Source(c.Remote().Addr()).String()))
+		}
 		if c.state != lingering {
 			c.limitAt = 0
 		}

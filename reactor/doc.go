@@ -32,7 +32,7 @@
 //	              ▼            a frame begun is done,
 //	┌─────────> open ────┐     the peer reads, memory is free
 //	│             │      │                │
-//	└── paused <──┼──────┘ MaxInFlight, HighWater, MaxBuffered
+//	└── paused <──┼──────┘ MaxInFlight, HighWater, the ledger
 //	      │       │
 //	      │       │ the peer's FIN · CloseAfterFlush · Drain
 //	      │       ▼
@@ -75,22 +75,26 @@
 // Options.Limits has the default and the bounds of each. At a limit the reactor does this, and the observer sees that
 // error or Pause:
 //
-//	MaxConns, MaxUnestablished, MaxPerAddress   refused at accept   ErrConnLimit, ErrUnestablishedLimit, ErrAddressLimit
+//	MaxConns, MaxPerAddress                     refused at accept   ErrConnLimit, ErrAddressLimit
+//	MaxUnestablished                            the oldest is closed for the new one; an address with more than its share
+//	                                            is refused   ErrUnestablishedLimit
 //	descriptors of the process or the system    accepting pauses for 0.1 to 1 s, then goes on with the backlog   EMFILE
 //	SetMaxFrame + frameOverhead                 closed, before memory is taken   SplitFunc's error or ErrFrameTooLarge
 //	MaxInFlight                                 not read            PauseInFlight
 //	HighWater                                   not read, SendWait waits   PauseOutbound
 //	MaxOutbound                                 closed              ErrOverflow
-//	MaxBuffered                                 no connection is read   PauseMemory
+//	the holder's share of the ledger            not read            PauseMemory
 //	HandshakeTimeout, FrameTimeout              closed              ErrHandshakeTimeout, ErrFrameTimeout
 //	StallTimeout                                closed when the kernel's send queue has not shrunk either   ErrStalled
 //	IdleTimeout                                 Listener.Idle at half of it, then closed   ErrIdle
 //
-// PauseMemory ends without help: bytes are held for incomplete frames, which FrameTimeout ends, for frames in flight,
-// which the workers end, and for peers that do not read, which StallTimeout ends.
+// The ledger (package account) is charged for incomplete frames and for output: before a connection is established to its
+// address, then to its holder. A large frame is charged in full before it is read, so connections never wait for each
+// other with half a frame each. PauseMemory ends without help: bytes are held for incomplete frames, which FrameTimeout
+// ends, for frames in flight, which the workers end, and for peers that do not read, which StallTimeout ends.
 //
 // # Costs
 //
-// An idle connection is a Conn of 144 bytes, a slot of 12 and its share of the maps; it has no buffer and no goroutine.
+// An idle connection is a Conn of 160 bytes, a slot of 12 and its share of the maps; it has no buffer and no goroutine.
 // Its deadlines are one entry in a timing wheel that moves when it falls due, not when bytes come.
 package reactor

@@ -1,15 +1,28 @@
 package reactor
 
-import "context"
+import (
+	"context"
 
-// command is what a goroutine asks of a loop: bytes for a connection, the end of one, or anything else as a function.
+	"syncgate/internal/account"
+)
+
+// command is what a goroutine asks of a loop: bytes for a connection, or anything else as a function.
 type command struct {
 	id    ConnID
+	payer *account.Holder // is charged for data
 	data  []byte
 	done  bool
-	close bool
-	err   error
 	do    func(*EventLoop)
+}
+
+// on is the command to call f for a connection, if it is there then.
+func on(id ConnID, f func(*Conn)) command {
+	return command{do: func(l *EventLoop) {
+		if c := l.table.find(id); c != nil {
+			f(c)
+			l.markDirty(c)
+		}
+	}}
 }
 
 const largestInbox = 1 << 10 // commands; a larger inbox is not kept for the next turn
@@ -67,30 +80,32 @@ func (l *EventLoop) send(id ConnID, data []byte, done, wait bool) (*writeWaiter,
 			return w, nil
 		}
 	}
-	cmd := command{id: id, data: data, done: done}
+	cmd := command{id: id, payer: c.holder, data: data, done: done}
 	var err error
-	if len(data) >= maxBytes || !wait && !l.fits(c.outstanding.Load(), len(data)) {
-		cmd = command{id: id, close: true, err: ErrOverflow}
-		err = ErrOverflow
+	if len(data) >= maxBytes || !wait && !l.fits(c, c.outstanding.Load(), len(data)) {
+		cmd, err = on(id, func(c *Conn) { c.Close(ErrOverflow) }), ErrOverflow
 	}
 	c.outstanding.Add(int32(len(cmd.data)))
-	l.reactor.buffered.Add(int64(len(cmd.data)))
+	if n := len(cmd.data); n > 0 {
+		cmd.payer.Add(int64(n))
+	}
 	l.inbox = append(l.inbox, cmd)
 	l.mu.Unlock()
 	l.wake()
 	return nil, err
 }
 
-// congested tells whether SendWait has to wait: for HighWater, or, when the memory of all is short, for this
+// congested tells whether SendWait has to wait: for HighWater, or, when the holder has its share, for this
 // connection's own bytes to leave. A connection with nothing outstanding may always send, so that all make progress.
 func (l *EventLoop) congested(c *Conn) bool {
 	n := c.outstanding.Load()
-	return n > int32(l.opts.HighWater) || n > 0 && l.reactor.overMemory()
+	return n > int32(l.opts.HighWater) || n > 0 && !c.holder.MayTake(int64(n))
 }
 
-// fits tells whether n more bytes may wait behind those that do. A single message may be larger than MaxOutbound.
-func (l *EventLoop) fits(waiting int32, n int) bool {
-	return waiting == 0 || int(waiting)+n <= l.opts.MaxOutbound
+// fits tells whether n more bytes may wait behind those that do. A single message may be larger than MaxOutbound, and
+// a small one is not refused for what its holder has elsewhere.
+func (l *EventLoop) fits(c *Conn, waiting int32, n int) bool {
+	return waiting == 0 || int(waiting)+n <= l.opts.MaxOutbound && (n < account.Floor || c.holder.MayTake(int64(n)))
 }
 
 // wakeWaiters has every SendWait that waits for c look again.
@@ -109,16 +124,14 @@ func (l *EventLoop) execute(cmd *command) {
 		return
 	}
 	n := len(cmd.data)
-	l.reactor.buffered.Add(-int64(n))
+	if n > 0 {
+		cmd.payer.Add(-int64(n))
+	}
 	c := l.table.find(cmd.id)
 	if c == nil {
 		return
 	}
 	c.shown += int32(n) // outstanding counts these already
-	if cmd.close {
-		c.Close(cmd.err)
-		return
-	}
 	if c.state < lingering && n > 0 {
 		if n < zeroCopySize {
 			l.append(c, cmd.data)
@@ -160,7 +173,12 @@ func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool) 
 
 // Close has a connection closed without flushing; its Handler.Close receives err.
 func (r *Reactor) Close(id ConnID, err error) {
-	r.loopOf(id).submit(command{id: id, close: true, err: err})
+	r.Do(id, func(c *Conn) { c.Close(err) })
+}
+
+// Do has f called for a connection on its loop, soon after Do has returned, if the connection is there then.
+func (r *Reactor) Do(id ConnID, f func(*Conn)) {
+	r.loopOf(id).submit(on(id, f))
 }
 
 // Each has f called for every connection, on its loop, soon after Each has returned.

@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"syncgate/internal/account"
 )
 
 const (
@@ -12,7 +14,8 @@ const (
 	smallPart     = 4 << 10  // a partial frame up to this size is copied to the scratch buffer, for a large next read
 	zeroCopySize  = 16 << 10 // bytes handed to Send are written from where they are from this size on
 	maxIovec      = 64
-	frameOverhead = 256 // bytes that a frame may have beside its body
+	frameOverhead = 256     // bytes that a frame may have beside its body
+	unknownPart   = 4 << 10 // bytes of a frame of unknown length, after which all that it may have is reserved
 )
 
 var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")
@@ -30,13 +33,16 @@ func (l *EventLoop) read(c *Conn) {
 	if !c.reading() {
 		return
 	}
-	if l.reactor.overMemory() {
+	if c.reserved == 0 && !c.holder.MayTake(1) {
 		l.pauseForMemory(c)
 		return
 	}
 	buf, n := l.scratch, 0
+	if c.reserved == 0 && !c.holder.MayTake(account.Floor+1) {
+		buf = buf[:smallPart] // what is read of a large frame is kept while it waits for memory
+	}
 	if c.in != nil {
-		if n = len(c.in.data); n <= smallPart {
+		if n = len(c.in.data); n < smallPart {
 			copy(buf, c.in.data)
 		} else {
 			buf = c.in.room
@@ -57,11 +63,11 @@ func (l *EventLoop) read(c *Conn) {
 			c.Close(ErrFrameTooLarge)
 			break
 		}
-		if !c.is(readable) {
+		if n > 0 && !l.reserve(c, buf[:n]) || !c.is(readable) {
 			break
 		}
 		if n == len(buf) {
-			l.hold(c, buf, min(2*n, c.mostHeld()))
+			l.hold(c, buf, c.room(n))
 			buf = c.in.room
 		}
 		got, ok := l.receive(c, buf[n:])
@@ -104,18 +110,19 @@ func (l *EventLoop) receive(c *Conn, b []byte) (n int, ok bool) {
 func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
 	for used < len(b) && c.reading() && *budget > 0 {
 		n, err := c.from.Split(b[used:], int(c.maxFrame))
-		if err == nil && (n < 0 || n > len(b)-used) {
+		if err == nil && (n < 0 || n > c.mostHeld()) {
 			err = errBadSplit
 		}
 		if err != nil {
 			c.Close(err)
 			return used
 		}
-		if n == 0 {
+		if n == 0 || n > len(b)-used {
+			c.frameLen = int32(n)
 			return used
 		}
 		l.turn.Frames++
-		c.frameAt = 0
+		l.unreserve(c)
 		if err := c.from.Handler.Frame(c, b[used:used+n:used+n]); err != nil {
 			c.Close(err)
 		}
@@ -123,6 +130,59 @@ func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
 		*budget -= n
 	}
 	return used
+}
+
+// reserve charges c's holder for all of the frame that part begins, before more of it is read: a frame that may not be
+// finished only takes room from others. So connections never wait for each other with half a frame each. Frames up to
+// account.Floor are charged as they come.
+func (l *EventLoop) reserve(c *Conn, part []byte) bool {
+	size := int(c.frameLen)
+	if size == 0 && len(part) >= unknownPart {
+		if c.from.Peek != nil && c.flags&(peeked|established) == 0 {
+			c.set(peeked)
+			if err := c.from.Peek(c, part); err != nil {
+				c.Close(err)
+			}
+			if c.state != open {
+				return false
+			}
+		}
+		size = c.mostHeld()
+	}
+	if size <= account.Floor && !c.holder.Stranger() || size <= int(c.reserved) {
+		return true
+	}
+	more := int64(size) - int64(c.reserved)
+	if !c.holder.Take(more) {
+		l.pauseForMemory(c)
+		return false
+	}
+	c.reserved += int32(more)
+	c.held += int32(more)
+	if c.is(waited) {
+		c.clear(waited)
+		c.frameAt = l.tick.after(l.opts.FrameTimeout)
+	}
+	return true
+}
+
+// unreserve ends the frame in progress.
+func (l *EventLoop) unreserve(c *Conn) {
+	if c.reserved > 0 {
+		c.holder.Add(-int64(c.reserved))
+		c.held -= c.reserved
+	}
+	c.reserved, c.frameLen, c.frameAt = 0, 0, 0
+	c.clear(waited)
+}
+
+// room is the size of the buffer for a frame of which n bytes have come.
+func (c *Conn) room(n int) int {
+	most := c.mostHeld()
+	if c.frameLen > 0 {
+		most = int(c.frameLen)
+	}
+	return max(n, min(2*n, most))
 }
 
 // hold copies b, the undelivered bytes of c, to a buffer of that size. Buffers grow with the bytes that have come,
@@ -135,7 +195,8 @@ func (l *EventLoop) hold(c *Conn, b []byte, size int) {
 }
 
 // keep stores the n undelivered bytes in buf until the next read, in a buffer of their size, and starts the incomplete
-// frame's clock, unless reading is paused or c is queued: then the bytes may be whole frames.
+// frame's clock, unless reading is paused or c is queued: then the bytes may be whole frames. A frame that waits for
+// memory has more time, and starts anew when it gets it.
 func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 	if n == 0 {
 		l.pool.put(c.in)
@@ -145,14 +206,19 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 	if in := c.in; in == nil || len(in.room) < n || len(in.room) > 4*max(n, smallPart) {
 		size := n
 		if n > smallPart {
-			size = max(n, min(2*n, c.mostHeld()))
+			size = c.room(n)
 		}
 		l.hold(c, buf[:n], size)
 	} else {
 		in.data = in.room[:copy(in.room, buf[:n])]
 	}
-	if c.reading() && !c.is(queued) && c.frameAt == 0 {
+	switch {
+	case c.frameAt != 0 || c.is(queued):
+	case c.reading():
 		c.frameAt = l.tick.after(l.opts.FrameTimeout)
+	case c.state == open && c.pauses == PauseMemory:
+		c.set(waited)
+		c.frameAt = l.tick.after(memoryPatience * l.opts.FrameTimeout)
 	}
 }
 

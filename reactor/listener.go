@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"syncgate/internal/account"
 )
 
 const (
@@ -159,13 +161,17 @@ func (l *EventLoop) accept(ln *listener) {
 // assign admits a connection and hands it to the loop with the fewest, or refuses it.
 func (l *EventLoop) assign(ln *listener, fd int, remote netip.AddrPort) {
 	r := l.reactor
-	if err := r.admission.admit(remote.Addr()); err != nil {
+	victim, err := r.admission.admit(ln.index, remote.Addr())
+	if err != nil {
 		if len(ln.Refusal) > 0 {
 			_, _ = unix.Write(fd, ln.Refusal) // as much of it as there is room for
 		}
 		unix.Close(fd)
 		l.opts.Observer.Refused(ln.index, err)
 		return
+	}
+	if victim != 0 {
+		r.Close(victim, ErrUnestablishedLimit)
 	}
 	to := l
 	for _, other := range r.loops {
@@ -177,35 +183,38 @@ func (l *EventLoop) assign(ln *listener, fd int, remote netip.AddrPort) {
 	if to == l {
 		l.adopt(ln, fd, remote)
 	} else if !to.submit(command{do: func(to *EventLoop) { to.adopt(ln, fd, remote) }}) {
-		to.abandon(fd, remote)
+		to.abandon(ln, fd, remote)
 	}
 }
 
 // abandon closes an admitted connection that no loop can serve.
-func (l *EventLoop) abandon(fd int, remote netip.AddrPort) {
+func (l *EventLoop) abandon(ln *listener, fd int, remote netip.AddrPort) {
 	l.assigned.Add(-1)
-	l.reactor.admission.release(remote.Addr(), false)
+	l.reactor.admission.release(0, ln.index, remote.Addr())
 	unix.Close(fd)
 }
 
 // adopt makes a connection of fd on this loop.
 func (l *EventLoop) adopt(ln *listener, fd int, remote netip.AddrPort) {
 	if l.draining || l.stopping {
-		l.abandon(fd, remote)
+		l.abandon(ln, fd, remote)
 		return
 	}
 	c := &Conn{from: l.sources[ln.index], fd: int32(fd), address: remote.Addr().As16(), port: remote.Port(),
+		holder:   l.reactor.ledger.Stranger(account.Source(remote.Addr()).String()),
 		maxFrame: int32(ln.FirstFrameMax), heardAt: l.tick, limitAt: l.tick.after(ln.HandshakeTimeout)}
 	l.mu.Lock()
 	l.table.add(l.index, c)
 	l.mu.Unlock()
 	if err := l.poller.add(fd, key(c.id)); err != nil {
 		l.remove(c)
-		l.abandon(fd, remote)
+		c.holder.Close()
+		l.abandon(ln, fd, remote)
 		l.opts.Observer.Refused(ln.index, err)
 		return
 	}
 	l.conns++
+	l.reactor.admission.adopted(c)
 	l.opts.Observer.Opened(ln.index)
 	if err := ln.Handler.Open(c); err != nil {
 		c.set(unopened)

@@ -82,18 +82,10 @@ const (
 	PauseMemory                     // more than MaxBuffered bytes are held for all connections
 )
 
-// String is the pause in one word, fit for the label of a metric.
-func (p Pause) String() string {
-	switch p {
-	case PauseInFlight:
-		return "in_flight"
-	case PauseOutbound:
-		return "outbound"
-	case PauseMemory:
-		return "memory"
-	}
-	return "several"
-}
+var pauseNames = [...]string{PauseInFlight: "in_flight", PauseOutbound: "outbound", PauseMemory: "memory", 7: ""}
+
+// String is a single reason in one word, fit for the label of a metric.
+func (p Pause) String() string { return pauseNames[p&7] }
 
 type noObserver struct{}
 

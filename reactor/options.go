@@ -6,12 +6,14 @@ import (
 	"runtime"
 	"time"
 
+	"syncgate/internal/account"
 	"syncgate/internal/limit"
 )
 
-// SplitFunc finds the first whole frame at the front of buf. It returns the frame's length, 0 when more bytes are
-// needed, or an error, which closes the connection. max is the largest body the connection may send at present, so
-// that a length over it is refused from the header alone. It runs on a loop, must not block and must not keep buf.
+// SplitFunc finds the first frame at the front of buf. It returns the frame's length, also when buf does not have all
+// of it yet, 0 when the bytes do not tell it yet, or an error, which closes the connection. max is the largest body the
+// connection may send at present, so that a length over it is refused from the header alone. It runs on a loop, must
+// not block and must not keep buf.
 type SplitFunc func(buf []byte, max int) (n int, err error)
 
 // Handler receives what happens on connections. Every method runs on the connection's loop: calls for one connection
@@ -40,6 +42,10 @@ type Listener struct {
 	MaxInFlight      int           // frames begun and not done before reading pauses; 1: request, reply, request, reply
 	HandshakeTimeout time.Duration // from accept to Establish; Options.HandshakeTimeout when 0
 
+	// Peek, when set, is called once for a connection that is not established and has sent unknownPart bytes of a frame
+	// whose length is not known: the place to see whether these can be a client's, and to call SetHolder. An error
+	// closes the connection.
+	Peek func(c *Conn, part []byte) error
 	// Refusal, when set, is sent in one attempt to a connection refused at a cap, before it is closed.
 	Refusal []byte
 	// Idle, when set, is called on the loop after half of IdleTimeout without a byte: the place for a ping.
@@ -53,13 +59,14 @@ type Listener struct {
 type Options struct {
 	Loops     int // event loops
 	Listeners []Listener
-	Observer  Observer // may be nil
+	Observer  Observer        // may be nil
+	Ledger    *account.Ledger // counts the bytes held; nil: one of MaxBuffered of the reactor's own
 
 	MaxConns         int // connections in all
-	MaxUnestablished int // connections that have not called Establish
+	MaxUnestablished int // connections of one listener that have not called Establish
 	MaxPerAddress    int // connections from one IPv4 address or one IPv6 /64
 
-	MaxBuffered int64 // bytes held for all connections in both directions: over it, no connection is read
+	MaxBuffered int64 // bytes held for all clients; see package account
 	HighWater   int   // outbound bytes of one connection over which it is not read and SendWait waits
 	MaxOutbound int   // outbound bytes of one connection over which Send fails and closes it
 	TurnBytes   int   // bytes one connection may have delivered before the others have their turn
@@ -86,7 +93,7 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Count("MaxUnestablished", &o.MaxUnestablished, 1_000, 1, maxPerLoop),
 		limit.Count("MaxPerAddress", &o.MaxPerAddress, 512, 1, maxPerLoop),
 		limit.Bytes("MaxBuffered", &o.MaxBuffered, 256<<20, 1<<20, 1<<40),
-		limit.Bytes("HighWater", &o.HighWater, 256<<10, 1, maxBytes),
+		limit.Bytes("HighWater", &o.HighWater, 1<<20, 1, maxBytes),
 		limit.Bytes("MaxOutbound", &o.MaxOutbound, 8<<20, 1<<20, maxBytes),
 		limit.Bytes("TurnBytes", &o.TurnBytes, 256<<10, 1, maxBytes),
 		limit.Time("HandshakeTimeout", &o.HandshakeTimeout, 5*time.Second, minTimeout, maxTimeout),
@@ -119,6 +126,10 @@ func (o Options) withDefaults() (Options, error) {
 		if ln.Split == nil || ln.Handler == nil {
 			errs = append(errs, fmt.Errorf("reactor: listener %s lacks Split or Handler", ln.Address))
 		}
+	}
+	o.HighWater = min(o.HighWater, o.MaxOutbound/4) // room for the answers to what was read below it
+	if o.Ledger == nil {
+		o.Ledger = account.New(o.MaxBuffered)
 	}
 	if o.Observer == nil {
 		o.Observer = noObserver{}

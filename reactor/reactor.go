@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"syncgate/internal/account"
 )
 
 // Reactor serves its listeners. All methods may be called from any goroutine.
@@ -17,7 +19,7 @@ type Reactor struct {
 	loops     []*EventLoop
 	admission admission
 	start     time.Time
-	buffered  atomic.Int64
+	ledger    *account.Ledger
 
 	begun atomic.Bool                                   // Run was called, or Drain before it
 	done  chan struct{}                                 // closed when Run has returned, or never will be
@@ -31,8 +33,8 @@ func New(o Options) (*Reactor, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reactor{opts: o, done: make(chan struct{})}
-	r.admission = admission{opts: &r.opts, perAddress: make(map[netip.Addr]int)}
+	r := &Reactor{opts: o, ledger: o.Ledger, done: make(chan struct{})}
+	r.admission.init(&r.opts)
 	for i, opts := range o.Listeners {
 		ln, err := listen(i, opts)
 		if err != nil {
@@ -164,14 +166,14 @@ func (r *Reactor) Drain(ctx context.Context) error {
 type Load struct {
 	Conns         int   // connections
 	Unestablished int   // … that have not called Establish
-	Buffered      int64 // bytes held for them in both directions
+	Buffered      int64 // bytes that the ledger counts
 }
 
 // Load returns the figures of this moment.
 func (r *Reactor) Load() Load {
 	r.admission.mu.Lock()
 	defer r.admission.mu.Unlock()
-	return Load{r.admission.conns, r.admission.unestablished, r.buffered.Load()}
+	return Load{r.admission.conns, r.admission.unestablished, r.ledger.Used()}
 }
 
 // Progress is each loop's count of turns, for a watchdog. It also wakes the loops, so that even in an idle reactor a
@@ -184,6 +186,3 @@ func (r *Reactor) Progress() []uint64 {
 	}
 	return turns
 }
-
-// overMemory tells whether more than MaxBuffered is held.
-func (r *Reactor) overMemory() bool { return r.buffered.Load() > r.opts.MaxBuffered }

@@ -7,7 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const memoryRetry = 20 * time.Millisecond // between two looks whether memory is free again
+const (
+	memoryRetry    = 20 * time.Millisecond // between two looks whether memory is free again
+	memoryPatience = 4                     // times FrameTimeout that a frame may wait for memory
+)
 
 // markDirty has flushState called for c before the turn goes on.
 func (l *EventLoop) markDirty(c *Conn) {
@@ -64,6 +67,7 @@ func (l *EventLoop) account(c *Conn) {
 	if c.in != nil {
 		held = c.in.size
 	}
+	held = max(held, int(c.reserved))
 	if last := c.out; last != nil {
 		for b := last.next; ; b = b.next {
 			if held += b.size; b == last {
@@ -72,7 +76,7 @@ func (l *EventLoop) account(c *Conn) {
 		}
 	}
 	if held := int32(held); held != c.held {
-		l.reactor.buffered.Add(int64(held - c.held))
+		c.holder.Add(int64(held - c.held))
 		c.held = held
 	}
 	if c.pending != c.shown {
@@ -119,8 +123,9 @@ func (l *EventLoop) teardown(c *Conn) {
 	for c.out != nil {
 		l.pool.put(c.shift())
 	}
-	l.reactor.buffered.Add(-int64(c.held))
-	l.reactor.admission.release(c.Remote().Addr(), c.is(established))
+	c.holder.Add(-int64(c.held))
+	c.holder.Close()
+	l.reactor.admission.release(c.id, c.from.index, c.Remote().Addr())
 	l.assigned.Add(-1)
 	l.conns--
 	if !c.is(unopened) {
@@ -166,23 +171,28 @@ func (l *EventLoop) resume(c *Conn, why Pause) {
 	}
 }
 
-// pauseForMemory stops the reading of c until memory is free again.
+// pauseForMemory stops the reading of c until its holder may have more.
 func (l *EventLoop) pauseForMemory(c *Conn) {
 	l.pause(c, PauseMemory)
 	l.memoryPaused = append(l.memoryPaused, c)
 }
 
-// resumeMemoryPaused resumes the connections under PauseMemory. Another loop may be the one to free the memory, so
-// while there are such connections the loop wakes every memoryRetry.
+// resumeMemoryPaused resumes the connections under PauseMemory whose holders may have more, the longest paused first.
+// Another loop, or a worker, may be the one to free the memory, so while there are such connections the loop wakes every
+// memoryRetry. Resuming takes nothing yet: the connections resumed are read in this order and ask again.
 func (l *EventLoop) resumeMemoryPaused() {
-	if len(l.memoryPaused) == 0 || l.reactor.overMemory() {
-		return
+	rest := l.memoryPaused[:0]
+	for _, c := range l.memoryPaused {
+		switch {
+		case c.state == closed:
+		case c.holder.MayTake(1):
+			l.resume(c, PauseMemory)
+		default:
+			rest = append(rest, c)
+		}
 	}
-	for i, c := range l.memoryPaused {
-		l.memoryPaused[i] = nil
-		l.resume(c, PauseMemory)
-	}
-	l.memoryPaused = l.memoryPaused[:0]
+	clear(l.memoryPaused[len(rest):])
+	l.memoryPaused = rest
 }
 
 // nextDeadline is the earliest of c's deadlines, 0 when it has none.

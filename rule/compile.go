@@ -28,7 +28,7 @@ func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
 func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
 	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Table: t, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
 	if t != nil {
-		c.plan.Recorded = t.Changes
+		c.plan.Recorded, c.plan.Key, c.plan.Parents = t.Changes, t.primaryKey(), t.Parents
 	}
 	for _, step := range []func(){c.checkColumns, c.read, c.write, c.finish} {
 		if step(); c.errors > 0 {

@@ -37,7 +37,6 @@ func (c *compiler) generate() {
 	if c.errors > 0 {
 		return
 	}
-	c.plan.Key = key
 	if c.row.mainPhase() == upside {
 		c.generateUpside(key)
 	} else {
@@ -101,7 +100,11 @@ func (c *compiler) pages(columns, items []string, bound string) (start, page Sta
 		}
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
 	}
-	head := "select " + quoteAll(c.plan.Fields) + "\nfrom " + c.table.Quoted()
+	head := "select " + quoteAll(c.plan.Fields)
+	if c.plan.Changes && c.caseless(columns) {
+		head += ", 2 as " + rowset.Deleted
+	}
+	head += "\nfrom " + c.table.Quoted()
 	tail := "\norder by " + strings.Join(order, ", ") + "\nlimit :limit"
 	where := func(factors ...string) string {
 		factors = slices.DeleteFunc(append(factors, bound, c.plan.clause()), func(f string) bool { return f == "" })
@@ -130,7 +133,11 @@ func (c *compiler) generateChanges(key []string) {
 	for i := range key {
 		items[i] = LoadItem(i)
 	}
-	first, next, ok := c.pages(key, items, "")
+	own := ""
+	if c.row.Type == Upload {
+		own = c.notFromThere(key)
+	}
+	first, next, ok := c.pages(key, items, own)
 	if !ok {
 		return
 	}
@@ -140,6 +147,19 @@ func (c *compiler) generateChanges(key []string) {
 	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+fields+",\n  "+c.isDeleted(key)+
 		", sync_at\nfrom "+from+
 		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
+}
+
+// notFromThere is the condition of the rows whose last change did not come from the other side. A first load leaves the
+// others out, since the other side has them. A change before complete_from may not be the row's last.
+func (c *compiler) notFromThere(key []string) string {
+	table, changes := c.table.Quoted(), c.table.Changes
+	var on strings.Builder
+	for _, k := range key {
+		fmt.Fprintf(&on, "sync_change.%s = %s.%s and ", quote(k), table, quote(k))
+	}
+	return "not exists (select 1 from " + changes.Name + " sync_change where " + on.String() +
+		"sync_change.sync_origin = :sync_origin\n    and (sync_change.sync_seq = 0 or sync_change.sync_seq >= " +
+		"(select complete_from from sync_sequence where sync_table = " + literal(changes.Sequence) + ")))"
 }
 
 // changesJoined is the change table joined with the table, and the rule's fields in it. The change table's columns have
@@ -169,9 +189,21 @@ func (c *compiler) changesJoined(key []string, where string) (from, fields strin
 		") sync_change\nleft join " + table + " on " + strings.Join(on, "\n  and "), strings.Join(list, ", ")
 }
 
-// isDeleted is the mark of a row that is no longer there.
+// isDeleted is the mark of a row: that it is no longer there, or how its key is compared.
 func (c *compiler) isDeleted(key []string) string {
-	return c.table.Quoted() + "." + quote(key[0]) + " is null as " + rowset.Deleted
+	missing := c.table.Quoted() + "." + quote(key[0]) + " is null"
+	if c.caseless(key) {
+		missing = "if(" + missing + ", 1, 2)"
+	}
+	return missing + " as " + rowset.Deleted
+}
+
+// caseless reports whether some column of the key has a collation that takes different letters for the same.
+func (c *compiler) caseless(key []string) bool {
+	return slices.ContainsFunc(key, func(k string) bool {
+		col := c.table.Column(k)
+		return col.spellings() && !strings.HasSuffix(col.Collation, "_bin")
+	})
 }
 
 // watermark is the update_time column that the pages advance by. It reports why there is none and returns nil.
@@ -192,6 +224,12 @@ func (c *compiler) watermark() *Column {
 		return col
 	}
 	return nil
+}
+
+// spellings reports whether the column's collation takes different texts for the same, such as a and A, or a and "a ".
+func (col *Column) spellings() bool {
+	return col != nil && col.Collation != "" && (isText(col) || strings.HasSuffix(col.Type, "text")) &&
+		!strings.HasSuffix(col.Collation, "_nopad_bin")
 }
 
 func isText(col *Column) bool { return col != nil && (col.Type == "char" || col.Type == "varchar") }
@@ -284,8 +322,13 @@ func (c *compiler) generateDownside(key []string) {
 	if len(sets) == 0 {
 		sets = []string{quote(key[0]) + " = " + quote(key[0])}
 	}
-	c.plan.Downside = []Statement{c.statementOf(Insert, "insert into "+c.table.Quoted()+" ("+quoteAll(c.plan.Fields)+
-		")\nvalues ("+strings.Join(values, ", ")+")\non duplicate key update "+strings.Join(sets, ", "))}
+	head := "insert into " + c.table.Quoted() + " (" + quoteAll(c.plan.Fields) + ")\nvalues (" + strings.Join(values, ", ") +
+		")\non duplicate key update "
+	upsert := func(guards ...string) Statement {
+		return c.statementOf(Insert, head+strings.Join(append(guards, sets...), ", "))
+	}
+	c.plan.Downside = []Statement{upsert(c.guard(key, true)...)}
+	c.generateOthers(key, upsert)
 	c.generateDelete(key)
 	for _, col := range missingColumns(c.table, c.plan.Fields) {
 		c.warnIn(UnfilledColumn, "sync_field", col+" has no default and gets no value", "add it, or give it a default")
@@ -295,6 +338,78 @@ func (c *compiler) generateDownside(key []string) {
 			"add the point's number to the primary key")
 	}
 }
+
+// guard keeps an upsert from the data of another row: the row that it meets must have this primary key. The key's first
+// column becomes NULL otherwise, which the database refuses. Spelled means that the key's text must be the same, and not
+// only equal to its collation; without it the row that is met gets the new spelling.
+func (c *compiler) guard(key []string, spelled bool) []string {
+	same, sets, needed := make([]string, len(key)), make([]string, len(key)), len(c.otherUnique()) > 0
+	for i, k := range key {
+		mine, other := quote(k), "values("+quote(k)+")"
+		text := c.table.Column(k).spellings()
+		if needed = needed || text; text && spelled {
+			same[i] = "binary " + mine + " = binary " + other
+		} else {
+			same[i] = mine + " = " + other
+		}
+		if sets[i] = mine; text && !spelled {
+			sets[i] = other
+		}
+	}
+	if !needed {
+		return nil
+	}
+	all := []string{quote(key[0]) + " = if(" + strings.Join(same, " and ") + ", " + sets[0] + ", null)"}
+	for i := 1; i < len(key) && !spelled; i++ {
+		all = append(all, quote(key[i])+" = "+sets[i])
+	}
+	return all
+}
+
+// otherUnique are the unique keys beside the primary one.
+func (c *compiler) otherUnique() (keys []Key) {
+	for _, k := range c.table.Keys {
+		if k.Unique && !k.Primary {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// generateOthers makes the statements for rows that the upsert does not take.
+func (c *compiler) generateOthers(key []string, upsert func(guards ...string) Statement) {
+	p, table := c.plan, c.table.Quoted()
+	where := "\nwhere (" + quoteAll(key) + ") in ((" + strings.Join(c.marks(key), ", ") + "))"
+	p.Guarded = len(c.guard(key, true)) > 0
+	if slices.ContainsFunc(key, func(k string) bool { return c.table.Column(k).spellings() }) {
+		respell := upsert(c.guard(key, false)...)
+		p.Respell = &respell
+	}
+	find := c.statementOf(Select, "select "+quoteAll(p.Fields)+"\nfrom "+table+where+" for update")
+	p.Find = &find
+	var empty []string // columns that make their unique key give its value free
+	for _, k := range c.otherUnique() {
+		at := slices.IndexFunc(k.Columns, func(name string) bool {
+			col := c.table.Column(name)
+			return col != nil && col.Nullable && !col.Generated && !contains(key, name)
+		})
+		if at < 0 {
+			empty = nil
+			break
+		}
+		empty = append(empty, quote(k.Columns[at])+" = null")
+	}
+	switch {
+	case len(empty) > 0:
+		free := c.statementOf(Update, "update "+table+" set "+strings.Join(empty, ", ")+where)
+		p.Free = &free
+	case len(c.otherUnique()) > 0 && !c.table.Referred && allIn(c.table.names(written), p.Fields):
+		free := c.statementOf(Delete, "delete from "+table+where)
+		p.Free = &free
+	}
+}
+
+func written(col *Column) bool { return !col.Generated }
 
 func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 
 	"syncgate/internal/pyliteral"
@@ -80,29 +79,6 @@ func (c *compiler) eachPhase(column string, root *node, f func(key string, item 
 			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key), hint(key, phaseNames))
 		}
 	}
-}
-
-// scalar is the SQL value of a literal that is neither a list nor a dict.
-func scalar(v pyliteral.Value) any {
-	switch v := v.(type) {
-	case nil, int64, float64:
-		return v
-	case bool:
-		if v {
-			return int64(1)
-		}
-		return int64(0)
-	case pyliteral.Long:
-		return int64(v)
-	case pyliteral.Bytes:
-		return []byte(v)
-	case *big.Int:
-		if v.IsUint64() {
-			return v.Uint64()
-		}
-	}
-	s, _ := pyliteral.AppendStr(nil, v, pyliteral.Python3) // all that is parsed has a str
-	return string(s)
 }
 
 // patch fills the seed-era placeholders of one statement, with one entry for each field of sync_patch_field.
@@ -218,11 +194,11 @@ func (c *compiler) pair(e *patchEntry, n *node) bool {
 	}
 	e.kind, _ = text(&all[0])
 	if len(all) == 2 {
-		if isList(&all[1]) || isDict(&all[1]) {
+		var ok bool
+		if e.value, ok = pyliteral.SQL(all[1].Value); !ok {
 			c.badValue("sync_patch_field_value", &all[1], "an entry's value must be one value", "")
 			return false
 		}
-		e.value = scalar(all[1].Value)
 	}
 	return true
 }

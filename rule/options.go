@@ -25,6 +25,7 @@ type Options struct {
 	Watermark    string        // the column that a generated upside advances by; empty: update_time
 	Where        string        // which rows a generated upside reads, an expression; empty: all
 	Conflict     Conflict      // CentreWins unless the rule says otherwise
+	Rounding     bool          // a value that its column cuts or rounds is applied
 
 	where *source // where Where stands
 }
@@ -40,6 +41,7 @@ var options = []option{
 	{"all-or-nothing", "", func(o *Options, _ string) error { o.AllOrNothing = true; return nil }},
 	{"changes", "", func(o *Options, _ string) error { o.Changes = true; return nil }},
 	{"outbox", "", func(o *Options, _ string) error { o.Outbox = true; return nil }},
+	{"allow-rounding", "", func(o *Options, _ string) error { o.Rounding = true; return nil }},
 	{"lag", "2s", func(o *Options, text string) error {
 		d, err := time.ParseDuration(text)
 		if err != nil || d < 0 || d > time.Hour || d%time.Second != 0 {
@@ -112,6 +114,7 @@ func (c *compiler) checkOptions() {
 	say(o.Watermark != "" && !generated, "option watermark is for rules without SQL of their own", "name the column in the select")
 	say(o.Watermark != "" && o.Changes, "options watermark and changes exclude each other", "keep one of them")
 	say(o.Where != "" && c.row.mainPhase() == downside, "option where is for the row that reads", "move it to the other row")
+	say(o.Rounding && c.row.mainPhase() != downside, "option allow-rounding is for the row that applies", "move it to the other row")
 	say(o.Outbox && c.row.mainPhase() == downside, "option outbox is for the row that reads", "move it to the other row")
 	c.checkWhere()
 }
@@ -157,6 +160,7 @@ func (o *Options) text() string {
 	line(o.AllOrNothing, "all-or-nothing")
 	line(o.Changes, "changes")
 	line(o.Outbox, "outbox")
+	line(o.Rounding, "allow-rounding")
 	line(o.Lag != DefaultLag, "lag "+o.Lag.String())
 	line(o.Watermark != "", "watermark "+o.Watermark)
 	line(o.Conflict != "" && o.Conflict != CentreWins, string(o.Conflict))

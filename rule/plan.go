@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -54,13 +55,44 @@ type Plan struct {
 	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
 	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
 
-	Key      []string // columns of the primary key; of a rule without SQL of its own
+	Key      []string // columns of the primary key
 	Recorded *Changes // where the table's changes are recorded; nil: they are not
 	Load     *Load    // how the table is read before there is any state; nil: as Upside says
 	Present  *Present // of a generated downside where changes are recorded: what a row meets
+	Parents  []string // the tables that the table's foreign keys refer to, as rules name them
 
+	// Of a generated downside:
+	Guarded bool       // the upsert sets its key to NULL, and so fails, when it meets a row with another key
+	Respell *Statement // the upsert for a row that is there with another spelling of its key; nil: keys have one
+	Free    *Statement // gives the unique values of a row free, so that another may take them; nil: it cannot be done
+	Find    *Statement // the row that has the key of the row in hand, which stays locked
+
+	narrow []narrow // of each field, what its column would cut or round; nil: nothing is known
 	listed []string // the fields in sync_field of a rule without SQL of its own
 }
+
+// HasKey reports whether a row in hand has its primary key.
+func (p *Plan) HasKey() bool { return len(p.Key) > 0 && allIn(p.Key, p.Fields) }
+
+// KeyIn is the primary key in a row with the given columns; nil when it is not known.
+func (p *Plan) KeyIn(columns []string, row []any) []any {
+	if len(p.Key) == 0 || !allIn(p.Key, columns) {
+		return nil
+	}
+	key := make([]any, len(p.Key))
+	for i, k := range p.Key {
+		key[i] = row[index(columns, k)]
+	}
+	return key
+}
+
+// IsClock reports whether a field tells which of two versions of a row is the later.
+func (p *Plan) IsClock(field string) bool {
+	return sameName(field, cmp.Or(p.Watermark, updateTimeColumn))
+}
+
+// OwnParent reports whether rows of the table refer to others of it.
+func (p *Plan) OwnParent() bool { return contains(p.Parents, p.Row.Table) }
 
 // Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the
 // load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
@@ -227,6 +259,11 @@ func (p *Plan) more() (all []Statement) {
 	}
 	if p.Present != nil {
 		all = append(all, p.Present.Lock, p.Present.Row)
+	}
+	for _, s := range []*Statement{p.Respell, p.Free, p.Find} {
+		if s != nil {
+			all = append(all, *s)
+		}
 	}
 	return append(all, p.Delete...)
 }

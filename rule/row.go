@@ -50,7 +50,9 @@ type Table struct {
 	NoRollback bool     `json:"no_rollback,omitempty"`
 	Columns    []Column `json:"columns"` // in ordinal order
 	Keys       []Key    `json:"keys"`
-	Changes    *Changes `json:"changes,omitempty"` // nil: they are not recorded
+	Changes    *Changes `json:"changes,omitempty"`  // nil: they are not recorded
+	Parents    []string `json:"parents,omitempty"`  // the tables that foreign keys refer to, as a rule names them
+	Referred   bool     `json:"referred,omitempty"` // some table has a foreign key that refers to this one
 }
 
 // Changes says whether a table's changes are recorded.
@@ -72,6 +74,7 @@ type Column struct {
 	Unsigned   bool   `json:"unsigned,omitempty"`
 	Binary     bool   `json:"binary,omitempty"`    // values are bytes, not text
 	Invisible  bool   `json:"invisible,omitempty"` // SELECT * leaves it out
+	Collation  string `json:"collation,omitempty"`
 }
 
 // Key is one index of a Table with its columns in index order.

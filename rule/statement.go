@@ -260,11 +260,13 @@ func (c *compiler) readInsert(s *script) {
 	}
 	s.tuple = i + 1
 	end := closing(s.toks, s.tuple)
-	if width := len(split(s.toks, s.tuple+1, end)); s.columns != nil && len(s.columns) != width {
-		counts := plural(len(s.columns), "column") + " but " + plural(width, "value")
+	values := split(s.toks, s.tuple+1, end)
+	if s.columns != nil && len(s.columns) != len(values) {
+		counts := plural(len(s.columns), "column") + " but " + plural(len(values), "value")
 		c.refuse(s, s.toks[s.tuple].from, PlaceholderCount, counts, "give each column one value")
 		return
 	}
+	c.readNarrow(s, values)
 	outside := func(at int) bool { return at < s.tuple || at > end }
 	if s.tok(end+1).is(",") || s.phase != downside || slices.ContainsFunc(s.argAt, outside) ||
 		countWord(s.toks, "select", "last_insert_id", "row_count", "found_rows", "nextval", "next") > 0 {

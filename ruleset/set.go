@@ -236,7 +236,7 @@ func (s *Set) Run(ctx context.Context) {
 	tick := time.NewTicker(s.o.Poll)
 	defer tick.Stop()
 	for sourceDown := false; ; {
-		err := s.Refresh(ctx)
+		err := s.refreshInTime(ctx)
 		if ctx.Err() == nil && (err != nil) != sourceDown {
 			if sourceDown = err != nil; sourceDown {
 				s.o.Logger.Warn().Err(err).Msg("rules cannot be read; those in force stay in force")
@@ -253,11 +253,30 @@ func (s *Set) Run(ctx context.Context) {
 	}
 }
 
+// A connection that has gone silent must not end the reading of rules: versionTimeout bounds the query that every round
+// of Run begins with, refreshTimeout the round, which may compile very many rules.
+const (
+	versionTimeout = 10 * time.Second
+	refreshTimeout = 2 * time.Minute
+)
+
+func (s *Set) refreshInTime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	return s.Refresh(ctx)
+}
+
+func (s *Set) version(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	return s.o.Source.RulesVersion(ctx)
+}
+
 // Refresh does one round of Run: it brings an edit into force and records what there is to record.
 func (s *Set) Refresh(ctx context.Context) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
-	version, err := s.o.Source.RulesVersion(ctx)
+	version, err := s.version(ctx)
 	if err != nil {
 		return err
 	}

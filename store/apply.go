@@ -23,9 +23,10 @@ type Upload struct {
 	Refused    error    // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
 	// While Apply works on its copy:
-	rows    rowset.Rows // Rows in the order of Plan.Fields
-	deleted []bool      // the rows that are keys which are no longer there; nil: none is
-	out     *Outcome
+	rows   rowset.Rows    // Rows in the order of Plan.Fields
+	marks  []any          // the rows' values of rowset.Deleted; nil: they have none
+	lastOf map[string]int // the last row of each key, made when a row is postponed
+	out    *Outcome
 }
 
 // Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and
@@ -43,9 +44,10 @@ type Outcome struct {
 
 // Quarantined is a row that was put into sync_quarantine.
 type Quarantined struct {
-	Row    int    `json:"row"`    // from 0
-	Code   int    `json:"code"`   // MySQL's error number
-	Reason string `json:"reason"` // the database's words
+	Row    int    `json:"row"`             // from 0
+	Code   int    `json:"code"`            // MySQL's error number
+	Reason string `json:"reason"`          // the database's words
+	Waits  bool   `json:"waits,omitempty"` // it is tried again by itself
 }
 
 const (
@@ -101,7 +103,7 @@ func (u Upload) prepare(out *Outcome) (*Upload, error) {
 		return nil, u.Refused
 	}
 	var err error
-	if u.rows, u.deleted, err = fit(u.Rows, u.Plan); err != nil {
+	if u.rows, u.marks, err = fit(u.Rows, u.Plan); err != nil {
 		return nil, err
 	}
 	if len(u.Plan.Downside) == 0 {

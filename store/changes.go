@@ -276,6 +276,8 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	}
 	if !equalFold(columns, t.columns()) {
 		statements = append(statements, "DROP TABLE IF EXISTS "+t.Name, t.createTable())
+	} else { // no origin says any more where a row's last change came from
+		statements = append(statements, "UPDATE "+t.Name+" SET sync_origin = NULL")
 	}
 	for _, g := range t.triggers() {
 		statements = append(statements, t.createTrigger(g))

@@ -319,7 +319,7 @@ func TestFeedMakesAnEqualCopy(t *testing.T) {
 	}
 	for f.page(t) {
 	}
-	const all = "SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(',', a, LOWER(b), n, amount) ORDER BY a, b SEPARATOR '\n'), '') FROM goods"
+	const all = "SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(',', a, b, n, amount) ORDER BY a, b SEPARATOR '\n'), '') FROM goods"
 	if diff := cmp.Diff(strings.Split(one(t, from, all), "\n"), strings.Split(one(t, to, all), "\n")); diff != "" {
 		t.Errorf("the table (-) and its copy (+) are not equal:\n%s", diff)
 	}
@@ -395,4 +395,68 @@ func TestChangesDoNotGoBack(t *testing.T) {
 	equal(t, "point-03", seen("point-03"), "1 2 3 ")
 	exec(t, application, "UPDATE goods SET n = 8 WHERE a = 1")
 	equal(t, "point-01 after an edit at the centre", seen("point-01"), "2 3 1 ")
+}
+
+// A delete is kept until every reader has passed it. A reader that comes later than that loads the table anew.
+func TestDeletesAreForgottenWhenAllHavePassed(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE goods (a INT PRIMARY KEY) ENGINE = InnoDB")
+	recorded(t, s, "goods")
+	read := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Download, User: rule.Server, SQL: "-- option: changes"})
+	states := map[string][]rowset.StateItem{}
+	reads := func(point string) (rows int) {
+		for more := true; more; {
+			c := &collect{}
+			page, err := s.Read(testContext(t), read, rule.Env{State: states[point], Point: point, Origin: point}, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			states[point], more, rows = page.State, page.More, rows+len(c.rows)
+		}
+		return rows
+	}
+	purged := func() string {
+		t.Helper()
+		if err := s.purgeChanges(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		return one(t, s, "SELECT CONCAT((SELECT COUNT(*) FROM sync_change_goods), ' ', complete_from) FROM sync_sequence")
+	}
+	exec(t, s, "INSERT INTO goods VALUES (1), (2), (3)")
+	equal(t, "first load", reads("point-01")+reads("point-02"), 6)
+	exec(t, s, "DELETE FROM goods WHERE a = 2")
+	equal(t, "the delete", reads("point-01"), 1)
+	equal(t, "kept for point-02", purged(), "3 3")
+	reads("point-01")
+	equal(t, "the delete at point-02", reads("point-02"), 1)
+	equal(t, "they have not asked for what comes after it", purged(), "3 3")
+	equal(t, "nothing new", reads("point-01")+reads("point-02"), 0)
+	equal(t, "all have passed it", purged(), "2 4")
+	states["point-03"] = []rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(3)}}
+	equal(t, "point-03 comes too late and loads anew", reads("point-03"), 2)
+	exec(t, s, "UPDATE sync_change_reader SET seen_at = NOW() - INTERVAL 31 DAY WHERE reader = 'point-02'")
+	exec(t, s, "DELETE FROM goods WHERE a = 1")
+	reads("point-01")
+	reads("point-03")
+	equal(t, "nothing new again", reads("point-01")+reads("point-03"), 0)
+	equal(t, "nobody waits for point-02", purged(), "1 5")
+}
+
+// SQL of a rule's own may read the change table: its changes are numbered before each page.
+func TestOwnSQLReadsChanges(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE goods (a INT PRIMARY KEY) ENGINE = InnoDB")
+	recorded(t, s, "goods")
+	p := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Download, User: rule.Server, Field: "sync_seq, a",
+		SQL: `select f.sync_seq, f.a from sync_change_goods f
+			where f.sync_seq > :state.sync_seq and not (f.sync_origin <=> :sync_origin) order by f.sync_seq limit :limit`})
+	exec(t, s, "INSERT INTO goods VALUES (7), (8)")
+	exec(t, s, "DELETE FROM goods WHERE a = 7")
+	c := &collect{}
+	page, err := s.Read(testContext(t), p, rule.Env{Point: "point-01", Origin: "point-01", Limit: 1}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "rows", fmt.Sprint(c.rows), "[[1 7] [2 8]]")
+	equal(t, "state", fmt.Sprint(page.State), "[{sync_seq 2}]")
 }

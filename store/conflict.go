@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"syncgate/internal/rowset"
 	"syncgate/rule"
@@ -23,7 +24,7 @@ const settleAttempts = 10
 func (r *runner) settled(items []item) error {
 	u := items[0].u
 	if u.Env.Known == nil || u.Plan.Present == nil {
-		return r.items(items)
+		return r.all(items)
 	}
 	if err := r.c.text(r.ctx, "SAVEPOINT sync_conflicts"); err != nil {
 		return err
@@ -32,19 +33,20 @@ func (r *runner) settled(items []item) error {
 	for _, it := range items {
 		before[it.u] = it.u.out.clone()
 	}
-	apply := func() (int, error) { return 0, r.items(items) }
+	apply := func() (int, error) { return 0, r.all(items) }
 	for range settleAttempts {
 		won, err := apply()
 		if err != nil {
 			return err
 		}
 		found, err := r.c.conflicts(r.ctx)
-		if err != nil || found == won {
+		if err != nil || found <= won { // a row that won may have been refused
 			return err
 		}
 		if err := r.c.text(r.ctx, "ROLLBACK TO SAVEPOINT sync_conflicts"); err != nil {
 			return err
 		}
+		r.left = nil
 		for u, out := range before {
 			*u.out = out.clone()
 		}
@@ -101,7 +103,7 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 		}
 		won++
 	}
-	return won, nil
+	return won, r.finish()
 }
 
 // keptOp is the operation that rows are counted under which were not applied because another version stays.
@@ -221,6 +223,9 @@ func (r *runner) stamp(items []item) error {
 	if at < 0 || u.Plan.Recorded == nil || u.Plan.Conflict != rule.NewestWins {
 		return nil
 	}
+	if len(r.left) > 0 {
+		items = slices.DeleteFunc(slices.Clone(items), func(it item) bool { return r.left[it] })
+	}
 	head := "INSERT INTO " + u.Plan.Recorded.Name + " (" + quoteNames(u.Plan.Key) + ", sync_origin, sync_at) VALUES "
 	tuple := "(" + strings.Repeat("?, ", len(u.Plan.Key)) + "?, ?)"
 	const tail = " ON DUPLICATE KEY UPDATE sync_at = VALUES(sync_at)"
@@ -241,4 +246,102 @@ func (r *runner) stamp(items []item) error {
 		items = items[n:]
 	}
 	return nil
+}
+
+// ConflictRow is a row of sync_conflict.
+type ConflictRow struct {
+	ID        uint64    `json:"id"`
+	CreatedAt time.Time `json:"created_at"`
+	Point     string    `json:"point"`
+	RuleID    uint64    `json:"rule"`
+	Table     string    `json:"table"`
+	Settled   string    `json:"settled"` // option of the rule that settled it
+	Key       RowText   `json:"key"`
+	Kept      Version   `json:"kept"`
+	Lost      Version   `json:"lost"`
+	TakenAt   time.Time `json:"taken_at,omitzero"` // zero: the version that lost was not taken
+}
+
+// Version is one version of a row.
+type Version struct {
+	Row    RowText `json:"row"`    // "": the row was deleted
+	Origin string  `json:"origin"` // the point it came from; "*": the centre; "": this database
+	At     string  `json:"at"`     // when it was changed, UTC; "": not known
+}
+
+// RowText is a row as a JSON object, in the form that DecodeRow reads; "" is none.
+type RowText string
+
+// MarshalJSON writes the object itself.
+func (t RowText) MarshalJSON() ([]byte, error) {
+	if t == "" {
+		return []byte("null"), nil
+	}
+	return []byte(t), nil
+}
+
+const conflictColumns = `SELECT id, UNIX_TIMESTAMP(created_at), point_no, rule_id, sync_table, settled, row_key,
+	COALESCE(kept_row, ''), COALESCE(kept_origin, ''), COALESCE(kept_at, ''),
+	COALESCE(lost_row, ''), COALESCE(lost_origin, ''), COALESCE(lost_at, ''), UNIX_TIMESTAMP(taken_at) FROM sync_conflict `
+
+// Conflicts lists at most limit conflicts, the newest first; with open only those whose lost version was not taken.
+func (s *Store) Conflicts(ctx context.Context, open bool, limit int) ([]ConflictRow, error) {
+	return s.conflictRows(ctx, "WHERE NOT ? OR taken_at IS NULL ORDER BY id DESC LIMIT ?", open, limit)
+}
+
+// Conflict reads one of them, or returns ErrNotFound.
+func (s *Store) Conflict(ctx context.Context, id uint64) (ConflictRow, error) {
+	all, err := s.conflictRows(ctx, "WHERE id = ?", id)
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%w: sync_conflict id=%d", ErrNotFound, id)
+	}
+	if err != nil {
+		return ConflictRow{}, err
+	}
+	return all[0], nil
+}
+
+func (s *Store) conflictRows(ctx context.Context, where string, args ...any) (all []ConflictRow, err error) {
+	err = s.each(ctx, conflictColumns+where, func(scan func(...any) error) error {
+		var r ConflictRow
+		err := scan(&r.ID, (*unixTime)(&r.CreatedAt), &r.Point, &r.RuleID, &r.Table, &r.Settled, &r.Key, &r.Kept.Row,
+			&r.Kept.Origin, &r.Kept.At, &r.Lost.Row, &r.Lost.Origin, &r.Lost.At, (*unixTime)(&r.TakenAt))
+		all = append(all, r)
+		return err
+	}, args...)
+	return all, public(err)
+}
+
+// TakeConflict puts the version that lost into the table, as a change made here: it goes to every side. p is the plan of
+// a rule that applies rows of the table. *RowError: the database refuses the row, and nothing is changed.
+func (s *Store) TakeConflict(ctx context.Context, id uint64, p *rule.Plan) error {
+	r, err := s.Conflict(ctx, id)
+	if err != nil {
+		return err
+	}
+	text := r.Lost.Row
+	if text == "" {
+		text = r.Key
+	}
+	var row rowset.Rows
+	if row.Columns, row.Values, err = DecodeRow(string(text)); err != nil {
+		return fmt.Errorf("sync_conflict id=%d: %w", id, err)
+	}
+	if r.Lost.Row == "" {
+		for _, f := range p.Fields {
+			if !slices.ContainsFunc(row.Columns, func(c string) bool { return strings.EqualFold(c, f) }) {
+				row.Columns, row.Values = append(row.Columns, f), append(row.Values, nil)
+			}
+		}
+		row.Columns, row.Values = append(row.Columns, rowset.Deleted), append(row.Values, int64(1))
+	}
+	plan := *p
+	plan.AllOrNothing = true
+	return s.inTx(ctx, func(tx *Tx) error {
+		_, err := tx.Apply(ctx, &plan, row, rule.Env{Point: r.Point})
+		if err == nil {
+			_, err = tx.Exec(ctx, "UPDATE sync_conflict SET taken_at = NOW(6) WHERE id = ?", id)
+		}
+		return err
+	})
 }

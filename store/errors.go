@@ -25,6 +25,7 @@ var (
 	ErrNotFound    = errors.New("store: no such row")
 	ErrExists      = errors.New("store: it exists already")
 	ErrUnsafe      = errors.New("store: the server's settings would lose acknowledged rows")
+	ErrKeyInUse    = errors.New("store: the key that the point uses would be revoked")
 	ErrEnough      = errors.New("store: enough rows") // returned by a Sink, see there
 
 	errBadConn = driver.ErrBadConn

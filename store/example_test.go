@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -15,9 +16,9 @@ import (
 
 // An upload is applied once, however often it is sent; what a point has is read back row by row.
 func Example() {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx := context.Background()
 	s, stop := privateStore(ctx)
-	defer func() { cancel(); stop() }()
+	defer stop()
 
 	up := compile(ctx, s, rule.Row{ID: 1, Table: "black_list", Type: rule.Upload, User: rule.Server, SQL: `
 -- downside: insert
@@ -71,13 +72,8 @@ func privateStore(ctx context.Context) (s *store.Store, stop func()) {
 	if err != nil {
 		log.Panic(err)
 	}
-	server, err := localdb.New(localdb.Options{Dir: dir})
+	server, err := localdb.Start(ctx, localdb.Options{Dir: dir})
 	if err != nil {
-		log.Panic(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx) }()
-	if err := server.WaitReady(ctx); err != nil {
 		log.Panic(err)
 	}
 	if err := server.CreateDatabase(ctx, "centre"); err != nil {
@@ -102,10 +98,8 @@ func privateStore(ctx context.Context) (s *store.Store, stop func()) {
 		log.Panic(err)
 	}
 	return s, func() {
-		if err := <-ended; err != nil {
+		if err := errors.Join(s.Close(), server.Stop(), os.RemoveAll(dir)); err != nil {
 			log.Panic(err)
 		}
-		_ = s.Close() // its connections ended with the server
-		_ = os.RemoveAll(dir)
 	}
 }

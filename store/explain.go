@@ -51,11 +51,8 @@ func (s *Store) SampleRow(ctx context.Context, table string, fields []string) ([
 			list[i] = quoteName(f)
 		}
 	}
-	err = s.db.QueryRowContext(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+facts.Quoted()+" LIMIT 1").Scan(scan...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return row, nil
-	}
-	return row, public(err)
+	return row, public(s.each(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+facts.Quoted()+" LIMIT 1",
+		func(read scanner) error { return read(scan...) }))
 }
 
 func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }

@@ -2,9 +2,8 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,39 +11,30 @@ import (
 
 // Facts are what `syncgate doctor` reads first.
 type Facts struct {
-	Version   string            `json:"version"`
-	MariaDB   bool              `json:"mariadb"`
-	Database  string            `json:"database"`
-	User      string            `json:"user"` // the account that the server has chosen
-	Variables map[string]string `json:"variables"`
-	Grants    []string          `json:"grants"`
-	Engines   map[string]string `json:"engines"` // of syncgate's own tables
-	MaxPacket int               `json:"max_allowed_packet"`
-
-	// Skew is how far the database's clock is ahead of this host's, give or take half a round trip.
-	Skew time.Duration `json:"clock_skew"`
+	Version, Database string
+	User              string // the account that the server has chosen
+	Variables         map[string]string
+	Grants            []string
+	Engines           map[string]string // of syncgate's own tables
+	MaxPacket         int               // max_allowed_packet, bytes
+	Skew              time.Duration     // the database's clock before this host's, give or take half a round trip
 }
 
 // factVariables are the variables that Facts reads. It leaves out those that a server does not have.
-const factVariables = `'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin', 'binlog_format',
-	'innodb_doublewrite', 'innodb_flush_method', 'innodb_rollback_on_timeout', 'read_only', 'super_read_only',
-	'max_allowed_packet', 'max_connections', 'max_prepared_stmt_count', 'default_storage_engine',
-	'character_set_server', 'time_zone', 'system_time_zone', 'sql_mode', 'tx_isolation', 'transaction_isolation', 'wait_timeout',
-	'log_bin_trust_function_creators', 'lower_case_table_names'`
+const factVariables = `'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin', 'innodb_doublewrite',
+	'innodb_flush_method', 'read_only', 'max_allowed_packet', 'sql_mode'`
 
 // Facts asks the server about itself.
 func (s *Store) Facts(ctx context.Context) (*Facts, error) {
 	f := &Facts{Variables: map[string]string{}, Engines: map[string]string{}}
-	var database sql.NullString
 	var clock float64
 	began := time.Now()
-	err := s.db.QueryRowContext(ctx, "SELECT VERSION(), DATABASE(), CURRENT_USER(), UNIX_TIMESTAMP(NOW(6))").
-		Scan(&f.Version, &database, &f.User, &clock)
+	err := s.db.QueryRowContext(ctx, "SELECT VERSION(), COALESCE(DATABASE(), ''), CURRENT_USER(), UNIX_TIMESTAMP(NOW(6))").
+		Scan(&f.Version, &f.Database, &f.User, &clock)
 	if err != nil {
 		return nil, public(err)
 	}
 	f.Skew = time.UnixMicro(int64(clock * 1e6)).Sub(began.Add(time.Since(began) / 2))
-	f.Database, f.MariaDB = database.String, strings.Contains(f.Version, "MariaDB")
 	pairs := func(into map[string]string, query string) {
 		if err == nil {
 			err = s.each(ctx, query, func(scan scanner) error {
@@ -94,6 +84,6 @@ func (f *Facts) Unsafe() []string {
 			bad = append(bad, fmt.Sprintf("table %s is %s: only InnoDB rolls back", name, engine))
 		}
 	}
-	sort.Strings(bad)
+	slices.Sort(bad)
 	return bad
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -201,54 +200,4 @@ func plainText(v any) string {
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	}
 	return fmt.Sprint(v)
-}
-
-// encodeRow writes a row as a JSON object in the order of its fields. Text is a string, or {"text64": …} when it is not
-// valid UTF-8. Bytes are {"base64": …}. A float always has a point or an exponent, so that it stays a float.
-func encodeRow(fields []string, row []any) (string, error) {
-	var b strings.Builder
-	b.WriteByte('{')
-	for i, field := range fields {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		name, err := marshal(field)
-		if err != nil {
-			return "", err
-		}
-		value, err := encodeValue(row[i])
-		if err != nil {
-			return "", err
-		}
-		b.WriteString(name + ": " + value)
-	}
-	b.WriteByte('}')
-	return b.String(), nil
-}
-
-func encodeValue(v any) (string, error) {
-	switch v := v.(type) {
-	case []byte:
-		return marshal(map[string]string{"base64": base64.StdEncoding.EncodeToString(v)})
-	case string:
-		if strings.ToValidUTF8(v, "") != v {
-			return marshal(map[string]string{"text64": base64.StdEncoding.EncodeToString([]byte(v))})
-		}
-	case float64:
-		text := strconv.FormatFloat(v, 'g', -1, 64)
-		if !strings.ContainsAny(text, ".e") {
-			text += ".0"
-		}
-		return text, nil
-	}
-	return marshal(v)
-}
-
-// marshal is json.Marshal that leaves <, > and & as they are.
-func marshal(v any) (string, error) {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return strings.TrimSuffix(b.String(), "\n"), err
 }

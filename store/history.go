@@ -11,32 +11,32 @@ import (
 
 // RuleLine is a rule with its state, as sync_control_status shows it.
 type RuleLine struct {
-	ID          uint64 `json:"id"`
-	Table       string `json:"sync_table"`
-	Type        string `json:"sync_type"`
-	User        string `json:"sync_user"`
-	PointNo     string `json:"sync_point_no"`
-	Enabled     bool   `json:"enabled"`
-	State       string `json:"state"` // ok, stale, broken, or new while no server has looked at it
-	Error       string `json:"error,omitempty"`
-	RowsMoved   uint64 `json:"rows_moved"`
-	Failures    uint64 `json:"failures"`
-	LastRun     string `json:"last_run,omitempty"`
-	LastFailure string `json:"last_failure,omitempty"`
+	ID          uint64    `json:"id"`
+	Table       string    `json:"sync_table"`
+	Type        string    `json:"sync_type"`
+	User        string    `json:"sync_user"`
+	PointNo     string    `json:"sync_point_no"`
+	Enabled     bool      `json:"enabled"`
+	State       string    `json:"state"` // a RuleState, or new while no server has looked at it
+	Error       string    `json:"error,omitempty"`
+	RowsMoved   uint64    `json:"rows_moved"`
+	Failures    uint64    `json:"failures"`
+	LastRun     time.Time `json:"last_run,omitzero"`
+	LastFailure string    `json:"last_failure,omitempty"`
 }
 
 // RuleStates lists the rules in the order of id, with what the server last recorded about each.
 func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
 	var all []RuleLine
-	err := s.each(ctx, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, state,
-		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, COALESCE(last_run_at, ''),
+	err := s.each(ctx, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, IF(enabled, state, ?),
+		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, UNIX_TIMESTAMP(last_run_at),
 		COALESCE(last_failure, '') FROM sync_control_status ORDER BY id`, func(scan scanner) error {
 		var r RuleLine
 		err := scan(&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved,
-			&r.Failures, &r.LastRun, &r.LastFailure)
+			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure)
 		all = append(all, r)
 		return err
-	})
+	}, string(RuleDisabled))
 	return all, public(err)
 }
 
@@ -58,12 +58,10 @@ func (s *Store) History(ctx context.Context, ruleID uint64, limit int) ([]Edit, 
 	err := s.each(ctx, `SELECT id, control_id, action, UNIX_TIMESTAMP(changed_at), changed_by, row_before, row_after
 		FROM sync_control_history WHERE control_id = ? OR ? = 0 ORDER BY id DESC LIMIT ?`, func(scan scanner) error {
 		var e Edit
-		var at sql.NullFloat64
 		var before, after sql.NullString
-		if err := scan(&e.ID, &e.RuleID, &e.Action, &at, &e.By, &before, &after); err != nil {
+		if err := scan(&e.ID, &e.RuleID, &e.Action, (*unixTime)(&e.At), &e.By, &before, &after); err != nil {
 			return err
 		}
-		e.At = unix(at)
 		var err error
 		if e.Before, err = s.columns.past(before); err == nil {
 			e.After, err = s.columns.past(after)

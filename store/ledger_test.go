@@ -108,7 +108,7 @@ func TestQuarantine(t *testing.T) {
 	row := []any{int64(1), 2.0, []byte{0, 0xff}, uint64(1<<64 - 1), "way too long for this column"}
 	applied(t, s, upload(p, "p1", 9, []any{int64(0), nil, nil, nil, nil}, row, []any{int64(1 << 40), nil, nil, nil, "\xff"}))
 
-	all, err := s.Quarantine(testContext(t), 0, 10)
+	all, err := s.ListQuarantine(testContext(t), QuarantineFilter{Limit: 10})
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%v %v", all, err)
 	}
@@ -122,7 +122,7 @@ func TestQuarantine(t *testing.T) {
 	}
 
 	var refused *RowError
-	if _, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}); !errors.As(err, &refused) || refused.Code != 1406 {
+	if _, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}, false); !errors.As(err, &refused) || refused.Code != 1406 {
 		t.Errorf("replay as it is: %v", err)
 	}
 	q.Values[4] = "short"
@@ -132,23 +132,28 @@ func TestQuarantine(t *testing.T) {
 	if edited, err := s.QuarantineRow(testContext(t), q.ID); err != nil || edited.EditedAt.IsZero() || edited.Values[4] != "short" {
 		t.Errorf("%+v %v", edited, err)
 	}
-	o, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{})
-	if err != nil || o.Applied != 1 {
+	o, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}, false)
+	if err != nil || o.Op != "insert" {
 		t.Errorf("%+v %v", o, err)
 	}
 	equal(t, "the row", one(t, s, "SELECT CONCAT(f, HEX(b), u, tx) FROM odd WHERE id = 1"), "200FF18446744073709551615short")
-	if _, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}); !errors.Is(err, ErrNotFound) {
+	if _, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}, false); !errors.Is(err, ErrNotFound) {
 		t.Errorf("replayed twice: %v", err)
 	}
-	for _, want := range []error{nil, ErrNotFound} {
-		if err := s.DropQuarantine(testContext(t), all[1].ID); !errors.Is(err, want) {
-			t.Errorf("drop: %v", err)
+	counts, err := s.CountQuarantine(testContext(t), QuarantineFilter{})
+	if err != nil || len(counts) != 1 || counts[0].Rows != 1 || counts[0].Table != "odd" || counts[0].Oldest.IsZero() {
+		t.Errorf("counts %+v, %v", counts, err)
+	}
+	for want := range int64(2) {
+		which := QuarantineFilter{After: all[1].ID - 1, Limit: 1}
+		if n, err := s.DropQuarantine(testContext(t), which); err != nil || n != 1-want {
+			t.Errorf("drop: %d %v", n, err)
 		}
 	}
 	equal(t, "left", one(t, s, "SELECT COUNT(*) FROM sync_quarantine"), "0")
 
 	exec(t, s, "INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text) VALUES ('p', 1, 'odd', 1, 1, 0, '{\"id\": [1]}', 1, '')")
-	if _, err := s.Quarantine(testContext(t), 0, 10); err == nil {
+	if _, err := s.ListQuarantine(testContext(t), QuarantineFilter{Limit: 10}); err == nil {
 		t.Error("a list is no SQL value")
 	}
 }

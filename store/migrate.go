@@ -41,7 +41,8 @@ func (s *Store) Migrate(ctx context.Context, report func(name string)) error {
 	return s.inspect(ctx) // now with the engines of the tables
 }
 
-func (s *Store) migrate(ctx context.Context, report func(string)) error {
+// migrate runs the migrations that are left. When none is left, it only reads sync_migration.
+func (s *Store) migrate(ctx context.Context, report func(string)) (err error) {
 	sc, err := s.db.Conn(ctx)
 	if err != nil {
 		return public(err)
@@ -51,56 +52,7 @@ func (s *Store) migrate(ctx context.Context, report func(string)) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.forward(ctx, sc, report), unlock())
-}
-
-// CheckSchema reports ErrOldSchema when Migrate has something to do. It changes nothing. skipped are the optional
-// migrations that the database has not had.
-func (s *Store) CheckSchema(ctx context.Context) (skipped []string, err error) {
-	done, err := appliedAlready(ctx, s.db)
-	if err != nil {
-		return nil, public(err)
-	}
-	left, err := s.pending(done)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range left {
-		if !m.Optional {
-			return nil, fmt.Errorf("%w: %s has not had %s", ErrOldSchema, s.place(), m.Name)
-		}
-		skipped = append(skipped, m.Name)
-	}
-	return skipped, nil
-}
-
-// place names the database in messages.
-func (s *Store) place() string {
-	cfg, err := mysql.ParseDSN(s.o.DSN)
-	if err != nil {
-		return "the database" // Open has parsed it
-	}
-	return fmt.Sprintf("database %s at %s", cfg.DBName, cfg.Addr)
-}
-
-// lockSchema takes the lock of this database's schema. Lock names are global to the server and 64 long at most.
-func lockSchema(ctx context.Context, sc *sql.Conn) (unlock func() error, err error) {
-	const name = "CONCAT('syncgate.', MD5(DATABASE()))"
-	var got sql.NullInt64
-	if err := sc.QueryRowContext(ctx, "SELECT GET_LOCK("+name+", ?)", schemaLockWait).Scan(&got); err != nil {
-		return nil, public(err)
-	}
-	if got.Int64 != 1 {
-		return nil, fmt.Errorf("%w is being migrated by another process for more than %d s", ErrSchema, schemaLockWait)
-	}
-	return func() error {
-		var done sql.NullInt64
-		return public(sc.QueryRowContext(context.WithoutCancel(ctx), "SELECT RELEASE_LOCK("+name+")").Scan(&done))
-	}, nil
-}
-
-// forward runs the migrations that are left. When none is left, it only reads sync_migration.
-func (s *Store) forward(ctx context.Context, sc *sql.Conn, report func(string)) error {
+	defer func() { err = errors.Join(err, unlock()) }()
 	done, err := appliedAlready(ctx, sc)
 	if err != nil {
 		return public(err)
@@ -122,6 +74,42 @@ func (s *Store) forward(ctx context.Context, sc *sql.Conn, report func(string)) 
 	return nil
 }
 
+// CheckSchema reports ErrOldSchema when Migrate has something to do. It changes nothing. skipped are the optional
+// migrations that the database has not had.
+func (s *Store) CheckSchema(ctx context.Context) (skipped []string, err error) {
+	done, err := appliedAlready(ctx, s.db)
+	if err != nil {
+		return nil, public(err)
+	}
+	left, err := s.pending(done)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range left {
+		if !m.Optional {
+			return nil, fmt.Errorf("%w: %s has not had %s", ErrOldSchema, s.place, m.Name)
+		}
+		skipped = append(skipped, m.Name)
+	}
+	return skipped, nil
+}
+
+// lockSchema takes the lock of this database's schema. Lock names are global to the server and 64 long at most.
+func lockSchema(ctx context.Context, sc *sql.Conn) (unlock func() error, err error) {
+	const name = "CONCAT('syncgate.', MD5(DATABASE()))"
+	var got sql.NullInt64
+	if err := sc.QueryRowContext(ctx, "SELECT GET_LOCK("+name+", ?)", schemaLockWait).Scan(&got); err != nil {
+		return nil, public(err)
+	}
+	if got.Int64 != 1 {
+		return nil, fmt.Errorf("%w is being migrated by another process for more than %d s", ErrSchema, schemaLockWait)
+	}
+	return func() error {
+		var done sql.NullInt64
+		return public(sc.QueryRowContext(context.WithoutCancel(ctx), "SELECT RELEASE_LOCK("+name+")").Scan(&done))
+	}, nil
+}
+
 // pending returns the migrations that are left after those done, whose hashes it has by name.
 func (s *Store) pending(done map[string]string) (left []migrations.Migration, err error) {
 	names := slices.Sorted(maps.Keys(done))
@@ -137,7 +125,7 @@ func (s *Store) pending(done map[string]string) (left []migrations.Migration, er
 	for _, m := range all {
 		hash, ok := done[m.Name]
 		if ok && hash != m.Hash && !m.Listed {
-			return nil, fmt.Errorf("%w: %s was run on %s in another wording", ErrSchema, m.Name, s.place())
+			return nil, fmt.Errorf("%w: %s was run on %s in another wording", ErrSchema, m.Name, s.place)
 		}
 		if hash != m.Hash {
 			left = append(left, m)
@@ -146,7 +134,7 @@ func (s *Store) pending(done map[string]string) (left []migrations.Migration, er
 	}
 	if len(names) > 0 {
 		return nil, fmt.Errorf("%w: %s was run on %s and is not known to this version: the database is newer than the program",
-			ErrSchema, names[0], s.place())
+			ErrSchema, names[0], s.place)
 	}
 	return left, nil
 }
@@ -160,7 +148,7 @@ func (s *Store) otherSet(name string, owner migrations.Set, done []string) error
 			"delete one program's names from sync_migration and drop its tables", s.o.Set)
 	}
 	return fmt.Errorf("%w: %s holds the tables of syncgate's %s (it has had %s); %s",
-		ErrOtherSet, s.place(), owner, name, remedy)
+		ErrOtherSet, s.place, owner, name, remedy)
 }
 
 // firstMigration makes the table that remembers the others.
@@ -211,8 +199,10 @@ func (s *Store) apply(ctx context.Context, sc *sql.Conn, m migrations.Migration,
 func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Migration) error {
 	_, name, _ := strings.Cut(m.Name, "_")
 	_, err := sc.ExecContext(ctx, m.SQL)
-	const triggerExists = 1359 // MySQL has no OR REPLACE for triggers
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == triggerExists {
+	const columnExists, triggerExists = 1060, 1359 // MySQL has no IF NOT EXISTS for columns, no OR REPLACE for triggers
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == columnExists {
+		err = nil // an ALTER is done as a whole or not at all
+	} else if my != nil && my.Number == triggerExists {
 		if _, err = sc.ExecContext(ctx, "DROP TRIGGER IF EXISTS "+name); err == nil {
 			_, err = sc.ExecContext(ctx, m.SQL)
 		}

@@ -21,19 +21,26 @@ var (
 		Help: "Rows that an operation took, by operation."}
 	rowsQuarantined = &Metric{Name: "rows_quarantined_total", Label: "error",
 		Help: "Rows put into sync_quarantine, by MySQL's error number."}
+	rowsLeftQuarantine = &Metric{Name: "quarantine_changes_total", Label: "change",
+		Help: "Rows of sync_quarantine that were retried with success, superseded by a later version, or that have waited for too long (expired)."}
+	retryFailures = &Metric{Name: "quarantine_retry_failures_total", Label: "step",
+		Failure: "waiting rows of sync_quarantine could not be tried again",
+		Help:    "Rounds over the waiting rows of sync_quarantine that failed."}
+	rowsRounded = &Metric{Name: "rows_rounded_total", Label: "table",
+		Help: "Rows with a value that its column cut or rounded, under the option allow-rounding."}
 	retries = &Metric{Name: "transaction_retries_total", Label: "cause",
 		Help: "Transactions that ran again, by cause."}
 	ledgerRows = &Metric{Name: "ledger_rows_total", Label: "action",
 		Help: "Rows of the ledger that were inserted, found for a repeated request, or purged."}
 	conflictsFound = &Metric{Name: "conflicts_total", Label: "settled",
 		Help: "Rows that two sides changed at once, by the option that settled them."}
-	purgeFailures = &Metric{Name: "purge_failures_total", Label: "requests", Failure: "the ledger could not be purged",
-		Help: "Purges of the ledger that failed, by the requests they were for."}
+	purgeFailures = &Metric{Name: "purge_failures_total", Label: "of", Failure: "a purge failed",
+		Help: "Purges that failed: of confirmed and unconfirmed requests of the ledger, and of changes."}
 )
 
 // Metrics lists what a store counts.
 func Metrics() []*Metric {
-	return []*Metric{rowsApplied, rowsQuarantined, conflictsFound, retries, ledgerRows, purgeFailures}
+	return []*Metric{rowsApplied, rowsQuarantined, conflictsFound, rowsLeftQuarantine, retryFailures, rowsRounded, retries, ledgerRows, purgeFailures}
 }
 
 // Event is one change of a metric.

@@ -17,7 +17,9 @@ type Point struct {
 	RevokedAt    time.Time  `json:"revoked_at,omitzero"`
 	ModernSeenAt time.Time  `json:"modern_seen_at,omitzero"`
 	LegacySeenAt time.Time  `json:"legacy_seen_at,omitzero"`
-	Keys         []PointKey `json:"keys"` // in the order of ID
+	SeenAt       time.Time  `json:"seen_at,omitzero"`    // the later of both
+	Wire         Wire       `json:"last_wire,omitempty"` // the wire it used then
+	Keys         []PointKey `json:"keys"`                // in the order of ID
 }
 
 // PointKey is the public part of a key.
@@ -44,40 +46,27 @@ const (
 	Legacy Wire = "legacy"
 )
 
-// liveKeys is the number of a point's keys that are valid at once: the one in use and the next.
-const liveKeys = 2
-
 // AddPoint enrols a point with its first key, whose id is 1. wrap seals the key that has the given id. ErrExists: the
 // point is enrolled already.
 func (s *Store) AddPoint(
 	ctx context.Context, point, note string, wrap func(keyID uint32) ([]byte, error),
 ) (keyID uint32, err error) {
 	const first = 1
-	sealed, err := wrap(first)
-	if err != nil {
-		return 0, err
-	}
-	err = s.inTx(ctx, func(tx *Tx) error {
+	return first, s.inTx(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
-		var refused *SQLError
-		if errors.As(err, &refused) && refused.Code == duplicateKey {
+		if refused := (*SQLError)(nil); errors.As(err, &refused) && refused.Code == duplicateKey {
 			return fmt.Errorf("%w: point %s", ErrExists, point)
 		}
 		if err != nil {
 			return err
 		}
-		return insertKey(ctx, tx, point, first, sealed)
+		return addKey(ctx, tx, point, first, wrap)
 	})
-	return first, err
 }
 
-func insertKey(ctx context.Context, tx *Tx, point string, id uint32, sealed []byte) error {
-	_, err := tx.Exec(ctx, "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)", point, id, sealed)
-	return err
-}
-
-// RotatePoint gives a point another key. Its newest key so far stays valid, older ones are revoked. ErrNotFound: no
-// such point, or it is revoked.
+// RotatePoint gives a point another key. Two keys are valid at once: its newest one so far stays, older ones are
+// revoked. ErrNotFound: no such point, or it is revoked. ErrKeyInUse: the point uses a key that would be revoked, and has
+// never used the one that would stay.
 func (s *Store) RotatePoint(
 	ctx context.Context, point string, wrap func(keyID uint32) ([]byte, error),
 ) (keyID uint32, err error) {
@@ -87,42 +76,70 @@ func (s *Store) RotatePoint(
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("%w: point %s", ErrNotFound, point)
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = tx.One(ctx, "SELECT COALESCE(MAX(key_id), 0) + 1 FROM sync_point_key WHERE point_no = ?",
+				[]any{point}, &keyID)
 		}
-		var newest uint32
-		err = tx.One(ctx, "SELECT COALESCE(MAX(key_id), 0) FROM sync_point_key WHERE point_no = ?",
-			[]any{point}, &newest)
-		if err != nil {
-			return err
+		if err == nil {
+			err = addKey(ctx, tx, point, keyID, wrap)
 		}
-		keyID = newest + 1
-		sealed, err := wrap(keyID)
-		if err != nil {
-			return err
+		var inUse bool
+		if err == nil {
+			err = tx.One(ctx, `SELECT COUNT(last_used_at) > 0 AND SUM(last_used_at IS NOT NULL AND key_id >= ?) = 0
+				FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL AND key_id < ?`,
+				[]any{keyID - 1, point, keyID}, &inUse)
 		}
-		if err := insertKey(ctx, tx, point, keyID, sealed); err != nil {
-			return err
+		if err == nil && inUse {
+			err = fmt.Errorf("%w: point %s has not used key %d yet", ErrKeyInUse, point, keyID-1)
 		}
-		return retire(ctx, tx, point)
+		if err == nil {
+			_, err = tx.Exec(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
+				WHERE point_no = ? AND revoked_at IS NULL AND key_id < (SELECT key_id FROM (SELECT key_id
+				FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL ORDER BY key_id DESC LIMIT 1 OFFSET 1) kept)`,
+				point, point)
+		}
+		return err
 	})
 	return keyID, err
 }
 
-// retire revokes all live keys of a point but the newest two.
-func retire(ctx context.Context, tx *Tx, point string) error {
-	var oldest uint32
-	err := tx.One(ctx, `SELECT key_id FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL
-		ORDER BY key_id DESC LIMIT 1 OFFSET ?`, []any{point, liveKeys - 1}, &oldest)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+func addKey(ctx context.Context, tx *Tx, point string, id uint32, wrap func(uint32) ([]byte, error)) error {
+	sealed, err := wrap(id)
+	if err == nil {
+		_, err = tx.Exec(ctx, "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)", point, id, sealed)
 	}
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
-		WHERE point_no = ? AND key_id < ? AND revoked_at IS NULL`, point, oldest)
 	return err
+}
+
+// Rewrap replaces the wrapped form of every key that is not revoked with what wrap makes of it: all or, when
+// wrap fails, none.
+func (s *Store) Rewrap(ctx context.Context, wrap func(WrappedKey) ([]byte, error)) (n int, err error) {
+	keys, err := s.Keys(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sealed := make([][]byte, len(keys))
+	for i, k := range keys {
+		if sealed[i], err = wrap(k); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), s.inTx(ctx, func(tx *Tx) error {
+		for i, k := range keys {
+			_, err := tx.Exec(ctx, "UPDATE sync_point_key SET wrapped = ? WHERE point_no = ? AND key_id = ? AND wrapped = ?",
+				sealed[i], k.Point, k.ID, k.Wrapped)
+			if err != nil {
+				return err
+			}
+		}
+		var others int
+		err := tx.One(ctx, `SELECT COUNT(*) FROM sync_point_key k JOIN sync_point p USING (point_no)
+			WHERE k.revoked_at IS NULL AND p.revoked_at IS NULL`, nil, &others)
+		if err == nil && others != len(keys) {
+			err = fmt.Errorf("%w: a key was added or revoked meanwhile; run this again", ErrRetry)
+		}
+		return err
+	})
 }
 
 // RevokePoint revokes one key of a point, or with key id 0 the point and all of its keys. ErrNotFound: there is no such
@@ -160,37 +177,43 @@ func (s *Store) Keys(ctx context.Context) ([]WrappedKey, error) {
 func (s *Store) Points(ctx context.Context) ([]Point, error) {
 	var all []Point
 	err := s.each(ctx, `SELECT p.point_no, COALESCE(p.note, ''), p.allow_legacy, UNIX_TIMESTAMP(p.created_at),
-		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at), k.key_id,
+		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at), COALESCE(k.key_id, 0),
 		UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at), UNIX_TIMESTAMP(k.last_used_at)
 		FROM sync_point p LEFT JOIN sync_point_key k USING (point_no) ORDER BY p.point_no, k.key_id`,
 		func(scan scanner) error {
 			var p Point
-			var id sql.NullInt64
-			var at [7]sql.NullFloat64
-			err := scan(&p.Point, &p.Note, &p.AllowLegacy, &at[0], &at[1], &at[2], &at[3], &id, &at[4], &at[5], &at[6])
-			if err != nil {
-				return err
+			var k PointKey
+			err := scan(&p.Point, &p.Note, &p.AllowLegacy, (*unixTime)(&p.CreatedAt), (*unixTime)(&p.RevokedAt),
+				(*unixTime)(&p.ModernSeenAt), (*unixTime)(&p.LegacySeenAt), &k.ID, (*unixTime)(&k.CreatedAt),
+				(*unixTime)(&k.RevokedAt), (*unixTime)(&k.LastUsedAt))
+			if p.SeenAt = p.ModernSeenAt; !p.SeenAt.IsZero() {
+				p.Wire = Modern
 			}
-			p.CreatedAt, p.RevokedAt = unix(at[0]), unix(at[1])
-			p.ModernSeenAt, p.LegacySeenAt = unix(at[2]), unix(at[3])
+			if p.LegacySeenAt.After(p.SeenAt) {
+				p.SeenAt, p.Wire = p.LegacySeenAt, Legacy
+			}
 			if n := len(all); n == 0 || all[n-1].Point != p.Point {
 				all = append(all, p)
 			}
-			if id.Valid {
-				last := &all[len(all)-1]
-				last.Keys = append(last.Keys, PointKey{ID: uint32(id.Int64),
-					CreatedAt: unix(at[4]), RevokedAt: unix(at[5]), LastUsedAt: unix(at[6])})
+			if last := &all[len(all)-1]; k.ID != 0 {
+				last.Keys = append(last.Keys, k)
 			}
-			return nil
+			return err
 		})
 	return all, public(err)
 }
 
-func unix(t sql.NullFloat64) time.Time {
-	if !t.Valid {
-		return time.Time{}
+// unixTime scans UNIX_TIMESTAMP of a column. NULL is the zero time.
+type unixTime time.Time
+
+// Scan implements sql.Scanner.
+func (t *unixTime) Scan(value any) error {
+	var seconds sql.NullFloat64
+	if err := seconds.Scan(value); err != nil || !seconds.Valid {
+		return err
 	}
-	return time.UnixMicro(int64(t.Float64*1e6 + 0.5)).UTC()
+	*t = unixTime(time.UnixMicro(int64(seconds.Float64*1e6 + 0.5)).UTC())
+	return nil
 }
 
 // TouchPoint records that a point opened a session, with its key and its wire. The v1 wire has no key: its id is 0.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"syncgate/migrations"
 )
 
 const (
-	purgeEvery = 10 * time.Second
-	purgeRows  = 5000 // of one DELETE, so that its locks and its undo stay small
+	purgeEvery   = 10 * time.Second
+	changesEvery = time.Minute
+	purgeRows    = 5000 // of one DELETE, so that its locks and its undo stay small
 )
 
 // A point on the v1 wire confirms nothing. Its epochs have the top bit set. The server refuses its requests an hour
@@ -51,23 +54,30 @@ func (f *floors) take() map[outboxID]uint64 {
 	return taken
 }
 
-// Run purges the ledger at intervals until ctx ends and returns nil then. It deletes the requests that the points have
-// confirmed, and those of the v1 wire after a day. A purge that fails is counted and tried again.
+// Run purges at intervals until ctx ends and returns nil then. It deletes the requests of the ledger that the points
+// have confirmed, those of the v1 wire after a day, and the deletes of rows that every reader of changes has. A purge
+// that fails is counted and tried again.
 func (s *Store) Run(ctx context.Context) error {
-	confirmed, unconfirmed := time.NewTicker(s.purgeEvery), time.NewTicker(forgetEvery)
+	confirmed, unconfirmed, changes := time.NewTicker(s.purgeEvery), time.NewTicker(forgetEvery), time.NewTicker(changesEvery)
 	defer confirmed.Stop()
 	defer unconfirmed.Stop()
+	defer changes.Stop()
 	for {
-		requests, purge := "confirmed", s.purgeConfirmed
+		what, purge := "confirmed", s.purgeConfirmed
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-confirmed.C:
 		case <-unconfirmed.C:
-			requests, purge = "unconfirmed", s.purgeUnconfirmed
+			what, purge = "unconfirmed", s.purgeUnconfirmed
+		case <-changes.C:
+			what, purge = "changes", s.purgeChanges
+		}
+		if what != "changes" && s.o.Set == migrations.Agent {
+			continue // a point has no ledger
 		}
 		if err := purge(ctx); err != nil && ctx.Err() == nil {
-			s.count(purgeFailures, requests, 1, err)
+			s.count(purgeFailures, what, 1, err)
 		}
 	}
 }

@@ -3,12 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +29,8 @@ type QuarantinedRow struct {
 	Reason    string    `json:"reason"`
 	CreatedAt time.Time `json:"created_at"`
 	EditedAt  time.Time `json:"edited_at,omitzero"` // zero: never
+
+	WaitsUntil time.Time `json:"waits_until,omitzero"` // until then it is tried again by itself; zero: it is refused
 }
 
 // MarshalJSON writes fields and values as one object, in the form that DecodeRow reads.
@@ -46,50 +46,158 @@ func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
 	}{row(r), json.RawMessage(values)})
 }
 
-// quarantine writes a row into sync_quarantine within the transaction that could not apply it.
-func (c *conn) quarantine(ctx context.Context, it item, code int, reason string) error {
+// quarantine writes a row into sync_quarantine within the transaction that could not apply it. The row takes the place
+// of an older version of it.
+func (r *runner) quarantine(it item, code int, reason string, waits bool) error {
 	u := it.u
-	values, err := encodeRow(u.Plan.Fields, u.rows.Row(it.row))
+	fields, row := u.Plan.Fields, it.values()
+	if u.marks != nil && u.marks[it.row] != int64(0) { // it must not be replayed as another kind of change
+		fields, row = append(slices.Clip(fields), rowset.Deleted), append(slices.Clone(row), u.marks[it.row])
+	}
+	values, err := encodeRow(fields, row)
 	if err != nil {
 		return notFromDB(err)
 	}
-	const q = `INSERT INTO sync_quarantine
-		(point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	c.args = append(c.args[:0], u.Point, u.Plan.Row.ID, u.Plan.Row.Table, u.Epoch, u.Seq, int64(it.row), values,
-		int64(code), clip(reason, textMax))
-	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
-	return err
+	q := &quarantineEntry{point: u.Point, rule: &u.Plan.Row, epoch: u.Epoch, seq: u.Seq, row: it.row, key: it.key(),
+		values: values, code: code, reason: reason}
+	if waits {
+		q.wait = r.s.o.RowWait
+	}
+	return r.c.addQuarantine(r.ctx, r.s, q)
 }
 
-// Quarantine lists at most limit rows whose id is above after, in the order of id.
-func (s *Store) Quarantine(ctx context.Context, after uint64, limit int) ([]QuarantinedRow, error) {
-	var all []QuarantinedRow
-	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code,
-		error_text, UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at)
-		FROM sync_quarantine WHERE id > ? ORDER BY id LIMIT ?`,
-		func(scan scanner) error {
-			var r QuarantinedRow
-			var values string
-			var created, edited sql.NullFloat64
-			err := scan(&r.ID, &r.Point, &r.RuleID, &r.Table, &r.Epoch, &r.Seq, &r.Row, &values, &r.Code, &r.Reason,
-				&created, &edited)
+// quarantineEntry is a row for sync_quarantine.
+type quarantineEntry struct {
+	point      string
+	rule       *rule.Row
+	epoch, seq uint64
+	row        int
+	key        string // keyHash; "": it is not known
+	values     string // as encodeRow writes them
+	code       int
+	reason     string
+	wait       time.Duration // how long it is tried again by itself
+}
+
+func (c *conn) addQuarantine(ctx context.Context, s *Store, e *quarantineEntry) error {
+	run := func(q string, args ...any) error {
+		c.args = append(c.args[:0], args...)
+		_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+		return err
+	}
+	var key any
+	if e.key != "" {
+		key = []byte(e.key)
+		if s.quarantined.has(e.rule.Table) {
+			err := run("DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key)
 			if err != nil {
 				return err
 			}
-			r.CreatedAt, r.EditedAt = unix(created), unix(edited)
+		}
+	}
+	s.quarantined.add(e.rule.Table, e.wait > 0)
+	return run(`INSERT INTO sync_quarantine
+		(point_no, rule_id, sync_table, epoch, seq, row_no, row_key, row_values, error_code, error_text, waits_until)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(6) + INTERVAL NULLIF(?, 0) MICROSECOND)`,
+		e.point, e.rule.ID, e.rule.Table, e.epoch, e.seq, int64(e.row), key, e.values, int64(e.code),
+		clip(e.reason, textMax), e.wait.Microseconds())
+}
+
+// Quarantine puts the row in hand of a plan, which cannot be sent, into sync_quarantine.
+func (t *Tx) Quarantine(ctx context.Context, point string, p *rule.Plan, columns []string, row []any, code int, reason string) error {
+	values, err := encodeRow(columns, row)
+	if err != nil {
+		return err
+	}
+	e := &quarantineEntry{point: point, rule: &p.Row, key: keyHash(p.KeyIn(columns, row)), values: values, code: code, reason: reason}
+	return t.on(func(c *conn) error { return c.addQuarantine(ctx, t.s, e) })
+}
+
+// QuarantineFilter chooses rows of sync_quarantine. A field that is empty chooses all.
+type QuarantineFilter struct {
+	Point, Table string
+	Rule         uint64
+	Code         int
+	Waiting      bool   // only those that are tried again by themselves
+	After        uint64 // only rows with a higher id
+	Limit        int    // rows at most; 0: all
+}
+
+func (f *QuarantineFilter) where() (where string, args []any) {
+	where = " WHERE id > ?"
+	args = append(args, f.After)
+	add := func(when bool, condition string, value any) {
+		if when {
+			where, args = where+" AND "+condition+" = ?", append(args, value)
+		}
+	}
+	add(f.Point != "", "point_no", f.Point)
+	add(f.Table != "", "sync_table", f.Table)
+	add(f.Rule != 0, "rule_id", f.Rule)
+	add(f.Code != 0, "error_code", f.Code)
+	if f.Waiting {
+		where += " AND waits_until IS NOT NULL"
+	}
+	return where, args
+}
+
+// ListQuarantine lists rows in the order of id.
+func (s *Store) ListQuarantine(ctx context.Context, f QuarantineFilter) ([]QuarantinedRow, error) {
+	var all []QuarantinedRow
+	where, args := f.where()
+	if f.Limit > 0 {
+		where, args = where+" ORDER BY id LIMIT ?", append(args, f.Limit)
+	} else {
+		where += " ORDER BY id"
+	}
+	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text,
+		UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at), UNIX_TIMESTAMP(waits_until) FROM sync_quarantine`+where,
+		func(scan scanner) error {
+			var r QuarantinedRow
+			var values string
+			err := scan(&r.ID, &r.Point, &r.RuleID, &r.Table, &r.Epoch, &r.Seq, &r.Row, &values, &r.Code, &r.Reason,
+				(*unixTime)(&r.CreatedAt), (*unixTime)(&r.EditedAt), (*unixTime)(&r.WaitsUntil))
+			if err != nil {
+				return err
+			}
 			if r.Fields, r.Values, err = DecodeRow(values); err != nil {
 				return fmt.Errorf("store: %s: %w", quarantineID(r.ID), err)
 			}
 			all = append(all, r)
 			return nil
-		}, after, limit)
+		}, args...)
+	return all, public(err)
+}
+
+// QuarantineCount is how many rows have one rule and one error.
+type QuarantineCount struct {
+	RuleID  uint64    `json:"rule_id"`
+	Table   string    `json:"sync_table"`
+	Code    int       `json:"error_code"`
+	Rows    int       `json:"rows"`
+	Waiting int       `json:"waiting"` // of them are tried again by themselves
+	Oldest  time.Time `json:"oldest"`
+	Reason  string    `json:"reason"` // of one of them
+}
+
+// CountQuarantine counts rows by rule, table and error.
+func (s *Store) CountQuarantine(ctx context.Context, f QuarantineFilter) (all []QuarantineCount, err error) {
+	where, args := f.where()
+	err = s.each(ctx, `SELECT rule_id, sync_table, error_code, COUNT(*), COUNT(waits_until),
+		UNIX_TIMESTAMP(MIN(created_at)), MIN(error_text) FROM sync_quarantine`+where+`
+		GROUP BY rule_id, sync_table, error_code ORDER BY COUNT(*) DESC, rule_id, sync_table, error_code`,
+		func(scan scanner) error {
+			var n QuarantineCount
+			err := scan(&n.RuleID, &n.Table, &n.Code, &n.Rows, &n.Waiting, (*unixTime)(&n.Oldest), &n.Reason)
+			all = append(all, n)
+			return err
+		}, args...)
 	return all, public(err)
 }
 
 // QuarantineRow reads one row. ErrNotFound: there is none.
 func (s *Store) QuarantineRow(ctx context.Context, id uint64) (QuarantinedRow, error) {
-	all, err := s.Quarantine(ctx, id-1, 1)
+	all, err := s.ListQuarantine(ctx, QuarantineFilter{After: id - 1, Limit: 1})
 	if err == nil && (len(all) == 0 || all[0].ID != id) {
 		return QuarantinedRow{}, fmt.Errorf("%w: %s", ErrNotFound, quarantineID(id))
 	}
@@ -109,16 +217,39 @@ func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, 
 	return s.changeOne(ctx, quarantineID(id), q, text, id)
 }
 
-// DropQuarantine deletes a row.
-func (s *Store) DropQuarantine(ctx context.Context, id uint64) error {
-	return s.changeOne(ctx, quarantineID(id), "DELETE FROM sync_quarantine WHERE id = ?", id)
+// DropQuarantine deletes the rows that a filter chooses and returns their number.
+func (s *Store) DropQuarantine(ctx context.Context, f QuarantineFilter) (n int64, err error) {
+	where, args := f.where()
+	if f.Limit > 0 {
+		where, args = where+" ORDER BY id LIMIT ?", append(args, f.Limit)
+	}
+	err = s.inTx(ctx, func(tx *Tx) error {
+		n, err = tx.Exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
+		return err
+	})
+	return n, err
 }
 
 func quarantineID(id uint64) string { return fmt.Sprintf("sync_quarantine id=%d", id) }
 
+// NewerError says that a quarantined row is older than the one that is in the table.
+type NewerError struct{ Column, There, Quarantined string }
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("the row in the table is newer: its %s is %s, that of the quarantined row is %s",
+		e.Column, e.There, e.Quarantined)
+}
+
+// Replayed is the outcome of a replay.
+type Replayed struct {
+	Op      string // the operation that took the row
+	Present bool   // a row with its key was there before
+}
+
 // ReplayQuarantine applies a row with the present plan of its rule and deletes it from the quarantine in the same
-// transaction. *RowError: the database refuses it again, and it stays. ErrMismatch: the rule has other fields now.
-func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e rule.Env) (out Outcome, err error) {
+// transaction. *RowError: the database refuses it again, and it stays. *NewerError: a newer version is in the table;
+// force replaces that. ErrMismatch: the rule has other fields now.
+func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e rule.Env, force bool) (out Replayed, err error) {
 	if hasFile(p.Downside) {
 		return out, mismatch("a file takes whole batches, not one row")
 	}
@@ -136,7 +267,17 @@ func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e
 			row.Columns, row.Values, err = DecodeRow(text)
 		}
 		if err == nil {
-			out, err = tx.Apply(ctx, &plan, row, e)
+			out.Present, err = tx.newer(ctx, &plan, row, e)
+		}
+		if newer := (*NewerError)(nil); force && errors.As(err, &newer) {
+			err = nil
+		}
+		var applied Outcome
+		if err == nil {
+			applied, err = tx.apply(ctx, &plan, row, e, true)
+		}
+		for op := range applied.ByOp {
+			out.Op = op
 		}
 		if err == nil {
 			_, err = tx.Exec(ctx, "DELETE FROM sync_quarantine WHERE id = ?", id)
@@ -144,76 +285,37 @@ func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e
 		return err
 	})
 	if err != nil {
-		return Outcome{}, err
+		return Replayed{}, err
 	}
 	return out, nil
 }
 
-// DecodeRow reads a row from a JSON object: sync_quarantine.row_values, also after an edit by hand. A value is null, a
-// number, a string, {"base64": bytes} or {"text64": text that is no UTF-8}.
-func DecodeRow(text string) (fields []string, values []any, err error) {
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber()
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, nil, errors.New(`a row is a JSON object such as {"name": "value"}`)
+// newer compares a row with the one that has its key in the table: a *NewerError when that has a later time.
+func (t *Tx) newer(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) (present bool, err error) {
+	if p.Find == nil {
+		return false, nil
 	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return nil, nil, err
-		}
-		var v any
-		if err := d.Decode(&v); err != nil {
-			return nil, nil, err
-		}
-		if v, err = decodeValue(v); err != nil {
-			return nil, nil, fmt.Errorf("%v: %w", name, err)
-		}
-		fields = append(fields, name.(string)) // the decoder refuses other keys
-		values = append(values, v)
+	row, _, err := fit(rows, p)
+	if err != nil {
+		return false, err
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, nil, errors.New("there is text after the object")
-	}
-	return fields, values, nil
-}
-
-func decodeValue(v any) (any, error) {
-	switch v := v.(type) {
-	case nil, string:
-		return v, nil
-	case bool:
-		if v {
-			return int64(1), nil
+	at := slices.IndexFunc(p.Fields, p.IsClock)
+	err = t.on(func(c *conn) error {
+		var err error
+		if c.args, err = p.Find.Bind(c.args[:0], &e, row.Row(0)); err != nil {
+			return mismatch("%v", err)
 		}
-		return int64(0), nil
-	case json.Number:
-		return decodeNumber(v.String())
-	case map[string]any:
-		for key, inner := range v {
-			text, ok := inner.(string)
-			if !ok || len(v) != 1 || key != "base64" && key != "text64" {
-				break
+		return c.scan(ctx, p.Find.SQL, func(there []any) error {
+			present = true
+			if at < 0 || there[at] == nil || row.Values[at] == nil {
+				return nil
 			}
-			b, err := base64.StdEncoding.DecodeString(text)
-			if key == "text64" {
-				return string(b), err
+			was, is := plainText(row.Values[at]), plainText(there[at])
+			if strings.TrimRight(is, "0") > strings.TrimRight(was, "0") { // YYYY-MM-DD hh:mm:ss.ffffff
+				return notFromDB(&NewerError{p.Fields[at], is, was})
 			}
-			return b, err
-		}
-	}
-	return nil, errors.New(`a value is null, a number, a string, {"base64": …} or {"text64": …}`)
-}
-
-func decodeNumber(text string) (any, error) {
-	if strings.ContainsAny(text, ".eE") {
-		return strconv.ParseFloat(text, 64)
-	}
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return n, nil
-	}
-	return strconv.ParseUint(text, 10, 64)
+			return nil
+		})
+	})
+	return present, err
 }

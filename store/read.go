@@ -37,7 +37,7 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 	var page Page
 	begun := false
 	err := s.retry(ctx, func(c *conn) error {
-		r := &reader{ctx: ctx, c: c, p: p, env: e, sink: sink}
+		r := &reader{ctx: ctx, c: c, s: s, p: p, env: e, sink: sink}
 		err := r.read()
 		if err == nil && r.page.Rows > 0 {
 			err = c.checkColumns(ctx, p)
@@ -72,6 +72,7 @@ func (c *conn) checkColumns(ctx context.Context, p *rule.Plan) error {
 type reader struct {
 	ctx  context.Context
 	c    *conn
+	s    *Store
 	p    *rule.Plan
 	env  rule.Env
 	sink Sink
@@ -148,6 +149,10 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 	switch {
 	case r.p.Load != nil:
 		return r.changes(st)
+	case r.p.Recorded != nil && slices.Contains(r.p.Cursor, rowset.ChangeSeq): // SQL of the rule's own that reads them
+		if _, err := sequence(r.ctx, r.c, r.p); err != nil {
+			return paging{}, err
+		}
 	case st.Start != nil && len(r.env.State) == 0:
 		return paging{first: st.Start, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
 	}
@@ -167,6 +172,11 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	began, ok := stateNumber(r.env.State, rowset.ChangeSeq)
 	if !ok || began < at.completeFrom {
 		r.env.State = nil
+	}
+	if len(r.env.State) > 0 {
+		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
+	} else {
+		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
 	}
 	if len(r.env.State) == 1 {
 		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func(r *reader) {

@@ -47,9 +47,9 @@ func joinTuples(head, tuple, tail string, n int) string {
 }
 
 // fit puts rows into the order of the plan's fields. It finds each column by its name and leaves out those that are no
-// fields. Rows whose columns have no names have that order already. deleted marks the rows that are keys which are no
-// longer there; nil: none is. ErrMismatch: a field does not come.
-func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, deleted []bool, err error) {
+// fields. Rows whose columns have no names have that order already. marks are the rows' values of rowset.Deleted; nil:
+// they have none. ErrMismatch: a field does not come.
+func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, marks []any, err error) {
 	place, err := places(rows, p)
 	width := max(len(p.Fields), len(rows.Columns))
 	switch {
@@ -70,10 +70,10 @@ func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, deleted []bool, er
 			fitted.Values = append(fitted.Values, row[at])
 		}
 		if mark >= 0 && p.Delete != nil {
-			deleted = append(deleted, row[mark] == int64(1))
+			marks = append(marks, row[mark])
 		}
 	}
-	return fitted, deleted, nil
+	return fitted, marks, nil
 }
 
 // places is where each field stands in a row; nil when the row has the order of the fields.
@@ -118,7 +118,11 @@ type runner struct {
 	c      *conn
 	s      *Store
 	shared bool   // several uploads are in the transaction: a row that no operation takes ends it
+	again  bool   // the rows are in sync_quarantine already
 	files  *files // that the transaction writes
+
+	postponed []postponed
+	left      map[item]bool // rows that no operation has taken, so far or at all
 }
 
 // item is one row of an upload.
@@ -128,7 +132,13 @@ type item struct {
 }
 
 // deleted reports whether the row is a key that is no longer there.
-func (it item) deleted() bool { return it.u.deleted != nil && it.u.deleted[it.row] }
+func (it item) deleted() bool { return it.u.marks != nil && it.u.marks[it.row] == rowset.Gone }
+
+// caseless reports whether the side that the row comes from takes the key for the same in other letters.
+func (it item) caseless() bool { return it.u.marks != nil && it.u.marks[it.row] == rowset.Caseless }
+
+// values are the row in the order of the plan's fields.
+func (it item) values() []any { return it.u.rows.Row(it.row) }
 
 // chain is what the row is applied by.
 func (it item) chain() []rule.Statement {
@@ -156,11 +166,26 @@ func (r *runner) uploads(all []*Upload) error {
 	if len(items) == 0 {
 		return nil
 	}
-	return r.settled(items)
+	if err := r.settled(items); err != nil {
+		return err
+	}
+	return r.supersede(items)
+}
+
+// all applies rows, and at the end those again that were postponed.
+func (r *runner) all(items []item) error {
+	if err := r.items(items); err != nil {
+		return err
+	}
+	return r.finish()
 }
 
 // items applies rows in order, consecutive rows of one kind together.
 func (r *runner) items(items []item) error {
+	items, err := r.whole(items)
+	if err != nil {
+		return err
+	}
 	for len(items) > 0 {
 		deleted := items[0].deleted()
 		n := slices.IndexFunc(items, func(it item) bool { return it.deleted() != deleted })
@@ -261,7 +286,37 @@ func (r *runner) row(it item) error {
 	if err != nil || taken {
 		return err
 	}
-	return r.refuse(it, refused)
+	if code, _ := codeOf(refused); code == keyIsNull && it.u.Plan.Guarded && !it.deleted() {
+		if taken, refused, err = r.met(it); err != nil || taken {
+			return err
+		}
+	}
+	return r.postpone(it, refused)
+}
+
+// keyIsNull is the error of an upsert that met a row with another key, see rule.Plan.Guarded.
+const keyIsNull = 1048
+
+// met applies a row whose upsert met another row. Either that is the same row with another spelling of its key, or an
+// insert says which unique key both have.
+func (r *runner) met(it item) (taken bool, refused, err error) {
+	st := it.chain()[0]
+	insert := rule.Statement{Op: st.Op, SQL: st.Insert.Head + st.Insert.Tuple, Args: st.Args}
+	tries := []*rule.Statement{&insert}
+	if respell := it.u.Plan.Respell; respell != nil && it.caseless() {
+		tries = []*rule.Statement{respell, &insert}
+	}
+	for _, st := range tries {
+		switch _, err = r.one(st, it); {
+		case err == nil:
+			it.u.countApplied(st.Op)
+			return true, nil, nil
+		case kindOf(err) != kindRow:
+			return false, nil, err
+		}
+		refused = err
+	}
+	return false, refused, nil
 }
 
 // chain tries each operation until one takes the row. An operation does not take the row when the row's data make it
@@ -319,23 +374,6 @@ func (r *runner) bound(st *rule.Statement) (int64, error) {
 	}
 	return n, nil
 }
-
-// refuse puts a row into the quarantine, or fails the upload when the rule is all-or-nothing.
-func (r *runner) refuse(it item, refused error) error {
-	if r.shared {
-		return errSplit
-	}
-	code, reason := codeOf(refused)
-	if it.u.Plan.AllOrNothing {
-		return &RowError{Row: it.row, Code: code, Reason: clip(reason, reasonMax)}
-	}
-	it.u.out.Quarantined = append(it.u.out.Quarantined,
-		Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax)})
-	return r.c.quarantine(r.ctx, it, code, reason)
-}
-
-// reasonMax limits the reason in a reply, in bytes. sync_quarantine has the full reason.
-const reasonMax = 300
 
 // updateState runs the update_state phase: once for each row when the statement uses the row, else once. A row that the
 // database refuses fails the whole upload.

@@ -47,11 +47,11 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 	}
 	rowEnd := "" // of a table with system versioning; the server adds it to every unique key
 	err = s.each(ctx, `SELECT column_name, LOWER(data_type), LOWER(column_type), is_nullable = 'YES', LOWER(extra),
-		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, '')
+		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, ''), COALESCE(collation_name, '')
 		FROM information_schema.columns`+where+"ORDER BY ordinal_position", func(scan scanner) error {
 		var c rule.Column
 		var extra, expression string
-		err := scan(&c.Name, &c.Type, &c.ColumnType, &c.Nullable, &extra, &c.HasDefault, &expression)
+		err := scan(&c.Name, &c.Type, &c.ColumnType, &c.Nullable, &extra, &c.HasDefault, &expression, &c.Collation)
 		if c.Generated = expression != ""; expression == "ROW END" {
 			rowEnd = c.Name
 		}
@@ -66,7 +66,28 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 	if err != nil {
 		return nil, public(err)
 	}
-	return t, public(s.keys(ctx, t, rowEnd, where, schema, table))
+	if err := s.keys(ctx, t, rowEnd, where, schema, table); err != nil {
+		return nil, public(err)
+	}
+	return t, public(s.references(ctx, t, schema, table))
+}
+
+// references reads the foreign keys from and to a table.
+func (s *Store) references(ctx context.Context, t *rule.Table, schema, table string) error {
+	const own = "COALESCE(NULLIF(?, ''), DATABASE())"
+	return s.each(ctx, `SELECT DISTINCT 0, IF(unique_constraint_schema = DATABASE(), referenced_table_name,
+			CONCAT(unique_constraint_schema, '.', referenced_table_name))
+		FROM information_schema.referential_constraints WHERE constraint_schema = `+own+` AND table_name = ?
+		UNION ALL SELECT 1, '' FROM information_schema.referential_constraints
+		WHERE constraint_schema = `+own+` AND referenced_table_name = ? LIMIT 1000`, func(scan scanner) error {
+		var to bool
+		var parent string
+		err := scan(&to, &parent)
+		if t.Referred = t.Referred || to; !to {
+			t.Parents = append(t.Parents, parent)
+		}
+		return err
+	}, schema, table, schema, table)
 }
 
 // SameColumns reports whether a table still has the columns that t says.

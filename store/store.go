@@ -24,11 +24,17 @@ type Options struct {
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
+	RowWait      time.Duration  // how long a row waits in sync_quarantine for the one it refers to
+	KeepChanges  time.Duration  // how long deletes wait for a reader of changes that does not come
 }
 
 // Limits are the options' defaults and bounds.
 func (o *Options) Limits() []limit.Limit {
-	return []limit.Limit{limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000)}
+	return []limit.Limit{
+		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
+		limit.Time("RowWait", &o.RowWait, 10*time.Minute, time.Millisecond, 30*24*time.Hour),
+		limit.Time("KeepChanges", &o.KeepChanges, 30*24*time.Hour, time.Hour, 10*365*24*time.Hour),
+	}
 }
 
 func (o *Options) setDefaults() error {
@@ -42,10 +48,14 @@ func (o *Options) setDefaults() error {
 type Store struct {
 	o         Options
 	db        *sql.DB
+	place     string  // of the database, for messages
 	columns   columns // of sync_control
 	maxPacket int     // the server's max_allowed_packet, bytes
 	floors    floors
-	observer  Observer // may be nil
+
+	quarantined quarantined
+	readers     readers
+	observer    Observer // may be nil
 
 	outageWait, purgeEvery time.Duration // shorter in tests
 }
@@ -61,7 +71,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
-	s := &Store{o: o, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
+	place := fmt.Sprintf("database %s at %s", cfg.DBName, cfg.Addr)
+	s := &Store{o: o, place: place, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
 	link, err := newConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)

@@ -92,7 +92,7 @@ func (t *Tx) note(err error) error {
 // Read is Store.Read within the transaction. When the sink of a plan that is not paged fails, the transaction loses its
 // connection.
 func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error) {
-	r := &reader{ctx: ctx, p: p, env: e, sink: sink}
+	r := &reader{ctx: ctx, s: t.s, p: p, env: e, sink: sink}
 	err := t.on(func(c *conn) error {
 		r.c = c
 		err := r.read()
@@ -110,6 +110,11 @@ func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Pag
 // Apply runs the downside of a plan over rows. Rows that no operation takes go to sync_quarantine. The error is the
 // second result, not Outcome.Err; after an error only Rollback can follow.
 func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) (Outcome, error) {
+	return t.apply(ctx, p, rows, e, false)
+}
+
+// apply is Apply; again: the rows are in sync_quarantine already, and those that no operation takes stay there.
+func (t *Tx) apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env, again bool) (Outcome, error) {
 	out := Outcome{}
 	u, err := Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}.prepare(&out)
 	if err != nil {
@@ -117,10 +122,14 @@ func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 	}
 	u.reset()
 	err = t.on(func(c *conn) error {
-		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files}
+		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files, again: again}
 		return r.uploads([]*Upload{u})
 	})
-	t.applied = append(t.applied, out)
+	counted := out
+	if again {
+		counted.Quarantined = nil
+	}
+	t.applied = append(t.applied, counted)
 	return out, err
 }
 

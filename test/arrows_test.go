@@ -24,9 +24,10 @@ var arrows = map[string][]string{
 	"reactor":            {},
 	"crypto":             {},
 	"migrations":         {},
-	"admin":              {},
 	"internal/pyliteral": {},
 	"internal/limit":     {},
+	"internal/account":   {}, // the bytes of clients
+	"internal/logging":   {}, // no line waits for its reader
 	"internal/text":      {},
 	"internal/harness":   {},
 	// What the tests of the whole share makes databases and speaks the wire.
@@ -41,6 +42,8 @@ var arrows = map[string][]string{
 	"store":                     {"rule", "migrations", "internal/rowset"},
 	"store/localdb":             {},
 	"store/localdb/localdbtest": {"store/localdb"},
+	// The page shows points and rules as the database has them.
+	"admin": {"store"},
 	// Rules in force are compiled by rule and checked by the store's database, at the centre and at a point.
 	"ruleset": {"rule", "store"},
 	// A request is a message; its answer is what the store made of the plan in force.
@@ -54,8 +57,8 @@ var arrows = map[string][]string{
 }
 
 // common packages may be imported by every package: internal/limit is how an option is declared, internal/text how a
-// number is written.
-var common = []string{"internal/limit", "internal/text"}
+// number is written, internal/account how what clients share is counted, internal/logging how often a line may come.
+var common = []string{"internal/limit", "internal/text", "internal/account", "internal/logging"}
 
 // strangers are packages that must not be reached by any way, with why.
 var strangers = []struct {

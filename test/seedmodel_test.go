@@ -84,11 +84,27 @@ func seedStr(t testing.TB, v pyliteral.Value) string {
 	if text, ok := pyliteral.Text(v); ok {
 		return text
 	}
-	text, err := pyliteral.AppendStr(nil, v, pyliteral.Python2)
-	if err != nil {
-		t.Fatal(err)
+	switch x := v.(type) {
+	case bool:
+		return map[bool]string{true: "True", false: "False"}[x]
+	case float64:
+		text := strconv.FormatFloat(x, 'g', 12, 64)
+		if !strings.ContainsAny(text, ".e") {
+			text += ".0"
+		}
+		return text
+	case pyliteral.TimeDelta:
+		text, days := fmt.Sprintf("%d:%02d:%02d", x.Seconds/3600, x.Seconds/60%60, x.Seconds%60), ""
+		if x.Days != 0 {
+			days = fmt.Sprintf("%d day, ", x.Days)
+		}
+		return days + text
 	}
-	return string(text)
+	value, ok := pyliteral.SQL(v)
+	if !ok {
+		t.Fatalf("%#v is no SQL value", v)
+	}
+	return fmt.Sprint(value)
 }
 
 // upload applies rows by a chain and returns for each row the operation that took it, "" for none.

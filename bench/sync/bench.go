@@ -61,17 +61,11 @@ func (b *bench) start(ctx context.Context) (err error) {
 		return err
 	}
 	b.stops = append(b.stops, func() error { return os.RemoveAll(b.dir) })
-	server, err := localdb.New(localdb.Options{Dir: filepath.Join(b.dir, "db"), Durable: true})
+	server, err := localdb.Start(ctx, localdb.Options{Dir: filepath.Join(b.dir, "db"), Durable: true})
 	if err != nil {
 		return err
 	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- server.Run(run) }()
-	b.stops = append(b.stops, func() error { stop(); return <-done })
-	if err := server.WaitReady(ctx); err != nil {
-		return err
-	}
+	b.stops = append(b.stops, server.Stop)
 	if err := server.CreateDatabase(ctx, "bench"); err != nil {
 		return err
 	}
@@ -110,7 +104,7 @@ func (b *bench) schema(ctx context.Context) error {
 		key := crypto.Key{Point: fmt.Sprintf("point-%02d", i)}
 		copy(key.Secret[:], fmt.Sprintf("%032d", i))
 		key.ID, err = st.AddPoint(ctx, key.Point, "", func(id uint32) ([]byte, error) {
-			return master.Wrap(crypto.Key{Point: key.Point, ID: id, Secret: key.Secret})
+			return master.Wrap(crypto.Key{Point: key.Point, ID: id, Secret: key.Secret}), nil
 		})
 		if err != nil {
 			return err

@@ -8,15 +8,20 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"syncgate/agent"
+	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
+	"syncgate/cmd/internal/database"
 	"syncgate/internal/limit"
 )
 
 // settings are those of `syncgate-agent`. settings.toml has their meaning.
 type settings struct {
+	origin *config.Origin
+
 	Server string `toml:"server"`
 	Point  string `toml:"point"`
 	KeyID  uint32 `toml:"key_id"`
@@ -52,12 +57,43 @@ var settingsFile string
 // example is a file with every setting, its meaning, its default and its bounds.
 func example() string { return limits(new(agent.Options)).Fill(settingsFile) }
 
+// installed is where the package puts the settings.
+const installed = "/etc/syncgate-agent/syncgate-agent.toml"
+
+// checkFile is the command config check.
+func checkFile(path string) (warnings []string, err error) {
+	s, _, err := (&flags{file: path}).load()
+	if err != nil {
+		return nil, err
+	}
+	if err = cli.SetLevel(s.LogLevel); err == nil {
+		err = cli.CheckFormat(s.LogFormat)
+	}
+	if err == nil && s.DSN != "" {
+		err = database.CheckDSN(s.DSN)
+	}
+	return s.origin.Unknown(), s.origin.Locate(err)
+}
+
+// reread takes log_level from the configuration, the one setting that can change while the agent runs.
+func (f *flags) reread(log zerolog.Logger) {
+	s, _, err := f.load()
+	if err == nil {
+		err = s.origin.Locate(cli.SetLevel(s.LogLevel))
+	}
+	if err != nil {
+		log.Error().Err(err).Msg("HUP: the configuration has a mistake and is not used")
+		return
+	}
+	log.Info().Str("log_level", s.LogLevel).Msg("HUP: log_level read again; other settings need a restart")
+}
+
 // flags are those of both commands.
 type flags struct{ file, dsn, dataDir, server string }
 
 func (f *flags) add(c *cobra.Command) {
 	all := c.Flags()
-	all.StringVar(&f.file, "config", os.Getenv("SYNCGATE_AGENT_CONFIG"),
+	all.StringVar(&f.file, "config", config.File("SYNCGATE_AGENT_CONFIG", installed),
 		"configuration `file`, TOML (see 'syncgate-agent config')")
 	all.StringVar(&f.server, "server", "", "`address` of the server, host:port (default 127.0.0.1:11366)")
 	all.StringVar(&f.dsn, "dsn", "", "the point's database; without one a private MariaDB under --data-dir")
@@ -68,27 +104,38 @@ func (f *flags) add(c *cobra.Command) {
 // load reads the settings: defaults, file, environment, then these flags.
 func (f *flags) load() (*settings, *agent.Options, error) {
 	s, o := &settings{}, &agent.Options{}
-	if err := config.Load(s, example(), limits(o), f.file, "SYNCGATE_AGENT_", os.LookupEnv); err != nil {
+	var err error
+	s.origin, err = config.Load(s, example(), limits(o), config.Source{Path: f.file, Prefix: "SYNCGATE_AGENT_",
+		Environ: os.Environ(), Others: []string{"SYNCGATE_AGENT_CONFIG"}, Secrets: []string{"key", "dsn"}})
+	if err != nil {
 		return nil, nil, err
 	}
 	s.Server = cmp.Or(f.server, s.Server)
 	s.DSN = cmp.Or(f.dsn, s.DSN)
 	s.DataDir = cmp.Or(f.dataDir, s.DataDir)
 	s.FileDir = cmp.Or(s.FileDir, filepath.Join(s.DataDir, "files"))
+	if err := s.take(o); err != nil {
+		return nil, nil, s.origin.Locate(err)
+	}
+	limits(o).Apply(s)
+	return s, o, nil
+}
+
+// take checks the settings that are not numbers and sets the agent's options.
+func (s *settings) take(o *agent.Options) error {
 	if _, _, err := net.SplitHostPort(s.Server); err != nil {
 		problem := err.Error() + " (an address looks like gateway.example.org:11366)"
-		return nil, nil, &config.Error{Place: "server", Problem: problem}
+		return &config.Error{Place: "server", Problem: problem}
 	}
 	if s.Point == "" || s.Key == "" {
-		return nil, nil, &config.Error{Place: "point, key_id, key",
+		return &config.Error{Place: "point, key_id, key",
 			Problem: "are required; 'syncgate point add NAME' on the server prints them"}
 	}
 	secret, err := base64.StdEncoding.DecodeString(s.Key)
 	if err != nil || copy(o.Key[:], secret) != len(o.Key) || len(secret) != len(o.Key) {
-		return nil, nil, &config.Error{Place: "key",
+		return &config.Error{Place: "key",
 			Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
 	}
 	o.Server, o.Point, o.KeyID = s.Server, s.Point, s.KeyID
-	limits(o).Apply(s)
-	return s, o, nil
+	return nil
 }

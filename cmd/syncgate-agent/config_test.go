@@ -19,8 +19,7 @@ func TestExample(t *testing.T) {
 	}
 	var s settings
 	o := &agent.Options{}
-	none := func(string) (string, bool) { return "", false }
-	if err := config.Load(&s, example(), limits(o), "", "X_", none); err != nil {
+	if _, err := config.Load(&s, example(), limits(o), config.Source{}); err != nil {
 		t.Fatal(err)
 	}
 	limits(o).Apply(&s)

@@ -5,11 +5,19 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"syncgate/agent"
 	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/config"
+	"syncgate/cmd/internal/database"
+	"syncgate/cmd/internal/quarantine"
+	"syncgate/migrations"
+	"syncgate/store"
 )
 
 func main() { os.Exit(cli.Main(newRoot())) }
@@ -29,48 +37,109 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(
-		f.command("run", "Keep the point in step until INT or TERM", func(c *cobra.Command, p *point) error {
-			cli.Notify(p.log, daemon.SdNotifyReady)
-			context.AfterFunc(c.Context(), func() { cli.Notify(p.log, daemon.SdNotifyStopping) })
-			return p.Agent.Run(c.Context())
-		}),
-		f.command("once", "Run every rule once, print the rows synced, end", func(c *cobra.Command, p *point) error {
-			report, err := p.Once(c.Context())
-			if report != nil {
-				printErr := report.Print(c.OutOrStdout())
-				err = errors.Join(err, printErr)
-			}
-			if errors.Is(err, context.Canceled) {
-				err = errors.New("interrupted; rows that were not acknowledged are kept and sent next time")
-			}
-			return err
-		}),
-		cli.NewConfig(example()),
+		f.command("run", "Keep the point in step until INT or TERM", run),
+		f.command("once", "Run every rule once, print the rows synced, end", once),
+		f.newQuarantine(),
+		cli.NewConfig(example(), checkFile),
 	)
 	return root
 }
 
-// command makes a command that works on the point's agent.
-func (f *flags) command(use, short string, do func(*cobra.Command, *point) error) *cobra.Command {
-	c := &cobra.Command{
-		Use: use, Short: short, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			cfg, o, err := f.load()
-			if err != nil {
-				return err
-			}
-			log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
-			if err != nil {
-				return err
-			}
-			p, err := openPoint(c.Context(), cfg, o, log)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, p.Close()) }()
-			return do(c, p)
-		},
+func run(c *cobra.Command, a *agent.Agent, log zerolog.Logger) error {
+	cli.Notify(log, daemon.SdNotifyReady)
+	context.AfterFunc(c.Context(), func() { cli.Notify(log, daemon.SdNotifyStopping) })
+	return a.Run(c.Context())
+}
+
+func once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
+	report, err := a.Once(c.Context())
+	if report != nil {
+		err = errors.Join(err, report.Print(c.OutOrStdout()))
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted; rows that were not acknowledged are kept and sent next time")
+	}
+	return err
+}
+
+// command makes a command that works on the point's agent. It updates the database's schema.
+func (f *flags) command(
+	use, short string, do func(*cobra.Command, *agent.Agent, zerolog.Logger) error,
+) *cobra.Command {
+	return f.onPoint(use, short, false, func(c *cobra.Command, _ []string, p *point) error { return do(c, p.Agent, p.log) })
+}
+
+// point is an agent and its database.
+type point struct {
+	*agent.Agent
+	db  *store.Store
+	log zerolog.Logger
+}
+
+// onPoint makes a command that opens the configured database or the private one. A tool may run beside the agent, and
+// changes no schema.
+func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []string, *point) error) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cli.Arguments(use)}
+	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		cfg, o, err := f.load()
+		if err != nil {
+			return err
+		}
+		defer func() { err = cfg.origin.Locate(err) }()
+		if err := cli.SetLevel(cfg.LogLevel); err != nil {
+			return err
+		}
+		log, end, err := cli.Logger(c.ErrOrStderr(), cfg.LogFormat)
+		if err != nil {
+			return err
+		}
+		defer end()
+		if tool {
+			log = log.Level(zerolog.WarnLevel)
+		}
+		for _, line := range cfg.origin.Unknown() {
+			log.Warn().Msg(line)
+		}
+		cli.OnHangup(c.Context(), func() { f.reread(log) })
+		if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
+			return &config.Error{Place: "file_dir", Problem: err.Error()}
+		}
+		where := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
+		db, err := database.Open(c.Context(), where, store.Options{
+			Set: migrations.Agent, FileRoot: cfg.FileDir, AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
+		})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, db.Close()) }()
+		if tool {
+			_, err = db.CheckSchema(c.Context())
+		} else {
+			err = db.Migrate(c.Context(), func(name string) { log.Debug().Str("migration", name).Msg("schema") })
+		}
+		if err != nil {
+			return err
+		}
+		o.Store, o.Software, o.Log = db.Store, "syncgate-agent "+cli.Version(), log
+		o.Observer = func(e store.Event) {
+			log.Debug().Str("metric", e.Metric.Name).Str(e.Metric.Label, e.Label).Uint64("n", e.N).Err(e.Err).
+				Msg("counted")
+		}
+		a, err := agent.New(*o)
+		if err != nil {
+			return err
+		}
+		return do(c, args, &point{a, db.Store, log})
 	}
 	f.add(c)
 	return c
+}
+
+func (f *flags) newQuarantine() *cobra.Command {
+	with := func(use, short string, run func(*cobra.Command, []string, *quarantine.Place) error) *cobra.Command {
+		return f.onPoint(use, short, true, func(c *cobra.Command, args []string, p *point) error {
+			return run(c, args, &quarantine.Place{Store: p.db, Plan: p.QuarantinePlan})
+		})
+	}
+	return quarantine.New("syncgate-agent", with)
 }

@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -25,9 +21,9 @@ import (
 )
 
 // openCentre opens the central database, configured or private. A tool may use the private one of a running `syncgate
-// serve`, and works on a database that serve would refuse.
-func openCentre(ctx context.Context, cfg *settings, tool bool, log zerolog.Logger) (*database.Database, error) {
-	o := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
+// serve`, and works on a database that serve would refuse. first: a private one that is not there is made.
+func openCentre(ctx context.Context, cfg *settings, tool, first bool, log zerolog.Logger) (*database.Database, error) {
+	o := database.Options{DSN: cfg.DSN, Dir: cfg.databaseDir(), Join: tool, Make: first, Log: log}
 	return database.Open(ctx, o, store.Options{
 		MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
 		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
@@ -60,6 +56,20 @@ func onCentre(use, short, formats string, run func(*call) error) *cobra.Command 
 	})
 }
 
+// onRow makes a command about the row of a table that its argument names. get reads the row, list lists all of them.
+func onRow[T any](use, short, table, list string, get func(*call) (T, error), run func(*call, *T) error) *cobra.Command {
+	return onCentre(use+" ID", short, textOrJSON, func(c *call) error {
+		row, err := get(c)
+		if err == nil {
+			err = run(c, &row)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("%s has no row with id %d; 'syncgate %s' shows its rows", table, c.id, list)
+		}
+		return err
+	})
+}
+
 func onDatabase(use, short, formats string, run func(*call) error) *cobra.Command {
 	var f flags
 	var format string
@@ -79,11 +89,14 @@ func onDatabase(use, short, formats string, run func(*call) error) *cobra.Comman
 		if err != nil {
 			return err
 		}
-		db, err := openCentre(cmd.Context(), cfg, true, zerolog.Nop())
+		for _, line := range append(cfg.origin.Unknown(), "database: "+database.Describe(cfg.DSN, cfg.databaseDir())) {
+			fmt.Fprintln(cmd.ErrOrStderr(), line)
+		}
+		db, err := openCentre(cmd.Context(), cfg, true, use == "migrate", zerolog.Nop())
 		if err == nil {
 			err = errors.Join(run(&call{cmd, args, id, format, cmd.OutOrStdout(), cfg, db}), db.Close())
 		}
-		return withRemedy(err)
+		return cfg.origin.Locate(withRemedy(err))
 	}
 	f.add(cmd)
 	if formats != "" {
@@ -142,82 +155,20 @@ func newMigrate() *cobra.Command {
 // say prints v with --format json, else a line of text.
 func (c *call) say(v any, format string, args ...any) error {
 	if c.format == "json" {
-		return writeJSON(c.out, v)
+		return cli.WriteJSON(c.out, v)
 	}
 	_, err := fmt.Fprintf(c.out, format+"\n", args...)
 	return err
 }
 
-// writeJSON prints v, indented.
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
 // list prints all as JSON with --format json, else as a table with a row for each.
 func list[T any](c *call, all []T, heading string, row func(*T) []any) error {
 	if c.format == "json" {
-		return writeJSON(c.out, append([]T{}, all...))
+		return cli.WriteJSON(c.out, append([]T{}, all...))
 	}
-	t := newTable(c.out, heading)
+	t := cli.NewTable(c.out, heading)
 	for i := range all {
-		t.row(row(&all[i])...)
+		t.Row(row(&all[i])...)
 	}
 	return t.Flush()
-}
-
-// table prints rows in columns as wide as they have to be.
-type table struct{ *tabwriter.Writer }
-
-// newTable begins a table. heading has the names of the columns with a tab between, or is empty.
-func newTable(w io.Writer, heading string) table {
-	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	if heading != "" {
-		fmt.Fprintln(t, heading)
-	}
-	return t
-}
-
-// row prints an empty cell or a zero time as -.
-func (t table) row(cells ...any) {
-	line := make([]string, len(cells))
-	for i, cell := range cells {
-		if at, ok := cell.(time.Time); ok {
-			cell = stamp(at)
-		}
-		if line[i] = strings.Join(strings.Fields(fmt.Sprint(cell)), " "); line[i] == "" {
-			line[i] = "-"
-		}
-	}
-	fmt.Fprintln(t, strings.Join(line, "\t"))
-}
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339)
-}
-
-// sample is a value for a table: one line, not too wide.
-func sample(v any) string {
-	const width = 40
-	text := fmt.Sprint(v)
-	switch v := v.(type) {
-	case nil:
-		return "NULL"
-	case []byte:
-		text = fmt.Sprintf("x'%x'", v)
-	case string:
-		if text = fmt.Sprintf("%q", v); v == "" {
-			return "''"
-		}
-		text = text[1 : len(text)-1]
-	}
-	if r := []rune(text); len(r) > width {
-		return string(r[:width-1]) + "…"
-	}
-	return text
 }

@@ -5,12 +5,15 @@ import (
 	_ "embed" // settings.toml
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
+	"syncgate/cmd/internal/database"
 	"syncgate/gateway"
 	"syncgate/internal/limit"
 	"syncgate/store"
@@ -18,6 +21,8 @@ import (
 
 // settings are those of `syncgate`. settings.toml has their meaning.
 type settings struct {
+	origin *config.Origin
+
 	Listen       string `toml:"listen"`
 	ListenLegacy string `toml:"listen_legacy"`
 	DSN          string `toml:"dsn"`
@@ -37,6 +42,8 @@ type settings struct {
 	Queue             int             `toml:"queue"`
 	MaxConnections    int             `toml:"max_connections"`
 	MaxPerAddress     int             `toml:"max_connections_per_address"`
+	MaxPerPoint       int             `toml:"max_connections_per_point"`
+	MaxUnestablished  int             `toml:"max_unauthenticated"`
 	MaxFrame          config.Size     `toml:"max_frame"`
 	MaxInFlight       int             `toml:"max_in_flight"`
 	Keepalive         config.Duration `toml:"keepalive"`
@@ -81,6 +88,8 @@ func (o *options) limits() config.Limits {
 		"database_connections":        config.Auto(limit.Find(new(store.Options).Limits(), "MaxConns")),
 		"max_connections":             of("MaxConns"),
 		"max_connections_per_address": of("MaxPerAddress"),
+		"max_connections_per_point":   of("PointConns"),
+		"max_unauthenticated":         of("MaxUnestablished"),
 		"max_frame":                   of("MaxFrame"),
 		"max_in_flight":               of("MaxInFlight"),
 		"keepalive":                   of("Keepalive"),
@@ -103,7 +112,11 @@ func (s *settings) checkAddresses() error {
 	for name, address := range map[string]string{
 		"listen": s.Listen, "listen_legacy": s.ListenLegacy, "admin_listen": s.AdminListen,
 	} {
-		if _, _, err := net.SplitHostPort(address); err != nil && (address != "" || name == "listen") {
+		host, _, err := net.SplitHostPort(address)
+		if _, ip := netip.ParseAddr(host); err == nil && host != "" && name != "admin_listen" {
+			err = ip // a name may have several addresses
+		}
+		if err != nil && (address != "" || name == "listen") {
 			problem := fmt.Sprintf("%q is not an address such as 127.0.0.1:11366", address)
 			return &config.Error{Place: name, Problem: problem}
 		}
@@ -111,12 +124,46 @@ func (s *settings) checkAddresses() error {
 	return nil
 }
 
+// installed is where the package puts the settings.
+const installed = "/etc/syncgate/syncgate.toml"
+
+// check returns an error for settings with which serve would not start, as far as that can be told without starting it.
+func (s *settings) check() error {
+	err := s.checkAddresses()
+	if err == nil {
+		err = cli.SetLevel(s.LogLevel)
+	}
+	if err == nil {
+		err = cli.CheckFormat(s.LogFormat)
+	}
+	if err == nil && s.DSN != "" {
+		err = database.CheckDSN(s.DSN)
+	}
+	if err == nil && s.ListenLegacy != "" {
+		err = s.Legacy.set(&gateway.LegacyOptions{})
+	}
+	return s.origin.Locate(err)
+}
+
+// checkFile is the command config check.
+func checkFile(path string) (warnings []string, err error) {
+	s, err := (&flags{file: path}).load()
+	if err != nil {
+		return nil, err
+	}
+	return s.origin.Unknown(), s.check()
+}
+
+// databaseDir is where the private database is.
+func (s *settings) databaseDir() string { return filepath.Join(s.DataDir, "db") }
+
 // flags are those of every command that uses the database.
 type flags struct{ file, dsn, dataDir string }
 
 func (f *flags) add(c *cobra.Command) {
 	all := c.Flags()
-	all.StringVar(&f.file, "config", os.Getenv("SYNCGATE_CONFIG"), "configuration `file`, TOML (see 'syncgate config')")
+	all.StringVar(&f.file, "config", config.File("SYNCGATE_CONFIG", installed),
+		"configuration `file`, TOML (see 'syncgate config')")
 	all.StringVar(&f.dsn, "dsn", "", "central database; without one a private MariaDB under --data-dir")
 	all.StringVar(&f.dataDir, "data-dir", "", "directory of keys, private database and files (default ./syncgate-data)")
 }
@@ -124,7 +171,13 @@ func (f *flags) add(c *cobra.Command) {
 // load reads the settings: defaults, file, environment, then these flags.
 func (f *flags) load() (*settings, error) {
 	s := &settings{}
-	if err := config.Load(s, example(), new(options).limits(), f.file, "SYNCGATE_", os.LookupEnv); err != nil {
+	var err error
+	s.origin, err = config.Load(s, example(), new(options).limits(), config.Source{
+		Path: f.file, Prefix: "SYNCGATE_", Environ: os.Environ(),
+		Others:  []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_", "SYNCGATE_TEST_", "SYNCGATE_BENCH_"},
+		Secrets: []string{"dsn", "legacy.key", "legacy.iv", "legacy.token_key"},
+	})
+	if err != nil {
 		return nil, err
 	}
 	s.DSN = cmp.Or(f.dsn, s.DSN)

@@ -13,8 +13,6 @@ import (
 	"syncgate/cmd/internal/config"
 )
 
-func none(string) (string, bool) { return "", false }
-
 func write(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "syncgate.toml")
@@ -28,7 +26,7 @@ func write(t *testing.T, text string) string {
 func load(t *testing.T, text string) *settings {
 	t.Helper()
 	s := &settings{}
-	if err := config.Load(s, example(), new(options).limits(), write(t, text), "SYNCGATE_", none); err != nil {
+	if _, err := config.Load(s, example(), new(options).limits(), config.Source{Path: write(t, text)}); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -36,15 +34,22 @@ func load(t *testing.T, text string) *settings {
 
 func TestLoadOrder(t *testing.T) {
 	path := write(t, "listen = \"127.0.0.1:1\"\nqueue = 7\nkeepalive = \"5s\"\nmax_frame = \"2MiB\"\n\n[legacy]\nwindow = \"10m\"\nnetworks = [\"10.0.0.0/8\"]\n")
-	env := map[string]string{
-		"SYNCGATE_QUEUE":            "9",
-		"SYNCGATE_LEGACY_TOKEN_KEY": "secret",
-		"SYNCGATE_LEGACY_NETWORKS":  "10.1.0.0/16, 10.2.0.0/16",
-	}
+	env := []string{"SYNCGATE_QUEUE=9", "SYNCGATE_LEGACY_TOKEN_KEY=secret", "SYNCGATE_AGENT_KEY=x", "SYNCGATE_CONFIG=x",
+		"SYNCGATE_LEGACY_NETWORKS=10.1.0.0/16, 10.2.0.0/16", "SYNCGATE_QUEU=7", "HOME=/"}
 	c := &settings{}
-	getenv := func(k string) (string, bool) { v, ok := env[k]; return v, ok }
-	if err := config.Load(c, example(), new(options).limits(), path, "SYNCGATE_", getenv); err != nil {
+	origin, err := config.Load(c, example(), new(options).limits(), config.Source{Path: path, Prefix: "SYNCGATE_",
+		Environ: env, Others: []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_"}})
+	if err != nil {
 		t.Fatal(err)
+	}
+	want := []string{"SYNCGATE_QUEU is no setting and has no effect; did you mean SYNCGATE_QUEUE?"}
+	if got := origin.Unknown(); !slices.Equal(got, want) {
+		t.Errorf("unknown variables %q, want %q", got, want)
+	}
+	for name, place := range map[string]string{"queue": "SYNCGATE_QUEUE", "keepalive": path + ":3:1", "legacy.window": path + ":7:1"} {
+		if got := origin.Locate(&config.Error{Place: name, Problem: "x"}).Error(); got != place+": "+name+": x" {
+			t.Errorf("%s is located as %s", name, got)
+		}
 	}
 	if c.Listen != "127.0.0.1:1" || c.Queue != 9 || time.Duration(c.Keepalive) != 5*time.Second || c.MaxFrame != 2<<20 ||
 		c.Legacy.TokenKey != "secret" || time.Duration(c.Legacy.Window) != 10*time.Minute || len(c.Legacy.Networks) != 2 {
@@ -65,12 +70,15 @@ func TestLoadErrorsNameThePlace(t *testing.T) {
 		{name: "size", text: "max_frame = \"1 lorry\"\n", place: ":1:", problem: "not a size"},
 		{name: "environment", env: "SYNCGATE_QUEUE", value: "x", place: "SYNCGATE_QUEUE", problem: "not a whole number"},
 		{name: "environment duration", env: "SYNCGATE_DRAIN_TIMEOUT", value: "-1s", place: "SYNCGATE_DRAIN_TIMEOUT", problem: "not a duration"},
-		{name: "bounds", text: "queue = 0\n", place: "queue", problem: "0 is not between 1 and 1048576"},
+		{name: "bounds", text: "\nqueue = 0\n", place: ":2:1", problem: "queue: 0 is not between 1 and 1048576"},
+		{name: "bounds in a table", text: "queue = 1\n[legacy]\n  window = \"1ms\"\n", place: ":3:3", problem: "legacy.window: 1ms is not"},
+		{name: "unit", text: "queue = 1\ndrain_timeout = 20\n", place: ":2:1", problem: `20 has no unit; write "20s"`},
+		{name: "unit in a table", text: "[legacy]\nwindow = 5.5\n", place: ":2:1", problem: `5.5 has no unit`},
 		{name: "map", env: "SYNCGATE_LEGACY_NAMES", value: "x", place: "SYNCGATE_LEGACY_NAMES", problem: "only in the file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			getenv := func(k string) (string, bool) { return tt.value, k == tt.env }
-			err := config.Load(&settings{}, example(), new(options).limits(), write(t, tt.text), "SYNCGATE_", getenv)
+			_, err := config.Load(&settings{}, example(), new(options).limits(), config.Source{Path: write(t, tt.text),
+				Prefix: "SYNCGATE_", Environ: []string{tt.env + "=" + tt.value}})
 			var e *config.Error
 			if !errors.As(err, &e) {
 				t.Fatalf("got %v, want an *Error", err)
@@ -81,8 +89,25 @@ func TestLoadErrorsNameThePlace(t *testing.T) {
 		})
 	}
 	var e *config.Error
-	if err := config.Load(&settings{}, example(), nil, filepath.Join(t.TempDir(), "none.toml"), "SYNCGATE_", none); !errors.As(err, &e) || !strings.HasSuffix(e.Place, "none.toml") {
+	missing := config.Source{Path: filepath.Join(t.TempDir(), "none.toml")}
+	if _, err := config.Load(&settings{}, example(), nil, missing); !errors.As(err, &e) || !strings.HasSuffix(e.Place, "none.toml") {
 		t.Fatalf("a missing file gives %v", err)
+	}
+}
+
+// A file with a secret that every account may read is refused; one without is not.
+func TestSecretsAreKept(t *testing.T) {
+	for text, want := range map[string]bool{
+		"[legacy]\nkey = \"x\"\n": true, `dsn = "u:p@tcp(h)/d"`: true, `dsn = "u@unix(/s)/d"`: false, "queue = 7": false,
+	} {
+		path := write(t, text)
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f := flags{file: path}
+		if _, err := f.load(); (err != nil) != want || want && !strings.Contains(err.Error(), "chmod o=") {
+			t.Errorf("%q at 0644: %v", text, err)
+		}
 	}
 }
 
@@ -170,7 +195,7 @@ func FuzzLoad(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := config.Load(&settings{}, example(), new(options).limits(), path, "SYNCGATE_", none); err != nil {
+		if _, err := config.Load(&settings{}, example(), new(options).limits(), config.Source{Path: path}); err != nil {
 			var e *config.Error
 			if !errors.As(err, &e) {
 				t.Fatalf("%T %v has no place", err, err)

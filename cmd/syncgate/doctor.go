@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -26,6 +28,7 @@ func newDoctor() *cobra.Command {
 		e.server(facts)
 		e.grants(facts)
 		if e.schema(c) {
+			e.keys(c)
 			ds, rules, err := c.checkAll()
 			if err != nil {
 				return err
@@ -154,6 +157,28 @@ func (e *examination) schema(c *call) bool {
 		e.say(ok, "schema", "up to date")
 	}
 	return err == nil
+}
+
+// keys reports whether the master key opens the points' keys.
+func (e *examination) keys(c *call) {
+	stored, err := c.db.Keys(c.Context())
+	if err != nil {
+		e.say(fail, "keys", err.Error())
+		return
+	}
+	file := c.cfg.MasterKey
+	master, err := readMasterKey(file)
+	switch n := opens(master, stored); {
+	case errors.Is(err, fs.ErrNotExist) && len(stored) == 0:
+		e.say(ok, "keys", "no point is enrolled yet; "+file+" is made with the first key")
+	case err != nil:
+		e.say(fail, "keys", fmt.Sprintf("master_key_file %s: %v; %d keys are sealed under it", file, err, len(stored)))
+	case n < len(stored):
+		e.say(fail, "keys", fmt.Sprintf("%s opens %d of %d keys; the others are sealed under another master key: put that "+
+			"file back, or give those points new keys with 'syncgate point rotate'", file, n, len(stored)))
+	default:
+		e.say(ok, "keys", fmt.Sprintf("%s opens all %d", file, n))
+	}
 }
 
 func (e *examination) rules(ds []rule.Diagnostic, rules int) {

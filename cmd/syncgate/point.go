@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -16,7 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"syncgate/cmd/internal/cli"
+	"syncgate/cmd/internal/database"
 	"syncgate/crypto"
+	"syncgate/internal/text"
 	"syncgate/store"
 )
 
@@ -34,6 +37,9 @@ func onPoint(use, short string, run func(c *call, name string) error) *cobra.Com
 		case errors.Is(err, store.ErrExists):
 			return fmt.Errorf("point %s is already enrolled, or is revoked; "+
 				"'syncgate point rotate %s' gives an enrolled point another key", name, name)
+		case errors.Is(err, store.ErrKeyInUse):
+			return fmt.Errorf("%w; give the agent its newer key first, or revoke that one with 'syncgate point revoke %s --key-id N'",
+				err, name)
 		case errors.Is(err, store.ErrNotFound):
 			return fmt.Errorf("point %s does not exist or is revoked; "+
 				"'syncgate point list' shows points and live keys", name)
@@ -86,7 +92,7 @@ func newPointRotate() *cobra.Command {
 
 // newKey makes a key, stores it wrapped by save, and prints it. It cannot be read again.
 func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint32, error)) error {
-	master, err := masterKey(c.cfg.MasterKey)
+	master, err := masterKey(c.Context(), c.cfg.MasterKey, c.db)
 	if err != nil {
 		return err
 	}
@@ -95,7 +101,7 @@ func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint
 		return err
 	}
 	key.ID, err = save(func(id uint32) ([]byte, error) {
-		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret})
+		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret}), nil
 	})
 	if err != nil {
 		return err
@@ -174,37 +180,49 @@ func newPointList() *cobra.Command {
 					lastKey, lastUse = k.ID, k.LastUsedAt
 				}
 			}
-			wire, seen := lastUsed(p)
-			return []any{p.Point, state, strings.Join(live, ","), lastKey, wire, seen, legacy, p.Note}
+			return []any{p.Point, state, strings.Join(live, ","), lastKey, p.Wire, p.SeenAt, legacy, p.Note}
 		})
 	})
 }
 
-// lastUsed is the wire a point spoke last, and when; empty when it never did.
-func lastUsed(p *store.Point) (wire store.Wire, at time.Time) {
-	switch {
-	case p.ModernSeenAt.IsZero() && p.LegacySeenAt.IsZero():
-		return "", time.Time{}
-	case p.LegacySeenAt.After(p.ModernSeenAt):
-		return store.Legacy, p.LegacySeenAt
-	default:
-		return store.Modern, p.ModernSeenAt
+// masterKey reads the key that encrypts the points' keys at rest, or makes one when no key is stored yet. A key that
+// opens none of those that are stored is refused: it is another one, or another database. Every error that is not the
+// database's is a *config.Error that names the file.
+func masterKey(ctx context.Context, path string, db *database.Database) (*crypto.MasterKey, error) {
+	stored, err := db.Keys(ctx)
+	if err != nil {
+		return nil, err
 	}
-}
-
-// masterKey reads the key that encrypts the points' keys at rest, or makes one at the first start. Every error is a
-// *config.Error that names the file.
-func masterKey(path string) (*crypto.MasterKey, error) {
 	key, err := readMasterKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeMasterKey(path); err == nil {
+		if len(stored) > 0 {
+			err = fmt.Errorf("is missing, and the database has %s sealed under it; put the file back from its backup",
+				text.Plural(len(stored), "key"))
+		} else if err = makeMasterKey(path); err == nil {
 			key, err = readMasterKey(path)
 		}
+	}
+	if opened := opens(key, stored); err == nil && opened == 0 && len(stored) > 0 {
+		err = fmt.Errorf("opens none of the database's %s; it is not the key that sealed them, or dsn names another database",
+			text.Plural(len(stored), "key"))
 	}
 	if err != nil {
 		return nil, bad("master_key_file "+path, err)
 	}
 	return key, nil
+}
+
+// opens counts the stored keys that the master key opens.
+func opens(master *crypto.MasterKey, stored []store.WrappedKey) (n int) {
+	if master == nil {
+		return 0
+	}
+	for _, k := range stored {
+		if _, err := master.Unwrap(k.Point, k.ID, k.Wrapped); err == nil {
+			n++
+		}
+	}
+	return n
 }
 
 func readMasterKey(path string) (*crypto.MasterKey, error) {
@@ -229,10 +247,6 @@ func readMasterKey(path string) (*crypto.MasterKey, error) {
 // makeMasterKey links a finished file into place. Of two processes that start at once the second reads the first one's
 // key, and neither reads half a key.
 func makeMasterKey(path string) error {
-	key, err := crypto.GenerateMasterKey(rand.Reader)
-	if err != nil {
-		return err
-	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -242,7 +256,7 @@ func makeMasterKey(path string) error {
 		return err
 	}
 	defer os.Remove(f.Name()) //nolint:errcheck // nobody reads a file that is left
-	_, err = f.Write(key.Text())
+	_, err = f.Write(crypto.GenerateMasterKey())
 	// The key must survive whatever the database with the wrapped keys survives.
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err

@@ -23,17 +23,6 @@ func newRules() *cobra.Command {
 		newRulesConvert(), newRulesInit(), newRulesHistory(), newRulesDiff(), newRulesRevert())
 }
 
-// onRule makes a command about the row of sync_control that its argument names.
-func onRule(use, short string, run func(*call, rule.Row) error) *cobra.Command {
-	return onCentre(use+" ID", short, "", func(c *call) error {
-		row, err := c.rule(c.id)
-		if err != nil {
-			return err
-		}
-		return run(c, row)
-	})
-}
-
 // rule finds a row of sync_control.
 func (c *call) rule(id uint64) (rule.Row, error) {
 	rows, err := c.db.Rules(c.Context())
@@ -57,18 +46,18 @@ func newRulesList() *cobra.Command {
 		}
 		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR"
 		return list(c, rows, heading, func(r *store.RuleLine) []any {
-			state := r.State
-			if !r.Enabled {
-				state = "disabled"
-			}
-			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, state, r.RowsMoved, r.Failures, r.LastRun, r.Error}
+			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun, r.Error}
 		})
 	})
 }
 
 func newRulesShow() *cobra.Command {
 	const short = "Show a rule's statements, also generated ones, and the values bound to each"
-	return onRule("show", short, func(c *call, row rule.Row) error {
+	return onCentre("show ID", short, "", func(c *call) error {
+		row, err := c.rule(c.id)
+		if err != nil {
+			return err
+		}
 		plan, ds, err := c.compile(row)
 		if err != nil {
 			return err
@@ -123,8 +112,12 @@ func (c *call) verdict(row rule.Row, ds []rule.Diagnostic) error {
 	return nil
 }
 
-// mustCompile returns the plan of a row, or an error when the row cannot run.
-func (c *call) mustCompile(row rule.Row) (*rule.Plan, error) {
+// plan returns the plan of a row of sync_control, or an error when the row cannot run.
+func (c *call) plan(id uint64) (*rule.Plan, error) {
+	row, err := c.rule(id)
+	if err != nil {
+		return nil, err
+	}
 	plan, ds, err := c.compile(row)
 	if err != nil {
 		return nil, err
@@ -192,7 +185,7 @@ func unique(ds []rule.Diagnostic) []rule.Diagnostic {
 func (c *call) writeDiagnostics(ds []rule.Diagnostic, rules int) error {
 	switch c.format {
 	case "json":
-		return writeJSON(c.out, append([]rule.Diagnostic{}, ds...))
+		return cli.WriteJSON(c.out, append([]rule.Diagnostic{}, ds...))
 	case "sarif":
 		return writeSARIF(c.out, ds)
 	}
@@ -225,7 +218,7 @@ func writeSARIF(w io.Writer, ds []rule.Diagnostic) error {
 		}
 	}
 	driver := object{"name": "syncgate", "version": cli.Version(), "rules": rules}
-	return writeJSON(w, object{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
+	return cli.WriteJSON(w, object{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
 		"runs": []object{{"tool": object{"driver": driver}, "results": results}}})
 }
 

@@ -70,7 +70,7 @@ func newRulesDiff() *cobra.Command {
 	const short = "Show what an edit of a rule changed; the newest, or --edit N of its history"
 	return onEdit("diff", short, "number of the edit (default the newest)",
 		func(c *call, e store.Edit, _ *rule.Row) error {
-			fmt.Fprintf(c.out, "edit %d of rule %d: %s by %s at %s\n", e.ID, e.RuleID, e.Action, e.By, stamp(e.At))
+			fmt.Fprintf(c.out, "edit %d of rule %d: %s by %s at %s\n", e.ID, e.RuleID, e.Action, e.By, cli.Stamp(e.At))
 			writeDiff(c.out, rowDiff(e.Before, e.After))
 			return nil
 		})

@@ -27,8 +27,8 @@ func newRulesTry() *cobra.Command {
 	var point, input string
 	var execute bool
 	const short = "Run a rule in a transaction that is rolled back: rows affected, samples; --execute to keep"
-	cmd := onRule("try", short, func(c *call, row rule.Row) (err error) {
-		plan, err := c.mustCompile(row)
+	cmd := onCentre("try ID", short, "", func(c *call) (err error) {
+		plan, err := c.plan(c.id)
 		if err != nil {
 			return err
 		}
@@ -39,7 +39,7 @@ func newRulesTry() *cobra.Command {
 		takes := len(plan.Downside)+len(plan.UpdateState) > 0
 		switch {
 		case input != "" && !takes:
-			return cli.Usage(fmt.Errorf("rule %d only reads rows; leave out --input", row.ID))
+			return cli.Usage(fmt.Errorf("rule %d only reads rows; leave out --input", c.id))
 		case input != "":
 			if t.rows, err = readRows(input, plan.Fields); err != nil {
 				return err
@@ -47,7 +47,7 @@ func newRulesTry() *cobra.Command {
 		}
 		if len(plan.Upside) == 0 && t.rows.Len() == 0 {
 			return cli.Usage(fmt.Errorf("rule %d applies rows; name them with --input FILE, one JSON object a line "+
-				"with the fields %s", row.ID, strings.Join(plan.Fields, ", ")))
+				"with the fields %s", c.id, strings.Join(plan.Fields, ", ")))
 		}
 		tx, err := c.db.Begin(c.Context())
 		if err != nil {
@@ -100,8 +100,8 @@ type trial struct {
 	plan  *rule.Plan
 	env   rule.Env
 	rows  rowset.Rows
-	count int     // rows of the statement so far
-	shown []table // some of them, a table a statement
+	count int         // rows of the statement so far
+	shown []cli.Table // some of them, a table a statement
 }
 
 func (t *trial) run(ctx context.Context, tx *store.Tx) error {
@@ -149,7 +149,7 @@ func (t *trial) Begin(_ int, columns []rowset.Column) error {
 	for i, c := range columns {
 		names[i] = fmt.Sprintf("%s (%s)", c.Name, strings.ToLower(c.Type))
 	}
-	t.count, t.shown = 0, append(t.shown, newTable(t.out, strings.Join(names, "\t")))
+	t.count, t.shown = 0, append(t.shown, cli.NewTable(t.out, strings.Join(names, "\t")))
 	return nil
 }
 
@@ -159,9 +159,9 @@ func (t *trial) Row(values []any) error {
 	if t.count++; t.count <= samples {
 		cells := make([]any, len(values))
 		for i, v := range values {
-			cells[i] = sample(v)
+			cells[i] = cli.Sample(v)
 		}
-		t.shown[len(t.shown)-1].row(cells...)
+		t.shown[len(t.shown)-1].Row(cells...)
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func readRows(path string, fields []string) (rowset.Rows, error) {
 			continue
 		}
 		row := make([]any, len(fields))
-		if err := readRow(lines.Text(), fields, row); err != nil {
+		if err := cli.ReadRow(lines.Text(), fields, row); err != nil {
 			return rows, fmt.Errorf("%s:%d: %w", path, n, err)
 		}
 		rows.Values = append(rows.Values, row...)
@@ -193,30 +193,11 @@ func readRows(path string, fields []string) (rowset.Rows, error) {
 	return rows, lines.Err()
 }
 
-// readRow sets the fields that a JSON object names.
-func readRow(text string, fields []string, row []any) error {
-	names, values, err := store.DecodeRow(text)
-	if errors.Is(err, io.EOF) {
-		err = errors.New("the object does not end")
-	}
-	if err != nil {
-		return err
-	}
-	for i, name := range names {
-		at := slices.Index(fields, name)
-		if at < 0 {
-			return fmt.Errorf("%q is not a field of the rule; its fields are %s", name, strings.Join(fields, ", "))
-		}
-		row[at] = values[i]
-	}
-	return nil
-}
-
 func newRulesExplain() *cobra.Command {
 	var point string
 	const short = "Show a rule's bound SQL and the database's plan for it, with warnings for full scans"
-	cmd := onRule("explain", short, func(c *call, row rule.Row) error {
-		plan, err := c.mustCompile(row)
+	cmd := onCentre("explain ID", short, "", func(c *call) error {
+		plan, err := c.plan(c.id)
 		if err != nil {
 			return err
 		}
@@ -259,7 +240,7 @@ func (c *call) explain(s *rule.Statement, env *rule.Env, row []any) error {
 		if a.Name != "" && a.Name != what {
 			what += " " + a.Name
 		}
-		fmt.Fprintf(c.out, "  ?%d  %s = %s\n", i+1, what, sample(values[i]))
+		fmt.Fprintf(c.out, "  ?%d  %s = %s\n", i+1, what, cli.Sample(values[i]))
 	}
 	return c.db.Explain(c.Context(), s.SQL, values, c.explainLine)
 }

@@ -6,6 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"runtime/debug"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -20,6 +23,7 @@ import (
 	"syncgate/cmd/internal/database"
 	"syncgate/gateway"
 	"syncgate/internal/limit"
+	"syncgate/store"
 )
 
 // logLines is how many lines of the log the admin server keeps.
@@ -40,20 +44,28 @@ Agents keep whatever was not acknowledged and send it again.`,
 				return err
 			}
 			cfg.Listen = cmp.Or(listen, cfg.Listen)
-			if err := cfg.checkAddresses(); err != nil {
+			if err := cfg.check(); err != nil {
 				return err
 			}
 			tail := admin.NewLog(logLines)
-			log, err := cli.Logger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat, tail)
+			log, end, err := cli.Logger(c.ErrOrStderr(), cfg.LogFormat, tail)
 			if err != nil {
 				return err
 			}
+			defer end()
+			for _, line := range cfg.origin.Unknown() {
+				log.Warn().Msg(line)
+			}
+			cli.OnHangup(c.Context(), func() { cfg.reread(&f, log) })
 			if err := serve(c.Context(), cfg, log, tail); err != nil {
 				var setting *config.Error
 				if errors.As(err, &setting) {
-					return err
+					return cfg.origin.Locate(err)
 				}
 				log.Error().Err(withRemedy(err)).Msg("syncgate ends")
+				if permanent(err) {
+					return &cli.ExitError{Code: cli.ExitConfig}
+				}
 				return &cli.ExitError{Code: cli.ExitFailed} // the log has the error
 			}
 			log.Info().Msg("syncgate ends")
@@ -65,14 +77,45 @@ Agents keep whatever was not acknowledged and send it again.`,
 	return c
 }
 
+// reread takes from the configuration what can change while the server runs, which is log_level, and names what needs a
+// restart. Rules and keys are read every second anyway.
+func (s *settings) reread(f *flags, log zerolog.Logger) {
+	next, err := f.load()
+	if err == nil {
+		err = next.check() // sets the level
+	}
+	if err != nil {
+		log.Error().Err(err).Msg("HUP: the configuration has a mistake and is not used")
+		return
+	}
+	next.Workers, next.DatabaseConns = cmp.Or(next.Workers, s.Workers), cmp.Or(next.DatabaseConns, s.DatabaseConns)
+	needed := slices.DeleteFunc(config.Changed(s, next), func(name string) bool { return name == "log_level" })
+	log.Info().Str("log_level", next.LogLevel).Strs("restart_needed_for", needed).Msg("HUP: configuration read again")
+}
+
+// permanent reports whether a person has to correct something before the server can start.
+func permanent(err error) bool {
+	var refused *store.SQLError
+	return errors.Is(err, store.ErrUnsafe) || errors.Is(err, store.ErrSchema) ||
+		errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EACCES) ||
+		errors.As(err, &refused) && slices.Contains([]int{1044, 1045, 1049}, refused.Code) // account, password, database
+}
+
+// memorySlack is what the process may have beside the bytes that it holds for clients, before it spends more time on
+// returning memory.
+const memorySlack = 48 << 20
+
 func serve(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.Log) (err error) {
 	log.Info().Str("version", cli.Version()).Msg("syncgate starts")
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(cfg.MaxBufferedInAll) + memorySlack)
+	}
 	all, err := cfg.options(log)
 	if err != nil {
 		return err
 	}
 	o := all.gateway
-	db, err := openCentre(ctx, cfg, false, log)
+	db, err := openCentre(ctx, cfg, false, true, log)
 	if err != nil {
 		return err
 	}
@@ -81,6 +124,9 @@ func serve(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.L
 		return err
 	}
 	o.Store = db.Store
+	if o.MasterKey, err = masterKey(ctx, cfg.MasterKey, db); err != nil {
+		return err
+	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	o.Registry = metrics
@@ -125,9 +171,6 @@ func (s *settings) options(log zerolog.Logger) (*options, error) {
 	}
 	if err := os.MkdirAll(s.FileDir, 0o755); err != nil {
 		return nil, &config.Error{Place: "file_dir", Problem: err.Error()}
-	}
-	if g.MasterKey, err = masterKey(s.MasterKey); err != nil {
-		return nil, err
 	}
 	if s.ListenLegacy != "" {
 		g.Legacy = &o.legacy

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -44,9 +44,7 @@ func (s *status) now() admin.Status {
 	}
 	points, err := s.db.Points(ctx)
 	if err == nil {
-		var rules []store.RuleLine
-		rules, err = s.db.RuleStates(ctx)
-		st.Rules = pageRules(rules)
+		st.Rules, err = s.db.RuleStates(ctx)
 	}
 	if err != nil {
 		if st.Healthy {
@@ -55,53 +53,25 @@ func (s *status) now() admin.Status {
 		st.Unknown = st.State
 	}
 	done, failures := s.gateway.Activity()
-	st.Points = pagePoints(points, done)
+	if points == nil { // those that have done something are known
+		for _, name := range slices.Sorted(maps.Keys(done)) {
+			points = append(points, store.Point{Point: name})
+		}
+	}
+	for _, p := range points {
+		if !p.RevokedAt.IsZero() {
+			continue
+		}
+		d := done[p.Point]
+		line := admin.Point{Point: p, Connections: d.Conns, Remote: d.Remote, RowsUp: d.RowsUp, RowsDown: d.RowsDown}
+		if f := d.Failure; !f.At.IsZero() {
+			line.Failure = fmt.Sprintf("%s %s %s: %s", cli.Stamp(f.At), f.Status, f.Table, f.Message)
+		}
+		st.Points = append(st.Points, line)
+	}
 	for _, f := range failures {
 		st.Failures = append(st.Failures,
 			admin.Failure{At: f.At, Code: f.Status.String(), Point: f.Point, Table: f.Table, Message: f.Message})
 	}
 	return st
-}
-
-// pagePoints are the enrolled points with what they have done since the start. Without the database they are those
-// that have done something.
-func pagePoints(points []store.Point, done map[string]gateway.PointActivity) []admin.Point {
-	var all []admin.Point
-	for i := range points {
-		if p := &points[i]; p.RevokedAt.IsZero() {
-			wire, at := lastUsed(p)
-			all = append(all, pagePoint(admin.Point{Name: p.Point, Wire: string(wire), Seen: at}, done[p.Point]))
-		}
-	}
-	if points == nil {
-		for name, d := range done {
-			all = append(all, pagePoint(admin.Point{Name: name}, d))
-		}
-		slices.SortFunc(all, func(a, b admin.Point) int { return cmp.Compare(a.Name, b.Name) })
-	}
-	return all
-}
-
-func pagePoint(p admin.Point, done gateway.PointActivity) admin.Point {
-	p.Connections, p.Remote, p.RowsUp, p.RowsDown = done.Conns, done.Remote, done.RowsUp, done.RowsDown
-	if f := done.Failure; !f.At.IsZero() {
-		p.Failure = fmt.Sprintf("%s %s %s: %s", stamp(f.At), f.Status, f.Table, f.Message)
-	}
-	return p
-}
-
-func pageRules(rules []store.RuleLine) []admin.Rule {
-	levels := map[string]admin.Level{"ok": admin.Good, "new": admin.Good, "stale": admin.Warn, "broken": admin.Bad}
-	all := make([]admin.Rule, len(rules))
-	for i, r := range rules {
-		all[i] = admin.Rule{ID: r.ID, Table: r.Table, Type: r.Type, Point: r.PointNo, Level: levels[r.State],
-			State: r.State, Detail: r.Error, Rows: r.RowsMoved, LastFail: r.LastFailure}
-		if at, err := time.Parse("2006-01-02 15:04:05.999999", r.LastRun); err == nil {
-			all[i].LastRun = at
-		}
-		if !r.Enabled {
-			all[i].Level, all[i].State = admin.Off, "disabled"
-		}
-	}
-	return all
 }

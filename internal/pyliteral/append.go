@@ -1,11 +1,15 @@
 package pyliteral
 
 import (
+	"bytes"
+	_ "embed"
 	"fmt"
 	"math"
 	"math/big"
+	"sort"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Append appends exactly what the dialect's repr prints for v. A dict is printed in the order it was written; Python 2
@@ -23,17 +27,14 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 		if d == Python2 {
 			dst = append(dst, 'u')
 		}
-		return appendText(dst, string(x), d)
+		return appendText(dst, string(x), true, d)
 	case Str:
-		if d == Python2 {
-			return appendBytes(dst, string(x)), nil
-		}
-		return appendText(dst, string(x), d)
+		return appendText(dst, string(x), d != Python2, d)
 	case Bytes:
 		if d != Python2 {
 			dst = append(dst, 'b')
 		}
-		return appendBytes(dst, string(x)), nil
+		return appendText(dst, string(x), false, d)
 	case Long:
 		dst = strconv.AppendInt(dst, int64(x), 10)
 		if d == Python2 {
@@ -69,7 +70,7 @@ func appendScalar(dst []byte, v Value, d Dialect) ([]byte, error) {
 		if math.IsInf(x, 0) || math.IsNaN(x) {
 			return dst, fmt.Errorf("%w: a float that is not finite", ErrValue)
 		}
-		return appendFloat(dst, x, -1, 16), nil
+		return appendFloat(dst, x), nil
 	case Decimal:
 		s, ok := canonicalDecimal(string(x))
 		if !ok {
@@ -157,38 +158,16 @@ func appendTimeDelta(dst []byte, x TimeDelta, d Dialect) []byte {
 	return append(dst, "datetime.timedelta("+strings.Join(parts, ", ")+")"...)
 }
 
-// appendFloat appends f with so many digits behind the first, or with the fewest that read back as f when digits is -1;
-// with an exponent from 1e-5 down and from 1e(most) up.
-func appendFloat(dst []byte, f float64, digits, most int) []byte {
-	trim := func(s string) string {
-		if strings.Contains(s, ".") {
-			return strings.TrimRight(strings.TrimRight(s, "0"), ".")
-		}
-		return s
+// appendFloat appends the fewest digits that read back as f, with an exponent below 1e-4 and from 1e16 up.
+func appendFloat(dst []byte, f float64) []byte {
+	if size := math.Abs(f); f != 0 && (size < 1e-4 || size >= 1e16) {
+		return strconv.AppendFloat(dst, f, 'e', -1, 64)
 	}
-	mantissa, e, _ := strings.Cut(strconv.FormatFloat(f, 'e', digits, 64), "e")
-	exp, _ := strconv.Atoi(e)
-	if exp < -4 || exp >= most {
-		return append(dst, trim(mantissa)+"e"+e...)
-	}
-	if digits >= 0 {
-		digits -= exp
-	}
-	s := trim(strconv.FormatFloat(f, 'f', digits, 64))
-	if dst = append(dst, s...); !strings.Contains(s, ".") {
+	start := len(dst)
+	if dst = strconv.AppendFloat(dst, f, 'f', -1, 64); bytes.IndexByte(dst[start:], '.') < 0 {
 		dst = append(dst, ".0"...)
 	}
 	return dst
-}
-
-// appendQuote appends the quote that Python chooses and returns it: the double one when there is a single one inside
-// and no double one.
-func appendQuote(dst []byte, s string) ([]byte, byte) {
-	quote := byte('\'')
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		quote = '"'
-	}
-	return append(dst, quote), quote
 }
 
 // appendASCII appends a character below 0x80, escaped where it must be.
@@ -217,28 +196,25 @@ func appendHex(dst []byte, letter byte, digits int, r rune) []byte {
 	return dst
 }
 
-func appendBytes(dst []byte, s string) []byte {
-	dst, quote := appendQuote(dst, s)
-	for i := range len(s) {
-		if c := s[i]; c < 0x80 {
-			dst = appendASCII(dst, c, quote)
-		} else {
-			dst = appendHex(dst, 'x', 2, rune(c))
-		}
+// appendText appends s in the quotes that Python chooses: the double ones when there is a single one inside and no
+// double one. wide says that s is text, and not bytes.
+func appendText(dst []byte, s string, wide bool, d Dialect) ([]byte, error) {
+	quote := byte('\'')
+	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
+		quote = '"'
 	}
-	return append(dst, quote)
-}
-
-func appendText(dst []byte, s string, d Dialect) ([]byte, error) {
-	dst, quote := appendQuote(dst, s)
+	dst = append(dst, quote)
 	for len(s) > 0 {
-		r, n, ok := decodeRune(s)
+		r, n, ok := rune(s[0]), 1, true
+		if wide {
+			r, n, ok = decodeRune(s)
+		}
 		switch {
 		case !ok:
 			return dst, fmt.Errorf("%w: text that is not UTF-8", ErrValue)
 		case r < 0x80:
 			dst = appendASCII(dst, byte(r), quote)
-		case d != Python2 && printable(r, d):
+		case wide && d != Python2 && printable(r, d):
 			dst = append(dst, s[:n]...)
 		case r <= 0xff:
 			dst = appendHex(dst, 'x', 2, r)
@@ -250,72 +226,6 @@ func appendText(dst []byte, s string, d Dialect) ([]byte, error) {
 		s = s[n:]
 	}
 	return append(dst, quote), nil
-}
-
-// AppendStr appends exactly what the dialect's str prints for v: for text its characters, for a date or time its ISO
-// form, for a container its repr. Python 2 has no str of a Unicode beyond ASCII; that is an error like those of Append.
-func AppendStr(dst []byte, v Value, d Dialect) ([]byte, error) {
-	switch x := v.(type) {
-	case Str:
-		return append(dst, x...), nil
-	case Unicode:
-		for i := range len(x) {
-			if d == Python2 && x[i] >= 0x80 {
-				return dst, fmt.Errorf("%w: str of a unicode beyond ASCII", ErrValue)
-			}
-		}
-		return append(dst, x...), nil
-	case Bytes:
-		if d == Python2 {
-			return append(dst, x...), nil
-		}
-	case Long:
-		return strconv.AppendInt(dst, int64(x), 10), nil
-	case *big.Int:
-		return x.Append(dst, 10), nil
-	}
-	if t, ok := v.(moment); ok && !t.valid() {
-		return dst, fmt.Errorf("%w: no such date or time", ErrValue)
-	}
-	switch x := v.(type) {
-	case float64:
-		if d == Python2 && !math.IsInf(x, 0) && !math.IsNaN(x) {
-			return appendFloat(dst, x, 11, 11), nil
-		}
-	case Decimal:
-		if s, ok := canonicalDecimal(string(x)); ok {
-			return append(dst, s...), nil
-		}
-	case Date:
-		return appendDay(dst, x), nil
-	case Time:
-		return appendClock(dst, "%02d", x), nil
-	case DateTime:
-		return appendClock(append(appendDay(dst, x.date()), ' '), "%02d", x.clock()), nil
-	case TimeDelta:
-		switch x.Days {
-		case 0:
-		case 1, -1:
-			dst = fmt.Appendf(dst, "%d day, ", x.Days)
-		default:
-			dst = fmt.Appendf(dst, "%d days, ", x.Days)
-		}
-		return appendClock(dst, "%d", Time{x.Seconds / 3600, x.Seconds / 60 % 60, x.Seconds % 60, x.Microseconds}), nil
-	}
-	return Append(dst, v, d)
-}
-
-func appendDay(dst []byte, d Date) []byte {
-	return fmt.Appendf(dst, "%04d-%02d-%02d", d.Year, d.Month, d.Day)
-}
-
-// appendClock appends a time of day, the microseconds only where there are any.
-func appendClock(dst []byte, hour string, t Time) []byte {
-	dst = fmt.Appendf(dst, hour+":%02d:%02d", t.Hour, t.Minute, t.Second)
-	if t.Microsecond != 0 {
-		dst = fmt.Appendf(dst, ".%06d", t.Microsecond)
-	}
-	return dst
 }
 
 // canonicalDecimal returns a finite decimal number as decimal.Decimal prints it: the to-scientific-string conversion of
@@ -354,4 +264,44 @@ func canonicalDecimal(s string) (string, bool) {
 		return sign + digits[:point] + "." + digits[point:], true
 	}
 	return sign + "0." + strings.Repeat("0", -point) + digits, true
+}
+
+// printable reports whether that Python's repr of text shows r as it is (str.isprintable): letters, marks, numbers,
+// punctuation and symbols of the Unicode version it was built with, and the space.
+func printable(r rune, d Dialect) bool {
+	if r < 0x80 {
+		return r >= ' ' && r < 0x7f
+	}
+	i := sort.Search(len(since), func(i int) bool { return since[i].last >= r })
+	if i < len(since) && since[i].first <= r {
+		return d >= since[i].in
+	}
+	return unicode.IsPrint(r)
+}
+
+// sinceText lists, in order, the code points that became printable after CPython 3.6 (Unicode 9.0), and in which
+// CPython they did: 3.7 has Unicode 11.0, 3.8 12.1, 3.9 and 3.10 13.0, 3.11 14.0, 3.12 15.0, 3.13 15.1. None ever
+// ceased to be. What is not listed is as in Go's own tables.
+//
+//go:embed printable.txt
+var sinceText string
+
+type span struct {
+	first, last rune
+	in          Dialect
+}
+
+var since = readSince(sinceText)
+
+func readSince(text string) (all []span) {
+	for line := range strings.Lines(text) {
+		var s span
+		var name string
+		if _, err := fmt.Sscanf(line, "%x %x %s", &s.first, &s.last, &name); err != nil {
+			panic(err)
+		}
+		s.in, _ = ParseDialect(name)
+		all = append(all, s)
+	}
+	return all
 }

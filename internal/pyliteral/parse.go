@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -91,6 +92,7 @@ type parser struct {
 	lim         Limits
 	arena       []Value
 	left, right int
+	denormals   int // floats read that are
 }
 
 func (p *parser) push(v Value) {
@@ -167,13 +169,9 @@ func (p *parser) ended() bool { return p.peek() == 0 && p.pos == len(p.src) }
 func (p *parser) value(n *Node) (err error) {
 	c := p.peek()
 	n.Start = p.pos
-	switch {
-	case c == '(':
-		return p.container(n, ')')
-	case c == '[':
-		return p.container(n, ']')
-	case c == '{':
-		return p.container(n, '}')
+	switch open := strings.IndexByte("([{", c); {
+	case open >= 0:
+		return p.container(n, ")]}"[open])
 	case p.stringBegins():
 		n.Value, err = p.text()
 	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
@@ -280,7 +278,7 @@ func (p *parser) stray() error {
 	switch {
 	case c == 0 && p.pos == len(p.src):
 		return p.fail(p.pos, "a closing bracket is missing at the end")
-	case bytes.IndexByte([]byte("*+-/%|&^<>=@~"), c) >= 0:
+	case strings.IndexByte("*+-/%|&^<>=@~", c) >= 0:
 		return p.fail(p.pos, "%s makes an expression, not a literal: write the value out", p.show())
 	case c == '(' || c == '[' || c == '.':
 		return p.fail(p.pos, "%s makes a call, an index or an attribute, not a literal; is a comma missing?", p.show())

@@ -12,6 +12,12 @@ import (
 // maxDigits is CPython's own bound for an integer in decimal; reading one takes quadratic time.
 const maxDigits = 4300
 
+// A denormal float takes a thousand times as long to read as others, so one text may have no more than maxDenormals.
+const (
+	minNormal    = 0x1p-1022
+	maxDenormals = 10_000
+)
+
 // number reads an int, long or float in decimal, with its sign.
 func (p *parser) number() (Value, error) {
 	start := p.pos
@@ -58,6 +64,11 @@ func (p *parser) number() (Value, error) {
 		f, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			return bad("a float out of range")
+		}
+		if f != 0 && math.Abs(f) < minNormal {
+			if p.denormals++; p.denormals > maxDenormals {
+				return bad("more than %d floats below 2.3e-308", maxDenormals)
+			}
 		}
 		return f, nil
 	case digit[0] == '0' && strings.Trim(digit, "0") != "":

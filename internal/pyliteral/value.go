@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Dialect says whose literals are meant. Those of the Python 3 versions differ in which characters their repr shows as
@@ -33,14 +34,6 @@ const (
 // dialects are the names used in configuration and documents.
 var dialects = [...]string{"python2", "python3.6", "python3.7", "python3.8", "python3.9", "python3.11", "python3.12",
 	"python3.13"}
-
-// String returns the name that ParseDialect reads.
-func (d Dialect) String() string {
-	if d < 0 || int(d) >= len(dialects) {
-		return "unknown dialect"
-	}
-	return dialects[d]
-}
 
 // ParseDialect reads python2, python3, or python3.6 to python3.13.
 func ParseDialect(name string) (Dialect, error) {
@@ -145,16 +138,75 @@ var ErrValue = errors.New("pyliteral: value has no literal")
 // MaxDict is the number of pairs that one dict may have.
 const MaxDict = 128
 
+// SQL returns the SQL value that a client of MySQL sends for v. Dates, times and numbers without a Go type become MySQL's
+// text. ok is false for a container, and for a date or time that there is not.
+func SQL(v Value) (value any, ok bool) {
+	if t, timed := v.(moment); timed && !t.valid() {
+		return nil, false
+	}
+	switch x := v.(type) {
+	case nil, int64, float64:
+		return x, true
+	case bool:
+		if x {
+			return int64(1), true
+		}
+		return int64(0), true
+	case Long:
+		return int64(x), true
+	case *big.Int:
+		if x.IsUint64() {
+			return x.Uint64(), true
+		}
+		return x.String(), true
+	case Str, Unicode:
+		s, _ := Text(x)
+		if !utf8.ValidString(s) {
+			return []byte(s), true // MySQL accepts it for a binary column only
+		}
+		return s, true
+	case Bytes:
+		return []byte(x), true
+	case Decimal:
+		return string(x), true
+	case Date:
+		return x.sql(), true
+	case Time:
+		return x.sql(), true
+	case DateTime:
+		return x.date().sql() + " " + x.clock().sql(), true
+	case TimeDelta:
+		s, us, sign := x.Days*86400+x.Seconds, x.Microseconds, ""
+		if s < 0 {
+			if s, sign = -s, "-"; us > 0 {
+				s, us = s-1, 1e6-us
+			}
+		}
+		return sign + Time{s / 3600, s / 60 % 60, s % 60, us}.sql(), true
+	}
+	return nil, false
+}
+
+func (d Date) sql() string { return fmt.Sprintf("%04d-%02d-%02d", d.Year, d.Month, d.Day) }
+
+// sql has the microseconds only where there are any, and may have more than two digits of hours.
+func (t Time) sql() string {
+	text := fmt.Sprintf("%02d:%02d:%02d", t.Hour, t.Minute, t.Second)
+	if t.Microsecond != 0 {
+		text += fmt.Sprintf(".%06d", t.Microsecond)
+	}
+	return text
+}
+
 // keyOf is the same text for values that Python takes for one key: 1, 1L, 1.0 and True are, and so are 'a' and u'a'. ok
 // is false for what Python can't hash.
 func keyOf(v Value) (key string, ok bool) {
 	switch x := v.(type) {
 	case List, Dict:
 		return "", false
-	case Str:
-		return "'" + string(x), true
-	case Unicode:
-		return "'" + string(x), true
+	case Str, Unicode:
+		text, _ := Text(x)
+		return "'" + text, true
 	case Tuple:
 		for _, e := range x {
 			k, ok := keyOf(e)
@@ -164,21 +216,13 @@ func keyOf(v Value) (key string, ok bool) {
 			key += fmt.Sprintf("%q,", k)
 		}
 		return "(" + key, true
-	case bool:
-		if x {
-			return "1", true
-		}
-		return "0", true
 	case float64:
 		if x == math.Trunc(x) && math.Abs(x) < 1<<53 {
 			return strconv.FormatInt(int64(x), 10), true
 		}
-	case int64:
-		return strconv.FormatInt(x, 10), true
-	case Long:
-		return strconv.FormatInt(int64(x), 10), true
-	case *big.Int:
-		return x.String(), true
+	case bool, int64, Long, *big.Int:
+		n, _ := SQL(x)
+		return fmt.Sprint(n), true
 	}
 	return fmt.Sprintf("%T %v", v, v), true
 }

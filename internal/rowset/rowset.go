@@ -49,8 +49,14 @@ type StateItem struct {
 // The columns that a row may have beside its table's, where its changes are recorded.
 const (
 	ChangeSeq = "sync_seq"     // the number of its last change; it does not leave the side where it was given
-	Deleted   = "sync_deleted" // 1: the row is no longer there, and only its key is known
+	Deleted   = "sync_deleted" // 1: the row is no longer there, and only its key is known; 2: see Caseless
 	ChangedAt = "sync_at"      // when it was last changed
+)
+
+// The values of Deleted besides 0, for a row that is there and whose key has one spelling.
+const (
+	Gone     int64 = 1
+	Caseless int64 = 2 // the row is there; the key's collation takes different letters for the same, as a and A
 )
 
 // valueOverhead is the most bytes that CBOR puts before a value: a head and eight bytes.

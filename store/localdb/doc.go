@@ -1,24 +1,23 @@
 // Package localdb runs a private MariaDB that needs no set-up: it finds the server's binary, makes a data directory,
 // starts the server on a unix socket only, restarts it when it dies, and stops it.
 //
-//	New(Options)          finds the binary; writes nothing
-//	   │
-//	   ▼  Run(ctx)
+//	Start(ctx, Options)   finds the binary
+//	   ▼
 //	lock the directory    marker file, two flocks ──── in use: ErrInUse; not ours: ErrForeign
 //	   ▼
 //	make data/            once, by mariadbd --bootstrap in data.new/, then a rename
 //	   ▼
-//	start ──> answers? ──> up ──────── ctx done ──> SIGTERM, wait, Run returns nil
+//	start ──> answers? ──> up, Start returns ── Stop ──> SIGTERM, wait
 //	  ▲          │ no       │ died
 //	  │          ▼          ▼
-//	  │      first start:  Event{Down}
-//	  │      Run fails      │
+//	  │      first start:  logged
+//	  │      Start fails    │
 //	  └───── back off ──────┘
 //
 // # The directory
 //
 //	DIR/.syncgate-localdb   the marker: localdb made this directory and owns all of it
-//	DIR/owner.lock          flock of the process in Run; a second owner fails at once
+//	DIR/owner.lock          flock of the process that called Start; a second owner fails at once
 //	DIR/server.lock         flock that the database process inherits: it is free when both processes have ended
 //	DIR/data/               the server's data directory; it is complete or does not exist
 //	DIR/tmp/                the server's own tmpdir (a starting mariadbd deletes every #sql* file in its tmpdir)
@@ -27,7 +26,7 @@
 //
 // localdb refuses a directory that has files and no marker, and one that belongs to another user. When DIR's name is
 // too long for a socket address, the socket is in a directory of its own under os.TempDir, named by user and DIR, mode
-// 0700, removed when Run returns.
+// 0700, removed at the end.
 //
 // # The database's user
 //
@@ -38,7 +37,7 @@
 // # When the parent is killed
 //
 // The parent-death signal ends the database: SIGTERM with durable settings, so that it shuts down in order, SIGKILL
-// with fast ones, whose data nobody needs. Linux sends the signal when the thread that started the child ends, so Run
-// keeps its thread. A new owner waits for server.lock, and so for the old database's last write. It never signals a
+// with fast ones, whose data nobody needs. Linux sends the signal when the thread that started the child ends, so the
+// goroutine that starts it keeps its thread. A new owner waits for server.lock, and so for the old database's last write. It never signals a
 // process it did not start.
 package localdb

@@ -2,5 +2,8 @@ package localdb
 
 import "time"
 
-// SetTimes shortens the waits of a Server that does not run yet.
-func (s *Server) SetTimes(stop, lock time.Duration) { s.stopTimeout, s.lockWait = stop, lock }
+// WithTimes shortens the waits of a Server.
+func (o Options) WithTimes(stop, lock time.Duration) Options {
+	o.stopTimeout, o.lockWait = stop, lock
+	return o
+}

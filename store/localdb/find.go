@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ErrNotFound is returned by New where no usable server binary is installed.
+// ErrNotFound is returned by Start where no usable server binary is installed.
 var ErrNotFound = errors.New("no mariadbd found: run `make deps`, or `apt-get install mariadb-server`, " +
 	"or give the DSN of a running server")
 
@@ -24,8 +24,6 @@ var installDirs = []string{
 type binary struct {
 	path         string   // absolute, links resolved
 	base         string   // --basedir: the prefix it is installed under
-	share        string   // messages, character sets and the bootstrap SQL
-	plugins      string   // --plugin-dir; empty when there is none
 	bootstrapSQL []string // files that make the system tables, in the order of mariadb-install-db
 	env          []string // added to the environment: LD_LIBRARY_PATH for an unpacked copy
 }
@@ -46,8 +44,7 @@ func find(ctx context.Context, dirs []string, cache string) (binary, error) {
 	unpacked := filepath.Join(cache, "usr/sbin")
 	for _, dir := range append(dirs, unpacked) {
 		path := filepath.Join(dir, "mariadbd")
-		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		if _, err := exec.LookPath(path); err != nil {
 			continue
 		}
 		root := ""
@@ -90,15 +87,10 @@ func inspect(ctx context.Context, path, root string) (binary, error) {
 		said, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		return binary{}, fmt.Errorf("%s --version: %w: %s", path, err, said)
 	}
-	index := first(b.base,
-		"share/mysql/charsets/Index.xml", "share/mariadb/charsets/Index.xml", "share/charsets/Index.xml")
-	b.share = strings.TrimSuffix(index, "/charsets/Index.xml")
-	b.plugins = first(b.base,
-		"lib/mysql/plugin", "lib64/mysql/plugin", "lib64/mariadb/plugin", "lib/mariadb/plugin", "lib/plugin")
-	for _, name := range []string{
-		"system_tables.sql", "performance_tables.sql", "system_tables_data.sql", "maria_add_gis_sp_bootstrap.sql",
-	} {
-		file := first(b.share, name, "mariadb_"+name, "mysql_"+name) // MariaDB 11 renamed mysql_ to mariadb_
+	const last = "maria_add_gis_sp_bootstrap.sql"
+	scripts := filepath.Dir(first(b.base, "share/mysql/"+last, "share/mariadb/"+last, "share/"+last))
+	for _, name := range []string{"system_tables.sql", "performance_tables.sql", "system_tables_data.sql", last} {
+		file := first(scripts, name, "mariadb_"+name, "mysql_"+name) // MariaDB 11 renamed mysql_ to mariadb_
 		if file == "" {
 			return binary{}, fmt.Errorf("%s has no %s under %s", path, name, filepath.Join(b.base, "share"))
 		}

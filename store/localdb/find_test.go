@@ -27,9 +27,9 @@ func fakeServer(t *testing.T, root, name, script string, files ...string) {
 }
 
 var systemSQL = []string{
-	"usr/share/mysql/charsets/Index.xml", "usr/share/mysql/mysql_system_tables.sql",
+	"usr/share/mysql/mysql_system_tables.sql",
 	"usr/share/mysql/mysql_performance_tables.sql", "usr/share/mysql/mysql_system_tables_data.sql",
-	"usr/share/mysql/maria_add_gis_sp_bootstrap.sql", "usr/lib/mysql/plugin/x.so",
+	"usr/share/mysql/maria_add_gis_sp_bootstrap.sql",
 }
 
 // A server under test is a fake, so that what is found does not depend on what is installed.
@@ -49,8 +49,8 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b.base != filepath.Join(root, "usr") || b.share != filepath.Join(root, "usr/share/mysql") ||
-			b.plugins != filepath.Join(root, "usr/lib/mysql/plugin") || len(b.env) != 0 {
+		if b.base != filepath.Join(root, "usr") || len(b.env) != 0 ||
+			b.bootstrapSQL[0] != filepath.Join(root, "usr/share/mysql/mysql_system_tables.sql") {
 			t.Fatalf("%+v", b)
 		}
 	})
@@ -101,7 +101,7 @@ func TestFind(t *testing.T) {
 	})
 	t.Run("MariaDB without its SQL", func(t *testing.T) {
 		root := t.TempDir()
-		fakeServer(t, root, "mariadbd", maria, "usr/share/mysql/charsets/Index.xml")
+		fakeServer(t, root, "mariadbd", maria, "usr/share/mysql/mysql_system_tables.sql")
 		if _, err := find(t.Context(), []string{filepath.Join(root, "usr/sbin")}, ""); !errors.Is(err, ErrNotFound) {
 			t.Fatalf("err = %v, want ErrNotFound", err)
 		}

@@ -32,15 +32,10 @@ func TestOwnerProcess(t *testing.T) {
 	if dir == "" {
 		t.Skip("run by TestOwnerKilled")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	s, err := localdb.New(localdb.Options{Dir: dir, Durable: true})
+	ctx, ignore := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer ignore()
+	s, err := localdb.Start(ctx, localdb.Options{Dir: dir, Durable: true})
 	if err != nil {
-		t.Fatal(err)
-	}
-	result := make(chan error, 1)
-	go func() { result <- s.Run(ctx) }()
-	if err := s.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.CreateDatabase(ctx, "d"); err != nil {
@@ -50,9 +45,8 @@ func TestOwnerProcess(t *testing.T) {
 	if _, err := fmt.Printf("owner's database is process %d\n", s.PID()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-result; err != nil {
-		t.Fatal(err)
-	}
+	<-ctx.Done()
+	stop(t, s)
 }
 
 // A killed owner's database ends with it, and the next owner waits for that and finds every row.
@@ -70,7 +64,7 @@ func TestOwnerKilled(t *testing.T) {
 	}
 	database := readPID(t, out)
 
-	if err := run(t, localdb.Options{Dir: dir}).wait(t); !errors.Is(err, localdb.ErrInUse) {
+	if err := refused(t, localdb.Options{Dir: dir}); !errors.Is(err, localdb.ErrInUse) {
 		t.Errorf("a second owner while the first lives: %v", err)
 	}
 	if !hasOpen(t, database, filepath.Join(dir, "server.lock")) {
@@ -83,7 +77,6 @@ func TestOwnerKilled(t *testing.T) {
 	_ = cmd.Wait()                  // killed: an error by design
 
 	r := run(t, localdb.Options{Dir: dir, Durable: true})
-	r.mustAnswer(t)
 	if got := query(t, open(t, r.DSN("d")), "SELECT v FROM t"); got != "acknowledged" {
 		t.Errorf("after the kill: %q", got)
 	}
@@ -127,9 +120,7 @@ func TestOrdinaryUser(t *testing.T) {
 // A new owner waits for the database that a killed one left, and gives up when it does not end.
 func TestLingeringDatabase(t *testing.T) {
 	dir := t.TempDir()
-	r := run(t, localdb.Options{Dir: dir})
-	r.mustAnswer(t)
-	r.stop(t)
+	stop(t, run(t, localdb.Options{Dir: dir}))
 	lingering, err := os.Open(filepath.Join(dir, "server.lock")) // as the database has it open
 	if err != nil {
 		t.Fatal(err)
@@ -138,18 +129,16 @@ func TestLingeringDatabase(t *testing.T) {
 	if err := unix.Flock(int(lingering.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	wait := func(d time.Duration) func(*localdb.Server) {
-		return func(s *localdb.Server) { s.SetTimes(patience, d) }
-	}
-	err = run(t, localdb.Options{Dir: dir}, wait(30*time.Millisecond)).wait(t)
+	err = refused(t, localdb.Options{Dir: dir}.WithTimes(patience, 30*time.Millisecond))
 	if !errors.Is(err, localdb.ErrInUse) || !strings.Contains(err.Error(), "earlier owner") {
 		t.Errorf("a new owner: %v", err)
 	}
-	next := run(t, localdb.Options{Dir: dir}, wait(patience))
-	if err := lingering.Close(); err != nil {
+	closed := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { closed <- lingering.Close() })
+	run(t, localdb.Options{Dir: dir}.WithTimes(patience, patience))
+	if err := <-closed; err != nil {
 		t.Fatal(err)
 	}
-	next.mustAnswer(t)
 }
 
 // hasOpen tells whether a process has a file open.

@@ -21,13 +21,8 @@ import (
 const maxErrorLog = 8 << 20
 
 // baseArgs are the flags of every run of the binary. --no-defaults must come first.
-func (s *Server) baseArgs(d *directory, data string) []string {
-	b := s.binary
-	args := []string{"--no-defaults", "--basedir=" + b.base, "--datadir=" + data, "--tmpdir=" + d.at("tmp"),
-		"--lc-messages-dir=" + b.share, "--character-sets-dir=" + b.share + "/charsets"}
-	if b.plugins != "" {
-		args = append(args, "--plugin-dir="+b.plugins)
-	}
+func (s *Server) baseArgs(data string) []string {
+	args := []string{"--no-defaults", "--basedir=" + s.binary.base, "--datadir=" + data, "--tmpdir=" + s.dir.at("tmp")}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root") // run by root, mariadbd does not start without a user's name
 	}
@@ -39,72 +34,68 @@ func (s *Server) baseArgs(d *directory, data string) []string {
 }
 
 // serveArgs are the flags of the server that answers.
-func (s *Server) serveArgs(d *directory) []string {
-	args := append(s.baseArgs(d, d.at("data")),
+func (s *Server) serveArgs() []string {
+	args := append(s.baseArgs(s.dir.at("data")),
 		"--socket="+s.socket,
-		"--pid-file="+d.at("db.pid"),
+		"--pid-file="+s.dir.at("db.pid"),
 		"--skip-networking",
 		"--skip-name-resolve",
 		"--character-set-server=utf8mb4",
 		"--max-allowed-packet=64M",
 		"--max-connections=400",
-		"--secure-file-priv="+d.at("tmp"), // SQL can read and write no file of the user's
+		"--secure-file-priv="+s.dir.at("tmp"), // SQL can read and write no file of the user's
 	)
 	if s.options.Durable {
-		args = append(args, "--innodb-flush-log-at-trx-commit=1")
-	} else {
-		args = append(args, "--innodb-fast-shutdown=2", "--performance-schema=0")
+		return append(args, "--innodb-flush-log-at-trx-commit=1")
 	}
-	return append(args, s.options.Args...)
+	return append(args, "--innodb-fast-shutdown=2", "--performance-schema=0")
 }
 
 // command prepares one run of the binary, killed when ctx ends. The child inherits server.lock, so that the lock lives
 // as long as the child.
-func (s *Server) command(ctx context.Context, d *directory, log *os.File, args []string) *exec.Cmd {
+func (s *Server) command(ctx context.Context, log *os.File, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, s.binary.path, args...)
-	cmd.Dir = d.path
+	cmd.Dir = s.dir.path
 	cmd.Env = s.binary.environ()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{d.server}
+	cmd.ExtraFiles = []*os.File{s.dir.server}
 	// A group of its own: a terminal's Ctrl-C reaches the parent alone, which stops the database last.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-// serve starts the database and waits until it ends. It returns nil when the database stopped because ctx ended, else
-// ErrDied with the reason.
-func (s *Server) serve(ctx context.Context, d *directory) error {
-	if err := d.prepareSocket(s.socket); err != nil {
+// serve starts the database, calls up when it answers, and waits until it ends. It returns nil when the database stopped
+// because ctx ended.
+func (s *Server) serve(ctx context.Context, up func()) error {
+	if err := s.dir.prepareSocket(s.socket); err != nil {
 		return err
 	}
-	log, from, err := openErrorLog(d)
+	log, from, err := s.dir.openErrorLog()
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	asked, stop := context.WithCancel(ctx)
 	defer stop()
-	cmd := s.command(asked, d, log, s.serveArgs(d))
+	cmd := s.command(asked, log, s.serveArgs())
 	if s.options.Durable {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = s.stopTimeout // then it is killed
+	cmd.WaitDelay = s.options.stopTimeout // then it is killed
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	alive, ended := context.WithCancelCause(context.WithoutCancel(ctx))
 	go func() {
 		_ = cmd.Wait() // ProcessState tells more
-		ended(fmt.Errorf("%w: %v", ErrDied, cmd.ProcessState))
+		ended(fmt.Errorf("the database ended: %v", cmd.ProcessState))
 	}()
 
 	if err = s.waitAnswer(alive); err == nil {
 		s.pid.Store(int64(cmd.Process.Pid))
-		if !s.answered() {
-			close(s.ready)
-		}
-		s.options.Observer(Event{State: Up, PID: cmd.Process.Pid})
+		s.options.Log.Info().Int("pid", cmd.Process.Pid).Msg("private database answers")
+		up()
 		<-alive.Done()
 		s.pid.Store(0)
 		err = context.Cause(alive)
@@ -115,7 +106,7 @@ func (s *Server) serve(ctx context.Context, d *directory) error {
 		return fmt.Errorf("%w: %s", err, complaint(log.Name(), from))
 	}
 	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
-		return fmt.Errorf("the database did not stop within %v and was killed", s.stopTimeout)
+		return fmt.Errorf("the database did not stop within %v and was killed", s.options.stopTimeout)
 	}
 	return nil
 }
@@ -145,18 +136,18 @@ func (s *Server) waitAnswer(alive context.Context) error {
 
 // bootstrap makes the data directory unless it exists. It is made under another name and renamed, so that a data
 // directory is always complete.
-func (s *Server) bootstrap(ctx context.Context, d *directory) error {
-	data, fresh := d.at("data"), d.at("data.new")
+func (s *Server) bootstrap(ctx context.Context) error {
+	data, fresh := s.dir.at("data"), s.dir.at("data.new")
 	if exists(data) {
 		return nil
 	}
 	for _, step := range []func() error{
 		func() error { return os.RemoveAll(fresh) },
 		func() error { return os.Mkdir(fresh, 0o700) },
-		func() error { return s.fill(ctx, d, fresh) },
+		func() error { return s.fill(ctx, fresh) },
 		func() error { return s.sync(fresh) },
 		func() error { return os.Rename(fresh, data) },
-		func() error { return s.sync(d.path) },
+		func() error { return s.sync(s.dir.path) },
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("make data directory: %w", err)
@@ -167,8 +158,8 @@ func (s *Server) bootstrap(ctx context.Context, d *directory) error {
 
 // fill makes the system tables: mariadbd --bootstrap reads MariaDB's own SQL. That takes 0.3 s where
 // mariadb-install-db takes 0.6 to 2 s, and the script needs a program that the package mariadb-server-core lacks.
-func (s *Server) fill(ctx context.Context, d *directory, data string) error {
-	log, from, err := openErrorLog(d)
+func (s *Server) fill(ctx context.Context, data string) error {
+	log, from, err := s.dir.openErrorLog()
 	if err != nil {
 		return err
 	}
@@ -183,8 +174,8 @@ func (s *Server) fill(ctx context.Context, d *directory, data string) error {
 		defer f.Close()
 		sql = append(sql, f, strings.NewReader("\n"))
 	}
-	cmd := s.command(ctx, d, log,
-		append(s.baseArgs(d, data), "--bootstrap", "--enforce-storage-engine=", "--log-warnings=0"))
+	cmd := s.command(ctx, log,
+		append(s.baseArgs(data), "--bootstrap", "--enforce-storage-engine=", "--log-warnings=0"))
 	cmd.Stdin = io.MultiReader(sql...)
 	if err := cmd.Run(); ctx.Err() != nil {
 		return ctx.Err()
@@ -208,7 +199,7 @@ func (s *Server) sync(path string) error {
 }
 
 // openErrorLog opens error.log for appending and returns the offset at which this run's lines begin.
-func openErrorLog(d *directory) (*os.File, int64, error) {
+func (d *directory) openErrorLog() (*os.File, int64, error) {
 	path := d.at("error.log")
 	if info, err := os.Stat(path); err == nil && info.Size() > maxErrorLog {
 		_ = os.Rename(path, path+".1") // the log goes on growing when this fails

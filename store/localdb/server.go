@@ -13,14 +13,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-)
-
-// Errors of a run.
-var (
-	// ErrDied: the database process ended without being asked to.
-	ErrDied = errors.New("the database ended")
-	// ErrStopped: the Server's Run has returned, or was called before.
-	ErrStopped = errors.New("the database is stopped")
+	"github.com/rs/zerolog"
 )
 
 // Options say where the database is kept and how durable it is.
@@ -30,150 +23,124 @@ type Options struct {
 	// Durable: every commit is on disk when it is acknowledged. Without it the settings are for tests and demos:
 	// quick and small, and a power cut loses everything.
 	Durable bool
-	// Args are further flags for the server. They come after localdb's own and override them.
-	Args []string
-	// Observer is called at every change of state, from Run's goroutine. It must not block.
-	Observer func(Event)
-	// RestartMin is the first pause before a restart, doubled each time up to restartMax; default 100 ms.
-	RestartMin time.Duration
+	// Log takes the changes of the process's state. The zero Logger writes nothing.
+	Log zerolog.Logger
+
+	stopTimeout, lockWait time.Duration // shorter in tests
 }
 
 const (
 	stopTimeout  = time.Minute      // from SIGTERM to SIGKILL
 	lockWait     = 30 * time.Second // for the database of a killed owner to end
 	startTimeout = 10 * time.Minute // until it answers, crash recovery included
+	restartMin   = 500 * time.Millisecond
 	restartMax   = 10 * time.Second
-	stableAfter  = time.Minute // a server that was up this long begins its next back-off with RestartMin
+	stableAfter  = time.Minute // a server that was up this long begins its next back-off with restartMin
 )
-
-// State is what an Event is about.
-type State int
-
-// The states of the database process.
-const (
-	Up      State = iota + 1 // it answers; PID is set
-	Down                     // it died; Err is the reason, and it starts again after Pause
-	Stopped                  // it was stopped because Run's context ended
-)
-
-// Event is a change of the database's state.
-type Event struct {
-	State State
-	PID   int
-	Err   error
-	Pause time.Duration
-}
 
 // Server is one private database. Its methods may be called from any goroutine.
 type Server struct {
 	options Options
 	binary  binary
+	dir     *directory
 	socket  string
-	used    atomic.Bool
-	pid     atomic.Int64  // 0 while down
-	ready   chan struct{} // closed at the first answer
-	ended   chan struct{} // closed when Run returns
-	err     error         // Run's result, valid after ended
-
-	stopTimeout, lockWait time.Duration // shorter in tests
+	pid     atomic.Int64 // 0 while down
+	stop    context.CancelFunc
+	ended   chan struct{} // closed when the database has ended and is not started again
+	err     error         // why; valid after ended
 }
 
-// New finds a server binary and lays out the paths. It starts nothing and writes nothing. ErrNotFound when there is no
-// usable binary.
-func New(o Options) (*Server, error) {
-	if o.Dir == "" {
-		return nil, errors.New("localdb: Options.Dir is empty")
-	}
-	o.RestartMin = cmp.Or(o.RestartMin, 100*time.Millisecond)
-	if o.Observer == nil {
-		o.Observer = func(Event) {}
-	}
-	s := &Server{options: o, ready: make(chan struct{}), ended: make(chan struct{}),
-		stopTimeout: stopTimeout, lockWait: lockWait}
-	dir, err := filepath.Abs(o.Dir)
-	if err == nil {
-		s.options.Dir = dir
-		s.binary, err = findInstalled(context.Background())
-	}
-	if err == nil {
-		s.socket, err = socketFor(dir)
-	}
-	if err != nil {
+// Start locks the directory, makes the data directory when there is none, starts the database, and returns when it
+// answers. A database that never answers is an error; one that dies later is started again until Stop.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	o.stopTimeout, o.lockWait = cmp.Or(o.stopTimeout, stopTimeout), cmp.Or(o.lockWait, lockWait)
+	s := &Server{options: o, ended: make(chan struct{})}
+	if err := s.start(ctx); err != nil {
 		return nil, fmt.Errorf("localdb: %w", err)
 	}
 	return s, nil
 }
 
-// Run locks the directory, makes the data directory when there is none, and keeps the database running until ctx ends;
-// then it shuts the database down and returns nil. A database that never answered is an error; one that dies later is
-// started again. Run may be called once.
-func (s *Server) Run(ctx context.Context) error {
-	if s.used.Swap(true) {
-		return fmt.Errorf("localdb: Run was called before: %w", ErrStopped)
+func (s *Server) start(ctx context.Context) error {
+	if s.options.Dir == "" {
+		return errors.New("Options.Dir is empty")
 	}
-	defer close(s.ended)
-	if err := s.run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
-		s.err = fmt.Errorf("localdb: %w", err)
-	}
-	return s.err
-}
-
-func (s *Server) run(ctx context.Context) error {
-	// The parent-death signal goes out when the thread that started the child ends.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	d, err := openDirectory(ctx, s.options.Dir, s.lockWait)
+	dir, err := filepath.Abs(s.options.Dir)
 	if err != nil {
 		return err
 	}
-	defer d.release()
-	if err := s.bootstrap(ctx, d); err != nil {
+	if s.binary, err = findInstalled(ctx); err != nil {
 		return err
 	}
-	defer d.removeSocket(s.socket)
-	for pause := s.options.RestartMin; ; pause = min(pause*2, restartMax) {
+	if s.socket, err = socketFor(dir); err != nil {
+		return err
+	}
+	if s.dir, err = openDirectory(ctx, dir, s.options.lockWait); err != nil {
+		return err
+	}
+	if err := s.bootstrap(ctx); err != nil {
+		s.dir.release()
+		return err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	answers := make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		defer s.dir.release()
+		s.err = s.run(run, answers)
+	}()
+	select {
+	case <-answers:
+		return nil
+	case <-s.ended:
+		stop()
+		return s.err
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), s.Stop())
+	}
+}
+
+// Stop shuts the database down and waits for its end.
+func (s *Server) Stop() error {
+	s.stop()
+	<-s.ended
+	if s.err != nil {
+		return fmt.Errorf("localdb: %w", s.err)
+	}
+	return nil
+}
+
+// run keeps the database running until ctx ends. It closes answers at the first answer.
+func (s *Server) run(ctx context.Context, answers chan<- struct{}) error {
+	// The parent-death signal goes out when the thread that started the child ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer s.dir.removeSocket(s.socket)
+	answered := false
+	up := func() {
+		if !answered {
+			close(answers)
+		}
+		answered = true
+	}
+	for pause := restartMin; ; pause = min(pause*2, restartMax) {
 		began := time.Now()
-		err := s.serve(ctx, d)
+		err := s.serve(ctx, up)
 		if ctx.Err() != nil {
-			s.options.Observer(Event{State: Stopped, Err: err})
+			s.options.Log.Info().Err(err).Msg("private database stopped")
 			return err
 		}
-		if !s.answered() {
+		if !answered {
 			return err
 		}
 		if time.Since(began) > stableAfter {
-			pause = s.options.RestartMin
+			pause = restartMin
 		}
-		s.options.Observer(Event{State: Down, Err: err, Pause: pause})
-		if err := sleep(ctx, pause); err != nil {
-			s.options.Observer(Event{State: Stopped})
-			return err
+		s.options.Log.Error().Err(err).Dur("pause_ms", pause).Msg("private database ended; starting it again")
+		if sleep(ctx, pause) != nil {
+			return nil
 		}
-	}
-}
-
-func (s *Server) answered() bool {
-	select {
-	case <-s.ready:
-		return true
-	default:
-		return false
-	}
-}
-
-// WaitReady waits until the database has answered for the first time. It returns Run's error, or ErrStopped, when Run
-// returns before that.
-func (s *Server) WaitReady(ctx context.Context) error {
-	select {
-	case <-s.ready:
-		return nil
-	case <-s.ended:
-		if s.err == nil && !s.answered() {
-			return fmt.Errorf("localdb: %w", ErrStopped)
-		}
-		return s.err
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -182,6 +149,16 @@ func (s *Server) PID() int { return int(s.pid.Load()) }
 
 // DSN is a go-sql-driver data source name for a database, or for none when the name is empty.
 func (s *Server) DSN(database string) string { return config(s.socket, database).FormatDSN() }
+
+// DSN is that of a database that another process runs in dir.
+func DSN(dir, database string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	socket, err := socketFor(dir)
+	return config(socket, database).FormatDSN(), err
+}
 
 // ClientCommand is a shell command line that opens a prompt in a database.
 func (s *Server) ClientCommand(database string) string {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/rs/zerolog"
 
 	"syncgate/store/localdb"
 	"syncgate/store/localdb/localdbtest"
@@ -21,79 +22,28 @@ func TestMain(m *testing.M) { localdbtest.Main(m) }
 
 const patience = 2 * time.Minute
 
-// running is a server under test whose end the test decides.
-type running struct {
-	*localdb.Server
-	events chan localdb.Event
-	cancel context.CancelFunc
-	result chan error
-}
-
-// run starts a server without waiting for it. The test's end stops it.
-func run(t *testing.T, o localdb.Options, change ...func(*localdb.Server)) *running {
+// run starts a server. The test's end stops it, unless the test has.
+func run(t *testing.T, o localdb.Options) *localdb.Server {
 	t.Helper()
-	r := &running{events: make(chan localdb.Event, 64), result: make(chan error, 1)}
-	o.Observer = func(e localdb.Event) { r.events <- e }
-	var err error
-	if r.Server, err = localdb.New(o); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range change {
-		f(r.Server)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel = cancel
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.result <- r.Run(ctx)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
-	return r
+	return localdbtest.Server(t, o)
 }
 
-func (r *running) mustAnswer(t *testing.T) {
+// refused starts a server that must not start, and returns why it did not.
+func refused(t *testing.T, o localdb.Options) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := r.WaitReady(ctx); err != nil {
+	s, err := localdb.Start(ctx, o)
+	if err == nil {
+		t.Fatal("it started", s.Stop())
+	}
+	return err
+}
+
+func stop(t *testing.T, s *localdb.Server) {
+	t.Helper()
+	if err := s.Stop(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func (r *running) stop(t *testing.T) {
-	t.Helper()
-	r.cancel()
-	if err := r.wait(t); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (r *running) wait(t *testing.T) error {
-	t.Helper()
-	select {
-	case err := <-r.result:
-		return err
-	case <-time.After(patience):
-		t.Fatal("Run does not return")
-		return nil
-	}
-}
-
-func (r *running) next(t *testing.T, want localdb.State) localdb.Event {
-	t.Helper()
-	select {
-	case e := <-r.events:
-		if e.State != want {
-			t.Fatalf("event %v (%v), want %v", e.State, e.Err, want)
-		}
-		return e
-	case <-time.After(patience):
-		t.Fatalf("no event %v", want)
-		return localdb.Event{}
 	}
 }
 
@@ -135,9 +85,8 @@ func TestLife(t *testing.T) {
 		t.Run(map[bool]string{false: "fast", true: "durable"}[durable], func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "made", "on the way")
 			r := run(t, localdb.Options{Dir: dir, Durable: durable})
-			r.mustAnswer(t)
-			if e := r.next(t, localdb.Up); e.PID != r.PID() || e.PID == 0 {
-				t.Errorf("Up says pid %d, PID %d", e.PID, r.PID())
+			if r.PID() == 0 {
+				t.Error("no PID while it answers")
 			}
 			if err := r.CreateDatabase(t.Context(), "odd`name"); err != nil {
 				t.Fatal(err)
@@ -146,21 +95,14 @@ func TestLife(t *testing.T) {
 			exec(t, db, "CREATE TABLE t (v VARCHAR(20))")
 			exec(t, db, "INSERT INTO t VALUES ('kept 😀')")
 			checkSettings(t, db, durable)
-			r.stop(t)
-			r.next(t, localdb.Stopped)
+			stop(t, r)
 			if r.PID() != 0 {
 				t.Errorf("PID %d after the stop", r.PID())
 			}
-			if err := r.Run(t.Context()); !errors.Is(err, localdb.ErrStopped) {
-				t.Errorf("a second Run: %v", err)
-			}
-
 			again := run(t, localdb.Options{Dir: dir, Durable: durable})
-			again.mustAnswer(t)
 			if got := query(t, open(t, again.DSN("odd`name")), "SELECT v FROM t"); got != "kept 😀" {
 				t.Errorf("after a restart: %q", got)
 			}
-			again.stop(t)
 		})
 	}
 }
@@ -183,65 +125,92 @@ func checkSettings(t *testing.T, db *sql.DB, durable bool) {
 }
 
 func TestRestartsWhenItDies(t *testing.T) {
-	r := run(t, localdb.Options{Dir: t.TempDir(), Durable: true, RestartMin: time.Millisecond})
-	r.mustAnswer(t)
-	first := r.next(t, localdb.Up)
+	log := make(lines, 10)
+	r := run(t, localdb.Options{Durable: true, Log: zerolog.New(log)})
+	log.next(t, "private database answers")
+	first := r.PID()
 	if err := r.CreateDatabase(t.Context(), "d"); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, open(t, r.DSN("d")), "CREATE TABLE t AS SELECT 'acknowledged' AS v")
-	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	down := r.next(t, localdb.Down)
-	if !errors.Is(down.Err, localdb.ErrDied) || !strings.Contains(down.Err.Error(), "killed") || down.Pause <= 0 {
-		t.Errorf("Down says %v, pause %v", down.Err, down.Pause)
-	}
-	second := r.next(t, localdb.Up)
-	if second.PID == first.PID {
-		t.Errorf("the same process %d", second.PID)
+	log.next(t, "the database ended: signal: killed")
+	log.next(t, "private database answers")
+	if r.PID() == first {
+		t.Errorf("the same process %d", first)
 	}
 	if got := query(t, open(t, r.DSN("d")), "SELECT v FROM t"); got != "acknowledged" {
 		t.Errorf("after the crash: %q", got)
 	}
+	stop(t, r)
+	log.next(t, "private database stopped")
+}
+
+// lines takes the log, one line a Write.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+func (l lines) next(t *testing.T, want string) {
+	t.Helper()
+	select {
+	case line := <-l:
+		if !strings.Contains(line, want) {
+			t.Fatalf("the log has %s, not %q", line, want)
+		}
+	case <-time.After(patience):
+		t.Fatalf("the log does not have %q", want)
+	}
 }
 
 func TestNeverAnswered(t *testing.T) {
-	r := run(t, localdb.Options{Dir: t.TempDir(), Args: []string{"--no-such-flag"}})
-	err := r.WaitReady(t.Context())
-	if !errors.Is(err, localdb.ErrDied) || !strings.Contains(err.Error(), "no-such-flag") {
-		t.Fatalf("err = %v, want what the server said", err)
+	dir := t.TempDir()
+	stop(t, run(t, localdb.Options{Dir: dir}))
+	if err := os.RemoveAll(filepath.Join(dir, "data", "mysql")); err != nil {
+		t.Fatal(err)
 	}
-	if got := r.wait(t); !errors.Is(got, localdb.ErrDied) {
-		t.Fatalf("Run: %v", got)
+	if err := refused(t, localdb.Options{Dir: dir}); !strings.Contains(err.Error(), "mysql.") {
+		t.Fatalf("err = %v, want what the server said", err)
 	}
 }
 
 func TestStopByForce(t *testing.T) {
-	r := run(t, localdb.Options{Dir: t.TempDir()}, func(s *localdb.Server) { s.SetTimes(50*time.Millisecond, patience) })
-	r.mustAnswer(t)
+	r, err := localdb.Start(t.Context(), localdb.Options{Dir: t.TempDir()}.WithTimes(50*time.Millisecond, patience))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Kill(r.PID(), syscall.SIGSTOP); err != nil { // it can't act on SIGTERM now
 		t.Fatal(err)
 	}
-	r.cancel()
-	if err := r.wait(t); err == nil || !strings.Contains(err.Error(), "was killed") {
-		t.Fatalf("Run: %v", err)
+	if err := r.Stop(); err == nil || !strings.Contains(err.Error(), "was killed") {
+		t.Fatalf("Stop: %v", err)
 	}
 }
 
+// A start that is given up leaves no process, wherever it was.
 func TestCancelledEarly(t *testing.T) {
-	r := run(t, localdb.Options{Dir: t.TempDir()})
-	r.stop(t) // wherever it is
-	if err := r.WaitReady(t.Context()); err != nil && !errors.Is(err, localdb.ErrStopped) {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, after := range []time.Duration{0, 20 * time.Millisecond, 200 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		s, err := localdb.Start(ctx, localdb.Options{Dir: dir})
+		cancel()
+		if err == nil {
+			stop(t, s)
+		} else if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
 	}
+	run(t, localdb.Options{Dir: dir})
 }
 
 func TestInterruptedBootstrap(t *testing.T) {
 	dir := t.TempDir()
-	r := run(t, localdb.Options{Dir: dir})
-	r.mustAnswer(t)
-	r.stop(t)
+	stop(t, run(t, localdb.Options{Dir: dir}))
 	// As a kill in the middle of the making leaves it: no data, half of data.new.
 	if err := os.RemoveAll(filepath.Join(dir, "data")); err != nil {
 		t.Fatal(err)
@@ -249,18 +218,16 @@ func TestInterruptedBootstrap(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "data.new", "mysql"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r = run(t, localdb.Options{Dir: dir})
-	r.mustAnswer(t)
+	run(t, localdb.Options{Dir: dir})
 }
 
 func TestLongDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long name/", 12))
 	r := run(t, localdb.Options{Dir: dir})
-	r.mustAnswer(t)
 	if err := open(t, r.DSN("")).Ping(); err != nil {
 		t.Fatal(err)
 	}
-	r.stop(t)
+	stop(t, r)
 	socket, err := mysql.ParseDSN(r.DSN(""))
 	if err != nil {
 		t.Fatal(err)
@@ -271,16 +238,16 @@ func TestLongDirectory(t *testing.T) {
 }
 
 func TestRefusedDirectories(t *testing.T) {
-	if _, err := localdb.New(localdb.Options{}); err == nil {
-		t.Error("an empty Dir was taken")
+	if err := refused(t, localdb.Options{}); !strings.Contains(err.Error(), "Dir is empty") {
+		t.Error(err)
 	}
 	t.Run("something in it", func(t *testing.T) {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "ibdata1"), []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := run(t, localdb.Options{Dir: dir}).wait(t); !errors.Is(err, localdb.ErrForeign) {
-			t.Fatalf("Run: %v", err)
+		if err := refused(t, localdb.Options{Dir: dir}); !errors.Is(err, localdb.ErrForeign) {
+			t.Fatalf("Start: %v", err)
 		}
 		entries, err := os.ReadDir(dir)
 		if err != nil || len(entries) != 1 {
@@ -295,17 +262,16 @@ func TestRefusedDirectories(t *testing.T) {
 		if err := os.Chown(dir, 65534, 65534); err != nil {
 			t.Fatal(err)
 		}
-		if err := run(t, localdb.Options{Dir: dir}).wait(t); !errors.Is(err, localdb.ErrForeign) {
-			t.Fatalf("Run: %v", err)
+		if err := refused(t, localdb.Options{Dir: dir}); !errors.Is(err, localdb.ErrForeign) {
+			t.Fatalf("Start: %v", err)
 		}
 	})
 	t.Run("a living owner", func(t *testing.T) {
 		dir := t.TempDir()
 		r := run(t, localdb.Options{Dir: dir})
-		r.mustAnswer(t)
-		err := run(t, localdb.Options{Dir: dir}).wait(t)
+		err := refused(t, localdb.Options{Dir: dir})
 		if !errors.Is(err, localdb.ErrInUse) || !strings.Contains(err.Error(), "by process") {
-			t.Fatalf("Run: %v", err)
+			t.Fatalf("Start: %v", err)
 		}
 		if err := open(t, r.DSN("")).Ping(); err != nil {
 			t.Fatalf("the owner's database: %v", err)
@@ -316,8 +282,8 @@ func TestRefusedDirectories(t *testing.T) {
 		if err := os.Chown(dir, 65534, 65534); err != nil { // now a service's, and root comes by
 			t.Fatal(err)
 		}
-		if err := run(t, localdb.Options{Dir: dir}).wait(t); !errors.Is(err, localdb.ErrInUse) {
-			t.Fatalf("Run: %v", err)
+		if err := refused(t, localdb.Options{Dir: dir}); !errors.Is(err, localdb.ErrInUse) {
+			t.Fatalf("Start: %v", err)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"syncgate/cmd/internal/config"
+	"syncgate/internal/logging"
 )
 
 // Exit codes. 78 is EX_CONFIG of sysexits(3): a service manager can distinguish a wrong setting, which a person must
@@ -127,37 +129,62 @@ func Version() string {
 
 // OneOf returns an error that lists the allowed words when text is not one of them.
 func OneOf(flag, text string, allowed ...string) error {
-	for _, a := range allowed {
-		if text == a {
-			return nil
-		}
+	if slices.Contains(allowed, text) {
+		return nil
 	}
 	return Usage(fmt.Errorf("--%s must be one of %s, not %q", flag, strings.Join(allowed, ", "), text))
 }
 
-// Logger writes to w at a level (trace … error) in a format: json, console, or auto, which is console on a terminal
-// and json elsewhere. The others get every line as json.
-func Logger(w io.Writer, level, format string, others ...io.Writer) (zerolog.Logger, error) {
+// SetLevel sets the level of every log: trace, debug, info, warn or error.
+func SetLevel(level string) error {
 	l, err := zerolog.ParseLevel(level)
 	if err != nil || level == "" {
 		problem := fmt.Sprintf("%q is none of trace, debug, info, warn, error", level)
-		return zerolog.Nop(), &config.Error{Place: "log_level", Problem: problem}
+		return &config.Error{Place: "log_level", Problem: problem}
 	}
-	switch format {
-	case "auto":
-		if IsTerminal(w) {
-			format = "console"
-		}
-	case "json", "console":
-	default:
-		problem := fmt.Sprintf("%q is none of auto, json, console", format)
-		return zerolog.Nop(), &config.Error{Place: "log_format", Problem: problem}
+	zerolog.SetGlobalLevel(l)
+	return nil
+}
+
+// CheckFormat returns an error for a format that Logger does not have.
+func CheckFormat(format string) error {
+	if !slices.Contains([]string{"auto", "json", "console"}, format) {
+		return &config.Error{Place: "log_format", Problem: fmt.Sprintf("%q is none of auto, json, console", format)}
 	}
-	if format == "console" {
+	return nil
+}
+
+// logPatience is how long a process that ends waits for its log to be read.
+const logPatience = 2 * time.Second
+
+// Logger writes to w in a format: json, console, or auto, which is console on a terminal and json elsewhere. The others
+// get every line as json. No line waits for who reads w. The caller calls end last.
+func Logger(w io.Writer, format string, others ...io.Writer) (log zerolog.Logger, end func(), err error) {
+	if err := CheckFormat(format); err != nil {
+		return zerolog.Nop(), nil, err
+	}
+	if format == "console" || format == "auto" && IsTerminal(w) {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: !IsTerminal(w)}
 	}
-	all := zerolog.MultiLevelWriter(append([]io.Writer{w}, others...)...)
-	return zerolog.New(all).Level(l).With().Timestamp().Logger(), nil
+	queue := logging.NewWriter(w)
+	all := zerolog.MultiLevelWriter(append([]io.Writer{queue}, others...)...)
+	return zerolog.New(all).With().Timestamp().Logger(), func() { queue.Close(logPatience) }, nil
+}
+
+// OnHangup calls f at every HUP until ctx ends. A process that calls it does not end by one.
+func OnHangup(ctx context.Context, f func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return // HUP stays caught: the process ends in order
+			case <-signals:
+				f()
+			}
+		}
+	}()
 }
 
 // Notify tells systemd the state, where there is a systemd.
@@ -173,9 +200,9 @@ func IsTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// NewConfig makes the command config, which prints example: a file with every setting.
-func NewConfig(example string) *cobra.Command {
-	return &cobra.Command{
+// NewConfig makes the command config, which prints example: a file with every setting. Its command check judges a file.
+func NewConfig(example string, check func(path string) (warnings []string, err error)) *cobra.Command {
+	c := &cobra.Command{
 		Use:   "config",
 		Short: "Print every setting with its meaning, its default and its bounds, as a file to start from",
 		Args:  Arguments("config"),
@@ -184,4 +211,24 @@ func NewConfig(example string) *cobra.Command {
 			return err
 		},
 	}
+	c.AddCommand(&cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a configuration file, together with the environment, without starting anything",
+		Args:  Arguments("check FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			warnings, err := check(args[0])
+			if err != nil {
+				return err
+			}
+			for _, w := range warnings {
+				fmt.Fprintln(c.ErrOrStderr(), w)
+			}
+			if len(warnings) > 0 {
+				return &ExitError{Code: ExitFailed}
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: ok\n", args[0])
+			return err
+		},
+	})
+	return c
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"syscall"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/rs/zerolog"
@@ -28,6 +29,7 @@ type Options struct {
 	// `syncgate point add` is called beside it. Processes that join take turns, so that none stops a database that it
 	// started while another still uses it.
 	Join bool
+	Make bool // with Join: make a private database that is not there
 	Log  zerolog.Logger
 }
 
@@ -37,17 +39,15 @@ type Database struct {
 	DSN     string          // in the form of go-sql-driver
 	Private *localdb.Server // nil when another process runs the server
 
-	stop context.CancelFunc
-	done chan error
 	turn *os.File // its lock is ours while the file is open; nil without Join
 }
 
 // Open checks the configured DSN's form or starts the private database, and opens a store on it.
 func Open(ctx context.Context, o Options, so store.Options) (*Database, error) {
-	d := &Database{DSN: o.DSN, stop: func() {}}
+	d := &Database{DSN: o.DSN}
 	var err error
 	if o.DSN != "" {
-		err = checkDSN(o.DSN)
+		err = CheckDSN(o.DSN)
 	} else {
 		err = d.start(ctx, o)
 	}
@@ -61,7 +61,8 @@ func Open(ctx context.Context, o Options, so store.Options) (*Database, error) {
 	return d, nil
 }
 
-func checkDSN(dsn string) error {
+// CheckDSN returns an error for a DSN that is not well formed or names no database.
+func CheckDSN(dsn string) error {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err == nil && cfg.DBName == "" {
 		err = errors.New("names no database")
@@ -75,7 +76,7 @@ func checkDSN(dsn string) error {
 
 // start starts the private database, or joins the one that runs.
 func (d *Database) start(ctx context.Context, o Options) (err error) {
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := o.checkDir(); err != nil {
 		return &config.Error{Place: "data_dir", Problem: err.Error()}
 	}
 	o.Name = cmp.Or(o.Name, "syncgate")
@@ -87,25 +88,44 @@ func (d *Database) start(ctx context.Context, o Options) (err error) {
 			return err
 		}
 	}
-	server, err := localdb.New(localdb.Options{Dir: o.Dir, Durable: true, Observer: observer(o.Log)})
+	d.Private, err = localdb.Start(ctx, localdb.Options{Dir: o.Dir, Durable: true, Log: o.Log})
+	if errors.Is(err, localdb.ErrInUse) && o.Join {
+		d.DSN, err = localdb.DSN(o.Dir, o.Name)
+		return err
+	}
 	if err != nil {
 		return err
 	}
-	d.DSN = server.DSN(o.Name)
-	// The database outlives ctx: work in progress is finished first, then Close stops it.
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- server.Run(run) }()
-	if err := server.WaitReady(ctx); err != nil {
-		stop()
-		<-done // Run returns the error of WaitReady
-		if errors.Is(err, localdb.ErrInUse) && o.Join {
-			return nil
-		}
+	d.DSN = d.Private.DSN(o.Name)
+	return d.Private.CreateDatabase(ctx, o.Name)
+}
+
+// checkDir makes the directory of a private database that may be made. A command that only joins must not make one by
+// surprise, with keys in it that no server knows, nor leave files of root that the service's account cannot read.
+func (o *Options) checkDir() error {
+	info, err := os.Stat(o.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && o.Join && !o.Make:
+		return fmt.Errorf("there is no private database in %s; name the central database with --config or --dsn, "+
+			"or the directory with --data-dir; 'syncgate serve' makes a private database", o.Dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return os.MkdirAll(o.Dir, 0o700)
+	case err != nil:
 		return err
 	}
-	d.Private, d.stop, d.done = server, stop, done
-	return server.CreateDatabase(ctx, o.Name)
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && owner.Uid != 0 {
+		return fmt.Errorf("%s is another account's; run this as its owner: sudo -u '#%d' …", o.Dir, owner.Uid)
+	}
+	return nil
+}
+
+// Describe names the database of a DSN without its password, or the private one of a directory.
+func Describe(dsn, dir string) string {
+	cfg, err := mysql.ParseDSN(dsn)
+	if dsn == "" || err != nil {
+		return "private database in " + dir
+	}
+	return fmt.Sprintf("%s at %s(%s) as %s", cfg.DBName, cfg.Net, cfg.Addr, cfg.User)
 }
 
 // Close closes the store and stops the private database in order.
@@ -113,28 +133,11 @@ func (d *Database) Close() (err error) {
 	if d.Store != nil {
 		err = d.Store.Close()
 	}
-	d.stop()
-	if d.done != nil {
-		if stopped := <-d.done; stopped != nil {
-			err = errors.Join(err, fmt.Errorf("private database: %w", stopped))
-		}
+	if d.Private != nil {
+		err = errors.Join(err, d.Private.Stop())
 	}
 	if d.turn != nil {
 		err = errors.Join(err, d.turn.Close())
 	}
 	return err
-}
-
-// observer logs the states of the private database.
-func observer(log zerolog.Logger) func(localdb.Event) {
-	return func(e localdb.Event) {
-		switch e.State {
-		case localdb.Up:
-			log.Info().Int("pid", e.PID).Msg("private database answers")
-		case localdb.Down:
-			log.Error().Err(e.Err).Dur("pause_ms", e.Pause).Msg("private database ended; starting it again")
-		case localdb.Stopped:
-			log.Info().Err(e.Err).Msg("private database stopped")
-		}
-	}
 }

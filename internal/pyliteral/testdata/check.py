@@ -53,11 +53,7 @@ def main():
     for line in sys.stdin:
         text = binascii.unhexlify(line.strip())
         v = eval(text if PY2 else text.decode('utf-8'), {'datetime': datetime, 'Decimal': Decimal})
-        try:
-            s = hexed(str(v))
-        except UnicodeEncodeError:
-            s = 'none'
-        print(' '.join((hexed(repr(v)), s, hexed(dump(v)))))
+        print(hexed(repr(v)) + ' ' + hexed(dump(v)))
 
 
 main()

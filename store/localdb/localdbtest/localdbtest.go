@@ -78,40 +78,28 @@ func New(t testing.TB) string {
 	return server.DSN(name)
 }
 
-// Server starts a server for this test alone and waits until it answers. An empty Dir is a temporary one. The server is
-// stopped when the test ends.
+// Server starts a server for this test alone. An empty Dir is a temporary one. The server is stopped when the test ends.
 func Server(t testing.TB, o localdb.Options) *localdb.Server {
 	t.Helper()
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	server, stop, err := start(o)
+	server, err := start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := stop(); err != nil {
+		if err := server.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
 	return server
 }
 
-// start runs a server until stop is called, which returns Run's error.
-func start(o localdb.Options) (server *localdb.Server, stop func() error, err error) {
-	if server, err = localdb.New(o); err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	result := make(chan error, 1)
-	go func() { result <- server.Run(ctx) }()
-	stop = func() error { cancel(); return <-result }
-	wait, done := context.WithTimeout(ctx, 2*time.Minute) // on a loaded machine
-	defer done()
-	if err = server.WaitReady(wait); err != nil {
-		_ = stop() // WaitReady's error is Run's, or the deadline's
-	}
-	return server, stop, err
+func start(o localdb.Options) (*localdb.Server, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // on a loaded machine
+	defer cancel()
+	return localdb.Start(ctx, o)
 }
 
 func startShared() (*localdb.Server, error) {
@@ -123,9 +111,9 @@ func startShared() (*localdb.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, stop, err := start(localdb.Options{Dir: dir})
+	server, err := start(localdb.Options{Dir: dir})
 	if err == nil { // a later run sweeps the directory of a server that failed
-		shutdown = func() error { return errors.Join(stop(), os.RemoveAll(dir)) }
+		shutdown = func() error { return errors.Join(server.Stop(), os.RemoveAll(dir)) }
 	}
 	return server, err
 }

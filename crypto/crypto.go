@@ -1,11 +1,32 @@
+// Package crypto has the points' keys, wraps them at rest, and seals what sessions send under them. It does no I/O, logs
+// nothing and reads no clock.
+//
+//	key file ── ParseMasterKey ──> MasterKey ── Unwrap ──> Key ──> handshake ──> records, one Cipher a direction
+//	                                   │
+//	database <─── wrapped key ─── Wrap ┘
+//
+// Key is the secret a detection point shares with the server under a key id; two ids may be live at once, so that a
+// key is changed without an outage. MasterKey wraps them at rest. Cipher is AES-256-GCM (NIST SP 800-38D) with a counter
+// for a nonce: the record sealed n-th opens n-th or not at all. CBC serves the v1 wire and gives no authenticity.
 package crypto
 
 import (
+	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"sync/atomic"
 )
+
+// KeySize is the length of every symmetric key here, in bytes.
+const KeySize = 32
+
+// Key is the secret one detection point shares with the server.
+type Key struct {
+	Point  string // point_no, 1 to 64 bytes of UTF-8
+	ID     uint32 // key id; a point may have several live ones
+	Secret [KeySize]byte
+}
 
 const gcmNonceSize = 12
 
@@ -31,7 +52,15 @@ type Cipher struct {
 
 // NewCipher makes a cipher that will seal or open at most limit records under key.
 func NewCipher(key [KeySize]byte, limit uint64) *Cipher {
-	return &Cipher{aead: newGCM(key), limit: limit}
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(err) // AES takes any key of 32 bytes, and GCM any block of 16
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return &Cipher{aead: aead, limit: limit}
 }
 
 // Count is the number of records sealed or opened so far.

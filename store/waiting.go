@@ -1,0 +1,313 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"syncgate/internal/rowset"
+	"syncgate/rule"
+)
+
+// Rows in sync_quarantine that another row keeps out wait: they are tried again by themselves until they are taken, a
+// later version of the row is applied, or Options.RowWait has passed. A row that has passed it stays as a refused one.
+
+const (
+	retryEvery  = time.Second      // while rows wait
+	lookEvery   = 10 * time.Second // for rows that another process has put there
+	retryRows   = 500              // tried in one transaction
+	retryShare  = 4                // a round is followed by a pause of at least so many times its length
+	maxRetrying = 20_000           // rows of one round
+)
+
+// quarantined is what a store knows of sync_quarantine without asking the database.
+type quarantined struct {
+	mu      sync.Mutex
+	known   bool                 // tables has all, but for what other processes have added since
+	tables  map[string]time.Time // that have rows there, and when such a row was last added or seen
+	waiting bool
+}
+
+// openAtMost is how long a transaction may be open that puts rows into the quarantine.
+const openAtMost = 10 * time.Minute
+
+// has reports whether a table may have rows in the quarantine.
+func (q *quarantined) has(table string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, there := q.tables[strings.ToLower(table)]
+	return there || !q.known
+}
+
+func (q *quarantined) add(table string, waits bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.tables == nil {
+		q.tables = map[string]time.Time{}
+	}
+	q.tables[strings.ToLower(table)] = time.Now()
+	q.waiting = q.waiting || waits
+}
+
+func (q *quarantined) names() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Sorted(maps.Keys(q.tables))
+}
+
+// takeWaiting reports whether rows may wait, and forgets it.
+func (q *quarantined) takeWaiting() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.waiting
+	q.waiting = false
+	return was
+}
+
+// lookForQuarantined asks the database.
+func (s *Store) lookForQuarantined(ctx context.Context) error {
+	err := s.each(ctx, `SELECT DISTINCT sync_table, FALSE FROM sync_quarantine
+		UNION ALL (SELECT sync_table, TRUE FROM sync_quarantine WHERE waits_until IS NOT NULL LIMIT 1)`,
+		func(scan scanner) error {
+			var table string
+			var waits bool
+			err := scan(&table, &waits)
+			s.quarantined.add(table, waits)
+			return err
+		})
+	if err != nil {
+		return public(err)
+	}
+	q := &s.quarantined
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.known = true
+	maps.DeleteFunc(q.tables, func(_ string, seen time.Time) bool { return time.Since(seen) > openAtMost })
+	return nil
+}
+
+// key identifies the row by its primary key; "" when the plan does not know it.
+func (it item) key() string { return keyHash(it.u.Plan.KeyIn(it.u.Plan.Fields, it.values())) }
+
+// keyHash is sync_quarantine.row_key: a hash of the values as text.
+func keyHash(key []any) string {
+	if key == nil {
+		return ""
+	}
+	h := sha256.New()
+	for _, v := range key {
+		text := plainText(v)
+		_ = binary.Write(h, binary.BigEndian, uint32(len(text))) // a hash takes everything
+		_, _ = h.Write([]byte(text))
+	}
+	return string(h.Sum(nil))
+}
+
+// supersede removes older versions of the rows that were applied from the quarantine.
+func (r *runner) supersede(items []item) error {
+	table := items[0].u.Plan.Row.Table
+	if r.again || !items[0].u.Plan.HasKey() || !r.s.quarantined.has(table) {
+		return nil
+	}
+	refused := map[string]int{}
+	for it := range r.left {
+		refused[it.key()] = max(it.row, refused[it.key()])
+	}
+	var keys []any
+	for _, it := range items {
+		key := it.key()
+		if row, ok := refused[key]; key != "" && !r.left[it] && (!ok || row < it.row) {
+			keys = append(keys, []byte(key))
+		}
+	}
+	for len(keys) > 0 {
+		n := min(len(keys), chunkUp(len(keys)))
+		r.c.args = append(append(r.c.args[:0], table), keys[:n]...)
+		marks := chunkUp(n)
+		for len(r.c.args) <= marks {
+			r.c.args = append(r.c.args, keys[0]) // repeated, so that there are few different statements
+		}
+		q := "DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key IN (?" + strings.Repeat(", ?", marks-1) + ")"
+		gone, err := r.c.exec(r.ctx, stmtKey{sql: q}, func() string { return q })
+		if err != nil {
+			return err
+		}
+		r.s.count(rowsLeftQuarantine, "superseded", uint64(gone), nil)
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// FindPlan is the plan that applies a quarantined row, or nil when there is none now.
+type FindPlan func(q *QuarantinedRow) (*rule.Plan, rule.Env)
+
+// RetryWaiting tries the rows that wait in sync_quarantine until ctx ends. It tries all rows of a table when it starts and
+// when the table's definition has changed, since that is how a refused row is usually cured.
+func (s *Store) RetryWaiting(ctx context.Context, find FindPlan) {
+	looked, pause := time.Time{}, time.Duration(0)
+	tables := map[string]string{} // their definitions
+	failed := func(step string, err error) bool {
+		if err != nil && ctx.Err() == nil {
+			s.count(retryFailures, step, 1, err)
+		}
+		return err != nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		began := time.Now()
+		if time.Since(looked) >= lookEvery {
+			looked = began
+			if !failed("look", s.lookForQuarantined(ctx)) {
+				failed("changed", s.retryChanged(ctx, find, tables))
+			}
+		}
+		if s.quarantined.takeWaiting() {
+			if left, err := s.RetryOnce(ctx, find); failed("retry", err) || left {
+				s.quarantined.mu.Lock()
+				s.quarantined.waiting = true
+				s.quarantined.mu.Unlock()
+			}
+		}
+		pause = max(retryEvery, retryShare*time.Since(began))
+	}
+}
+
+// RetryOnce tries each waiting row, and all of them again while some are taken. left: rows wait still.
+func (s *Store) RetryOnce(ctx context.Context, find FindPlan) (left bool, err error) {
+	expired := int64(0)
+	err = s.inTx(ctx, func(tx *Tx) (err error) {
+		expired, err = tx.Exec(ctx, `UPDATE sync_quarantine SET waits_until = NULL
+			WHERE waits_until <= CURRENT_TIMESTAMP(6)`)
+		return err
+	})
+	if err != nil {
+		return true, err
+	}
+	s.count(rowsLeftQuarantine, "expired", uint64(expired), nil)
+	for took := 1; took > 0; {
+		var rows []QuarantinedRow
+		rows, err = s.ListQuarantine(ctx, QuarantineFilter{Waiting: true, Limit: maxRetrying})
+		if err != nil || len(rows) == 0 {
+			return false, err
+		}
+		took, err = s.retryRows(ctx, find, rows, false)
+	}
+	return true, err
+}
+
+// retryChanged tries the rows of each table whose definition is not the one in seen, and notes it there.
+func (s *Store) retryChanged(ctx context.Context, find FindPlan, seen map[string]string) (err error) {
+	for _, table := range s.quarantined.names() {
+		t, failed := s.Table(ctx, table)
+		definition := fmt.Sprintf("%+v", t)
+		if errors.Is(failed, ErrNoTable) || seen[table] == definition {
+			continue
+		}
+		filter := QuarantineFilter{Table: table, Limit: maxRetrying}
+		for rows := []QuarantinedRow{{}}; failed == nil && len(rows) > 0; {
+			if rows, failed = s.ListQuarantine(ctx, filter); len(rows) > 0 {
+				filter.After = rows[len(rows)-1].ID
+				_, failed = s.retryRows(ctx, find, rows, true)
+			}
+		}
+		if failed == nil {
+			seen[table] = definition
+		}
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// retryRows applies rows, many in a transaction. careful leaves rows alone of which the table may have a newer version.
+func (s *Store) retryRows(ctx context.Context, find FindPlan, rows []QuarantinedRow, careful bool) (took int, err error) {
+	for len(rows) > 0 {
+		first := &rows[0]
+		n := 1
+		for n < len(rows) && n < retryRows && rows[n].together(first) {
+			n++
+		}
+		if plan, env := find(first); plan != nil && !hasFile(plan.Downside) {
+			some := *plan
+			some.AllOrNothing = false
+			applied, failed := s.retryTogether(ctx, &some, env, rows[:n], careful)
+			if took += applied; !errors.Is(failed, ErrMismatch) { // the rule has other fields now; a person may edit the row
+				err = errors.Join(err, failed)
+			}
+		}
+		rows = rows[n:]
+	}
+	return took, err
+}
+
+// together reports whether two rows came to one table by one rule from one point, with the same fields.
+func (r *QuarantinedRow) together(other *QuarantinedRow) bool {
+	return r.Point == other.Point && r.RuleID == other.RuleID && r.Table == other.Table &&
+		slices.Equal(r.Fields, other.Fields)
+}
+
+// retryTogether applies rows in one transaction and removes those that are taken from the quarantine.
+func (s *Store) retryTogether(ctx context.Context, p *rule.Plan, e rule.Env, rows []QuarantinedRow, careful bool) (took int, err error) {
+	err = s.inTx(ctx, func(tx *Tx) error {
+		took = 0
+		rows, err := tx.lockQuarantined(ctx, rows)
+		var ids []any
+		upload := rowset.Rows{}
+		for i := range rows {
+			one := rowset.Rows{Columns: rows[i].Fields, Values: rows[i].Values}
+			var newer *NewerError
+			present, cannot := false, error(nil)
+			if careful {
+				present, cannot = tx.newer(ctx, p, one, e)
+			}
+			if errors.As(cannot, &newer) || present && !slices.ContainsFunc(p.Fields, p.IsClock) {
+				continue
+			}
+			err = errors.Join(err, cannot)
+			ids, upload.Columns, upload.Values = append(ids, rows[i].ID), one.Columns, append(upload.Values, one.Values...)
+		}
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		out, err := tx.apply(ctx, p, upload, e, true)
+		if err != nil {
+			return err
+		}
+		for i := len(out.Quarantined) - 1; i >= 0; i-- {
+			ids = slices.Delete(ids, out.Quarantined[i].Row, out.Quarantined[i].Row+1)
+		}
+		if took = len(ids); took > 0 {
+			_, err = tx.Exec(ctx, "DELETE FROM sync_quarantine WHERE id IN (?"+strings.Repeat(", ?", took-1)+")", ids...)
+		}
+		return err
+	})
+	s.count(rowsLeftQuarantine, "retried", uint64(took), nil)
+	return took, err
+}
+
+// lockQuarantined are those of the rows that are still in the quarantine; nobody else takes them out meanwhile.
+func (t *Tx) lockQuarantined(ctx context.Context, rows []QuarantinedRow) ([]QuarantinedRow, error) {
+	ids, there := make([]any, len(rows)), map[uint64]bool{}
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	q := "SELECT id FROM sync_quarantine WHERE id IN (?" + strings.Repeat(", ?", len(ids)-1) + ") FOR UPDATE"
+	err := t.Each(ctx, q, func(scan scanner) error {
+		var id uint64
+		err := scan(&id)
+		there[id] = true
+		return err
+	}, ids...)
+	left := slices.DeleteFunc(slices.Clone(rows), func(r QuarantinedRow) bool { return !there[r.ID] })
+	return left, err
+}
