@@ -12,6 +12,8 @@ FUZZTIME  ?= 5m
 FUZZSHORT ?= 5000x # executions of each fuzz target in `make test`
 BENCHTIME ?= 2s
 SOAKTIME  ?= 30m
+ATTACKTIME ?= 20s
+TIME      ?= 10m
 TIMEOUT   ?= 20m
 
 # The race detector needs gcc. Without gcc the tests run without the detector and report this.
@@ -19,7 +21,7 @@ TIMEOUT   ?= 20m
 RACE = $(if $(shell command -v gcc || true),-race)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test lint fuzz bench-reactor bench-wire bench-sync soak clean deps test-deps go
+.PHONY: help build demo test test-attacks test-changes lint fuzz bench-reactor bench-wire bench-sync soak clean deps test-deps go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +40,12 @@ test: go test-deps ## run every test with the race detector
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(FUZZSHORT)
 	@cd bench && if $(GO) mod download 2>/dev/null; then $(GO) vet ./...; \
 	else echo 'make: the modules of bench cannot be downloaded; bench is not checked' >&2; fi
+
+test-attacks: go test-deps ## run each attack on a server for ATTACKTIME (20s), and hold the latencies to the tight bound
+	SYNCGATE_TEST_ATTACK=$(ATTACKTIME) $(GO) test -count=1 -timeout 60m -v -run '^TestAttack' ./test
+
+test-changes: go test-deps ## let applications write at a centre and three points for TIME (10m) while everything is killed
+	SYNCGATE_CHANGES_TIME=$(TIME) $(GO) test $(RACE) -count=1 -timeout 0 -v -run TestChangesModel ./test
 
 lint: go ## run gofmt, go vet, and golangci-lint where it is installed
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi

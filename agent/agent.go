@@ -125,7 +125,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
-	a.outbox = &outbox{opts: &a.opts}
+	a.outbox = &outbox{opts: &a.opts, lock: &a.lock}
 	return a, nil
 }
 

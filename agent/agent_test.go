@@ -78,6 +78,13 @@ func (f *field) table(name string, n int) {
 	f.rule(rule.Upload, name, "")
 }
 
+// outboxTable is table with a rule that keeps its batches in the outbox.
+func (f *field) outboxTable(name string, n int) {
+	f.t.Helper()
+	f.table(name, n)
+	f.exec("UPDATE sync_control SET sync_sql = '-- option: outbox' WHERE sync_table = ?", name)
+}
+
 func (f *field) fill(name string, from, to int) {
 	f.t.Helper()
 	if from <= to {
@@ -267,7 +274,7 @@ func TestOnceSaysWhy(t *testing.T) {
 func TestAckLost(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
-	f.table("things", 50)
+	f.outboxTable("things", 50)
 	lost := 0
 	c.on(func(p *peer, m *protocol.Message) bool {
 		if m.Op != protocol.OpUpload || m.RequestID.Seq()%2 == 0 || lost == 3 {
@@ -293,7 +300,7 @@ func TestCollectsOffline(t *testing.T) {
 	f := newField(t, c)
 	address := c.address()
 	c.stop()
-	f.table("things", 30)
+	f.outboxTable("things", 30)
 	f.run(f.agent())
 	f.eventually("three batches wait", func() bool { return f.number("SELECT COUNT(*) FROM sync_outbox") == 3 })
 	f.fill("things", 31, 45)
@@ -301,16 +308,21 @@ func TestCollectsOffline(t *testing.T) {
 	c.listen(address)
 	f.inOrder("things", 45)
 	f.outboxIsEmpty()
-	f.log.has(t, "offline; collected rows wait")
+	f.log.has(t, "offline; rows wait until")
 }
 
 // TestKilled takes the database away from a running agent at many moments. Each time a new agent goes on from the last
 // commit.
 func TestKilled(t *testing.T) {
+	t.Run("with outbox", func(t *testing.T) { testKilled(t, (*field).outboxTable) })
+	t.Run("without", func(t *testing.T) { testKilled(t, (*field).table) })
+}
+
+func testKilled(t *testing.T, table func(*field, string, int)) {
 	c := newCentre(t)
 	f := newField(t, c)
 	const rows, runs = 400, 12
-	f.table("things", rows)
+	table(f, "things", rows)
 	for i := range runs {
 		st := f.store()
 		a := f.agent(func(o *Options) { o.Store, o.BatchRows = st, 8 })
@@ -427,8 +439,8 @@ func TestRequestIDReused(t *testing.T) {
 	c := newCentre(t)
 	c.lenient = true // renumbering leaves holes
 	f := newField(t, c)
-	f.table("things", 60)
-	f.table("others", 60)
+	f.outboxTable("things", 60)
+	f.outboxTable("others", 60)
 	address := c.address()
 	c.stop()
 	stop := f.run(f.agent())
@@ -474,8 +486,8 @@ func TestDamagedRecord(t *testing.T) {
 func TestRefusedRuleKeepsItsBatches(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
-	f.table("things", 45)
-	f.table("others", 45)
+	f.outboxTable("things", 45)
+	f.outboxTable("others", 45)
 	refusing := true
 	c.on(func(p *peer, m *protocol.Message) bool {
 		c.mu.Lock()
@@ -520,7 +532,7 @@ func TestOutboxFull(t *testing.T) {
 	f := newField(t, c)
 	address := c.address()
 	c.stop()
-	f.table("things", 100)
+	f.outboxTable("things", 100)
 	f.run(f.agent(func(o *Options) { o.OutboxBatches = 3 }))
 	f.eventually("it says so", func() bool { return strings.Contains(f.log.String(), "outbox is full") })
 	if n := f.number("SELECT COUNT(*) FROM sync_outbox"); n != 3 {
@@ -535,8 +547,8 @@ func TestOutboxFull(t *testing.T) {
 func TestOnceThroughSmallOutbox(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
-	f.table("things", 200)
-	f.table("others", 200)
+	f.outboxTable("things", 200)
+	f.outboxTable("others", 200)
 	f.once(f.agent(func(o *Options) { o.OutboxBatches = 2 }))
 	f.inOrder("things", 200)
 	f.inOrder("others", 200)
@@ -666,7 +678,7 @@ func TestRulesAreFetched(t *testing.T) {
 
 	subscribed := make(chan *peer, 1)
 	c.mu.Lock()
-	c.rules = append(c.rules, given(2, "things", ""))
+	c.rules = append(c.rules, given(2, "things", "-- option: outbox"))
 	for p := range c.conns {
 		subscribed <- p
 	}

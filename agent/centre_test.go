@@ -36,6 +36,7 @@ type centre struct {
 	reject  []byte // sent instead of a WELCOME while set
 	rules   []protocol.RuleRow
 	ledger  map[protocol.RequestID]entered
+	streams map[uint64]entered  // the last upload of each stream, by epoch
 	rows    map[string][]string // applied rows by table, as text, in order
 	source  map[string][]any    // downloads: values of one-column rows by table
 	pages   int                 // rows of a part; two parts a page
@@ -46,8 +47,9 @@ type centre struct {
 }
 
 type entered struct {
-	digest [32]byte
-	reply  protocol.UploadReply
+	digest  [32]byte
+	reply   protocol.UploadReply
+	reached protocol.Reached
 }
 
 // peer is one connection of an agent.
@@ -63,7 +65,8 @@ var testKey = crypto.Key{Point: "point-01", ID: 3, Secret: [32]byte{1, 2, 3}}
 func newCentre(t testing.TB, change ...func(*protocol.ServerOptions)) *centre {
 	t.Helper()
 	c := &centre{t: t, conns: make(map[*peer]bool), ledger: make(map[protocol.RequestID]entered),
-		rows: make(map[string][]string), source: make(map[string][]any), pages: 3, change: make(chan struct{})}
+		streams: make(map[uint64]entered),
+		rows:    make(map[string][]string), source: make(map[string][]any), pages: 3, change: make(chan struct{})}
 	c.version.Store(1)
 	keys := func(point string, id uint32) (crypto.Key, bool) {
 		return testKey, point == testKey.Point && id == testKey.ID
@@ -216,10 +219,32 @@ func (p *peer) answer(m *protocol.Message) {
 func (p *peer) upload(m *protocol.Message) {
 	reply, ok := p.apply(m)
 	if !ok {
-		p.refuse(m, protocol.StatusRequestIDReused, "", 0)
+		p.send(m.Reply(protocol.StatusRequestIDReused, &protocol.ErrorReply{Reached: reply.Reached}))
 		return
 	}
 	p.send(m.Reply(protocol.StatusOK, reply))
+}
+
+// streamed is what apply does first with an upload of a stream. done: the answer is final.
+func (c *centre) streamed(u *protocol.UploadRequest, id protocol.RequestID, digest [32]byte) (reply *protocol.UploadReply, ok, done bool) {
+	last, known := c.streams[id.Epoch()]
+	reached := &protocol.UploadReply{Reached: last.reached}
+	const generationBits = 32
+	switch seq := last.reached.Seq; {
+	case u.After != 0:
+		if known && seq > u.After && seq>>generationBits != u.After>>generationBits && seq != id.Seq() {
+			return reached, false, true
+		}
+		last.reached.Seq = id.Seq()
+		c.streams[id.Epoch()] = last
+		return reached, true, true
+	case seq == id.Seq() && last.digest == digest:
+		last.reply.Duplicate = true
+		return &last.reply, true, true
+	case seq+1 != id.Seq():
+		return reached, false, true
+	}
+	return nil, false, false
 }
 
 // apply runs an upload once, like the ledger.
@@ -235,10 +260,15 @@ func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if u.After != 0 || len(u.State) > 0 {
+		if reply, ok, done := c.streamed(u, m.RequestID, digest); done {
+			return reply, ok
+		}
+	}
 	c.seen = append(c.seen, m.RequestID)
 	if old, ok := c.ledger[m.RequestID]; ok {
 		if old.digest != digest {
-			return nil, false
+			return &protocol.UploadReply{}, false
 		}
 		old.reply.Duplicate = true
 		return &old.reply, true
@@ -255,7 +285,10 @@ func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
 		c.rows[u.Table] = append(c.rows[u.Table], fmt.Sprint(u.Rows.Row(i)...))
 	}
 	reply := protocol.UploadReply{Applied: uint64(u.Rows.Len()), ByOp: map[string]uint64{"insert": uint64(u.Rows.Len())}}
-	c.ledger[m.RequestID] = entered{digest, reply}
+	c.ledger[m.RequestID] = entered{digest: digest, reply: reply}
+	if len(u.State) > 0 {
+		c.streams[m.RequestID.Epoch()] = entered{digest, reply, protocol.Reached{Seq: m.RequestID.Seq(), State: u.State}}
+	}
 	close(c.change)
 	c.change = make(chan struct{})
 	return &reply, true

@@ -99,6 +99,9 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		err = saveState(ctx, tx, l.name, state)
 	}
 	if err == nil {
+		err = l.lock.check(ctx, tx)
+	}
+	if err == nil {
 		err = tx.Commit(ctx)
 	}
 	if err != nil {

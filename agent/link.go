@@ -53,7 +53,7 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 				phase = "session"
 			}
 			l.opts.count(connectionsLost, phase, 1)
-			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; collected rows wait in the outbox")
+			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; rows wait until the server answers")
 		}
 		pause(ctx, rest, nil, nil)
 	}
@@ -231,29 +231,49 @@ func (s *session) serve(ctx context.Context, slots int) error {
 // error of each ends the request. A *Refusal is the server's refusal. errLost means that the connection ended and that
 // the caller should ask again.
 func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
+	wait, err := l.post(ctx, m)
+	if err != nil {
+		return err
+	}
+	return wait(each)
+}
+
+// post is the part of do up to the sending of m. Requests that are posted one after the other arrive in this order, as
+// long as the connection stays. wait is the rest of do and has to be called.
+func (l *link) post(ctx context.Context, m *protocol.Message,
+) (wait func(each func(*protocol.Message) error) error, err error) {
 	var s *session
 	select {
 	case s = <-l.sessions:
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	defer func() {
-		select {
-		case s.returned <- struct{}{}:
-		case <-s.closed:
-		}
-	}()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if m.RequestID == (protocol.RequestID{}) {
 		m.RequestID = s.wire.RequestID()
 	}
 	c := &call{make(chan *protocol.Message, 4), ctx.Done()}
 	s.pending.Store(m.RequestID, c)
-	defer s.pending.Delete(m.RequestID)
-	if err := s.send(m); err != nil {
-		return err
+	end := func() {
+		s.pending.Delete(m.RequestID)
+		cancel()
+		select {
+		case s.returned <- struct{}{}:
+		case <-s.closed:
+		}
 	}
+	if err := s.send(m); err != nil {
+		end()
+		return nil, err
+	}
+	return func(each func(*protocol.Message) error) error {
+		defer end()
+		return s.replies(ctx, c, each)
+	}, nil
+}
+
+// replies passes the replies of a request to each until the last one has come.
+func (s *session) replies(ctx context.Context, c *call, each func(*protocol.Message) error) error {
 	for {
 		select {
 		case reply := <-c.replies:

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"syncgate/internal/rowset"
@@ -17,11 +19,17 @@ import (
 // the wire already says how a SQL value is written without loss.
 
 // loadState is the state of a rule; none when there is none yet.
-func loadState(ctx context.Context, db *store.Store, n ruleName) ([]rowset.StateItem, error) {
-	var text []byte
-	err := db.InTx(ctx, func(tx *store.Tx) error {
-		return tx.One(ctx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, []any{n.key()}, &text)
+func loadState(ctx context.Context, db *store.Store, n ruleName) (state []rowset.StateItem, err error) {
+	err = db.InTx(ctx, func(tx *store.Tx) (err error) {
+		state, err = stateIn(ctx, tx, n)
+		return err
 	})
+	return state, err
+}
+
+func stateIn(ctx context.Context, tx *store.Tx, n ruleName) ([]rowset.StateItem, error) {
+	var text []byte
+	err := tx.One(ctx, `SELECT state FROM sync_agent_state WHERE rule_key = ?`, []any{n.key()}, &text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	} else if err != nil {
@@ -51,15 +59,20 @@ var ErrTaken = errors.New("agent: another agent works on this database")
 
 const (
 	lockName  = `CONCAT('syncgate-agent.', MD5(DATABASE()))`
-	lockWait  = 10               // seconds; by then the server has noticed that a killed agent is gone
-	lockCheck = 30 * time.Second // keeps the connection of the lock from being closed as idle
+	lockWait  = 10              // seconds; by then the server has noticed that a killed agent is gone
+	lockCheck = 5 * time.Second // also keeps the connection of the lock from being closed as idle
 )
 
-// agentLock is a lock that one agent of a database can hold. It ends with its connection.
+// errNotOwner means that another agent has taken the lock since this one took it.
+var errNotOwner = errors.New("agent: another agent has worked on this database meanwhile")
+
+// agentLock is a lock that one agent of a database can hold. It ends with its connection. Since an agent does not
+// notice that at once, each transaction that moves batches checks that no other agent has taken the lock since.
 type agentLock struct {
-	db   *store.Store
-	wait int       // seconds
-	tx   *store.Tx // nil while the lock is not held
+	db    *store.Store
+	wait  int           // seconds
+	tx    *store.Tx     // nil while the lock is not held
+	owner atomic.Uint64 // what sync_agent_owner has while no other agent has taken the lock
 }
 
 // take waits for the lock. ErrTaken: another agent holds it for longer than wait.
@@ -73,11 +86,29 @@ func (l *agentLock) take(ctx context.Context) error {
 	if err == nil && got != 1 {
 		err = ErrTaken
 	}
+	owner := rand.Uint64()
+	if err == nil {
+		err = l.db.InTx(ctx, func(tx *store.Tx) error {
+			_, err := tx.Exec(ctx, `REPLACE INTO sync_agent_owner (id, owner) VALUES (1, ?)`, owner)
+			return err
+		})
+	}
 	if err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	l.tx = tx
+	l.owner.Store(owner)
 	return nil
+}
+
+// check returns errNotOwner when another agent has taken the lock. None can take it between the check and the end of tx.
+func (l *agentLock) check(ctx context.Context, tx *store.Tx) error {
+	owner := uint64(0)
+	err := tx.One(ctx, `SELECT owner FROM sync_agent_owner WHERE id = 1 LOCK IN SHARE MODE`, nil, &owner)
+	if err == nil && owner != l.owner.Load() {
+		err = errNotOwner
+	}
+	return err
 }
 
 // keep uses the connection at intervals and takes the lock again when it was lost with its connection. It returns

@@ -28,6 +28,7 @@ type batch struct {
 // outbox is the table sync_outbox with its fill level.
 type outbox struct {
 	opts     *Options
+	lock     *agentLock
 	leftover []string   // tables that had batches at the start
 	reading  sync.Mutex // one page at a time is read, which bounds the memory of pages
 
@@ -120,6 +121,9 @@ func (b *outbox) refused(ctx context.Context, x *batch, r *Refusal) error {
 // different epochs, and small enough never to reach 2^64.
 const maxEpochStep = 1 << 40
 
+// errBatchGone means that a batch was removed from the outbox while it was under way.
+var errBatchGone = errors.New("the batch is no longer in sync_outbox")
+
 // renumber gives x and all later batches of its table the next numbers of a new epoch, because the server has seen x's
 // number with other rows. When another table has begun a new epoch already, renumber uses that one. A table has one
 // batch in flight, so no later batch is at the server under its old number. Epochs grow, so the order stays.
@@ -132,7 +136,17 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 		if epoch, first, err = reserve(ctx, tx, 0); err != nil {
 			return err
 		}
-		old, seq := x.request.Epoch(), x.request.Seq()
+		old, seq, there := x.request.Epoch(), x.request.Seq(), false
+		if err := b.lock.check(ctx, tx); err != nil {
+			return err
+		}
+		err = tx.One(ctx, `SELECT EXISTS (SELECT 1 FROM sync_outbox WHERE epoch = ? AND seq = ?)`, []any{old, seq}, &there)
+		if err == nil && !there {
+			err = errBatchGone // the numbers would go to the batches behind it
+		}
+		if err != nil {
+			return err
+		}
 		if epoch == old {
 			epoch, first = epoch+step%maxEpochStep+1, 1
 			_, err := tx.Exec(ctx, `UPDATE sync_agent_epoch
@@ -160,11 +174,12 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 }
 
 // mayRead reports whether more rows of a rule may be read. A full outbox stops a rule only while batches of its table
-// wait, so that a table which the server refuses does not stop the others. The rows of a rule that is not paged are known
-// to be at the centre only after the acknowledgement and update_state. Until then a second read would send the same rows
-// again.
+// wait, so that a table which the server refuses does not stop the others. The rows of a rule that is not paged are
+// known to be at the centre only after the acknowledgement and update_state. Until then a second read would send the
+// same rows again. A rule that needs no outbox waits for the batches that an older program or another version of the
+// rule has left.
 func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
-	if !b.isFull() && plan.Paged() && len(plan.UpdateState) == 0 {
+	if !b.isFull() && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 {
 		return true, nil
 	}
 	waits := false

@@ -30,6 +30,8 @@ type packer struct {
 	pageRows int      // at which a read stops; 0: no limit
 	maxBytes int64    // at which a read stops
 	enough   error    // error that Row then returns
+	most     int      // bytes of one batch
+	single   bool     // one batch is all that is wanted; it is left in values
 
 	columns []string
 	values  []any
@@ -40,13 +42,15 @@ type packer struct {
 	bytes     int64 // of their payloads
 	rows      int
 	oversized []oversized
+	full      bool // a row did not fit into the single batch
 }
 
 // newPacker makes a packer that reads one page of a paged rule, and all rows of any other rule. When update_state marks
 // the sent rows, a part of the rows is enough: the next read gets the rest. Otherwise the next read would begin with
 // the same rows, so the packer takes all rows or none.
 func newPacker(o *Options, plan *rule.Plan) *packer {
-	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, maxBytes: o.OutboxBytes, enough: store.ErrEnough}
+	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, maxBytes: o.OutboxBytes,
+		enough: store.ErrEnough, most: batchBytes}
 	switch {
 	case plan.Paged():
 		p.pageRows, p.maxBytes = o.BatchRows, pageBytes
@@ -61,6 +65,9 @@ func newPacker(o *Options, plan *rule.Plan) *packer {
 
 // Begin starts the rows of one statement. Statements do not share a batch.
 func (p *packer) Begin(_ int, cols []rowset.Column) error {
+	if p.single && p.rows > 0 {
+		return store.ErrFull
+	}
 	if err := p.flush(); err != nil {
 		return err
 	}
@@ -79,10 +86,14 @@ func (p *packer) Begin(_ int, cols []rowset.Column) error {
 // Row adds a copy of one row, because its bytes are valid only during the call.
 func (p *packer) Row(values []any) error {
 	size := rowset.Size(values)
+	if p.single && p.rows > 0 && p.size+size > p.most {
+		p.full = true
+		return store.ErrFull
+	}
 	if size > maxRowBytes {
 		p.oversized = append(p.oversized, oversized{p.columns, rowset.AppendCopy(nil, values), size})
 	} else {
-		if p.size+size > batchBytes || len(p.values) >= p.maxRows*len(p.columns) {
+		if p.size+size > p.most || len(p.values) >= p.maxRows*len(p.columns) {
 			if err := p.flush(); err != nil {
 				return err
 			}
@@ -91,7 +102,7 @@ func (p *packer) Row(values []any) error {
 	}
 	p.rows++
 	p.total += int64(size)
-	if p.rows == p.pageRows || p.total >= p.maxBytes {
+	if p.rows == p.pageRows || p.single && len(p.oversized) > 0 || p.total >= p.maxBytes {
 		return p.enough
 	}
 	return nil

@@ -29,7 +29,7 @@ func TestPacker(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40}
+			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40, most: batchBytes}
 			if err := p.Begin(0, []rowset.Column{{Name: "id"}, {Name: "name"}}); err != nil {
 				t.Fatal(err)
 			}
@@ -64,8 +64,8 @@ func TestPacker(t *testing.T) {
 
 func TestPackerHasEnough(t *testing.T) {
 	for name, p := range map[string]*packer{
-		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, enough: store.ErrEnough},
-		"bytes": {maxRows: 10, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
+		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, most: batchBytes, enough: store.ErrEnough},
+		"bytes": {maxRows: 10, most: batchBytes, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
 	} {
 		if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err != nil {
 			t.Fatal(err)

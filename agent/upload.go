@@ -18,9 +18,11 @@ import (
 // round of Once it does both in turn.
 type uploads struct {
 	*loop
-	read  signal // raised when the outbox has got batches
-	sent  signal // raised when a batch has left
-	acked *batch // acknowledged; its removal is not yet known to be committed
+	read   signal // raised when the outbox has got batches
+	sent   signal // raised when a batch has left
+	acked  *batch // acknowledged; its removal is not yet known to be committed
+	stream stream // of the reading loop
+	plain  bool   // the rule has no stream
 }
 
 // round is the turn of Once.
@@ -62,7 +64,11 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if now, _ := u.rules.plan(u.name); now != plan {
 			continue // the rule was edited meanwhile
 		}
-		more, err := u.page(ctx, plan)
+		read := u.page
+		if streamed(plan) {
+			read = u.sendPages
+		}
+		more, err := read(ctx, plan)
 		if err != nil && u.rules.altered(ctx, u.name, plan, err) {
 			continue
 		}
@@ -77,6 +83,12 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
 	u.outbox.reading.Lock()
 	defer u.outbox.reading.Unlock()
+	if plan.Paged() && !u.plain {
+		if err := u.retire(ctx, plan); err != nil {
+			return false, err
+		}
+		u.plain = true
+	}
 	var state []rowset.StateItem
 	if plan.Paged() {
 		if state, err = loadState(ctx, u.opts.Store, u.name); err != nil {
@@ -105,15 +117,17 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 				return err
 			}
 		}
-		if err := u.outbox.add(ctx, tx, &plan.Row, pack.batches); err != nil || !plan.Paged() {
-			return err
+		err := u.outbox.add(ctx, tx, &plan.Row, pack.batches)
+		if err == nil && plan.Paged() {
+			err = saveState(ctx, tx, u.name, page.State)
 		}
-		if again > 0 {
-			if err := u.columns.begun(ctx, tx, u.name, again); err != nil {
-				return err
-			}
+		if err == nil && again > 0 {
+			err = u.columns.begun(ctx, tx, u.name, again)
 		}
-		return saveState(ctx, tx, u.name, page.State)
+		if err == nil {
+			err = u.lock.check(ctx, tx)
+		}
+		return err
 	})
 	if err == nil {
 		u.columns.forget(u.name, again)
@@ -216,11 +230,18 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		return nil
 	}
 	plan, _ := u.rules.plan(u.name) // the reading loop reports why there is none
-	change, err := u.travelled(x, plan)
-	if err != nil {
-		return err
+	var change *travelling
+	if x.reply != nil {
+		sent, err := protocol.UploadColumns(x.payload)
+		if err != nil {
+			return fmt.Errorf("batch %s: %w", x.request, err)
+		}
+		change = u.travelled(plan, sent, x.reply)
 	}
-	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := u.lock.check(ctx, tx); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`,
 			x.request.Epoch(), x.request.Seq())
 		if err == nil && change != nil {
@@ -278,22 +299,15 @@ func (u *uploads) again(ctx context.Context, plan *rule.Plan) (int, error) {
 	return u.columns.again(u.name), nil
 }
 
-// travelled is what the acknowledgement of a batch says about the table's columns; nil: nothing new.
-func (u *uploads) travelled(x *batch, plan *rule.Plan) (*travelling, error) {
-	if x.reply == nil {
-		return nil, nil
-	}
-	sent, err := protocol.UploadColumns(x.payload)
-	if err != nil {
-		return nil, fmt.Errorf("batch %s: %w", x.request, err)
-	}
+// travelled is what the acknowledgement of rows says about the table's columns; nil: nothing new.
+func (u *uploads) travelled(plan *rule.Plan, sent []string, reply *protocol.UploadReply) *travelling {
 	now := sent
 	if plan != nil && plan.Form == rule.Generated {
 		now = plan.Fields
 	}
-	change, _, found := u.columns.met(u.name, now, sent, x.reply.Unknown)
+	change, _, found := u.columns.met(u.name, now, sent, reply.Unknown)
 	if change == nil {
-		return nil, nil
+		return nil
 	}
 	if len(change.unknown) > 0 {
 		u.log.Warn().Strs("columns", change.unknown).
@@ -303,7 +317,7 @@ func (u *uploads) travelled(x *batch, plan *rule.Plan) (*travelling, error) {
 		change.again = 1
 		u.log.Info().Strs("columns", found).Msg("the centre has got columns; the table is read again from its beginning")
 	}
-	return change, nil
+	return change
 }
 
 // removed counts the batch that has left the outbox.
@@ -316,10 +330,5 @@ func (u *uploads) removed() {
 		u.progress.add(u.name, 0, 0, 1)
 		return
 	}
-	u.progress.add(u.name, x.rows, 1, len(x.reply.Quarantined))
-	if q := x.reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", x.request).Int("rows", len(q)).Uint32("first_row", q[0].Row).
-			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
-			Msg("the centre put rows into its quarantine")
-	}
+	u.acknowledged(x.request, x.rows, x.reply)
 }

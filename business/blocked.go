@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"syncgate/protocol"
+	"syncgate/store"
 )
 
 // blocks holds, for each queue, the upload that failed in such a way that its agent sends it again. The agent may have
@@ -50,7 +51,9 @@ func (b blocks) add(k queueKey, id protocol.RequestID, now time.Time, d time.Dur
 
 // before reports whether id comes after the awaited upload.
 func (b block) before(id protocol.RequestID) bool {
-	return b.id.Epoch() == id.Epoch() && b.id.Seq() < id.Seq()
+	// The store keeps the order of generations. A new one is begun because the awaited upload may never come.
+	return b.id.Epoch() == id.Epoch() && b.id.Seq() < id.Seq() &&
+		b.id.Seq()>>store.GenerationBits == id.Seq()>>store.GenerationBits
 }
 
 // failed reports whether an upload of the queue is awaited.

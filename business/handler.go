@@ -106,22 +106,52 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 			h.refuse(asked[i], rules[i], o.Err)
 			continue
 		}
-		if !o.Duplicate {
+		if !o.Duplicate && uploads[i].After == 0 {
 			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
 			asked[i].Rows = o.Applied
 		}
-		asked[i].Answer(uploadReply(&o))
+		reply, err := uploadReply(&o)
+		if err != nil {
+			h.refuse(asked[i], rules[i], err)
+			continue
+		}
+		asked[i].Answer(reply)
 	}
 }
 
-func uploadReply(o *store.Outcome) *protocol.UploadReply {
-	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate, Unknown: o.Unknown}
+func uploadReply(o *store.Outcome) (*protocol.UploadReply, error) {
+	reached, err := reachedOf(o.Reached)
+	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate, Reached: reached,
+		Unknown: o.Unknown}
 	for _, q := range o.Quarantined {
 		reply.Quarantined = append(reply.Quarantined, protocol.QuarantinedRow{
 			Row: uint32(q.Row), Status: protocol.StatusRowRefused, Reason: rowReason(q.Code),
 		})
 	}
-	return reply
+	return reply, err
+}
+
+// The store keeps the state of an upload as the DOWNLOAD that would carry it: the wire already says how a SQL value is
+// written without loss.
+
+// stateOf is the state of an upload as the store keeps it; nil when the upload carries none.
+func stateOf(r *protocol.UploadRequest) ([]byte, error) {
+	if len(r.State) == 0 {
+		return nil, nil
+	}
+	return protocol.AppendPayload(nil, &protocol.DownloadRequest{Table: r.Table, State: r.State})
+}
+
+func reachedOf(r store.Reached) (protocol.Reached, error) {
+	reached := protocol.Reached{Seq: r.Seq}
+	if len(r.State) == 0 {
+		return reached, nil
+	}
+	kept, err := (&protocol.Message{Op: protocol.OpDownload, Payload: r.State}).DownloadRequest()
+	if err == nil {
+		reached.State = kept.State
+	}
+	return reached, err
 }
 
 // upload makes the store's upload of r. An error means that r cannot be read. A refusal goes to the store
@@ -138,9 +168,14 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 	if r.Message.Body == nil {
 		r.pay(sizeOf(&req.Rows)) // beside the payload; rows of the v1 wire are charged already
 	}
+	state, err := stateOf(req)
+	if err != nil {
+		return nil, nil, err
+	}
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
+		State: state, After: req.After, Table: req.Table, Seen: req.Seen,
 	}
 	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
 	switch {

@@ -78,8 +78,11 @@ func as[T error](err error) bool {
 // values, or the database's own text.
 func Refusal(m *protocol.Message, err error) *protocol.Message {
 	s := StatusOf(err)
-	wait := uint32(retryAfter(s) / time.Millisecond)
-	return m.Reply(s, &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: wait})
+	reply := &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: uint32(retryAfter(s) / time.Millisecond)}
+	if reused := (*store.ReusedError)(nil); errors.As(err, &reused) {
+		reply.Reached, _ = reachedOf(reused.Reached) // an unreadable state is as good as none: the client begins a generation
+	}
+	return m.Reply(s, reply)
 }
 
 func explain(s protocol.Status, err error) string {

@@ -125,9 +125,9 @@ func TestRevokedKeyEndsItsSessions(t *testing.T) {
 	second := first
 	_, _ = rand.Read(second.Secret[:])
 	var err error
-	second.ID, err = w.store.RotatePoint(t.Context(), pointName, func(id uint32) ([]byte, error) {
+	second.ID, err = w.store.RotatePoint(t.Context(), pointName, func(id uint32) []byte {
 		second.ID = id
-		return w.master.Wrap(second), nil
+		return w.master.Wrap(second)
 	})
 	if err != nil {
 		t.Fatal(err)

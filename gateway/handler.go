@@ -132,11 +132,8 @@ func (h *handler) event(c *reactor.Conn, s *session, e protocol.Event) {
 // reject sends a refusal at once, or after the delay, which is the same for every reason.
 func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 	h.g.metrics.rejected.WithLabelValues(h.name).Inc()
-	log := h.g.sampledLog.Warn().Str("wire", h.name).Stringer("remote", c.Remote())
-	if w, ok := s.wire.(interface{ Cause() error }); ok {
-		log = log.AnErr("cause", w.Cause())
-	}
-	log.Msg("rejected")
+	h.g.sampledLog.Warn().Str("wire", h.name).Stringer("remote", c.Remote()).AnErr("cause", s.wire.Cause()).
+		Msg("rejected")
 	s.reject = e.Reject
 	if e.RejectAfter > 0 {
 		c.SetTimer(e.RejectAfter)

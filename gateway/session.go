@@ -18,6 +18,7 @@ type wire interface {
 	Receive(frame []byte) (protocol.Event, error)
 	Send(m *protocol.Message, write func(frame []byte) error) error
 	Point() string
+	Cause() error
 	MaxFrame() int
 	Expired(now time.Time) bool
 }

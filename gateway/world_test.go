@@ -190,9 +190,9 @@ func (w *world) enrol(point string) crypto.Key {
 	w.t.Helper()
 	k := crypto.Key{Point: point}
 	_, _ = rand.Read(k.Secret[:])
-	id, err := w.store.AddPoint(w.t.Context(), point, "", func(id uint32) ([]byte, error) {
+	id, err := w.store.AddPoint(w.t.Context(), point, "", func(id uint32) []byte {
 		k.ID = id
-		return w.master.Wrap(k), nil
+		return w.master.Wrap(k)
 	})
 	if err != nil || id != k.ID {
 		w.t.Fatal(id, err)

@@ -164,7 +164,7 @@ func TestFirstPingIsTakenIn(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
 	e := p.confirm(t)
-	if m := p.down(t, e.Message.Reply(StatusBusy, &ErrorReply{"later", 5})); m != nil {
+	if m := p.down(t, e.Message.Reply(StatusBusy, &ErrorReply{Message: "later", RetryAfterMs: 5})); m != nil {
 		t.Errorf("%+v", m)
 	}
 	if m := p.down(t, &Message{Op: OpPing, RequestID: MakeRequestID(1, 1)}); m == nil {

@@ -19,10 +19,12 @@ var bodies = []struct {
 	read func(*Message) (any, error)
 }{
 	{&UploadRequest{Confirmed: 7, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"},
-		Values: []any{int64(1), "x", nil, []byte{0}}}}, read((*Message).UploadRequest)},
+		Values: []any{int64(1), "x", nil, []byte{0}}}, State: []rowset.StateItem{{Name: "id", Value: int64(3)}},
+		Seen: 5, After: 0}, read((*Message).UploadRequest)},
 	{&UploadRequest{Table: "t"}, read((*Message).UploadRequest)},
 	{&UploadReply{9, map[string]uint64{"insert": 8, "update": 1}, []QuarantinedRow{{3, StatusRowRefused, "no"}}, true,
-		[]string{"site"}}, read((*Message).UploadReply)},
+		Reached{4, []rowset.StateItem{{Name: "id", Value: int64(3)}}}, []string{"site"}},
+		read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
 	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"},
 		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}}, read((*Message).DownloadRequest)},
@@ -32,7 +34,7 @@ var bodies = []struct {
 	{&RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}},
 		{{Name: "id", Value: int64(2)}}}}, read((*Message).RulesReply)},
 	{&PingReply{42, 1767323045000}, read((*Message).PingReply)},
-	{&ErrorReply{"later", 1500}, read((*Message).ErrorReply)},
+	{&ErrorReply{"later", 1500, Reached{4, []rowset.StateItem{{Name: "id", Value: nil}}}}, read((*Message).ErrorReply)},
 	{&GoAway{"drain", 10000}, read((*Message).GoAway)},
 }
 

@@ -262,8 +262,7 @@ func (l *Legacy) failure(r *legacyRequest, s Status, text string) []byte {
 // failed is failure for an error. The agent gets the text of this package's errors only: those hold no values.
 func (l *Legacy) failed(r *legacyRequest, err error) []byte {
 	text := "the server failed"
-	var w *wireError
-	if errors.As(err, &w) {
+	if _, ok := errors.AsType[*wireError](err); ok {
 		text = strings.TrimPrefix(err.Error(), "protocol: ")
 	}
 	return l.failure(r, StatusOf(err), text)

@@ -18,6 +18,15 @@ type UploadRequest struct {
 	// fields.
 	Rows rowset.Rows
 
+	// State is what the reader of these rows goes on from. With it the request belongs to a stream: the centre applies
+	// it only when the request of the sequence before was the last of its epoch, and keeps State with its rows.
+	State []rowset.StateItem
+	// Seen is the number of the last change at the centre that the point has downloaded of the table. 0: not known.
+	Seen uint64
+	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the
+	// epoch that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
+	After uint64
+
 	encoded []byte // the payload it was decoded from, or nil
 }
 
@@ -27,8 +36,18 @@ func (u *UploadRequest) fields(c *coder) {
 	}
 	u.head(c)
 	c.values(4, &u.Rows.Values)
+	if c.has(len(u.State) > 0) {
+		c.items(5, &u.State, maxState)
+	}
+	if c.has(u.Seen != 0) {
+		number(c, 6, &u.Seen, math.MaxUint64)
+	}
+	if c.has(u.After != 0) {
+		number(c, 7, &u.After, math.MaxUint64)
+	}
 	c.check(u.Table != "", "no table")
 	c.check(u.Rows.Whole(), "the last row is not whole")
+	c.check(u.After == 0 || len(u.Rows.Values) == 0, "a request that begins a generation has rows")
 }
 
 // head has the fields before the rows.
@@ -49,12 +68,29 @@ func UploadColumns(payload []byte) ([]string, error) {
 	return u.Rows.Columns, c.err
 }
 
+// Reached is how far the centre has taken a stream of uploads.
+type Reached struct {
+	Seq   uint64             // of the last request that was applied; 0: none
+	State []rowset.StateItem // that it carried
+}
+
+// fields have the keys from first on.
+func (r *Reached) fields(c *coder, first uint64) {
+	if c.has(r.Seq != 0) {
+		number(c, first, &r.Seq, math.MaxUint64)
+	}
+	if c.has(len(r.State) > 0) {
+		c.items(first+1, &r.State, maxState)
+	}
+}
+
 // UploadReply is the outcome of an upload.
 type UploadReply struct {
 	Applied     uint64            // rows that an operation applied
 	ByOp        map[string]uint64 // the same by operation: insert, update, delete, replace, file
 	Quarantined []QuarantinedRow  // rows that no operation could apply; the centre keeps them
 	Duplicate   bool              // the request was done before, and this is the stored reply
+	Reached                       // of a request that begins a generation: where the stream stood before
 	Unknown     []string          // columns of the request that the centre does not have; it left their values out
 }
 
@@ -63,7 +99,8 @@ func (u *UploadReply) fields(c *coder) {
 	c.counts(2, &u.ByOp)
 	list(c, 3, &u.Quarantined, maxValues, 1, (*coder).quarantined)
 	c.flag(4, &u.Duplicate)
-	if c.has(len(u.Unknown) > 0) { // 5 and 6 are taken
+	u.Reached.fields(c, 5)
+	if c.has(len(u.Unknown) > 0) {
 		c.names(7, &u.Unknown)
 	}
 }
@@ -172,11 +209,13 @@ func (p *PingReply) fields(c *coder) {
 type ErrorReply struct {
 	Message      string // for a person; cut at 1024 bytes; never has SQL or values
 	RetryAfterMs uint32 // 0: no hint
+	Reached             // of REQUEST_ID_REUSED to an upload of a stream
 }
 
 func (e *ErrorReply) fields(c *coder) {
 	c.note(1, &e.Message)
 	number(c, 2, &e.RetryAfterMs, math.MaxUint32)
+	e.Reached.fields(c, 3)
 }
 
 // GoAway announces the end of a connection.

@@ -171,33 +171,29 @@ func (s *ServerSession) receiveHello(frame []byte) (Event, error) {
 	if len(frame) >= headerSize && frameType(frame[4]) != frameHello {
 		return Event{}, errUnexpected
 	}
-	now := s.server.opts.Clock()
-	reply, wait := []byte(nil), s.server.limiter.source(s.remote, now)
-	err := errBusy
-	if wait == 0 {
-		reply, wait, err = s.greet(frame, now)
-	}
+	reply, err := s.greet(frame, s.server.opts.Clock())
 	s.rejected = err
-	switch {
-	case errors.Is(err, errBusy):
-		return Event{Reject: rejectFrame(StatusBusy, wait)}, nil
-	case errors.Is(err, errVersion):
-		return Event{Reject: rejectFrame(StatusVersionUnsupported, 0)}, nil
-	case err != nil:
+	if told, ok := errors.AsType[*RejectError](err); ok {
+		return Event{Reject: rejectFrame(told.Status, told.RetryAfter)}, nil
+	}
+	if err != nil {
 		return Event{Reject: rejectFrame(StatusRejected, 0), RejectAfter: rejectDelay}, nil
 	}
 	return Event{Reply: reply}, nil
 }
 
-// greet returns the WELCOME, or with errBusy how long the client should wait.
-func (s *ServerSession) greet(frame []byte, now time.Time) (reply []byte, wait time.Duration, err error) {
+// greet returns the WELCOME. A *RejectError is one that the client may know, and is told at once.
+func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
+	if wait := s.server.limiter.source(s.remote, now); wait > 0 {
+		return nil, &RejectError{StatusBusy, wait}
+	}
 	_, body, err := parseFrame(frame)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	point, id, message, err := parseHello(body)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	o := &s.server.opts
 	key, known := o.Keys(point, id)
@@ -207,36 +203,36 @@ func (s *ServerSession) greet(frame []byte, now time.Time) (reply []byte, wait t
 	key.Point, key.ID = point, id
 	state, err := noise.NewHandshakeState(noiseConfig(s.server.dh, o.Rand, false, key))
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	payload, _, _, err := state.ReadMessage(nil, message)
 	switch {
 	case !known:
-		return nil, 0, fmt.Errorf("%w: point %q, key id %d", errNoKey, point, id)
+		return nil, fmt.Errorf("%w: point %q, key id %d", errNoKey, point, id)
 	case err != nil:
-		return nil, 0, fmt.Errorf("%w: point %q, key id %d", errAuth, point, id)
+		return nil, fmt.Errorf("%w: point %q, key id %d", errAuth, point, id)
 	}
 	var h hello
 	if err := decode(payload, &h); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if h.minVersion > Version || h.maxVersion < Version {
-		return nil, 0, errVersion
+		return nil, &RejectError{Status: StatusVersionUnsupported}
 	}
-	if wait = s.server.limiter.authentic(point, now); wait > 0 {
-		return nil, wait, errBusy
+	if wait := s.server.limiter.authentic(point, now); wait > 0 {
+		return nil, &RejectError{StatusBusy, wait}
 	}
 	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion()}
 	if payload, err = encode(nil, &granted); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	reply, toServer, toClient, err := state.WriteMessage(nil, payload)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now))
 	s.point, s.keyID, s.hello = point, id, h
-	return plainFrame(frameWelcome, reply), 0, nil
+	return plainFrame(frameWelcome, reply), nil
 }
 
 // Send seals m and calls write with the frame, under the session's lock. So frames leave in the order of their

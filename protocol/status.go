@@ -104,10 +104,8 @@ var (
 	errHello      = newError(StatusMalformed, "hello is not whole")
 	errAuth       = newError(StatusRejected, "handshake does not open: key, point or bytes differ")
 	errNoKey      = newError(StatusRejected, "no live key of that point and id")
-	errVersion    = newError(StatusVersionUnsupported, "no version in common")
 	errWelcome    = newError(StatusMalformed, "welcome is not acceptable")
 	errRecord     = newError(StatusRecordRefused, "record does not open")
-	errBusy       = newError(StatusBusy, "too many handshakes")
 	ErrExpired    = newError(StatusSessionExpired, "session has used up its records")
 	errEnvelope   = newError(StatusMalformed, "envelope: too short, or flags unknown")
 	ErrPayload    = newError(StatusMalformed, "payload is not as documented")
@@ -135,8 +133,7 @@ func StatusOf(err error) Status {
 	if err == nil {
 		return StatusOK
 	}
-	var r *RejectError
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*RejectError](err); ok {
 		return r.Status
 	}
 	var s interface{ Status() Status }

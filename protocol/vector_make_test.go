@@ -191,7 +191,7 @@ func makeSessions(t *testing.T, made map[string]any) {
 	reply.Duplicate = true
 	r.down("the stored reply", r.event.Message.Reply(StatusOK, reply))
 	r.up("the next UPLOAD; sequence 1 is confirmed", up(MakeRequestID(0x1122334455667788, 2), 1))
-	r.down("the server is full", r.event.Message.Reply(StatusBusy, &ErrorReply{"too many requests wait", 250}))
+	r.down("the server is full", r.event.Message.Reply(StatusBusy, &ErrorReply{Message: "too many requests wait", RetryAfterMs: 250}))
 
 	r.downloads()
 	r.up("RULES", &Message{Op: OpRules, RequestID: r.client.RequestID()})
@@ -204,7 +204,7 @@ func makeSessions(t *testing.T, made map[string]any) {
 		&Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub, Body: &PingReply{42, testEpoch.UnixMilli()}})
 	r.up("FILE", &Message{Op: OpFile, RequestID: r.client.RequestID()})
 	r.down("not in this version", r.event.Message.Reply(StatusOpUnsupported,
-		&ErrorReply{"this server does not do that", 0}))
+		&ErrorReply{Message: "this server does not do that"}))
 	r.down("the rules changed", &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub,
 		Body: &PingReply{43, testEpoch.UnixMilli() + 60000}})
 	r.down("PING of the server's", r.session.Ping())
@@ -218,6 +218,34 @@ func makeSessions(t *testing.T, made map[string]any) {
 	record(t, v).greeted()
 	v.Handshake = v.transcript(t)
 	made["session-second-key"] = v
+
+	v = newVector("A stream of uploads: its generation begins, a request is applied, another one has a used number, a new generation begins.")
+	record(t, v).greeted().uploadStream()
+	made["session-stream"] = v
+}
+
+// uploadStream records the uploads of a stream.
+func (r *recorder) uploadStream() {
+	const epoch, first, second = 0x1122334455667788, 1 << 32, 7 << 32
+	state := func(id int64) []rowset.StateItem { return []rowset.StateItem{{Name: "id", Value: id}} }
+	rows := func(title string) *UploadRequest {
+		return &UploadRequest{Table: "phishing_log", State: state(2), Seen: 40, Rows: rowset.Rows{
+			Columns: []string{"id", "title"}, Values: []any{int64(1), "one", int64(2), title}}}
+	}
+	up := func(about string, seq uint64, body *UploadRequest) {
+		r.up(about, &Message{Op: OpUpload, RequestID: MakeRequestID(epoch, seq), Body: body})
+	}
+	up("a generation begins in a new epoch", first, &UploadRequest{Table: "phishing_log", After: first})
+	r.down("nothing was applied before", r.event.Message.Reply(StatusOK, &UploadReply{}))
+	up("two rows and the state behind them", first+1, rows("two"))
+	r.down("applied", r.event.Message.Reply(StatusOK,
+		&UploadReply{Applied: 2, ByOp: map[string]uint64{"insert": 2}}))
+	reached := Reached{first + 1, state(2)}
+	up("other rows under the same id, as after a crash", first+1, rows("zwei"))
+	r.down("the last sequence and its state", r.event.Message.Reply(StatusRequestIDReused,
+		&ErrorReply{Message: "the id was used for other rows", Reached: reached}))
+	up("another generation begins", second, &UploadRequest{Table: "phishing_log", After: first + 1})
+	r.down("where the generation before has come to", r.event.Message.Reply(StatusOK, &UploadReply{Reached: reached}))
 }
 
 // downloads records a download with two parts and a refused one.
@@ -256,7 +284,7 @@ func (r *recorder) downloads() {
 	r.up("DOWNLOAD of a table without a rule",
 		&Message{Op: OpDownload, RequestID: r.client.RequestID(), Body: &DownloadRequest{Table: "nothing"}})
 	r.down("refused", r.event.Message.Reply(StatusNoRule,
-		&ErrorReply{"no rule for this table, direction and point", 0}))
+		&ErrorReply{Message: "no rule for this table, direction and point"}))
 }
 
 // transcript is the handshake of the vector's first two steps.

@@ -33,12 +33,12 @@ func (c *cause) Error() string { return "reactor: " + c.text }
 
 // Reason gives err one of a fixed set of words, fit for the label of a metric.
 func Reason(err error) string {
-	var own *cause
-	var errno unix.Errno
-	switch {
-	case errors.As(err, &own):
+	if own, ok := errors.AsType[*cause](err); ok {
 		return own.word
-	case !errors.As(err, &errno):
+	}
+	errno, ok := errors.AsType[unix.Errno](err)
+	switch {
+	case !ok:
 		return "handler"
 	case errno == unix.EMFILE || errno == unix.ENFILE:
 		return "descriptors"

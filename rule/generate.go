@@ -133,11 +133,7 @@ func (c *compiler) generateChanges(key []string) {
 	for i := range key {
 		items[i] = LoadItem(i)
 	}
-	own := ""
-	if c.row.Type == Upload {
-		own = c.notFromThere(key)
-	}
-	first, next, ok := c.pages(key, items, own)
+	first, next, ok := c.pages(key, items, c.notFromThere(key))
 	if !ok {
 		return
 	}
@@ -150,7 +146,8 @@ func (c *compiler) generateChanges(key []string) {
 }
 
 // notFromThere is the condition of the rows whose last change did not come from the other side. A first load leaves the
-// others out, since the other side has them. A change before complete_from may not be the row's last.
+// others out: the other side has them, and may have changed them meanwhile. A change before complete_from may not be the
+// row's last.
 func (c *compiler) notFromThere(key []string) string {
 	table, changes := c.table.Quoted(), c.table.Changes
 	var on strings.Builder

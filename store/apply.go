@@ -19,6 +19,10 @@ type Upload struct {
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without names of columns: in the order of Plan.Fields
 	Env        rule.Env
+	State      []byte   // what its point reads on from; it makes the upload one of a stream. nil: it is none
+	After      uint64   // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
+	Table      string   // of a stream
+	Seen       uint64   // number of the last change of the table that the point has downloaded; 0: not known
 	Unknown    []string // columns of Rows that are no fields of Plan, for Outcome
 	Refused    error    // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
@@ -29,6 +33,8 @@ type Upload struct {
 	out    *Outcome
 }
 
+func (u *Upload) streamed() bool { return u.State != nil }
+
 // Outcome is the result of an upload. The ledger keeps it as JSON. When Err is set, nothing of the upload was kept and
 // the other fields are empty.
 type Outcome struct {
@@ -37,6 +43,7 @@ type Outcome struct {
 	Quarantined []Quarantined     `json:"quarantined,omitempty"` // rows that none took, in the order of Row
 	Unknown     []string          `json:"unknown,omitempty"`     // columns that the rule does not have; they were left out
 	Duplicate   bool              `json:"-"`                     // it was applied before, with this outcome
+	Reached     Reached           `json:"-"`                     // of an upload that begins a generation: where the stream stood
 
 	// ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
 	Err error `json:"-"`
@@ -67,6 +74,10 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	var shared, single []*Upload
 	rows := 0
 	for i, asked := range uploads {
+		if asked.After != 0 {
+			outcomes[i] = s.beginGeneration(ctx, asked)
+			continue
+		}
 		s.floors.raise(outboxID{asked.Point, asked.Epoch}, asked.Confirmed)
 		u, err := asked.prepare(&outcomes[i])
 		switch {
@@ -167,7 +178,10 @@ func (s *Store) applyOne(ctx context.Context, u *Upload) {
 			return err
 		}
 		found, err := c.lookupLedger(ctx, u, u.out)
-		if err == nil && !found { // confirmed and purged since
+		switch {
+		case err == nil && !found && u.streamed(): // the one before it was committed since
+			err = notFromDB(ErrRetry)
+		case err == nil && !found: // confirmed and purged since
 			err = fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, u.Seq, u.Epoch)
 		}
 		return err

@@ -36,14 +36,13 @@ func (cs columns) selected() string {
 	})
 }
 
-// scan reads a row of selected.
-func (cs columns) scan(scan scanner) (r rule.Row, err error) {
+// fields are where a row of selected goes.
+func (cs columns) fields(r *rule.Row) []any {
 	into := make([]any, len(cs))
 	for i := range cs {
-		into[i] = cs[i].Field(&r)
+		into[i] = cs[i].Field(r)
 	}
-	err = scan(into...)
-	return r, err
+	return into
 }
 
 // object is the arguments of JSON_OBJECT in a trigger: the columns of OLD or NEW that the history keeps.

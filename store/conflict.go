@@ -301,15 +301,11 @@ func (s *Store) Conflict(ctx context.Context, id uint64) (ConflictRow, error) {
 	return all[0], nil
 }
 
-func (s *Store) conflictRows(ctx context.Context, where string, args ...any) (all []ConflictRow, err error) {
-	err = s.each(ctx, conflictColumns+where, func(scan func(...any) error) error {
-		var r ConflictRow
-		err := scan(&r.ID, (*unixTime)(&r.CreatedAt), &r.Point, &r.RuleID, &r.Table, &r.Settled, &r.Key, &r.Kept.Row,
-			&r.Kept.Origin, &r.Kept.At, &r.Lost.Row, &r.Lost.Origin, &r.Lost.At, (*unixTime)(&r.TakenAt))
-		all = append(all, r)
-		return err
+func (s *Store) conflictRows(ctx context.Context, where string, args ...any) ([]ConflictRow, error) {
+	return readAll(ctx, s, conflictColumns+where, func(r *ConflictRow) []any {
+		return []any{&r.ID, (*unixTime)(&r.CreatedAt), &r.Point, &r.RuleID, &r.Table, &r.Settled, &r.Key, &r.Kept.Row,
+			&r.Kept.Origin, &r.Kept.At, &r.Lost.Row, &r.Lost.Origin, &r.Lost.At, (*unixTime)(&r.TakenAt)}
 	}, args...)
-	return all, public(err)
 }
 
 // TakeConflict puts the version that lost into the table, as a change made here: it goes to every side. p is the plan of

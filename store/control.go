@@ -20,14 +20,7 @@ func (s *Store) FetchedRules(ctx context.Context) ([]rule.Row, error) {
 }
 
 func (s *Store) rules(ctx context.Context, table string) ([]rule.Row, error) {
-	var all []rule.Row
-	query := "SELECT " + s.columns.selected() + " FROM " + table + " ORDER BY id"
-	err := s.each(ctx, query, func(scan scanner) error {
-		r, err := s.columns.scan(scan)
-		all = append(all, r)
-		return err
-	})
-	return all, public(err)
+	return readAll(ctx, s, "SELECT "+s.columns.selected()+" FROM "+table+" ORDER BY id", s.columns.fields)
 }
 
 // SaveFetchedRules replaces the rows that FetchedRules reads. It ignores columns that are not declared.

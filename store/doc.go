@@ -26,6 +26,8 @@
 //	before COMMIT     nothing is kept and nothing was answered; the point sends the upload again
 //	after COMMIT      all is kept; the point sends the upload again and gets the stored outcome
 //
+// An upload that carries its state changes a row of sync_stream instead of the INSERT and the floor: see stream.go.
+//
 // # Several uploads in one transaction
 //
 // Apply runs small uploads in one transaction: one INSERT for their ledger rows, one INSERT for the rows of the same

@@ -27,6 +27,7 @@ var (
 	ErrUnsafe      = errors.New("store: the server's settings would lose acknowledged rows")
 	ErrKeyInUse    = errors.New("store: the key that the point uses would be revoked")
 	ErrEnough      = errors.New("store: enough rows") // returned by a Sink, see there
+	ErrFull        = fmt.Errorf("%w before this one", ErrEnough)
 
 	errBadConn = driver.ErrBadConn
 )

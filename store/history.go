@@ -27,17 +27,12 @@ type RuleLine struct {
 
 // RuleStates lists the rules in the order of id, with what the server last recorded about each.
 func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
-	var all []RuleLine
-	err := s.each(ctx, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, IF(enabled, state, ?),
+	return readAll(ctx, s, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, IF(enabled, state, ?),
 		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, UNIX_TIMESTAMP(last_run_at),
-		COALESCE(last_failure, '') FROM sync_control_status ORDER BY id`, func(scan scanner) error {
-		var r RuleLine
-		err := scan(&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved,
-			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure)
-		all = append(all, r)
-		return err
+		COALESCE(last_failure, '') FROM sync_control_status ORDER BY id`, func(r *RuleLine) []any {
+		return []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved,
+			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure}
 	}, string(RuleDisabled))
-	return all, public(err)
 }
 
 // Edit is one edit of sync_control. Before is nil for an insert, After for a delete.

@@ -33,7 +33,23 @@ func compareIDs(a, b *Upload) int {
 //
 // When the same request runs on two connections, the second insert waits for the first transaction. When that commits,
 // the second insert is a duplicate key. When it rolls back, the second insert succeeds.
+//
+// The uploads of a stream have another ledger, see advanceStreams.
 func (c *conn) insertLedger(ctx context.Context, all []*Upload) error {
+	if slices.ContainsFunc(all, (*Upload).streamed) {
+		var plain, streams []*Upload
+		for _, u := range all {
+			if u.streamed() {
+				streams = append(streams, u)
+			} else {
+				plain = append(plain, u)
+			}
+		}
+		if err := c.advanceStreams(ctx, streams); err != nil || len(plain) == 0 {
+			return err
+		}
+		all = plain
+	}
 	const head, tuple = "INSERT INTO sync_request (point_no, epoch, seq, hash, reply) VALUES ", "(?, ?, ?, ?, ?)"
 	for rest := all; len(rest) > 0; {
 		n := chunkSize(len(rest))
@@ -138,7 +154,10 @@ func (c *conn) updateReply(ctx context.Context, u *Upload) error {
 	if err != nil {
 		return notFromDB(err)
 	}
-	const q = "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
+	q := "UPDATE sync_request SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
+	if u.streamed() {
+		q = "UPDATE sync_stream SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
+	}
 	c.args = append(c.args[:0], string(reply), u.Point, u.Epoch, u.Seq)
 	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
 	return err
@@ -147,6 +166,9 @@ func (c *conn) updateReply(ctx context.Context, u *Upload) error {
 // lookupLedger reads the outcome of a request that the ledger has. ErrReused: its number belongs to another request. It
 // reads under a lock, because a snapshot may lack a row whose duplicate key the insert has just met.
 func (c *conn) lookupLedger(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
+	if u.streamed() {
+		return c.lookupStream(ctx, u, out)
+	}
 	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ? LOCK IN SHARE MODE"
 	c.args = append(c.args[:0], u.Point, u.Epoch, u.Seq)
 	err = c.scan(ctx, q, func(v []any) error {
@@ -154,11 +176,16 @@ func (c *conn) lookupLedger(ctx context.Context, u *Upload, out *Outcome) (found
 		if hash, ok := v[0].([]byte); !ok || !bytes.Equal(hash, u.Hash[:]) {
 			return fmt.Errorf("%w: sequence %d of epoch %d had other content", ErrReused, u.Seq, u.Epoch)
 		}
-		*out = Outcome{ByOp: map[string]uint64{}, Duplicate: true}
-		if err := json.Unmarshal([]byte(v[1].(string)), out); err != nil {
-			return notFromDB(fmt.Errorf("store: the ledger's reply: %w", err))
-		}
-		return nil
+		return outcomeOf(v[1], out)
 	})
 	return found, err
+}
+
+// outcomeOf reads an outcome as the ledger has it.
+func outcomeOf(reply any, out *Outcome) error {
+	*out = Outcome{ByOp: map[string]uint64{}, Duplicate: true}
+	if err := json.Unmarshal([]byte(reply.(string)), out); err != nil {
+		return notFromDB(fmt.Errorf("store: the ledger's reply: %w", err))
+	}
+	return nil
 }

@@ -46,11 +46,11 @@ const (
 	Legacy Wire = "legacy"
 )
 
-// AddPoint enrols a point with its first key, whose id is 1. wrap seals the key that has the given id. ErrExists: the
-// point is enrolled already.
-func (s *Store) AddPoint(
-	ctx context.Context, point, note string, wrap func(keyID uint32) ([]byte, error),
-) (keyID uint32, err error) {
+// WrapKey seals a key that gets this id.
+type WrapKey func(keyID uint32) []byte
+
+// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already.
+func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) (keyID uint32, err error) {
 	const first = 1
 	return first, s.inTx(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
@@ -67,9 +67,7 @@ func (s *Store) AddPoint(
 // RotatePoint gives a point another key. Two keys are valid at once: its newest one so far stays, older ones are
 // revoked. ErrNotFound: no such point, or it is revoked. ErrKeyInUse: the point uses a key that would be revoked, and has
 // never used the one that would stay.
-func (s *Store) RotatePoint(
-	ctx context.Context, point string, wrap func(keyID uint32) ([]byte, error),
-) (keyID uint32, err error) {
+func (s *Store) RotatePoint(ctx context.Context, point string, wrap WrapKey) (keyID uint32, err error) {
 	err = s.inTx(ctx, func(tx *Tx) error {
 		err := tx.One(ctx, "SELECT 1 FROM sync_point WHERE point_no = ? AND revoked_at IS NULL FOR UPDATE",
 			[]any{point}, new(int))
@@ -103,11 +101,9 @@ func (s *Store) RotatePoint(
 	return keyID, err
 }
 
-func addKey(ctx context.Context, tx *Tx, point string, id uint32, wrap func(uint32) ([]byte, error)) error {
-	sealed, err := wrap(id)
-	if err == nil {
-		_, err = tx.Exec(ctx, "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)", point, id, sealed)
-	}
+func addKey(ctx context.Context, tx *Tx, point string, id uint32, wrap WrapKey) error {
+	const q = "INSERT INTO sync_point_key (point_no, key_id, wrapped) VALUES (?, ?, ?)"
+	_, err := tx.Exec(ctx, q, point, id, wrap(id))
 	return err
 }
 
@@ -161,24 +157,18 @@ func (s *Store) RevokePoint(ctx context.Context, point string, keyID uint32) err
 
 // Keys are the live keys of the points that are not revoked.
 func (s *Store) Keys(ctx context.Context) ([]WrappedKey, error) {
-	var all []WrappedKey
-	err := s.each(ctx, `SELECT k.point_no, k.key_id, k.wrapped FROM sync_point_key k JOIN sync_point p USING (point_no)
+	return readAll(ctx, s, `SELECT k.point_no, k.key_id, k.wrapped
+		FROM sync_point_key k JOIN sync_point p USING (point_no)
 		WHERE k.revoked_at IS NULL AND p.revoked_at IS NULL ORDER BY k.point_no, k.key_id`,
-		func(scan scanner) error {
-			var k WrappedKey
-			err := scan(&k.Point, &k.ID, &k.Wrapped)
-			all = append(all, k)
-			return err
-		})
-	return all, public(err)
+		func(k *WrappedKey) []any { return []any{&k.Point, &k.ID, &k.Wrapped} })
 }
 
 // Points are all points ever enrolled, in the order of their names, with all their keys.
 func (s *Store) Points(ctx context.Context) ([]Point, error) {
 	var all []Point
 	err := s.each(ctx, `SELECT p.point_no, COALESCE(p.note, ''), p.allow_legacy, UNIX_TIMESTAMP(p.created_at),
-		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at), COALESCE(k.key_id, 0),
-		UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at), UNIX_TIMESTAMP(k.last_used_at)
+		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at),
+		COALESCE(k.key_id, 0), UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at), UNIX_TIMESTAMP(k.last_used_at)
 		FROM sync_point p LEFT JOIN sync_point_key k USING (point_no) ORDER BY p.point_no, k.key_id`,
 		func(scan scanner) error {
 			var p Point

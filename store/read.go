@@ -14,7 +14,8 @@ import (
 )
 
 // Sink takes a result while it arrives. An error of either method stops the query, and Read returns it. ErrEnough is no
-// failure: the sink took the row and wants no more.
+// failure: the sink took the row and wants no more. ErrFull is an ErrEnough for a row that the sink did not take; a paged
+// plan begins with it the next time.
 type Sink interface {
 	// Begin announces the rows of the plan's statement with that index, also when there are none. It is called once for
 	// all pages of a paged statement.
@@ -170,7 +171,7 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 		return []rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(n)}}
 	}
 	began, ok := stateNumber(r.env.State, rowset.ChangeSeq)
-	if !ok || began < at.completeFrom {
+	if !ok || began < at.completeFrom || began > at.upTo { // in the last case the state is of a later copy of this database
 		r.env.State = nil
 	}
 	if len(r.env.State) > 0 {
@@ -248,9 +249,12 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (i
 			return n, &statementError{sql: st.SQL, err: err}
 		}
 		r.texts.convertRow(values, dest, cols)
+		err := r.sink.Row(values[pages.hidden:])
+		if errors.Is(err, ErrFull) {
+			return n, r.abandon(res, err)
+		}
 		n++
 		r.page.Rows++
-		err := r.sink.Row(values[pages.hidden:])
 		if r.p.Paged() && (err == nil || errors.Is(err, ErrEnough)) {
 			r.remember(values)
 		}

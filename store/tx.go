@@ -205,6 +205,18 @@ func (s *Store) each(ctx context.Context, query string, row func(scan scanner) e
 	return each(ctx, s.db, query, row, args)
 }
 
+// readAll reads every row of a query. fields says where the columns of a row go.
+func readAll[T any](ctx context.Context, s *Store, query string, fields func(*T) []any, args ...any) ([]T, error) {
+	var all []T
+	err := s.each(ctx, query, func(scan scanner) error {
+		var row T
+		err := scan(fields(&row)...)
+		all = append(all, row)
+		return err
+	}, args...)
+	return all, public(err)
+}
+
 // Commit ends the transaction and keeps it. After ErrUnavailable it is unknown whether the server kept it: read back
 // what it wrote.
 func (t *Tx) Commit(ctx context.Context) error {

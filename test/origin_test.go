@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"syncgate/internal/harness/harnesstest"
@@ -12,24 +13,33 @@ import (
 // crossed is how many rows went over the wire.
 type crossed struct{ up, down int }
 
-// rounds lets each agent make rounds until one round of all of them moves nothing.
+// rounds lets the agents make rounds until one round of all of them moves nothing.
 func rounds(w *harnesstest.World) (all crossed) {
 	w.T.Helper()
 	for range 10 {
 		before := all
-		for _, p := range w.Points {
-			for line := range strings.Lines(p.MustOnce()) {
-				words := strings.Fields(line)
-				rows, _ := strconv.Atoi(words[2]) // the heading has none
-				switch words[0] {
-				case "upload":
-					all.up += rows
-				case "download":
-					all.down += rows
+		reports := make([]string, len(w.Points))
+		var agents sync.WaitGroup
+		for i, p := range w.Points {
+			agents.Go(func() {
+				out, errs, code := p.Once()
+				if reports[i] = out; code != 0 {
+					w.T.Errorf("the round of %s: exit %d\n%s%s", p.Name, code, out, errs)
 				}
+			})
+		}
+		agents.Wait()
+		for line := range strings.Lines(strings.Join(reports, "")) {
+			words := strings.Fields(line)
+			rows, _ := strconv.Atoi(words[2]) // the heading has none
+			switch words[0] {
+			case "upload":
+				all.up += rows
+			case "download":
+				all.down += rows
 			}
 		}
-		if all == before {
+		if all == before || w.T.Failed() {
 			return all
 		}
 	}

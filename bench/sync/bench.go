@@ -103,8 +103,8 @@ func (b *bench) schema(ctx context.Context) error {
 	for i := range points {
 		key := crypto.Key{Point: fmt.Sprintf("point-%02d", i)}
 		copy(key.Secret[:], fmt.Sprintf("%032d", i))
-		key.ID, err = st.AddPoint(ctx, key.Point, "", func(id uint32) ([]byte, error) {
-			return master.Wrap(crypto.Key{Point: key.Point, ID: id, Secret: key.Secret}), nil
+		key.ID, err = st.AddPoint(ctx, key.Point, "", func(id uint32) []byte {
+			return master.Wrap(crypto.Key{Point: key.Point, ID: id, Secret: key.Secret})
 		})
 		if err != nil {
 			return err

@@ -174,7 +174,7 @@ func (f *flags) load() (*settings, error) {
 	var err error
 	s.origin, err = config.Load(s, example(), new(options).limits(), config.Source{
 		Path: f.file, Prefix: "SYNCGATE_", Environ: os.Environ(),
-		Others:  []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_", "SYNCGATE_TEST_", "SYNCGATE_BENCH_"},
+		Others:  []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_", "SYNCGATE_TEST_", "SYNCGATE_BENCH_", "SYNCGATE_CHANGES_"},
 		Secrets: []string{"dsn", "legacy.key", "legacy.iv", "legacy.token_key"},
 	})
 	if err != nil {

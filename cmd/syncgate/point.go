@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -73,7 +72,7 @@ func newPointAdd() *cobra.Command {
 	var note string
 	const short = "Enrol a point and print, once, the settings of its agent"
 	cmd := onPoint("add NAME", short, func(c *call, name string) error {
-		return newKey(c, name, func(wrap func(uint32) ([]byte, error)) (uint32, error) {
+		return newKey(c, name, func(wrap store.WrapKey) (uint32, error) {
 			return c.db.AddPoint(c.Context(), name, note, wrap)
 		})
 	})
@@ -84,24 +83,22 @@ func newPointAdd() *cobra.Command {
 func newPointRotate() *cobra.Command {
 	const short = "Give a point another key; the earlier one stays valid until it is revoked"
 	return onPoint("rotate NAME", short, func(c *call, name string) error {
-		return newKey(c, name, func(wrap func(uint32) ([]byte, error)) (uint32, error) {
+		return newKey(c, name, func(wrap store.WrapKey) (uint32, error) {
 			return c.db.RotatePoint(c.Context(), name, wrap)
 		})
 	})
 }
 
 // newKey makes a key, stores it wrapped by save, and prints it. It cannot be read again.
-func newKey(c *call, point string, save func(func(uint32) ([]byte, error)) (uint32, error)) error {
+func newKey(c *call, point string, save func(store.WrapKey) (uint32, error)) error {
 	master, err := masterKey(c.Context(), c.cfg.MasterKey, c.db)
 	if err != nil {
 		return err
 	}
 	key := crypto.Key{Point: point}
-	if _, err := io.ReadFull(rand.Reader, key.Secret[:]); err != nil {
-		return err
-	}
-	key.ID, err = save(func(id uint32) ([]byte, error) {
-		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret}), nil
+	_, _ = rand.Read(key.Secret[:]) // never fails
+	key.ID, err = save(func(id uint32) []byte {
+		return master.Wrap(crypto.Key{Point: point, ID: id, Secret: key.Secret})
 	})
 	if err != nil {
 		return err

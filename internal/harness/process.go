@@ -108,6 +108,9 @@ func (p *Process) WaitLine(ctx context.Context, is func(line map[string]any) boo
 	}
 }
 
+// Pid is the number of the process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
 // Kill kills the process as a power cut would. It fails when the process had ended by itself.
 func (p *Process) Kill() error {
 	err := p.cmd.Process.Kill()

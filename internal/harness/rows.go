@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -54,17 +55,9 @@ func (r Rows) Sum() (sum uint64) {
 }
 
 // Differences are the keys of the rows that are only in r or only in other, or differ.
-func (r Rows) Differences(other Rows) (keys []string) {
-	for key, hash := range r {
-		if other[key] != hash {
-			keys = append(keys, key)
-		}
-	}
-	for key := range other {
-		if _, ok := r[key]; !ok {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	return keys
+func (r Rows) Differences(other Rows) []string {
+	all := maps.Clone(r)
+	maps.Copy(all, other)
+	maps.DeleteFunc(all, func(key string, _ [sha256.Size]byte) bool { return r[key] == other[key] })
+	return slices.Sorted(maps.Keys(all))
 }

@@ -15,7 +15,7 @@ const maxDigits = 4300
 // A denormal float takes a thousand times as long to read as others, so one text may have no more than maxDenormals.
 const (
 	minNormal    = 0x1p-1022
-	maxDenormals = 10_000
+	maxDenormals = 1000
 )
 
 // number reads an int, long or float in decimal, with its sign.

@@ -178,17 +178,19 @@ def quarantined(value):
 
 U32, I63 = 2**32 - 1, 2**63 - 1
 
-# Payloads by name: key, field, reader, zero value.
+# Payloads by name: key, field, reader, zero value. A field whose zero value is None is left out when it is absent.
 PAYLOADS = {
     "Welcome": [(1, "version", unsigned, 0), (2, "max_frame", lambda v: unsigned(v, 16 << 20), 0), (3, "max_in_flight", lambda v: unsigned(v, 65535), 0),
                 (4, "keepalive_s", lambda v: unsigned(v, 65535), 0), (5, "clock_ms", lambda v: unsigned(v, I63), 0),
                 (6, "server_id", lambda v: text(v, 64), ""), (7, "rules_version", unsigned, 0)],
     "PingReply": [(1, "rules_version", unsigned, 0), (2, "clock_ms", lambda v: unsigned(v, I63), 0)],
-    "ErrorReply": [(1, "message", lambda v: text(v, 1024), ""), (2, "retry_after_ms", lambda v: unsigned(v, U32), 0)],
+    "ErrorReply": [(1, "message", lambda v: text(v, 1024), ""), (2, "retry_after_ms", lambda v: unsigned(v, U32), 0),
+                   (3, "seq", unsigned, None), (4, "state", items, None)],
     "GoAway": [(1, "reason", lambda v: text(v, 1024), ""), (2, "grace_ms", lambda v: unsigned(v, U32), 0)],
-    "UploadRequest": [(1, "confirmed", unsigned, 0), (2, "table", name, ""), (3, "columns", names, []), (4, "values", values, [])],
+    "UploadRequest": [(1, "confirmed", unsigned, 0), (2, "table", name, ""), (3, "columns", names, []), (4, "values", values, []),
+                      (5, "state", items, []), (6, "seen", unsigned, 0), (7, "after", unsigned, 0)],
     "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False),
-                    (7, "unknown", names, [])],
+                    (5, "seq", unsigned, None), (6, "state", items, None), (7, "unknown", names, [])],
     "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0),
                         (4, "fields", names, [])],
     "DownloadReply": [(1, "statement", lambda v: unsigned(v, U32), 0), (2, "columns", names, []), (3, "types", names, []), (4, "values", values, []),
@@ -222,13 +224,15 @@ def unknown(value):
 def read(kind, payload):
     """A payload's fields by name."""
     raw = strict_loads(payload)
-    fields = {field: reader(raw.pop(key)) if key in raw else zero for key, field, reader, zero in PAYLOADS[kind]}
+    fields = {field: reader(raw.pop(key)) if key in raw else zero for key, field, reader, zero in PAYLOADS[kind] if key in raw or zero is not None}
     for value in raw.values():
         unknown(value)
     if kind in ("UploadRequest", "DownloadRequest") and not fields["table"]:
         raise WireError(MALFORMED, "no table")
     if "values" in fields and len(fields["values"]) % max(1, len(fields["columns"])) + (len(fields["values"]) if not fields["columns"] else 0):
         raise WireError(MALFORMED, "values are no whole rows")
+    if kind == "UploadRequest" and fields["after"] and fields["values"]:
+        raise WireError(MALFORMED, "a request that begins a run has rows")
     if kind == "DownloadReply" and len(fields["types"]) != len(fields["columns"]):
         raise WireError(MALFORMED, "types and columns")
     return fields

@@ -42,7 +42,7 @@ type Point struct {
 // Options of a world.
 type Options struct {
 	Points int  // default 1
-	Own    bool // each database has a server of its own, which DB.Kill kills
+	Own    bool // each database has a durable server of its own, which DB.Kill kills
 }
 
 // New makes a centre and a point that share a database server.
@@ -51,8 +51,8 @@ func New(t testing.TB) *World {
 	return Make(t, Options{})
 }
 
-// Make makes the databases with their schema. They are fast and not durable. The commands refuse such a database unless
-// a setting accepts it.
+// Make makes the databases with their schema. A shared server is fast and not durable. The commands refuse such a
+// database unless a setting accepts it.
 func Make(t testing.TB, o Options) *World {
 	t.Helper()
 	w := &World{T: t, Dir: t.TempDir(), own: o.Own}
@@ -71,7 +71,7 @@ func (w *World) database(name string, set migrations.Set) *DB {
 	var server *localdb.Server
 	var dsn string
 	if w.own {
-		server = localdbtest.Server(w.T, localdb.Options{})
+		server = localdbtest.Server(w.T, localdb.Options{Durable: true})
 		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
 		if err := server.CreateDatabase(ctx, "syncgate"); err != nil {
