@@ -107,7 +107,9 @@ type Agent struct {
 	outbox   *outbox
 	columns  columns
 	progress progress
+	tables   tableLocks
 	used     atomic.Bool
+	order    order
 	pages    chan struct{} // holds a token for each download in flight
 	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
@@ -125,7 +127,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
 	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
-	a.outbox = &outbox{opts: &a.opts, lock: &a.lock}
+	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
 
@@ -235,15 +237,15 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []
 	switch name.direction {
 	case rule.Download:
 		l := a.loop(name, nil)
-		return []*loop{l.start(ctx, wg, l.download)}
+		return []*loop{l.start(ctx, wg, l.inOrder(l.download))}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
 		reader := &uploads{loop: a.loop(name, nil), read: read, sent: sent}
 		sender := &uploads{loop: a.loop(name, read), sent: sent}
 		if a.once {
-			return []*loop{reader.start(ctx, wg, reader.round)}
+			return []*loop{reader.start(ctx, wg, reader.inOrder(reader.round))}
 		}
-		return []*loop{reader.start(ctx, wg, reader.collect), sender.start(ctx, wg, sender.send)}
+		return []*loop{reader.start(ctx, wg, reader.inOrder(reader.collect)), sender.start(ctx, wg, sender.send)}
 	}
 	return nil // a rule without a direction is broken
 }

@@ -54,6 +54,15 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	case <-ctx.Done():
 		return false, false, ctx.Err()
 	}
+	table := l.tables.of(l.name.table)
+	if err := table.lock(ctx); err != nil {
+		return false, false, err
+	}
+	defer table.unlock()
+	uploaded, err := l.opposite(ctx, plan)
+	if err != nil {
+		return false, false, err
+	}
 	asked, err := l.carry(ctx, plan)
 	if err != nil {
 		return false, false, fmt.Errorf("read the state: %w", err)
@@ -79,9 +88,9 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		if err != nil {
 			return err
 		}
-		out, err := l.apply(ctx, tx, plan, fit, last.Rows())
+		out, err := l.apply(ctx, tx, plan, fit, last.Rows(), uploaded)
 		rows += last.Rows().Len()
-		quarantined += len(out.Quarantined)
+		quarantined += len(out.Quarantined) + int(out.LeftOut)
 		return err
 	})
 	if err != nil {
@@ -139,8 +148,8 @@ func (l *loop) travelled(plan *rule.Plan, fit *ruleset.Fit) (change *travelling,
 }
 
 // apply runs the downside and update_state over one part of a page.
-func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, fit *ruleset.Fit,
-	rows rowset.Rows) (store.Outcome, error) {
+func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, fit *ruleset.Fit, rows rowset.Rows,
+	uploaded *uint64) (store.Outcome, error) {
 	if rows.Len() == 0 {
 		return store.Outcome{}, nil
 	}
@@ -148,12 +157,13 @@ func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, fit *ru
 		plan = fit.Plan
 	}
 	env := l.opts.env(plan, nil)
+	env.Known = uploaded
 	out, err := tx.Apply(ctx, plan, rows, env)
 	if err == nil {
 		err = tx.UpdateState(ctx, plan, rows, env)
 	}
 	if q := out.Quarantined; len(q) > 0 {
-		l.log.Warn().Int("rows", len(q)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).
+		l.log.Warn().Int("rows", len(q)+int(out.LeftOut)).Int("first_row", q[0].Row).Str("first_reason", q[0].Reason).
 			Msg("rows put into sync_quarantine")
 	}
 	return out, err

@@ -29,14 +29,18 @@ type batch struct {
 type outbox struct {
 	opts     *Options
 	lock     *agentLock
-	leftover []string   // tables that had batches at the start
-	reading  sync.Mutex // one page at a time is read, which bounds the memory of pages
+	leftover []string      // tables that had batches at the start
+	reading  chan struct{} // holds a token for each page that is read
 
 	mu      sync.Mutex
 	batches int
 	bytes   int64
 	full    bool // as last logged
 }
+
+// maxReading bounds the pages that are read at once, and with them their memory. It leaves room for tables that others
+// have locked: such a read takes seconds until the database gives it up.
+const maxReading = 4
 
 // open counts the batches and makes the epoch when there is none.
 func (b *outbox) open(ctx context.Context) error {

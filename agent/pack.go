@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,8 +40,8 @@ type packer struct {
 	batches   []batch
 	bytes     int64 // of their payloads
 	rows      int
-	oversized []oversized
-	full      bool // a row did not fit into the single batch
+	oversized []store.Unsent // rows that no frame can carry
+	full      bool           // a row did not fit into the single batch
 }
 
 // newPacker makes a packer that reads one page of a paged rule, and all rows of any other rule. When update_state marks
@@ -91,7 +90,7 @@ func (p *packer) Row(values []any) error {
 		return store.ErrFull
 	}
 	if size > maxRowBytes {
-		p.oversized = append(p.oversized, oversized{p.columns, rowset.AppendCopy(nil, values), size})
+		p.oversized = append(p.oversized, store.NewUnsent(p.columns, values))
 	} else {
 		if p.size+size > p.most || len(p.values) >= p.maxRows*len(p.columns) {
 			if err := p.flush(); err != nil {
@@ -124,47 +123,11 @@ func (p *packer) flush() error {
 	return nil
 }
 
-// oversized is a row that no frame can carry.
-type oversized struct {
-	columns []string
-	values  []any
-	size    int
-}
-
-// quarantineBytes bounds a value that is copied into the quarantine. Larger values are left out: the row itself is
-// still in its table, and a row that lacks fields cannot be replayed by mistake.
-const quarantineBytes = 64 << 10
-
-// quarantineRow puts a row that cannot be sent into the point's sync_quarantine, so that later rows go on. It logs the
-// row's first column.
-func (a *Agent) quarantineRow(ctx context.Context, tx *store.Tx, of rule.Row, o oversized, why string) error {
-	fields := make(map[string]any)
-	for i, c := range o.columns {
-		v := o.values[i]
-		if rowset.Size(o.values[i:i+1]) > quarantineBytes {
-			continue
-		}
-		if b, ok := v.([]byte); ok {
-			v = map[string][]byte{"base64": b}
-		}
-		fields[c] = v
-	}
-	text, err := json.Marshal(fields)
-	if err != nil {
-		return err
-	}
-	first := o.values[0]
-	if b, ok := first.([]byte); ok {
-		first = fmt.Sprintf("0x%x", b[:min(len(b), 32)])
-	}
-	reason := fmt.Sprintf("row %s=%.64s has %d bytes, %s; its large fields are left out here",
-		o.columns[0], fmt.Sprint(first), o.size, why)
-	_, err = tx.Exec(ctx, `INSERT INTO sync_quarantine
-		(point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
-		VALUES (?, ?, ?, 0, 0, 0, ?, ?, ?)`,
-		a.opts.Point, of.ID, of.Table, string(text), uint16(protocol.StatusTooLarge), reason)
+// quarantineRow puts a row that cannot be sent into the point's sync_quarantine, so that later rows go on.
+func (a *Agent) quarantineRow(ctx context.Context, tx *store.Tx, p *rule.Plan, row store.Unsent, why string) error {
+	reason, err := tx.QuarantineUnsent(ctx, a.opts.Point, p, row, int(protocol.StatusTooLarge), why)
 	if err == nil {
-		a.opts.Log.Error().Str("table", of.Table).Str("reason", reason).Msg("row put into sync_quarantine")
+		a.opts.Log.Error().Str("table", p.Row.Table).Str("reason", reason).Msg("row put into sync_quarantine")
 	}
 	return err
 }

@@ -77,20 +77,29 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 	c := &u.stream
 	var sent []*shipment
 	var unread error
+	pages := 0
 	seq, state, left := c.seq, c.state, true
 	for err == nil && (left || len(sent) > 0) {
-		if now, _ := u.rules.plan(u.name); now != plan && left {
+		// A download of the table gets its turn after each page that was read here.
+		waits := pages > 0 && u.tables.of(u.name.table).wanted.Load() > 0
+		if now, _ := u.rules.plan(u.name); left && (now != plan || waits) {
 			left, more = false, true
+			continue
 		}
 		if !left || len(sent) == underWay {
-			if err = u.await(ctx, plan, sent[0]); err == nil {
-				sent = sent[1:]
+			if err = u.await(sent[0]); err != nil {
+				continue
 			}
-			if u.columns.again(u.name) > 0 {
+			s := sent[0]
+			sent = sent[1:]
+			if failed := cmp.Or(u.learn(ctx, plan, s), u.saveSometimes(ctx)); failed != nil {
+				unread, left = failed, false
+			} else if u.columns.again(u.name) > 0 {
 				left, more = false, true
 			}
 			continue
 		}
+		pages++
 		s, rows, further, failed := u.next(ctx, plan, state, seq+1)
 		left = further && failed == nil
 		switch {
@@ -147,10 +156,12 @@ func refused(err error) bool {
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
 ) (s *shipment, rows int, more bool, err error) {
 	request := &protocol.UploadRequest{Table: u.name.table}
-	if plan.Changes {
-		if request.Seen, err = u.seen(ctx); err != nil {
-			return nil, 0, false, err
-		}
+	downloaded, err := u.opposite(ctx, plan)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if downloaded != nil {
+		request.Seen = *downloaded + 1
 	}
 	env := u.opts.env(plan, state)
 	if u.stream.limit > 0 {
@@ -178,29 +189,14 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 }
 
 // quarantine puts a row aside before the stream goes on behind it.
-func (u *uploads) quarantine(ctx context.Context, o oversized) error {
-	of := rule.Row{Table: u.name.table} // also when the rule is gone
-	if r := u.rules.find(u.name); r != nil {
-		of.ID = r.Row.ID
-	}
+func (u *uploads) quarantine(ctx context.Context, row store.Unsent) error {
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		return u.quarantineRow(ctx, tx, of, o, "more than a frame can carry")
+		return u.quarantineRow(ctx, tx, u.planOrTable(), row, "more than a frame can carry")
 	})
 	if err == nil {
 		u.progress.add(u.name, 0, 0, 1)
 	}
 	return err
-}
-
-// seen is the number of the last change at the centre that this point has downloaded of the table; 0 while the table is
-// being loaded.
-func (u *uploads) seen(ctx context.Context) (uint64, error) {
-	state, err := loadState(ctx, u.opts.Store, ruleName{rule.Download, u.name.table})
-	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
-		n, _ := state[0].Value.(int64)
-		return uint64(n), err
-	}
-	return 0, err
 }
 
 // ship sends one batch. Its done gets the outcome.
@@ -216,7 +212,7 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 		}
 		// A row that is too large for the server is left out, and goes into the quarantine.
 		if rows := s.request.Rows; protocol.StatusOf(err) == protocol.StatusTooLarge && rows.Len() == 1 {
-			if err = u.quarantine(ctx, oversized{rows.Columns, rows.Values, rowset.Size(rows.Values)}); err == nil {
+			if err = u.quarantine(ctx, store.NewUnsent(rows.Columns, rows.Values)); err == nil {
 				s.request.Rows = rowset.Rows{}
 				s.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
 			}
@@ -226,37 +222,49 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 }
 
 // await waits for the reply to the first batch under way.
-func (u *uploads) await(ctx context.Context, plan *rule.Plan, s *shipment) error {
+func (u *uploads) await(s *shipment) error {
 	c := &u.stream
-	err := <-s.done
-	s.done <- err // for sendPages
-	if err != nil {
+	if err := <-s.done; err != nil {
+		s.done <- err // for sendPages
 		if protocol.StatusOf(err) == protocol.StatusTooLarge {
 			c.most = rowset.Size(s.request.Rows.Values) / 2
 		}
 		return err
 	}
 	c.seq, c.state, c.dirty, c.again = s.seq, s.state, true, 0
-	if change := u.travelled(plan, s.request.Rows.Columns, s.reply); change != nil {
-		err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error { return u.columns.save(ctx, tx, u.name, change) })
-		if err != nil {
-			return err
-		}
-		u.columns.add(u.name, change)
-	}
 	u.recovered()
 	u.acknowledged(protocol.MakeRequestID(c.epoch, s.seq), s.request.Rows.Len(), s.reply)
-	if c.seq-c.saved >= unsavedMost/2 || u.opts.Clock().Sub(c.savedAt) >= saveEvery {
-		return u.save(ctx)
-	}
 	return nil
+}
+
+// learn takes in what an acknowledgement says about the table's columns.
+func (u *uploads) learn(ctx context.Context, plan *rule.Plan, s *shipment) error {
+	change := u.travelled(plan, s.request.Rows.Columns, s.reply)
+	if change == nil {
+		return nil
+	}
+	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error { return u.columns.save(ctx, tx, u.name, change) })
+	if err == nil {
+		u.columns.add(u.name, change)
+	}
+	return err
+}
+
+// saveSometimes saves when the own copy of the position has become old.
+func (u *uploads) saveSometimes(ctx context.Context) error {
+	c := &u.stream
+	if c.seq-c.saved < unsavedMost/2 && u.opts.Clock().Sub(c.savedAt) < saveEvery {
+		return nil
+	}
+	return u.save(ctx)
 }
 
 // acknowledged counts a batch that the centre has applied.
 func (u *uploads) acknowledged(id protocol.RequestID, rows int, reply *protocol.UploadReply) {
-	u.progress.add(u.name, rows, 1, len(reply.Quarantined))
+	quarantined := len(reply.Quarantined) + int(reply.LeftOut)
+	u.progress.add(u.name, rows, 1, quarantined)
 	if q := reply.Quarantined; len(q) > 0 {
-		u.log.Warn().Stringer("batch", id).Int("rows", len(q)).Uint32("first_row", q[0].Row).
+		u.log.Warn().Stringer("batch", id).Int("rows", quarantined).Uint32("first_row", q[0].Row).
 			Stringer("first_status", q[0].Status).Str("first_reason", q[0].Reason).
 			Msg("the centre put rows into its quarantine")
 	}

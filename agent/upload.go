@@ -68,7 +68,12 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		if streamed(plan) {
 			read = u.sendPages
 		}
+		table := u.tables.of(u.name.table)
+		if err := table.lock(ctx); err != nil {
+			return false, err
+		}
 		more, err := read(ctx, plan)
+		table.unlock()
 		if err != nil && u.rules.altered(ctx, u.name, plan, err) {
 			continue
 		}
@@ -81,8 +86,12 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 // page reads a page of a rule and writes it into the outbox in the transaction that moves the rule's state. Only this
 // loop moves the state, so the state that it reads before is still valid.
 func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err error) {
-	u.outbox.reading.Lock()
-	defer u.outbox.reading.Unlock()
+	select {
+	case u.outbox.reading <- struct{}{}:
+		defer func() { <-u.outbox.reading }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	if plan.Paged() && !u.plain {
 		if err := u.retire(ctx, plan); err != nil {
 			return false, err
@@ -113,7 +122,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		for _, o := range pack.oversized {
 			why := fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)
-			if err := u.quarantineRow(ctx, tx, plan.Row, o, why); err != nil {
+			if err := u.quarantineRow(ctx, tx, plan, o, why); err != nil {
 				return err
 			}
 		}
@@ -256,12 +265,8 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 			return fmt.Errorf("batch %s: %w", x.request, err)
 		}
 		if x.reply == nil {
-			of := rule.Row{Table: u.name.table} // also when the rule is gone
-			if r := u.rules.find(u.name); r != nil {
-				of.ID = r.Row.ID
-			}
-			row := oversized{request.Rows.Columns, request.Rows.Values, len(x.payload)}
-			return u.quarantineRow(ctx, tx, of, row, "more than the server takes")
+			row := store.NewUnsent(request.Rows.Columns, request.Rows.Values)
+			return u.quarantineRow(ctx, tx, u.planOrTable(), row, "more than the server takes")
 		}
 		err = tx.UpdateState(ctx, plan, request.Rows, u.opts.env(plan, nil))
 		if errors.Is(err, store.ErrMismatch) {
@@ -318,6 +323,14 @@ func (u *uploads) travelled(plan *rule.Plan, sent []string, reply *protocol.Uplo
 		u.log.Info().Strs("columns", found).Msg("the centre has got columns; the table is read again from its beginning")
 	}
 	return change
+}
+
+// planOrTable is the rule's plan, or one that has only the table's name when the rule is gone or does not compile now.
+func (u *uploads) planOrTable() *rule.Plan {
+	if plan, _ := u.rules.plan(u.name); plan != nil {
+		return plan
+	}
+	return &rule.Plan{Row: rule.Row{Table: u.name.table}}
 }
 
 // removed counts the batch that has left the outbox.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -110,7 +111,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
 			asked[i].Rows = o.Applied
 		}
-		reply, err := uploadReply(&o)
+		reply, err := uploadReply(&o, asked[i].MaxFrame)
 		if err != nil {
 			h.refuse(asked[i], rules[i], err)
 			continue
@@ -119,14 +120,21 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 	}
 }
 
-func uploadReply(o *store.Outcome) (*protocol.UploadReply, error) {
+// uploadReply is the outcome as a reply. It leaves out rows for which a frame of the client has no room: an upload that
+// is committed is never refused.
+func uploadReply(o *store.Outcome, frame int) (*protocol.UploadReply, error) {
+	const others, head = 8 << 10, 16 // bytes of the other fields, and of a row beside its reason
 	reached, err := reachedOf(o.Reached)
 	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate, Reached: reached,
-		Unknown: o.Unknown}
-	for _, q := range o.Quarantined {
-		reply.Quarantined = append(reply.Quarantined, protocol.QuarantinedRow{
-			Row: uint32(q.Row), Status: protocol.StatusRowRefused, Reason: rowReason(q.Code),
-		})
+		LeftOut: o.LeftOut, Unknown: o.Unknown}
+	size := others + len(o.Reached.State)
+	for i, q := range o.Quarantined {
+		row := protocol.QuarantinedRow{Row: uint32(q.Row), Status: protocol.StatusRowRefused, Reason: rowReason(q.Code)}
+		if size += head + len(row.Reason); frame > 0 && size > frame {
+			reply.LeftOut += uint64(len(o.Quarantined) - i)
+			break
+		}
+		reply.Quarantined = append(reply.Quarantined, row)
 	}
 	return reply, err
 }
@@ -175,23 +183,29 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
-		State: state, After: req.After, Table: req.Table, Seen: req.Seen,
+		State: state, After: req.After, Table: req.Table,
 	}
 	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
 	switch {
 	case err != nil:
 		u.Refused = fmt.Errorf("table %q: %w", req.Table, err)
+	case r.Message.Body == nil && slices.Contains(req.Rows.Columns, ""): // the v1 wire has no names
+		u.Refused = &store.MismatchError{Reason: "an upload names its columns"}
 	case req.Rows.Len() > h.o.MaxUploadRows:
 		u.Refused = fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
 	default:
 		var f ruleset.Fit
-		f, u.Refused = h.o.Rules.Fit(ctx, e, req.Rows.Columns)
-		if u.Refused == nil {
-			h.o.Rules.RecordFit(&f, r.Point)
-			e, u.Plan, u.Env = f.Rule, f.Plan, h.env(r.Point, f.Plan)
-			if f.Plan.Form == rule.Generated { // else the rule's author has chosen the fields
-				u.Unknown = f.Extra
-			}
+		if f, u.Refused = h.o.Rules.Fit(ctx, e, req.Rows.Columns); u.Refused != nil {
+			break
+		}
+		h.o.Rules.RecordFit(&f, r.Point)
+		e, u.Plan, u.Env = f.Rule, f.Plan, h.env(r.Point, f.Plan)
+		if f.Plan.Form == rule.Generated { // else the rule's author has chosen the fields
+			u.Unknown = f.Extra
+		}
+		if req.Seen > 0 {
+			known := req.Seen - 1
+			u.Env.Known = &known
 		}
 	}
 	return u, e, nil
@@ -259,7 +273,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
-		r.Rows = page.Rows
+		r.Rows = page.Rows - uint64(len(out.large))
+		err = h.quarantine(ctx, r, e, out)
+	}
+	if err == nil {
 		err = out.end(page)
 	}
 	if h.altered(ctx, e, err) {
@@ -270,6 +287,26 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	}
 	h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
 	return e, nil
+}
+
+// quarantine keeps the rows of a download that no frame of the client can carry, before the client is told to go on
+// behind them.
+func (h *Handler) quarantine(ctx context.Context, r *Request, e *ruleset.Rule, out *parts) error {
+	if len(out.large) == 0 {
+		return nil
+	}
+	return h.o.Store.InTx(ctx, func(tx *store.Tx) error {
+		for _, row := range out.large {
+			why := fmt.Sprintf("more than a frame of %d bytes can carry", out.frame)
+			reason, err := tx.QuarantineUnsent(ctx, r.Point, e.Plan, row, int(protocol.StatusTooLarge), why)
+			if err != nil {
+				return err
+			}
+			h.o.Logger.Error().Uint64("rule", e.Row.ID).Str("table", e.Row.Table).Str("point", r.Point).
+				Str("reason", reason).Msg("row put into sync_quarantine, it cannot be sent")
+		}
+		return nil
+	})
 }
 
 // rules answers with the rows of sync_control that the point runs itself.

@@ -19,11 +19,13 @@ const (
 // maxPart or half a frame.
 type parts struct {
 	r     *Request
-	frame int  // bytes a part must stay below
-	full  int  // bytes at which the current part is sent
-	slow  bool // the client did not read in time: a paged rule's page ends here, since it can go on from any row
-	left  int  // rows that may still come; negative: any number
+	frame int            // bytes a part must stay below
+	full  int            // bytes at which the current part is sent
+	large []store.Unsent // rows for which a frame has no room
+	slow  bool           // the client did not read in time: a paged rule's page ends here, since it can go on from any row
+	left  int            // rows that may still come; negative: any number
 
+	columns []string
 	encoder protocol.RowEncoder
 	typed   *typedParts // the v1 wire: it prints values, not CBOR
 }
@@ -50,6 +52,10 @@ func (p *parts) Begin(statement int, columns []rowset.Column) error {
 		p.typed.begin(statement, columns)
 		return nil
 	}
+	p.columns = make([]string, len(columns))
+	for i, c := range columns {
+		p.columns[i] = c.Name
+	}
 	return p.encoder.Begin(uint32(statement), columns)
 }
 
@@ -68,10 +74,15 @@ func (p *parts) row(values []any) error {
 	if p.typed != nil {
 		return p.typed.add(p.r, values)
 	}
-	if p.encoder.Rows() > 0 && p.encoder.Len()+rowset.Size(values) > p.frame {
+	size := rowset.Size(values)
+	if p.encoder.Rows() > 0 && p.encoder.Len()+size > p.frame {
 		if err := p.flush(); err != nil {
 			return err
 		}
+	}
+	if p.encoder.Len()+size > p.frame {
+		p.large = append(p.large, store.NewUnsent(p.columns, values))
+		return nil
 	}
 	if err := p.encoder.Append(values); err != nil {
 		return err

@@ -178,6 +178,11 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		g.replies.add(s.point, func() { s.notifyRules(m.RequestID, true) })
 		return
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules:
+		if s.goAwaySent.Load() {
+			m.Payload = nil
+			g.replies.add(s.point, func() { r.Refuse(business.ErrGoingAway) })
+			return
+		}
 	default:
 		m.Payload = nil
 		g.replies.add(s.point, func() { r.Refuse(business.ErrUnsupported) })
@@ -247,7 +252,7 @@ func (h *handler) Timer(c *reactor.Conn) {
 		c.CloseAfterFlush(errAged)
 	default:
 		c.SetTimer(grace)
-		h.g.replies.add(s.point, func() { s.sendGoAway("the session is at its end") })
+		h.g.replies.add(s.point, func() { s.sendGoAway("the session is at its end", grace) })
 	}
 }
 
@@ -290,7 +295,7 @@ func (h *handler) drain(c *reactor.Conn) {
 	}
 	c.Begin()
 	h.g.replies.add(s.point, func() {
-		s.sendGoAway("the server is stopping")
+		s.sendGoAway("the server is stopping", h.g.o.Pool.Drain)
 		_ = h.g.reactor.Send(s.id, nil, true) // gone: it has left first
 	})
 }

@@ -61,7 +61,7 @@ func (s *session) send(m *protocol.Message, done bool) error {
 	switch {
 	case err == nil:
 		if s.modern != nil && done && s.wire.Expired(s.g.o.Clock()) {
-			s.sendGoAway("the session is at its end")
+			s.sendGoAway("the session is at its end", grace)
 		}
 	case errors.Is(err, reactor.ErrConnGone), errors.Is(err, reactor.ErrOverflow):
 		return fmt.Errorf("%w: %w", context.Canceled, err) // the client is gone
@@ -72,7 +72,7 @@ func (s *session) send(m *protocol.Message, done bool) error {
 }
 
 // sendGoAway asks the client to open another connection. The replies to its requests still come on this one.
-func (s *session) sendGoAway(reason string) {
+func (s *session) sendGoAway(reason string, grace time.Duration) {
 	if s.modern == nil || !s.goAwaySent.CompareAndSwap(false, true) {
 		return
 	}

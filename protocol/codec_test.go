@@ -23,7 +23,7 @@ var bodies = []struct {
 		Seen: 5, After: 0}, read((*Message).UploadRequest)},
 	{&UploadRequest{Table: "t"}, read((*Message).UploadRequest)},
 	{&UploadReply{9, map[string]uint64{"insert": 8, "update": 1}, []QuarantinedRow{{3, StatusRowRefused, "no"}}, true,
-		Reached{4, []rowset.StateItem{{Name: "id", Value: int64(3)}}}, []string{"site"}},
+		Reached{4, []rowset.StateItem{{Name: "id", Value: int64(3)}}}, 7, []string{"site"}},
 		read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
 	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"},

@@ -192,7 +192,7 @@ func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 			return nil, err
 		}
 		note := ""
-		if n := len(u.Quarantined); n > 0 {
+		if n := uint64(len(u.Quarantined)) + u.LeftOut; n > 0 {
 			note = fmt.Sprintf("%v: %d rows were put aside", StatusRowRefused, n)
 		}
 		return l.packet(r, []byte(legacyNone), "", note), nil

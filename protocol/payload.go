@@ -21,7 +21,8 @@ type UploadRequest struct {
 	// State is what the reader of these rows goes on from. With it the request belongs to a stream: the centre applies
 	// it only when the request of the sequence before was the last of its epoch, and keeps State with its rows.
 	State []rowset.StateItem
-	// Seen is the number of the last change at the centre that the point has downloaded of the table. 0: not known.
+	// Seen is 1 and the number of the last change at the centre that the point has downloaded of the table. 0: the table
+	// does not go both ways, and a row of the request takes the place of every other version.
 	Seen uint64
 	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the
 	// epoch that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
@@ -91,6 +92,7 @@ type UploadReply struct {
 	Quarantined []QuarantinedRow  // rows that no operation could apply; the centre keeps them
 	Duplicate   bool              // the request was done before, and this is the stored reply
 	Reached                       // of a request that begins a generation: where the stream stood before
+	LeftOut     uint64            // more rows that no operation could apply, for which the reply has no room
 	Unknown     []string          // columns of the request that the centre does not have; it left their values out
 }
 
@@ -100,8 +102,11 @@ func (u *UploadReply) fields(c *coder) {
 	list(c, 3, &u.Quarantined, maxValues, 1, (*coder).quarantined)
 	c.flag(4, &u.Duplicate)
 	u.Reached.fields(c, 5)
+	if c.has(u.LeftOut != 0) {
+		number(c, 7, &u.LeftOut, math.MaxUint64)
+	}
 	if c.has(len(u.Unknown) > 0) {
-		c.names(7, &u.Unknown)
+		c.names(8, &u.Unknown)
 	}
 }
 

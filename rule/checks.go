@@ -163,6 +163,12 @@ func (c *compiler) indexFix(columns ...string) string {
 
 // checkWriting checks that a statement of downside or update_state has a where, and that a row may come twice.
 func (c *compiler) checkWriting(s *script) {
+	for i := range s.toks {
+		if t := &s.toks[i]; t.isName() && ownTable(t.value) {
+			c.refuse(s, t.from, NotAllowed, t.value+" is syncgate's own: a rule does not write with it", "name your own table")
+			return
+		}
+	}
 	say := func(code Code, msg, fix string) { c.warn(s, s.toks[0].from, code, msg, fix) }
 	if (s.verb == Update || s.verb == Delete) && !s.bounded() {
 		say(WholeTable, s.verb.String()+" without a where touches every row", "add where and the key")
@@ -177,6 +183,18 @@ func (c *compiler) checkWriting(s *script) {
 		say(NotIdempotent, "a row that the table has already goes to sync_quarantine",
 			"add on duplicate key update, or an update behind the insert")
 	}
+}
+
+// ownTables are syncgate's own tables and its view. A row of a point must not become a rule, a key or a point.
+var ownTables = []string{
+	"sync_agent_epoch", "sync_agent_rule", "sync_agent_state", "sync_change_reader", "sync_conflict", "sync_control",
+	"sync_control_edit", "sync_control_history", "sync_control_status", "sync_migration", "sync_outbox", "sync_point",
+	"sync_point_key", "sync_quarantine", "sync_request", "sync_request_floor", "sync_rule_status", "sync_sequence",
+}
+
+func ownTable(name string) bool {
+	return contains(ownTables, name) ||
+		strings.HasPrefix(strings.ToLower(name), "sync_change_") // the record of a table's changes
 }
 
 // checkChain checks the downside as a chain of operations.
@@ -218,8 +236,8 @@ func (c *compiler) checkFlags() {
 		"no upside reads the state to carry; the agent carries its own", "write -- upside, or clear it")
 	warn(pulls && !r.CarryState && reads, StateMismatch, "sync_is_carry_state",
 		"upside reads a state that the request does not carry", "set it to 1, or remove upside")
-	warn(r.UpdateTime && len(p.Downside) > 0 && c.fieldIndex(updateTimeColumn) < 0, NoUpdateTime, "sync_is_update_time",
-		"the rule has no field update_time to set", "add it to sync_field, or clear sync_is_update_time")
+	warn(r.UpdateTime && len(p.Downside) > 0 && c.fieldIndex(c.markColumn()) < 0, NoUpdateTime, "sync_is_update_time",
+		"the rule has no field "+c.markColumn()+" to set", "add it to sync_field, or clear sync_is_update_time")
 	unit, n, _ := strings.Cut(strings.TrimSpace(r.RangeValue), ":")
 	if p.Form == Literal && p.Period > 0 && strings.HasPrefix(strings.ToLower(unit), "hour") {
 		c.column(Info, HourRange, "sync_range_value", fmt.Sprintf("this is %d hours; the original took as many days",

@@ -150,3 +150,56 @@ func (s *Statement) near(rest string) int {
 	}
 	return s.start
 }
+
+// Result gives the columns of a select's result, their names and types. It is nil where the database refuses the
+// select.
+type Result func(sql string, values []any) ([]Column, error)
+
+// InferStates finds the types of the states that no column of the table tells, from the results of the statements that
+// use them. A state that is in no result keeps the rule from running: with a value of the wrong type it would skip
+// rows.
+func (p *Plan) InferStates(result Result) (ds []Diagnostic, err error) {
+	guess := func(a Arg) bool { return a.guessed }
+	for i := range p.Upside {
+		s := &p.Upside[i]
+		if !slices.ContainsFunc(s.Args, guess) {
+			continue
+		}
+		values, tries := make([]any, len(s.Args)), []string{s.SQL}
+		if at := slices.IndexFunc(s.Args, func(a Arg) bool { return a.Source == Limit }); at >= 0 {
+			values[at] = int64(0)
+		} else { // with a limit already, or with two columns of one name
+			tries = []string{s.SQL + "\nlimit 0", "select * from (" + s.SQL + "\n) sync_result limit 0"}
+		}
+		var found []Column
+		for _, sql := range tries {
+			if found, err = result(sql, values); found != nil || err != nil {
+				break
+			}
+		}
+		if err != nil {
+			return ds, err
+		}
+		table := &Table{Columns: found}
+		for k := range s.Args {
+			a := &s.Args[k]
+			if !a.guessed {
+				continue
+			}
+			col := table.Column(a.Name)
+			if col != nil {
+				a.Value, a.guessed = smallest(col), false
+				continue
+			}
+			d := Diagnostic{Code: StateMismatch, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql",
+				Section: s.phase.String(), Message: "the type of :state." + a.Name + " is not known",
+				Fix: "select " + a.Name + ", or compare it to a column of " + p.Row.Table}
+			if s.text != nil {
+				d.Line, d.Col = s.text.position(s.start)
+			}
+			ds = append(ds, d)
+			break
+		}
+	}
+	return ds, nil
+}

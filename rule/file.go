@@ -8,6 +8,20 @@ import (
 	"strings"
 )
 
+// pointInName stands for the point in the name of a file.
+const pointInName = "{point_no}"
+
+// NameFor is the file's name for a point; "" when the point's name cannot be part of it.
+func (f *File) NameFor(point string) string {
+	if !strings.Contains(f.Name, pointInName) {
+		return f.Name
+	}
+	if name := strings.ReplaceAll(f.Name, pointInName, point); !strings.Contains(point, "/") && badFileName(name) == "" {
+		return name
+	}
+	return ""
+}
+
 // maxFileName is the bytes of the longest file name.
 const maxFileName = 200
 
@@ -28,6 +42,9 @@ func (c *compiler) file(s *script) bool {
 	f := &File{Name: words[0], Format: cmp.Or(formats[strings.ToLower(path.Ext(words[0]))], Lines)}
 	if why := badFileName(f.Name); why != "" {
 		return bad(fmt.Sprintf("the file name %q %s", f.Name, why), "write a name like lists/black.txt")
+	}
+	if c.row.Type == Upload && c.row.PointNo == AnyPoint && !strings.Contains(f.Name, pointInName) {
+		return bad("each point would replace the file of the others", "put "+pointInName+" into its name")
 	}
 	if len(words) > 1 {
 		f.Format = FileFormat(strings.ToLower(words[1]))

@@ -4,14 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"syncgate/internal/rowset"
 )
-
-// DefaultLag is how far a generated upside stays behind the database's clock, so that the watermark does not pass a
-// transaction that is still open.
-const DefaultLag = 2 * time.Second
 
 // generate writes the statements of an empty sync_sql from the table's facts.
 func (c *compiler) generate() {
@@ -63,41 +58,38 @@ func (c *compiler) generateUpside(key []string) {
 		c.generateChanges(key)
 		return
 	}
-	names, bound := key, ""
 	if mark := c.watermark(); mark != nil {
-		names = []string{mark.Name}
-		for _, k := range key {
-			if !sameName(k, mark.Name) {
-				names = append(names, k)
-			}
-		}
-		bound = fmt.Sprintf("%s <= %s - interval %d second", quote(mark.Name), clock(mark), int(c.plan.Lag/time.Second))
-		if !c.table.hasKeyOn(mark.Name) {
-			c.warnIn(NoWatermarkIndex, "sync_table", "no index begins with "+mark.Name+": each page reads all rows",
-				c.indexFix(names...))
-		}
-	}
-	if start, page, ok := c.pages(names, names, bound); ok {
-		c.plan.Cursor = names
+		c.generateByTime(mark, key)
+	} else if c.errors == 0 && c.pageable(key) {
+		start, page := c.pages(key, key, "")
+		c.plan.Cursor = key
 		page.Start = &start
 		c.plan.Upside = []Statement{page}
 	}
 }
 
-// pages are the statements that read the table in the order of some columns, from the beginning and behind a state with
-// one item for each of them.
-func (c *compiler) pages(columns, items []string, bound string) (start, page Statement, ok bool) {
-	var cursor []*Column
-	var order []string
-	for _, n := range columns {
+// pageable reports whether the table can be read in the order of its key.
+func (c *compiler) pageable(key []string) bool {
+	for _, n := range key {
 		col := c.table.Column(n)
 		if col == nil || col.Type == "bit" {
-			return start, page, c.refuseIn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
+			return c.refuseIn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
 		}
 		if keyExpr(col) != quote(col.Name) {
 			c.warnIn(NoWatermarkIndex, "sync_table",
 				"the key "+n+" is "+col.Type+" and is read in the order of its text, without index", "use varchar")
 		}
+	}
+	return true
+}
+
+// pages are the statements that read the table in the order of some columns, from the beginning and behind a state with
+// one item for each of them.
+func (c *compiler) pages(columns, items []string, bound string) (start, page Statement) {
+	var cursor []*Column
+	var order []string
+	for _, n := range columns {
+		col := c.table.Column(n)
 		cursor, order = append(cursor, col), append(order, keyExpr(col))
 	}
 	head := "select " + quoteAll(c.plan.Fields)
@@ -115,7 +107,7 @@ func (c *compiler) pages(columns, items []string, bound string) (start, page Sta
 	}
 	start = c.statementOf(Select, head+where()+tail)
 	page = c.statementOf(Select, head+where("("+keyset(cursor, items)+")")+tail)
-	return start, page, true
+	return start, page
 }
 
 // generateChanges reads what the change table has, and before there is any state the table itself.
@@ -133,10 +125,10 @@ func (c *compiler) generateChanges(key []string) {
 	for i := range key {
 		items[i] = LoadItem(i)
 	}
-	first, next, ok := c.pages(key, items, c.notFromThere(key))
-	if !ok {
+	if !c.pageable(key) {
 		return
 	}
+	first, next := c.pages(key, items, c.notFromThere(key))
 	c.plan.Load = &Load{First: first, Next: next}
 	c.plan.Cursor = []string{rowset.ChangeSeq}
 	from, fields := c.changesJoined(key, "")
@@ -203,26 +195,6 @@ func (c *compiler) caseless(key []string) bool {
 	})
 }
 
-// watermark is the update_time column that the pages advance by. It reports why there is none and returns nil.
-func (c *compiler) watermark() *Column {
-	col := c.table.Column(updateTimeColumn)
-	switch {
-	case col == nil:
-		c.warnIn(NoWatermark, "sync_table", c.row.Table+" has no update_time, so only new keys are read",
-			"add update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6)")
-	case !isClock(col):
-		c.warnIn(NoWatermark, "sync_table", "update_time is "+col.ColumnType+", not a time", "make it datetime(6)")
-	case c.fieldIndex(col.Name) < 0:
-		c.warnIn(NoWatermark, "sync_field", "the fields lack update_time, so changed rows are not seen", "add it")
-	default:
-		if col.Nullable {
-			c.warnIn(NullWatermark, "sync_table", "a row whose update_time is null is never read", "make it not null")
-		}
-		return col
-	}
-	return nil
-}
-
 // spellings reports whether the column's collation takes different texts for the same, such as a and A, or a and "a ".
 func (col *Column) spellings() bool {
 	return col != nil && col.Collation != "" && (isText(col) || strings.HasSuffix(col.Type, "text")) &&
@@ -230,17 +202,6 @@ func (col *Column) spellings() bool {
 }
 
 func isText(col *Column) bool { return col != nil && (col.Type == "char" || col.Type == "varchar") }
-
-func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
-
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares with the session's
-// now. A DATETIME is the time of the writers' clock, which is in the server's own zone.
-func clock(col *Column) string {
-	if col.Type == "datetime" {
-		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
-	}
-	return "now(6)"
-}
 
 // keyset is the predicate for the rows behind the state in the order of the columns.
 func keyset(cursor []*Column, items []string) string {
@@ -308,7 +269,7 @@ func (c *compiler) generateDownside(key []string) {
 	var values, sets []string
 	for _, f := range c.plan.Fields {
 		value := (&Arg{Source: Field, Name: f}).named()
-		if col := c.table.Column(f); c.row.UpdateTime && sameName(f, updateTimeColumn) && isClock(col) {
+		if col := c.table.Column(f); c.row.UpdateTime && sameName(f, c.markColumn()) && isClock(col) {
 			value = clock(col) // generated upsides stay behind the same clock
 		}
 		values = append(values, value)
@@ -424,4 +385,12 @@ func (t *Table) Quoted() string {
 		return quote(t.Name)
 	}
 	return quote(t.Schema) + "." + quote(t.Name)
+}
+
+// FullName is the table's name with its database's in front where that is not the session's own.
+func (t *Table) FullName() string {
+	if t.Schema == "" {
+		return t.Name
+	}
+	return t.Schema + "." + t.Name
 }

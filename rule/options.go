@@ -157,13 +157,18 @@ func (o *Options) text() string {
 			b.WriteString("-- option: " + text + "\n")
 		}
 	}
+	generated := func(when bool, text string) { // the statements have it in them
+		if when {
+			b.WriteString("-- generated with option " + text + "\n")
+		}
+	}
 	line(o.AllOrNothing, "all-or-nothing")
-	line(o.Changes, "changes")
+	generated(o.Changes, "changes")
 	line(o.Outbox, "outbox")
 	line(o.Rounding, "allow-rounding")
 	line(o.Lag != DefaultLag, "lag "+o.Lag.String())
-	line(o.Watermark != "", "watermark "+o.Watermark)
+	generated(o.Watermark != "", "watermark "+o.Watermark)
 	line(o.Conflict != "" && o.Conflict != CentreWins, string(o.Conflict))
-	line(o.Where != "", "where "+o.Where)
+	generated(o.Where != "", "where "+o.Where)
 	return b.String()
 }

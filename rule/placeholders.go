@@ -47,7 +47,7 @@ func (c *compiler) namedMark(s *script, i int) {
 }
 
 var plainSources = map[string]Source{"since": Since, "until": Until, "now": Now, "limit": Limit, "point_no": PointNo,
-	"sync_origin": Origin}
+	"sync_origin": Origin, "sync_bound": Bound}
 
 // param resolves the :name at token i.
 func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
@@ -59,7 +59,7 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	name := t.fieldName()
 	switch {
 	case name != "" && s.phase == upside:
-		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin and :state.name"
+		fix := "upside knows :since, :until, :now, :limit, :point_no, :sync_origin, :sync_bound and :state.name"
 		if c.fieldIndex(name) >= 0 {
 			fix = "did you mean :state." + name + "?"
 		}
@@ -78,11 +78,21 @@ func (c *compiler) param(s *script, i int) (arg Arg, ok bool) {
 	switch source := plainSources[name]; {
 	case source == Limit && s.phase != upside:
 		return bad(UnknownParameter, ":limit is the size of a page and belongs to upside", "write the number")
+	case source == Bound && s.phase != upside:
+		return bad(UnknownParameter, ":sync_bound is how far a read may go and belongs to upside", "write :now")
+	case source == Bound && c.isLocal(comparedColumn(s.toks, i)):
+		return Arg{Source: LocalBound, Name: name}, true
 	case source == Since && c.plan.Period == 0:
 		return bad(BadRange, ":since needs a period", "set sync_range to period and sync_range_value to, say, day:1")
 	default:
 		return Arg{Source: source, Name: name}, true
 	}
+}
+
+// isLocal reports whether a column of the rule's table holds times of the server's own zone.
+func (c *compiler) isLocal(column string) bool {
+	col := c.table.Column(column)
+	return col != nil && col.Type == "datetime"
 }
 
 const updateTimeColumn = "update_time"
@@ -155,7 +165,8 @@ func (c *compiler) fillUpside(s *script) {
 		switch {
 		case e.kind == "fixed":
 		case carried || e.kind == "carry":
-			arg = Arg{Source: State, Field: states, Value: c.initial(e.field, comparedColumn(s.toks, s.argAt[i]))}
+			arg = Arg{Source: State, Field: states}
+			arg.Value, _ = c.initial(e.field, comparedColumn(s.toks, s.argAt[i]))
 			states++
 		default:
 			source := [...]Source{Since, Until}[free%2]
@@ -201,7 +212,9 @@ func (c *compiler) stateArg(s *script, i int, name string) Arg {
 	if c.row.Type == Upload && c.row.User == Server {
 		c.warn(s, s.toks[i].from, StateMismatch, "an upload carries no state", "use a field of the row, or :now")
 	}
-	arg.Value = c.initial(name, comparedColumn(s.toks, i))
+	var known bool
+	arg.Value, known = c.initial(name, comparedColumn(s.toks, i))
+	arg.guessed = !known && arg.Name != ""
 	return arg
 }
 
@@ -226,23 +239,23 @@ const (
 	smallestInt = int64(-1 << 63)
 )
 
-// initial is the value of a state that was never carried: the smallest of the column of its name, else of the column it
-// is compared with, else a guess by name.
-func (c *compiler) initial(name, compared string) any {
+// initial is the smallest value that a state can have before anything was carried. It is the smallest value of the
+// column of its name or of the column that it is compared to, or a guess by name, which is not known.
+func (c *compiler) initial(name, compared string) (value any, known bool) {
 	for _, n := range [...]string{name, compared} {
 		if col := c.table.Column(n); col != nil {
-			return smallest(col)
+			return smallest(col), true
 		}
 	}
 	switch n := strings.ToLower(compared + " " + name); {
 	case strings.Contains(n, "time") || strings.Contains(n, "date") || strings.HasSuffix(n, "_at"):
-		return epoch
+		return epoch, false
 	case strings.HasSuffix(n, "id"):
-		return smallestInt
+		return smallestInt, false
 	case c.table == nil:
-		return epoch // seed-era agents send this first
+		return epoch, false // what seed-era agents send first
 	}
-	return ""
+	return "", false
 }
 
 var (

@@ -58,6 +58,7 @@ type Plan struct {
 	Key      []string // columns of the primary key
 	Recorded *Changes // where the table's changes are recorded; nil: they are not
 	Load     *Load    // how the table is read before there is any state; nil: as Upside says
+	Mark     *Mark    // of an upside that reads by a column of times
 	Present  *Present // of a generated downside where changes are recorded: what a row meets
 	Parents  []string // the tables that the table's foreign keys refer to, as rules name them
 
@@ -94,7 +95,7 @@ func (p *Plan) IsClock(field string) bool {
 // OwnParent reports whether rows of the table refer to others of it.
 func (p *Plan) OwnParent() bool { return contains(p.Parents, p.Row.Table) }
 
-// Load is how a whole table is read by its primary key, before its changes are. Its pages carry the state that the
+// Load is how a whole table is read by its primary key, before what changes is. Its pages carry the state that the
 // load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
 // LoadItem(0), LoadItem(1), ….
 type Load struct{ First, Next Statement }
@@ -130,7 +131,7 @@ type InsertParts struct {
 
 // File is what an OpFile operation writes.
 type File struct {
-	Name   string // slash-separated, relative, stays inside the directory
+	Name   string // slash-separated, relative, stays inside the directory; may have {point_no} in it, see NameFor
 	Format FileFormat
 	Fields []int // indexes in Plan.Fields, in the order they are written; never empty for lines
 }
@@ -151,19 +152,22 @@ type Source uint8
 
 // The sources of values.
 const (
-	Field   Source = iota // the row in hand: Arg.Field
-	State                 // carried state: by Arg.Name, or by position Arg.Field when Name is empty
-	Since                 // start of the period
-	Until                 // end of the period, or now without one
-	PointNo               // the point's number
-	Now                   // when the batch is run
-	Limit                 // rows a page
-	Origin                // the side whose changes are not sent back to it
-	Fixed                 // Arg.Value
+	Field      Source = iota // the row in hand: Arg.Field
+	State                    // carried state: by Arg.Name, or by position Arg.Field when Name is empty
+	Since                    // start of the period
+	Until                    // end of the period, or now without one
+	PointNo                  // the point's number
+	Now                      // when the batch is run
+	Limit                    // rows a page
+	Origin                   // the side whose changes are not sent back to it
+	Bound                    // the time up to which every row is committed
+	LocalBound               // the same as a DATETIME shows it
+	Fixed                    // Arg.Value
 )
 
 func (s Source) String() string {
-	return [...]string{"field", "state", "since", "until", "point_no", "now", "limit", "sync_origin", "fixed"}[s]
+	return [...]string{"field", "state", "since", "until", "point_no", "now", "limit", "sync_origin", "sync_bound",
+		"sync_bound", "fixed"}[s]
 }
 
 // Arg is the value of one ?.
@@ -172,6 +176,8 @@ type Arg struct {
 	Name   string // the field's or the state's name
 	Field  int    // Field: index in Plan.Fields; State without a name: position in Env.State
 	Value  any    // Fixed: the value; State: the value when nothing is carried
+
+	guessed bool // State: Value is a guess by its name
 }
 
 // PerRow reports whether the statement uses the row in hand, so that it runs once a row; an update_state statement that
@@ -179,6 +185,9 @@ type Arg struct {
 func (s *Statement) PerRow() bool {
 	return s.File != nil || uses(s.Args, Field)
 }
+
+// Uses reports whether a value of the statement comes from one of the sources.
+func (s *Statement) Uses(sources ...Source) bool { return uses(s.Args, sources...) }
 
 // Paged reports whether the upside runs again until a page is short.
 func (p *Plan) Paged() bool { return len(p.Cursor) > 0 }
@@ -203,6 +212,7 @@ type Env struct {
 	Known             *uint64 // the number of the last change here that the other side has seen; nil: rows that come in win
 	Origin            string  // the side that is read for; its own changes are not sent back to it
 	Limit             int     // rows a page; DefaultLimit when not positive
+	Bound, LocalBound string  // filled by the store that reads; Now when empty
 }
 
 // Bind appends the statement's values to dst in the order of its ? marks. row holds the values of Plan.Fields and may
@@ -229,6 +239,10 @@ func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 			v = e.Point
 		case Origin:
 			v = e.Origin
+		case Bound:
+			v = cmp.Or(e.Bound, DateTime(e.Now))
+		case LocalBound:
+			v = cmp.Or(e.LocalBound, DateTime(e.Now))
 		case Limit:
 			if v = int64(e.Limit); e.Limit <= 0 {
 				v = int64(DefaultLimit)
@@ -256,6 +270,9 @@ func DateTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999"
 func (p *Plan) more() (all []Statement) {
 	if p.Load != nil {
 		all = append(all, p.Load.First, p.Load.Next)
+	}
+	if p.Mark != nil {
+		all = append(all, p.Mark.Again, p.Mark.Scan)
 	}
 	if p.Present != nil {
 		all = append(all, p.Present.Lock, p.Present.Row)

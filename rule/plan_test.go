@@ -57,12 +57,12 @@ func TestBindLimitAndInitialState(t *testing.T) {
 	s := loadSuite(t)
 	p := compile(t, rule.Row{Table: "black_list", Type: rule.Download, User: rule.Server, PointNo: "p"}, &s.Tables["black_list"].Table)
 	for _, tt := range []struct{ limit, want int64 }{{0, rule.DefaultLimit}, {-1, rule.DefaultLimit}, {20, 20}} {
-		got, err := p.Upside[0].Bind(nil, &rule.Env{Limit: int(tt.limit)}, nil)
-		if d := cmp.Diff([]any{"1970-01-01 00:00:00", "1970-01-01 00:00:00", "", tt.want}, got); d != "" || err != nil {
+		got, err := p.Upside[0].Bind(nil, &rule.Env{Limit: int(tt.limit), LocalBound: "bound"}, nil)
+		if d := cmp.Diff([]any{"1970-01-01 00:00:00", "1970-01-01 00:00:00", "", "bound", tt.want}, got); d != "" || err != nil {
 			t.Error(d, err)
 		}
 	}
-	if got, _ := p.Upside[0].Start.Bind(nil, &rule.Env{Limit: 3}, nil); cmp.Diff([]any{int64(3)}, got) != "" {
+	if got, _ := p.Load.First.Bind(nil, &rule.Env{Limit: 3, Now: time.Unix(0, 0).UTC()}, nil); cmp.Diff([]any{"1970-01-01 00:00:00", int64(3)}, got) != "" {
 		t.Errorf("the first page is bound to %v", got)
 	}
 	if p.Lag != rule.DefaultLag {
@@ -138,11 +138,16 @@ func TestCheckSet(t *testing.T) {
 	}
 	with := func(r rule.Row, change func(*rule.Row)) rule.Row { change(&r); return r }
 	up, down, srv, cli := rule.Upload, rule.Download, rule.Server, rule.Client
+	child := func(id uint64, user, point string) rule.Row {
+		return with(row(id, up, user, point), func(r *rule.Row) { r.Table = "child" })
+	}
 	for _, tt := range []struct {
 		name string
 		rows []rule.Row
 		want []string
 	}{
+		{"a child without its parent", []rule.Row{child(1, srv, "p"), child(2, cli, "p")}, []string{"1 SG0148 info"}},
+		{"a child with its parent for all", []rule.Row{child(1, srv, "p"), child(2, cli, "p"), row(3, up, srv, "*"), row(4, up, cli, "*")}, nil},
 		{"a pair", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p")}, nil},
 		{"a pair through *", []rule.Row{row(1, up, srv, "*"), row(2, up, cli, "p")}, nil},
 		{"a client alone", []rule.Row{row(1, up, cli, "p")}, []string{"1 SG0131 warning"}},
@@ -164,6 +169,10 @@ func TestCheckSet(t *testing.T) {
 		for _, d := range rule.CheckSet(tt.rows, func(name string) *rule.Table {
 			if name == "t" || name == "t.t" {
 				return &rule.Table{Name: "t", Columns: []rule.Column{{Name: "a", Type: "int"}, {Name: "b", Type: "int", Nullable: true}},
+					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
+			}
+			if name == "child" {
+				return &rule.Table{Name: "child", Columns: []rule.Column{{Name: "a", Type: "int"}}, Parents: []string{"child", "T"},
 					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
 			}
 			return nil
@@ -247,7 +256,7 @@ func TestCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for c := rule.BadColumn; c <= rule.NotRecorded; c++ {
+	for c := rule.BadColumn; c <= rule.UnguardedState; c++ {
 		if !strings.Contains(string(doc), "\n| "+c.String()+" | ") {
 			t.Errorf("docs/rules.md does not explain %s", c)
 		}

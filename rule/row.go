@@ -53,6 +53,7 @@ type Table struct {
 	Changes    *Changes `json:"changes,omitempty"`  // nil: they are not recorded
 	Parents    []string `json:"parents,omitempty"`  // the tables that foreign keys refer to, as a rule names them
 	Referred   bool     `json:"referred,omitempty"` // some table has a foreign key that refers to this one
+	Unseen     bool     `json:"unseen,omitempty"`   // the account may not see the transactions of others
 }
 
 // Changes says whether a table's changes are recorded.
@@ -69,6 +70,7 @@ type Column struct {
 	ColumnType string `json:"column_type"` // column_type: varchar(64), decimal(12,2)
 	Nullable   bool   `json:"nullable,omitempty"`
 	Auto       bool   `json:"auto,omitempty"`      // auto_increment
+	OnUpdate   bool   `json:"on_update,omitempty"` // on update current_timestamp
 	Generated  bool   `json:"generated,omitempty"` // computed by the database, cannot be written
 	HasDefault bool   `json:"has_default,omitempty"`
 	Unsigned   bool   `json:"unsigned,omitempty"`

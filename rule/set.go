@@ -2,13 +2,14 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // CheckSet looks for mistakes that only several rows together show. Compile says what is wrong with a row by itself.
 // tables gives a table's facts, or nil when there is no such table; it may be nil. Disabled rows do not count.
 func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
-	s := &setCheck{byKey: map[Row]*Row{}, facts: map[string]*Table{}}
+	s := &setCheck{byKey: map[Row]*Row{}, anyPoint: map[Row]*Row{}, facts: map[string]*Table{}}
 	for i := range rows {
 		r := &rows[i]
 		if !r.Enabled {
@@ -24,10 +25,14 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 		} else {
 			s.byKey[s.key(r, r.Type, r.User, r.PointNo)] = r
 		}
+		if k := s.key(r, r.Type, r.User, ""); s.anyPoint[k] == nil {
+			s.anyPoint[k] = r
+		}
 	}
 	for _, r := range s.rows {
 		s.checkPeer(r)
 		s.checkLoop(r)
+		s.checkParents(r)
 	}
 	return s.out
 }
@@ -35,8 +40,10 @@ func CheckSet(rows []Row, tables func(name string) *Table) []Diagnostic {
 type setCheck struct {
 	rows  []*Row
 	byKey map[Row]*Row // by key
-	facts map[string]*Table
-	out   []Diagnostic
+	// anyPoint has the first row of each table, direction and side, whatever its point.
+	anyPoint map[Row]*Row
+	facts    map[string]*Table
+	out      []Diagnostic
 }
 
 func (s *setCheck) say(r *Row, sev Severity, code Code, column, msg, fix string) {
@@ -64,18 +71,18 @@ func (s *setCheck) find(r *Row, typ, user string, points ...string) *Row {
 
 // checkPeer finds the other side's row. A point may keep its own rows, so a server row alone is worth a remark only.
 func (s *setCheck) checkPeer(r *Row) {
-	points := []string{r.PointNo, AnyPoint}
-	for _, p := range s.rows {
-		if r.PointNo == AnyPoint {
-			points = append(points, p.PointNo)
+	peer := func(user string) *Row {
+		if found := s.find(r, r.Type, user, r.PointNo, AnyPoint); found != nil || r.PointNo != AnyPoint {
+			return found
 		}
+		return s.anyPoint[s.key(r, r.Type, user, "")]
 	}
 	missing := fmt.Sprintf("row for %s of %s at %s", r.Type, r.Table, r.PointNo)
 	if r.User == Server {
-		if s.find(r, r.Type, Client, points...) == nil {
+		if peer(Client) == nil {
 			s.say(r, Info, MissingPeer, "sync_user", "no client "+missing, "add one, unless the point keeps its own")
 		}
-	} else if server := s.find(r, r.Type, Server, points...); server != nil {
+	} else if server := peer(Server); server != nil {
 		s.checkFields(r, server)
 	} else {
 		s.say(r, Warning, MissingPeer, "sync_user", "no server "+missing, "add one, with an empty sync_sql")
@@ -114,5 +121,23 @@ func (s *setCheck) checkLoop(r *Row) {
 		s.say(r, Warning, Loop, "sync_is_update_time",
 			fmt.Sprintf("row %d sends uploaded rows back with a new update_time, and they are uploaded again", down.ID),
 			"clear sync_is_update_time, or let upside leave out rows of the other side")
+	}
+}
+
+// checkParents finds tables that belong together: rows that refer to rows which never come are refused.
+func (s *setCheck) checkParents(r *Row) {
+	t := s.facts[r.Table]
+	if r.User != Server || t == nil {
+		return
+	}
+	for _, parent := range t.Parents {
+		covered := func(other *Row) bool {
+			return other.User == Server && other.Type == r.Type && sameName(other.Table, parent) &&
+				(other.PointNo == r.PointNo || other.PointNo == AnyPoint)
+		}
+		if !sameName(parent, r.Table) && !slices.ContainsFunc(s.rows, covered) {
+			s.say(r, Info, MissingParent, "sync_table", fmt.Sprintf("%s has a foreign key to %s, of which there is no %s here",
+				r.Table, parent, r.Type), "add rules for "+parent+", unless it has all its rows at both ends")
+		}
 	}
 }

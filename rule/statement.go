@@ -69,6 +69,7 @@ func (c *compiler) statement(s *script) bool {
 	s.render()
 	s.readScope()
 	c.readInsert(s)
+	c.guardState(s)
 	c.checkTable(s)
 	return c.errors == before
 }

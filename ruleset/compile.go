@@ -25,20 +25,18 @@ func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, e
 	r := &Rule{State: store.RuleOK, Row: row, current: row, fits: &fits{}, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
 	unchanged := last != nil && last.current == row
 	switch {
-	case unchanged && (!c.recheck || row.User != c.o.Side || !row.Enabled):
+	case unchanged && (!c.recheck || !row.Enabled):
 		return last, nil
 	case !row.Enabled:
 		r.State = store.RuleDisabled
 		return r, nil
 	}
 	var err error
-	if row.User == c.o.Side {
-		if r.facts, err = c.table(ctx, row.Table); err != nil {
-			return nil, err
-		}
-		if unchanged && last.State == store.RuleOK && reflect.DeepEqual(r.facts, last.facts) {
-			return last, nil
-		}
+	if r.facts, err = c.table(ctx, row.Table); err != nil {
+		return nil, err
+	}
+	if unchanged && last.State == store.RuleOK && reflect.DeepEqual(r.facts, last.facts) {
+		return last, nil
 	}
 	if err = c.compile(ctx, r); err != nil {
 		return nil, err
@@ -46,7 +44,7 @@ func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, e
 	if r.status.Problem = r.Problem(); r.status.Problem != nil {
 		r.keep(last)
 	}
-	r.status.State = r.State
+	r.status.State, r.status.Warnings = r.State, r.warnings()
 	if unchanged && last.Plan == r.Plan && sameState(last, r) {
 		return last, nil // as broken as before
 	}
@@ -78,17 +76,13 @@ type PlanChecker interface {
 
 // Compile is what a row means at a side (rule.Server or rule.Client), the same to a Set and to `rules check`: its plan,
 // and the diagnostics about it. t is nil when there is no such table. The other side's tables are not here. Of its rows
-// Compile checks only what can be seen without a table, and makes no plan. An error means that the database could not
-// be asked.
+// Compile checks what can be seen without a table, takes the warnings of the table of that name here for what they are
+// worth, and makes no plan. An error means that the database could not be asked.
 func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (
 	*rule.Plan, []rule.Diagnostic, error) {
 	switch {
-	case row.User != side && row.SQL == "":
-		return nil, nil, nil
 	case row.User != side:
-		_, ds := rule.Compile(row, nil)
-		needsTable := func(d rule.Diagnostic) bool { return d.Code == rule.NoTableFacts }
-		return nil, slices.DeleteFunc(ds, needsTable), nil // the other side has the table
+		return nil, otherSide(row, t), nil
 	case row.SQL == "" && t == nil:
 		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID,
 			Column: "sync_table", Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
@@ -99,6 +93,26 @@ func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *
 		plan = nil
 	}
 	return plan, append(ds, refused...), err
+}
+
+// otherSide is what can be said here about a row of the other side.
+func otherSide(row rule.Row, t *rule.Table) []rule.Diagnostic {
+	_, ds := rule.Compile(row, nil)
+	needsTable := func(d rule.Diagnostic) bool { return d.Code == rule.NoTableFacts }
+	if t == nil || !slices.ContainsFunc(ds, needsTable) {
+		return slices.DeleteFunc(ds, needsTable)
+	}
+	alike := *t
+	alike.Unseen = false // the privilege is that of the other side's account
+	_, likely := rule.Compile(row, &alike)
+	ds = slices.DeleteFunc(ds, needsTable)
+	for _, d := range likely {
+		if d.Severity == rule.Warning {
+			d.Message += ", if the table there is like the one here"
+			ds = append(ds, d)
+		}
+	}
+	return ds
 }
 
 // keep puts the last good version of r, whose row has an error, in force where there is one. It is made anew when the

@@ -83,6 +83,16 @@ func (r *Rule) Problem() *rule.Diagnostic {
 	return nil
 }
 
+// warnings are the warnings of the row as it stands.
+func (r *Rule) warnings() (all []rule.Diagnostic) {
+	for _, d := range r.Diagnostics {
+		if d.Severity == rule.Warning {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
 // Options make a Set. Source and Side are required.
 type Options struct {
 	Source Source

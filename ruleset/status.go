@@ -20,6 +20,10 @@ func (s *Set) logStates(old, next *snapshot) {
 		}
 		log.Uint64("rule", id).Str("table", r.current.Table).Str("type", r.current.Type).
 			Str("point", r.current.PointNo).Str("state", string(r.State)).Msg("rule")
+		for _, w := range r.warnings() {
+			s.o.Logger.Warn().Uint64("rule", id).Str("table", r.current.Table).Str("code", w.Code.String()).
+				Str("warning", w.String()).Msg("rule runs with a warning")
+		}
 	}
 	if old == nil {
 		return
@@ -34,7 +38,7 @@ func (s *Set) logStates(old, next *snapshot) {
 // sameState reports whether b adds nothing to a, which may be nil.
 func sameState(a, b *Rule) bool {
 	return a == b || a != nil && a.State == b.State && a.current == b.current &&
-		reflect.DeepEqual(a.Problem(), b.Problem())
+		reflect.DeepEqual(a.Problem(), b.Problem()) && reflect.DeepEqual(a.warnings(), b.warnings())
 }
 
 // recordStates hands the sink every state that differs from old's. What could not be recorded is recorded in a later

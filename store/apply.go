@@ -22,7 +22,6 @@ type Upload struct {
 	State      []byte   // what its point reads on from; it makes the upload one of a stream. nil: it is none
 	After      uint64   // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
 	Table      string   // of a stream
-	Seen       uint64   // number of the last change of the table that the point has downloaded; 0: not known
 	Unknown    []string // columns of Rows that are no fields of Plan, for Outcome
 	Refused    error    // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
@@ -41,6 +40,7 @@ type Outcome struct {
 	Applied     uint64            `json:"applied"`               // rows that an operation took
 	ByOp        map[string]uint64 `json:"by_op,omitempty"`       // the same by operation: insert, update, …
 	Quarantined []Quarantined     `json:"quarantined,omitempty"` // rows that none took, in the order of Row
+	LeftOut     uint64            `json:"left_out,omitempty"`    // more such rows, see toldRows
 	Unknown     []string          `json:"unknown,omitempty"`     // columns that the rule does not have; they were left out
 	Duplicate   bool              `json:"-"`                     // it was applied before, with this outcome
 	Reached     Reached           `json:"-"`                     // of an upload that begins a generation: where the stream stood
@@ -56,6 +56,9 @@ type Quarantined struct {
 	Reason string `json:"reason"`          // the database's words
 	Waits  bool   `json:"waits,omitempty"` // it is tried again by itself
 }
+
+// toldRows is how many quarantined rows an outcome tells one by one. All of them are in sync_quarantine.
+const toldRows = 1000
 
 const (
 	sharedRows      = 256  // an upload with more rows has a transaction of its own

@@ -97,12 +97,7 @@ func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, 
 }
 
 // sequenceName is the table's row in sync_sequence.
-func sequenceName(t *rule.Table) string {
-	if t.Schema == "" {
-		return t.Name
-	}
-	return t.Schema + "." + t.Name
-}
+func sequenceName(t *rule.Table) string { return t.FullName() }
 
 // ChangesError says why the changes of a table cannot be recorded or read.
 type ChangesError struct{ Table, Reason, Fix string }

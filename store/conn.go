@@ -14,8 +14,8 @@ import (
 // column stays 0, CHAR is not padded, and " quotes a string.
 const sessionMode = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 
-// lockWait is the time, in seconds, for which one upload waits for rows that another has locked. MySQL's default of 50
-// would block a worker.
+// lockWait is the time, in seconds, for which a statement waits for rows that another has locked, and for a table that
+// another has locked or alters. MySQL's defaults of 50 and of a day would block a worker.
 const lockWait = 5
 
 // Limits of the prepared statements of one connection. The server needs about 530 bytes for each placeholder (measured
@@ -69,8 +69,9 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	c := &conn{mysqlConn: dc.(mysqlConn), stmts: map[stmtKey]*list.Element{}, order: list.New()}
 	err = c.text(ctx, fmt.Sprintf("SET SESSION time_zone = '+00:00', sql_mode = '%s', innodb_lock_wait_timeout = %d, "+
+		"lock_wait_timeout = %d, "+
 		"autocommit = 1, foreign_key_checks = 1, unique_checks = 1, sql_safe_updates = 0, sql_auto_is_null = 0",
-		sessionMode, lockWait))
+		sessionMode, lockWait, lockWait))
 	if err == nil {
 		err = c.setIsolation(ctx)
 	}

@@ -83,6 +83,7 @@ type RuleStatus struct {
 	RuleID    uint64
 	State     RuleState
 	Problem   *rule.Diagnostic // the first error; nil when there is none
+	Warnings  []rule.Diagnostic
 	CheckedAt time.Time
 }
 
@@ -107,13 +108,15 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				error_text = VALUES(error_text), checked_at = VALUES(checked_at)`,
 				r.RuleID, string(r.State), code, p.Column, p.Section, p.Line, p.Col, clip(text, textMax),
 				stamp(r.CheckedAt))
+			if err == nil {
+				err = saveWarnings(ctx, tx, &r)
+			}
 			if err != nil {
 				return err
 			}
 		}
-		for _, table := range []string{"sync_rule_status", "sync_rule_columns"} {
-			_, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE rule_id NOT IN (SELECT id FROM sync_control)")
-			if err != nil {
+		for _, table := range []string{"sync_rule_status", "sync_rule_warning", "sync_rule_columns"} {
+			if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE rule_id NOT IN (SELECT id FROM sync_control)"); err != nil {
 				return err
 			}
 		}
@@ -158,6 +161,20 @@ func (s *Store) SaveRuleDifferences(ctx context.Context, all []Difference) error
 		}
 		return nil
 	})
+}
+
+func saveWarnings(ctx context.Context, tx *Tx, r *RuleStatus) error {
+	if len(r.Warnings) == 0 {
+		_, err := tx.Exec(ctx, "DELETE FROM sync_rule_warning WHERE rule_id = ?", r.RuleID)
+		return err
+	}
+	var lines []string
+	for _, w := range r.Warnings {
+		lines = append(lines, w.String())
+	}
+	_, err := tx.Exec(ctx, "REPLACE INTO sync_rule_warning (rule_id, warnings) VALUES (?, ?)", r.RuleID,
+		clip(strings.Join(lines, "\n"), textMax))
+	return err
 }
 
 // RuleRuns are the runs of one rule since the last call of AddRuleRuns.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
+	"sync"
 
 	"syncgate/rule"
 )
@@ -60,15 +61,97 @@ func (s *Store) SampleRow(ctx context.Context, table string, fields []string) ([
 func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // CheckPlan has the database PREPARE every statement of a plan and says what it refuses, with the place in sync_sql.
-// t may be nil. An error means that the database could not be asked.
+// Where only the database knows the type of a state, CheckPlan puts its smallest value into the plan. t may be nil. An
+// error means that the database could not be asked.
 func (s *Store) CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error) {
-	return p.Check(t, func(sql string) (*rule.Refusal, error) {
-		err := s.prepare(ctx, sql)
-		if refused := (*SQLError)(nil); errors.As(err, &refused) {
-			return &rule.Refusal{Number: uint16(refused.Code), Message: refused.Message}, nil
-		}
-		return nil, err
+	return s.check(ctx, p, t, func(sql string) (*rule.Refusal, error) { return s.refusal(ctx, sql) })
+}
+
+func (s *Store) check(ctx context.Context, p *rule.Plan, t *rule.Table, prepare rule.Prepare) ([]rule.Diagnostic, error) {
+	ds, err := p.Check(t, prepare)
+	if err != nil || len(ds) > 0 {
+		return ds, err
+	}
+	return p.InferStates(func(sql string, values []any) ([]rule.Column, error) { return s.result(ctx, sql, values) })
+}
+
+// refusal is what the database has against a statement, nil when it has nothing.
+func (s *Store) refusal(ctx context.Context, sql string) (*rule.Refusal, error) {
+	err := s.prepare(ctx, sql)
+	if refused := (*SQLError)(nil); errors.As(err, &refused) {
+		return &rule.Refusal{Number: uint16(refused.Code), Message: refused.Message}, nil
+	}
+	return nil, err
+}
+
+// Checker is for one look at many rules: it asks the database about each table and each statement once. Several
+// goroutines may use it.
+type Checker struct {
+	s        *Store
+	mu       sync.Mutex
+	tables   map[string]*rule.Table
+	refusals map[string]*rule.Refusal
+}
+
+// NewChecker makes a Checker that knows nothing yet.
+func (s *Store) NewChecker() *Checker {
+	return &Checker{s: s, tables: map[string]*rule.Table{}, refusals: map[string]*rule.Refusal{}}
+}
+
+// CheckPlan does as Store.CheckPlan does.
+func (c *Checker) CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]rule.Diagnostic, error) {
+	return c.s.check(ctx, p, t, func(sql string) (*rule.Refusal, error) {
+		return once(c, c.refusals, sql, func() (*rule.Refusal, error) { return c.s.refusal(ctx, sql) })
 	})
+}
+
+// result gives the columns of a select whose values let it give no rows.
+func (s *Store) result(ctx context.Context, sql string, values []any) (all []rule.Column, err error) {
+	err = s.retry(ctx, func(c *conn) error {
+		c.args = append(c.args[:0], values...)
+		rows, err := c.query(ctx, sql)
+		if err != nil {
+			return err
+		}
+		all = nil
+		for _, col := range columnsOf(rows) {
+			kind, unsigned := strings.CutPrefix(strings.ToLower(col.Type), "unsigned ")
+			all = append(all, rule.Column{Name: col.Name, Type: kind, Unsigned: unsigned, Binary: col.Binary})
+		}
+		return rows.Close()
+	})
+	if refused := (*SQLError)(nil); errors.As(err, &refused) {
+		return nil, nil
+	}
+	return all, err
+}
+
+// Table does as Store.Table does, but returns nil when there is no such table.
+func (c *Checker) Table(ctx context.Context, name string) (*rule.Table, error) {
+	return once(c, c.tables, name, func() (*rule.Table, error) {
+		t, err := c.s.Table(ctx, name)
+		if errors.Is(err, ErrNoTable) {
+			return nil, nil
+		}
+		return t, err
+	})
+}
+
+// once returns what is known under key, or asks. Two that ask at once both ask.
+func once[T any](c *Checker, known map[string]T, key string, ask func() (T, error)) (T, error) {
+	c.mu.Lock()
+	v, ok := known[key]
+	c.mu.Unlock()
+	if ok {
+		return v, nil
+	}
+	v, err := ask()
+	if err == nil {
+		c.mu.Lock()
+		known[key] = v
+		c.mu.Unlock()
+	}
+	return v, err
 }
 
 // prepare has the database PREPARE a statement, which finds unknown tables and columns and runs nothing. The error

@@ -35,7 +35,11 @@ func newFiles(dir string) *files { return &files{dir: dir} }
 
 // write appends an upload to its file. Parts of one transaction make one file.
 func (r *runner) write(u *Upload, spec *rule.File) error {
-	err := r.files.write(u, spec)
+	name := spec.NameFor(u.Env.Point)
+	err := errors.New("the name of the point cannot be part of a file's name")
+	if name != "" {
+		err = r.files.write(u, spec, name)
+	}
 	if err != nil {
 		return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, spec.Name, err))
 	}
@@ -45,8 +49,8 @@ func (r *runner) write(u *Upload, spec *rule.File) error {
 	return nil
 }
 
-func (fs *files) write(u *Upload, spec *rule.File) error {
-	f, fresh, err := fs.temp(spec.Name, u.Plan.Row.ID)
+func (fs *files) write(u *Upload, spec *rule.File, name string) error {
+	f, fresh, err := fs.temp(name, u.Plan.Row.ID)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -117,5 +118,23 @@ func TestFileOfSeveralParts(t *testing.T) {
 			t.Fatal(err)
 		}
 		equal(t, "the file", contents(t, dir, "list"), "domain\natrue\nbtrue\n")
+	}
+}
+
+// Two points have a file each. A point's name never leads to another place.
+func TestFileOfAPoint(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, func(o *Options) { o.FileRoot = dir })
+	p := filePlan("lists/{point_no}.txt", rule.Lines, 0)
+	for seq, point := range []string{"north", "south"} {
+		applied(t, s, upload(p, point, uint64(seq+1), []any{point + ".example", nil, nil}))
+	}
+	equal(t, "north", contents(t, dir, "lists/north.txt"), "north.example\n")
+	equal(t, "south", contents(t, dir, "lists/south.txt"), "south.example\n")
+	for _, point := range []string{"../up", "a/b", "a:b", "..", "n\x00"} {
+		o := s.Apply(testContext(t), []*Upload{upload(p, point, 1, []any{"x", nil, nil})})[0]
+		if !errors.Is(o.Err, ErrFile) {
+			t.Errorf("point %q: %v", point, o.Err)
+		}
 	}
 }

@@ -103,14 +103,45 @@ func (c *conn) addQuarantine(ctx context.Context, s *Store, e *quarantineEntry) 
 		clip(e.reason, textMax), e.wait.Microseconds())
 }
 
-// Quarantine puts the row in hand of a plan, which cannot be sent, into sync_quarantine.
-func (t *Tx) Quarantine(ctx context.Context, point string, p *rule.Plan, columns []string, row []any, code int, reason string) error {
-	values, err := encodeRow(columns, row)
-	if err != nil {
-		return err
+// Unsent is a row that was read and cannot be sent.
+type Unsent struct {
+	Row  rowset.Rows // without its large fields: it is still in its table
+	Size int         // bytes of the whole row
+}
+
+// unsentBytes bounds a value of an unsent row that is kept.
+const unsentBytes = 64 << 10
+
+// NewUnsent copies what is kept of a row.
+func NewUnsent(columns []string, row []any) Unsent {
+	u := Unsent{Size: rowset.Size(row)}
+	for i, c := range columns {
+		if rowset.Size(row[i:i+1]) <= unsentBytes {
+			u.Row.Columns, u.Row.Values = append(u.Row.Columns, c), rowset.AppendCopy(u.Row.Values, row[i:i+1])
+		}
 	}
-	e := &quarantineEntry{point: point, rule: &p.Row, key: keyHash(p.KeyIn(columns, row)), values: values, code: code, reason: reason}
-	return t.on(func(c *conn) error { return c.addQuarantine(ctx, t.s, e) })
+	return u
+}
+
+// mysqlErrors is the lowest number of MySQL's errors. A row in the quarantine with a lower one could not be sent.
+const mysqlErrors = 1000
+
+// QuarantineUnsent puts a row that cannot be sent into sync_quarantine, so that the rows after it go on. p is the plan
+// that it was read by; its Key may be empty. code is a number of syncgate's and why says the same in words, as "more than
+// a frame can carry". reason also says which row it is.
+func (t *Tx) QuarantineUnsent(ctx context.Context, point string, p *rule.Plan, u Unsent, code int, why string) (reason string, err error) {
+	values, err := encodeRow(u.Row.Columns, u.Row.Values)
+	if err != nil {
+		return "", err
+	}
+	key := p.KeyIn(u.Row.Columns, u.Row.Values)
+	var named []string
+	for i, v := range key {
+		named = append(named, p.Key[i]+"="+clip(plainText(v), 64))
+	}
+	reason = fmt.Sprintf("row %s has %d bytes, %s; its large fields are left out here", strings.Join(named, ", "), u.Size, why)
+	e := &quarantineEntry{point: point, rule: &p.Row, key: keyHash(key), values: values, code: code, reason: reason}
+	return reason, t.on(func(c *conn) error { return c.addQuarantine(ctx, t.s, e) })
 }
 
 // QuarantineFilter chooses rows of sync_quarantine. A field that is empty chooses all.
@@ -257,8 +288,12 @@ func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e
 	plan.AllOrNothing = true // it is in the quarantine already
 	err = s.inTx(ctx, func(tx *Tx) error {
 		var text string
-		err := tx.One(ctx, "SELECT point_no, row_values FROM sync_quarantine WHERE id = ? FOR UPDATE", []any{id},
-			&e.Point, &text)
+		code := 0
+		err := tx.One(ctx, "SELECT point_no, row_values, error_code FROM sync_quarantine WHERE id = ? FOR UPDATE", []any{id},
+			&e.Point, &text, &code)
+		if err == nil && code < mysqlErrors {
+			return mismatch("the row was read here and could not be sent; it is still in its table")
+		}
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("%w: %s", ErrNotFound, quarantineID(id))
 		}

@@ -51,7 +51,7 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 		return err
 	})
 	if err != nil {
-		return Page{Rows: page.Rows}, err
+		return Page{Rows: page.Rows}, s.explainLock(ctx, p, err)
 	}
 	return page, nil
 }
@@ -77,6 +77,10 @@ type reader struct {
 	p    *rule.Plan
 	env  rule.Env
 	sink Sink
+	inTx bool // of the caller
+
+	reach    *reach // of a plan that reads by time; nil: not asked yet
+	caughtUp bool   // what is new has been read
 
 	page   Page
 	begun  bool
@@ -89,11 +93,14 @@ type reader struct {
 // paging is how a statement's pages go on from one another.
 type paging struct {
 	first, next *rule.Statement
-	columns     []string           // whose values in the last row become the state
-	items       []string           // what they are called in the state
-	keep        []rowset.StateItem // what the state has before them
-	hidden      int                // columns at the beginning of a row that are for the state alone
-	end         func(r *reader)    // corrects the page behind the last row; nil: nothing to correct
+	columns     []string                // whose values in the last row become the state
+	items       []string                // what they are called in the state
+	keep        []rowset.StateItem      // what the state has before them
+	hidden      int                     // columns at the beginning of a row that are for the state alone
+	bound       string                  // of times that are read, where it is not that of the clock
+	limit       int                     // rows of its only page; 0: there are more pages, of r.env.Limit rows
+	only        func(values []any) bool // which rows the sink gets; they do not move the state. nil: all, and they do
+	end         func() bool             // corrects the page behind the last row and says whether to go on; nil: the end
 }
 
 func (r *reader) read() error {
@@ -102,6 +109,9 @@ func (r *reader) read() error {
 		if r.env.Limit <= 0 {
 			r.env.Limit = rule.DefaultLimit
 		}
+	}
+	if err := r.askClock(); err != nil {
+		return err
 	}
 	for i := range r.p.Upside {
 		if err := r.statement(i); err != nil {
@@ -115,32 +125,54 @@ func (r *reader) read() error {
 	return nil
 }
 
-// statement runs one upside statement, page by page when it is paged.
-func (r *reader) statement(i int) error {
-	pages, err := r.paging(&r.p.Upside[i])
-	if err != nil {
-		return err
+// askClock gets the bound that the statements of a rule's own SQL use.
+func (r *reader) askClock() error {
+	bounded := func(st rule.Statement) bool { return st.Uses(rule.Bound, rule.LocalBound) }
+	if r.p.Mark != nil || !slices.ContainsFunc(r.p.Upside, bounded) {
+		return nil
 	}
-	for st, first := pages.first, true; ; st, first = pages.next, false {
-		rows, err := r.run(i, st, &pages, first)
-		if !r.p.Paged() {
-			return err
-		}
-		if r.last != nil {
-			r.page.State = slices.Clone(pages.keep)
-			for k, name := range pages.items {
-				r.page.State = append(r.page.State, rowset.StateItem{Name: name, Value: r.last[k]})
-			}
-			r.env.State, r.last = r.page.State, nil
+	now, err := r.s.clockOf(r.ctx, r.c)
+	r.env.Bound, r.env.LocalBound = now.bound(r.p, false, 6), now.bound(r.p, true, 6)
+	return err
+}
+
+// statement runs one upside statement, part by part and page by page when it is paged.
+func (r *reader) statement(i int) error {
+	for begin, more := true, true; more; begin = false {
+		pages, err := r.paging(&r.p.Upside[i])
+		if err == nil {
+			err = r.part(i, &pages, begin)
 		}
 		if err != nil {
 			return err
 		}
-		if rows < r.env.Limit {
-			if pages.end != nil {
-				pages.end(r)
+		more = pages.end != nil && pages.end()
+	}
+	return nil
+}
+
+// part runs the pages of one part of a statement.
+func (r *reader) part(i int, pages *paging, begin bool) error {
+	if pages.bound != "" {
+		r.env.Bound, r.env.LocalBound = pages.bound, pages.bound
+	}
+	if pages.limit > 0 {
+		r.env.Limit = pages.limit
+	}
+	r.cursor = nil
+	for st := pages.first; ; st = pages.next {
+		rows, err := r.run(i, st, pages, begin)
+		begin = false
+		if r.last != nil {
+			state := slices.Clone(pages.keep)
+			for k, name := range pages.items {
+				state = append(state, rowset.StateItem{Name: name, Value: r.last[k]})
 			}
-			return nil
+			r.setState(state)
+			r.last = nil
+		}
+		if err != nil || !r.p.Paged() || rows < r.env.Limit || pages.limit > 0 {
+			return err
 		}
 	}
 }
@@ -148,6 +180,8 @@ func (r *reader) statement(i int) error {
 // paging is how the pages of a statement begin and go on.
 func (r *reader) paging(st *rule.Statement) (paging, error) {
 	switch {
+	case r.p.Mark != nil:
+		return r.byTime()
 	case r.p.Load != nil:
 		return r.changes(st)
 	case r.p.Recorded != nil && slices.Contains(r.p.Cursor, rowset.ChangeSeq): // SQL of the rule's own that reads them
@@ -167,9 +201,7 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	if err != nil {
 		return paging{}, err
 	}
-	number := func(n uint64) []rowset.StateItem {
-		return []rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(n)}}
-	}
+	number := func(n uint64) []rowset.StateItem { return []rowset.StateItem{number(rowset.ChangeSeq, n)} }
 	began, ok := stateNumber(r.env.State, rowset.ChangeSeq)
 	if !ok || began < at.completeFrom || began > at.upTo { // in the last case the state is of a later copy of this database
 		r.env.State = nil
@@ -180,12 +212,13 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
 	}
 	if len(r.env.State) == 1 {
-		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func(r *reader) {
+		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func() bool {
 			// The changes between the last row and at.upTo are not for this reader.
 			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
 				r.page.State = number(at.upTo)
 			}
 			r.page.More = at.more
+			return false
 		}}, nil
 	}
 	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
@@ -198,7 +231,10 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	for k := range r.p.Key {
 		load.items = append(load.items, rule.LoadItem(k))
 	}
-	load.end = func(r *reader) { r.page.State, r.page.More = load.keep, true } // now what has changed meanwhile
+	load.end = func() bool { // now what has changed meanwhile
+		r.page.State, r.page.More = load.keep, true
+		return false
+	}
 	return load, nil
 }
 
@@ -218,7 +254,7 @@ func stateNumber(state []rowset.StateItem, name string) (uint64, bool) {
 }
 
 // run executes a statement once and returns its rows.
-func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (int, error) {
+func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int, error) {
 	var err error
 	if r.c.args, err = st.Bind(r.c.args[:0], &r.env, nil); err != nil {
 		return 0, mismatch("%v", err)
@@ -228,16 +264,20 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (i
 		return 0, &statementError{sql: st.SQL, err: err}
 	}
 	cols := columnsOf(res)
-	if r.width == 0 || announce {
+	if r.width == 0 || begin {
 		r.width = len(cols)
 	}
 	if len(cols) != r.width {
 		return 0, r.abandon(res, ErrAltered)
 	}
-	if announce {
-		if err := r.announce(i, pages, cols); err != nil {
-			return 0, r.abandon(res, err)
-		}
+	if r.cursor == nil {
+		err = r.findCursor(pages, cols)
+	}
+	if begin && err == nil {
+		err = r.announce(i, pages, cols)
+	}
+	if err != nil {
+		return 0, r.abandon(res, err)
 	}
 	n := 0
 	dest, values := make([]driver.Value, len(cols)), make([]any, len(cols))
@@ -249,13 +289,17 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (i
 			return n, &statementError{sql: st.SQL, err: err}
 		}
 		r.texts.convertRow(values, dest, cols)
+		if pages.only != nil && !pages.only(values) {
+			n++
+			continue
+		}
 		err := r.sink.Row(values[pages.hidden:])
 		if errors.Is(err, ErrFull) {
 			return n, r.abandon(res, err)
 		}
 		n++
 		r.page.Rows++
-		if r.p.Paged() && (err == nil || errors.Is(err, ErrEnough)) {
+		if r.p.Paged() && pages.only == nil && (err == nil || errors.Is(err, ErrEnough)) {
 			r.remember(values)
 		}
 		if err != nil {
@@ -264,14 +308,19 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, announce bool) (i
 	}
 }
 
-// announce finds the cursor among the columns and calls the sink's Begin.
+// announce calls the sink's Begin.
 func (r *reader) announce(i int, pages *paging, cols []column) error {
 	r.begun = true
 	infos := make([]rowset.Column, len(cols))
 	for k, c := range cols {
 		infos[k] = c.Column
 	}
-	r.cursor = r.cursor[:0]
+	return sinkError(r.sink.Begin(i, infos[pages.hidden:]))
+}
+
+// findCursor finds the columns of the state among those of the rows.
+func (r *reader) findCursor(pages *paging, cols []column) error {
+	r.cursor = make([]int, 0, len(pages.columns))
 	for _, name := range pages.columns {
 		at := -1
 		for k, c := range cols {
@@ -284,7 +333,7 @@ func (r *reader) announce(i int, pages *paging, cols []column) error {
 		}
 		r.cursor = append(r.cursor, at)
 	}
-	return sinkError(r.sink.Begin(i, infos[pages.hidden:]))
+	return nil
 }
 
 func (r *reader) remember(values []any) {

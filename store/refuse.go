@@ -143,7 +143,7 @@ func (r *runner) swap() error {
 			return err
 		}
 		failed := r.postponed
-		if len(failed) == 0 && len(out.Quarantined) == len(u.out.Quarantined) {
+		if len(failed) == 0 && len(out.Quarantined) == len(u.out.Quarantined) && out.LeftOut == u.out.LeftOut {
 			rows = nil
 			break
 		}
@@ -183,6 +183,10 @@ func (r *runner) refuse(it item, refused error) error {
 	}
 	waits := mayPass(it.u.Plan, code)
 	all := &it.u.out.Quarantined
+	if len(*all) >= toldRows && !r.again {
+		it.u.out.LeftOut++
+		return r.quarantine(it, code, reason, waits)
+	}
 	at, _ := slices.BinarySearchFunc(*all, it.row, func(q Quarantined, row int) int { return cmp.Compare(q.Row, row) })
 	*all = slices.Insert(*all, at, Quarantined{Row: it.row, Code: code, Reason: clip(reason, reasonMax), Waits: waits})
 	if r.again {

@@ -295,3 +295,17 @@ func TestValuesThatWouldBeCut(t *testing.T) {
 	equal(t, "applied", applied(t, s, upload(allowed, "p1", 2, rows...)).Applied, 4)
 	equal(t, "rounded", rounded, 2)
 }
+
+// The outcome of an upload stays small, however many rows are refused; all of them are in the quarantine.
+func TestManyRefusedRows(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE t (id INT PRIMARY KEY, v TINYINT) ENGINE = InnoDB")
+	u := upload(generated(t, s, "t"), "p1", 1)
+	for id := range int64(toldRows + 50) {
+		u.Rows.Values = append(u.Rows.Values, id, int64(1000))
+	}
+	o := applied(t, s, u)
+	equal(t, "told and left out", fmt.Sprint(len(o.Quarantined), o.LeftOut), fmt.Sprint(toldRows, 50))
+	equal(t, "stored", fmt.Sprint(applied(t, s, u).LeftOut), "50")
+	equal(t, "in quarantine", one(t, s, "SELECT COUNT(*) FROM sync_quarantine"), fmt.Sprint(toldRows+50))
+}

@@ -24,6 +24,11 @@ func (s *Store) Table(ctx context.Context, name string) (*rule.Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	seen, err := s.SeesTransactions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.Unseen = !seen
 	return t, s.lookForChanges(ctx, t)
 }
 
@@ -56,6 +61,7 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 			rowEnd = c.Name
 		}
 		c.Auto = strings.Contains(extra, "auto_increment")
+		c.OnUpdate = strings.Contains(extra, "on update")
 		c.HasDefault = c.HasDefault || c.Auto || strings.Contains(extra, "default_generated")
 		c.Invisible = strings.Contains(extra, "invisible")
 		c.Unsigned = strings.Contains(c.ColumnType, "unsigned")

@@ -57,7 +57,11 @@ type Store struct {
 	readers     readers
 	observer    Observer // may be nil
 
-	outageWait, purgeEvery time.Duration // shorter in tests
+	mariadb bool
+	bounds  bounds
+	late    late
+
+	outageWait, purgeEvery, boundEvery, lateEvery time.Duration // shorter in tests
 }
 
 // Open connects and checks the server's settings. It starts no goroutine besides those of the connection pool.
@@ -72,7 +76,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
 	place := fmt.Sprintf("database %s at %s", cfg.DBName, cfg.Addr)
-	s := &Store{o: o, place: place, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery}
+	s := &Store{o: o, place: place, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery,
+		boundEvery: boundEvery, lateEvery: lateEvery}
 	link, err := newConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
@@ -93,7 +98,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.maxPacket = facts.MaxPacket
+	s.maxPacket, s.mariadb = facts.MaxPacket, strings.Contains(facts.Version, "MariaDB")
 	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
 		return fmt.Errorf("%w: %s", ErrUnsafe, strings.Join(bad, "; "))
 	}

@@ -92,7 +92,7 @@ func (t *Tx) note(err error) error {
 // Read is Store.Read within the transaction. When the sink of a plan that is not paged fails, the transaction loses its
 // connection.
 func (t *Tx) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error) {
-	r := &reader{ctx: ctx, s: t.s, p: p, env: e, sink: sink}
+	r := &reader{ctx: ctx, s: t.s, p: p, env: e, sink: sink, inTx: true}
 	err := t.on(func(c *conn) error {
 		r.c = c
 		err := r.read()

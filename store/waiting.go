@@ -201,7 +201,9 @@ func (s *Store) RetryOnce(ctx context.Context, find FindPlan) (left bool, err er
 		if err != nil || len(rows) == 0 {
 			return false, err
 		}
-		took, err = s.retryRows(ctx, find, rows, false)
+		if took, err = s.retryRows(ctx, find, rows, false); took == 0 && err == nil {
+			took, err = s.retryCircles(ctx, find, rows)
+		}
 	}
 	return true, err
 }
@@ -237,7 +239,7 @@ func (s *Store) retryRows(ctx context.Context, find FindPlan, rows []Quarantined
 		for n < len(rows) && n < retryRows && rows[n].together(first) {
 			n++
 		}
-		if plan, env := find(first); plan != nil && !hasFile(plan.Downside) {
+		if plan, env := find(first); plan != nil && !hasFile(plan.Downside) && first.Code >= mysqlErrors {
 			some := *plan
 			some.AllOrNothing = false
 			applied, failed := s.retryTogether(ctx, &some, env, rows[:n], careful)
@@ -253,6 +255,7 @@ func (s *Store) retryRows(ctx context.Context, find FindPlan, rows []Quarantined
 // together reports whether two rows came to one table by one rule from one point, with the same fields.
 func (r *QuarantinedRow) together(other *QuarantinedRow) bool {
 	return r.Point == other.Point && r.RuleID == other.RuleID && r.Table == other.Table &&
+		(r.Code < mysqlErrors) == (other.Code < mysqlErrors) &&
 		slices.Equal(r.Fields, other.Fields)
 }
 

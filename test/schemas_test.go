@@ -26,7 +26,6 @@ func TestSampleDatabases(t *testing.T) {
 			if !ok {
 				t.Fatal("the file has no rows or no changes")
 			}
-			schema = foreignKeys.ReplaceAllString(schema, "")
 			w := harnesstest.Make(t, harnesstest.Options{Points: 2})
 			w.Enrol()
 			for _, db := range w.Databases() {
@@ -54,9 +53,6 @@ func TestSampleDatabases(t *testing.T) {
 		})
 	}
 }
-
-// foreignKeys are the constraints of a schema. The tables travel without them, each at its own pace.
-var foreignKeys = regexp.MustCompile(`,\n +(?:CONSTRAINT \w+ )?FOREIGN KEY [^\n]*[^,\n]`)
 
 // script runs the statements of a text over one connection.
 func script(t *testing.T, db *harnesstest.DB, text string) {

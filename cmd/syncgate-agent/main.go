@@ -122,6 +122,10 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		}
 		o.Store, o.Software, o.Log = db.Store, "syncgate-agent "+cli.Version(), log
 		o.Observer = func(e store.Event) {
+			if e.Err != nil && e.Metric.Failure != "" {
+				log.Warn().Err(e.Err).Str(e.Metric.Label, e.Label).Msg(e.Metric.Failure)
+				return
+			}
 			log.Debug().Str("metric", e.Metric.Name).Str(e.Metric.Label, e.Label).Uint64("n", e.N).Err(e.Err).
 				Msg("counted")
 		}

@@ -27,6 +27,9 @@ func newDoctor() *cobra.Command {
 		}
 		e.server(facts)
 		e.grants(facts)
+		if err := e.transactions(c, facts.User); err != nil {
+			return err
+		}
 		if e.schema(c) {
 			e.keys(c)
 			ds, rules, err := c.checkAll()
@@ -125,6 +128,27 @@ func (e *examination) grants(f *store.Facts) {
 	}
 }
 
+// transactions tells whether reading by time sees the transactions of others, and whether one holds it back.
+func (e *examination) transactions(c *call, user string) error {
+	sees, err := c.db.SeesTransactions(c.Context())
+	if err != nil {
+		return err
+	}
+	held, err := c.db.Held(c.Context())
+	switch {
+	case err != nil:
+		return err
+	case !sees:
+		e.say(warn, "transactions", "rules that read by update_time miss rows whose transaction is open for longer than "+
+			"the rule's lag, because "+user+" may not see transactions; grant process on *.* to "+user)
+	case held != "":
+		e.say(warn, "transactions", held+"; rows that were written after it wait for its end")
+	default:
+		e.say(ok, "transactions", "none holds back reading by update_time")
+	}
+	return nil
+}
+
 // privileges are those that lines of SHOW GRANTS give on a whole database.
 func privileges(grants []string, database string) map[string]bool {
 	has := map[string]bool{}
@@ -185,8 +209,11 @@ func (e *examination) rules(ds []rule.Diagnostic, rules int) {
 	bad := map[rule.Severity]int{}
 	for _, d := range ds {
 		bad[d.Severity]++
-		if d.Code == rule.NoWatermarkIndex {
+		switch d.Code {
+		case rule.NoWatermarkIndex:
 			e.say(warn, "index", d.String())
+		case rule.NoWatermark, rule.NullWatermark, rule.UnseenTransactions:
+			e.say(warn, "watermark", d.String())
 		}
 	}
 	switch {

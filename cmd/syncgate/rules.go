@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -151,26 +153,41 @@ func (c *call) checkAll() (ds []rule.Diagnostic, rules int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, row := range all {
-		if !row.Enabled {
-			continue
-		}
-		table, err := c.table(row.Table)
-		var found []rule.Diagnostic
-		if err == nil {
-			_, found, err = ruleset.Compile(c.Context(), c.db, rule.Server, row, table)
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("rule %d: %w", row.ID, err)
-		}
-		ds = append(ds, found...)
+	db := c.db.NewChecker()
+	found, errs := make([][]rule.Diagnostic, len(all)), make([]error, len(all))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range checkWorkers {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(all); i = int(next.Add(1)) - 1 {
+				if row := all[i]; row.Enabled {
+					found[i], errs[i] = c.check(db, row)
+				}
+			}
+		})
 	}
-	ds = append(ds, rule.CheckSet(all, func(name string) *rule.Table {
-		t, e := c.table(name)
+	workers.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return nil, 0, fmt.Errorf("rule %d: %w", all[i].ID, errs[i])
+	}
+	ds = append(slices.Concat(found...), rule.CheckSet(all, func(name string) *rule.Table {
+		t, e := db.Table(c.Context(), name)
 		err = errors.Join(err, e)
 		return t
 	})...)
 	return unique(ds), len(all), err
+}
+
+// checkWorkers is how many rules are checked at once: each waits for the database most of the time.
+const checkWorkers = 4
+
+func (c *call) check(db *store.Checker, row rule.Row) ([]rule.Diagnostic, error) {
+	table, err := db.Table(c.Context(), row.Table)
+	if err != nil {
+		return nil, err
+	}
+	_, ds, err := ruleset.Compile(c.Context(), db, rule.Server, row, table)
+	return ds, err
 }
 
 // unique sorts the diagnostics by row, errors first, and removes duplicates.

@@ -174,6 +174,9 @@ func newRulesInit() *cobra.Command {
 			return fmt.Errorf("the database has no table %s; create it first, with its columns", c.args[0])
 		}
 		options, remote := "", table // what the other side's table is like
+		if mark := table.UpdateColumn(); mark != "" {
+			options = "watermark " + mark
+		}
 		if changes {
 			options, dry = strings.TrimSuffix("changes, "+conflict, ", "), !write
 			if table, remote, err = c.recordChanges(table, slices.Contains(types, rule.Download), write); err != nil {

@@ -220,7 +220,9 @@ func keyOf(v Value) (key string, ok bool) {
 		if x == math.Trunc(x) && math.Abs(x) < 1<<53 {
 			return strconv.FormatInt(int64(x), 10), true
 		}
-	case bool, int64, Long, *big.Int:
+	case int64:
+		return strconv.FormatInt(x, 10), true
+	case bool, Long, *big.Int:
 		n, _ := SQL(x)
 		return fmt.Sprint(n), true
 	}

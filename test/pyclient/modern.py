@@ -190,7 +190,7 @@ PAYLOADS = {
     "UploadRequest": [(1, "confirmed", unsigned, 0), (2, "table", name, ""), (3, "columns", names, []), (4, "values", values, []),
                       (5, "state", items, []), (6, "seen", unsigned, 0), (7, "after", unsigned, 0)],
     "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False),
-                    (5, "seq", unsigned, None), (6, "state", items, None), (7, "unknown", names, [])],
+                    (5, "seq", unsigned, None), (6, "state", items, None), (7, "left_out", unsigned, 0), (8, "unknown", names, [])],
     "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0),
                         (4, "fields", names, [])],
     "DownloadReply": [(1, "statement", lambda v: unsigned(v, U32), 0), (2, "columns", names, []), (3, "types", names, []), (4, "values", values, []),

@@ -28,7 +28,7 @@ import (
 )
 
 // Patience bounds waits that take well under a second on an idle machine.
-const Patience = 60 * time.Second
+const Patience = 2 * time.Minute
 
 // programs are the two commands. They are built once a run, with the race detector when the tests have it. A test
 // binary has no other place to keep what all its tests share.

@@ -12,6 +12,7 @@ SELECT c.id,
        s.error_line,
        s.error_position,
        s.error_text,
+       w.warnings,
        s.checked_at,
        s.last_run_at,
        COALESCE(s.runs, 0) AS runs,
@@ -19,10 +20,10 @@ SELECT c.id,
        COALESCE(s.failures, 0) AS failures,
        s.last_failure,
        s.last_failure_at,
-       (SELECT GROUP_CONCAT(CONCAT_WS(', ', CONCAT(d.peer, ' has ', d.missing_here, ', missing here'),
-                                      CONCAT(d.peer, ' lacks ', d.missing_there)) ORDER BY d.peer SEPARATOR '; ')
-        FROM sync_rule_columns d WHERE d.rule_id = c.id) AS columns_differ,
+       (SELECT COUNT(*) FROM sync_quarantine q WHERE q.rule_id = c.id) AS quarantined,
+       (SELECT COUNT(*) FROM sync_conflict f WHERE f.rule_id = c.id AND f.taken_at IS NULL) AS conflicts,
        c.updated_at,
        c.updated_by
 FROM sync_control c
 LEFT JOIN sync_rule_status s ON s.rule_id = c.id
+LEFT JOIN sync_rule_warning w ON w.rule_id = c.id

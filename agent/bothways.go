@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"syncgate/internal/rowset"
+	"syncgate/rule"
+)
+
+// tableLocks are the locks of the tables. No row of a table is applied while an upload of it is under way, and no
+// batch is read while a page is applied. Each side then knows exactly what the other has seen. That is how a row that both
+// changed is found.
+type tableLocks struct {
+	mu sync.Mutex
+	by map[string]*tableLock
+}
+
+type tableLock struct {
+	slot   chan struct{}
+	wanted atomic.Int32 // how many wait for it
+}
+
+func (t *tableLocks) of(table string) *tableLock {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.by == nil {
+		t.by = map[string]*tableLock{}
+	}
+	if t.by[table] == nil {
+		t.by[table] = &tableLock{slot: make(chan struct{}, 1)}
+	}
+	return t.by[table]
+}
+
+func (t *tableLock) lock(ctx context.Context) error {
+	t.wanted.Add(1)
+	defer t.wanted.Add(-1)
+	select {
+	case t.slot <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *tableLock) unlock() { <-t.slot }
+
+// errLoading means that the other side's rows of a table are loaded first.
+var errLoading = errors.New("the table's rows are first loaded from the side whose version wins a conflict")
+
+// opposite is the number of the last change that the rule of the other direction has moved, where the table goes both
+// ways with option changes, else nil. errLoading: that direction goes first, and has not loaded the table yet.
+func (l *loop) opposite(ctx context.Context, plan *rule.Plan) (*uint64, error) {
+	name := ruleName{rule.Download, l.name.table}
+	if l.name.direction == rule.Download {
+		name.direction = rule.Upload
+	}
+	other, _ := l.rules.plan(name)
+	if other == nil || l.name.direction == rule.Upload && (!plan.Changes || other.Present == nil) ||
+		l.name.direction == rule.Download && (plan.Present == nil || !other.Changes) {
+		return nil, nil
+	}
+	state, err := loadState(ctx, l.opts.Store, name)
+	if err != nil {
+		return nil, err
+	}
+	var seq uint64
+	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
+		n, _ := state[0].Value.(int64)
+		seq = uint64(n)
+	} else if first := plan.Conflict != rule.PointWins; first == (name.direction == rule.Download) {
+		return nil, errLoading
+	}
+	return &seq, nil
+}

@@ -1,0 +1,275 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"syncgate/rule"
+)
+
+// A row whose time comes from the database's clock has the time at which its statement began, and is seen when its
+// transaction is committed. So reading by time stops at the bound: the beginning of the oldest statement or transaction
+// that may still commit a row.
+
+const (
+	boundEvery = time.Second // one answer serves all rules for so long
+	// boundGap is how old the list of statements must be when the list of transactions is read. innodb_trx is a copy
+	// of 0.1 s ago: a statement that has ended since then is in neither.
+	boundGap      = 110 * time.Millisecond
+	boundOld      = 3 * time.Second  // an older list says too little
+	heldAfter     = 10 * time.Second // a bound that lies farther behind the clock is reported
+	askPrivilege  = time.Minute
+	noPrivilege   = 1227
+	stepTolerance = time.Second
+)
+
+// moment is an instant as the session's zone shows it, and as the server's own zone does. Both are kept as UTC.
+type moment struct{ session, local time.Time }
+
+func (m moment) in(local bool) time.Time {
+	if local {
+		return m.local
+	}
+	return m.session
+}
+
+// clock is what the database says about its time.
+type clock struct {
+	now     moment
+	safe    moment    // every row of a statement that began before it is committed, as far as the account may see
+	waiting []started // statements that wait for a table; they are not in safe
+	held    string    // who keeps safe behind now, in words; "" when nobody does
+}
+
+// bounds asks for the clock.
+type bounds struct {
+	mu      sync.Mutex
+	asked   time.Time // the last time
+	clock   clock
+	running writers   // of that answer
+	unseen  time.Time // when the account was last refused the transactions of others
+	told    string
+}
+
+// started is a statement or a transaction.
+type started struct {
+	moment
+	id   uint64 // of its connection
+	what string // statement or transaction
+	text string // of a statement that waits for a table, in lower case
+}
+
+// writers are the statements that may write.
+type writers struct {
+	oldest  started // what begins now when there is none
+	waiting []started
+}
+
+// notWriting is how a statement begins that writes no row, or none that its table has not had.
+const notWriting = `'^(\\s|[(]|/[*][\\s\\S]*?[*]/|(--|#)[^\\n]*\\n)*(select|show|explain|describe|desc|do|` +
+	`set\\s+(?!statement)|use|kill|flush|lock|unlock|check|checksum|help|alter|create|drop|rename|truncate|` +
+	`optimize|repair|analyze\\s+(\\w+\\s+)?table)\\b'`
+
+// runningSQL gives now, and the beginnings of statements, each in both zones; the connection of each, and the text
+// where it waits for a table. MySQL knows the age of a statement in seconds only.
+func (s *Store) runningSQL() string {
+	age := "(time + 1) * 1000000"
+	if s.mariadb {
+		age = "time_ms * 1000"
+	}
+	return `SELECT NOW(6), ` + toGlobal("NOW(6)", "@@session.time_zone") + `, s.id, s.began, ` +
+		toGlobal("s.began", "@@session.time_zone") + `, s.waits FROM (SELECT 1) AS one LEFT JOIN (
+		SELECT id, NOW(6) - INTERVAL ` + age + ` MICROSECOND AS began,
+			IF(state LIKE 'Waiting for %metadata lock', LOWER(LEFT(info, 10000)), NULL) AS waits
+		FROM information_schema.processlist
+		WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump') AND id <> CONNECTION_ID() AND info IS NOT NULL
+			AND info NOT RLIKE ` + notWriting + ` ORDER BY began LIMIT 1000) AS s ON TRUE`
+}
+
+// openSQL gives the oldest transaction that has modified rows. trx_started is in the zone of the host and has no
+// fraction, so it is never too late.
+const openSQL = `SELECT trx_mysql_thread_id,
+	COALESCE(CONVERT_TZ(trx_started, 'SYSTEM', @@session.time_zone), trx_started),
+	COALESCE(CONVERT_TZ(trx_started, 'SYSTEM', @@global.time_zone), trx_started) FROM information_schema.innodb_trx
+	WHERE trx_rows_modified > 0 AND trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1`
+
+func toGlobal(expr, from string) string {
+	return "COALESCE(CONVERT_TZ(" + expr + ", " + from + ", @@global.time_zone), " + expr + ")"
+}
+
+// clockOf is the database's clock, at most a second old.
+func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
+	b := &s.bounds
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first, age := b.asked.IsZero(), time.Since(b.asked)
+	if !first && age < s.boundEvery {
+		return b.clock, nil
+	}
+	asked := time.Now()
+	now, running, err := s.runningNow(ctx, c)
+	if err != nil {
+		return clock{}, err
+	}
+	before := b.running
+	if first || age < boundGap || age > boundOld {
+		before = running
+		select {
+		case <-time.After(boundGap):
+		case <-ctx.Done():
+			return clock{}, ctx.Err()
+		}
+	}
+	oldest := before.oldest
+	open, err := b.openNow(ctx, c)
+	if err != nil {
+		return clock{}, err
+	}
+	if open != nil && open.session.Before(oldest.session) {
+		oldest = *open
+	}
+	if !first {
+		s.lookForStep(b.clock.now, now, asked.Sub(b.asked))
+	}
+	next := clock{now: now, safe: oldest.moment, waiting: before.waiting}
+	behind := now.session.Sub(oldest.session)
+	if local := now.local.Add(-behind); local.Before(next.safe.local) {
+		next.safe.local = local // the local clock went back after the oldest had begun
+	}
+	if behind > heldAfter {
+		next.held = fmt.Sprintf("connection %d has a %s open since %s UTC", oldest.id, oldest.what,
+			oldest.session.Format(time.DateTime))
+	}
+	b.asked, b.clock, b.running = asked, next, running
+	if next.held != "" && next.held != b.told {
+		err := fmt.Errorf("%s; rows that were written after it wait for its end", next.held)
+		s.count(boundHeld, oldest.what, 1, err)
+	}
+	b.told = next.held
+	return next, nil
+}
+
+// runningNow gives now and the statements that may write.
+func (s *Store) runningNow(ctx context.Context, c *conn) (now moment, r writers, err error) {
+	c.args = c.args[:0]
+	err = c.scan(ctx, s.runningSQL(), func(v []any) (err error) {
+		if now, err = asMoment(v[0], v[1]); err != nil || v[2] == nil {
+			return err
+		}
+		found := started{id: asUint(v[2]), what: "statement"}
+		found.text, _ = v[5].(string)
+		if found.moment, err = asMoment(v[3], v[4]); found.text != "" {
+			r.waiting = append(r.waiting, found)
+		} else if r.oldest.id == 0 {
+			r.oldest = found
+		}
+		return err
+	})
+	if r.oldest.id == 0 {
+		r.oldest.moment = now
+	}
+	return now, r, err
+}
+
+// openNow is the oldest transaction that has modified rows; nil when there is none, or the account may not see it.
+func (b *bounds) openNow(ctx context.Context, c *conn) (oldest *started, err error) {
+	if !b.unseen.IsZero() && time.Since(b.unseen) < askPrivilege {
+		return nil, nil
+	}
+	c.args = c.args[:0]
+	err = c.scan(ctx, openSQL, func(v []any) error {
+		at, err := asMoment(v[1], v[2])
+		oldest = &started{moment: at, id: asUint(v[0]), what: "transaction"}
+		return err
+	})
+	b.unseen = time.Time{}
+	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noPrivilege {
+		b.unseen = time.Now()
+		return nil, nil
+	}
+	return oldest, err
+}
+
+// SeesTransactions reports whether the account may see the transactions of others, which takes the privilege PROCESS.
+func (s *Store) SeesTransactions(ctx context.Context) (bool, error) {
+	_, err := s.bounds.ask(ctx, s)
+	s.bounds.mu.Lock()
+	defer s.bounds.mu.Unlock()
+	return s.bounds.unseen.IsZero(), err
+}
+
+// Held says which connection keeps rows that were written after it from being read by time; "" when none does.
+func (s *Store) Held(ctx context.Context) (string, error) {
+	now, err := s.bounds.ask(ctx, s)
+	return now.held, err
+}
+
+func (b *bounds) ask(ctx context.Context, s *Store) (now clock, err error) {
+	err = s.retry(ctx, func(c *conn) (err error) {
+		now, err = s.clockOf(ctx, c)
+		return err
+	})
+	return now, err
+}
+
+// lookForStep reports a clock that went back. What is written from then on may have times that have been read already;
+// lateRows finds it.
+func (s *Store) lookForStep(was, now moment, took time.Duration) {
+	for _, local := range []bool{false, true} {
+		if back := was.in(local).Add(took).Sub(now.in(local)); back > stepTolerance {
+			s.count(clockSteps, strconv.FormatBool(local), 1, fmt.Errorf("it went back by %v to %s",
+				back.Round(time.Millisecond), now.in(local).Format(time.DateTime)))
+		}
+	}
+}
+
+// bound is the time up to which the rows of a plan may be read, as a column shows it that holds times of the server's
+// own zone (local) and so many digits of a fraction.
+func (c *clock) bound(p *rule.Plan, local bool, digits int) string {
+	at := c.now.in(local).Add(-p.Lag)
+	if safe := c.safe.in(local); safe.Before(at) {
+		at = safe
+	}
+	// A statement that waits for a table has written nothing. It holds back the tables that it names.
+	table := strings.ToLower(p.Row.Table[strings.LastIndex(p.Row.Table, ".")+1:])
+	for _, w := range c.waiting {
+		if began := w.in(local); began.Before(at) && strings.Contains(w.text, table) {
+			at = began
+		}
+	}
+	unit := time.Second
+	for range digits {
+		unit /= 10
+	}
+	at = at.Truncate(unit).Add(-unit) // a row of that very unit may be uncommitted
+	return timeText(at, digits)
+}
+
+// timeText is a time as a column with so many digits of a fraction shows it, so that texts compare as times do.
+func timeText(at time.Time, digits int) string {
+	layout := time.DateTime
+	if digits > 0 {
+		layout += "." + strings.Repeat("0", digits)
+	}
+	return at.Format(layout)
+}
+
+func asMoment(session, local any) (m moment, err error) {
+	if m.session, err = asTime(session); err == nil {
+		m.local, err = asTime(local)
+	}
+	return m, err
+}
+
+// asTime reads a time as the database writes it.
+func asTime(v any) (time.Time, error) {
+	text, _ := v.(string)
+	return time.Parse(time.DateTime, text)
+}
