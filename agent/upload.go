@@ -121,7 +121,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	}
 	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		for _, o := range pack.oversized {
-			why := fmt.Sprintf("more than the %d a frame can carry", maxRowBytes)
+			why := fmt.Sprintf("more than the %d that a frame and this database can carry", pack.maxRow)
 			if err := u.quarantineRow(ctx, tx, plan, o, why); err != nil {
 				return err
 			}

@@ -84,8 +84,10 @@ func (b *bench) start(ctx context.Context) (err error) {
 
 // schema makes the tables, the rules and the points.
 func (b *bench) schema(ctx context.Context) error {
-	if out, err := b.command("point", "add", "p0").CombinedOutput(); err != nil { // makes schema and master key too
-		return fmt.Errorf("point add: %w: %s", err, out)
+	for _, args := range [][]string{{"migrate"}, {"point", "add", "p0"}} { // the second makes the master key too
+		if out, err := b.command(args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", args[0], err, out)
+		}
 	}
 	text, err := os.ReadFile(filepath.Join(b.dir, "data", "master.key"))
 	if err != nil {

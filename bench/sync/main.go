@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,7 @@ func main() {
 	flag.DurationVar(&o.length, "length", 2*time.Second, "length of one measurement")
 	flag.IntVar(&o.rows, "rows", 200_000, "rows of the table that is downloaded")
 	flag.IntVar(&o.idle, "idle", 8000, "idle sessions whose memory is weighed; 0: not weighed")
+	flag.StringVar(&o.only, "only", "", "measure only the work whose name contains this")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -37,6 +39,7 @@ type options struct {
 	length time.Duration
 	rows   int
 	idle   int
+	only   string
 }
 
 // contest is one kind of work, done by syncgate and by ways of using the plain driver.
@@ -58,7 +61,13 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	field, err := newField(ctx, b)
+	if err != nil {
+		return err
+	}
 	contests := []contest{
+		{"agent, upload of 500,000 rows", 0.85, "", field.sides(true)},
+		{"agent, download of 500,000 rows", 1.0, "", field.sides(false)},
 		{"1,000-row uploads, 1 connection", 0.7, "TRUNCATE up_rows", []side{{"syncgate", b.uploads(1, 1000)},
 			{"driver, prepared", b.inserts(1, 1000, prepared)}, {"driver, interpolated", b.inserts(1, 1000, interpolated)}}},
 		{"1,000-row uploads, 4 connections", 0.7, "TRUNCATE up_rows", []side{{"syncgate", b.uploads(4, 1000)},
@@ -70,9 +79,15 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	fmt.Println("| work | side | rows/s | syncgate's share of it | goal |\n|---|---|---|---|---|")
 	for _, c := range contests {
+		if !strings.Contains(c.name, o.only) {
+			continue
+		}
 		if err := c.hold(ctx, b.db, o.rounds); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
+	}
+	if o.only != "" {
+		return nil
 	}
 	fmt.Printf("\nFirst row of a download: median %v, worst %v of %d (goal 5ms).\n", median(b.first).Round(time.Microsecond), slices.Max(b.first).Round(time.Microsecond), len(b.first))
 	if o.idle == 0 {
@@ -103,7 +118,7 @@ func (c *contest) hold(ctx context.Context, db *sql.DB, rounds int) error {
 		}
 	}
 	ours := median(rates[0])
-	fmt.Printf("| %s | %s | %.0f | | %.1f |\n", c.name, c.sides[0].name, ours, c.goal)
+	fmt.Printf("| %s | %s | %.0f | | %.2f |\n", c.name, c.sides[0].name, ours, c.goal)
 	for i, s := range c.sides[1:] {
 		rate := median(rates[i+1])
 		fmt.Printf("| | %s | %.0f | %.2f | |\n", s.name, rate, ours/rate)
