@@ -55,7 +55,8 @@ func (a *altered) arrived(t *testing.T) {
 	a.taker.Eventually(a.rows, "select count(*) from "+a.table)
 }
 
-func alteredTables(w *harnesstest.World, downs []bool, orders ...string) []*altered {
+// alteredTables makes tables with rules; option is that of the rules at the point.
+func alteredTables(w *harnesstest.World, option string, downs []bool, orders ...string) []*altered {
 	var all []*altered
 	for _, down := range downs {
 		for _, order := range orders {
@@ -71,7 +72,7 @@ func alteredTables(w *harnesstest.World, downs []bool, orders ...string) []*alte
 						default current_timestamp(6) on update current_timestamp(6), key (update_time, id))`)
 				}
 				w.Rule("server", kind, a.table, "")
-				w.Rule("client", kind, a.table, "")
+				w.Rule("client", kind, a.table, option)
 				a.insert(x.gone)
 				a.insert("")
 				all = append(all, a)
@@ -98,7 +99,7 @@ func (a *altered) equal(t *testing.T) {
 func TestAlterInEveryOrder(t *testing.T) {
 	w := harnesstest.New(t)
 	w.Enrol()
-	all := alteredTables(w, []bool{false, true}, "giver", "taker", "both")
+	all := alteredTables(w, "", []bool{false, true}, "giver", "taker", "both")
 	w.Serve()
 	w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms")
 	each := func(step func(a *altered)) {
@@ -142,7 +143,7 @@ func TestAlterInEveryOrder(t *testing.T) {
 func TestAlterWhileRowsWait(t *testing.T) {
 	w := harnesstest.New(t)
 	w.Enrol()
-	all := alteredTables(w, []bool{false}, "waiting")
+	all := alteredTables(w, "-- option: outbox", []bool{false}, "waiting")
 	server := w.Serve()
 	agent := w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms")
 	for _, a := range all {
