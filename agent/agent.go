@@ -105,6 +105,7 @@ type Agent struct {
 	rules    *rules
 	link     *link
 	outbox   *outbox
+	columns  columns
 	progress progress
 	tables   tableLocks
 	used     atomic.Bool
@@ -141,6 +142,9 @@ func (a *Agent) open(ctx context.Context) error {
 	}
 	if err == nil {
 		err = a.outbox.open(ctx)
+	}
+	if err == nil {
+		err = a.columns.open(ctx, a.opts.Store)
 	}
 	if err != nil {
 		return fmt.Errorf("local database: %w", err)
