@@ -105,6 +105,7 @@ type Agent struct {
 	rules    *rules
 	link     *link
 	outbox   *outbox
+	columns  columns
 	progress progress
 	tables   tableLocks
 	asked    signal // raised when the centre may ask for a comparison
@@ -120,7 +121,8 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, asked: newSignal(), pages: make(chan struct{}, maxPages)}
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, asked: newSignal(),
+		pages: make(chan struct{}, maxPages)}
 	var err error
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
@@ -142,6 +144,9 @@ func (a *Agent) open(ctx context.Context) error {
 	}
 	if err == nil {
 		err = a.outbox.open(ctx)
+	}
+	if err == nil {
+		err = a.columns.open(ctx, a.opts.Store)
 	}
 	if err != nil {
 		return fmt.Errorf("local database: %w", err)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
@@ -23,7 +25,11 @@ func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 	}
 	for more := true; more; {
 		var stateful bool
-		if stateful, more, err = l.page(ctx, plan); err != nil {
+		stateful, more, err = l.page(ctx, plan)
+		if err != nil && l.rules.altered(ctx, l.name, plan, err) {
+			return l.download(ctx)
+		}
+		if err != nil {
 			return 0, err
 		}
 		if stateful {
@@ -77,22 +83,37 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	}()
 	var last *protocol.DownloadReply
 	rows, quarantined := 0, 0
-	request := &protocol.DownloadRequest{Table: l.name.table, State: asked}
+	var fit *ruleset.Fit // of the first part with rows
+	request := &protocol.DownloadRequest{Table: l.name.table, State: asked, Fields: generatedFields(plan)}
 	message := &protocol.Message{Op: protocol.OpDownload, Body: request}
 	err = l.link.do(ctx, message, func(m *protocol.Message) (err error) {
-		if last, err = m.DownloadReply(); err == nil && tx == nil {
+		if last, err = m.DownloadReply(); err == nil && fit == nil && len(last.Columns) > 0 {
+			fit, err = l.rules.fit(ctx, l.name, last.Columns) // before tx, or an ALTER would wait for both
+		}
+		if err == nil && tx == nil {
 			tx, err = l.opts.Store.Begin(ctx)
 		}
 		if err != nil {
 			return err
 		}
-		out, err := l.apply(ctx, tx, plan, last.Rows(), uploaded)
+		out, err := l.apply(ctx, tx, plan, fit, last.Rows(), uploaded)
 		rows += last.Rows().Len()
 		quarantined += len(out.Quarantined) + int(out.LeftOut)
 		return err
 	})
+	if err != nil {
+		return false, false, err
+	}
+	change, reread := l.travelled(plan, fit)
+	state := last.State
+	if reread && len(state) > 0 {
+		state, last.More = beginning(state), true
+	}
+	if change != nil {
+		err = l.columns.save(ctx, tx, l.name, change)
+	}
 	if err == nil && len(last.State) > 0 {
-		err = saveState(ctx, tx, l.name, last.State)
+		err = saveState(ctx, tx, l.name, state)
 	}
 	if err == nil {
 		err = l.lock.check(ctx, tx)
@@ -103,18 +124,45 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	if err != nil {
 		return false, false, err
 	}
+	if change != nil {
+		l.columns.add(l.name, change)
+	}
 	l.progress.add(l.name, rows, 1, quarantined)
-	if last.More && reflect.DeepEqual(asked, last.State) {
+	if last.More && !reread && reflect.DeepEqual(asked, last.State) {
 		return false, false, errors.New("the server says that there is more, but the state does not move")
 	}
 	return len(asked) > 0 || len(last.State) > 0 || rows == 0, last.More, nil
 }
 
+// generatedFields are the fields of a rule without SQL of its own, for the centre to compare with its table.
+func generatedFields(plan *rule.Plan) []string {
+	if plan.Form != rule.Generated {
+		return nil
+	}
+	return plan.Fields
+}
+
+// travelled is what a page says about the table's columns; nil: nothing new. reread reports whether the table is to be
+// read again from its beginning.
+func (l *loop) travelled(plan *rule.Plan, fit *ruleset.Fit) (change *travelling, reread bool) {
+	if fit == nil || plan.Form != rule.Generated {
+		return nil, false
+	}
+	change, grown, _ := l.columns.met(l.name, fit.Columns, fit.Columns, fit.Extra)
+	if reread = len(grown) > 0 && !plan.Row.CarryState; reread {
+		l.log.Info().Strs("columns", grown).Msg("both ends have got columns; the table is read again from its beginning")
+	}
+	return change, reread
+}
+
 // apply runs the downside and update_state over one part of a page.
-func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows, uploaded *uint64,
-) (store.Outcome, error) {
+func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, fit *ruleset.Fit, rows rowset.Rows,
+	uploaded *uint64) (store.Outcome, error) {
 	if rows.Len() == 0 {
 		return store.Outcome{}, nil
+	}
+	if slices.Equal(fit.Columns, rows.Columns) {
+		plan = fit.Plan
 	}
 	env := l.opts.env(plan, nil)
 	env.Known = uploaded

@@ -26,6 +26,7 @@ type packer struct {
 	table    string
 	fields   []string // columns that update_state needs of each row; nil when it needs none
 	maxRows  int      // in one batch
+	maxRow   int      // bytes of a row that can be sent
 	pageRows int      // at which a read stops; 0: no limit
 	maxBytes int64    // at which a read stops
 	enough   error    // error that Row then returns
@@ -49,7 +50,10 @@ type packer struct {
 // the same rows, so the packer takes all rows or none.
 func newPacker(o *Options, plan *rule.Plan) *packer {
 	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, maxBytes: o.OutboxBytes,
-		enough: store.ErrEnough, most: batchBytes}
+		enough: store.ErrEnough, most: batchBytes, maxRow: maxRowBytes}
+	if packet := o.Store.MaxPacket() - 64<<10; !streamed(plan) { // the outbox keeps a batch in one statement
+		p.most, p.maxRow = min(p.most, packet), min(p.maxRow, packet)
+	}
 	switch {
 	case plan.Paged():
 		p.pageRows, p.maxBytes = o.BatchRows, pageBytes
@@ -89,7 +93,7 @@ func (p *packer) Row(values []any) error {
 		p.full = true
 		return store.ErrFull
 	}
-	if size > maxRowBytes {
+	if size > p.maxRow {
 		p.oversized = append(p.oversized, store.NewUnsent(p.columns, values))
 	} else {
 		if p.size+size > p.most || len(p.values) >= p.maxRows*len(p.columns) {

@@ -29,7 +29,7 @@ func TestPacker(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40, most: batchBytes}
+			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40, most: batchBytes, maxRow: maxRowBytes}
 			if err := p.Begin(0, []rowset.Column{{Name: "id"}, {Name: "name"}}); err != nil {
 				t.Fatal(err)
 			}
@@ -64,8 +64,8 @@ func TestPacker(t *testing.T) {
 
 func TestPackerHasEnough(t *testing.T) {
 	for name, p := range map[string]*packer{
-		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, most: batchBytes, enough: store.ErrEnough},
-		"bytes": {maxRows: 10, most: batchBytes, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
+		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, most: batchBytes, maxRow: maxRowBytes, enough: store.ErrEnough},
+		"bytes": {maxRows: 10, most: batchBytes, maxRow: maxRowBytes, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
 	} {
 		if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err != nil {
 			t.Fatal(err)
@@ -81,7 +81,7 @@ func TestPackerHasEnough(t *testing.T) {
 }
 
 func TestPackerCopiesBytes(t *testing.T) {
-	p := &packer{table: "t", maxRows: 10, maxBytes: 1 << 40}
+	p := &packer{table: "t", maxRows: 10, maxBytes: 1 << 40, maxRow: maxRowBytes}
 	if err := p.Begin(0, []rowset.Column{{Name: "b"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestPackerCopiesBytes(t *testing.T) {
 }
 
 func TestUpdateStateNeedsItsFields(t *testing.T) {
-	p := &packer{fields: []string{"ID", "name"}, maxRows: 1}
+	p := &packer{fields: []string{"ID", "name"}, maxRows: 1, maxRow: maxRowBytes}
 	if err := p.Begin(0, []rowset.Column{{Name: "name"}, {Name: "id"}}); err != nil {
 		t.Errorf("all are there: %v", err)
 	}

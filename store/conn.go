@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"math"
 
@@ -184,9 +185,12 @@ func (c *conn) query(ctx context.Context, sql string) (driver.Rows, error) {
 	return rows, err
 }
 
-// dropStale forgets a statement that a change of its table may have made wrong, so that it is prepared again.
+// dropStale forgets a statement that a change of its table may have made wrong, so that it is prepared again. The server
+// also keeps a value that was too large with its statement, and refuses every later execution of it.
 func (c *conn) dropStale(key stmtKey, err error) {
-	if k := kindOf(err); k == kindSQL || k == kindRetry {
+	const tooLong = 1105
+	var my *mysql.MySQLError
+	if k := kindOf(err); k == kindSQL || k == kindRetry || errors.As(err, &my) && my.Number == tooLong {
 		if at, ok := c.stmts[key]; ok {
 			c.forget(at)
 		}

@@ -55,6 +55,11 @@ func (r *runner) quarantine(it item, code int, reason string, waits bool) error 
 		fields, row = append(slices.Clip(fields), rowset.Deleted), append(slices.Clone(row), u.marks[it.row])
 	}
 	values, err := encodeRow(fields, row)
+	if err == nil && len(values) > r.s.maxPacket/2 { // the database would not take it here either
+		u := NewUnsent(fields, row)
+		values, err = encodeRow(u.Row.Columns, u.Row.Values)
+		reason = fmt.Sprintf("%s (the row has %d bytes; its large fields are left out here)", reason, u.Size)
+	}
 	if err != nil {
 		return notFromDB(err)
 	}

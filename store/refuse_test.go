@@ -309,3 +309,17 @@ func TestManyRefusedRows(t *testing.T) {
 	equal(t, "stored", fmt.Sprint(applied(t, s, u).LeftOut), "50")
 	equal(t, "in quarantine", one(t, s, "SELECT COUNT(*) FROM sync_quarantine"), fmt.Sprint(toldRows+50))
 }
+
+// A row that is too large for the database's packets is refused alone, and kept without its large fields.
+func TestRowOverThePacket(t *testing.T) {
+	s := open(t)
+	exec(t, s, "CREATE TABLE t (id INT PRIMARY KEY, body LONGBLOB) ENGINE = InnoDB")
+	large := make([]byte, s.MaxPacket()+1)
+	o := applied(t, s, upload(generated(t, s, "t"), "p1", 1, []any{int64(1), []byte("a")}, []any{int64(2), large}, []any{int64(3), []byte("c")}))
+	equal(t, "rows", rowsOf(t, s, "t", "id, body"), "1:a 3:c")
+	if len(o.Quarantined) != 1 || o.Quarantined[0].Row != 1 {
+		t.Errorf("%+v", o.Quarantined)
+	}
+	equal(t, "kept", one(t, s, "SELECT row_values FROM sync_quarantine"), `{"id": 2}`)
+	equal(t, "named", one(t, s, "SELECT error_text LIKE '%its large fields are left out here)' FROM sync_quarantine"), "1")
+}

@@ -105,6 +105,9 @@ func (s *Store) inspect(ctx context.Context) error {
 	return nil
 }
 
+// MaxPacket is the server's max_allowed_packet, the most bytes of one statement with its values.
+func (s *Store) MaxPacket() int { return s.maxPacket }
+
 // Close ends every connection; the server rolls back open transactions.
 func (s *Store) Close() error { return s.db.Close() }
 

@@ -33,6 +33,9 @@ var modelTables = []modelTable{
 	{name: "upward", types: "upload", changes: true, points: true},
 	{name: "downward", types: "download", changes: true, centre: true},
 	{name: "both_ways", types: "upload,download", changes: true, centre: true, points: true},
+	{name: "centre_wins", types: "upload,download", conflict: "centre", changes: true, centre: true, points: true, shared: true},
+	{name: "point_wins", types: "upload,download", conflict: "point", changes: true, centre: true, points: true, shared: true},
+	{name: "newest_wins", types: "upload,download", conflict: "newest", changes: true, centre: true, points: true, shared: true},
 }
 
 // modelRows are the rows of a table: what a row holds by its key.
@@ -152,9 +155,11 @@ func newModel(t *testing.T) *model {
 	return m
 }
 
-// agent starts the agent of a point.
+// agent starts the agent of a point. It cannot start without its database, so that is not killed before it has.
 func (m *model) agent(i int) {
+	m.t.Helper()
 	m.agents[i] = m.Points[i].Run("SYNCGATE_AGENT_INTERVAL=100ms", "SYNCGATE_AGENT_FULL_INTERVAL=1s", "SYNCGATE_AGENT_BATCH_ROWS=50")
+	m.agents[i].WaitLog("agent starts")
 }
 
 // open makes the application's account and its journal, and the triggers that write into audit what others write.
@@ -371,6 +376,7 @@ func (m *model) faults(ctx context.Context, r *rand.Rand) {
 			m.Centre.Must("UPDATE sync_control SET enabled = 1 - enabled WHERE sync_table = ?", table)
 		}
 		did[what]++
+		m.t.Logf("%s %s, point %d, table %s", time.Now().Format("15:04:05.000"), what, i+1, table)
 	}
 }
 
@@ -462,6 +468,7 @@ func (m *model) audit() {
 		if n := s.db.Count("SELECT COUNT(*) FROM sync_quarantine"); n != 0 {
 			m.t.Errorf("%d rows are in quarantine at %s", n, s.name)
 		}
-		m.t.Logf("%s: %d rows written by syncgate", s.name, s.db.Count("SELECT COUNT(*) FROM audit"))
+		m.t.Logf("%s: %d rows written by syncgate, %d conflicts", s.name, s.db.Count("SELECT COUNT(*) FROM audit"),
+			s.db.Count("SELECT COUNT(*) FROM sync_conflict"))
 	}
 }

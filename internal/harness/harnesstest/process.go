@@ -99,7 +99,8 @@ type Process struct {
 	t testing.TB
 }
 
-// Start starts a command. The end of the test kills it when it still runs.
+// Start starts a command. The end of the test kills it when it still runs. With SYNCGATE_TEST_STACKS in the environment
+// the log of a failed test has the stacks of what still ran.
 func Start(t testing.TB, env []string, name string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(Program(t, name), args...)
@@ -110,6 +111,9 @@ func Start(t testing.TB, env []string, name string, args ...string) *Process {
 	}
 	p := &Process{started, t}
 	t.Cleanup(func() {
+		if os.Getenv("SYNCGATE_TEST_STACKS") != "" && t.Failed() {
+			_ = p.Dump(Patience) // the test may have ended it
+		}
 		_ = p.Process.Kill() // the test may have ended it
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", name, p.Log())
