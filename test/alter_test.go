@@ -193,3 +193,44 @@ func TestFieldsThatDiffer(t *testing.T) {
 	}
 	agent.WaitLine("a warning about the column there", said)
 }
+
+// A table whose changes are recorded, and that goes both ways, gets a column at the centre and at two points, one after
+// the other, while all of them edit it. A delete that nobody has read when the table is read again is not lost.
+func TestAlterWithChanges(t *testing.T) {
+	t.Parallel()
+	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w.Enrol()
+	all := []*harnesstest.DB{w.Points[1].DB, w.Centre, w.Points[0].DB}
+	for _, db := range all {
+		db.Must("create table goods (id int primary key, v int)")
+	}
+	w.Centre.Must("insert into goods select seq, seq from seq_1_to_30")
+	w.Must("rules", "init", "goods", "--point", "*", "--type", "upload,download", "--both", "--changes", "--write")
+	w.Serve()
+	rounds(w)
+	for i, db := range all {
+		db.Must("alter table goods add site varchar(10) default 'north'")
+		db.Must("insert into goods (id, v, site) values (?, 0, ?)", 100+i, fmt.Sprint("row ", i))
+		db.Must("update goods set site = ? where id = ?", fmt.Sprint("edit ", i), 1+i)
+		db.Must("delete from goods where id = ?", 11+i)
+		rounds(w)
+	}
+	all[0].Must("delete from goods where id = 20")
+	all[1].Must("delete from goods where id = 21")
+	rounds(w)
+	const rows = "select group_concat(id, ':', v, ':', coalesce(site, '-') order by id) from goods"
+	want := w.Centre.Text(rows)
+	for _, has := range []string{"100:0:row 0", "101:0:row 1", "102:0:row 2", "1:1:edit 0", "2:2:edit 1", "3:3:edit 2"} {
+		if !strings.Contains(","+want+",", ","+has+",") {
+			t.Errorf("the centre lacks %s: %s", has, want)
+		}
+	}
+	if n := w.Centre.Count("select count(*) from goods"); n != 30+3-5 {
+		t.Errorf("%d rows at the centre: %s", n, want)
+	}
+	for _, p := range w.Points {
+		if got := p.Text(rows); got != want {
+			t.Errorf("%s has %s\nthe centre %s", p.Name, got, want)
+		}
+	}
+}
