@@ -53,6 +53,10 @@ const (
 	ChangedAt = "sync_at"      // when it was last changed
 )
 
+// Reload is the item of a state whose reader has missed changes and loads the table anew. Rows that are gone meanwhile
+// are found when the table is loaded.
+const Reload = "sync_reload"
+
 // The values of Deleted besides 0, for a row that is there and whose key has one spelling.
 const (
 	Gone     int64 = 1
