@@ -11,6 +11,7 @@ import (
 
 	"syncgate/internal/limit"
 	"syncgate/internal/logging"
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -315,17 +316,43 @@ func (h *Handler) quarantine(ctx context.Context, r *Request, e *ruleset.Rule, o
 
 // rules answers with the rows of sync_control that the point runs itself.
 func (h *Handler) rules(r *Request) error {
+	req, err := r.Message.RulesRequest()
+	if err != nil {
+		return err
+	}
 	version, rows, err := h.o.Rules.Client(r.Point)
 	if err != nil {
 		return err
 	}
 	columns := rule.ControlColumns()
-	reply := &protocol.RulesReply{Version: version, Rules: make([]protocol.RuleRow, len(rows))}
+	reply := &protocol.RulesReply{Version: version}
+	const others = 64 // bytes of the other fields
+	size := others
 	for i := range rows {
-		reply.Rules[i] = columns.Items(&rows[i])
+		row := columns.Items(&rows[i])
+		more := sizeOfRule(row)
+		if size += more; len(reply.Rules) > 0 && req.Parts && r.MaxFrame > 0 && size > r.MaxFrame-protocol.RecordOverhead {
+			part := r.Message.Reply(protocol.StatusOK, reply)
+			part.Flags = protocol.FlagMore
+			if err := r.send(part); err != nil {
+				return err
+			}
+			reply = &protocol.RulesReply{Version: version}
+			size = others + more
+		}
+		reply.Rules = append(reply.Rules, row)
 	}
 	r.Answer(reply)
 	return nil
+}
+
+// sizeOfRule is the most bytes that a rule takes in a reply.
+func sizeOfRule(row protocol.RuleRow) int {
+	size := rowset.Size([]any{nil}) // the head
+	for _, c := range row {
+		size += rowset.Size([]any{c.Name, c.Value})
+	}
+	return size
 }
 
 // refuse answers r with err's number and writes the log's one line about it. Failures that pass by themselves and meet

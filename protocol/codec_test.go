@@ -32,6 +32,7 @@ var bodies = []struct {
 	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil},
 		[]rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
 	{&DownloadReply{}, read((*Message).DownloadReply)},
+	{&RulesRequest{true}, read((*Message).RulesRequest)},
 	{&RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}},
 		{{Name: "id", Value: int64(2)}}}}, read((*Message).RulesReply)},
 	{&CompareRequest{"t", "upload", 3, []string{"a", "b"}, []any{int64(1)}, []any{int64(9), int64(17)}, true, true,

@@ -32,7 +32,7 @@ var ops = [...]struct {
 	OpPing:      {"ping", fromClient | fromServer, nil, (*PingReply)(nil), false},
 	OpUpload:    {"upload", fromClient, (*UploadRequest)(nil), (*UploadReply)(nil), false},
 	OpDownload:  {"download", fromClient, (*DownloadRequest)(nil), (*DownloadReply)(nil), true},
-	OpRules:     {"rules", fromClient, nil, (*RulesReply)(nil), false},
+	OpRules:     {"rules", fromClient, (*RulesRequest)(nil), (*RulesReply)(nil), true},
 	OpFile:      {"file", fromClient, nil, nil, false},
 	OpSubscribe: {"subscribe", fromClient, nil, (*PingReply)(nil), true},
 	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
@@ -121,6 +121,7 @@ func (m *Message) UploadRequest() (*UploadRequest, error) {
 func (m *Message) UploadReply() (*UploadReply, error)         { return bodyOf[UploadReply](m) }
 func (m *Message) DownloadRequest() (*DownloadRequest, error) { return bodyOf[DownloadRequest](m) }
 func (m *Message) DownloadReply() (*DownloadReply, error)     { return bodyOf[DownloadReply](m) }
+func (m *Message) RulesRequest() (*RulesRequest, error)       { return bodyOf[RulesRequest](m) }
 func (m *Message) RulesReply() (*RulesReply, error)           { return bodyOf[RulesReply](m) }
 func (m *Message) PingReply() (*PingReply, error)             { return bodyOf[PingReply](m) }
 func (m *Message) CompareRequest() (*CompareRequest, error)   { return bodyOf[CompareRequest](m) }

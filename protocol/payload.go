@@ -191,6 +191,13 @@ func (r *DownloadReply) last(c *coder) {
 	number(c, 7, &r.Total, math.MaxUint64)
 }
 
+// RulesRequest asks for the rules.
+type RulesRequest struct {
+	Parts bool // the client takes several replies; one that does not know them sends no payload
+}
+
+func (r *RulesRequest) fields(c *coder) { c.flag(1, &r.Parts) }
+
 // RulesReply carries the rules that the point itself runs.
 type RulesReply struct {
 	Version uint64

@@ -82,6 +82,34 @@ func TestRulesComeFromTheCentre(t *testing.T) {
 	same(w)
 }
 
+// Rules that no frame can carry together come in parts.
+func TestManyRulesComeFromTheCentre(t *testing.T) {
+	w := harnesstest.New(t)
+	w.Env = append(w.Env, "SYNCGATE_MAX_FRAME=64KiB")
+	w.Point.Enrol(pointName)
+	const rules = 40
+	text := func(i int) string {
+		return strings.Repeat(fmt.Sprintf("-- line %d\n", i), i*100) + "-- upside\nselect 1"
+	}
+	for i := range rules {
+		w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (?, 'upload', 'client', ?, ?)",
+			fmt.Sprint("things_", i), pointName, text(i))
+	}
+	server := w.Serve()
+	w.Point.Once() // there are no such tables
+	const query = "SELECT COUNT(*) FROM sync_agent_rule"
+	if n := w.Point.Count(query); n != rules {
+		t.Errorf("%d rules, want %d", n, rules)
+	}
+	for i := range rules {
+		table, size := fmt.Sprint("things_", i), len(text(i))
+		if n := w.Point.Count("SELECT COALESCE(MAX(LENGTH(sync_sql)), 0) FROM sync_agent_rule WHERE sync_table = ?", table); n != size {
+			t.Errorf("%s has %d bytes of SQL, want %d", table, n, size)
+		}
+	}
+	server.Stop()
+}
+
 // killAfter is the number of rows at the centre when the kill comes.
 const killAfter = 5000
 

@@ -192,7 +192,8 @@ PAYLOADS = {
                    (3, "seq", unsigned, None), (4, "state", items, None)],
     "GoAway": [(1, "reason", lambda v: text(v, 1024), ""), (2, "grace_ms", lambda v: unsigned(v, U32), 0)],
     "UploadRequest": [(1, "confirmed", unsigned, 0), (2, "table", name, ""), (3, "columns", names, []), (4, "values", values, []),
-                      (5, "state", items, []), (6, "seen", unsigned, 0), (7, "after", unsigned, 0)],
+                      (5, "state", items, []), (6, "seen", unsigned, 0), (7, "after", unsigned, 0),
+                      (8, "part", unsigned, 0)],
     "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False),
                     (5, "seq", unsigned, None), (6, "state", items, None), (7, "left_out", unsigned, 0), (8, "unknown", names, [])],
     "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0),
@@ -207,6 +208,7 @@ PAYLOADS = {
                       (5, "missing_here", unsigned, 0), (6, "different", unsigned, 0), (7, "note", lambda v: text(v, 1024), "")],
     "ResyncReply": [(1, "job", unsigned, 0), (2, "table", name, ""), (3, "direction", name, ""), (4, "where", lambda v: text(v, 4096), ""),
                     (5, "dry_run", boolean, False)],
+    "RulesRequest": [(1, "parts", boolean, False)],
     "RulesReply": [(1, "version", unsigned, 0), (2, "rules", lambda v: [items(row, 4096) for row in array(v, 2**21)], [])],
 }
 
