@@ -105,8 +105,10 @@ type Agent struct {
 	rules    *rules
 	link     *link
 	outbox   *outbox
+	columns  columns
 	progress progress
 	tables   tableLocks
+	asked    signal // raised when the centre may ask for a comparison
 	used     atomic.Bool
 	order    order
 	pages    chan struct{} // holds a token for each download in flight
@@ -119,7 +121,8 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, pages: make(chan struct{}, maxPages)}
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, asked: newSignal(),
+		pages: make(chan struct{}, maxPages)}
 	var err error
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
@@ -141,6 +144,9 @@ func (a *Agent) open(ctx context.Context) error {
 	}
 	if err == nil {
 		err = a.outbox.open(ctx)
+	}
+	if err == nil {
+		err = a.columns.open(ctx, a.opts.Store)
 	}
 	if err != nil {
 		return fmt.Errorf("local database: %w", err)
@@ -172,6 +178,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
+	a.loop(jobs, a.asked).start(ctx, &wg, a.resync)
 	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
@@ -272,6 +279,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(a.link.run(ctx, false)) })
 	if a.loop(fetched, nil).run(ctx, a.refresh) == nil {
+		_ = a.loop(jobs, nil).run(ctx, a.resync) // progress has the error
 		var loops sync.WaitGroup
 		for name := range a.wanted() {
 			a.start(ctx, &loops, name)

@@ -649,7 +649,7 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	f.run(a)
 	f.eventually("a batch is on its way", func() bool { return f.number("SELECT COUNT(*) FROM sync_outbox") == 1 })
 	before := a.rules.find(ruleName{rule.Upload, "things"}).Plan
-	f.exec("UPDATE sync_control SET sync_sql = ?", "select id from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
+	f.exec("UPDATE sync_control SET sync_sql = ?", "select id, name, sent from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
 	f.eventually("the edit is seen", func() bool { return a.rules.find(ruleName{rule.Upload, "things"}).Plan != before })
 	close(held)
 	f.eventually("all are marked", func() bool { return f.number("SELECT COUNT(*) FROM things WHERE sent = 1") == 5 })

@@ -80,9 +80,8 @@ func (l *loop) opposite(ctx context.Context, plan *rule.Plan) (*uint64, error) {
 		return nil, err
 	}
 	var seq uint64
-	if len(state) == 1 && state[0].Name == rowset.ChangeSeq {
-		n, _ := state[0].Value.(int64)
-		seq = uint64(n)
+	if at := indexOf(state, rowset.ChangeSeq); at >= 0 && indexOf(state, rule.LoadItem(0)) < 0 {
+		seq = number(state[at].Value)
 	} else if first := plan.Conflict != rule.PointWins; first == (name.direction == rule.Download) {
 		return nil, errLoading
 	}

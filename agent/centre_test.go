@@ -209,6 +209,8 @@ func (p *peer) answer(m *protocol.Message) {
 		reply := &protocol.RulesReply{Version: p.version.Load(), Rules: p.rules}
 		p.mu.Unlock()
 		p.send(m.Reply(protocol.StatusOK, reply))
+	case protocol.OpResync:
+		p.send(m.Reply(protocol.StatusOK, &protocol.ResyncReply{}))
 	case protocol.OpUpload:
 		p.upload(m)
 	case protocol.OpDownload:

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
+	"syncgate/ruleset"
 	"syncgate/store"
 )
 
@@ -23,11 +25,23 @@ func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 	}
 	for more := true; more; {
 		var stateful bool
-		if stateful, more, err = l.page(ctx, plan); err != nil {
+		stateful, more, err = l.page(ctx, plan)
+		if err != nil && l.rules.altered(ctx, l.name, plan, err) {
+			return l.download(ctx)
+		}
+		if err != nil {
 			return 0, err
 		}
 		if stateful {
 			rest = l.opts.Interval
+		}
+		if !more {
+			more, err = l.reloaded(ctx, func(state []rowset.StateItem) error {
+				return l.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveState(ctx, tx, l.name, state) })
+			})
+			if err != nil {
+				return 0, err
+			}
 		}
 		l.recovered()
 	}
@@ -40,7 +54,7 @@ const maxPages = 4
 
 // page asks for the rows after the present state and applies every part of the answer in one transaction, which also
 // saves the new state. Any error rolls it back, so asking again is always safe. stateful reports whether the next page
-// reads on from this one.
+// reads on from this one. When the rule makes a file of all rows, page reads all pages from the start.
 func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, err error) {
 	select {
 	case l.pages <- struct{}{}:
@@ -67,24 +81,40 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 			err = errors.Join(err, tx.Rollback()) // which does nothing after a commit
 		}
 	}()
-	var last *protocol.DownloadReply
 	rows, quarantined := 0, 0
-	request := &protocol.DownloadRequest{Table: l.name.table, State: asked}
-	message := &protocol.Message{Op: protocol.OpDownload, Body: request}
-	err = l.link.do(ctx, message, func(m *protocol.Message) (err error) {
-		if last, err = m.DownloadReply(); err == nil && tx == nil {
+	var fit *ruleset.Fit // of the first part with rows
+	whole := plan.Snapshot()
+	last, err := l.ask(ctx, plan, asked, func(reply *protocol.DownloadReply) (err error) {
+		if fit == nil && len(reply.Columns) > 0 {
+			fit, err = l.rules.fit(ctx, l.name, reply.Columns) // before tx, or an ALTER would wait for both
+		}
+		if err == nil && tx == nil {
 			tx, err = l.opts.Store.Begin(ctx)
 		}
 		if err != nil {
 			return err
 		}
-		out, err := l.apply(ctx, tx, plan, last.Rows(), uploaded)
-		rows += last.Rows().Len()
+		out, err := l.apply(ctx, tx, plan, fit, reply.Rows(), uploaded)
+		rows += reply.Rows().Len()
 		quarantined += len(out.Quarantined) + int(out.LeftOut)
 		return err
 	})
-	if err == nil && len(last.State) > 0 {
-		err = saveState(ctx, tx, l.name, last.State)
+	if err == nil && whole && rows == 0 {
+		_, err = tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(plan, nil)) // a file without rows
+	}
+	if err != nil {
+		return false, false, err
+	}
+	change, reread := l.travelled(plan, fit)
+	state := last.State
+	if reread && len(state) > 0 {
+		state, last.More = beginning(state), true
+	}
+	if change != nil {
+		err = l.columns.save(ctx, tx, l.name, change)
+	}
+	if err == nil && len(last.State) > 0 && !whole {
+		err = saveState(ctx, tx, l.name, state)
 	}
 	if err == nil {
 		err = l.lock.check(ctx, tx)
@@ -95,18 +125,69 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	if err != nil {
 		return false, false, err
 	}
-	l.progress.add(l.name, rows, 1, quarantined)
-	if last.More && reflect.DeepEqual(asked, last.State) {
-		return false, false, errors.New("the server says that there is more, but the state does not move")
+	if change != nil {
+		l.columns.add(l.name, change)
 	}
-	return len(asked) > 0 || len(last.State) > 0 || rows == 0, last.More, nil
+	l.progress.add(l.name, rows, 1, quarantined)
+	if last.More && !reread && reflect.DeepEqual(asked, last.State) {
+		return false, false, errStalled
+	}
+	return !whole && (len(asked) > 0 || len(last.State) > 0 || rows == 0), last.More, nil
+}
+
+// errStalled means that the server sends the same page for ever.
+var errStalled = errors.New("the server says that there is more, but the state does not move")
+
+// ask fetches the page behind a state, and for a file of all rows also those behind it. each gets their parts.
+func (l *loop) ask(ctx context.Context, plan *rule.Plan, from []rowset.StateItem, each func(*protocol.DownloadReply) error,
+) (last *protocol.DownloadReply, err error) {
+	for {
+		request := &protocol.DownloadRequest{Table: l.name.table, State: from, Fields: generatedFields(plan)}
+		err = l.link.do(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request}, func(m *protocol.Message) (err error) {
+			if last, err = m.DownloadReply(); err == nil {
+				err = each(last)
+			}
+			return err
+		})
+		if err != nil || !plan.Snapshot() || !last.More {
+			return last, err
+		}
+		if reflect.DeepEqual(from, last.State) {
+			return nil, errStalled
+		}
+		from = last.State
+	}
+}
+
+// generatedFields are the fields of a rule without SQL of its own, for the centre to compare with its table.
+func generatedFields(plan *rule.Plan) []string {
+	if plan.Form != rule.Generated {
+		return nil
+	}
+	return plan.Fields
+}
+
+// travelled is what a page says about the table's columns; nil: nothing new. reread reports whether the table is to be
+// read again from its beginning.
+func (l *loop) travelled(plan *rule.Plan, fit *ruleset.Fit) (change *travelling, reread bool) {
+	if fit == nil || plan.Form != rule.Generated {
+		return nil, false
+	}
+	change, grown, _ := l.columns.met(l.name, fit.Columns, fit.Columns, fit.Extra)
+	if reread = len(grown) > 0 && !plan.Row.CarryState; reread {
+		l.log.Info().Strs("columns", grown).Msg("both ends have got columns; the table is read again from its beginning")
+	}
+	return change, reread
 }
 
 // apply runs the downside and update_state over one part of a page.
-func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows rowset.Rows, uploaded *uint64,
-) (store.Outcome, error) {
+func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, fit *ruleset.Fit, rows rowset.Rows,
+	uploaded *uint64) (store.Outcome, error) {
 	if rows.Len() == 0 {
 		return store.Outcome{}, nil
+	}
+	if slices.Equal(fit.Columns, rows.Columns) {
+		plan = fit.Plan
 	}
 	env := l.opts.env(plan, nil)
 	env.Known = uploaded
@@ -125,6 +206,9 @@ func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, rows ro
 // state that the last download saved.
 func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, error) {
 	saved, err := loadState(ctx, l.opts.Store, l.name)
+	if plan.Snapshot() {
+		saved = nil
+	}
 	if err != nil || !plan.Row.CarryState || len(plan.Upside) == 0 {
 		return saved, err
 	}

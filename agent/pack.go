@@ -31,6 +31,7 @@ type packer struct {
 	maxBytes int64    // at which a read stops
 	enough   error    // error that Row then returns
 	most     int      // bytes of one batch
+	whole    bool     // a read gives all rows that the rule selects
 	single   bool     // one batch is all that is wanted; it is left in values
 
 	columns []string
@@ -58,6 +59,7 @@ func newPacker(o *Options, plan *rule.Plan) *packer {
 	case plan.Paged():
 		p.pageRows, p.maxBytes = o.BatchRows, pageBytes
 	case len(plan.UpdateState) == 0:
+		p.whole = true
 		p.enough = fmt.Errorf("the upside gives more than the outbox may hold (%d bytes)", o.OutboxBytes)
 	}
 	if slices.ContainsFunc(plan.UpdateState, func(s rule.Statement) bool { return s.PerRow() }) {
@@ -117,7 +119,14 @@ func (p *packer) flush() error {
 		return nil
 	}
 	rows := rowset.Rows{Columns: p.columns, Values: p.values}
-	payload, err := protocol.AppendPayload(nil, &protocol.UploadRequest{Table: p.table, Rows: rows})
+	request := &protocol.UploadRequest{Table: p.table, Rows: rows}
+	if p.whole {
+		request.Part = rowset.PartOfAll
+		if len(p.batches) == 0 {
+			request.Part |= rowset.FirstPart
+		}
+	}
+	payload, err := protocol.AppendPayload(nil, request)
 	if err != nil {
 		return fmt.Errorf("encode %d rows: %w", rows.Len(), err)
 	}
@@ -125,6 +134,21 @@ func (p *packer) flush() error {
 	p.bytes += int64(len(payload))
 	p.values, p.size = p.values[:0], 0
 	return nil
+}
+
+// end makes a batch of the rows that are left. The last batch of a read of all rows says so.
+func (p *packer) end() error {
+	err := p.flush()
+	if err != nil || !p.whole || len(p.batches) == 0 {
+		return err
+	}
+	last := &p.batches[len(p.batches)-1]
+	request, err := (&protocol.Message{Op: protocol.OpUpload, Payload: last.payload}).UploadRequest()
+	if err == nil {
+		request.Part |= rowset.LastPart
+		last.payload, err = protocol.AppendPayload(nil, request)
+	}
+	return err
 }
 
 // quarantineRow puts a row that cannot be sent into the point's sync_quarantine, so that later rows go on.

@@ -76,6 +76,41 @@ func (r *rules) plan(n ruleName) (*rule.Plan, error) {
 	return x.Plan, x.Err()
 }
 
+// set is the one that the rule in force comes from.
+func (r *rules) set(n ruleName) *ruleset.Set {
+	if r.local.Lookup(n.table, n.direction, r.point) != nil {
+		return r.local
+	}
+	return r.fetched
+}
+
+// altered reports whether err may come from an ALTER of the rule's table that plan does not know of. Then another plan
+// is in force.
+func (r *rules) altered(ctx context.Context, n ruleName, plan *rule.Plan, err error) bool {
+	if refused := (*store.SQLError)(nil); !errors.As(err, &refused) && !errors.Is(err, store.ErrAltered) {
+		return false
+	}
+	x := r.find(n)
+	if x == nil || x.Plan == nil {
+		return false
+	}
+	now, err := r.set(n).Recheck(ctx, x)
+	return err == nil && now.Plan != plan
+}
+
+// fit is how rows with these columns that the centre has sent go through the rule in force.
+func (r *rules) fit(ctx context.Context, n ruleName, columns []string) (*ruleset.Fit, error) {
+	x := r.find(n)
+	if err := x.Err(); err != nil {
+		return nil, err
+	}
+	f, err := r.set(n).Fit(ctx, x, columns)
+	if err == nil {
+		r.set(n).RecordFit(&f, "the centre")
+	}
+	return &f, err
+}
+
 // count counts a run of a rule in the view sync_control_status.
 func (r *rules) count(n ruleName, rows int, failure error) {
 	if x := r.local.Lookup(n.table, n.direction, r.point); x != nil {
@@ -108,6 +143,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	a.asked.raise()
 	stored, err := loadState(ctx, a.opts.Store, fetched)
 	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err

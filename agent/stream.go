@@ -71,6 +71,9 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 	if err := u.begin(ctx, plan); err != nil {
 		return false, err
 	}
+	if err := u.rewind(ctx, plan); err != nil {
+		return false, err
+	}
 	c := &u.stream
 	var sent []*shipment
 	var unread error
@@ -87,9 +90,12 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 			if err = u.await(sent[0]); err != nil {
 				continue
 			}
+			s := sent[0]
 			sent = sent[1:]
-			if failed := u.saveSometimes(ctx); failed != nil {
+			if failed := cmp.Or(u.learn(ctx, plan, s), u.saveSometimes(ctx)); failed != nil {
 				unread, left = failed, false
+			} else if u.columns.again(u.name) > 0 {
+				left, more = false, true
 			}
 			continue
 		}
@@ -124,6 +130,20 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 		return true, unread
 	}
 	return more, cmp.Or(err, unread)
+}
+
+// rewind moves the stream to the beginning of its table when that is to be read again.
+func (u *uploads) rewind(ctx context.Context, plan *rule.Plan) error {
+	again, err := u.again(ctx, plan)
+	if err != nil || again == 0 {
+		return err
+	}
+	u.stream.state = beginning(u.stream.state)
+	err = u.save(ctx, func(ctx context.Context, tx *store.Tx) error { return u.columns.begun(ctx, tx, u.name, again) })
+	if err == nil {
+		u.columns.forget(u.name, again)
+	}
+	return err
 }
 
 // refused reports whether the server has answered that it did not apply a batch.
@@ -217,6 +237,19 @@ func (u *uploads) await(s *shipment) error {
 	return nil
 }
 
+// learn takes in what an acknowledgement says about the table's columns.
+func (u *uploads) learn(ctx context.Context, plan *rule.Plan, s *shipment) error {
+	change := u.travelled(plan, s.request.Rows.Columns, s.reply)
+	if change == nil {
+		return nil
+	}
+	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error { return u.columns.save(ctx, tx, u.name, change) })
+	if err == nil {
+		u.columns.add(u.name, change)
+	}
+	return err
+}
+
 // saveSometimes saves when the own copy of the position has become old.
 func (u *uploads) saveSometimes(ctx context.Context) error {
 	c := &u.stream
@@ -237,8 +270,8 @@ func (u *uploads) acknowledged(id protocol.RequestID, rows int, reply *protocol.
 	}
 }
 
-// save writes the own copy of the position.
-func (u *uploads) save(ctx context.Context) error {
+// save writes the own copy of the position, and what more writes with it.
+func (u *uploads) save(ctx context.Context, more ...func(context.Context, *store.Tx) error) error {
 	c := &u.stream
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout) // an agent that stops saves, too
 	defer cancel()
@@ -251,6 +284,9 @@ func (u *uploads) save(ctx context.Context) error {
 		}
 		if err == nil {
 			err = saveState(ctx, tx, u.name, c.state)
+		}
+		for i := 0; err == nil && i < len(more); i++ {
+			err = more[i](ctx, tx)
 		}
 		if err == nil {
 			err = u.lock.check(ctx, tx)

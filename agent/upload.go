@@ -75,10 +75,25 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 		more, err := read(ctx, plan)
 		table.exact = !streamed(plan) || u.stream.running && !u.stream.dirty
 		table.unlock()
+		if err != nil && u.rules.altered(ctx, u.name, plan, err) {
+			continue
+		}
+		if err == nil && !more && plan.Changes {
+			more, err = u.reloaded(ctx, func(state []rowset.StateItem) error { return u.restate(ctx, plan, state) })
+		}
 		if err != nil || !more {
 			return false, err
 		}
 	}
+}
+
+// restate replaces the state of the rule.
+func (u *uploads) restate(ctx context.Context, plan *rule.Plan, state []rowset.StateItem) error {
+	if streamed(plan) {
+		u.stream.state, u.stream.dirty = state, true
+		return u.save(ctx)
+	}
+	return u.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveState(ctx, tx, u.name, state) })
 }
 
 // page reads a page of a rule and writes it into the outbox in the transaction that moves the rule's state. Only this
@@ -102,12 +117,19 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 			return false, err
 		}
 	}
+	again, err := u.again(ctx, plan)
+	if err != nil {
+		return false, err
+	}
+	if again > 0 {
+		state = beginning(state)
+	}
 	pack := newPacker(&u.opts, plan)
 	page, err := u.opts.Store.Read(ctx, plan, u.opts.env(plan, state), pack)
 	if err == nil {
-		err = pack.flush()
+		err = pack.end()
 	}
-	if err != nil || pack.rows == 0 && (!plan.Paged() || reflect.DeepEqual(state, page.State)) {
+	if err != nil || pack.rows == 0 && again == 0 && (!plan.Paged() || reflect.DeepEqual(state, page.State)) {
 		return page.More, err
 	}
 	err = u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
@@ -121,12 +143,16 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		if err == nil && plan.Paged() {
 			err = saveState(ctx, tx, u.name, page.State)
 		}
+		if err == nil && again > 0 {
+			err = u.columns.begun(ctx, tx, u.name, again)
+		}
 		if err == nil {
 			err = u.lock.check(ctx, tx)
 		}
 		return err
 	})
 	if err == nil {
+		u.columns.forget(u.name, again)
 		u.outbox.count(len(pack.batches), pack.bytes)
 		u.progress.add(u.name, 0, 0, len(pack.oversized))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
@@ -226,12 +252,23 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		return nil
 	}
 	plan, _ := u.rules.plan(u.name) // the reading loop reports why there is none
+	var change *travelling
+	if x.reply != nil {
+		sent, err := protocol.UploadColumns(x.payload)
+		if err != nil {
+			return fmt.Errorf("batch %s: %w", x.request, err)
+		}
+		change = u.travelled(plan, sent, x.reply)
+	}
 	err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		if err := u.lock.check(ctx, tx); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`,
 			x.request.Epoch(), x.request.Seq())
+		if err == nil && change != nil {
+			err = u.columns.save(ctx, tx, u.name, change)
+		}
 		if err != nil || x.reply != nil && (plan == nil || len(plan.UpdateState) == 0) {
 			return err
 		}
@@ -253,9 +290,52 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
+		if change != nil {
+			u.columns.add(u.name, change)
+		}
 		u.removed()
 	}
 	return err
+}
+
+// again is above 0 when the table is to be read from its beginning: values of a column were left out at the centre,
+// which has it now, or the table has got a column, whose values may be in old rows too.
+func (u *uploads) again(ctx context.Context, plan *rule.Plan) (int, error) {
+	if !plan.Paged() {
+		return 0, nil
+	}
+	if plan.Form == rule.Generated {
+		if change := u.columns.wider(u.name, plan.Fields); change != nil {
+			err := u.opts.Store.InTx(ctx, func(tx *store.Tx) error { return u.columns.save(ctx, tx, u.name, change) })
+			if err != nil {
+				return 0, err
+			}
+			u.columns.add(u.name, change)
+			u.log.Info().Strs("columns", change.known).Msg("the table has got columns; it is read again from its beginning")
+		}
+	}
+	return u.columns.again(u.name), nil
+}
+
+// travelled is what the acknowledgement of rows says about the table's columns; nil: nothing new.
+func (u *uploads) travelled(plan *rule.Plan, sent []string, reply *protocol.UploadReply) *travelling {
+	now := sent
+	if plan != nil && plan.Form == rule.Generated {
+		now = plan.Fields
+	}
+	change, _, found := u.columns.met(u.name, now, sent, reply.Unknown)
+	if change == nil {
+		return nil
+	}
+	if len(change.unknown) > 0 {
+		u.log.Warn().Strs("columns", change.unknown).
+			Msg("the centre does not have these columns; their values are left out until it has")
+	}
+	if len(found) > 0 && plan != nil && plan.Paged() {
+		change.again = 1
+		u.log.Info().Strs("columns", found).Msg("the centre has got columns; the table is read again from its beginning")
+	}
+	return change
 }
 
 // planOrTable is the rule's plan, or one that has only the table's name when the rule is gone or does not compile now.

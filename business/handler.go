@@ -66,7 +66,7 @@ func (h *Handler) Notice() *protocol.PingReply {
 	return &protocol.PingReply{RulesVersion: h.o.Rules.Version(), ClockMs: h.o.Clock().UnixMilli()}
 }
 
-// Run answers a DOWNLOAD or a RULES, and refuses any other op. ctx ends when the client is gone.
+// Run answers a DOWNLOAD, RULES, COMPARE or RESYNC, and refuses any other op. ctx ends when the client is gone.
 func (h *Handler) Run(ctx context.Context, r *Request) {
 	var err error
 	var e *ruleset.Rule
@@ -75,6 +75,10 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 		err = h.rules(r)
 	case protocol.OpDownload:
 		e, err = h.download(ctx, r)
+	case protocol.OpCompare:
+		e, err = h.compare(ctx, r)
+	case protocol.OpResync:
+		err = h.resync(ctx, r)
 	default:
 		err = ErrUnsupported
 	}
@@ -89,7 +93,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 	var rules []*ruleset.Rule
 	var uploads []*store.Upload
 	for _, r := range batch {
-		u, e, err := h.upload(r)
+		u, e, err := h.upload(ctx, r)
 		if err != nil {
 			h.refuse(r, e, err)
 			continue
@@ -100,6 +104,9 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 		return
 	}
 	for i, o := range h.o.Store.Apply(ctx, uploads) {
+		if h.altered(ctx, rules[i], o.Err) {
+			o, rules[i] = h.again(ctx, asked[i])
+		}
 		if o.Err != nil {
 			h.refuse(asked[i], rules[i], o.Err)
 			continue
@@ -123,7 +130,7 @@ func uploadReply(o *store.Outcome, frame int) (*protocol.UploadReply, error) {
 	const others, head = 8 << 10, 16 // bytes of the other fields, and of a row beside its reason
 	reached, err := reachedOf(o.Reached)
 	reply := &protocol.UploadReply{Applied: o.Applied, ByOp: o.ByOp, Duplicate: o.Duplicate, Reached: reached,
-		LeftOut: o.LeftOut}
+		LeftOut: o.LeftOut, Unknown: o.Unknown}
 	size := others + len(o.Reached.State)
 	for i, q := range o.Quarantined {
 		row := protocol.QuarantinedRow{Row: uint32(q.Row), Status: protocol.StatusRowRefused, Reason: rowReason(q.Code)}
@@ -161,7 +168,7 @@ func reachedOf(r store.Reached) (protocol.Reached, error) {
 
 // upload makes the store's upload of r. An error means that r cannot be read. A refusal goes to the store
 // with the upload, because the request may have been applied before the rule was edited.
-func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
+func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *ruleset.Rule, error) {
 	req, err := r.Message.UploadRequest()
 	if err != nil {
 		return nil, nil, err
@@ -180,7 +187,7 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	id := r.Message.RequestID
 	u := &store.Upload{
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
-		State: state, After: req.After, Table: req.Table,
+		State: state, After: req.After, Part: req.Part, Table: req.Table,
 	}
 	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
 	switch {
@@ -191,13 +198,40 @@ func (h *Handler) upload(r *Request) (*store.Upload, *ruleset.Rule, error) {
 	case req.Rows.Len() > h.o.MaxUploadRows:
 		u.Refused = fmt.Errorf("%w: %d rows, %d are taken", ErrTooLarge, req.Rows.Len(), h.o.MaxUploadRows)
 	default:
-		u.Plan, u.Env = e.Plan, h.env(r.Point, e.Plan)
+		var f ruleset.Fit
+		if f, u.Refused = h.o.Rules.Fit(ctx, e, req.Rows.Columns); u.Refused != nil {
+			break
+		}
+		h.o.Rules.RecordFit(&f, r.Point)
+		e, u.Plan, u.Env = f.Rule, f.Plan, h.env(r.Point, f.Plan)
+		if f.Plan.Form == rule.Generated { // else the rule's author has chosen the fields
+			u.Unknown = f.Extra
+		}
 		if req.Seen > 0 {
 			known := req.Seen - 1
 			u.Env.Known = &known
 		}
 	}
 	return u, e, nil
+}
+
+// altered reports whether err may come from an ALTER of the rule's table that the rule did not know of. Then the rule
+// has been made anew.
+func (h *Handler) altered(ctx context.Context, e *ruleset.Rule, err error) bool {
+	if refused := (*store.SQLError)(nil); e == nil || !errors.As(err, &refused) && !errors.Is(err, store.ErrAltered) {
+		return false
+	}
+	now, err := h.o.Rules.Recheck(ctx, e)
+	return err == nil && now != e
+}
+
+// again applies an upload by the rule that is in force now.
+func (h *Handler) again(ctx context.Context, r *Request) (store.Outcome, *ruleset.Rule) {
+	u, e, err := h.upload(ctx, r)
+	if err != nil {
+		return store.Outcome{Err: err}, e
+	}
+	return h.o.Store.Apply(ctx, []*store.Upload{u})[0], e
 }
 
 // WaitingPlan is the plan that applies a row which waits in sync_quarantine; nil when there is none now.
@@ -225,6 +259,11 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
+	if len(req.Fields) > 0 && e.Plan.Form == rule.Generated {
+		if f, err := e.Fit(req.Fields); err == nil {
+			h.o.Rules.RecordFit(&f, r.Point)
+		}
+	}
 	env := h.env(r.Point, e.Plan)
 	env.State = req.State
 	env.Limit = h.o.MaxDownloadRows
@@ -243,6 +282,9 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	}
 	if err == nil {
 		err = out.end(page)
+	}
+	if h.altered(ctx, e, err) {
+		err = store.ErrAltered // some parts may have been sent, so that the client has to ask again
 	}
 	if err != nil {
 		return e, err

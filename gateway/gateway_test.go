@@ -172,9 +172,9 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 		{"unknown table", protocol.OpUpload, upload("absent", int64(1), "a"), "UNKNOWN_TABLE: "},
 		{"broken", protocol.OpDownload, &protocol.DownloadRequest{Table: "later"}, fmt.Sprintf("RULE_BROKEN: rule %d is broken: SG0104 in sync_sql[upside]", broken)},
 		{"switched off, though * has one", protocol.OpUpload, upload("later", int64(1), "a"), "RULE_DISABLED: The rule is switched off."},
-		{"field too many", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
-			Columns: []string{"id", "url", "plate"}, Values: []any{int64(1), "a", "b"}}},
-			`REQUEST_MISMATCH: the request does not fit the rule: column "plate" is not a field of the rule, or comes twice`},
+		{"field twice", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
+			Columns: []string{"id", "url", "URL"}, Values: []any{int64(1), "a", "b"}}},
+			`REQUEST_MISMATCH: the request does not fit the rule: column "URL" comes twice`},
 		{"field too few", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{Columns: []string{"url"}, Values: []any{"a"}}},
 			`REQUEST_MISMATCH: the request does not fit the rule: column "id" is a field of the rule and not in the request`},
 		{"rows too many", protocol.OpUpload, upload("hits", int64(1), "a", int64(2), "a", int64(3), "a", int64(4), "a"), "TOO_LARGE: "},

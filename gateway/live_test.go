@@ -121,7 +121,7 @@ func TestTheLedgerIsAskedBeforeTheRule(t *testing.T) {
 	}
 	seq := uint64(100)
 	for _, edit := range []struct{ statement, refusal string }{
-		{"UPDATE sync_control SET sync_field = '[\"id\"]', sync_sql = '-- downside: insert\ninsert into hits (id) values (:id)' WHERE id = ?", "REQUEST_MISMATCH"},
+		{"UPDATE sync_control SET sync_field = '[\"id\", \"url\", \"more\"]', sync_sql = '-- downside: insert\ninsert into hits (id, url) values (:id, concat(:url, :more))' WHERE id = ?", "REQUEST_MISMATCH"},
 		{"UPDATE sync_control SET sync_sql = 'nonsense', enabled = 0 WHERE id = ?", "RULE_DISABLED"},
 		{"UPDATE sync_control SET enabled = 1 WHERE id = ?", "RULE_BROKEN"},
 		{"DELETE FROM sync_control WHERE id = ?", "NO_RULE"},

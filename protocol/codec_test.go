@@ -21,18 +21,25 @@ var bodies = []struct {
 	{&UploadRequest{Confirmed: 7, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"},
 		Values: []any{int64(1), "x", nil, []byte{0}}}, State: []rowset.StateItem{{Name: "id", Value: int64(3)}},
 		Seen: 5, After: 0}, read((*Message).UploadRequest)},
+	{&UploadRequest{Table: "t", Part: rowset.All}, read((*Message).UploadRequest)},
 	{&UploadRequest{Table: "t"}, read((*Message).UploadRequest)},
 	{&UploadReply{9, map[string]uint64{"insert": 8, "update": 1}, []QuarantinedRow{{3, StatusRowRefused, "no"}}, true,
-		Reached{4, []rowset.StateItem{{Name: "id", Value: int64(3)}}}, 7},
+		Reached{4, []rowset.StateItem{{Name: "id", Value: int64(3)}}}, 7, []string{"site"}},
 		read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
 	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"},
-		{Name: "id", Value: int64(-4)}}, 1000}, read((*Message).DownloadRequest)},
+		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}}, read((*Message).DownloadRequest)},
 	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil},
 		[]rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
 	{&DownloadReply{}, read((*Message).DownloadReply)},
 	{&RulesReply{42, []RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}},
 		{{Name: "id", Value: int64(2)}}}}, read((*Message).RulesReply)},
+	{&CompareRequest{"t", "upload", 3, []string{"a", "b"}, []any{int64(1)}, []any{int64(9), int64(17)}, true, true,
+		[]any{int64(2), uint64(math.MaxUint64), int64(3), nil}, true}, read((*Message).CompareRequest)},
+	{&CompareReply{[]string{"a", "b"}, []any{int64(8), uint64(math.MaxUint64), int64(0), int64(0)}, []uint32{0}, []uint32{1, 2},
+		[]any{int64(5)}, true, true, true}, read((*Message).CompareReply)},
+	{&ResyncRequest{3, "done", 200_000, 1, 2, 3, "first keys different: 17"}, read((*Message).ResyncRequest)},
+	{&ResyncReply{3, "t", "download", "n > 0", true}, read((*Message).ResyncReply)},
 	{&PingReply{42, 1767323045000}, read((*Message).PingReply)},
 	{&ErrorReply{"later", 1500, Reached{4, []rowset.StateItem{{Name: "id", Value: nil}}}}, read((*Message).ErrorReply)},
 	{&GoAway{"drain", 10000}, read((*Message).GoAway)},
@@ -164,7 +171,7 @@ func TestNoPayload(t *testing.T) {
 	for _, c := range bodies {
 		_, err := c.read(&Message{})
 		switch c.body.(type) {
-		case *UploadRequest, *DownloadRequest:
+		case *UploadRequest, *DownloadRequest, *CompareRequest:
 			if !errors.Is(err, ErrPayload) {
 				t.Errorf("%T without a table: %v", c.body, err)
 			}

@@ -17,6 +17,8 @@ const (
 	OpFile      Op = 5 // reserved; answered with StatusOpUnsupported in this version
 	OpSubscribe Op = 6 // asks for a reply now and one at each change of the rules
 	OpGoAway    Op = 7 // finish what is in flight, and reconnect
+	OpCompare   Op = 8 // asks for checksums of ranges of the centre's rows, or for the rows that differ in one range
+	OpResync    Op = 9 // reports a comparison that the centre has asked for, and asks for the next
 )
 
 // ops declares each op once. The names, the messages that a session accepts and the table of ops in docs/protocol.md
@@ -34,6 +36,8 @@ var ops = [...]struct {
 	OpFile:      {"file", fromClient, nil, nil, false},
 	OpSubscribe: {"subscribe", fromClient, nil, (*PingReply)(nil), true},
 	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
+	OpCompare:   {"compare", fromClient, (*CompareRequest)(nil), (*CompareReply)(nil), false},
+	OpResync:    {"resync", fromClient, (*ResyncRequest)(nil), (*ResyncReply)(nil), false},
 }
 
 type sides uint8
@@ -119,6 +123,10 @@ func (m *Message) DownloadRequest() (*DownloadRequest, error) { return bodyOf[Do
 func (m *Message) DownloadReply() (*DownloadReply, error)     { return bodyOf[DownloadReply](m) }
 func (m *Message) RulesReply() (*RulesReply, error)           { return bodyOf[RulesReply](m) }
 func (m *Message) PingReply() (*PingReply, error)             { return bodyOf[PingReply](m) }
+func (m *Message) CompareRequest() (*CompareRequest, error)   { return bodyOf[CompareRequest](m) }
+func (m *Message) CompareReply() (*CompareReply, error)       { return bodyOf[CompareReply](m) }
+func (m *Message) ResyncRequest() (*ResyncRequest, error)     { return bodyOf[ResyncRequest](m) }
+func (m *Message) ResyncReply() (*ResyncReply, error)         { return bodyOf[ResyncReply](m) }
 func (m *Message) ErrorReply() (*ErrorReply, error)           { return bodyOf[ErrorReply](m) }
 func (m *Message) GoAway() (*GoAway, error)                   { return bodyOf[GoAway](m) }
 
@@ -149,13 +157,15 @@ func AppendPayload(dst []byte, body any) ([]byte, error) {
 	return encode(dst, p)
 }
 
-// Table returns the table of an UPLOAD or DOWNLOAD without decoding the rows. It is "" when there is none; decoding the
+// Table returns the table of an UPLOAD, DOWNLOAD or COMPARE without decoding the rows. It is "" when there is none; decoding the
 // request then returns an error.
 func (m *Message) Table() string {
 	switch b := m.Body.(type) {
 	case *UploadRequest:
 		return b.Table
 	case *DownloadRequest:
+		return b.Table
+	case *CompareRequest:
 		return b.Table
 	}
 	// The longest start of a payload that holds the table.
@@ -165,7 +175,7 @@ func (m *Message) Table() string {
 	switch m.Op {
 	case OpUpload:
 		c.text(2, &table, maxName)
-	case OpDownload:
+	case OpDownload, OpCompare:
 		c.text(1, &table, maxName)
 	}
 	return table

@@ -27,6 +27,8 @@ type UploadRequest struct {
 	// After makes the request one that begins a generation of a stream and has no rows. It is the last sequence of the
 	// epoch that the point knows of, or the request's own for a new epoch. 0: the request begins no generation.
 	After uint64
+	// Part is what the rows are of a read of the whole selection: rowset.PartOfAll and others. 0: they are what is new.
+	Part uint32
 
 	encoded []byte // the payload it was decoded from, or nil
 }
@@ -35,11 +37,7 @@ func (u *UploadRequest) fields(c *coder) {
 	if c.reading {
 		u.encoded = c.buf
 	}
-	if c.has(u.Confirmed != 0) {
-		number(c, 1, &u.Confirmed, math.MaxUint64)
-	}
-	c.text(2, &u.Table, maxName)
-	c.names(3, &u.Rows.Columns)
+	u.head(c)
 	c.values(4, &u.Rows.Values)
 	if c.has(len(u.State) > 0) {
 		c.items(5, &u.State, maxState)
@@ -50,9 +48,31 @@ func (u *UploadRequest) fields(c *coder) {
 	if c.has(u.After != 0) {
 		number(c, 7, &u.After, math.MaxUint64)
 	}
+	if c.has(u.Part != 0) {
+		number(c, 8, &u.Part, rowset.All)
+	}
 	c.check(u.Table != "", "no table")
+	c.check(u.Part == 0 || u.Part&rowset.PartOfAll != 0 && u.State == nil, "not a part of a whole read")
 	c.check(u.Rows.Whole(), "the last row is not whole")
 	c.check(u.After == 0 || len(u.Rows.Values) == 0, "a request that begins a generation has rows")
+}
+
+// head has the fields before the rows.
+func (u *UploadRequest) head(c *coder) {
+	if c.has(u.Confirmed != 0) {
+		number(c, 1, &u.Confirmed, math.MaxUint64)
+	}
+	c.text(2, &u.Table, maxName)
+	c.names(3, &u.Rows.Columns)
+}
+
+// UploadColumns returns the columns in payload, the CBOR of an UploadRequest, without reading its rows.
+func UploadColumns(payload []byte) ([]string, error) {
+	c := coder{decoder: decoder{buf: payload}, reading: true}
+	c.entries = c.expect(majorMap, "a map")
+	var u UploadRequest
+	u.head(&c)
+	return u.Rows.Columns, c.err
 }
 
 // Reached is how far the centre has taken a stream of uploads.
@@ -79,6 +99,7 @@ type UploadReply struct {
 	Duplicate   bool              // the request was done before, and this is the stored reply
 	Reached                       // of a request that begins a generation: where the stream stood before
 	LeftOut     uint64            // more rows that no operation could apply, for which the reply has no room
+	Unknown     []string          // columns of the request that the centre does not have; it left their values out
 }
 
 func (u *UploadReply) fields(c *coder) {
@@ -89,6 +110,9 @@ func (u *UploadReply) fields(c *coder) {
 	u.Reached.fields(c, 5)
 	if c.has(u.LeftOut != 0) {
 		number(c, 7, &u.LeftOut, math.MaxUint64)
+	}
+	if c.has(len(u.Unknown) > 0) {
+		c.names(8, &u.Unknown)
 	}
 }
 
@@ -115,12 +139,16 @@ type DownloadRequest struct {
 	Table   string
 	State   []rowset.StateItem // from where; empty: from the start
 	MaxRows uint32             // 0: the server's choice
+	Fields  []string           // of the client's rule; none when it has SQL of its own
 }
 
 func (r *DownloadRequest) fields(c *coder) {
 	c.text(1, &r.Table, maxName)
 	c.items(2, &r.State, maxState)
 	number(c, 3, &r.MaxRows, math.MaxUint32)
+	if c.has(len(r.Fields) > 0) {
+		c.names(4, &r.Fields)
+	}
 	c.check(r.Table != "", "no table")
 }
 

@@ -58,6 +58,7 @@ const (
 	NotRecorded        Code = 147 // the changes of the table are not recorded, or not as they should be
 	MissingParent      Code = 148 // the table refers to one that no rule of this direction covers
 	UnseenTransactions Code = 149 // the account may not see whose transactions are open
+	UnseenDeletes      Code = 151 // reading by time sees no deleted rows and no keys that were changed
 	UnguardedState     Code = 150 // update_state marks a row as sent that has changed since it was read
 )
 

@@ -26,9 +26,9 @@ func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
 // Draft is Compile for a caller that asks the database as well. Where a diagnostic is an Error, the plan must not run,
 // but it holds the statements without an error, so that Plan.Check shows their mistakes together with the others.
 func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
-	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
+	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Table: t, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
 	if t != nil {
-		c.plan.Recorded, c.plan.Key, c.plan.Parents = t.Changes, t.primaryKey(), t.Parents
+		c.plan.table, c.plan.Recorded, c.plan.Key, c.plan.Parents = t, t.Changes, t.primaryKey(), t.Parents
 	}
 	for _, step := range []func(){c.checkColumns, c.read, c.write, c.finish} {
 		if step(); c.errors > 0 {

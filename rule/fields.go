@@ -17,10 +17,6 @@ func (c *compiler) fields(scripts []*script) {
 		c.refuseIn(TooLarge, "sync_field", fmt.Sprintf("%d fields; at most %d", len(names), maxFields), "")
 		return
 	}
-	severity := Warning
-	if c.plan.Form == Generated {
-		severity = Error
-	}
 	seen, all := map[string]bool{}, []string(nil)
 	if c.table != nil {
 		all = c.table.names(anyColumn)
@@ -30,9 +26,17 @@ func (c *compiler) fields(scripts []*script) {
 			c.refuseIn(DuplicateField, "sync_field", "it names "+n+" twice", "remove one")
 		}
 		seen[strings.ToLower(n)] = true
-		if c.table != nil && c.table.Column(n) == nil && !c.full(severity) {
-			c.column(severity, UnknownField, "sync_field", c.row.Table+" has no column "+n, hint(n, all))
+		if c.table != nil && c.table.Column(n) == nil && !c.full(Warning) {
+			says := c.row.Table + " has no column " + n
+			if c.plan.Form == Generated {
+				says += "; the field is left out until it has"
+			}
+			c.warnIn(UnknownField, "sync_field", says, hint(n, all))
 		}
+	}
+	if c.plan.Form == Generated && c.table != nil {
+		c.plan.listed, c.plan.Fields = names, c.row.fieldsOf(c.table, names)
+		return
 	}
 	if len(names) == 0 && c.row.Type == Upload && c.row.User == Client {
 		names = selected(scripts)

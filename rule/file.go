@@ -22,6 +22,34 @@ func (f *File) NameFor(point string) string {
 	return ""
 }
 
+func (p *Plan) writesFile() bool { return len(p.Downside) > 0 && p.Downside[0].Op == OpFile }
+
+// Snapshot reports whether a download makes a file of all rows of the selection, and so begins from the start each time.
+func (p *Plan) Snapshot() bool {
+	return p.writesFile() && p.Row.Type == Download && p.FileMode != FileAppend
+}
+
+// checkFile says when the file of the rule is replaced.
+func (c *compiler) checkFile() {
+	switch {
+	case c.plan.writesFile() && c.errors == 0:
+		c.column(Info, BadFile, "sync_sql", c.plan.describeFile(), "-- option: file snapshot, or append, decides it otherwise")
+	case c.plan.FileMode != "" && c.errors == 0:
+		c.refuseIn(BadOption, "sync_sql", "option file is for the row that writes a file", "write -- downside: file NAME FORMAT")
+	}
+}
+
+// describeFile says when the file of a rule is replaced.
+func (p *Plan) describeFile() string {
+	switch {
+	case p.Snapshot() || p.FileMode == FileSnapshot:
+		return "each read of the whole selection replaces the file"
+	case p.FileMode == FileAppend:
+		return "rows are appended to the file"
+	}
+	return "an upload that reads its whole selection replaces the file, one that reads on appends to it"
+}
+
 // maxFileName is the bytes of the longest file name.
 const maxFileName = 200
 

@@ -24,9 +24,9 @@ func (c *compiler) generate() {
 			c.refuseIn(NoPrimaryKey, "sync_field", "the fields lack the key's "+k, "add it, or write sync_sql")
 		}
 	}
-	for _, f := range c.plan.Fields {
+	for _, f := range c.plan.listed {
 		if col := c.table.Column(f); col != nil && col.Generated && c.row.mainPhase() == downside {
-			c.refuseIn(UnknownField, "sync_field", "the database computes "+f+" itself", "remove it")
+			c.warnIn(UnknownField, "sync_field", "the database computes "+f+" itself; the field is left out", "remove it")
 		}
 	}
 	if c.errors > 0 {

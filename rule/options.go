@@ -16,6 +16,15 @@ const (
 	NewestWins Conflict = "newest" // the later change by its time; the centre's when both have one time
 )
 
+// FileMode says what rows do to a file that is there.
+type FileMode string
+
+// The modes of files.
+const (
+	FileSnapshot FileMode = "snapshot" // the file has exactly the rows of the last read of the whole selection
+	FileAppend   FileMode = "append"   // the rows go to its end
+)
+
 // Options are what the lines `-- option: …` of sync_sql say.
 type Options struct {
 	AllOrNothing bool          // the first row that no operation takes fails the batch
@@ -26,6 +35,7 @@ type Options struct {
 	Where        string        // which rows a generated upside reads, an expression; empty: all
 	Conflict     Conflict      // CentreWins unless the rule says otherwise
 	Rounding     bool          // a value that its column cuts or rounds is applied
+	FileMode     FileMode      // empty: a read of the whole selection is a snapshot, what is new is appended
 
 	where *source // where Where stands
 }
@@ -42,6 +52,13 @@ var options = []option{
 	{"changes", "", func(o *Options, _ string) error { o.Changes = true; return nil }},
 	{"outbox", "", func(o *Options, _ string) error { o.Outbox = true; return nil }},
 	{"allow-rounding", "", func(o *Options, _ string) error { o.Rounding = true; return nil }},
+	{"file", "snapshot|append", func(o *Options, text string) error {
+		o.FileMode = FileMode(text)
+		if o.FileMode != FileSnapshot && o.FileMode != FileAppend {
+			return fmt.Errorf("there is no file mode %q; a file is a snapshot, or rows append to it", text)
+		}
+		return nil
+	}},
 	{"lag", "2s", func(o *Options, text string) error {
 		d, err := time.ParseDuration(text)
 		if err != nil || d < 0 || d > time.Hour || d%time.Second != 0 {
@@ -166,6 +183,7 @@ func (o *Options) text() string {
 	generated(o.Changes, "changes")
 	line(o.Outbox, "outbox")
 	line(o.Rounding, "allow-rounding")
+	line(o.FileMode != "", "file "+string(o.FileMode))
 	line(o.Lag != DefaultLag, "lag "+o.Lag.String())
 	generated(o.Watermark != "", "watermark "+o.Watermark)
 	line(o.Conflict != "" && o.Conflict != CentreWins, string(o.Conflict))

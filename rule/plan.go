@@ -44,6 +44,7 @@ type Plan struct {
 	Row    Row
 	Form   Form
 	Fields []string // the names of the values of a row in hand, in wire order
+	Table  *Table   // what the rule was compiled against; nil: not known
 
 	Upside      []Statement // each reads a part of the rows to send
 	Downside    []Statement // a chain: the next runs when one cannot take the row
@@ -67,7 +68,9 @@ type Plan struct {
 	Free    *Statement // gives the unique values of a row free, so that another may take them; nil: it cannot be done
 	Find    *Statement // the row that has the key of the row in hand, which stays locked
 
+	table  *Table   // the table's facts; nil: they are not known
 	narrow []narrow // of each field, what its column would cut or round; nil: nothing is known
+	listed []string // the fields in sync_field of a rule without SQL of its own
 }
 
 // HasKey reports whether a row in hand has its primary key.

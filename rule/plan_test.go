@@ -123,12 +123,19 @@ func TestInit(t *testing.T) {
 	}
 	for i := range rows {
 		rows[i].ID = uint64(i + 1)
-		if p, ds := rule.Compile(rows[i], tab); p == nil || len(ds) > 0 {
+		p, ds := rule.Compile(rows[i], tab)
+		if worst, _ := rule.Worst(ds); p == nil || worst > rule.Info {
 			t.Errorf("%+v: %v", rows[i], ds)
 		}
 	}
 	if ds := rule.CheckSet(rows, func(string) *rule.Table { return tab }); len(ds) > 0 {
 		t.Error(ds)
+	}
+	names := func(columns ...rule.Column) string { return (&rule.Table{Columns: columns}).UpdateColumn() }
+	set := rule.Column{Name: "updated_at", Type: "timestamp", OnUpdate: true}
+	own, other := rule.Column{Name: "update_time", Type: "datetime"}, rule.Column{Name: "seen", Type: "datetime", OnUpdate: true}
+	if got := [4]string{names(set), names(set, own), names(set, other), names(own)}; got != [4]string{"updated_at"} {
+		t.Errorf("columns that are set at each update: %q", got)
 	}
 }
 
@@ -256,7 +263,7 @@ func TestCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for c := rule.BadColumn; c <= rule.UnguardedState; c++ {
+	for c := rule.BadColumn; c <= rule.UnseenDeletes; c++ {
 		if !strings.Contains(string(doc), "\n| "+c.String()+" | ") {
 			t.Errorf("docs/rules.md does not explain %s", c)
 		}

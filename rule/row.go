@@ -74,7 +74,8 @@ type Column struct {
 	Generated  bool   `json:"generated,omitempty"` // computed by the database, cannot be written
 	HasDefault bool   `json:"has_default,omitempty"`
 	Unsigned   bool   `json:"unsigned,omitempty"`
-	Binary     bool   `json:"binary,omitempty"` // values are bytes, not text
+	Binary     bool   `json:"binary,omitempty"`    // values are bytes, not text
+	Invisible  bool   `json:"invisible,omitempty"` // SELECT * leaves it out
 	Collation  string `json:"collation,omitempty"`
 }
 

@@ -88,6 +88,8 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 			"a row that is committed more than %v after its %s can be missed", c.plan.Lag, mark.Name),
 			"grant process on *.* to the account; or record the changes: -- option: changes")
 	}
+	c.column(Info, UnseenDeletes, "sync_table", "reading by "+mark.Name+" sees neither deleted rows nor the old keys of "+
+		"changed ones", "nothing, if rows stay and keep their keys; else record the changes: -- option: changes")
 	again, load := make([]string, len(names)), make([]string, len(key))
 	for i := range names {
 		again[i] = RereadItem(i)

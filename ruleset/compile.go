@@ -22,7 +22,7 @@ type compiler struct {
 // rule is what row means after last, which may be nil. An error means that the database could not be asked; what is
 // wrong with the row itself is in the Rule.
 func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, error) {
-	r := &Rule{State: store.RuleOK, Row: row, current: row, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
+	r := &Rule{State: store.RuleOK, Row: row, current: row, fits: &fits{}, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
 	unchanged := last != nil && last.current == row
 	switch {
 	case unchanged && (!c.recheck || !row.Enabled):
@@ -76,7 +76,7 @@ type PlanChecker interface {
 
 // Compile is what a row means at a side (rule.Server or rule.Client), the same to a Set and to `rules check`: its plan,
 // and the diagnostics about it. t is nil when there is no such table. The other side's tables are not here. Of its rows
-// Compile checks what can be seen without a table, takes the warnings of the table of that name here for what they are
+// Compile checks what can be seen without a table, takes the warnings and remarks of the table of that name here for what they are
 // worth, and makes no plan. An error means that the database could not be asked.
 func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (
 	*rule.Plan, []rule.Diagnostic, error) {
@@ -107,7 +107,7 @@ func otherSide(row rule.Row, t *rule.Table) []rule.Diagnostic {
 	_, likely := rule.Compile(row, &alike)
 	ds = slices.DeleteFunc(ds, needsTable)
 	for _, d := range likely {
-		if d.Severity == rule.Warning {
+		if d.Severity < rule.Error {
 			d.Message += ", if the table there is like the one here"
 			ds = append(ds, d)
 		}
@@ -115,12 +115,23 @@ func otherSide(row rule.Row, t *rule.Table) []rule.Diagnostic {
 	return ds
 }
 
-// keep puts the last good version of r, whose row has an error, in force where there is one.
+// keep puts the last good version of r, whose row has an error, in force where there is one. It is made anew when the
+// table has been altered since.
 func (r *Rule) keep(last *Rule) {
 	r.State, r.Plan = store.RuleBroken, nil
-	if last != nil && (last.State == store.RuleOK || last.State == store.RuleStale) {
-		r.State, r.Plan, r.Row = store.RuleStale, last.Plan, last.Row
+	if last == nil || last.State != store.RuleOK && last.State != store.RuleStale {
+		return
 	}
+	r.State, r.Row, r.Plan = store.RuleStale, last.Row, last.Plan
+	if reflect.DeepEqual(r.facts, last.facts) {
+		return
+	}
+	if plan, _ := rule.Compile(r.Row, r.facts); plan != nil {
+		r.Plan = plan
+		return
+	}
+	plan := *last.Plan
+	r.Plan, plan.Table = &plan, r.facts
 }
 
 func (c *compiler) table(ctx context.Context, name string) (*rule.Table, error) {

@@ -23,6 +23,8 @@ type Source interface {
 	RulesVersion(ctx context.Context) (uint64, error)
 	Rules(ctx context.Context) ([]rule.Row, error)
 	Table(ctx context.Context, name string) (*rule.Table, error)
+	// SameColumns reports whether a table still has the columns that Table has told. It is cheap to ask.
+	SameColumns(ctx context.Context, t *rule.Table) (bool, error)
 	PlanChecker
 }
 
@@ -30,6 +32,8 @@ type Source interface {
 type Sink interface {
 	SaveRuleStatus(ctx context.Context, states []store.RuleStatus) error
 	AddRuleRuns(ctx context.Context, runs []store.RuleRuns) error
+	RuleDifferences(ctx context.Context) ([]store.Difference, error)
+	SaveRuleDifferences(ctx context.Context, all []store.Difference) error
 }
 
 // Why no version of a rule is in force. The third reason is a *BrokenError.
@@ -54,6 +58,7 @@ type Rule struct {
 	current  rule.Row    // the row as it stands
 	facts    *rule.Table // what current was compiled against
 	status   store.RuleStatus
+	fits     *fits
 	original *Rule // the rule without regard to another row of the same key; nil: this one
 }
 
@@ -115,6 +120,8 @@ type Set struct {
 	mu   sync.Mutex
 	runs map[uint64]*store.RuleRuns // since the last flush
 
+	differ differences
+
 	refreshing    sync.Mutex // guards what follows
 	checked       time.Time  // the last recheck
 	statusPending bool       // some state has not been recorded
@@ -148,7 +155,8 @@ func New(o Options) (*Set, error) {
 	if o.Changed == nil {
 		o.Changed = func() {}
 	}
-	return &Set{o: o, ready: make(chan struct{}), runs: map[uint64]*store.RuleRuns{}}, nil
+	return &Set{o: o, ready: make(chan struct{}), runs: map[uint64]*store.RuleRuns{},
+		differ: differences{known: map[differs]store.Difference{}, unsaved: map[differs]bool{}}}, nil
 }
 
 // Ready is closed when rules are in force for the first time.
@@ -295,12 +303,18 @@ func (s *Set) Refresh(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.recordDifferences(ctx); err != nil {
+		return err
+	}
 	return s.recordRuns(ctx)
 }
 
 // reload makes a new snapshot of rows that did not change and of those that did, compiled anew, and swaps it in.
 func (s *Set) reload(ctx context.Context, version uint64, old *snapshot, recheck bool) error {
 	rows, err := s.o.Source.Rules(ctx)
+	if err == nil && old == nil {
+		err = s.loadDifferences(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ type desk struct {
 	asked   map[string]int
 	states  []store.RuleStatus
 	runs    []store.RuleRuns
+
+	differences []store.Difference
 }
 
 func (d *desk) ask(method string) error {
@@ -56,6 +58,10 @@ func (d *desk) Table(_ context.Context, name string) (*rule.Table, error) {
 	return nil, store.ErrNoTable
 }
 
+func (d *desk) SameColumns(_ context.Context, t *rule.Table) (bool, error) {
+	return d.tables[t.Name] == t, d.ask("columns")
+}
+
 func (d *desk) CheckPlan(_ context.Context, p *rule.Plan, _ *rule.Table) ([]rule.Diagnostic, error) {
 	if d.refuses != "" && strings.Contains(p.Row.SQL, d.refuses) {
 		return []rule.Diagnostic{{Code: rule.RefusedByDatabase, Severity: rule.Error, RuleID: p.Row.ID}}, d.ask("check")
@@ -77,6 +83,15 @@ func (d *desk) AddRuleRuns(_ context.Context, r []store.RuleRuns) error {
 	}
 	d.runs = append(d.runs, r...)
 	return nil
+}
+
+func (d *desk) RuleDifferences(context.Context) ([]store.Difference, error) {
+	return d.differences, d.ask("differences")
+}
+
+func (d *desk) SaveRuleDifferences(_ context.Context, all []store.Difference) error {
+	d.differences = append(d.differences, all...)
+	return d.ask("differences")
 }
 
 type setWorld struct {

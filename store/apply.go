@@ -19,10 +19,12 @@ type Upload struct {
 	Plan       *rule.Plan
 	Rows       rowset.Rows // without names of columns: in the order of Plan.Fields
 	Env        rule.Env
-	State      []byte // what its point reads on from; it makes the upload one of a stream. nil: it is none
-	After      uint64 // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
-	Table      string // of a stream
-	Refused    error  // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
+	State      []byte   // what its point reads on from; it makes the upload one of a stream. nil: it is none
+	After      uint64   // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
+	Table      string   // of a stream
+	Part       uint32   // rowset.PartOfAll and others: of a read of the rule's whole selection; 0: the rows are what is new
+	Unknown    []string // columns of Rows that are no fields of Plan, for Outcome
+	Refused    error    // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
 	// While Apply works on its copy:
 	rows   rowset.Rows    // Rows in the order of Plan.Fields
@@ -40,6 +42,7 @@ type Outcome struct {
 	ByOp        map[string]uint64 `json:"by_op,omitempty"`       // the same by operation: insert, update, …
 	Quarantined []Quarantined     `json:"quarantined,omitempty"` // rows that none took, in the order of Row
 	LeftOut     uint64            `json:"left_out,omitempty"`    // more such rows, see toldRows
+	Unknown     []string          `json:"unknown,omitempty"`     // columns that the rule does not have; they were left out
 	Duplicate   bool              `json:"-"`                     // it was applied before, with this outcome
 	Reached     Reached           `json:"-"`                     // of an upload that begins a generation: where the stream stood
 
@@ -152,13 +155,13 @@ func hasFile(chain []rule.Statement) bool {
 
 // reset discards the outcome of a failed attempt.
 func (u *Upload) reset() {
-	*u.out = Outcome{ByOp: map[string]uint64{}}
+	*u.out = Outcome{ByOp: map[string]uint64{}, Unknown: u.Unknown}
 }
 
 // expected is the outcome that the ledger row is inserted with: the first operation takes every row. updateReply
 // corrects it in the rarer case that another operation took some.
 func (u *Upload) expected() Outcome {
-	o := Outcome{ByOp: map[string]uint64{}}
+	o := Outcome{ByOp: map[string]uint64{}, Unknown: u.Unknown}
 	if n := uint64(u.rows.Len()); n > 0 {
 		o.Applied, o.ByOp[u.Plan.Downside[0].Op.String()] = n, n
 	}
@@ -205,7 +208,7 @@ func (s *Store) run(ctx context.Context, c *conn, u *Upload) error {
 	if err := c.updateReply(ctx, u); err != nil {
 		return err
 	}
-	return r.files.publish()
+	return r.files.publish(ctx, c)
 }
 
 // applyShared runs several uploads in one transaction. It returns false when nothing was kept.

@@ -202,12 +202,11 @@ func TestColumnsInAnotherOrder(t *testing.T) {
 	equal(t, "hits", one(t, s, "SELECT GROUP_CONCAT(url, hits ORDER BY url) FROM phishing_log"), "a5,b6")
 
 	for name, rows := range map[string]rowset.Rows{
-		"a column too few":  {Columns: []string{"url", "ip"}, Values: []any{"c", "ip"}},
-		"a column too many": {Columns: []string{"url", "ip", "hits", "x"}, Values: []any{"c", "ip", int64(1), nil}},
-		"another column":    {Columns: []string{"url", "ip", "title"}, Values: []any{"c", "ip", int64(1)}},
-		"half a row":        {Values: []any{"c", "ip"}},
-		"no SQL value":      {Values: []any{"c", "ip", struct{}{}}},
-		"not a number":      {Values: []any{"c", "ip", math.NaN()}},
+		"a column too few": {Columns: []string{"url", "ip"}, Values: []any{"c", "ip"}},
+		"another column":   {Columns: []string{"url", "ip", "title"}, Values: []any{"c", "ip", int64(1)}},
+		"half a row":       {Values: []any{"c", "ip"}},
+		"no SQL value":     {Values: []any{"c", "ip", struct{}{}}},
+		"not a number":     {Values: []any{"c", "ip", math.NaN()}},
 	} {
 		u := upload(p, "p1", 2)
 		u.Rows = rows
@@ -216,6 +215,13 @@ func TestColumnsInAnotherOrder(t *testing.T) {
 		}
 	}
 	equal(t, "ledger", one(t, s, "SELECT COUNT(*) FROM sync_request"), "1")
+
+	more := upload(p, "p2", 1)
+	more.Rows = rowset.Rows{Columns: []string{"url", "x", "ip", "hits"}, Values: []any{"c", nil, "ip", int64(7)}}
+	more.Unknown = []string{"x"}
+	equal(t, "applied without a column", applied(t, s, more).Applied, 1)
+	equal(t, "hits", one(t, s, "SELECT hits FROM phishing_log WHERE url = 'c'"), "7")
+	equal(t, "left out, from the ledger", fmt.Sprint(applied(t, s, more).Unknown), "[x]")
 
 	// The rule was edited after the upload was applied and before its answer arrived.
 	u.Plan = planOf(t, s, uploadRule("phishing_log", `["url","ip"]`, "", "-- downside: update\nUPDATE phishing_log SET ip = :ip WHERE url = :url\n"))

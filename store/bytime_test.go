@@ -306,7 +306,7 @@ func TestWithoutProcess(t *testing.T) {
 		t.Errorf("the owner sees transactions: %v, %v", sees, err)
 	}
 	_, found := rule.Compile(rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Client, PointNo: "*", Enabled: true}, table)
-	if len(found) != 1 || found[0].Code != rule.UnseenTransactions {
+	if worst, _ := rule.Worst(found); worst != rule.Warning || found[0].Code != rule.UnseenTransactions {
 		t.Errorf("found %v", found)
 	}
 	f := follow(t, poor, "goods", "-- option: lag 0s")

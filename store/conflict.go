@@ -78,6 +78,11 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 			}
 			continue
 		}
+		if !it.recorded() {
+			it.u.out.Applied++
+			it.u.out.ByOp[keptOp]++
+			continue
+		}
 		mine, err := it.version()
 		if err != nil {
 			return won, err
@@ -139,6 +144,10 @@ func (v version) wins(here version, p *rule.Plan) bool {
 	}
 	return centre
 }
+
+// recorded reports whether the row in hand comes from the recorded changes. A row that comes because a whole table is
+// loaded is no change, and takes the place of none. A change that is made while the table is loaded comes after the load.
+func (it item) recorded() bool { return slices.Contains(it.u.Rows.Columns, rowset.ChangedAt) }
 
 // version is the row in hand.
 func (it item) version() (v version, err error) {

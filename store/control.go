@@ -115,8 +115,47 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				return err
 			}
 		}
-		for _, table := range []string{"sync_rule_status", "sync_rule_warning"} {
+		for _, table := range []string{"sync_rule_status", "sync_rule_warning", "sync_rule_columns"} {
 			if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE rule_id NOT IN (SELECT id FROM sync_control)"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Difference says where the columns of a rule's table differ between this end and another. Lists have commas.
+type Difference struct {
+	RuleID uint64
+	Peer   string // a point, or the centre
+	Here   string // columns that are missing here
+	There  string // columns that are missing there
+}
+
+// RuleDifferences are those that SaveRuleDifferences has written.
+func (s *Store) RuleDifferences(ctx context.Context) (all []Difference, err error) {
+	err = s.each(ctx, `SELECT rule_id, peer, COALESCE(missing_here, ''), COALESCE(missing_there, '')
+		FROM sync_rule_columns`, func(scan scanner) error {
+		var d Difference
+		err := scan(&d.RuleID, &d.Peer, &d.Here, &d.There)
+		all = append(all, d)
+		return err
+	})
+	return all, public(err)
+}
+
+// SaveRuleDifferences writes what has changed. One without columns is forgotten.
+func (s *Store) SaveRuleDifferences(ctx context.Context, all []Difference) error {
+	return s.inTx(ctx, func(tx *Tx) error {
+		for _, d := range all {
+			var err error
+			if d.Here == "" && d.There == "" {
+				_, err = tx.Exec(ctx, "DELETE FROM sync_rule_columns WHERE rule_id = ? AND peer = ?", d.RuleID, d.Peer)
+			} else {
+				_, err = tx.Exec(ctx, `REPLACE INTO sync_rule_columns (rule_id, peer, missing_here, missing_there)
+					VALUES (?, ?, NULLIF(?, ''), NULLIF(?, ''))`, d.RuleID, d.Peer, clip(d.Here, textMax), clip(d.There, textMax))
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -17,6 +17,7 @@ var (
 	ErrUnavailable = errors.New("store: the database is not available")          // later
 	ErrReadOnly    = errors.New("store: the database takes no writes")           // later
 	ErrRetry       = errors.New("store: others held the rows for too long")      // soon
+	ErrAltered     = fmt.Errorf("%w: a table was altered meanwhile", ErrRetry)   // soon
 	ErrReused      = errors.New("store: this request id was used for something") // never: a new id is needed
 	ErrMismatch    = errors.New("store: the rows do not fit the rule")           // never
 	ErrFile        = errors.New("store: the rule's file could not be written")   // later

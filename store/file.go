@@ -2,6 +2,8 @@ package store
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/csv"
 	"errors"
@@ -12,36 +14,52 @@ import (
 	"strconv"
 	"strings"
 
+	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
-// files are the files that a transaction writes. Rows go to a temporary file; publish syncs and renames it, so that a
-// reader sees the old file or the new one. publish runs just before COMMIT. A crash between the two leaves the new
+// files are the files that a transaction writes. publish runs just before COMMIT. A crash between the two leaves the new
 // file; the batch was not acknowledged, so the point sends it again and the file is written again. In the other order a
 // crash could leave an old file after the acknowledgement.
+//
+// A snapshot goes to a temporary file, which publish renames, so that a reader sees the old file or the new one. The
+// parts of a read that takes several uploads are collected in a hidden file, which the last upload copies. Rows that are
+// appended go into the file itself, behind the bytes that are committed. sync_file has their number.
 type files struct {
 	dir  string
 	root *os.Root // nil until the first file
-	open []*tempFile
+	open []*outFile
 }
 
-type tempFile struct {
-	name, temp string
-	f          *os.File
-	w          *bufio.Writer
+type outFile struct {
+	name string
+	base string // has the rows of earlier uploads; "": there are none
+	temp string // becomes name when it is published; "": the rows go into base itself
+	kept int64  // bytes of base that are committed
+	f    *os.File
+	w    *bufio.Writer
+
+	fresh bool // nothing has been written
 }
 
 func newFiles(dir string) *files { return &files{dir: dir} }
 
-// write appends an upload to its file. Parts of one transaction make one file.
+// fileError marks what went wrong with a file.
+func fileError(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, name, err))
+}
+
+// write writes an upload to its file.
 func (r *runner) write(u *Upload, spec *rule.File) error {
-	name := spec.NameFor(u.Env.Point)
-	err := errors.New("the name of the point cannot be part of a file's name")
-	if name != "" {
-		err = r.files.write(u, spec, name)
+	f, err := r.file(u, spec)
+	if err == nil && f != nil {
+		err = fileError(f.name, f.write(u, spec))
 	}
 	if err != nil {
-		return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, spec.Name, err))
+		return err
 	}
 	for range u.rows.Len() {
 		u.countApplied(rule.OpFile)
@@ -49,21 +67,74 @@ func (r *runner) write(u *Upload, spec *rule.File) error {
 	return nil
 }
 
-func (fs *files) write(u *Upload, spec *rule.File, name string) error {
-	f, fresh, err := fs.temp(name, u.Plan.Row.ID)
-	if err != nil {
-		return err
+// file is the file of an upload, opened behind the rows of earlier uploads. It is nil when the upload goes on with a read
+// whose beginning is not here: the next read makes the file.
+func (r *runner) file(u *Upload, spec *rule.File) (*outFile, error) {
+	part := u.Part
+	if u.Plan.FileMode == rule.FileAppend {
+		part = 0
+	} else if u.Plan.FileMode == rule.FileSnapshot && part == 0 {
+		return nil, mismatch("its rows are not all that the rule selects, as option file snapshot needs them")
 	}
+	f := &outFile{name: spec.NameFor(u.Env.Point)}
+	if f.name == "" {
+		return nil, fileError(spec.Name, errors.New("the name of the point cannot be part of a file's name"))
+	}
+	for _, open := range r.files.open {
+		if open.name == f.name {
+			return open, nil
+		}
+	}
+	if err := r.files.openRoot(path.Dir(f.name)); err != nil {
+		return nil, fileError(f.name, err)
+	}
+	if known, err := r.lockFile(f, part); err != nil || !known {
+		return nil, err
+	}
+	return f, fileError(f.name, r.files.begin(f, u.Plan.Row.ID, part))
+}
+
+// lockFile finds and locks what the rows of earlier uploads are in. It is not known when these are not all there.
+func (r *runner) lockFile(f *outFile, part uint32) (known bool, err error) {
+	if part == rowset.All {
+		return true, nil
+	}
+	if f.base = f.name; part != 0 {
+		f.base = path.Join(path.Dir(f.name), "."+path.Base(f.name)+".part")
+	}
+	r.c.args = append(r.c.args[:0], f.base)
+	const lock = "INSERT INTO sync_file (name) VALUES (?) ON DUPLICATE KEY UPDATE name = VALUES(name)"
+	_, err = r.c.exec(r.ctx, stmtKey{sql: lock}, func() string { return lock })
+	if err != nil || part&rowset.FirstPart != 0 {
+		return true, err
+	}
+	r.c.args = append(r.c.args[:0], f.base)
+	err = r.c.scan(r.ctx, "SELECT size FROM sync_file WHERE name = ? FOR UPDATE", func(v []any) error {
+		known, f.kept = v[0] != nil, int64(asUint(v[0]))
+		return nil
+	})
+	size := int64(0)
+	if info, err := r.files.root.Lstat(f.base); err == nil {
+		size = info.Size()
+	}
+	if part == 0 { // a file that somebody has moved away begins anew
+		known, f.kept = true, min(f.kept, size)
+	}
+	return known && size >= f.kept, err
+}
+
+func (f *outFile) write(u *Upload, spec *rule.File) error {
 	names, values := make([]string, len(spec.Fields)), make([]any, len(spec.Fields))
 	for i, at := range spec.Fields {
 		names[i] = u.Plan.Fields[at]
 		values[i] = names[i]
 	}
-	if fresh && (spec.Format == rule.CSV || spec.Format == rule.TSV) {
+	if f.fresh && (spec.Format == rule.CSV || spec.Format == rule.TSV) {
 		if err := writeLine(f.w, spec.Format, names, values); err != nil {
 			return err
 		}
 	}
+	f.fresh = false
 	for n := range u.rows.Len() {
 		row := u.rows.Row(n)
 		for i, at := range spec.Fields {
@@ -76,57 +147,89 @@ func (fs *files) write(u *Upload, spec *rule.File, name string) error {
 	return nil
 }
 
-// temp finds or makes the temporary file of a file, in the same directory. os.Root refuses names and links that leave
-// the root directory.
-func (fs *files) temp(name string, ruleID uint64) (a *tempFile, fresh bool, err error) {
-	for _, a := range fs.open {
-		if a.name == name {
-			return a, false, nil
-		}
-	}
+// openRoot opens the configured directory and makes one in it. os.Root refuses names and links that leave it.
+func (fs *files) openRoot(dir string) (err error) {
 	if fs.dir == "" {
-		return nil, false, errors.New("no directory for files is configured")
+		return errors.New("no directory for files is configured")
 	}
 	if fs.root == nil {
 		if fs.root, err = os.OpenRoot(fs.dir); err != nil {
-			return nil, false, err
+			return err
 		}
 	}
-	if dir := path.Dir(name); dir != "." {
-		if err := fs.root.MkdirAll(dir, 0o755); err != nil {
-			return nil, false, err
-		}
-	}
-	if info, err := fs.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, false, errors.New("it exists and is not a regular file")
-	}
-	a = &tempFile{name: name}
-	for n := 0; a.f == nil; n++ {
-		a.temp = path.Join(path.Dir(name), fmt.Sprintf(".%s.%d-%d", path.Base(name), ruleID, n))
-		a.f, err = fs.root.OpenFile(a.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if err != nil && (!errors.Is(err, os.ErrExist) || n > 1000) {
-			return nil, false, err
-		}
-	}
-	a.w = bufio.NewWriter(a.f)
-	fs.open = append(fs.open, a)
-	return a, true, nil
+	return fs.root.MkdirAll(dir, 0o755)
 }
 
-// publish puts every file of the transaction in the place of the old one.
-func (fs *files) publish() error {
+// begin opens a file for the rows of an upload.
+func (fs *files) begin(f *outFile, ruleID uint64, part uint32) (err error) {
+	for _, name := range []string{f.name, cmp.Or(f.base, f.name)} {
+		if info, err := fs.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+			return errors.New("it exists and is not a regular file")
+		}
+	}
+	if part&rowset.LastPart != 0 {
+		err = fs.temporary(f, ruleID)
+	} else {
+		f.f, err = fs.root.OpenFile(f.base, os.O_WRONLY|os.O_CREATE, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	fs.open = append(fs.open, f) // discard closes it
+	f.w, f.fresh = bufio.NewWriter(f.f), f.kept == 0
+	switch {
+	case f.temp == "":
+		if err = f.f.Truncate(f.kept); err == nil {
+			_, err = f.f.Seek(f.kept, io.SeekStart)
+		}
+	case f.base != "":
+		var base *os.File
+		if base, err = fs.root.Open(f.base); err == nil {
+			_, err = io.CopyN(f.f, base, f.kept)
+			err = errors.Join(err, base.Close())
+		}
+	}
+	return err
+}
+
+// temporary makes a temporary file in the directory of a file.
+func (fs *files) temporary(f *outFile, ruleID uint64) (err error) {
+	for n := 0; f.f == nil; n++ {
+		f.temp = path.Join(path.Dir(f.name), fmt.Sprintf(".%s.%d-%d", path.Base(f.name), ruleID, n))
+		f.f, err = fs.root.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil && (!errors.Is(err, os.ErrExist) || n > 1000) {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish puts every snapshot of the transaction in the place of the old file, and keeps the sizes of all files.
+func (fs *files) publish(ctx context.Context, c *conn) error {
 	for len(fs.open) > 0 {
-		a := fs.open[0]
-		err := errors.Join(a.w.Flush(), a.f.Sync())
-		if err == nil {
-			err = fs.root.Rename(a.temp, a.name)
+		f := fs.open[0]
+		err := errors.Join(f.w.Flush(), f.f.Sync())
+		size, failed := f.f.Seek(0, io.SeekCurrent)
+		if err = errors.Join(err, failed); err == nil && f.temp != "" {
+			err = fs.root.Rename(f.temp, f.name)
 		}
 		if err == nil {
 			fs.open = fs.open[1:]
-			err = errors.Join(a.f.Close(), fs.syncDir(path.Dir(a.name)))
+			err = errors.Join(f.f.Close(), fs.syncDir(path.Dir(f.name)))
 		}
 		if err != nil {
-			return notFromDB(fmt.Errorf("%w: %s: %w", ErrFile, a.name, err))
+			return fileError(f.name, err)
+		}
+		c.args = append(c.args[:0], f.name, size)
+		switch {
+		case f.temp == "":
+			c.args[0] = f.base
+		case f.base != "":
+			_ = fs.root.Remove(f.base) // its rows are in the file now
+		}
+		const q = "INSERT INTO sync_file (name, size) VALUES (?, ?) ON DUPLICATE KEY UPDATE size = VALUES(size)"
+		if _, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q }); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -141,11 +244,15 @@ func (fs *files) syncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// discard removes what was not published and closes the directory.
+// discard undoes what was not published and closes the directory.
 func (fs *files) discard() {
-	for _, a := range fs.open {
-		_ = a.f.Close()            // its content is dropped
-		_ = fs.root.Remove(a.temp) // a leftover is a hidden file
+	for _, f := range fs.open {
+		if f.temp == "" {
+			_ = f.f.Truncate(f.kept) // else the next upload does it
+		} else {
+			_ = fs.root.Remove(f.temp) // a leftover is a hidden file
+		}
+		_ = f.f.Close() // its content is dropped
 	}
 	fs.open = nil
 	if fs.root != nil {

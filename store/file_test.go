@@ -138,3 +138,94 @@ func TestFileOfAPoint(t *testing.T) {
 		}
 	}
 }
+
+// part makes an upload a part of a read of all rows.
+func part(u *Upload, part uint32) *Upload {
+	u.Part = rowset.PartOfAll | part
+	return u
+}
+
+func TestFileOfAReadInSeveralUploads(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, func(o *Options) { o.FileRoot = dir })
+	p := filePlan("lists/all.csv", rule.CSV, 0)
+	row := func(seq uint64, domain string) *Upload { return upload(p, "p1", seq, []any{domain, nil, nil}) }
+	sees := func(want string) {
+		t.Helper()
+		equal(t, "the file", contents(t, dir, "lists/all.csv"), "domain\n"+want)
+	}
+	applied(t, s, part(row(1, "old"), rowset.FirstPart|rowset.LastPart))
+	applied(t, s, part(row(2, "a"), rowset.FirstPart))
+	sees("old\n")
+	applied(t, s, part(row(3, "b"), 0))
+	if o := s.Apply(testContext(t), []*Upload{part(row(4, "c\n"), 0)})[0]; o.Err != nil { // csv quotes it
+		t.Fatal(o.Err)
+	}
+	applied(t, s, part(row(5, "d"), rowset.LastPart))
+	sees("a\nb\n\"c\n\"\nd\n")
+	equal(t, "sent again", applied(t, s, part(row(5, "d"), rowset.LastPart)).Duplicate, true)
+	sees("a\nb\n\"c\n\"\nd\n")
+
+	// A read whose collected part is gone is not shown. The next one is.
+	applied(t, s, part(row(6, "e"), rowset.FirstPart))
+	if err := os.Remove(filepath.Join(dir, "lists", ".all.csv.part")); err != nil {
+		t.Fatal(err)
+	}
+	applied(t, s, part(row(7, "f"), rowset.LastPart))
+	sees("a\nb\n\"c\n\"\nd\n")
+	applied(t, s, part(row(8, "g"), rowset.FirstPart|rowset.LastPart))
+	sees("g\n")
+	names, err := os.ReadDir(filepath.Join(dir, "lists"))
+	if err != nil || len(names) != 1 {
+		t.Errorf("%v %v", names, err)
+	}
+}
+
+// What a transaction that was not committed has left in a file is cut before rows are appended.
+func TestFileAppends(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, func(o *Options) { o.FileRoot = dir })
+	p := filePlan("log", rule.CSV, 0)
+	row := func(seq uint64, domain string) *Upload { return upload(p, "p1", seq, []any{domain, nil, nil}) }
+	name := filepath.Join(dir, "log")
+	if err := os.WriteFile(name, []byte("of a first transaction that was not committed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	applied(t, s, row(1, "a"))
+	tx, err := s.Begin(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.FileMode = rule.FileAppend
+	for _, domain := range []string{"b", strings.Repeat("long", 10_000)} {
+		rows := rowset.Rows{Values: []any{domain, nil, nil}}
+		if _, err := tx.Apply(testContext(t), p, rows, rule.Env{Point: "p1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "after a rollback", contents(t, dir, "log"), "domain\na\n")
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString("of a crash")
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	applied(t, s, row(2, "c"))
+	applied(t, s, part(row(3, "d"), rowset.FirstPart|rowset.LastPart)) // the rule says that it appends
+	equal(t, "after a crash", contents(t, dir, "log"), "domain\na\nc\nd\n")
+	if err := os.Rename(name, name+".1"); err != nil {
+		t.Fatal(err)
+	}
+	applied(t, s, row(4, "e"))
+	equal(t, "moved away", contents(t, dir, "log"), "domain\ne\n")
+
+	p.FileMode = rule.FileSnapshot
+	if o := s.Apply(testContext(t), []*Upload{row(5, "f")})[0]; !errors.Is(o.Err, ErrMismatch) {
+		t.Errorf("new rows for a snapshot: %v", o.Err)
+	}
+	equal(t, "a refused upload", contents(t, dir, "log"), "domain\ne\n")
+}

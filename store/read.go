@@ -33,13 +33,16 @@ type Page struct {
 
 // Read runs the upside of a plan and gives each row to sink when it arrives; it holds one row at a time. It repeats a
 // paged plan from its last row until a page is short. When sink fails, or ctx ends, the connection is closed, which
-// ends the query at the server.
+// ends the query at the server. ErrAltered: the rows may lack values of columns that the rule's table has got meanwhile.
 func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error) {
 	var page Page
 	begun := false
 	err := s.retry(ctx, func(c *conn) error {
 		r := &reader{ctx: ctx, c: c, s: s, p: p, env: e, sink: sink}
 		err := r.read()
+		if err == nil && r.page.Rows > 0 {
+			err = c.checkColumns(ctx, p)
+		}
 		page, begun = r.page, r.begun
 		if begun && (kindOf(err) == kindLost || kindOf(err) == kindRetry) {
 			c.broken = true
@@ -51,6 +54,19 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 		return Page{Rows: page.Rows}, s.explainLock(ctx, p, err)
 	}
 	return page, nil
+}
+
+// checkColumns returns ErrAltered when the plan's table has other columns than those that the plan was made with. Behind
+// a read it finds every ALTER that the rows can have met.
+func (c *conn) checkColumns(ctx context.Context, p *rule.Plan) error {
+	if p.Form != rule.Generated || p.Table == nil {
+		return nil
+	}
+	same, err := c.sameColumns(ctx, p.Table)
+	if err == nil && !same {
+		err = notFromDB(ErrAltered)
+	}
+	return err
 }
 
 // reader is one Read.
@@ -68,6 +84,7 @@ type reader struct {
 
 	page   Page
 	begun  bool
+	width  int   // columns of a row
 	cursor []int // places of the paging's columns in a row
 	last   []any // their values in the last row
 	texts  arena
@@ -78,7 +95,7 @@ type paging struct {
 	first, next *rule.Statement
 	columns     []string                // whose values in the last row become the state
 	items       []string                // what they are called in the state
-	keep        []rowset.StateItem      // what the state has before them
+	keep, after []rowset.StateItem      // what the state has before and after them
 	hidden      int                     // columns at the beginning of a row that are for the state alone
 	bound       string                  // of times that are read, where it is not that of the clock
 	limit       int                     // rows of its only page; 0: there are more pages, of r.env.Limit rows
@@ -151,7 +168,7 @@ func (r *reader) part(i int, pages *paging, begin bool) error {
 			for k, name := range pages.items {
 				state = append(state, rowset.StateItem{Name: name, Value: r.last[k]})
 			}
-			r.setState(state)
+			r.setState(append(state, pages.after...))
 			r.last = nil
 		}
 		if err != nil || !r.p.Paged() || rows < r.env.Limit || pages.limit > 0 {
@@ -184,29 +201,44 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	if err != nil {
 		return paging{}, err
 	}
-	number := func(n uint64) []rowset.StateItem { return []rowset.StateItem{number(rowset.ChangeSeq, n)} }
 	began, ok := stateNumber(r.env.State, rowset.ChangeSeq)
-	if !ok || began < at.completeFrom || began > at.upTo { // in the last case the state is of a later copy of this database
-		r.env.State = nil
+	_, loading := itemOf(r.env.State, rule.LoadItem(0))
+	_, again := itemOf(r.env.State, rowset.Reload)
+	switch {
+	case !ok, began > at.upTo: // in the second case the state is of a later copy of this database
+		r.env.State, again = nil, false
+	case began < at.completeFrom:
+		r.env.State, again = nil, true
+	}
+	var after []rowset.StateItem
+	if again {
+		after = []rowset.StateItem{number(rowset.Reload, 1)}
+	}
+	number := func(n uint64) []rowset.StateItem {
+		return append([]rowset.StateItem{number(rowset.ChangeSeq, n)}, after...)
 	}
 	if len(r.env.State) > 0 {
 		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
 	} else {
 		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
 	}
-	if len(r.env.State) == 1 {
-		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, hidden: 1, end: func() bool {
+	if len(r.env.State) > 0 && !loading {
+		end := func() bool {
 			// The changes between the last row and at.upTo are not for this reader.
 			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
 				r.page.State = number(at.upTo)
 			}
 			r.page.More = at.more
 			return false
-		}}, nil
+		}
+		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 1, end: end}, nil
 	}
 	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
-	if len(r.env.State) == 0 {
+	switch {
+	case len(r.env.State) == 0:
 		load.first, load.keep = &r.p.Load.First, number(at.upTo)
+	case r.env.State[1].Value == nil: // again, and then what has changed since began
+		load.first = &r.p.Load.First
 	}
 	for k := range r.p.Key {
 		load.items = append(load.items, rule.LoadItem(k))
@@ -244,6 +276,12 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 		return 0, &statementError{sql: st.SQL, err: err}
 	}
 	cols := columnsOf(res)
+	if r.width == 0 || begin {
+		r.width = len(cols)
+	}
+	if len(cols) != r.width {
+		return 0, r.abandon(res, ErrAltered)
+	}
 	if r.cursor == nil {
 		err = r.findCursor(pages, cols)
 	}

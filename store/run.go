@@ -46,9 +46,9 @@ func joinTuples(head, tuple, tail string, n int) string {
 	return head + tuple + strings.Repeat(", "+tuple, n-1) + tail
 }
 
-// fit puts rows into the order of the plan's fields. It finds each column by its name. Rows whose columns have no names
-// have that order already. marks are the rows' values of rowset.Deleted; nil: they have none. ErrMismatch: the columns are not
-// the fields.
+// fit puts rows into the order of the plan's fields. It finds each column by its name and leaves out those that are no
+// fields. Rows whose columns have no names have that order already. marks are the rows' values of rowset.Deleted; nil:
+// they have none. ErrMismatch: a field does not come.
 func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, marks []any, err error) {
 	place, err := places(rows, p)
 	width := max(len(p.Fields), len(rows.Columns))
@@ -92,11 +92,13 @@ func places(rows rowset.Rows, p *rule.Plan) ([]int, error) {
 	same := len(rows.Columns) == len(fields)
 	for i, c := range rows.Columns {
 		at := slices.IndexFunc(fields, func(f string) bool { return strings.EqualFold(c, f) })
-		if at < 0 && p.Delete != nil && (c == rowset.Deleted || c == rowset.ChangedAt) {
+		switch {
+		case at < 0 && c == rowset.Deleted && p.Delete == nil:
+			return nil, mismatch("the rule does not delete rows, and some may be deleted ones")
+		case at < 0:
 			continue
-		}
-		if at < 0 || place[at] >= 0 {
-			return nil, mismatch("column %q is not a field of the rule, or comes twice", c)
+		case place[at] >= 0:
+			return nil, mismatch("column %q comes twice", c)
 		}
 		place[at] = i
 		same = same && at == i

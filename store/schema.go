@@ -63,6 +63,7 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 		c.Auto = strings.Contains(extra, "auto_increment")
 		c.OnUpdate = strings.Contains(extra, "on update")
 		c.HasDefault = c.HasDefault || c.Auto || strings.Contains(extra, "default_generated")
+		c.Invisible = strings.Contains(extra, "invisible")
 		c.Unsigned = strings.Contains(c.ColumnType, "unsigned")
 		c.Binary = binaryType(c.Type)
 		t.Columns = append(t.Columns, c)
@@ -93,6 +94,28 @@ func (s *Store) references(ctx context.Context, t *rule.Table, schema, table str
 		}
 		return err
 	}, schema, table, schema, table)
+}
+
+// SameColumns reports whether a table still has the columns that t says.
+func (s *Store) SameColumns(ctx context.Context, t *rule.Table) (same bool, err error) {
+	err = s.retry(ctx, func(c *conn) error {
+		same, err = c.sameColumns(ctx, t)
+		return err
+	})
+	return same, err
+}
+
+func (c *conn) sameColumns(ctx context.Context, t *rule.Table) (bool, error) {
+	c.args = c.args[:0]
+	rows, err := c.query(ctx, "SELECT * FROM "+t.Quoted()+" LIMIT 0")
+	if kindOf(err) == kindSQL {
+		code, _ := codeOf(err)
+		return code != noSuchTable, nil // an account that may not read every column waits for the rule's next recheck
+	}
+	if err != nil {
+		return false, err
+	}
+	return !t.Altered(rows.Columns()), rows.Close()
 }
 
 // mayBeName reports whether MySQL allows a name. It allows no character beyond U+FFFF, and fails to compare one.

@@ -116,7 +116,11 @@ func (t *Tx) Apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 // apply is Apply; again: the rows are in sync_quarantine already, and those that no operation takes stay there.
 func (t *Tx) apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env, again bool) (Outcome, error) {
 	out := Outcome{}
-	u, err := Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}.prepare(&out)
+	asked := Upload{Point: e.Point, Plan: p, Rows: rows, Env: e}
+	if !again {
+		asked.Part = rowset.All // unless the rule appends, a transaction has all parts of a download
+	}
+	u, err := asked.prepare(&out)
 	if err != nil {
 		return out, err
 	}
@@ -221,7 +225,7 @@ func readAll[T any](ctx context.Context, s *Store, query string, fields func(*T)
 // what it wrote.
 func (t *Tx) Commit(ctx context.Context) error {
 	err := t.on(func(c *conn) error {
-		if err := t.files.publish(); err != nil {
+		if err := t.files.publish(ctx, c); err != nil {
 			return err
 		}
 		return c.text(ctx, "COMMIT")

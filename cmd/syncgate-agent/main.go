@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -17,6 +18,7 @@ import (
 	"syncgate/cmd/internal/database"
 	"syncgate/cmd/internal/quarantine"
 	"syncgate/migrations"
+	"syncgate/rule"
 	"syncgate/store"
 )
 
@@ -39,6 +41,7 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 	root.AddCommand(
 		f.command("run", "Keep the point in step until INT or TERM", run),
 		f.command("once", "Run every rule once, print the rows synced, end", once),
+		f.newResync(),
 		f.newQuarantine(),
 		cli.NewConfig(example(), checkFile),
 	)
@@ -137,6 +140,36 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 	}
 	f.add(c)
 	return c
+}
+
+func (f *flags) newResync() *cobra.Command {
+	var job agent.Job
+	const short = "Compare a table with the centre, and send just the rows that differ"
+	cmd := f.onPoint("resync TABLE", short, true, func(c *cobra.Command, args []string, p *point) error {
+		if job.Direction != "" {
+			if err := cli.OneOf("type", job.Direction, rule.Upload, rule.Download); err != nil {
+				return err
+			}
+		}
+		job := job
+		job.Table = args[0]
+		r, err := p.Resync(c.Context(), job, func(r agent.Result) error {
+			_, err := fmt.Fprintf(c.ErrOrStderr(), "%d rows compared\n", r.Compared)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%d rows compared: %d missing at the centre, %d missing at this point, %d different\n",
+			r.Compared, r.MissingThere, r.MissingHere, r.Different)
+		if r.Note != "" {
+			fmt.Fprintln(c.OutOrStdout(), r.Note)
+		}
+		return nil
+	})
+	cmd.Flags().StringVar(&job.Direction, "type", "", "upload: this point's rows are right; download: the centre's (default the rule's)")
+	cmd.Flags().BoolVar(&job.DryRun, "dry-run", false, "only say what differs")
+	return cmd
 }
 
 func (f *flags) newQuarantine() *cobra.Command {

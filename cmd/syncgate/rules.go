@@ -22,7 +22,7 @@ import (
 func newRules() *cobra.Command {
 	return cli.Group("rules", "Show, check and try rows of sync_control, and undo an edit",
 		newRulesList(), newRulesShow(), newRulesCheck(), newRulesExplain(), newRulesTry(),
-		newRulesConvert(), newRulesInit(), newRulesHistory(), newRulesDiff(), newRulesRevert())
+		newRulesConvert(), newRulesInit(), newRulesResync(), newRulesHistory(), newRulesDiff(), newRulesRevert())
 }
 
 // rule finds a row of sync_control.

@@ -53,10 +53,24 @@ const (
 	ChangedAt = "sync_at"      // when it was last changed
 )
 
+// Reload is the item of a state whose reader has missed changes and loads the table anew. Rows that are gone meanwhile
+// are found when the table is loaded.
+const Reload = "sync_reload"
+
 // The values of Deleted besides 0, for a row that is there and whose key has one spelling.
 const (
 	Gone     int64 = 1
 	Caseless int64 = 2 // the row is there; the key's collation takes different letters for the same, as a and A
+)
+
+// What an upload is of a read that gives the whole selection of a rule and not what is new in it. 0: the rule reads on
+// from where it was.
+const (
+	PartOfAll = 1 << iota // the upload is a part of such a read
+	FirstPart
+	LastPart
+
+	All = PartOfAll | FirstPart | LastPart
 )
 
 // valueOverhead is the most bytes that CBOR puts before a value: a head and eight bytes.

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC = b"\xc5SG\x02"
 HELLO, WELCOME, DATA, REJECT = 1, 2, 3, 4
-PING, UPLOAD, DOWNLOAD, RULES, FILE, SUBSCRIBE, GOAWAY = range(1, 8)
+PING, UPLOAD, DOWNLOAD, RULES, FILE, SUBSCRIBE, GOAWAY, COMPARE, RESYNC = range(1, 10)
 MORE = 1
 HANDSHAKE_MAX = 512
 MALFORMED, BAD_MD5, TOO_LARGE, RECORD_REFUSED, UNEXPECTED, REJECTED = 3, 4, 5, 10, 12, 1
@@ -176,6 +176,10 @@ def quarantined(value):
     return [(unsigned(r, 2**32 - 1), unsigned(s, 65535), text(t, 1024)) for r, s, t in rows]
 
 
+def indexes(value):
+    return [unsigned(v, U32) for v in array(value, 2**21)]
+
+
 U32, I63 = 2**32 - 1, 2**63 - 1
 
 # Payloads by name: key, field, reader, zero value. A field whose zero value is None is left out when it is absent.
@@ -190,10 +194,19 @@ PAYLOADS = {
     "UploadRequest": [(1, "confirmed", unsigned, 0), (2, "table", name, ""), (3, "columns", names, []), (4, "values", values, []),
                       (5, "state", items, []), (6, "seen", unsigned, 0), (7, "after", unsigned, 0)],
     "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False),
-                    (5, "seq", unsigned, None), (6, "state", items, None), (7, "left_out", unsigned, 0)],
-    "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0)],
+                    (5, "seq", unsigned, None), (6, "state", items, None), (7, "left_out", unsigned, 0), (8, "unknown", names, [])],
+    "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0),
+                        (4, "fields", names, [])],
     "DownloadReply": [(1, "statement", lambda v: unsigned(v, U32), 0), (2, "columns", names, []), (3, "types", names, []), (4, "values", values, []),
                       (5, "state", items, []), (6, "more", boolean, False), (7, "total", unsigned, 0)],
+    "CompareRequest": [(1, "table", name, ""), (2, "direction", name, ""), (3, "job", unsigned, 0), (4, "columns", names, []), (5, "from", values, []),
+                       (6, "uppers", values, []), (7, "open", boolean, False), (8, "listed", boolean, False), (9, "rows", values, []), (10, "send", boolean, False)],
+    "CompareReply": [(1, "columns", names, []), (2, "sums", values, []), (3, "missing", indexes, []), (4, "different", indexes, []),
+                     (5, "extra", values, []), (6, "more", boolean, False), (7, "unknown", boolean, False), (8, "kept", boolean, False)],
+    "ResyncRequest": [(1, "job", unsigned, 0), (2, "state", name, ""), (3, "compared", unsigned, 0), (4, "missing_there", unsigned, 0),
+                      (5, "missing_here", unsigned, 0), (6, "different", unsigned, 0), (7, "note", lambda v: text(v, 1024), "")],
+    "ResyncReply": [(1, "job", unsigned, 0), (2, "table", name, ""), (3, "direction", name, ""), (4, "where", lambda v: text(v, 4096), ""),
+                    (5, "dry_run", boolean, False)],
     "RulesReply": [(1, "version", unsigned, 0), (2, "rules", lambda v: [items(row, 4096) for row in array(v, 2**21)], [])],
 }
 
@@ -226,7 +239,7 @@ def read(kind, payload):
     fields = {field: reader(raw.pop(key)) if key in raw else zero for key, field, reader, zero in PAYLOADS[kind] if key in raw or zero is not None}
     for value in raw.values():
         unknown(value)
-    if kind in ("UploadRequest", "DownloadRequest") and not fields["table"]:
+    if kind in ("UploadRequest", "DownloadRequest", "CompareRequest") and not fields["table"]:
         raise WireError(MALFORMED, "no table")
     if "values" in fields and len(fields["values"]) % max(1, len(fields["columns"])) + (len(fields["values"]) if not fields["columns"] else 0):
         raise WireError(MALFORMED, "values are no whole rows")
