@@ -21,6 +21,7 @@ type tableLocks struct {
 type tableLock struct {
 	slot   chan struct{}
 	wanted atomic.Int32 // how many wait for it
+	exact  bool         // what the upload has saved is what the centre has applied; changes under the lock
 }
 
 func (t *tableLocks) of(table string) *tableLock {
@@ -51,8 +52,16 @@ func (t *tableLock) unlock() { <-t.slot }
 // errLoading means that the other side's rows of a table are loaded first.
 var errLoading = errors.New("the table's rows are first loaded from the side whose version wins a conflict")
 
+// errUnsettled means that it is not known which of its own changes of a table this point has sent. The loop that sends
+// them logs why.
+var errUnsettled = errors.New("it is not known yet which changes of the table the centre has")
+
+// isTurn reports whether err means that the other direction of a table goes first.
+func isTurn(err error) bool { return errors.Is(err, errLoading) || errors.Is(err, errUnsettled) }
+
 // opposite is the number of the last change that the rule of the other direction has moved, where the table goes both
 // ways with option changes, else nil. errLoading: that direction goes first, and has not loaded the table yet.
+// errUnsettled: after a crash the centre may have more than was saved here, and a change that it has must not win again.
 func (l *loop) opposite(ctx context.Context, plan *rule.Plan) (*uint64, error) {
 	name := ruleName{rule.Download, l.name.table}
 	if l.name.direction == rule.Download {
@@ -62,6 +71,9 @@ func (l *loop) opposite(ctx context.Context, plan *rule.Plan) (*uint64, error) {
 	if other == nil || l.name.direction == rule.Upload && (!plan.Changes || other.Present == nil) ||
 		l.name.direction == rule.Download && (plan.Present == nil || !other.Changes) {
 		return nil, nil
+	}
+	if l.name.direction == rule.Download && plan.Conflict != rule.CentreWins && !l.tables.of(l.name.table).exact {
+		return nil, errUnsettled
 	}
 	state, err := loadState(ctx, l.opts.Store, name)
 	if err != nil {

@@ -431,7 +431,7 @@ func (u *uploads) knows(ctx context.Context, plan *rule.Plan, state []rowset.Sta
 	var query string
 	var args []any
 	switch {
-	case plan.Load != nil:
+	case plan.Load != nil && slices.Contains(plan.Cursor, rowset.ChangeSeq):
 		query, args = `SELECT EXISTS (SELECT 1 FROM sync_sequence WHERE sync_table = ? AND next_seq > ?)`,
 			[]any{plan.Recorded.Sequence, state[0].Value}
 	case plan.Form == rule.Generated && !strings.EqualFold(plan.Cursor[0], cmp.Or(plan.Watermark, "update_time")):

@@ -73,6 +73,7 @@ func (u *uploads) fill(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		more, err := read(ctx, plan)
+		table.exact = !streamed(plan) || u.stream.running && !u.stream.dirty
 		table.unlock()
 		if err != nil && u.rules.altered(ctx, u.name, plan, err) {
 			continue

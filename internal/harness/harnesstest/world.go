@@ -155,9 +155,11 @@ func (w *World) Serve() *Process {
 	if address == "" {
 		w.T.Fatalf("the server does not say where it listens:\n%s", p.Log())
 	}
-	w.Env = append(w.Env, "SYNCGATE_LISTEN="+address)
-	for _, p := range w.Points {
-		p.Env = append(p.Env, "SYNCGATE_AGENT_SERVER="+address)
+	if !slices.Contains(w.Env, "SYNCGATE_LISTEN="+address) { // the first time, so that a point's Link stays
+		w.Env = append(w.Env, "SYNCGATE_LISTEN="+address)
+		for _, p := range w.Points {
+			p.Env = append(p.Env, "SYNCGATE_AGENT_SERVER="+address)
+		}
 	}
 	return p
 }
