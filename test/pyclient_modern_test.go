@@ -247,10 +247,10 @@ func TestPyclientSession(t *testing.T) {
 	<-over
 	for name, want := range map[string]string{
 		"ping":             `[{"status":0,"rules_version":42,"clock_ms":1}]`,
-		"upload":           `[{"status":0,"applied":4,"by_op":{"insert":4},"quarantined":[],"duplicate":false}]`,
-		"upload_again":     `[{"status":0,"applied":4,"by_op":{"insert":4},"quarantined":[],"duplicate":true}]`,
+		"upload":           `[{"status":0,"applied":4,"by_op":{"insert":4},"quarantined":[],"duplicate":false,"left_out":0,"unknown":[]}]`,
+		"upload_again":     `[{"status":0,"applied":4,"by_op":{"insert":4},"quarantined":[],"duplicate":true,"left_out":0,"unknown":[]}]`,
 		"upload_other":     `[{"status":204,"message":"no","retry_after_ms":7}]`,
-		"upload_large":     `[{"status":0,"applied":7000,"by_op":{"insert":7000},"quarantined":[],"duplicate":false}]`,
+		"upload_large":     `[{"status":0,"applied":7000,"by_op":{"insert":7000},"quarantined":[],"duplicate":false,"left_out":0,"unknown":[]}]`,
 		"ping_in_flight":   `[{"status":0,"rules_version":42,"clock_ms":1}]`,
 		"download_nothing": `[{"status":200,"message":"no","retry_after_ms":7}]`,
 		"malformed":        `[{"status":3,"message":"no","retry_after_ms":7}]`,
