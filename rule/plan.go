@@ -273,7 +273,7 @@ func (p *Plan) more() (all []Statement) {
 		all = append(all, p.Load.First, p.Load.Next)
 	}
 	if p.Mark != nil {
-		all = append(all, p.Mark.Again, p.Mark.Scan)
+		all = append(all, p.Mark.Again, p.Mark.Scan, p.Mark.Last)
 	}
 	if p.Present != nil {
 		all = append(all, p.Present.Lock, p.Present.Row)

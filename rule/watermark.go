@@ -24,6 +24,8 @@ type Mark struct {
 	Again Statement
 	// Scan gives the time and the key of each row whose time is after :state.Column, the latest first.
 	Scan Statement
+	// Last gives the cursor of the last row up to :sync_bound.
+	Last Statement
 }
 
 // RereadItem is the name in the state of the i-th column of the cursor up to which a range of times is read again.
@@ -104,6 +106,15 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 	_, m.Again = c.pages(names, again, bound)
 	m.Scan = c.statementOf(Select, "select "+quoteAll(names)+"\nfrom "+c.table.Quoted()+"\nwhere "+quote(mark.Name)+
 		" > "+keyMark(mark, mark.Name)+"\norder by "+quote(mark.Name)+" desc\nlimit :limit")
+	last := "select " + quoteAll(names) + "\nfrom " + c.table.Quoted() + "\nwhere " + bound
+	if clause := c.plan.clause(); clause != "" {
+		last += "\n  and " + clause
+	}
+	var order []string
+	for _, n := range names {
+		order = append(order, keyExpr(c.table.Column(n))+" desc")
+	}
+	m.Last = c.statementOf(Select, last+"\norder by "+strings.Join(order, ", ")+"\nlimit 1")
 	c.plan.Load, c.plan.Mark, c.plan.Cursor = &Load{First: first, Next: next}, m, names
 	c.plan.Upside = []Statement{page}
 }

@@ -20,6 +20,7 @@ const (
 	// aheadOverlap is how far behind the bound a reader goes on whose own time is ahead of the database's.
 	aheadOverlap = time.Hour
 	farFuture    = "9999-12-31 23:59:59" // no row has a later time
+	beforeAll    = "1970-01-01 00:00:00" // as the initial value of a state that is a time
 )
 
 // byTime is how a plan with a watermark is read. One part follows the other: the table by key where there is no state,
@@ -35,7 +36,7 @@ func (r *reader) byTime() (paging, error) {
 	mark, begun := itemOf(r.env.State, r.p.Mark.Column)
 	_, loading := itemOf(r.env.State, rule.LoadItem(0))
 	if loading || !begun && !r.p.Row.UseCarriedState { // a client that reads its state from its rows needs their order
-		return r.loadByKey(mark, loading), nil
+		return r.loadByKey(mark, loading)
 	}
 	at, _ := mark.(string)
 	_, ours := stateNumber(r.env.State, rereadDone)
@@ -48,11 +49,15 @@ func (r *reader) byTime() (paging, error) {
 	return r.byMark(), nil
 }
 
-// loadByKey reads the table by its primary key up to the bound at which the load began.
-func (r *reader) loadByKey(mark any, loading bool) paging {
+// loadByKey reads the table by its primary key up to the row that was the last by time when the load began. What comes
+// later is read by time from there, also when its time is not that of the clock.
+func (r *reader) loadByKey(mark any, loading bool) (paging, error) {
 	if !loading {
-		mark = r.reach.bound
-		r.env.State = []rowset.StateItem{{Name: r.p.Mark.Column, Value: mark}, number(rereadDone, r.reach.last)}
+		last, err := r.lastByTime()
+		if err != nil {
+			return paging{}, err
+		}
+		mark, r.env.State = last[0].Value, append(last, number(rereadDone, r.reach.last))
 	}
 	bound, _ := mark.(string)
 	load := paging{first: &r.p.Load.First, next: &r.p.Load.Next, columns: r.p.Key, keep: r.state(), bound: bound}
@@ -63,7 +68,26 @@ func (r *reader) loadByKey(mark any, loading bool) paging {
 		load.items = append(load.items, rule.LoadItem(k))
 	}
 	load.end = func() bool { r.setState(load.keep); return true }
-	return load
+	return load, nil
+}
+
+// lastByTime is the cursor of the last row that lies behind the bound; of an empty table a time before every other.
+func (r *reader) lastByTime() ([]rowset.StateItem, error) {
+	state := []rowset.StateItem{{Name: r.p.Mark.Column, Value: beforeAll}}
+	env := r.env
+	env.Bound, env.LocalBound = r.reach.bound, r.reach.bound
+	var err error
+	if r.c.args, err = r.p.Mark.Last.Bind(r.c.args[:0], &env, nil); err != nil {
+		return nil, mismatch("%v", err)
+	}
+	err = r.c.scan(r.ctx, r.p.Mark.Last.SQL, func(values []any) error {
+		state = nil
+		for i, v := range rowset.AppendCopy(nil, values) {
+			state = append(state, rowset.StateItem{Name: r.p.Cursor[i], Value: v})
+		}
+		return nil
+	})
+	return state, err
 }
 
 // again reads the next range of times that was found late and lies behind at, if there is one.
