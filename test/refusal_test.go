@@ -50,14 +50,6 @@ func TestRefusals(t *testing.T) {
 			},
 		},
 		{
-			name: "fields that do not fit",
-			wrong: func(w *harnesstest.World) {
-				w.Centre.Must("UPDATE sync_control SET sync_field = '[\"id\", \"url\"]'")
-			},
-			says:  "SG0203",
-			right: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET sync_field = NULL") },
-		},
-		{
 			name: "database refuses the statement",
 			wrong: func(w *harnesstest.World) {
 				w.Centre.Must("CREATE TRIGGER no_hits BEFORE INSERT ON hits FOR EACH ROW INSERT INTO nowhere VALUES (1)")
