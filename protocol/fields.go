@@ -220,7 +220,10 @@ func (c *coder) counts(key uint64, v *map[string]uint64) {
 		c.text(item, name, maxName)
 		number(c, item, &n, math.MaxUint64)
 		c.check(*name > last, "names not ascending")
-		if last = *name; *v == nil {
+		if last = *name; !c.reading {
+			return // several writers may write one message
+		}
+		if *v == nil {
 			*v = make(map[string]uint64)
 		}
 		(*v)[*name] = n
