@@ -14,7 +14,7 @@ BENCHTIME ?= 2s
 SOAKTIME  ?= 30m
 ATTACKTIME ?= 20s
 TIME      ?= 10m
-TIMEOUT   ?= 20m
+TIMEOUT   ?= 45m
 
 # The race detector needs gcc. Without gcc the tests run without the detector and report this.
 # The value is computed when a recipe runs, because test-deps may install gcc first.
