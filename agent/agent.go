@@ -108,6 +108,7 @@ type Agent struct {
 	columns  columns
 	progress progress
 	tables   tableLocks
+	active   active
 	asked    signal // raised when the centre may ask for a comparison
 	used     atomic.Bool
 	order    order

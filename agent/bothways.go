@@ -56,6 +56,14 @@ var errLoading = errors.New("the table's rows are first loaded from the side who
 // them logs why.
 var errUnsettled = errors.New("it is not known yet which changes of the table the centre has")
 
+// other is the rule of the other direction.
+func (l *loop) other() ruleName {
+	if l.name.direction == rule.Download {
+		return ruleName{rule.Upload, l.name.table}
+	}
+	return ruleName{rule.Download, l.name.table}
+}
+
 // isTurn reports whether err means that the other direction of a table goes first.
 func isTurn(err error) bool { return errors.Is(err, errLoading) || errors.Is(err, errUnsettled) }
 
@@ -63,10 +71,7 @@ func isTurn(err error) bool { return errors.Is(err, errLoading) || errors.Is(err
 // ways with option changes, else nil. errLoading: that direction goes first, and has not loaded the table yet.
 // errUnsettled: after a crash the centre may have more than was saved here, and a change that it has must not win again.
 func (l *loop) opposite(ctx context.Context, plan *rule.Plan) (*uint64, error) {
-	name := ruleName{rule.Download, l.name.table}
-	if l.name.direction == rule.Download {
-		name.direction = rule.Upload
-	}
+	name := l.other()
 	other, _ := l.rules.plan(name)
 	if other == nil || l.name.direction == rule.Upload && (!plan.Changes || other.Present == nil) ||
 		l.name.direction == rule.Download && (plan.Present == nil || !other.Changes) {

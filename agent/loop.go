@@ -44,12 +44,16 @@ func (l *loop) start(ctx context.Context, wg *sync.WaitGroup, do turn) *loop {
 // run takes turns until ctx ends. In a round of Once it ends with the first turn that succeeds or fails for good; it
 // repeats a turn with a transient error a few times.
 func (l *loop) run(ctx context.Context, do turn) error {
+	l.active.add(l.name, 1)
+	defer l.active.add(l.name, -1)
 	for {
 		rest, err := do(ctx)
 		work, edited := l.work, l.edited
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case isTurn(err) && l.active.has(l.other()):
+			rest, work = l.opts.RetryMin/5, nil // the other direction is at work
 		case err == nil:
 			l.recovered()
 			if l.once {
@@ -66,6 +70,27 @@ func (l *loop) run(ctx context.Context, do turn) error {
 		}
 		pause(ctx, rest, work, edited)
 	}
+}
+
+// active counts the loops of each rule that run.
+type active struct {
+	mu sync.Mutex
+	n  map[ruleName]int
+}
+
+func (a *active) add(name ruleName, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n == nil {
+		a.n = map[ruleName]int{}
+	}
+	a.n[name] += n
+}
+
+func (a *active) has(name ruleName) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.n[name] > 0
 }
 
 // recovered records a success, and logs it after a failure.

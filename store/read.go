@@ -202,7 +202,7 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 		return paging{}, err
 	}
 	began, ok := stateNumber(r.env.State, rowset.ChangeSeq)
-	_, loading := itemOf(r.env.State, rule.LoadItem(0))
+	loading := slices.ContainsFunc(r.env.State, func(i rowset.StateItem) bool { return i.Name == rule.LoadItem(0) })
 	_, again := itemOf(r.env.State, rowset.Reload)
 	switch {
 	case !ok, began > at.upTo: // in the second case the state is of a later copy of this database

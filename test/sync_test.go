@@ -89,7 +89,7 @@ func TestManyRulesComeFromTheCentre(t *testing.T) {
 	w.Point.Enrol(pointName)
 	const rules = 40
 	text := func(i int) string {
-		return strings.Repeat(fmt.Sprintf("-- line %d\n", i), i*100) + "-- upside\nselect 1"
+		return "-- " + strings.Repeat("x", i*1000) + "\n-- upside\nselect 1"
 	}
 	for i := range rules {
 		w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (?, 'upload', 'client', ?, ?)",
