@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 30 * time.Second
+const waitLimit = 30 * time.Second
 
 var noon = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
 
@@ -77,7 +77,7 @@ func serve(t *testing.T, change func(*Options)) *fixture {
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(waitLimit):
 			t.Error("Run does not return")
 		}
 	}
@@ -91,7 +91,7 @@ func serve(t *testing.T, change func(*Options)) *fixture {
 
 func (f *fixture) do(method, path string, header ...string) *http.Response {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	f.t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+f.Addr().String()+path, nil)
 	if err != nil {

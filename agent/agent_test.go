@@ -148,9 +148,9 @@ func (f *field) once(a *Agent) Report {
 // eventually waits until is returns true.
 func (f *field) eventually(what string, is func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			f.t.Fatalf("not within %v: %s\n%s", patience, what, f.log)
+			f.t.Fatalf("not within %v: %s\n%s", waitLimit, what, f.log)
 		}
 	}
 }
@@ -258,7 +258,7 @@ func TestOnceSaysWhy(t *testing.T) {
 					test.opts(o)
 				}
 			})
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 			defer cancel()
 			report, err := a.Once(ctx)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -771,7 +771,7 @@ func TestPingBothWays(t *testing.T) {
 	for range 3 { // the first belongs to the handshake, the second asks for the rules' version
 		select {
 		case <-pinged:
-		case <-time.After(patience):
+		case <-time.After(waitLimit):
 			t.Fatal("no ping from the agent")
 		}
 	}

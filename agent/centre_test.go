@@ -334,7 +334,7 @@ func (p *peer) download(m *protocol.Message, cutAfter int) {
 // got waits until n rows of a table were applied and returns them.
 func (c *centre) got(table string, n int) []string {
 	c.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(waitLimit)
 	for {
 		c.mu.Lock()
 		rows, change := c.rows[table], c.change
@@ -345,13 +345,13 @@ func (c *centre) got(table string, n int) []string {
 		select {
 		case <-change:
 		case <-deadline:
-			c.t.Fatalf("%d rows of %s after %v, want %d", len(rows), table, patience, n)
+			c.t.Fatalf("%d rows of %s after %v, want %d", len(rows), table, waitLimit, n)
 		}
 	}
 }
 
-// patience bounds waits that take well under a second on an idle machine.
-const patience = 30 * time.Second
+// waitLimit bounds waits that take well under a second on an idle machine.
+const waitLimit = 30 * time.Second
 
 // rejectFrame is a REJECT like the server's.
 func rejectFrame(s protocol.Status, after time.Duration) []byte {

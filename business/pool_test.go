@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const waitLimit = 20 * time.Second
 
 // answers collects replies.
 type answers struct {
@@ -56,7 +56,7 @@ func (a answer) Reply(_ *Request, m *protocol.Message) error {
 
 func (a *answers) wait(t *testing.T, n int) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(waitLimit)
 	for range n {
 		select {
 		case <-a.ready:

@@ -48,7 +48,7 @@ func (w *world) dialLegacy() *legacyClient {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(waitLimit)); err != nil {
 		w.t.Fatal(err)
 	}
 	cbc, err := crypto.NewCBC([]byte(legacyKey), []byte(legacyKey))

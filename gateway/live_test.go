@@ -560,7 +560,7 @@ func TestServerAsksSilentClients(t *testing.T) {
 	}
 	select { // the loops were seen to turn meanwhile, or are soon
 	case <-progress:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Error("the watchdog hears nothing")
 	}
 }

@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { localdbtest.Main(m) }
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+// waitLimit is how long a test waits for what must come.
+const waitLimit = 30 * time.Second
 
 // world is a gateway over a database of its own.
 type world struct {
@@ -140,9 +140,9 @@ func (w *world) one(q string, args ...any) string {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(waitLimit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			w.t.Fatalf("not within %v: %s", patience, what)
+			w.t.Fatalf("not within %v: %s", waitLimit, what)
 		}
 	}
 }

@@ -134,7 +134,7 @@ func (h *Holder) Take(n int64) bool {
 }
 
 // MayTake tells whether h may take n bytes now. The size of a single charge does not count against a point: who holds
-// little gets a large frame as soon as anything is free, and is not starved by those who ask for small ones.
+// little gets a large frame as soon as anything is free, and those who ask for small ones do not keep it waiting.
 func (h *Holder) MayTake(n int64) bool {
 	held, used, size := h.held.Load(), h.pot.used.Load(), h.pot.size
 	if h.stranger {

@@ -119,19 +119,19 @@ func (p *Process) Kill() error {
 }
 
 // Dump ends the process as Kill does and has it write the stacks of its goroutines into its log first.
-func (p *Process) Dump(patience time.Duration) error {
-	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // it does not dump
+func (p *Process) Dump(waitLimit time.Duration) error {
+	late := time.AfterFunc(waitLimit, func() { _ = p.cmd.Process.Kill() }) // it does not dump
 	defer late.Stop()
 	err := p.cmd.Process.Signal(syscall.SIGQUIT)
 	<-p.done
 	return err
 }
 
-// Stop sends TERM and waits. It kills a process that has not ended after patience, and fails unless the process ended
+// Stop sends TERM and waits. It kills a process that has not ended after waitLimit, and fails unless the process ended
 // by itself with exit code 0.
-func (p *Process) Stop(patience time.Duration) error {
+func (p *Process) Stop(waitLimit time.Duration) error {
 	err := p.cmd.Process.Signal(syscall.SIGTERM)
-	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // p.err says so
+	late := time.AfterFunc(waitLimit, func() { _ = p.cmd.Process.Kill() }) // p.err says so
 	defer late.Stop()
 	<-p.done
 	return errors.Join(err, p.err)

@@ -86,14 +86,14 @@ func (w *Writer) run() {
 }
 
 // Close waits until the lines are written, but no longer than that.
-func (w *Writer) Close(patience time.Duration) {
+func (w *Writer) Close(waitLimit time.Duration) {
 	w.mu.Lock()
 	w.closed = true
 	w.more.Signal()
 	w.mu.Unlock()
 	select {
 	case <-w.done:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 	}
 }
 

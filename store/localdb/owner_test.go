@@ -129,13 +129,13 @@ func TestLingeringDatabase(t *testing.T) {
 	if err := unix.Flock(int(lingering.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	err = refused(t, localdb.Options{Dir: dir}.WithTimes(patience, 30*time.Millisecond))
+	err = refused(t, localdb.Options{Dir: dir}.WithTimes(waitLimit, 30*time.Millisecond))
 	if !errors.Is(err, localdb.ErrInUse) || !strings.Contains(err.Error(), "earlier owner") {
 		t.Errorf("a new owner: %v", err)
 	}
 	closed := make(chan error, 1)
 	time.AfterFunc(50*time.Millisecond, func() { closed <- lingering.Close() })
-	run(t, localdb.Options{Dir: dir}.WithTimes(patience, patience))
+	run(t, localdb.Options{Dir: dir}.WithTimes(waitLimit, waitLimit))
 	if err := <-closed; err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { localdbtest.Main(m) }
 
-const patience = 2 * time.Minute
+const waitLimit = 2 * time.Minute
 
 // run starts a server. The test's end stops it, unless the test has.
 func run(t *testing.T, o localdb.Options) *localdb.Server {
@@ -31,7 +31,7 @@ func run(t *testing.T, o localdb.Options) *localdb.Server {
 // refused starts a server that must not start, and returns why it did not.
 func refused(t *testing.T, o localdb.Options) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	s, err := localdb.Start(ctx, o)
 	if err == nil {
@@ -163,7 +163,7 @@ func (l lines) next(t *testing.T, want string) {
 		if !strings.Contains(line, want) {
 			t.Fatalf("the log has %s, not %q", line, want)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatalf("the log does not have %q", want)
 	}
 }
@@ -180,7 +180,7 @@ func TestNeverAnswered(t *testing.T) {
 }
 
 func TestStopByForce(t *testing.T) {
-	r, err := localdb.Start(t.Context(), localdb.Options{Dir: t.TempDir()}.WithTimes(50*time.Millisecond, patience))
+	r, err := localdb.Start(t.Context(), localdb.Options{Dir: t.TempDir()}.WithTimes(50*time.Millisecond, waitLimit))
 	if err != nil {
 		t.Fatal(err)
 	}

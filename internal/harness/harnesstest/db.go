@@ -35,14 +35,14 @@ func Open(t testing.TB, dsn string) *DB {
 	return &DB{DB: db, DSN: dsn, t: t}
 }
 
-func (db *DB) patience() (context.Context, context.CancelFunc) {
+func (db *DB) waitLimit() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), Patience)
 }
 
 // Must runs a statement.
 func (db *DB) Must(query string, args ...any) {
 	db.t.Helper()
-	ctx, cancel := db.patience()
+	ctx, cancel := db.waitLimit()
 	defer cancel()
 	if _, err := db.ExecContext(ctx, query, args...); err != nil {
 		db.t.Fatalf("%v in %.200s", err, query)
@@ -66,7 +66,7 @@ func (db *DB) Text(query string, args ...any) string {
 
 func (db *DB) one(to any, query string, args []any) {
 	db.t.Helper()
-	ctx, cancel := db.patience()
+	ctx, cancel := db.waitLimit()
 	defer cancel()
 	if err := db.QueryRowContext(ctx, query, args...).Scan(to); err != nil {
 		db.t.Fatalf("%v in %s", err, query)
@@ -76,7 +76,7 @@ func (db *DB) one(to any, query string, args []any) {
 // Sum is the number of rows of a query and a checksum of them that does not depend on their order.
 func (db *DB) Sum(query string) string {
 	db.t.Helper()
-	ctx, cancel := db.patience()
+	ctx, cancel := db.waitLimit()
 	defer cancel()
 	// The argument makes the server answer in the binary protocol, in which no digit of a FLOAT is lost.
 	rows, err := db.QueryContext(ctx, "SELECT * FROM ("+query+") rows_of WHERE ? = 1", 1)
@@ -111,7 +111,7 @@ func (db *DB) Sum(query string) string {
 func (db *DB) Checksum(table string) string {
 	db.t.Helper()
 	var name, sum string
-	ctx, cancel := db.patience()
+	ctx, cancel := db.waitLimit()
 	defer cancel()
 	if err := db.QueryRowContext(ctx, "CHECKSUM TABLE "+table+" EXTENDED").Scan(&name, &sum); err != nil {
 		db.t.Fatalf("checksum of %s: %v", table, err)
@@ -158,7 +158,7 @@ func Eventually(t testing.TB, what func() string, is func() bool) {
 // middle of a transfer.
 func (db *DB) AtLeast(want int, query string) {
 	db.t.Helper()
-	ctx, cancel := db.patience()
+	ctx, cancel := db.waitLimit()
 	defer cancel()
 	for got := 0; got < want; {
 		tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadUncommitted, ReadOnly: true})
