@@ -40,22 +40,25 @@ type session struct {
 	ctx          context.Context // of downloads: ends with the connection; nil before the first
 	cancel       context.CancelFunc
 
-	goAwaySent atomic.Bool // or about to be sent
+	goAwaySent atomic.Bool  // or about to be sent
+	piece      atomic.Int32 // bytes of the next piece of a large message
 }
 
 // send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.
 // send is not called on a loop: to seal a megabyte takes a millisecond, and the lock may be held by another goroutine.
 func (s *session) send(m *protocol.Message, done bool) error {
-	wrote := false
-	err := s.wire.Send(m, func(frame []byte) error {
-		if s.modern != nil {
-			frame = bytes.Clone(frame) // the reactor keeps what it is given, and this buffer is used again
-		}
-		last := done && !wrote
-		wrote = true
-		return s.g.reactor.Send(s.id, frame, last)
-	})
-	if done && !wrote {
+	ended := false
+	write := func(frame []byte, last bool) error {
+		ended = done && last
+		return s.g.reactor.Send(s.id, frame, ended)
+	}
+	var err error
+	if s.modern == nil {
+		err = s.wire.Send(m, func(packet []byte) error { return write(packet, true) })
+	} else { // the reactor keeps what it is given, and this buffer is used again
+		err = s.modern.SendPaced(m, s.pace, func(frame []byte, last bool) error { return write(bytes.Clone(frame), last) })
+	}
+	if done && !ended {
 		_ = s.g.reactor.Send(s.id, nil, true) // gone: nothing to end
 	}
 	switch {
@@ -69,6 +72,29 @@ func (s *session) send(m *protocol.Message, done bool) error {
 		s.g.reactor.Close(s.id, err)
 	}
 	return err
+}
+
+const (
+	leastPiece = 2 << 10
+	mostPiece  = 256 << 10
+	slowPiece  = 500 * time.Millisecond // a piece that takes longer to leave is followed by a smaller one
+)
+
+// pace waits until most of what was sent has left, so that other messages may go before the next piece of a large one.
+// It returns how many bytes that may have. It ends with the connection.
+func (s *session) pace() (int, error) { return s.drained(context.Background()) }
+
+func (s *session) drained(ctx context.Context) (int, error) {
+	piece := max(s.piece.Load(), leastPiece)
+	began := time.Now()
+	err := s.g.reactor.SendWait(ctx, s.id, nil, false, int(piece))
+	if time.Since(began) > slowPiece {
+		piece = max(piece/2, leastPiece)
+	} else {
+		piece = min(2*piece, mostPiece)
+	}
+	s.piece.Store(piece)
+	return int(piece), err
 }
 
 // sendGoAway asks the client to open another connection. The replies to its requests still come on this one.
@@ -94,7 +120,7 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	if m.More() {
 		ctx, cancel := context.WithTimeout(r.Context, readPatience)
 		defer cancel()
-		err := s.g.reactor.SendWait(ctx, s.id, nil, false)
+		_, err := s.drained(ctx)
 		slow := errors.Is(err, context.DeadlineExceeded)
 		if err != nil && !slow {
 			return fmt.Errorf("%w: %w", context.Canceled, err)

@@ -10,15 +10,16 @@ type Op uint8
 
 // The ops of version 2. A server answers an op it does not know with StatusOpUnsupported.
 const (
-	OpPing      Op = 1 // asks whether the peer is there
-	OpUpload    Op = 2 // rows for the centre
-	OpDownload  Op = 3 // asks for the centre's rows
-	OpRules     Op = 4 // asks for the rules that the point itself runs
-	OpFile      Op = 5 // reserved; answered with StatusOpUnsupported in this version
-	OpSubscribe Op = 6 // asks for a reply now and one at each change of the rules
-	OpGoAway    Op = 7 // finish what is in flight, and reconnect
-	OpCompare   Op = 8 // asks for checksums of ranges of the centre's rows, or for the rows that differ in one range
-	OpResync    Op = 9 // reports a comparison that the centre has asked for, and asks for the next
+	OpPing      Op = 1  // asks whether the peer is there
+	OpUpload    Op = 2  // rows for the centre
+	OpDownload  Op = 3  // asks for the centre's rows
+	OpRules     Op = 4  // asks for the rules that the point itself runs
+	OpFile      Op = 5  // reserved; answered with StatusOpUnsupported in this version
+	OpSubscribe Op = 6  // asks for a reply now and one at each change of the rules
+	OpGoAway    Op = 7  // finish what is in flight, and reconnect
+	OpCompare   Op = 8  // asks for checksums of ranges of the centre's rows, or for the rows that differ in one range
+	OpResync    Op = 9  // reports a comparison that the centre has asked for, and asks for the next
+	OpHeld      Op = 12 // asks how much has come of a message in pieces
 )
 
 // ops declares each op once. The names, the messages that a session accepts and the table of ops in docs/protocol.md
@@ -32,12 +33,13 @@ var ops = [...]struct {
 	OpPing:      {"ping", fromClient | fromServer, nil, (*PingReply)(nil), false},
 	OpUpload:    {"upload", fromClient, (*UploadRequest)(nil), (*UploadReply)(nil), false},
 	OpDownload:  {"download", fromClient, (*DownloadRequest)(nil), (*DownloadReply)(nil), true},
-	OpRules:     {"rules", fromClient, (*RulesRequest)(nil), (*RulesReply)(nil), true},
+	OpRules:     {"rules", fromClient, nil, (*RulesReply)(nil), false},
 	OpFile:      {"file", fromClient, nil, nil, false},
 	OpSubscribe: {"subscribe", fromClient, nil, (*PingReply)(nil), true},
 	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
 	OpCompare:   {"compare", fromClient, (*CompareRequest)(nil), (*CompareReply)(nil), false},
 	OpResync:    {"resync", fromClient, (*ResyncRequest)(nil), (*ResyncReply)(nil), false},
+	OpHeld:      {"held", fromClient, (*HeldRequest)(nil), (*HeldReply)(nil), false},
 }
 
 type sides uint8
@@ -49,7 +51,7 @@ const (
 
 // String is the op's lower-case name, or op(n) for a number this version does not know.
 func (o Op) String() string {
-	if o > 0 && int(o) < len(ops) {
+	if int(o) < len(ops) && ops[o].name != "" {
 		return ops[o].name
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
@@ -99,6 +101,7 @@ type Message struct {
 	RequestID RequestID
 	Payload   []byte
 	Body      any
+	Have      Held // of a reply that is to be sent: what its receiver has, if it is the same
 }
 
 // More reports whether more replies follow for the same request.
@@ -121,13 +124,14 @@ func (m *Message) UploadRequest() (*UploadRequest, error) {
 func (m *Message) UploadReply() (*UploadReply, error)         { return bodyOf[UploadReply](m) }
 func (m *Message) DownloadRequest() (*DownloadRequest, error) { return bodyOf[DownloadRequest](m) }
 func (m *Message) DownloadReply() (*DownloadReply, error)     { return bodyOf[DownloadReply](m) }
-func (m *Message) RulesRequest() (*RulesRequest, error)       { return bodyOf[RulesRequest](m) }
 func (m *Message) RulesReply() (*RulesReply, error)           { return bodyOf[RulesReply](m) }
 func (m *Message) PingReply() (*PingReply, error)             { return bodyOf[PingReply](m) }
 func (m *Message) CompareRequest() (*CompareRequest, error)   { return bodyOf[CompareRequest](m) }
 func (m *Message) CompareReply() (*CompareReply, error)       { return bodyOf[CompareReply](m) }
 func (m *Message) ResyncRequest() (*ResyncRequest, error)     { return bodyOf[ResyncRequest](m) }
 func (m *Message) ResyncReply() (*ResyncReply, error)         { return bodyOf[ResyncReply](m) }
+func (m *Message) HeldRequest() (*HeldRequest, error)         { return bodyOf[HeldRequest](m) }
+func (m *Message) HeldReply() (*HeldReply, error)             { return bodyOf[HeldReply](m) }
 func (m *Message) ErrorReply() (*ErrorReply, error)           { return bodyOf[ErrorReply](m) }
 func (m *Message) GoAway() (*GoAway, error)                   { return bodyOf[GoAway](m) }
 
@@ -170,7 +174,8 @@ func (m *Message) Table() string {
 		return b.Table
 	}
 	// The longest start of a payload that holds the table.
-	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), 32+maxName)]}, reading: true}
+	payload := m.start()
+	c := coder{decoder: decoder{buf: payload[:min(len(payload), 32+maxName)]}, reading: true}
 	c.entries = c.expect(majorMap, "a map")
 	table := ""
 	switch m.Op {
