@@ -16,6 +16,7 @@ import (
 
 	"syncgate/internal/limit"
 	"syncgate/internal/rowset"
+	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -39,6 +40,9 @@ type Options struct {
 	OutboxBatches int   // uploads that may wait
 	OutboxBytes   int64 // bytes of them, also the most that one read may give
 
+	MaxMessage   int  // bytes of the largest row or reply
+	Uncompressed bool // nothing is packed on its way
+
 	ReconnectMin time.Duration // first pause before connecting again, doubled each time
 	ReconnectMax time.Duration // longest
 	RetryMin     time.Duration // the same for a rule that fails
@@ -59,6 +63,7 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Time("RulesEvery", &o.RulesEvery, time.Second, least, most),
 		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
 		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
+		limit.Bytes("MaxMessage", &o.MaxMessage, protocol.DefaultMaxMessage, 1<<20, 512<<20),
 		limit.Bytes("OutboxBytes", &o.OutboxBytes, 1<<30, 1, 1<<40),
 		limit.Time("ReconnectMin", &o.ReconnectMin, 250*time.Millisecond, least, most),
 		limit.Time("ReconnectMax", &o.ReconnectMax, time.Minute, least, most),
@@ -130,7 +135,8 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
-	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal()}
+	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
+		holds: protocol.NewHolds(int(o.MaxMessage), nil, o.Clock)}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }

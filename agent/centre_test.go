@@ -163,6 +163,9 @@ func (p *peer) serve() {
 		}
 		switch {
 		case e.Message != nil:
+			if err := e.Message.Unpack(); err != nil {
+				p.t.Error(err)
+			}
 			p.message(e.Message)
 		case e.Reply == nil:
 			p.pongs.Add(1)

@@ -11,22 +11,15 @@ import (
 	"syncgate/store"
 )
 
-const (
-	firstPart = 8 << 10   // bytes of a download's first part: a reader begins to work while the rest is read
-	maxPart   = 256 << 10 // bytes of the largest part
-	leastPart = 2 << 10   // bytes of the smallest
-	// slowPart is how long a part may take to leave, so that others of the connection have their turn.
-	slowPart = 500 * time.Millisecond
-	// pagePatience bounds the waiting of a page that can end at any row: its worker is for other points, too.
-	pagePatience = 10 * time.Second
-)
+// pagePatience bounds the waiting of a page that can end at any row: its worker is for other points, too.
+const pagePatience = 10 * time.Second
 
-// parts turns the rows of a Read into the messages of a download. Each part is twice as large as the one before, up to
-// maxPart, or half as large while the client reads slowly.
+// parts turns the rows of a Read into the messages of a download: small ones at first, so that a reader begins to work
+// while the rest is read, and while the client reads slowly.
 type parts struct {
 	r      *Request
 	most   int                       // bytes of the largest part that the client takes
-	full   int                       // bytes at which the current part is sent
+	pace   protocol.Pace             // of parts
 	large  []store.Unsent            // rows that are larger
 	slow   bool                      // the client did not read in time: a paged rule's page ends here
 	waited time.Duration             // for the client, in all
@@ -41,11 +34,10 @@ type parts struct {
 
 // newParts takes most rows, or any number when most is negative.
 func newParts(r *Request, most int) *parts {
-	p := &parts{r: r, most: math.MaxInt, full: firstPart, left: most}
+	p := &parts{r: r, most: math.MaxInt, left: most}
 	if r.MaxPayload > 0 {
 		p.most = r.MaxPayload
 	}
-	p.full = min(p.full, p.most/2)
 	if r.Message.Body != nil {
 		p.typed = &typedParts{}
 	}
@@ -84,7 +76,7 @@ func (p *parts) row(values []any) error {
 		return p.typed.add(p.r, values)
 	}
 	size := rowset.Size(values)
-	if p.encoder.Rows() > 0 && (p.encoder.Len() >= p.full || p.encoder.Len()+size > p.most) {
+	if p.encoder.Rows() > 0 && (p.encoder.Len() >= p.pace.Piece() || p.encoder.Len()+size > p.most) {
 		if err := p.flush(); err != nil {
 			return err
 		}
@@ -119,11 +111,8 @@ func (p *parts) flush() error {
 	began := time.Now()
 	err = p.r.send(m)
 	took := time.Since(began)
-	if p.waited += took; took > slowPart {
-		p.full = max(p.full/2, leastPart)
-	} else {
-		p.full = min(2*p.full, maxPart, p.most/2)
-	}
+	p.waited += took
+	p.pace.Took(len(m.Payload), took)
 	if p.left > 0 && (errors.Is(err, ErrSlow) || err == nil && p.waited > pagePatience) {
 		p.slow, err = true, nil
 	}

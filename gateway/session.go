@@ -40,8 +40,9 @@ type session struct {
 	ctx          context.Context // of downloads: ends with the connection; nil before the first
 	cancel       context.CancelFunc
 
-	goAwaySent atomic.Bool  // or about to be sent
-	piece      atomic.Int32 // bytes of the next piece of a large message
+	goAwaySent atomic.Bool   // or about to be sent
+	large      protocol.Pace // of messages that leave piece by piece
+	sent       atomic.Int64  // bytes since its last look
 }
 
 // send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.
@@ -50,6 +51,7 @@ func (s *session) send(m *protocol.Message, done bool) error {
 	ended := false
 	write := func(frame []byte, last bool) error {
 		ended = done && last
+		s.sent.Add(int64(len(frame)))
 		return s.g.reactor.Send(s.id, frame, ended)
 	}
 	var err error
@@ -74,27 +76,15 @@ func (s *session) send(m *protocol.Message, done bool) error {
 	return err
 }
 
-const (
-	leastPiece = 2 << 10
-	mostPiece  = 256 << 10
-	slowPiece  = 500 * time.Millisecond // a piece that takes longer to leave is followed by a smaller one
-)
-
 // pace waits until most of what was sent has left, so that other messages may go before the next piece of a large one.
 // It returns how many bytes that may have. It ends with the connection.
 func (s *session) pace() (int, error) { return s.drained(context.Background()) }
 
 func (s *session) drained(ctx context.Context) (int, error) {
-	piece := max(s.piece.Load(), leastPiece)
 	began := time.Now()
-	err := s.g.reactor.SendWait(ctx, s.id, nil, false, int(piece))
-	if time.Since(began) > slowPiece {
-		piece = max(piece/2, leastPiece)
-	} else {
-		piece = min(2*piece, mostPiece)
-	}
-	s.piece.Store(piece)
-	return int(piece), err
+	err := s.g.reactor.SendWait(ctx, s.id, nil, false, s.large.Piece()/2)
+	s.large.Took(int(s.sent.Swap(0)), time.Since(began))
+	return s.large.Piece(), err
 }
 
 // sendGoAway asks the client to open another connection. The replies to its requests still come on this one.

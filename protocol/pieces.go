@@ -54,16 +54,18 @@ func (h *Held) fields(c *coder, first uint64) {
 
 // Outgoing is a message on its way. Client.Next and ServerSession.Send make its records.
 type Outgoing struct {
-	m       Message
-	payload []byte // as it travels
-	at      int    // bytes that have left
-	begun   bool   // its first record has left
-	digest  []byte // of a payload that has been sent in pieces, or is asked for
+	m        Message
+	payload  []byte // as it travels
+	unpacked int
+	at       int    // bytes that have left
+	begun    bool   // its first record has left
+	digest   []byte // of a payload that has been sent in pieces, or is asked for
 }
 
 // outgoing prepares m, whose payload is given. It packs the payload where that pays.
 func (r *records) outgoing(m *Message, payload []byte) (*Outgoing, error) {
-	o := &Outgoing{m: Message{Op: m.Op, Flags: m.Flags, Status: m.Status, RequestID: m.RequestID}, payload: payload}
+	o := &Outgoing{m: Message{Op: m.Op, Flags: m.Flags, Status: m.Status, RequestID: m.RequestID}, payload: payload,
+		unpacked: len(payload)}
 	if r.packs && len(payload) >= packLeast {
 		if packed := pack(payload, len(m.Table())); packed != nil {
 			o.payload = packed
@@ -88,8 +90,9 @@ func (o *Outgoing) Digest() []byte {
 	return o.digest
 }
 
-// Size is the length of the payload as it travels.
-func (o *Outgoing) Size() int { return len(o.payload) }
+// Size is the length of the payload as it travels, and Unpacked what it was before.
+func (o *Outgoing) Size() int     { return len(o.payload) }
+func (o *Outgoing) Unpacked() int { return o.unpacked }
 
 // Skip leaves out bytes that the receiver has.
 func (o *Outgoing) Skip(n uint64) {

@@ -27,13 +27,13 @@ type ServerOptions struct {
 	Rand         io.Reader       // cryptographic
 	Ledger       *account.Ledger // points are charged for messages in pieces; may be nil
 
-	ServerID    string        // at most 64 bytes; default "syncgate"
-	MaxFrame    int           // largest body of a frame, in bytes
-	MaxMessage  int           // largest payload that is taken in pieces, in bytes
-	PlainOnly   bool          // payloads are not packed
-	MaxInFlight int           // requests of one session without their last reply
-	Keepalive   time.Duration // silence after which a client sends PING; whole seconds of it are used
-	Handshakes  int           // accepted a second, see limiter
+	ServerID     string        // at most 64 bytes; default "syncgate"
+	MaxFrame     int           // largest body of a frame, in bytes
+	MaxMessage   int           // largest payload that is taken in pieces, in bytes
+	Uncompressed bool          // payloads are not packed
+	MaxInFlight  int           // requests of one session without their last reply
+	Keepalive    time.Duration // silence after which a client sends PING; whole seconds of it are used
+	Handshakes   int           // accepted a second, see limiter
 }
 
 // Limits are the options' defaults and bounds.
@@ -263,7 +263,7 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	if h.most > 0 {
 		granted.most = o.MaxMessage
 	}
-	granted.packs = h.packs && !o.PlainOnly
+	granted.packs = h.packs && !o.Uncompressed
 	if payload, err = encode(nil, &granted); err != nil {
 		return nil, err
 	}

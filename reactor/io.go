@@ -14,10 +14,10 @@ const (
 	smallPart     = 4 << 10  // a partial frame up to this size is copied to the scratch buffer, for a large next read
 	zeroCopySize  = 16 << 10 // bytes handed to Send are written from where they are from this size on
 	maxIovec      = 64
-	frameOverhead = 256      // bytes that a frame may have beside its body
-	unknownPart   = 4 << 10  // bytes of a frame of unknown length, after which all that it may have is reserved
-	frameStep     = 1 << 10  // bytes of a frame that an established connection has FrameTimeout for
-	notSent       = 16 << 10 // bytes that the kernel takes for a connection beside those under way
+	frameOverhead = 256     // bytes that a frame may have beside its body
+	unknownPart   = 4 << 10 // bytes of a frame of unknown length, after which all that it may have is reserved
+	frameStep     = 1 << 10 // bytes of a frame that an established connection has FrameTimeout for
+	notSent       = 8 << 10 // bytes that the kernel takes for a connection beside those under way
 )
 
 var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")

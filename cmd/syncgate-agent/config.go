@@ -35,6 +35,8 @@ type settings struct {
 	FullInterval  config.Duration `toml:"full_interval"`
 	BatchRows     int             `toml:"batch_rows"`
 	OutboxBatches int             `toml:"outbox_batches"`
+	MaxMessage    config.Size     `toml:"max_message"`
+	Uncompressed  bool            `toml:"uncompressed"`
 	LogLevel      string          `toml:"log_level"`
 	LogFormat     string          `toml:"log_format"`
 }
@@ -47,6 +49,7 @@ func limits(o *agent.Options) config.Limits {
 		"full_interval":  limit.Find(all, "FullInterval"),
 		"batch_rows":     limit.Find(all, "BatchRows"),
 		"outbox_batches": limit.Find(all, "OutboxBatches"),
+		"max_message":    limit.Find(all, "MaxMessage"),
 	}
 }
 
@@ -134,6 +137,6 @@ func (s *settings) take(o *agent.Options) error {
 		return &config.Error{Place: "key",
 			Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
 	}
-	o.Server, o.Point, o.KeyID = s.Server, s.Point, s.KeyID
+	o.Server, o.Point, o.KeyID, o.Uncompressed = s.Server, s.Point, s.KeyID, s.Uncompressed
 	return nil
 }

@@ -174,6 +174,7 @@ func (s *settings) options(log zerolog.Logger) (*options, error) {
 	s.DatabaseConns = cmp.Or(s.DatabaseConns, s.Workers+s.Downloads+4)
 	g := &o.gateway
 	g.Listen, g.Wire.ServerID, g.Logger, g.Rand, g.Clock = s.Listen, s.ServerID, log, rand.Reader, time.Now
+	g.Wire.Uncompressed = s.Uncompressed
 	var err error
 	if s.ServerID == "" {
 		if g.Wire.ServerID, err = os.Hostname(); err != nil {
