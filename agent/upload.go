@@ -41,13 +41,13 @@ func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
 func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 	more, err := u.fill(ctx)
 	plan, _ := u.rules.plan(u.name) // fill has returned the error
-	switch u.work = nil; {
+	switch u.work = u.news.of(u.name); {
 	case more:
 		u.work = u.sent
 	case plan != nil && !plan.Paged() && len(plan.UpdateState) == 0:
 		return u.opts.FullInterval, err
 	}
-	return u.opts.Interval, err
+	return u.rest(plan), err
 }
 
 // fill reads page after page into the outbox until the rule has no more rows or the outbox has no room. more reports

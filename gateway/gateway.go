@@ -78,6 +78,7 @@ type Gateway struct {
 	draining   atomic.Bool
 	activity   activity
 	log        *syncLog
+	news       *news
 	shares     logging.Limiter // lines about points that have their share
 	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
 	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
@@ -98,6 +99,7 @@ func New(o Options) (*Gateway, error) {
 		shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
+	g.news = newNews(g)
 	if err := g.newBackend(); err != nil {
 		return nil, err
 	}
@@ -146,7 +148,7 @@ func (o *Options) setDefaults() error {
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.rules, err = ruleset.New(ruleset.Options{
-		Source: o.Store, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock,
+		Source: o.Store, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.news.rulesChanged, Clock: o.Clock,
 		Logger: o.Logger,
 	})
 	if err != nil {
@@ -240,6 +242,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
 	others.Go(func() { g.keepLog(base) })
+	others.Go(func() { g.news.run(base) })
 	g.o.Ready()
 
 	var serveErr error

@@ -34,11 +34,10 @@ type session struct {
 	point string // once established
 	keyID uint32
 
-	reject       []byte // to be sent when the timer runs out
-	subscribed   bool
-	subscription protocol.RequestID
-	ctx          context.Context // of downloads: ends with the connection; nil before the first
-	cancel       context.CancelFunc
+	reject []byte          // to be sent when the timer runs out
+	ctx    context.Context // of downloads: ends with the connection; nil before the first
+	cancel context.CancelFunc
+	left   bool // the connection is closed; guarded by news.mu
 
 	goAwaySent atomic.Bool // or about to be sent
 }
@@ -114,6 +113,9 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	s.g.metrics.answered(r.Message.Op, m.Status, now.Sub(r.Arrived))
 	s.g.activity.answered(r, m, now)
 	s.g.log.answered(r, m, now)
+	if r.Message.Op == protocol.OpUpload && r.Rows > 0 {
+		s.g.news.uploaded(r.Message.Table(), r.Point)
+	}
 	return err
 }
 

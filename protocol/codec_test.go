@@ -42,6 +42,10 @@ var bodies = []struct {
 	{&ResyncRequest{3, "done", 200_000, 1, 2, 3, "first keys different: 17"}, read((*Message).ResyncRequest)},
 	{&ResyncReply{3, "t", "download", "n > 0", true}, read((*Message).ResyncReply)},
 	{&PingReply{42, 1767323045000}, read((*Message).PingReply)},
+	{&SubscribeRequest{[]string{"t", "u"}, true}, read((*Message).SubscribeRequest)},
+	{&SubscribeReply{PingReply{42, 1767323045000}, []string{"t", "u"}, []string{"u"}}, read((*Message).SubscribeReply)},
+	{&RunRequest{"t", "upload"}, read((*Message).RunRequest)},
+	{&RunReply{"3 rows acknowledged", 3, 1, 2}, read((*Message).RunReply)},
 	{&ErrorReply{"later", 1500, Reached{4, []rowset.StateItem{{Name: "id", Value: nil}}}}, read((*Message).ErrorReply)},
 	{&GoAway{"drain", 10000}, read((*Message).GoAway)},
 }
@@ -172,7 +176,7 @@ func TestNoPayload(t *testing.T) {
 	for _, c := range bodies {
 		_, err := c.read(&Message{})
 		switch c.body.(type) {
-		case *UploadRequest, *DownloadRequest, *CompareRequest:
+		case *UploadRequest, *DownloadRequest, *CompareRequest, *RunRequest:
 			if !errors.Is(err, ErrPayload) {
 				t.Errorf("%T without a table: %v", c.body, err)
 			}
