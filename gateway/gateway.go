@@ -79,6 +79,7 @@ type Gateway struct {
 	activity   activity
 	log        *syncLog
 	news       *news
+	tap        tap
 	shares     logging.Limiter // lines about points that have their share
 	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
 	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
@@ -99,7 +100,7 @@ func New(o Options) (*Gateway, error) {
 		shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
-	g.news = newNews(g)
+	g.news, g.tap.lines.most = newNews(g), tapLines
 	if err := g.newBackend(); err != nil {
 		return nil, err
 	}

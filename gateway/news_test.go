@@ -59,18 +59,24 @@ func (s *subscriber) quiet() {
 	s.Ask(protocol.OpPing, s.Wire.RequestID(), nil)
 }
 
-func TestSubscribersAreTold(t *testing.T) {
-	w := newWorld(t)
+// recordedGoods makes a table whose changes are recorded, with rules for both directions.
+func (w *world) recordedGoods() {
+	w.t.Helper()
 	w.exec(`CREATE TABLE goods (id BIGINT PRIMARY KEY, url VARCHAR(20) NOT NULL)`)
-	table, err := w.store.Table(t.Context(), "goods")
+	table, err := w.store.Table(w.t.Context(), "goods")
 	if err == nil {
-		err = w.store.RecordChanges(t.Context(), table)
+		err = w.store.RecordChanges(w.t.Context(), table)
 	}
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	w.exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql)
 		VALUES ('goods', 'download', 'server', '*', '-- option: changes'), ('goods', 'upload', 'server', '*', '')`)
+}
+
+func TestSubscribersAreTold(t *testing.T) {
+	w := newWorld(t)
+	w.recordedGoods()
 	own := w.rule("hits", "download", "*", "-- upside\nselect id, url from hits")
 	keys := []crypto.Key{w.enrol("point-a"), w.enrol("point-b"), w.enrol("point-old")}
 	w.serve()
@@ -188,4 +194,59 @@ func TestRunNow(t *testing.T) {
 		return w.one(`SELECT CONCAT(COUNT(*), ' ', SUM(status = 200), ' ', SUM(row_count)) FROM sync_log
 			WHERE point_no = ? AND sync_table = 'hits' AND sync_type = 'upload' AND batches = 0`, pointName) == "7 1 0"
 	})
+}
+
+// Downloads that wait at the same time share one read. A point that a row comes from does not get it back, and reads
+// alone.
+func TestDownloadsShareARead(t *testing.T) {
+	w := newWorld(t)
+	w.recordedGoods()
+	keys := make([]crypto.Key, 20)
+	for i := range keys {
+		keys[i] = w.enrol(fmt.Sprintf("point-%02d", i))
+	}
+	w.serve(func(o *Options) { o.Pool.Downloads = 1 })
+	var clients []*subscriber
+	for _, k := range keys {
+		s := &subscriber{Client: w.connect(k), t: t}
+		s.rows() // which loads the empty table
+		clients = append(clients, s)
+	}
+	if status, _ := clients[7].Upload("goods", rowset.Rows{Columns: []string{"id", "url"}, Values: []any{int64(1), "x"}}); status != protocol.StatusOK {
+		t.Fatal(status)
+	}
+	locked, err := w.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked.Close()
+	if _, err := locked.ExecContext(t.Context(), "LOCK TABLES goods WRITE, sync_change_goods WRITE"); err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]protocol.RequestID, len(clients))
+	for i, s := range clients {
+		ids[i] = s.Wire.RequestID()
+		s.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: ids[i],
+			Body: &protocol.DownloadRequest{Table: "goods", State: s.state}})
+	}
+	w.eventually("all but one wait", func() bool { return w.pool.Stats().WaitingDownloads == len(clients)-1 })
+	if _, err := locked.ExecContext(t.Context(), "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range clients {
+		rows := 0
+		for _, m := range s.Replies(ids[i]) {
+			reply, err := m.DownloadReply()
+			if err != nil || m.Status != protocol.StatusOK {
+				t.Fatal(i, m.Status, err)
+			}
+			rows += reply.Rows().Len()
+		}
+		if want := 1; i == 7 && rows != 0 || i != 7 && rows != want {
+			t.Errorf("client %d got %d rows", i, rows)
+		}
+	}
+	if got := w.handler.Shared(); got != uint64(len(clients)-3) { // the first waited alone, the second read, one is the rows' origin
+		t.Errorf("%d downloads were answered from another's read", got)
+	}
 }
