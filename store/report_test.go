@@ -114,4 +114,3 @@ func (f *firstRows) Row([]any) error {
 	}
 	return nil
 }
-

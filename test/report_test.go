@@ -49,7 +49,7 @@ func TestReport(t *testing.T) {
 	w.Centre.Must("UPDATE sync_control SET sync_sql = '-- upside\nselect id, nothing from goods where id > :state.id order by id limit :limit' " +
 		"WHERE sync_table = 'goods' AND sync_user = 'client'")
 	wait(w.Centre, "SELECT CONCAT_WS(' ', state, error_column, error_line, error_text LIKE '%nothing%') "+
-		"FROM sync_point_status WHERE sync_table = 'goods'", "stale sync_sql 1 1")
+		"FROM sync_point_status WHERE sync_table = 'goods'", "stale sync_sql 2 1")
 	w.Point.Must("INSERT INTO goods VALUES (3, 'three')")
 	wait(w.Centre, "SELECT COUNT(*) FROM goods", "3")
 }
