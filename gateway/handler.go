@@ -178,7 +178,8 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	case protocol.OpSubscribe:
 		g.replies.add(s.point, func() { g.news.subscribe(r, s) })
 		return
-	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync:
+	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync,
+		protocol.OpReport:
 		if s.goAwaySent.Load() {
 			m.Payload = nil
 			g.replies.add(s.point, func() { r.Refuse(business.ErrGoingAway) })
