@@ -19,7 +19,8 @@
 //	GET  /api/quarantine/counts   the same filter; rows by rule and error
 //	GET  /api/synclog             sync_log, a stream: ?point= &table= &type= &status= &failed=1 &after= &limit= &follow=0
 //	GET  /api/log                 the server's own log, a stream: ?point= &q= &level= &after= &follow=0
-//	GET  /api/tap                 requests as they are answered, a stream: ?point= &table= &status= &failed=1 &values=1
+//	GET  /api/tap                 requests as they are answered, a stream that begins with {"missed": 0}:
+//	                              ?point= &table= &status= &failed=1 &values=1
 //	GET  /api/connections         points that are connected
 //	GET  /api/loglevel
 //	POST /api/quarantine/replay   {"id"} or a filter, and "force"; a stream with a line for each row

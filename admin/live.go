@@ -50,16 +50,13 @@ func (s *Server) tap(r *http.Request, out *stream) error {
 	if f.Values && r.Context().Value(trusted{}) == nil {
 		return errReadOnly
 	}
-	if err := out.flush(); err != nil { // who watches knows that the server does
-		return err
-	}
 	err := s.options.Gateway.Tap(r.Context(), f, func(lines []any, missed uint64) error {
 		for _, l := range lines {
 			if err := out.add("", l); err != nil {
 				return err
 			}
 		}
-		if missed > 0 {
+		if missed > 0 || len(lines) == 0 { // the first line says that the server watches
 			if err := out.add("", map[string]uint64{"missed": missed}); err != nil {
 				return err
 			}

@@ -54,7 +54,7 @@ func (f *TapFilter) matches(l *TapLine) bool {
 }
 
 // Tap passes every request that is answered from now on to send, until ctx ends or send fails. missed is how many
-// requests were answered that send was too slow for.
+// requests were answered that send was too slow for. The first call has no lines: from then on Tap watches.
 func (g *Gateway) Tap(ctx context.Context, f TapFilter, send func(lines []TapLine, missed uint64) error) error {
 	if f.Values {
 		g.tap.values.Add(1)
@@ -62,6 +62,9 @@ func (g *Gateway) Tap(ctx context.Context, f TapFilter, send func(lines []TapLin
 	}
 	at, leave := g.tap.lines.join()
 	defer leave()
+	if err := send(nil, 0); err != nil {
+		return err
+	}
 	for {
 		all, next, missed, err := g.tap.lines.read(ctx, at)
 		if err != nil {
