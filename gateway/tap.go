@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"syncgate/business"
-	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
 
@@ -91,7 +90,7 @@ func (t *tap) sample(r *business.Request, m *protocol.Message) {
 		return
 	}
 	if part, err := m.DownloadReply(); err == nil {
-		r.Sample = sampleOf(part.Rows())
+		r.Sample = sampleOf(part.Columns, part.Values)
 	}
 }
 
@@ -101,7 +100,7 @@ func (t *tap) answered(r *business.Request, reply *protocol.Message, at time.Tim
 	}
 	if t.values.Load() > 0 && r.Message.Op == protocol.OpUpload {
 		if u, err := r.Message.UploadRequest(); err == nil {
-			r.Sample = sampleOf(u.Rows)
+			r.Sample = sampleOf(u.Rows.Columns, u.Rows.Values)
 		}
 	}
 	t.lines.add(TapLine{At: at, Point: r.Point, Op: r.Message.Op.String(), Table: r.Message.Table(), Rows: r.Rows,
@@ -110,15 +109,13 @@ func (t *tap) answered(r *business.Request, reply *protocol.Message, at time.Tim
 }
 
 // sampleOf are the values of the first rows, for a terminal: nothing in them is a control character.
-func sampleOf(rows rowset.Rows) string {
+func sampleOf(columns []string, values []any) string {
 	var b strings.Builder
-	for i := range min(rows.Len(), tapRows) {
-		for k, v := range rows.Row(i) {
-			if b.Len() > tapValues {
-				return b.String() + " …"
-			}
-			b.WriteString(strconv.Quote(rows.Columns[k]) + ": " + shown(v) + "; ")
+	for i, v := range values[:min(len(values), tapRows*len(columns))] {
+		if b.Len() > tapValues {
+			return b.String() + " …"
 		}
+		b.WriteString(strconv.Quote(columns[i%len(columns)]) + ": " + shown(v) + "; ")
 	}
 	return strings.TrimSuffix(b.String(), "; ")
 }
