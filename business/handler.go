@@ -27,6 +27,9 @@ type HandlerOptions struct {
 	MaxDownloadRows int            // rows of one page of a download
 	Location        *time.Location // of the database sessions' time_zone; UTC
 
+	// Reported takes what a point reports of itself. nil: reports are not taken.
+	Reported func(store.PointReport)
+
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
 }
@@ -80,6 +83,8 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 		e, err = h.compare(ctx, r)
 	case protocol.OpResync:
 		err = h.resync(ctx, r)
+	case protocol.OpReport:
+		err = h.report(r)
 	default:
 		err = ErrUnsupported
 	}
@@ -114,7 +119,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 		}
 		if !o.Duplicate && uploads[i].After == 0 {
 			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
-			asked[i].Rows = o.Applied
+			asked[i].Rows, asked[i].Quarantined = o.Applied, uint64(len(o.Quarantined))+o.LeftOut
 		}
 		reply, err := uploadReply(&o, asked[i].MaxFrame)
 		if err != nil {
@@ -282,7 +287,8 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
-		r.Rows = page.Rows - uint64(len(out.large))
+		r.Quarantined = uint64(len(out.large))
+		r.Rows = page.Rows - r.Quarantined
 		err = h.quarantine(ctx, r, e, out)
 	}
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"syncgate/admin"
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/database"
@@ -36,6 +37,7 @@ type settings struct {
 	LogLevel    string          `toml:"log_level"`
 	LogFormat   string          `toml:"log_format"`
 	Drain       config.Duration `toml:"drain_timeout"`
+	LogKeep     config.Duration `toml:"log_keep"`
 
 	Loops             int             `toml:"loops"`
 	Workers           int             `toml:"workers"`
@@ -53,8 +55,23 @@ type settings struct {
 	DatabaseConns     int             `toml:"database_connections"`
 	Downloads         int             `toml:"downloads"`
 	DownloadBatchRows int             `toml:"download_rows"`
+	RowWait           config.Duration `toml:"row_wait"`
+	KeepChanges       config.Duration `toml:"keep_changes"`
+	QuarantineRows    int             `toml:"quarantine_rows"`
+	LedgerRows        int             `toml:"ledger_rows"`
 
+	Admin  adminSettings  `toml:"admin"`
 	Legacy legacySettings `toml:"legacy"`
+}
+
+// adminSettings are those of the status page and the control socket.
+type adminSettings struct {
+	AllowActions bool            `toml:"allow_actions"`
+	Token        string          `toml:"token"`
+	Socket       string          `toml:"socket"`
+	SocketGroup  string          `toml:"socket_group"`
+	Silent       config.Duration `toml:"silent_after"`
+	MaxLag       config.Duration `toml:"max_lag"`
 }
 
 // legacySettings are those of the v1 listener.
@@ -73,19 +90,22 @@ type legacySettings struct {
 type options struct {
 	gateway gateway.Options
 	legacy  gateway.LegacyOptions
+	store   store.Options
+	admin   admin.Options
 }
 
 // limits name the option that each numeric setting sets, which has the default and the bounds.
 func (o *options) limits() config.Limits {
-	all := o.gateway.Limits()
+	all := append(o.gateway.Limits(), o.store.Limits()...)
 	of := func(option string) limit.Limit { return limit.Find(all, option) }
 	return config.Limits{
 		"drain_timeout":               of("Drain"),
+		"log_keep":                    of("KeepLog"),
 		"loops":                       config.Auto(of("Loops")),
 		"workers":                     config.Auto(of("Workers")),
 		"queue":                       of("Queue"),
 		"downloads":                   of("Downloads"),
-		"database_connections":        config.Auto(limit.Find(new(store.Options).Limits(), "MaxConns")),
+		"database_connections":        config.Auto(limit.Find(o.store.Limits(), "MaxConns")),
 		"max_connections":             of("MaxConns"),
 		"max_connections_per_address": of("MaxPerAddress"),
 		"max_connections_per_point":   of("PointConns"),
@@ -97,6 +117,12 @@ func (o *options) limits() config.Limits {
 		"max_outbound":                of("MaxOutbound"),
 		"handshakes_per_second":       of("Handshakes"),
 		"download_rows":               of("MaxDownloadRows"),
+		"row_wait":                    of("RowWait"),
+		"keep_changes":                of("KeepChanges"),
+		"quarantine_rows":             of("QuarantineRows"),
+		"ledger_rows":                 of("LedgerRows"),
+		"admin.silent_after":          limit.Find(o.admin.Limits(), "Silent"),
+		"admin.max_lag":               limit.Find(o.admin.Limits(), "MaxLag"),
 		"legacy.window":               limit.Find(o.legacy.Limits(), "Window"),
 	}
 }
@@ -175,7 +201,7 @@ func (f *flags) load() (*settings, error) {
 	s.origin, err = config.Load(s, example(), new(options).limits(), config.Source{
 		Path: f.file, Prefix: "SYNCGATE_", Environ: os.Environ(),
 		Others:  []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_", "SYNCGATE_TEST_", "SYNCGATE_BENCH_", "SYNCGATE_CHANGES_"},
-		Secrets: []string{"dsn", "legacy.key", "legacy.iv", "legacy.token_key"},
+		Secrets: []string{"dsn", "admin.token", "legacy.key", "legacy.iv", "legacy.token_key"},
 	})
 	if err != nil {
 		return nil, err
@@ -184,5 +210,6 @@ func (f *flags) load() (*settings, error) {
 	s.DataDir = cmp.Or(f.dataDir, s.DataDir)
 	s.MasterKey = cmp.Or(s.MasterKey, filepath.Join(s.DataDir, "master.key"))
 	s.FileDir = cmp.Or(s.FileDir, filepath.Join(s.DataDir, "files"))
+	s.Admin.Socket = cmp.Or(s.Admin.Socket, filepath.Join(s.DataDir, "control.sock"))
 	return s, nil
 }
