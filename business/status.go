@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"syncgate/protocol"
@@ -114,6 +115,8 @@ func explain(s protocol.Status, err error) string {
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
 	case errors.Is(err, ErrBlocked):
 		return ErrBlocked.Error()
+	case errors.Is(err, protocol.ErrPayload), errors.Is(err, protocol.ErrLimit):
+		return strings.TrimPrefix(err.Error(), "protocol: ") // names the byte
 	}
 	return s.Info().Meaning
 }
