@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"syncgate/protocol"
@@ -116,7 +115,7 @@ func explain(s protocol.Status, err error) string {
 	case errors.Is(err, ErrBlocked):
 		return ErrBlocked.Error()
 	case errors.Is(err, protocol.ErrPayload), errors.Is(err, protocol.ErrLimit):
-		return strings.TrimPrefix(err.Error(), "protocol: ") // names the byte
+		return protocol.Detail(err) // names the byte
 	}
 	return s.Info().Meaning
 }
