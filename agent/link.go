@@ -23,26 +23,27 @@ type link struct {
 	servers   *servers
 	sessions  chan *session // the present session offers itself here while it takes requests
 	rulesNews signal        // the server has sent another version of its rules
+	patience  time.Duration // how long a round looks for a server before it gives up
 
 	resubscribe signal // other tables may be downloaded
-	downloads   func() []string
-	runRule     func(context.Context, *session, *protocol.Message) // answers a RUN
+	downloads   func() []string                                    // tables; nil: none
+	runRule     func(context.Context, *session, *protocol.Message) // answers a RUN; nil: there are no rules
 	news        *news
 }
 
 const onceTries = 5 // tries after transient errors in a round of Once
 
 // run connects, serves the session to its end and connects again, until ctx ends. When persistent is false, run returns
-// the error of the first connection that fails, unless the server was only busy.
+// the error of the first connection that fails after the link's patience, unless the server was only busy.
 func (l *link) run(ctx context.Context, persistent bool) error {
-	wait := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}
+	wait, reached := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}, time.Now()
 	for {
 		s, err := l.connect(ctx)
 		if s != nil {
 			// After a session with at least one answer the next connection is prompt again. After a session that
 			// was cut at once it is not; else two ends that disagree would reconnect without a pause.
 			if err = s.run(ctx); s.answered.Load() {
-				wait.tries = 0
+				wait.tries, reached = 0, time.Now()
 				l.servers.worked()
 			}
 		}
@@ -56,7 +57,8 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 			return nil
 		case err == nil:
 			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting again")
-		case !persistent && !l.servers.more() && (s == nil && busy == 0 || wait.tries > onceTries):
+		case !persistent && !l.servers.more() && (s == nil && busy == 0 || wait.tries > onceTries) &&
+			(time.Since(reached) >= l.patience || protocol.StatusOf(err) == protocol.StatusRejected):
 			return err
 		default:
 			phase := "handshake"
@@ -268,13 +270,16 @@ func (s *session) serve(ctx context.Context, slots int) error {
 
 // subscribe asks to be told of the tables that this point downloads, unless it was asked for these already.
 func (s *session) subscribe(asked []string) ([]string, error) {
-	tables := s.downloads()
+	var tables []string
+	if s.downloads != nil {
+		tables = s.downloads()
+	}
 	if asked != nil && slices.Equal(asked, tables) {
 		return asked, nil
 	}
 	id := s.wire.RequestID()
 	s.subscription.Store(&id)
-	m := &protocol.Message{Op: protocol.OpSubscribe, RequestID: id, Body: &protocol.SubscribeRequest{Tables: tables, Runs: true}}
+	m := &protocol.Message{Op: protocol.OpSubscribe, RequestID: id, Body: &protocol.SubscribeRequest{Tables: tables, Runs: s.runRule != nil}}
 	return append([]string{}, tables...), s.send(m)
 }
 
@@ -416,7 +421,7 @@ func (s *session) dispatch(m *protocol.Message) error {
 		case s.pongs <- m.RequestID:
 		default: // serve is busy writing, and the server sees that traffic
 		}
-	case m.Op == protocol.OpRun && m.RequestID.Epoch() == 0:
+	case m.Op == protocol.OpRun && m.RequestID.Epoch() == 0 && s.runRule != nil:
 		s.running.Go(func() { s.runRule(s.ctx, s, m) })
 	case m.Op == protocol.OpPing, m.Op == protocol.OpSubscribe:
 		return s.told(m)
