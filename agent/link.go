@@ -25,7 +25,7 @@ type link struct {
 	rulesNews signal        // the server has sent another version of its rules
 	patience  time.Duration // how long a round looks for a server before it gives up
 
-	resubscribe signal // other tables may be downloaded
+	resubscribe signal                                             // other tables may be downloaded
 	downloads   func() []string                                    // tables; nil: none
 	runRule     func(context.Context, *session, *protocol.Message) // answers a RUN; nil: there are no rules
 	news        *news
