@@ -31,9 +31,11 @@ type Options struct {
 
 	Software string // name that the server logs; default syncgate-agent
 
-	Interval     time.Duration // between two rounds of a rule that reads on from its state
+	Interval     time.Duration // between two looks at the tables of rules that read on from their state
 	FullInterval time.Duration // between two rounds of a rule that reads everything each time
 	RulesEvery   time.Duration // between two checks of the local rules
+	ReportEvery  time.Duration // between two reports to the centre while nothing changes
+	DataDir      string        // directory whose free space is reported; empty: none is
 
 	// Limits of the outbox. At a limit the agent reads only rules that have nothing in the outbox.
 	BatchRows     int   // rows of one upload at most
@@ -58,9 +60,10 @@ type Options struct {
 func (o *Options) Limits() []limit.Limit {
 	const least, most = time.Millisecond, 24 * time.Hour
 	return []limit.Limit{
-		limit.Time("Interval", &o.Interval, 10*time.Second, least, most),
+		limit.Time("Interval", &o.Interval, time.Second, least, most),
 		limit.Time("FullInterval", &o.FullInterval, time.Minute, least, most),
 		limit.Time("RulesEvery", &o.RulesEvery, time.Second, least, most),
+		limit.Time("ReportEvery", &o.ReportEvery, 30*time.Second, least, most),
 		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
 		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
 		limit.Bytes("MaxMessage", &o.MaxMessage, protocol.DefaultMaxMessage, 1<<20, 512<<20),
@@ -76,8 +79,6 @@ const maxSoftware = 64 // bytes that a HELLO has room for
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Store == nil:
-		return errors.New("agent: Options.Store is nil")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
 	}
@@ -112,21 +113,27 @@ type Agent struct {
 	progress progress
 	tables   tableLocks
 	active   active
+	news     news
+	runs     runs
 	asked    signal // raised when the centre may ask for a comparison
 	used     atomic.Bool
 	order    order
+	started  time.Time
 	pages    chan struct{} // holds a token for each download in flight
 	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
 
 // New checks the options. It starts nothing.
 func New(o Options) (*Agent, error) {
+	if o.Store == nil {
+		return nil, errors.New("agent: Options.Store is nil")
+	}
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
 	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
-		pages: make(chan struct{}, maxPages)}
+		started: o.Clock(), pages: make(chan struct{}, maxPages)}
 	servers, err := newServers(o.Server)
 	if err != nil {
 		return nil, fmt.Errorf("agent: Options.Server: %w", err)
@@ -134,9 +141,11 @@ func New(o Options) (*Agent, error) {
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
-	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
+	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal(),
+		moved: a.runs.moved}
 	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
-		holds: protocol.NewHolds(int(o.MaxMessage), nil, o.Clock)}
+		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule,
+		holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
@@ -187,6 +196,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.loop(jobs, a.asked).start(ctx, &wg, a.resync)
+	wg.Go(func() { a.watch(ctx, true) })
+	wg.Go(func() { a.watch(ctx, false) })
+	wg.Go(func() { a.reports(ctx) })
 	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
@@ -235,6 +247,8 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 			}
 			plans[name] = plan
 		}
+		a.link.resubscribe.raise()
+		a.progress.news.raise()
 		select {
 		case <-ctx.Done():
 			return
@@ -245,20 +259,26 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 
 // start starts the loops of a rule. They report to progress.
 func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*loop {
+	var loops []*loop
+	var turns []turn
 	switch name.direction {
 	case rule.Download:
-		l := a.loop(name, nil)
-		return []*loop{l.start(ctx, wg, l.inOrder(l.download))}
+		l := a.loop(name, a.news.of(name))
+		loops, turns = []*loop{l}, []turn{l.inOrder(l.download)}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
 		reader := &uploads{loop: a.loop(name, nil), read: read, sent: sent}
 		sender := &uploads{loop: a.loop(name, read), sent: sent}
+		loops, turns = []*loop{reader.loop, sender.loop}, []turn{reader.inOrder(reader.collect), sender.send}
 		if a.once {
-			return []*loop{reader.start(ctx, wg, reader.inOrder(reader.round))}
+			loops, turns = loops[:1], []turn{reader.inOrder(reader.round)}
 		}
-		return []*loop{reader.start(ctx, wg, reader.inOrder(reader.collect)), sender.start(ctx, wg, sender.send)}
 	}
-	return nil // a rule without a direction is broken
+	a.runs.add(name, loops) // a rule without a direction is broken and has none
+	for i, l := range loops {
+		l.start(ctx, wg, turns[i])
+	}
+	return loops
 }
 
 // wanted returns the rules that need loops.
@@ -299,6 +319,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		if counts, err := a.opts.Store.CountQuarantine(ctx, store.QuarantineFilter{}); err == nil {
 			a.progress.waited(counts)
 		}
+		_, _ = a.report(ctx)
 	}
 	a.rules.local.Flush(context.WithoutCancel(ctx))
 	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason

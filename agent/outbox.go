@@ -36,8 +36,12 @@ type outbox struct {
 	mu      sync.Mutex
 	batches int
 	bytes   int64
-	full    bool // as last logged
+	waiting map[string]waiting // by table
+	full    bool               // as last logged
 }
+
+// waiting is what of one table is in the outbox.
+type waiting struct{ rows, bytes int64 }
 
 // maxReading bounds the pages that are read at once, and with them their memory. It leaves room for tables that others
 // have locked: such a read takes seconds until the database gives it up.
@@ -55,14 +59,14 @@ func (b *outbox) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox
-			GROUP BY sync_table`, func(scan func(...any) error) error {
+		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(row_count) AS SIGNED), CAST(SUM(LENGTH(payload)) AS SIGNED)
+			FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
 			var table string
 			var batches int
-			var bytes int64
-			err := scan(&table, &batches, &bytes)
+			var w waiting
+			err := scan(&table, &batches, &w.rows, &w.bytes)
 			b.leftover = append(b.leftover, table)
-			b.count(batches, bytes)
+			b.count(table, batches, w.rows, w.bytes)
 			return err
 		})
 	})
@@ -227,7 +231,7 @@ func (b *outbox) split(ctx context.Context, x *batch) error {
 	if err != nil {
 		return fmt.Errorf("split a batch of the outbox: %w", err)
 	}
-	b.count(1, int64(len(halves[0])+len(halves[1])-len(x.payload)))
+	b.count(x.table, 1, 0, int64(len(halves[0])+len(halves[1])-len(x.payload)))
 	x.request, x.rows, x.payload = protocol.MakeRequestID(epoch, seq), first.Rows.Len(), halves[0]
 	return nil
 }
@@ -267,11 +271,22 @@ func (b *outbox) isFull() bool {
 }
 
 // count adds committed changes.
-func (b *outbox) count(batches int, bytes int64) {
+func (b *outbox) count(table string, batches int, rows, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.batches += batches
 	b.bytes += bytes
+	if b.waiting == nil {
+		b.waiting = map[string]waiting{}
+	}
+	w := b.waiting[table]
+	b.waiting[table] = waiting{w.rows + rows, w.bytes + bytes}
+}
+
+func (b *outbox) of(table string) waiting {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting[table]
 }
 
 // depth adds the fill level to a log line.

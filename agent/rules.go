@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ func (r *rules) refresh(ctx context.Context) error {
 type ruleName struct{ direction, table string }
 
 func (n ruleName) key() string { return n.direction + ":" + n.table }
+
+func (n ruleName) compare(other ruleName) int { return cmp.Compare(n.key(), other.key()) }
 
 // enabled lists the rules that are switched on.
 func (r *rules) enabled() map[ruleName]*ruleset.Rule {
@@ -147,6 +150,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	a.asked.raise()
+	a.progress.news.raise()
 	stored, err := loadState(ctx, a.opts.Store, fetched)
 	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err

@@ -26,6 +26,9 @@ type HandlerOptions struct {
 	MaxDownloadRows int            // rows of one page of a download
 	Location        *time.Location // of the database sessions' time_zone; UTC
 
+	// Reported takes what a point reports of itself. nil: reports are not taken.
+	Reported func(store.PointReport)
+
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
 }
@@ -42,6 +45,7 @@ func (o *HandlerOptions) Limits() []limit.Limit {
 type Handler struct {
 	o        HandlerOptions
 	refusals logging.Limiter // of one point with one number
+	reads    sharing
 }
 
 // NewHandler checks o and makes a handler.
@@ -79,6 +83,8 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 		e, err = h.compare(ctx, r)
 	case protocol.OpResync:
 		err = h.resync(ctx, r)
+	case protocol.OpReport:
+		err = h.report(r)
 	default:
 		err = ErrUnsupported
 	}
@@ -259,6 +265,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
+	carries := func(st rule.Statement) bool { return st.Uses(rule.State) }
+	if req.Stateless != "" && slices.ContainsFunc(e.Plan.Upside, carries) {
+		return e, &store.MismatchError{Reason: req.Stateless}
+	}
 	if len(req.Fields) > 0 && e.Plan.Form == rule.Generated {
 		if f, err := e.Fit(req.Fields); err == nil {
 			h.o.Rules.RecordFit(&f, r.Point)
@@ -273,6 +283,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	most := -1 // what is not paged has no state to go on from, so it comes whole
 	if e.Plan.Paged() {
 		most = env.Limit
+	}
+	if done, page := h.shared(ctx, r, e.Plan, env); done {
+		h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
+		return e, nil
 	}
 	out := newParts(r, most)
 	out.have = req.Held

@@ -30,6 +30,7 @@ type parts struct {
 	columns []string
 	encoder protocol.RowEncoder
 	typed   *typedParts // the v1 wire: it prints values, not CBOR
+	keep    *sharedRead // gets the parts instead of the client; nil: they are sent
 }
 
 // newParts takes most rows, or any number when most is negative.
@@ -109,7 +110,7 @@ func (p *parts) flush() error {
 	}
 	m.Have = p.have
 	began := time.Now()
-	err = p.r.send(m)
+	err = p.emit(m)
 	took := time.Since(began)
 	p.waited += took
 	p.pace.Took(len(m.Payload), took)
@@ -129,8 +130,21 @@ func (p *parts) end(page store.Page) error {
 		return err
 	}
 	m.Have = p.have
-	return p.r.send(m)
+	return p.emit(m)
 }
+
+func (p *parts) emit(m *protocol.Message) error {
+	if p.keep == nil {
+		return p.r.send(m)
+	}
+	if !p.keep.keep(m) {
+		return errShared
+	}
+	return nil
+}
+
+// errShared ends a read whose page is too large to be shared.
+var errShared = errors.New("the page is too large to be shared")
 
 // typedParts collects rows as values, for a wire whose session prints the whole reply at once.
 type typedParts struct {

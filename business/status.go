@@ -55,6 +55,7 @@ func StatusOf(err error) protocol.Status {
 		{as[*store.RowError], protocol.StatusRowRefused},
 		{as[*store.SQLError], protocol.StatusSQLError},
 		{is(store.ErrFile), protocol.StatusFileError},
+		{is(store.ErrQuarantineFull), protocol.StatusQuarantineFull},
 		{is(context.DeadlineExceeded), protocol.StatusDBUnavailable},
 		{is(context.Canceled), protocol.StatusGoingAway},
 	} {
@@ -113,6 +114,8 @@ func explain(s protocol.Status, err error) string {
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
 	case errors.Is(err, ErrBlocked):
 		return ErrBlocked.Error()
+	case errors.Is(err, protocol.ErrPayload), errors.Is(err, protocol.ErrLimit):
+		return protocol.Detail(err) // names the byte
 	}
 	return s.Info().Meaning
 }
@@ -128,6 +131,8 @@ func retryAfter(s protocol.Status) time.Duration {
 		return 2 * time.Second
 	case protocol.StatusGoingAway:
 		return time.Second
+	case protocol.StatusQuarantineFull:
+		return 30 * time.Second
 	}
 	return 0
 }

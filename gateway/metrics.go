@@ -86,6 +86,8 @@ func newMetrics(g *Gateway) *metrics {
 		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
 	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
 		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
+	gauge("downloads_shared", "Downloads since the start that were answered from the read of another one.", nil,
+		func() int { return int(g.handler.Shared()) })
 	gauge("sync_log_dropped", "Lines that sync_log lacks, because the database took none for too long.", nil,
 		func() int { return int(g.log.lost()) })
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
@@ -109,7 +111,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 
 func (m *metrics) answered(op protocol.Op, s protocol.Status, took time.Duration) {
 	name := op.String()
-	if op == 0 || op > protocol.OpGoAway {
+	if op == 0 || op > protocol.OpReport {
 		name = "unknown" // a client may send any number, and labels must stay few
 	}
 	m.requests.WithLabelValues(name, s.String()).Inc()

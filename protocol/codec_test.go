@@ -28,7 +28,7 @@ var bodies = []struct {
 		read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
 	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"},
-		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}, Held{[]byte("12345678901234567890123456789012"), 70_000}}, read((*Message).DownloadRequest)},
+		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}, Held{[]byte("12345678901234567890123456789012"), 70_000}, ""}, read((*Message).DownloadRequest)},
 	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil},
 		[]rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
 	{&DownloadReply{}, read((*Message).DownloadReply)},
@@ -42,7 +42,19 @@ var bodies = []struct {
 		[]any{int64(5)}, true, true, true}, read((*Message).CompareReply)},
 	{&ResyncRequest{3, "done", 200_000, 1, 2, 3, "first keys different: 17"}, read((*Message).ResyncRequest)},
 	{&ResyncReply{3, "t", "download", "n > 0", true}, read((*Message).ResyncReply)},
+	{&ReportRequest{rowset.Report{Software: "syncgate-agent 1.0", Database: "10.11.6-MariaDB", ClockMs: 1767323045000,
+		UpMs: 60000, DiskFree: 1 << 34, Memory: 1 << 24, Rules: []rowset.RuleReport{
+			{Table: "t", Direction: "upload", RuleID: 7, State: rowset.RuleStale, Code: "SG0412", Column: "sync_sql", Line: 3,
+				Text: "no column b", SucceededMs: 900, FailingMs: 1, LagMs: 1500, BacklogRows: 12, BacklogBytes: 3400,
+				Quarantined: 2, Moved: 100, Failures: 4},
+			{Table: "u", Direction: "download", State: rowset.RuleOK}}}}, read((*Message).ReportRequest)},
+	{&ReportReply{60000}, read((*Message).ReportReply)},
+	{&ReportReply{}, read((*Message).ReportReply)},
 	{&PingReply{42, 1767323045000}, read((*Message).PingReply)},
+	{&SubscribeRequest{[]string{"t", "u"}, true}, read((*Message).SubscribeRequest)},
+	{&SubscribeReply{PingReply{42, 1767323045000}, []string{"t", "u"}, []string{"u"}}, read((*Message).SubscribeReply)},
+	{&RunRequest{"t", "upload"}, read((*Message).RunRequest)},
+	{&RunReply{"3 rows acknowledged", 3, 1, 2}, read((*Message).RunReply)},
 	{&ErrorReply{"later", 1500, Reached{4, []rowset.StateItem{{Name: "id", Value: nil}}}}, read((*Message).ErrorReply)},
 	{&GoAway{"drain", 10000}, read((*Message).GoAway)},
 }
@@ -173,7 +185,7 @@ func TestNoPayload(t *testing.T) {
 	for _, c := range bodies {
 		_, err := c.read(&Message{})
 		switch c.body.(type) {
-		case *UploadRequest, *DownloadRequest, *CompareRequest:
+		case *UploadRequest, *DownloadRequest, *CompareRequest, *RunRequest:
 			if !errors.Is(err, ErrPayload) {
 				t.Errorf("%T without a table: %v", c.body, err)
 			}

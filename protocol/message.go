@@ -15,10 +15,12 @@ const (
 	OpDownload  Op = 3  // asks for the centre's rows
 	OpRules     Op = 4  // asks for the rules that the point itself runs
 	OpFile      Op = 5  // reserved; answered with StatusOpUnsupported in this version
-	OpSubscribe Op = 6  // asks for a reply now and one at each change of the rules
+	OpSubscribe Op = 6  // asks for a reply now, one at each change of the rules and one when a table has news
 	OpGoAway    Op = 7  // finish what is in flight, and reconnect
 	OpCompare   Op = 8  // asks for checksums of ranges of the centre's rows, or for the rows that differ in one range
 	OpResync    Op = 9  // reports a comparison that the centre has asked for, and asks for the next
+	OpReport    Op = 10 // says how the point and its rules are
+	OpRun       Op = 11 // asks the client to run a rule now
 	OpHeld      Op = 12 // asks how much has come of a message in pieces
 )
 
@@ -35,10 +37,12 @@ var ops = [...]struct {
 	OpDownload:  {"download", fromClient, (*DownloadRequest)(nil), (*DownloadReply)(nil), true},
 	OpRules:     {"rules", fromClient, nil, (*RulesReply)(nil), false},
 	OpFile:      {"file", fromClient, nil, nil, false},
-	OpSubscribe: {"subscribe", fromClient, nil, (*PingReply)(nil), true},
+	OpSubscribe: {"subscribe", fromClient, (*SubscribeRequest)(nil), (*SubscribeReply)(nil), true},
 	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
 	OpCompare:   {"compare", fromClient, (*CompareRequest)(nil), (*CompareReply)(nil), false},
 	OpResync:    {"resync", fromClient, (*ResyncRequest)(nil), (*ResyncReply)(nil), false},
+	OpReport:    {"report", fromClient, (*ReportRequest)(nil), (*ReportReply)(nil), false},
+	OpRun:       {"run", fromServer, (*RunRequest)(nil), (*RunReply)(nil), true},
 	OpHeld:      {"held", fromClient, (*HeldRequest)(nil), (*HeldReply)(nil), false},
 }
 
@@ -66,7 +70,7 @@ func (o Op) clientAnswers() bool {
 const FlagMore uint8 = 1
 
 // RequestID names a request and every reply to it. For an upload it is (epoch, sequence) of the agent's outbox, the key
-// of the ledger that makes uploads exactly once. Epoch 0 is the server's, for its own PING and GOAWAY. Epochs from
+// of the ledger that makes uploads exactly once. Epoch 0 is the server's, for its own PING, RUN and GOAWAY. Epochs from
 // LegacyEpoch on are the v1 wire's.
 type RequestID [16]byte
 
@@ -130,6 +134,8 @@ func (m *Message) CompareRequest() (*CompareRequest, error)   { return bodyOf[Co
 func (m *Message) CompareReply() (*CompareReply, error)       { return bodyOf[CompareReply](m) }
 func (m *Message) ResyncRequest() (*ResyncRequest, error)     { return bodyOf[ResyncRequest](m) }
 func (m *Message) ResyncReply() (*ResyncReply, error)         { return bodyOf[ResyncReply](m) }
+func (m *Message) ReportRequest() (*ReportRequest, error)     { return bodyOf[ReportRequest](m) }
+func (m *Message) ReportReply() (*ReportReply, error)         { return bodyOf[ReportReply](m) }
 func (m *Message) HeldRequest() (*HeldRequest, error)         { return bodyOf[HeldRequest](m) }
 func (m *Message) HeldReply() (*HeldReply, error)             { return bodyOf[HeldReply](m) }
 func (m *Message) ErrorReply() (*ErrorReply, error)           { return bodyOf[ErrorReply](m) }

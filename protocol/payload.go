@@ -141,6 +141,8 @@ type DownloadRequest struct {
 	MaxRows uint32             // 0: the server's choice
 	Fields  []string           // of the client's rule; none when it has SQL of its own
 	Held    Held               // the beginning of a message of the reply, from a connection that has ended
+
+	Stateless string // of the v1 wire: why Content has no State; not on the v2 wire
 }
 
 func (r *DownloadRequest) fields(c *coder) {

@@ -64,6 +64,9 @@ type Outgoing struct {
 
 // outgoing prepares m, whose payload is given. It packs the payload where that pays.
 func (r *records) outgoing(m *Message, payload []byte) (*Outgoing, error) {
+	if len(payload) > max(r.most, r.max-RecordOverhead) {
+		return nil, ErrTooLarge
+	}
 	o := &Outgoing{m: Message{Op: m.Op, Flags: m.Flags, Status: m.Status, RequestID: m.RequestID}, payload: payload,
 		unpacked: len(payload)}
 	if r.packs && len(payload) >= packLeast {
@@ -71,9 +74,6 @@ func (r *records) outgoing(m *Message, payload []byte) (*Outgoing, error) {
 			o.payload = packed
 			o.m.Flags |= flagPacked
 		}
-	}
-	if len(o.payload) > max(r.most, r.max-RecordOverhead) {
-		return nil, ErrTooLarge
 	}
 	if held := m.Have; held.Bytes > 0 && held.Bytes < uint64(len(o.payload)) && bytes.Equal(held.Digest, o.Digest()) {
 		o.at = int(held.Bytes)

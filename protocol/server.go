@@ -93,6 +93,7 @@ type Event struct {
 	RejectAfter time.Duration
 	Message     *Message // a request
 	Refused     error    // why Message, which came in pieces, is to be refused; it has no payload
+	Answer      *Message // an answer to a RUN of the server's
 }
 
 // ServerSession is the server's side of one connection:
@@ -116,7 +117,7 @@ type ServerSession struct {
 
 	records atomic.Pointer[records] // nil before the WELCOME
 	mu      sync.Mutex              // held while sealing and writing: records leave in the order of their counters
-	pings   atomic.Uint64
+	asked   atomic.Uint64           // requests of the server's own
 	joiner  joiner
 }
 
@@ -164,30 +165,41 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	}
 	e := Event{Established: !s.established, Message: m}
 	s.established = true
-	if m.More() || m.Status != StatusOK {
+	answer := m.RequestID.Epoch() == 0
+	ran := answer && m.Op.clientAnswers() && m.Op != OpPing
+	if !ran && (m.More() || m.Status != StatusOK || answer && m.Op != OpPing) {
 		return Event{}, errEnvelope
 	}
-	if m.RequestID.Epoch() == 0 {
-		if !m.Op.clientAnswers() {
-			return Event{}, errEnvelope
-		}
+	if answer && !ran {
 		e.Message = nil // the answer to our PING says no more than that the client is there
 		return e, nil
 	}
-	if m.Flags&flagPiece != 0 {
-		whole, err := s.joiner.add(m)
-		if e.Refused = err; err != nil {
-			m.Flags = 0
-		} else if !whole {
-			e.Message = nil
-		}
-	}
-	if e.Refused == nil && m.Flags&flagPacked != 0 && e.Message != nil {
-		if err := m.checkPacked(s.server.opts.MaxMessage); err != nil {
-			e.Refused, m.Payload, m.Flags = err, nil, 0
+	e.Message, e.Refused = s.whole(m)
+	if ran && e.Message != nil {
+		e.Message, e.Answer = nil, m
+		if err := cmp.Or(e.Refused, m.Unpack()); err != nil {
+			return Event{}, err
 		}
 	}
 	return e, nil
+}
+
+// whole returns m, or the message whose last piece it is, or nil. With an error m is to be refused, and has no payload.
+func (s *ServerSession) whole(m *Message) (*Message, error) {
+	var err error
+	if m.Flags&flagPiece != 0 {
+		var whole bool
+		if whole, err = s.joiner.add(m); err == nil && !whole {
+			return nil, nil
+		}
+	}
+	if err == nil && m.Flags&flagPacked != 0 {
+		err = m.checkPacked(s.server.opts.MaxMessage)
+	}
+	if err != nil {
+		m.Payload, m.Flags = nil, 0
+	}
+	return m, err
 }
 
 // Held answers a HELD of the session's point.
@@ -340,6 +352,7 @@ func (s *ServerSession) sendPieces(r *records, m *Message, payload []byte, wait 
 }
 
 // Ping makes a PING of the server's own. The client answers with the same id. Receive drops the answer.
-func (s *ServerSession) Ping() *Message {
-	return &Message{Op: OpPing, RequestID: MakeRequestID(0, s.pings.Add(1))}
-}
+func (s *ServerSession) Ping() *Message { return &Message{Op: OpPing, RequestID: s.RequestID()} }
+
+// RequestID makes the next id of the server's own.
+func (s *ServerSession) RequestID() RequestID { return MakeRequestID(0, s.asked.Add(1)) }

@@ -42,6 +42,8 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 	root.AddCommand(
 		f.command("run", "Keep the point in step until INT or TERM", run),
 		f.command("once", "Run every rule once, print the rows synced, end", once),
+		f.newPush(),
+		f.newPull(),
 		f.newResync(),
 		f.newQuarantine(),
 		cli.NewConfig(example(), checkFile),
@@ -142,6 +144,7 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err != nil {
 			return err
 		}
+		o.DataDir = cfg.DataDir
 		o.Store, o.Software, o.Log = db.Store, "syncgate-agent "+cli.Version(), log
 		o.Observer = func(e store.Event) {
 			if e.Err != nil && e.Metric.Failure != "" {
