@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"syncgate/internal/rowset"
@@ -126,8 +127,11 @@ type Statement struct {
 
 // InsertParts cut an insert so that SQL == Head + Tuple + Tail and Head + Tuple + ", " + Tuple + Tail inserts two rows
 // with the same outcome as two statements. All of the statement's Args are those of Tuple.
-type InsertParts struct {
-	Head, Tuple, Tail string
+type InsertParts struct{ Head, Tuple, Tail string }
+
+// Rows is the statement for n rows.
+func (p InsertParts) Rows(n int) string {
+	return p.Head + p.Tuple + strings.Repeat(", "+p.Tuple, n-1) + p.Tail
 }
 
 // File is what an OpFile operation writes.

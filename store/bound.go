@@ -2,14 +2,11 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	"syncgate/rule"
 )
@@ -158,8 +155,7 @@ func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
 
 // runningNow gives now and the statements that may write.
 func (s *Store) runningNow(ctx context.Context, c *conn) (now moment, r writers, err error) {
-	c.args = c.args[:0]
-	err = c.scan(ctx, s.runningSQL(), func(v []any) (err error) {
+	err = c.ask(ctx, s.runningSQL(), func(v []any) (err error) {
 		if now, err = asMoment(v[0], v[1]); err != nil || v[2] == nil {
 			return err
 		}
@@ -183,14 +179,13 @@ func (b *bounds) openNow(ctx context.Context, c *conn) (oldest *started, err err
 	if !b.unseen.IsZero() && time.Since(b.unseen) < askPrivilege {
 		return nil, nil
 	}
-	c.args = c.args[:0]
-	err = c.scan(ctx, openSQL, func(v []any) error {
+	err = c.ask(ctx, openSQL, func(v []any) error {
 		at, err := asMoment(v[1], v[2])
 		oldest = &started{moment: at, id: asUint(v[0]), what: "transaction"}
 		return err
 	})
 	b.unseen = time.Time{}
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noPrivilege {
+	if isNumber(err, noPrivilege) {
 		b.unseen = time.Now()
 		return nil, nil
 	}

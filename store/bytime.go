@@ -76,11 +76,7 @@ func (r *reader) lastByTime() ([]rowset.StateItem, error) {
 	state := []rowset.StateItem{{Name: r.p.Mark.Column, Value: beforeAll}}
 	env := r.env
 	env.Bound, env.LocalBound = r.reach.bound, r.reach.bound
-	var err error
-	if r.c.args, err = r.p.Mark.Last.Bind(r.c.args[:0], &env, nil); err != nil {
-		return nil, mismatch("%v", err)
-	}
-	err = r.c.scan(r.ctx, r.p.Mark.Last.SQL, func(values []any) error {
+	err := r.c.read(r.ctx, &r.p.Mark.Last, &env, nil, func(values []any) error {
 		state = nil
 		for i, v := range rowset.AppendCopy(nil, values) {
 			state = append(state, rowset.StateItem{Name: r.p.Cursor[i], Value: v})
@@ -99,14 +95,13 @@ func (r *reader) again(at string) (paging, error) {
 	for done < r.reach.last {
 		var id uint64
 		var first, last string
-		r.c.args = append(r.c.args[:0], r.p.Mark.Table, done)
-		err := r.c.scan(r.ctx, `SELECT id, first_time, last_time FROM sync_reread WHERE sync_table = ? AND id > ?
+		err := r.c.ask(r.ctx, `SELECT id, first_time, last_time FROM sync_reread WHERE sync_table = ? AND id > ?
 			ORDER BY id LIMIT 1`, func(v []any) error {
 			id = asUint(v[0])
 			first, _ = v[1].(string)
 			last, _ = v[2].(string)
 			return nil
-		})
+		}, r.p.Mark.Table, done)
 		switch {
 		case err != nil:
 			return paging{}, err

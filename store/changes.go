@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/go-sql-driver/mysql"
-
 	"syncgate/rule"
 )
 
@@ -338,8 +336,7 @@ func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
 	}
 	q := "SELECT next_seq, complete_from, missed, EXISTS (SELECT 1 FROM " + t.Name +
 		" WHERE sync_seq = 0) FROM sync_sequence WHERE sync_table = ?"
-	c.args = append(c.args[:0], t.Sequence)
-	if err := c.scan(ctx, q, look); err != nil || waiting == 0 && missed == 0 {
+	if err := c.ask(ctx, q, look, t.Sequence); err != nil || waiting == 0 && missed == 0 {
 		return at, err
 	}
 	before := at.upTo
@@ -362,8 +359,7 @@ func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
 	if err != nil {
 		return at, err
 	}
-	c.args = append(c.args[:0], t.Sequence)
-	err = c.scan(ctx, q, look)
+	err = c.ask(ctx, q, look, t.Sequence)
 	at.more = waiting > 0 && at.upTo-before >= sequencedAtOnce // else transactions that are still open hold the rest
 	return at, err
 }
@@ -381,9 +377,7 @@ func (c *conn) setOrigin(ctx context.Context, u *Upload) error {
 	if origin == c.origin && known == nil && !c.known {
 		return nil
 	}
-	const q = "SET @sync_origin = NULLIF(?, ''), @sync_known = ?, @sync_conflicts = 0"
-	c.args = append(c.args[:0], origin, known)
-	_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+	_, err := c.do(ctx, "SET @sync_origin = NULLIF(?, ''), @sync_known = ?, @sync_conflicts = 0", origin, known)
 	if err == nil {
 		c.origin, c.known = origin, known != nil
 	}
@@ -422,7 +416,7 @@ func (s *Store) lookForChanges(ctx context.Context, t *rule.Table) error {
 		known = true
 		return nil
 	}, sequenceName(t))
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
+	if isNumber(err, noSuchTable) {
 		return nil // the schema is older than this program
 	}
 	if err != nil || !known {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"syncgate/internal/rowset"
 	"syncgate/rule"
@@ -61,8 +60,8 @@ func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more
 		return nil, err
 	}
 	err = x.s.retry(ctx, func(c *conn) (err error) {
-		if c.args, err = st.Bind(c.args[:0], &env, nil); err != nil {
-			return mismatch("%v", err)
+		if err := c.bind(&st, &env, nil); err != nil {
+			return err
 		}
 		c.args, rows = append(c.args, args...), nil
 		err = c.scan(ctx, st.SQL+more, func(v []any) error {
@@ -157,7 +156,7 @@ func (x *Comparison) tuples(st rule.Statement, head string, rows []Listed) (sql 
 			return "", nil, mismatch("%v", err)
 		}
 	}
-	return joinTuples(head, st.SQL, "", n), args, nil
+	return rule.InsertParts{Head: head, Tuple: st.SQL}.Rows(n), args, nil
 }
 
 // Extra reads the keys of a range that are not listed, limit at most, in order.
@@ -182,23 +181,14 @@ func (x *Comparison) Send(ctx context.Context, keys [][]any) error {
 	if x.p.Load == nil {
 		return mismatch("the rule that reads %s has not the option changes", x.p.Row.Table)
 	}
-	head := "INSERT INTO " + x.p.Recorded.Name + " (" + quoteNames(x.Key) + ", sync_origin) VALUES "
-	tuple := "(" + strings.Repeat("?, ", len(x.Key)) + "NULL)"
-	const tail = " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"
-	for len(keys) > 0 {
-		n := chunkSize(min(len(keys), x.most()))
-		err := x.s.retry(ctx, func(c *conn) error {
-			c.args = c.args[:0]
-			for _, key := range keys[:n] {
-				c.args = append(c.args, key...)
-			}
-			_, err := c.exec(ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, tail, n) })
-			return err
+	t := rule.InsertParts{
+		Head:  "INSERT INTO " + x.p.Recorded.Name + " (" + quoteNames(x.Key) + ", sync_origin) VALUES ",
+		Tuple: "(" + marks(len(x.Key)) + ", NULL)", Tail: " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"}
+	return x.s.retry(ctx, func(c *conn) error {
+		_, err := c.each(ctx, t, len(keys), x.most(), func(i int) error {
+			c.args = append(c.args, keys[i]...)
+			return nil
 		})
-		if err != nil {
-			return err
-		}
-		keys = keys[n:]
-	}
-	return nil
+		return err
+	})
 }

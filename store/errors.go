@@ -210,6 +210,12 @@ func public(err error) error {
 	return err // ErrPktTooLarge
 }
 
+// isNumber reports whether an error is MySQL's and has one of the numbers.
+func isNumber(err error, numbers ...uint16) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && slices.Contains(numbers, my.Number)
+}
+
 // statementError says which statement of a rule failed.
 type statementError struct {
 	sql string

@@ -195,9 +195,8 @@ func (s *Store) reread(ctx context.Context, c *conn, p *rule.Plan, late []lateRa
 	table := p.Mark.Table
 	rows := uint64(0)
 	for _, l := range late {
-		c.args = append(c.args[:0], table, l.first, l.last)
 		const add = "INSERT INTO sync_reread (sync_table, first_time, last_time) VALUES (?, ?, ?)"
-		if _, err := c.exec(ctx, stmtKey{sql: add}, func() string { return add }); err != nil {
+		if _, err := c.do(ctx, add, table, l.first, l.last); err != nil {
 			return 0, err
 		}
 		rows += l.rows
@@ -209,11 +208,10 @@ func (s *Store) reread(ctx context.Context, c *conn, p *rule.Plan, late []lateRa
 			return 0, err
 		}
 	}
-	c.args = append(c.args[:0], table)
-	err = c.scan(ctx, "SELECT id FROM sync_reread WHERE sync_table = ? ORDER BY id DESC LIMIT 1", func(v []any) error {
+	err = c.ask(ctx, "SELECT id FROM sync_reread WHERE sync_table = ? ORDER BY id DESC LIMIT 1", func(v []any) error {
 		last = asUint(v[0])
 		return nil
-	})
+	}, table)
 	return last, err
 }
 
@@ -242,12 +240,8 @@ func (s *lateScan) run(ctx context.Context, c *conn, p *rule.Plan) error {
 	if s.from != "" {
 		env.State = []rowset.StateItem{{Name: p.Mark.Column, Value: s.from}}
 	}
-	var err error
-	if c.args, err = p.Mark.Scan.Bind(c.args[:0], &env, nil); err != nil {
-		return err
-	}
 	var rows, atCut int
-	err = c.scan(ctx, p.Mark.Scan.SQL, func(v []any) error {
+	err := c.read(ctx, &p.Mark.Scan, &env, nil, func(v []any) error {
 		at, _ := v[0].(string)
 		rows++
 		if at != s.cut {

@@ -4,16 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/go-sql-driver/mysql"
+	"syncgate/rule"
 )
 
 // errDone means that the ledger has the request already.
@@ -51,25 +49,17 @@ func (c *conn) insertLedger(ctx context.Context, all []*Upload) error {
 		all = plain
 	}
 	const head, tuple = "INSERT INTO sync_request (point_no, epoch, seq, hash, reply) VALUES ", "(?, ?, ?, ?, ?)"
-	for rest := all; len(rest) > 0; {
-		n := chunkSize(len(rest))
-		c.args = c.args[:0]
-		for _, u := range rest[:n] {
-			reply, err := json.Marshal(u.expected())
-			if err != nil {
-				return notFromDB(err)
-			}
-			c.args = append(c.args, u.Point, u.Epoch, u.Seq, u.Hash[:], string(reply))
-		}
-		_, err := c.exec(ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, "", n) })
-		var my *mysql.MySQLError
-		if errors.As(err, &my) && my.Number == duplicateKey {
-			return errDone
-		}
-		if err != nil {
-			return err
-		}
-		rest = rest[n:]
+	_, err := c.each(ctx, rule.InsertParts{Head: head, Tuple: tuple}, len(all), chunkMarks, func(i int) error {
+		u := all[i]
+		reply, err := json.Marshal(u.expected())
+		c.args = append(c.args, u.Point, u.Epoch, u.Seq, u.Hash[:], string(reply))
+		return notFromDB(err)
+	})
+	switch {
+	case isNumber(err, duplicateKey):
+		return errDone
+	case err != nil:
+		return err
 	}
 	return c.aboveFloor(ctx, all)
 }
@@ -87,53 +77,16 @@ func (c *conn) aboveFloor(ctx context.Context, all []*Upload) error {
 			points = append(points, u.Point)
 		}
 	}
-	for len(points) > 0 {
-		n := min(len(points), chunkUp(len(points)))
-		marks := chunkUp(n)
-		c.args = append(c.args[:0], points[:n]...)
-		for len(c.args) < marks {
-			c.args = append(c.args, points[0]) // repeated, so that there are few different statements
-		}
-		points = points[n:]
-		q := "SELECT point_no, epoch, confirmed FROM sync_request_floor WHERE point_no IN (?" +
-			strings.Repeat(", ?", marks-1) + ")"
-		err := c.scan(ctx, q, func(v []any) error {
+	return inLists(points, func(list string, values []any) error {
+		const q = "SELECT point_no, epoch, confirmed FROM sync_request_floor WHERE point_no IN "
+		return c.ask(ctx, q+list, func(v []any) error {
 			epoch, confirmed := asUint(v[1]), asUint(v[2])
 			if seq, ok := lowest[outboxID{v[0].(string), epoch}]; ok && seq <= confirmed {
 				return fmt.Errorf("%w: sequence %d of epoch %d was confirmed", ErrReused, seq, epoch)
 			}
 			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// scan runs a query of few rows with c.args bound and reads it to its end.
-func (c *conn) scan(ctx context.Context, q string, row func(v []any) error) error {
-	rows, err := c.query(ctx, q)
-	if err != nil {
-		return err
-	}
-	cols := columnsOf(rows)
-	dest, values := make([]driver.Value, len(cols)), make([]any, len(cols))
-	var failed error
-	var texts arena
-	for {
-		err := rows.Next(dest)
-		if errors.Is(err, io.EOF) {
-			return errors.Join(failed, rows.Close())
-		}
-		if err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		if failed == nil {
-			texts.convertRow(values, dest, cols)
-			failed = row(values)
-		}
-	}
+		}, values...)
+	})
 }
 
 func asUint(v any) uint64 {
@@ -158,8 +111,7 @@ func (c *conn) updateReply(ctx context.Context, u *Upload) error {
 	if u.streamed() {
 		q = "UPDATE sync_stream SET reply = ? WHERE point_no = ? AND epoch = ? AND seq = ?"
 	}
-	c.args = append(c.args[:0], string(reply), u.Point, u.Epoch, u.Seq)
-	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+	_, err = c.do(ctx, q, string(reply), u.Point, u.Epoch, u.Seq)
 	return err
 }
 
@@ -170,14 +122,13 @@ func (c *conn) lookupLedger(ctx context.Context, u *Upload, out *Outcome) (found
 		return c.lookupStream(ctx, u, out)
 	}
 	const q = "SELECT hash, reply FROM sync_request WHERE point_no = ? AND epoch = ? AND seq = ? LOCK IN SHARE MODE"
-	c.args = append(c.args[:0], u.Point, u.Epoch, u.Seq)
-	err = c.scan(ctx, q, func(v []any) error {
+	err = c.ask(ctx, q, func(v []any) error {
 		found = true
 		if hash, ok := v[0].([]byte); !ok || !bytes.Equal(hash, u.Hash[:]) {
 			return fmt.Errorf("%w: sequence %d of epoch %d had other content", ErrReused, u.Seq, u.Epoch)
 		}
 		return outcomeOf(v[1], out)
-	})
+	}, u.Point, u.Epoch, u.Seq)
 	return found, err
 }
 

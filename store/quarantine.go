@@ -85,27 +85,22 @@ type quarantineEntry struct {
 }
 
 func (c *conn) addQuarantine(ctx context.Context, s *Store, e *quarantineEntry) error {
-	run := func(q string, args ...any) error {
-		c.args = append(c.args[:0], args...)
-		_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
-		return err
-	}
 	var key any
 	if e.key != "" {
 		key = []byte(e.key)
 		if s.quarantined.has(e.rule.Table) {
-			err := run("DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key)
-			if err != nil {
+			if _, err := c.do(ctx, "DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key); err != nil {
 				return err
 			}
 		}
 	}
 	s.quarantined.add(e.rule.Table, e.wait > 0)
-	return run(`INSERT INTO sync_quarantine
+	_, err := c.do(ctx, `INSERT INTO sync_quarantine
 		(point_no, rule_id, sync_table, epoch, seq, row_no, row_key, row_values, error_code, error_text, waits_until)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(6) + INTERVAL NULLIF(?, 0) MICROSECOND)`,
 		e.point, e.rule.ID, e.rule.Table, e.epoch, e.seq, int64(e.row), key, e.values, int64(e.code),
 		clip(e.reason, textMax), e.wait.Microseconds())
+	return err
 }
 
 // Unsent is a row that was read and cannot be sent.
@@ -341,11 +336,7 @@ func (t *Tx) newer(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 	}
 	at := slices.IndexFunc(p.Fields, p.IsClock)
 	err = t.on(func(c *conn) error {
-		var err error
-		if c.args, err = p.Find.Bind(c.args[:0], &e, row.Row(0)); err != nil {
-			return mismatch("%v", err)
-		}
-		return c.scan(ctx, p.Find.SQL, func(there []any) error {
+		return c.read(ctx, p.Find, &e, row.Row(0), func(there []any) error {
 			present = true
 			if at < 0 || there[at] == nil || row.Values[at] == nil {
 				return nil

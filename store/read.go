@@ -267,9 +267,8 @@ func stateNumber(state []rowset.StateItem, name string) (uint64, bool) {
 
 // run executes a statement once and returns its rows.
 func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int, error) {
-	var err error
-	if r.c.args, err = st.Bind(r.c.args[:0], &r.env, nil); err != nil {
-		return 0, mismatch("%v", err)
+	if err := r.c.bind(st, &r.env, nil); err != nil {
+		return 0, err
 	}
 	res, err := r.c.query(r.ctx, st.SQL)
 	if err != nil {

@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
-	"github.com/go-sql-driver/mysql"
+	"syncgate/rule"
 )
 
 // An upload that carries its state is one of a stream: the uploads of one table of one point under one epoch. The
@@ -49,26 +48,16 @@ func (c *conn) advanceStreams(ctx context.Context, all []*Upload) error {
 		reply = IF(seq + 1 = VALUES(seq), VALUES(reply), reply),
 		state = IF(seq + 1 = VALUES(seq), VALUES(state), state),
 		seq = IF(seq + 1 = VALUES(seq), VALUES(seq), seq)`
-	for rest := all; len(rest) > 0; {
-		n := chunkSize(len(rest))
-		c.args = c.args[:0]
-		for _, u := range rest[:n] {
-			reply, err := json.Marshal(u.expected())
-			if err != nil {
-				return notFromDB(err)
-			}
-			c.args = append(c.args, u.Point, u.Epoch, u.Seq, u.Hash[:], string(reply), u.State)
-		}
-		matched, err := c.exec(ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, tail, n) })
-		if err != nil {
-			return err
-		}
-		if matched != int64(2*n) { // MySQL counts 2 for a changed row, and 1 for a new or an unchanged one
-			return errDone
-		}
-		rest = rest[n:]
+	matched, err := c.each(ctx, rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}, len(all), chunkMarks, func(i int) error {
+		u := all[i]
+		reply, err := json.Marshal(u.expected())
+		c.args = append(c.args, u.Point, u.Epoch, u.Seq, u.Hash[:], string(reply), u.State)
+		return notFromDB(err)
+	})
+	if err == nil && matched != int64(2*len(all)) { // MySQL counts 2 for a changed row, and 1 for a new or an unchanged one
+		return errDone
 	}
-	return nil
+	return err
 }
 
 // lookupStream reads the outcome of the last upload of a stream. It is not found when u is the next one. *ReusedError:
@@ -76,8 +65,7 @@ func (c *conn) advanceStreams(ctx context.Context, all []*Upload) error {
 func (c *conn) lookupStream(ctx context.Context, u *Upload, out *Outcome) (found bool, err error) {
 	last, known := &ReusedError{}, false
 	const q = "SELECT seq, state, hash, reply FROM sync_stream WHERE point_no = ? AND epoch = ? LOCK IN SHARE MODE"
-	c.args = append(c.args[:0], u.Point, u.Epoch)
-	err = c.scan(ctx, q, func(v []any) error {
+	err = c.ask(ctx, q, func(v []any) error {
 		last.Seq, last.State = asUint(v[0]), bytes.Clone(asBytes(v[1]))
 		known = last.Seq+1 == u.Seq
 		if last.Seq != u.Seq || !bytes.Equal(asBytes(v[2]), u.Hash[:]) {
@@ -85,7 +73,7 @@ func (c *conn) lookupStream(ctx context.Context, u *Upload, out *Outcome) (found
 		}
 		found = true
 		return outcomeOf(v[3], out)
-	})
+	}, u.Point, u.Epoch)
 	if err == nil && !found && !known {
 		err = last
 	}
@@ -108,12 +96,11 @@ func (s *Store) beginGeneration(ctx context.Context, u *Upload) (out Outcome) {
 			out = Outcome{}
 			known := false
 			const q = "SELECT seq, state FROM sync_stream WHERE point_no = ? AND epoch = ? FOR UPDATE"
-			c.args = append(c.args[:0], u.Point, u.Epoch)
-			err := c.scan(ctx, q, func(v []any) error {
+			err := c.ask(ctx, q, func(v []any) error {
 				known = true
 				out.Reached = Reached{asUint(v[0]), bytes.Clone(asBytes(v[1]))}
 				return nil
-			})
+			}, u.Point, u.Epoch)
 			seq := out.Reached.Seq
 			switch {
 			case err != nil:
@@ -124,8 +111,7 @@ func (s *Store) beginGeneration(ctx context.Context, u *Upload) (out Outcome) {
 				return &ReusedError{out.Reached}
 			}
 			const move = "UPDATE sync_stream SET seq = ?, hash = ? WHERE point_no = ? AND epoch = ?"
-			c.args = append(c.args[:0], u.Seq, u.Hash[:], u.Point, u.Epoch)
-			_, err = c.exec(ctx, stmtKey{sql: move}, func() string { return move })
+			_, err = c.do(ctx, move, u.Seq, u.Hash[:], u.Point, u.Epoch)
 			return err
 		})
 	})
@@ -138,21 +124,18 @@ func (s *Store) beginGeneration(ctx context.Context, u *Upload) (out Outcome) {
 // newStream inserts the row of a stream and removes the oldest stream of its table when there are too many.
 func (c *conn) newStream(ctx context.Context, u *Upload) error {
 	const insert = "INSERT INTO sync_stream (point_no, epoch, sync_table, seq, hash, reply) VALUES (?, ?, ?, ?, ?, '')"
-	c.args = append(c.args[:0], u.Point, u.Epoch, u.Table, u.Seq, u.Hash[:])
-	_, err := c.exec(ctx, stmtKey{sql: insert}, func() string { return insert })
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == duplicateKey {
+	_, err := c.do(ctx, insert, u.Point, u.Epoch, u.Table, u.Seq, u.Hash[:])
+	if isNumber(err, duplicateKey) {
 		return notFromDB(ErrRetry) // another connection of the point has begun it
 	}
 	streams := uint64(0)
 	if err == nil {
 		const count = "SELECT COUNT(*) FROM sync_stream WHERE point_no = ? AND sync_table = ?"
-		c.args = append(c.args[:0], u.Point, u.Table)
-		err = c.scan(ctx, count, func(v []any) error { streams = asUint(v[0]); return nil })
+		err = c.ask(ctx, count, func(v []any) error { streams = asUint(v[0]); return nil }, u.Point, u.Table)
 	}
 	if err == nil && streams > streamsKept {
 		const forget = "DELETE FROM sync_stream WHERE point_no = ? AND sync_table = ? ORDER BY updated_at LIMIT 1"
-		c.args = append(c.args[:0], u.Point, u.Table)
-		_, err = c.exec(ctx, stmtKey{sql: forget}, func() string { return forget })
+		_, err = c.do(ctx, forget, u.Point, u.Table)
 	}
 	return err
 }

@@ -93,8 +93,11 @@ func (s *Store) lookForQuarantined(ctx context.Context) error {
 	return nil
 }
 
+// primaryKey are the values of the row's primary key; nil when the plan does not know it.
+func (it item) primaryKey() []any { return it.u.Plan.KeyIn(it.u.Plan.Fields, it.values()) }
+
 // key identifies the row by its primary key; "" when the plan does not know it.
-func (it item) key() string { return keyHash(it.u.Plan.KeyIn(it.u.Plan.Fields, it.values())) }
+func (it item) key() string { return keyHash(it.primaryKey()) }
 
 // keyHash is sync_quarantine.row_key: a hash of the values as text.
 func keyHash(key []any) string {
@@ -127,22 +130,11 @@ func (r *runner) supersede(items []item) error {
 			keys = append(keys, []byte(key))
 		}
 	}
-	for len(keys) > 0 {
-		n := min(len(keys), chunkUp(len(keys)))
-		r.c.args = append(append(r.c.args[:0], table), keys[:n]...)
-		marks := chunkUp(n)
-		for len(r.c.args) <= marks {
-			r.c.args = append(r.c.args, keys[0]) // repeated, so that there are few different statements
-		}
-		q := "DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key IN (?" + strings.Repeat(", ?", marks-1) + ")"
-		gone, err := r.c.exec(r.ctx, stmtKey{sql: q}, func() string { return q })
-		if err != nil {
-			return err
-		}
+	return inLists(keys, func(list string, values []any) error {
+		gone, err := r.c.do(r.ctx, "DELETE FROM sync_quarantine WHERE row_key IN "+list+" AND sync_table = ?", append(values, table)...)
 		r.s.count(rowsLeftQuarantine, "superseded", uint64(gone), nil)
-		keys = keys[n:]
-	}
-	return nil
+		return err
+	})
 }
 
 // FindPlan is the plan that applies a quarantined row, or nil when there is none now.
