@@ -3,11 +3,9 @@ package store
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 
-	"syncgate/internal/rowset"
 	"syncgate/rule"
 )
 
@@ -18,45 +16,52 @@ import (
 // errOrphans ends a transaction in which some rows refer to rows that are missing.
 var errOrphans = errors.New("rows refer to rows that are missing")
 
-// waitingRow is a row of a circle with the plan that applies it.
-type waitingRow struct {
-	QuarantinedRow
-	plan *rule.Plan
-	env  rule.Env
-}
-
 // retryCircles applies waiting rows that need each other. Rows that need others as well stay where they are.
-func (s *Store) retryCircles(ctx context.Context, find FindPlan, rows []QuarantinedRow) (took int, err error) {
-	circle := inCircles(find, rows)
-	for len(circle) > 0 {
-		orphans := map[uint64]bool{}
-		err := s.inTx(ctx, func(tx *Tx) error {
-			clear(orphans)
-			return tx.applyCircle(ctx, circle, orphans)
+func (s *Store) retryCircles(ctx context.Context, all []waitingRows) (took int, err error) {
+	for circle := inCircles(all); len(circle) > 0; {
+		var taken []any
+		err := s.inTx(ctx, func(tx *Tx) (err error) {
+			taken, err = tx.applyCircle(ctx, circle)
+			return err
 		})
-		if err == nil {
-			s.count(rowsLeftQuarantine, "retried", uint64(len(circle)), nil)
-			return len(circle), nil
-		}
 		if !errors.Is(err, errOrphans) {
-			return 0, err
+			if err == nil {
+				took = len(taken)
+			}
+			s.count(rowsLeftQuarantine, "retried", uint64(took), nil)
+			return took, err
 		}
-		circle = slices.DeleteFunc(circle, func(r waitingRow) bool { return orphans[r.ID] })
+		left := map[any]bool{}
+		for _, id := range taken {
+			left[id] = true
+		}
+		circle = only(circle, func(_ *waitingRows, r *QuarantinedRow) bool { return left[r.ID] })
 	}
 	return 0, nil
 }
 
-// inCircles are the rows that lack a parent and whose tables refer to each other in a circle.
-func inCircles(find FindPlan, rows []QuarantinedRow) (circle []waitingRow) {
-	parents := map[string][]string{}
-	for _, row := range rows {
-		if plan, env := find(&row); plan != nil && plan.HasKey() && (row.Code == noParent || row.Code == 1216) {
-			circle = append(circle, waitingRow{row, plan, env})
-			parents[strings.ToLower(row.Table)] = plan.Parents
+// only are the groups with the rows that are wanted.
+func only(all []waitingRows, want func(w *waitingRows, r *QuarantinedRow) bool) (some []waitingRows) {
+	for _, w := range all {
+		w.rows = slices.DeleteFunc(slices.Clone(w.rows), func(r QuarantinedRow) bool { return !want(&w, &r) })
+		if len(w.rows) > 0 {
+			some = append(some, w)
 		}
 	}
-	return slices.DeleteFunc(circle, func(r waitingRow) bool {
-		table := strings.ToLower(r.Table)
+	return some
+}
+
+// inCircles are the rows that lack a parent and whose tables refer to each other in a circle.
+func inCircles(all []waitingRows) []waitingRows {
+	orphans := only(all, func(w *waitingRows, r *QuarantinedRow) bool {
+		return w.plan.HasKey() && (r.Code == noParent || r.Code == 1216)
+	})
+	parents := map[string][]string{}
+	for _, w := range orphans {
+		parents[strings.ToLower(w.rows[0].Table)] = w.plan.Parents
+	}
+	return slices.DeleteFunc(orphans, func(w waitingRows) bool {
+		table := strings.ToLower(w.rows[0].Table)
 		reached := map[string]bool{}
 		for next := parents[table]; len(next) > 0 && !reached[table]; {
 			name := strings.ToLower(next[0])
@@ -69,20 +74,9 @@ func inCircles(find FindPlan, rows []QuarantinedRow) (circle []waitingRow) {
 	})
 }
 
-// applyCircle applies rows without the database's check of foreign keys, and fails with errOrphans, having named them,
-// when rows of them are refused or lack a parent.
-func (t *Tx) applyCircle(ctx context.Context, rows []waitingRow, orphans map[uint64]bool) (err error) {
-	waiting := make([]QuarantinedRow, len(rows))
-	for i := range rows {
-		waiting[i], orphans[rows[i].ID] = rows[i].QuarantinedRow, true
-	}
-	locked, err := t.lockQuarantined(ctx, waiting)
-	if err != nil {
-		return err
-	}
-	for _, row := range locked {
-		delete(orphans, row.ID) // the others have left the quarantine meanwhile
-	}
+// applyCircle applies rows without the database's check of foreign keys, and returns the ids of those that are taken and
+// have their parents. errOrphans: these are not all.
+func (t *Tx) applyCircle(ctx context.Context, circle []waitingRows) (taken []any, err error) {
 	check := func(on string) error {
 		return onConn(t.sc, func(c *conn) error {
 			err := c.text(context.WithoutCancel(ctx), "SET SESSION foreign_key_checks = "+on)
@@ -91,72 +85,44 @@ func (t *Tx) applyCircle(ctx context.Context, rows []waitingRow, orphans map[uin
 		})
 	}
 	if err := check("0"); err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, check("1")) }()
-	for _, r := range rows {
-		if orphans[r.ID] {
-			continue
-		}
-		plan := *r.plan
-		plan.AllOrNothing = false
-		out, err := t.apply(ctx, &plan, rowset.Rows{Columns: r.Fields, Values: r.Values}, r.env, true)
+	rows := 0
+	for _, w := range circle {
+		ids, err := t.applyWaiting(ctx, w, false)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		orphans[r.ID] = len(out.Quarantined) > 0
+		rows, taken = rows+len(w.rows), append(taken, ids...)
 	}
-	checks := map[string][]string{}
-	for _, r := range rows {
-		if orphans[r.ID] {
-			continue
+	orphans := map[any]bool{}
+	for _, w := range circle {
+		queries, err := t.parentChecks(ctx, w.rows[0].Table, w.plan.Key)
+		if err != nil {
+			return nil, err
 		}
-		if orphans[r.ID], err = t.lacksParent(ctx, r, checks); err != nil {
-			return err
-		}
-	}
-	maps.DeleteFunc(orphans, func(_ uint64, is bool) bool { return !is })
-	if len(orphans) > 0 {
-		return errOrphans
-	}
-	ids := make([]any, len(rows))
-	for i := range rows {
-		ids[i] = rows[i].ID
-	}
-	_, err = t.Exec(ctx, "DELETE FROM sync_quarantine WHERE id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...)
-	return err
-}
-
-// lacksParent reports whether a foreign key of a row that was applied refers to nothing.
-func (t *Tx) lacksParent(ctx context.Context, r waitingRow, checks map[string][]string) (lacks bool, err error) {
-	queries, known := checks[r.Table]
-	if !known {
-		if queries, err = t.parentChecks(ctx, r); err != nil {
-			return false, err
-		}
-		checks[r.Table] = queries
-	}
-	for _, q := range queries {
-		err := t.Each(ctx, q, func(scanner) error { lacks = true; return nil }, r.plan.KeyIn(r.Fields, r.Values)...)
-		if err != nil || lacks {
-			return lacks, err
+		for _, r := range w.rows {
+			for _, q := range queries {
+				err := t.Each(ctx, q, func(scanner) error { orphans[r.ID] = true; return nil }, w.plan.KeyIn(r.Fields, r.Values)...)
+				if err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
-	return false, nil
+	taken = slices.DeleteFunc(taken, func(id any) bool { return orphans[id] })
+	if len(taken) < rows {
+		return taken, errOrphans
+	}
+	return taken, t.dropQuarantined(ctx, taken)
 }
 
 // parentChecks are a query for each foreign key of a table. It finds the row with a key when the row's parent is missing.
-func (t *Tx) parentChecks(ctx context.Context, r waitingRow) ([]string, error) {
-	schema, name, qualified := strings.Cut(r.Table, ".")
-	if !qualified {
-		schema, name = "", r.Table
-	}
-	table := quoteName(name)
-	if qualified {
-		table = quoteName(schema) + "." + table
-	}
-	key := make([]string, len(r.plan.Key))
-	for i, k := range r.plan.Key {
+func (t *Tx) parentChecks(ctx context.Context, table string, columns []string) ([]string, error) {
+	schema, name := splitName(table)
+	key := make([]string, len(columns))
+	for i, k := range columns {
 		key[i] = "child." + quoteName(k) + " = ?"
 	}
 	type check struct{ parent, set, on string }
@@ -181,7 +147,7 @@ func (t *Tx) parentChecks(ctx context.Context, r waitingRow) ([]string, error) {
 	var queries []string
 	for _, name := range names {
 		c := all[name]
-		queries = append(queries, "SELECT 1 FROM "+table+" child WHERE "+strings.Join(key, " AND ")+c.set+
+		queries = append(queries, "SELECT 1 FROM "+(&rule.Table{Schema: schema, Name: name}).Quoted()+" child WHERE "+strings.Join(key, " AND ")+c.set+
 			" AND NOT EXISTS (SELECT 1 FROM "+c.parent+" parent WHERE TRUE"+c.on+" LOCK IN SHARE MODE)")
 	}
 	return queries, err

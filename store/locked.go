@@ -36,10 +36,7 @@ func (s *Store) explainLock(ctx context.Context, p *rule.Plan, err error) error 
 	if !errors.Is(err, ErrRetry) || causeOf(err) != "lock_wait" {
 		return err
 	}
-	schema, table, qualified := strings.Cut(p.Row.Table, ".")
-	if !qualified {
-		schema, table = "", p.Row.Table
-	}
+	schema, table := splitName(p.Row.Table)
 	for _, q := range holders {
 		var who []string
 		failed := s.each(ctx, q, func(scan scanner) error {
