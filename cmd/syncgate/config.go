@@ -36,6 +36,7 @@ type settings struct {
 	LogLevel    string          `toml:"log_level"`
 	LogFormat   string          `toml:"log_format"`
 	Drain       config.Duration `toml:"drain_timeout"`
+	LogKeep     config.Duration `toml:"log_keep"`
 
 	Loops             int             `toml:"loops"`
 	Workers           int             `toml:"workers"`
@@ -81,6 +82,7 @@ func (o *options) limits() config.Limits {
 	of := func(option string) limit.Limit { return limit.Find(all, option) }
 	return config.Limits{
 		"drain_timeout":               of("Drain"),
+		"log_keep":                    of("KeepLog"),
 		"loops":                       config.Auto(of("Loops")),
 		"workers":                     config.Auto(of("Workers")),
 		"queue":                       of("Queue"),
