@@ -80,7 +80,7 @@ func word(name string) string {
 	if wordAt(name, 0) == len(name) {
 		return name
 	}
-	return quote(name)
+	return Quote(name)
 }
 
 // literal is a fixed value as SQL.

@@ -67,7 +67,7 @@ func replaceName(sql, unknown string, t *Table) string {
 	toks, _ := lex(sql)
 	for i := len(toks) - 1; i >= 0; i-- {
 		if n := &toks[i]; n.isName() && sameName(n.value, baseName(unknown)) && !sameName(n.value, known) {
-			sql, replaced = sql[:n.from]+quote(known)+sql[n.to:], true
+			sql, replaced = sql[:n.from]+Quote(known)+sql[n.to:], true
 		}
 	}
 	if !replaced {

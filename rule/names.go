@@ -16,6 +16,35 @@ func index(names []string, name string) int {
 
 func contains(names []string, name string) bool { return index(names, name) >= 0 }
 
+// Join is what part makes of each name, with sep between.
+func Join(names []string, sep string, part func(name string) string) string {
+	all := make([]string, len(names))
+	for i, n := range names {
+		all[i] = part(n)
+	}
+	return strings.Join(all, sep)
+}
+
+// Quote is a name as SQL.
+func Quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// QuoteAll is names as SQL, with commas.
+func QuoteAll(names []string) string { return Join(names, ", ", Quote) }
+
+// SameKey is the condition that the rows of two tables have one key.
+func SameKey(key []string, a, b string) string {
+	return Join(key, " and ", func(k string) string { return a + "." + Quote(k) + " = " + b + "." + Quote(k) })
+}
+
+// Items are the names of n items of a state.
+func Items(n int, item func(i int) string) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = item(i)
+	}
+	return all
+}
+
 // anyColumn wants each column of a table.
 func anyColumn(*Column) bool { return true }
 

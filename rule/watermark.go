@@ -92,29 +92,18 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 	}
 	c.column(Info, UnseenDeletes, "sync_table", "reading by "+mark.Name+" sees neither deleted rows nor the old keys of "+
 		"changed ones", "nothing, if rows stay and keep their keys; else record the changes: -- option: changes")
-	again, load := make([]string, len(names)), make([]string, len(key))
-	for i := range names {
-		again[i] = RereadItem(i)
-	}
-	for i := range key {
-		load[i] = LoadItem(i)
-	}
-	bound := quote(mark.Name) + " <= :sync_bound"
+	bound := Quote(mark.Name) + " <= :sync_bound"
 	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime", Digits: mark.digits()}
-	first, next := c.pages(key, load, bound)
+	first, next := c.pages(key, Items(len(key), LoadItem), bound)
 	_, page := c.pages(names, names, bound)
-	_, m.Again = c.pages(names, again, bound)
-	m.Scan = c.statementOf(Select, "select "+quoteAll(names)+"\nfrom "+c.table.Quoted()+"\nwhere "+quote(mark.Name)+
-		" > "+keyMark(mark, mark.Name)+"\norder by "+quote(mark.Name)+" desc\nlimit :limit")
-	last := "select " + quoteAll(names) + "\nfrom " + c.table.Quoted() + "\nwhere " + bound
+	_, m.Again = c.pages(names, Items(len(names), RereadItem), bound)
+	m.Scan = c.statementOf(Select, "select "+QuoteAll(names)+"\nfrom "+c.table.Quoted()+"\nwhere "+Quote(mark.Name)+
+		" > "+keyMark(mark, mark.Name)+"\norder by "+Quote(mark.Name)+" desc\nlimit :limit")
+	last := "select " + QuoteAll(names) + "\nfrom " + c.table.Quoted() + "\nwhere " + bound
 	if clause := c.plan.clause(); clause != "" {
 		last += "\n  and " + clause
 	}
-	var order []string
-	for _, n := range names {
-		order = append(order, keyExpr(c.table.Column(n))+" desc")
-	}
-	m.Last = c.statementOf(Select, last+"\norder by "+strings.Join(order, ", ")+"\nlimit 1")
+	m.Last = c.statementOf(Select, last+c.table.orderBy(names, " desc")+"\nlimit 1")
 	c.plan.Load, c.plan.Mark, c.plan.Cursor = &Load{First: first, Next: next}, m, names
 	c.plan.Upside = []Statement{page}
 }

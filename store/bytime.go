@@ -60,12 +60,10 @@ func (r *reader) loadByKey(mark any, loading bool) (paging, error) {
 		mark, r.env.State = last[0].Value, append(last, number(rereadDone, r.reach.last))
 	}
 	bound, _ := mark.(string)
-	load := paging{first: &r.p.Load.First, next: &r.p.Load.Next, columns: r.p.Key, keep: r.state(), bound: bound}
+	load := paging{first: &r.p.Load.First, next: &r.p.Load.Next, columns: r.p.Key, keep: r.state(), bound: bound,
+		items: rule.Items(len(r.p.Key), rule.LoadItem)}
 	if loading {
 		load.first = load.next
-	}
-	for k := range r.p.Key {
-		load.items = append(load.items, rule.LoadItem(k))
 	}
 	load.end = func() bool { r.setState(load.keep); return true }
 	return load, nil
@@ -120,16 +118,13 @@ func (r *reader) again(at string) (paging, error) {
 func (r *reader) readAgain(done, id uint64, first, last string) paging {
 	again := &r.p.Mark.Again
 	pages := paging{first: again, next: again, columns: r.p.Cursor, bound: last,
-		keep: r.state(number(rereadDone, done))}
+		keep: r.state(number(rereadDone, done)), items: rule.Items(len(r.p.Cursor), rule.RereadItem)}
 	if _, resumed := itemOf(r.env.State, rule.RereadItem(0)); !resumed {
 		r.env.State = slices.Clone(pages.keep)
 		if t, err := asTime(first); err == nil {
 			before := timeText(t.Add(-time.Microsecond), 6)
 			r.env.State = append(r.env.State, rowset.StateItem{Name: rule.RereadItem(0), Value: before})
 		}
-	}
-	for k := range r.p.Cursor {
-		pages.items = append(pages.items, rule.RereadItem(k))
 	}
 	pages.end = func() bool { r.setState(r.state(number(rereadDone, id))); return true }
 	return pages

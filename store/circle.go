@@ -121,10 +121,8 @@ func (t *Tx) applyCircle(ctx context.Context, circle []waitingRows) (taken []any
 // parentChecks are a query for each foreign key of a table. It finds the row with a key when the row's parent is missing.
 func (t *Tx) parentChecks(ctx context.Context, table string, columns []string) ([]string, error) {
 	schema, name := splitName(table)
-	key := make([]string, len(columns))
-	for i, k := range columns {
-		key[i] = "child." + quoteName(k) + " = ?"
-	}
+	child := (&rule.Table{Schema: schema, Name: name}).Quoted() + " child"
+	key := rule.Join(columns, " AND ", func(k string) string { return "child." + rule.Quote(k) + " = ?" })
 	type check struct{ parent, set, on string }
 	var names []string
 	all := map[string]*check{}
@@ -137,17 +135,17 @@ func (t *Tx) parentChecks(ctx context.Context, table string, columns []string) (
 		}
 		if all[name] == nil {
 			names = append(names, name)
-			all[name] = &check{parent: quoteName(schema) + "." + quoteName(parent)}
+			all[name] = &check{parent: rule.Quote(schema) + "." + rule.Quote(parent)}
 		}
 		c := all[name]
-		c.set += " AND child." + quoteName(column) + " IS NOT NULL"
-		c.on += " AND parent." + quoteName(referred) + " = child." + quoteName(column)
+		c.set += " AND child." + rule.Quote(column) + " IS NOT NULL"
+		c.on += " AND parent." + rule.Quote(referred) + " = child." + rule.Quote(column)
 		return nil
 	}, schema, name)
 	var queries []string
 	for _, name := range names {
 		c := all[name]
-		queries = append(queries, "SELECT 1 FROM "+(&rule.Table{Schema: schema, Name: name}).Quoted()+" child WHERE "+strings.Join(key, " AND ")+c.set+
+		queries = append(queries, "SELECT 1 FROM "+child+" WHERE "+key+c.set+
 			" AND NOT EXISTS (SELECT 1 FROM "+c.parent+" parent WHERE TRUE"+c.on+" LOCK IN SHARE MODE)")
 	}
 	return queries, err

@@ -182,7 +182,7 @@ func (x *Comparison) Send(ctx context.Context, keys [][]any) error {
 		return mismatch("the rule that reads %s has not the option changes", x.p.Row.Table)
 	}
 	t := rule.InsertParts{
-		Head:  "INSERT INTO " + x.p.Recorded.Name + " (" + quoteNames(x.Key) + ", sync_origin) VALUES ",
+		Head:  "INSERT INTO " + x.p.Recorded.Name + " (" + rule.QuoteAll(x.Key) + ", sync_origin) VALUES ",
 		Tuple: "(" + marks(len(x.Key)) + ", NULL)", Tail: " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"}
 	return x.s.retry(ctx, func(c *conn) error {
 		_, err := c.each(ctx, t, len(keys), x.most(), func(i int) error {

@@ -233,15 +233,13 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 		}
 		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 1, end: end}, nil
 	}
-	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
+	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began),
+		items: rule.Items(len(r.p.Key), rule.LoadItem)}
 	switch {
 	case len(r.env.State) == 0:
 		load.first, load.keep = &r.p.Load.First, number(at.upTo)
 	case r.env.State[1].Value == nil: // again, and then what has changed since began
 		load.first = &r.p.Load.First
-	}
-	for k := range r.p.Key {
-		load.items = append(load.items, rule.LoadItem(k))
 	}
 	load.end = func() bool { // now what has changed meanwhile
 		r.page.State, r.page.More = load.keep, true

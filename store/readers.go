@@ -3,8 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
+
+	"syncgate/rule"
 )
 
 // readers holds how far each reader of changes has come since the last purge.
@@ -97,13 +98,9 @@ func (s *Store) forgetDeletes(ctx context.Context) error {
 // forget deletes the changes above from and up to a number whose rows are gone, and tells readers who stand below that
 // number to load the table anew.
 func (s *Store) forget(ctx context.Context, t *ChangeTable, from, to uint64) error {
-	on := make([]string, len(t.key))
-	for i, k := range t.key {
-		on[i] = "t." + quoteName(k.name) + " = f." + quoteName(k.name)
-	}
 	return s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, "DELETE f FROM "+t.Name+" f LEFT JOIN "+t.quoted(t.of.Name)+" t ON "+strings.Join(on, " AND ")+
-			" WHERE f.sync_seq > ? AND f.sync_seq <= ? AND t."+quoteName(t.key[0].name)+" IS NULL", from, to)
+		_, err := tx.Exec(ctx, "DELETE f FROM "+t.Name+" f LEFT JOIN "+t.of.Quoted()+" t ON "+rule.SameKey(t.key, "t", "f")+
+			" WHERE f.sync_seq > ? AND f.sync_seq <= ? AND t."+rule.Quote(t.key[0])+" IS NULL", from, to)
 		if err == nil {
 			_, err = tx.Exec(ctx, `UPDATE sync_sequence SET complete_from = GREATEST(complete_from, ?)
 				WHERE sync_table = ?`, to, t.Sequence)
