@@ -123,9 +123,8 @@ func (t *Tx) parentChecks(ctx context.Context, table string, columns []string) (
 	schema, name := splitName(table)
 	child := (&rule.Table{Schema: schema, Name: name}).Quoted() + " child"
 	key := rule.Join(columns, " AND ", func(k string) string { return "child." + rule.Quote(k) + " = ?" })
-	type check struct{ parent, set, on string }
-	var names []string
-	all := map[string]*check{}
+	type check struct{ constraint, parent, set, on string }
+	var all []check
 	err := t.Each(ctx, `SELECT constraint_name, column_name, referenced_table_schema, referenced_table_name, referenced_column_name
 		FROM information_schema.key_column_usage WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?
 		AND referenced_table_name IS NOT NULL ORDER BY constraint_name, ordinal_position`, func(scan scanner) error {
@@ -133,18 +132,16 @@ func (t *Tx) parentChecks(ctx context.Context, table string, columns []string) (
 		if err := scan(&name, &column, &schema, &parent, &referred); err != nil {
 			return err
 		}
-		if all[name] == nil {
-			names = append(names, name)
-			all[name] = &check{parent: rule.Quote(schema) + "." + rule.Quote(parent)}
+		if n := len(all); n == 0 || all[n-1].constraint != name {
+			all = append(all, check{constraint: name, parent: rule.Quote(schema) + "." + rule.Quote(parent)})
 		}
-		c := all[name]
+		c := &all[len(all)-1]
 		c.set += " AND child." + rule.Quote(column) + " IS NOT NULL"
 		c.on += " AND parent." + rule.Quote(referred) + " = child." + rule.Quote(column)
 		return nil
 	}, schema, name)
 	var queries []string
-	for _, name := range names {
-		c := all[name]
+	for _, c := range all {
 		queries = append(queries, "SELECT 1 FROM "+child+" WHERE "+key+c.set+
 			" AND NOT EXISTS (SELECT 1 FROM "+c.parent+" parent WHERE TRUE"+c.on+" LOCK IN SHARE MODE)")
 	}
