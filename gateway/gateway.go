@@ -206,14 +206,27 @@ func (g *Gateway) LegacyAddr() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Stats is a moment's load, for a status page.
+// Stats is a moment's load, for a status page, and counters since the start.
 type Stats struct {
 	reactor.Load
 	business.PoolStats
+	RowsUp, RowsDown uint64
+	Latencies        map[float64]uint64 // requests that took at most so many seconds
 }
 
 // Stats is the load at this moment.
-func (g *Gateway) Stats() Stats { return Stats{g.reactor.Load(), g.pool.Stats()} }
+func (g *Gateway) Stats() Stats {
+	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), Latencies: g.metrics.latencies()}
+	g.activity.mu.Lock()
+	defer g.activity.mu.Unlock()
+	s.RowsUp, s.RowsDown = g.activity.up, g.activity.down
+	return s
+}
+
+// QuarantinePlan is the plan in force that applies a row of sync_quarantine; nil when there is none now.
+func (g *Gateway) QuarantinePlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
+	return g.handler.WaitingPlan(q)
+}
 
 // Run serves until ctx ends and then drains. It returns when every goroutine has ended. The error is a failed start, a
 // later failure, or the work that the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). Run may be called

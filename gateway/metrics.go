@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 
 	"syncgate/protocol"
@@ -113,6 +114,23 @@ func (m *metrics) answered(op protocol.Op, s protocol.Status, took time.Duration
 	}
 	m.requests.WithLabelValues(name, s.String()).Inc()
 	m.latency.WithLabelValues(name).Observe(took.Seconds())
+}
+
+// latencies sums the histograms of all operations.
+func (m *metrics) latencies() map[float64]uint64 {
+	series := make(chan prometheus.Metric)
+	go func() { m.latency.Collect(series); close(series) }()
+	all := map[float64]uint64{}
+	for one := range series {
+		var h dto.Metric
+		if one.Write(&h) != nil { // it never fails for a histogram
+			continue
+		}
+		for _, b := range h.GetHistogram().GetBucket() {
+			all[b.GetUpperBound()] += b.GetCumulativeCount()
+		}
+	}
+	return all
 }
 
 // count is the store's observer.
