@@ -1,9 +1,13 @@
 package rule
 
 import (
+	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 var (
@@ -119,5 +123,232 @@ func (c *compiler) nearHeading(comment string, at int) {
 	if slices.ContainsFunc(phaseNames, likely) || likely("option") {
 		c.badOption(at, Warning, "this comment looks like a heading, but is none",
 			"write -- upside, -- downside: insert, -- update_state or -- option: all-or-nothing")
+	}
+}
+
+// source is a piece of SQL together with where it stands in the column as the DBA wrote it. In a JSON or Python string
+// each escape shifts what follows.
+type source struct {
+	text    string // what the lexer reads
+	column  string // the whole column
+	base    int    // where text begins in column
+	escapes bool   // column holds the text with backslash escapes
+	flat    bool   // the escapes cannot be followed: every place is base
+}
+
+// place is the offset in the column of an offset in the text.
+func (s *source) place(off int) int {
+	switch {
+	case s.flat:
+		return s.base
+	case !s.escapes:
+		return s.base + off
+	}
+	at, i := 0, s.base
+	for i < len(s.column) {
+		wrote, means := escape(s.column[i:])
+		if at+means > off {
+			break
+		}
+		at, i = at+means, i+wrote
+	}
+	return i
+}
+
+// position is the 1-based line and column, in characters, of an offset in the text.
+func (s *source) position(off int) (line, col int) { return lineCol(s.column, s.place(off)) }
+
+func lineCol(text string, off int) (line, col int) {
+	head := text[:max(0, min(off, len(text)))]
+	return 1 + strings.Count(head, "\n"), 1 + utf8.RuneCountInString(head[strings.LastIndexByte(head, '\n')+1:])
+}
+
+// cut is the part of the source from one offset to another, keeping its place.
+func (s *source) cut(from, to int) *source {
+	c := *s
+	c.text, c.base = s.text[from:to], s.place(from)
+	return &c
+}
+
+// quoted is the source of a string constant of JSON or Python: value is what it means, column[start:end] how it is
+// written. Where the escapes cannot be followed (joined constants, an unknown escape) every place is its start.
+func quoted(column, value string, start, end int) *source {
+	open := start + strings.IndexAny(column[start:end], `"'`) // behind u, b, r
+	s := &source{text: value, column: column, base: open + 1, escapes: !strings.ContainsAny(column[start:open], "rR")}
+	if strings.HasPrefix(column[open:end], strings.Repeat(column[open:open+1], 3)) && end-open >= 6 {
+		s.base = open + 3
+	}
+	if s.place(len(value)) != end-(s.base-open) {
+		return &source{text: value, column: column, base: start, flat: true}
+	}
+	return s
+}
+
+// escape measures the escape or the byte at the head of s: its bytes as written, and the bytes of UTF-8 that it means.
+func escape(s string) (wrote, means int) {
+	switch {
+	case s[0] != '\\' || len(s) < 2:
+		return 1, 1
+	case s[1] == '\n':
+		return 2, 0
+	case strings.IndexByte(`'"/`, s[1]) >= 0:
+		return 2, 1
+	case len(s) >= 12 && s[1] == 'u' && s[6:8] == `\u` && strings.IndexByte("89abAB", s[3]) >= 0 && s[2]|0x20 == 'd':
+		return 12, 4 // a surrogate pair
+	}
+	octal := s[1:min(4, len(s))]
+	if n := len(octal) - len(strings.TrimLeft(octal, "01234567")); n > 0 {
+		return 1 + n, 1
+	}
+	r, _, rest, err := strconv.UnquoteChar(s, 0)
+	if err != nil {
+		return 1, 1
+	}
+	return len(s) - len(rest), utf8.RuneLen(r)
+}
+
+// phase is one of the three parts of a rule.
+type phase uint8
+
+const (
+	upside phase = iota
+	downside
+	updateState
+)
+
+var phaseNames = []string{"upside", "downside", "update_state"}
+
+func (p phase) String() string { return phaseNames[p] }
+
+func phaseNamed(s string) (phase, bool) {
+	i := slices.Index(phaseNames, s)
+	return phase(max(i, 0)), i >= 0
+}
+
+// mainPhase is the phase that a row must have. SQL without a heading belongs to it.
+func (r *Row) mainPhase() phase {
+	if (r.Type == Upload) == (r.User == Server) {
+		return downside
+	}
+	return upside
+}
+
+// runs reports whether a row of this direction and side runs the phase at all.
+func (r *Row) runs(p phase) bool { return p == r.mainPhase() || r.User == Client && p != downside }
+
+// needs reports whether the row must have the phase.
+func (r *Row) needs(p phase) bool {
+	return p == r.mainPhase() || r.User == Client && r.UpdateState && p == updateState
+}
+
+// phases reads sync_sql as JSON or a Python literal: a dict of phases.
+func (c *compiler) phases() (scripts []*script) {
+	c.plan.Form = Literal
+	if json.Valid([]byte(c.row.SQL)) {
+		c.plan.Form = JSON
+	}
+	root := c.value("sync_sql", c.row.SQL)
+	if root == nil {
+		return nil
+	}
+	c.eachPhase("sync_sql", root, func(key string, item *node) {
+		if p, ok := phaseNamed(key); ok {
+			scripts = append(scripts, c.phaseScripts(p, item)...)
+			return
+		}
+		for _, option := range items(item) {
+			words, _ := text(&option)
+			c.option(quoted(c.row.SQL, words, option.Start, option.End))
+		}
+	})
+	return scripts
+}
+
+// phaseScripts takes a phase's value: nothing, one statement, a list of them, or a dict of operation and statement.
+func (c *compiler) phaseScripts(p phase, n *node) (out []*script) {
+	take := func(op string, n *node) {
+		sql, ok := text(n)
+		switch {
+		case ok && strings.TrimSpace(sql) != "":
+			out = append(out, &script{phase: p, op: op, src: quoted(c.row.SQL, sql, n.Start, n.End)})
+		case !ok && n.Value != nil:
+			c.badValue("sync_sql", n, fmt.Sprintf("a statement of %s must be text", p), "")
+		}
+	}
+	if isDict(n) {
+		for i := 0; i+1 < len(n.Items); i += 2 {
+			op, _ := text(&n.Items[i])
+			take(op, &n.Items[i+1])
+		}
+		return out
+	}
+	for _, item := range items(n) {
+		take("", &item)
+	}
+	return out
+}
+
+// operations reads sync_operation_type and gives each script its operation. The column may be empty; then a statement's
+// verb is its operation.
+func (c *compiler) operations(scripts []*script) {
+	column := strings.TrimSpace(c.row.OperationType)
+	if blank(column) {
+		return
+	}
+	chains := map[phase]string{}
+	if strings.HasPrefix(column, "{") {
+		root := c.value("sync_operation_type", c.row.OperationType)
+		if root == nil {
+			return
+		}
+		c.eachPhase("sync_operation_type", root, func(key string, item *node) {
+			chain, ok := text(item)
+			if !ok && item.Value != nil {
+				c.badValue("sync_operation_type", item, "a chain must be text", `write it like "insert|update"`)
+			}
+			p, _ := phaseNamed(key)
+			chains[p] = chain
+		})
+	} else {
+		chains[c.row.mainPhase()] = strings.Trim(column, `"'`)
+	}
+	for p := upside; p <= updateState; p++ {
+		if chains[p] != "" && c.row.runs(p) {
+			c.chain(p, chains[p], scripts)
+		}
+	}
+}
+
+// chain gives the scripts of a phase the operations of its chain.
+func (c *compiler) chain(p phase, chain string, scripts []*script) {
+	bad := func(msg, fix string) { c.refuseIn(BadOperation, "sync_operation_type", msg, fix) }
+	ops := strings.Split(strings.ReplaceAll(strings.ToLower(chain), " ", ""), "|")
+	for _, op := range ops {
+		if !slices.Contains(opNames, op) {
+			bad(fmt.Sprintf("%q is not an operation", op), "there are "+strings.Join(opNames, ", "))
+			return
+		}
+	}
+	if c.plan.Form == Generated {
+		written := map[phase][]string{upside: {"select"}, downside: {"insert|update", "update|insert"}}[p]
+		if want := strings.Join(ops, "|"); written != nil && !slices.Contains(written, want) {
+			bad("an empty sync_sql generates nothing for "+want, "clear sync_operation_type, or write sync_sql")
+		}
+		return
+	}
+	n := 0
+	for _, s := range scripts {
+		if s.phase != p {
+			continue
+		}
+		op := ops[min(n, len(ops)-1)]
+		if s.op != "" && s.op != op {
+			bad(fmt.Sprintf("%s says %s, but the statement's heading says %s", p, op, s.op), "make them agree")
+		}
+		s.op = op
+		n++
+	}
+	if n > 0 && n != len(ops) && !(p == upside && len(ops) == 1) {
+		bad(fmt.Sprintf("%s has %d statements for %s", p, n, chain), "give each operation one statement")
 	}
 }
