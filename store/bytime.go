@@ -132,8 +132,8 @@ func (r *reader) readAgain(done, id uint64, first, last string) paging {
 
 // byMark reads what is new, once in a read.
 func (r *reader) byMark() paging {
-	page := &r.p.Upside[0]
-	pages := paging{first: page, next: page, columns: r.p.Cursor, items: r.p.Cursor, bound: r.reach.bound}
+	pages := r.byCursor(&r.p.Upside[0])
+	pages.bound = r.reach.bound
 	for _, name := range []string{rereadDone, hotDone} {
 		if n, ok := stateNumber(r.env.State, name); ok {
 			pages.keep = append(pages.keep, number(name, n))

@@ -78,19 +78,14 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 			}
 			continue
 		}
-		if !it.recorded() {
-			it.u.out.Applied++
-			it.u.out.ByOp[keptOp]++
-			continue
-		}
 		mine, err := it.version()
 		if err != nil {
 			return won, err
 		}
-		wins := mine.wins(v, u.Plan)
-		if !mine.same(v) {
+		wins := false
+		if it.recorded() && mine.row != v.row {
 			kept, lost := v, mine
-			if wins {
+			if wins = mine.wins(v, u.Plan); wins {
 				kept, lost = mine, v
 			}
 			if err := r.c.recordConflict(r.ctx, it, kept, lost); err != nil {
@@ -98,7 +93,7 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 			}
 			r.s.count(conflictsFound, string(u.Plan.Conflict), 1, nil)
 		}
-		if !wins || mine.same(v) {
+		if !wins {
 			it.u.out.Applied++
 			it.u.out.ByOp[keptOp]++
 			continue
@@ -122,8 +117,6 @@ type version struct {
 	number  uint64 // of its change; 0: none yet
 	changed bool   // it has ever changed here
 }
-
-func (v version) same(other version) bool { return v.row == other.row }
 
 // conflicts reports whether the version is one that the other side has not seen.
 func (v version) conflicts(e *rule.Env) bool {

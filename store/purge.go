@@ -30,29 +30,29 @@ type outboxID struct {
 	epoch uint64
 }
 
-// floors holds what the points have confirmed since the last purge.
-type floors struct {
-	mu   sync.Mutex
-	high map[outboxID]uint64
+// passed holds how far somebody has come since the last purge: a point with its confirmations, a reader with changes.
+type passed[ID comparable] struct {
+	mu sync.Mutex
+	at map[ID]uint64
 }
 
-func (f *floors) raise(id outboxID, confirmed uint64) {
-	if confirmed == 0 {
-		return
+// note keeps n, unless there is more already and it may not go back.
+func (p *passed[ID]) note(id ID, n uint64, back bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at == nil {
+		p.at = map[ID]uint64{}
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.high == nil {
-		f.high = map[outboxID]uint64{}
+	if back || n > p.at[id] {
+		p.at[id] = n
 	}
-	f.high[id] = max(f.high[id], confirmed)
 }
 
-func (f *floors) take() map[outboxID]uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	taken := f.high
-	f.high = nil
+func (p *passed[ID]) take() map[ID]uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := p.at
+	p.at = nil
 	return taken
 }
 
@@ -96,7 +96,7 @@ func (s *Store) purgeConfirmed(ctx context.Context) error {
 	high := s.floors.take()
 	defer func() {
 		for id, confirmed := range high { // those that a failure left
-			s.floors.raise(id, confirmed)
+			s.floors.note(id, confirmed, false)
 		}
 	}()
 	for id, confirmed := range high {
@@ -138,31 +138,8 @@ func (s *Store) deleteAll(ctx context.Context, query string, args ...any) error 
 	return nil
 }
 
-// readers holds how far each reader of changes has come since the last purge.
-type readers struct {
-	mu sync.Mutex
-	at map[readerID]uint64
-}
-
+// readerID is who reads the changes of a table.
 type readerID struct{ sequence, reader string }
-
-// note keeps that a reader asks for what comes after a change: it has all up to it.
-func (r *readers) note(sequence, reader string, seq uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.at == nil {
-		r.at = map[readerID]uint64{}
-	}
-	r.at[readerID{sequence, reader}] = seq
-}
-
-func (r *readers) take() map[readerID]uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	taken := r.at
-	r.at = nil
-	return taken
-}
 
 // purgeChanges forgets the deletes that every reader has passed. A reader that was not seen for KeepChanges does not
 // count; when it comes back it loads the table anew.
@@ -182,7 +159,7 @@ func (s *Store) purgeChanges(ctx context.Context) error {
 	})
 	if err != nil {
 		for id, seq := range at {
-			s.readers.note(id.sequence, id.reader, seq)
+			s.readers.note(id, seq, false)
 		}
 		return err
 	}
@@ -191,21 +168,16 @@ func (s *Store) purgeChanges(ctx context.Context) error {
 
 // forgetDeletes forgets them in the tables where every reader has passed some.
 func (s *Store) forgetDeletes(ctx context.Context) error {
-	type passed struct {
+	type deletes struct {
 		table    string
 		from, to uint64
 	}
-	var all []passed
-	err := s.each(ctx, `SELECT s.sync_table, s.complete_from, MIN(r.seq) FROM sync_sequence s
+	all, err := readAll(ctx, s, `SELECT s.sync_table, s.complete_from, MIN(r.seq) FROM sync_sequence s
 		JOIN sync_change_reader r ON r.sync_table = s.sync_table
-		GROUP BY s.sync_table, s.complete_from HAVING MIN(r.seq) > s.complete_from`, func(scan func(...any) error) error {
-		var p passed
-		err := scan(&p.table, &p.from, &p.to)
-		all = append(all, p)
-		return err
-	})
+		GROUP BY s.sync_table, s.complete_from HAVING MIN(r.seq) > s.complete_from`,
+		func(d *deletes) []any { return []any{&d.table, &d.from, &d.to} })
 	if err != nil {
-		return public(err)
+		return err
 	}
 	for _, p := range all {
 		table, err := s.Table(ctx, p.table)

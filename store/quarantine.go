@@ -157,9 +157,9 @@ type QuarantineFilter struct {
 func (f *QuarantineFilter) where() (where string, args []any) {
 	where = " WHERE id > ?"
 	args = append(args, f.After)
-	add := func(when bool, condition string, value any) {
+	add := func(when bool, column string, value any) {
 		if when {
-			where, args = where+" AND "+condition+" = ?", append(args, value)
+			where, args = where+" AND "+column+" = ?", append(args, value)
 		}
 	}
 	add(f.Point != "", "point_no", f.Point)
@@ -172,15 +172,19 @@ func (f *QuarantineFilter) where() (where string, args []any) {
 	return where, args
 }
 
+// first is where for the rows in the order of id, Limit at most.
+func (f *QuarantineFilter) first() (where string, args []any) {
+	where, args = f.where()
+	if where += " ORDER BY id"; f.Limit > 0 {
+		where, args = where+" LIMIT ?", append(args, f.Limit)
+	}
+	return where, args
+}
+
 // ListQuarantine lists rows in the order of id.
 func (s *Store) ListQuarantine(ctx context.Context, f QuarantineFilter) ([]QuarantinedRow, error) {
 	var all []QuarantinedRow
-	where, args := f.where()
-	if f.Limit > 0 {
-		where, args = where+" ORDER BY id LIMIT ?", append(args, f.Limit)
-	} else {
-		where += " ORDER BY id"
-	}
+	where, args := f.first()
 	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text,
 		UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at), UNIX_TIMESTAMP(waits_until) FROM sync_quarantine`+where,
 		func(scan scanner) error {
@@ -250,10 +254,7 @@ func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, 
 
 // DropQuarantine deletes the rows that a filter chooses and returns their number.
 func (s *Store) DropQuarantine(ctx context.Context, f QuarantineFilter) (n int64, err error) {
-	where, args := f.where()
-	if f.Limit > 0 {
-		where, args = where+" ORDER BY id LIMIT ?", append(args, f.Limit)
-	}
+	where, args := f.first()
 	err = s.inTx(ctx, func(tx *Tx) error {
 		n, err = tx.Exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
 		return err

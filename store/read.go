@@ -188,10 +188,17 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 		if _, err := sequence(r.ctx, r.c, r.p); err != nil {
 			return paging{}, err
 		}
-	case st.Start != nil && len(r.env.State) == 0:
-		return paging{first: st.Start, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
 	}
-	return paging{first: st, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
+	pages := r.byCursor(st)
+	if st.Start != nil && len(r.env.State) == 0 {
+		pages.first = st.Start
+	}
+	return pages, nil
+}
+
+// byCursor is how a statement goes on from its last row.
+func (r *reader) byCursor(st *rule.Statement) paging {
+	return paging{first: st, next: st, columns: r.p.Cursor, items: r.p.Cursor}
 }
 
 // changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
@@ -217,13 +224,15 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	number := func(n uint64) []rowset.StateItem {
 		return append([]rowset.StateItem{number(rowset.ChangeSeq, n)}, after...)
 	}
-	if len(r.env.State) > 0 {
-		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
-	} else {
-		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
+	has := began
+	if len(r.env.State) == 0 {
+		has = at.upTo
 	}
+	r.s.readers.note(readerID{r.p.Recorded.Sequence, r.env.Origin}, has, true)
 	if len(r.env.State) > 0 && !loading {
-		end := func() bool {
+		pages := r.byCursor(feed)
+		pages.after, pages.hidden = after, 1
+		pages.end = func() bool {
 			// The changes between the last row and at.upTo are not for this reader.
 			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
 				r.page.State = number(at.upTo)
@@ -231,7 +240,7 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 			r.page.More = at.more
 			return false
 		}
-		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 1, end: end}, nil
+		return pages, nil
 	}
 	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began),
 		items: rule.Items(len(r.p.Key), rule.LoadItem)}
@@ -250,15 +259,10 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 
 // stateNumber is a number in a state.
 func stateNumber(state []rowset.StateItem, name string) (uint64, bool) {
-	for _, item := range state {
-		if item.Name == name {
-			switch v := item.Value.(type) {
-			case int64:
-				return uint64(v), true
-			case uint64:
-				return v, true
-			}
-		}
+	v, _ := itemOf(state, name)
+	switch v.(type) {
+	case int64, uint64:
+		return asUint(v), true
 	}
 	return 0, false
 }
@@ -346,15 +350,9 @@ func (r *reader) findCursor(pages *paging, cols []column) error {
 }
 
 func (r *reader) remember(values []any) {
-	if r.last == nil {
-		r.last = make([]any, len(r.cursor))
-	}
-	for k, at := range r.cursor {
-		v := values[at]
-		if b, ok := v.([]byte); ok {
-			v = append([]byte{}, b...)
-		}
-		r.last[k] = v
+	r.last = r.last[:0]
+	for _, at := range r.cursor {
+		r.last = rowset.AppendCopy(r.last, values[at:at+1])
 	}
 }
 

@@ -204,27 +204,29 @@ const reasonMax = 300
 // whole refuses rows that have a value which its column would cut or round, and returns the others. The database itself
 // does so without an error.
 func (r *runner) whole(items []item) ([]item, error) {
+	kept, all := items, true
 	for i, it := range items {
-		if it.deleted() || it.u.Plan.Loses(it.values()) == "" {
+		loss := ""
+		if !it.deleted() {
+			loss = it.u.Plan.Loses(it.values())
+		}
+		switch {
+		case loss != "" && it.u.Plan.Rounding:
+			r.s.count(rowsRounded, it.u.Plan.Row.Table, 1, nil)
+		case loss != "":
+			if err := r.refuse(it, &mysql.MySQLError{Number: valueCut, Message: loss}); err != nil {
+				return nil, err
+			}
+			if all {
+				kept, all = slices.Clone(items[:i]), false
+			}
 			continue
 		}
-		kept := slices.Clone(items[:i])
-		for _, it := range items[i:] {
-			switch loss := it.u.Plan.Loses(it.values()); {
-			case loss != "" && !it.deleted() && it.u.Plan.Rounding:
-				r.s.count(rowsRounded, it.u.Plan.Row.Table, 1, nil)
-				kept = append(kept, it)
-			case loss != "" && !it.deleted():
-				if err := r.refuse(it, &mysql.MySQLError{Number: valueCut, Message: loss}); err != nil {
-					return nil, err
-				}
-			default:
-				kept = append(kept, it)
-			}
+		if !all {
+			kept = append(kept, it)
 		}
-		return kept, nil
 	}
-	return items, nil
+	return kept, nil
 }
 
 // Foreign keys may form a circle: a shop has a manager, who works in a shop. Rows of such tables may need each other, so
