@@ -25,6 +25,7 @@ type Line struct {
 	Rows        int64  // acknowledged by the centre, or applied at the point
 	Batches     int64  // uploads, or pages
 	Quarantined int64  // of these rows, and of rows that could not be sent
+	Finished    bool   // a round of Once has come to the rule's end
 	Err         error  // why the rule fails or did not finish; nil on success
 }
 
@@ -73,6 +74,15 @@ func (t *progress) fail(n ruleName, err error) {
 	defer t.mu.Unlock()
 	l := t.lines[n]
 	l.Err = err
+	t.lines[n] = l
+}
+
+// finish records that a rule has come to its end.
+func (t *progress) finish(n ruleName) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.lines[n]
+	l.Finished = true
 	t.lines[n] = l
 }
 
@@ -131,6 +141,8 @@ func (r Report) Print(w io.Writer) error {
 		result := "ok"
 		if l.Err != nil {
 			result = l.Err.Error()
+		} else if !l.Finished {
+			result = "not finished"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\n", l.Type, l.Table, l.Rows, l.Batches, l.Quarantined, result)
 	}

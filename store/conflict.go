@@ -83,7 +83,11 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 			return won, err
 		}
 		wins := false
-		if it.recorded() && mine.row != v.row {
+		switch {
+		case mine.row == v.row:
+		case !it.recorded():
+			wins = v.row == "" && *u.Env.Known == 0
+		default:
 			kept, lost := v, mine
 			if wins = mine.wins(v, u.Plan); wins {
 				kept, lost = mine, v
@@ -140,6 +144,8 @@ func (v version) wins(here version, p *rule.Plan) bool {
 
 // recorded reports whether the row in hand comes from the recorded changes. A row that comes because a whole table is
 // loaded is no change, and takes the place of none. A change that is made while the table is loaded comes after the load.
+// Where the other direction has not been loaded yet (Env.Known is 0), it will begin with the rows that are there. It does
+// not tell of a delete that was made before, so that the row in hand is applied over it.
 func (it item) recorded() bool { return slices.Contains(it.u.Rows.Columns, rowset.ChangedAt) }
 
 // version is the row in hand.

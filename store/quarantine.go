@@ -86,15 +86,20 @@ type quarantineEntry struct {
 
 func (c *conn) addQuarantine(ctx context.Context, s *Store, e *quarantineEntry) error {
 	var key any
+	more := 1
 	if e.key != "" {
 		key = []byte(e.key)
 		if s.quarantined.has(e.rule.Table) {
-			if _, err := c.do(ctx, "DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key); err != nil {
+			n, err := c.do(ctx, "DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key)
+			if err != nil {
 				return err
 			}
+			more -= int(n)
 		}
 	}
-	s.quarantined.add(e.rule.Table, e.wait > 0)
+	if !s.quarantined.add(e.rule.Table, e.point, more, s.o.QuarantineRows, e.wait > 0) {
+		return notFromDB(fmt.Errorf("%w: %d", ErrQuarantineFull, s.o.QuarantineRows))
+	}
 	_, err := c.do(ctx, `INSERT INTO sync_quarantine
 		(point_no, rule_id, sync_table, epoch, seq, row_no, row_key, row_values, error_code, error_text, waits_until)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(6) + INTERVAL NULLIF(?, 0) MICROSECOND)`,

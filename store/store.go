@@ -28,6 +28,9 @@ type Options struct {
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
 	RowWait      time.Duration  // how long a row waits in sync_quarantine for the one it refers to
 	KeepChanges  time.Duration  // how long deletes wait for a reader of changes that does not come
+
+	QuarantineRows int // rows of one point in sync_quarantine
+	LedgerRows     int // requests of one outbox that its point may leave unconfirmed
 }
 
 // Limits are the options' defaults and bounds.
@@ -36,6 +39,8 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
 		limit.Time("RowWait", &o.RowWait, 10*time.Minute, time.Millisecond, 30*24*time.Hour),
 		limit.Time("KeepChanges", &o.KeepChanges, 30*24*time.Hour, time.Hour, 10*365*24*time.Hour),
+		limit.Count("QuarantineRows", &o.QuarantineRows, 100_000, 1, 1_000_000_000),
+		limit.Count("LedgerRows", &o.LedgerRows, 10_000, 100, 1_000_000_000),
 	}
 }
 

@@ -100,16 +100,20 @@ func TestChangesModel(t *testing.T) {
 	m.audit()
 }
 
-// firstRows writes a row of each writer, so that the first loads are over when all sides have them.
+// firstRows writes a row of each writer, so that the first loads are over, and changes are recorded everywhere, when all
+// sides have them. The first row of a shared table is the centre's.
 func (m *model) firstRows() {
 	m.t.Helper()
 	for _, s := range m.sites {
 		for _, table := range s.writes {
 			side := s.name
-			if table.shared {
-				side = "all"
-			} else {
+			switch {
+			case !table.shared:
 				s.ends[0][table.name] = modelRows{side + " 0": "0 <nil>"}
+			case s != m.sites[0]:
+				continue
+			default:
+				side = "all"
 			}
 			if _, err := s.app.Exec("INSERT INTO "+table.name+" (side, id, v) VALUES (?, 0, 0)", side); err != nil {
 				m.t.Fatal(err)
