@@ -3,8 +3,6 @@ package rule
 import (
 	"cmp"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -93,7 +91,7 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 	c.column(Info, UnseenDeletes, "sync_table", "reading by "+mark.Name+" sees neither deleted rows nor the old keys of "+
 		"changed ones", "nothing, if rows stay and keep their keys; else record the changes: -- option: changes")
 	bound := Quote(mark.Name) + " <= :sync_bound"
-	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime", Digits: mark.digits()}
+	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime", Digits: narrowOf(mark).most}
 	first, next := c.pages(key, Items(len(key), LoadItem), bound)
 	_, page := c.pages(names, names, bound)
 	_, m.Again = c.pages(names, Items(len(names), RereadItem), bound)
@@ -109,13 +107,6 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 }
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
-
-// digits is how many of a fraction of a second a time has.
-func (c *Column) digits() int {
-	_, digits, _ := strings.Cut(c.ColumnType, "(")
-	n, _ := strconv.Atoi(strings.TrimSuffix(digits, ")")) // none is 0
-	return n
-}
 
 // clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
 // now. A DATETIME is what the writers' clock showed. It is the time in the server's own zone, whatever the session's

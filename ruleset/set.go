@@ -156,7 +156,7 @@ func New(o Options) (*Set, error) {
 		o.Changed = func() {}
 	}
 	return &Set{o: o, ready: make(chan struct{}), runs: map[uint64]*store.RuleRuns{},
-		differ: differences{known: map[differs]store.Difference{}, unsaved: map[differs]bool{}}}, nil
+		differ: differences{known: map[differs]store.Difference{}, unsaved: map[differs]store.Difference{}}}, nil
 }
 
 // Ready is closed when rules are in force for the first time.

@@ -226,7 +226,7 @@ func (f *Fit) difference(peer string) store.Difference {
 type differences struct {
 	mu      sync.Mutex
 	known   map[differs]store.Difference
-	unsaved map[differs]bool // the sink does not have them
+	unsaved map[differs]store.Difference // the sink does not have them
 }
 
 type differs struct {
@@ -242,10 +242,7 @@ func (s *Set) RecordFit(f *Fit, peer string) {
 	last := s.differ.known[at]
 	same := last.Here == now.Here && last.There == now.There
 	if !same {
-		s.differ.unsaved[at] = true
-		if s.differ.known[at] = now; f.exact() {
-			delete(s.differ.known, at)
-		}
+		s.differ.known[at], s.differ.unsaved[at] = now, now
 	}
 	s.differ.mu.Unlock()
 	if same {
@@ -277,23 +274,18 @@ func (s *Set) loadDifferences(ctx context.Context) error {
 func (s *Set) recordDifferences(ctx context.Context) error {
 	s.differ.mu.Lock()
 	unsaved := s.differ.unsaved
-	s.differ.unsaved = map[differs]bool{}
-	var all []store.Difference
-	for at := range unsaved {
-		d := s.differ.known[at]
-		d.RuleID, d.Peer = at.rule, at.peer
-		all = append(all, d)
-	}
+	s.differ.unsaved = map[differs]store.Difference{}
 	s.differ.mu.Unlock()
-	if len(all) == 0 || s.o.Sink == nil {
+	if len(unsaved) == 0 || s.o.Sink == nil {
 		return nil
 	}
-	err := s.o.Sink.SaveRuleDifferences(ctx, all)
+	err := s.o.Sink.SaveRuleDifferences(ctx, slices.Collect(maps.Values(unsaved)))
 	if err == nil {
 		return nil
 	}
 	s.differ.mu.Lock()
 	defer s.differ.mu.Unlock()
-	maps.Copy(s.differ.unsaved, unsaved)
+	maps.Copy(unsaved, s.differ.unsaved) // what has changed since is newer
+	s.differ.unsaved = unsaved
 	return fmt.Errorf("record where columns differ: %w", err)
 }
