@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -186,83 +184,4 @@ func (s *Store) retry(ctx context.Context, f func(c *conn) error) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// Facts are what `syncgate doctor` reads first.
-type Facts struct {
-	Version, Database string
-	User              string // the account that the server has chosen
-	Variables         map[string]string
-	Grants            []string
-	Engines           map[string]string // of syncgate's own tables
-	MaxPacket         int               // max_allowed_packet, bytes
-	Skew              time.Duration     // the database's clock before this host's, give or take half a round trip
-}
-
-// factVariables are the variables that Facts reads. It leaves out those that a server does not have.
-const factVariables = `'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin', 'innodb_doublewrite',
-	'innodb_flush_method', 'read_only', 'max_allowed_packet', 'sql_mode'`
-
-// Facts asks the server about itself.
-func (s *Store) Facts(ctx context.Context) (*Facts, error) {
-	f := &Facts{Variables: map[string]string{}, Engines: map[string]string{}}
-	var clock float64
-	began := time.Now()
-	err := s.db.QueryRowContext(ctx, "SELECT VERSION(), COALESCE(DATABASE(), ''), CURRENT_USER(), UNIX_TIMESTAMP(NOW(6))").
-		Scan(&f.Version, &f.Database, &f.User, &clock)
-	if err != nil {
-		return nil, public(err)
-	}
-	f.Skew = time.UnixMicro(int64(clock * 1e6)).Sub(began.Add(time.Since(began) / 2))
-	pairs := func(into map[string]string, query string) {
-		if err == nil {
-			err = s.each(ctx, query, func(scan scanner) error {
-				var name, value string
-				err := scan(&name, &value)
-				into[name] = value
-				return err
-			})
-		}
-	}
-	pairs(f.Variables, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ("+factVariables+")")
-	pairs(f.Engines, `SELECT table_name, engine FROM information_schema.tables
-		WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' AND table_name LIKE 'sync\_%'`)
-	if err == nil {
-		err = s.each(ctx, "SHOW GRANTS", func(scan scanner) error {
-			var line string
-			err := scan(&line)
-			line, _, _ = strings.Cut(line, " IDENTIFIED BY ") // MariaDB shows the hash of the password
-			f.Grants = append(f.Grants, line)
-			return err
-		})
-	}
-	f.MaxPacket, _ = strconv.Atoi(f.Variables["max_allowed_packet"]) // always a number
-	return f, public(err)
-}
-
-// Unsafe lists the settings under which an acknowledged row may be lost.
-func (f *Facts) Unsafe() []string {
-	var bad []string
-	say := func(name, risk string) {
-		bad = append(bad, fmt.Sprintf("%s is %s: %s", name, f.Variables[name], risk))
-	}
-	if v, ok := f.Variables["innodb_flush_log_at_trx_commit"]; ok && v != "1" {
-		say("innodb_flush_log_at_trx_commit", "a power cut loses commits; 1 is durable")
-	}
-	if f.Variables["log_bin"] == "ON" && f.Variables["sync_binlog"] != "1" {
-		say("sync_binlog", "a power cut loses commits from the binary log; 1 is durable")
-	}
-	if v := f.Variables["innodb_doublewrite"]; v == "OFF" || v == "0" {
-		say("innodb_doublewrite", "a power cut may leave torn pages; ON is safe")
-	}
-	if v := strings.ToLower(f.Variables["innodb_flush_method"]); v == "nosync" || v == "littlesync" {
-		say("innodb_flush_method", "nothing is synced to the disk")
-	}
-	for name, engine := range f.Engines {
-		if engine != "InnoDB" {
-			bad = append(bad, fmt.Sprintf("table %s is %s: only InnoDB rolls back", name, engine))
-		}
-	}
-	slices.Sort(bad)
-	return bad
 }
