@@ -61,10 +61,7 @@ func (c *compiler) generateUpside(key []string) {
 	if mark := c.watermark(); mark != nil {
 		c.generateByTime(mark, key)
 	} else if c.errors == 0 && c.pageable(key) {
-		start, page := c.pages(key, key, "")
-		c.plan.Cursor = key
-		page.Start = &start
-		c.plan.Upside = []Statement{page}
+		c.plan.Cursor, c.plan.Upside = key, []Statement{*c.pages(key, key, "")}
 	}
 }
 
@@ -83,29 +80,31 @@ func (c *compiler) pageable(key []string) bool {
 	return true
 }
 
-// pages are the statements that read the table in the order of some columns, from the beginning and behind a state with
-// one item for each of them.
-func (c *compiler) pages(columns, items []string, bound string) (start, page Statement) {
+// pages reads the table in the order of some columns, behind a state with one item for each of them; its Start reads from
+// the beginning.
+func (c *compiler) pages(columns, items []string, bound string) *Statement {
 	var cursor []*Column
 	for _, n := range columns {
 		cursor = append(cursor, c.table.Column(n))
 	}
-	head := "select " + QuoteAll(c.plan.Fields)
+	fields := QuoteAll(c.plan.Fields)
 	if c.plan.Changes && c.caseless(columns) {
-		head += ", 2 as " + rowset.Deleted
+		fields += ", 2 as " + rowset.Deleted
 	}
-	head += "\nfrom " + c.table.Quoted()
 	tail := c.table.orderBy(columns, "") + "\nlimit :limit"
-	where := func(factors ...string) string {
-		factors = slices.DeleteFunc(append(factors, bound, c.plan.clause()), func(f string) bool { return f == "" })
-		if len(factors) == 0 {
-			return ""
-		}
-		return "\nwhere " + strings.Join(factors, "\n  and ")
+	page, start := c.selects(fields, tail, "("+keyset(cursor, items)+")", bound, c.plan.clause()),
+		c.selects(fields, tail, bound, c.plan.clause())
+	page.Start = &start
+	return &page
+}
+
+// selects reads the rows of the table for which all of the factors hold. An empty factor does not count.
+func (c *compiler) selects(fields, tail string, factors ...string) Statement {
+	where := strings.Join(slices.DeleteFunc(factors, func(f string) bool { return f == "" }), "\n  and ")
+	if where != "" {
+		where = "\nwhere " + where
 	}
-	start = c.statementOf(Select, head+where()+tail)
-	page = c.statementOf(Select, head+where("("+keyset(cursor, items)+")")+tail)
-	return start, page
+	return c.statementOf(Select, "select "+fields+"\nfrom "+c.table.Quoted()+where+tail)
 }
 
 // generateChanges reads what the change table has, and before there is any state the table itself.
@@ -122,8 +121,7 @@ func (c *compiler) generateChanges(key []string) {
 	if !c.pageable(key) {
 		return
 	}
-	first, next := c.pages(key, Items(len(key), LoadItem), c.notFromThere(key))
-	c.plan.Load = &Load{First: first, Next: next}
+	c.plan.Load = c.pages(key, Items(len(key), LoadItem), c.notFromThere(key))
 	c.plan.Cursor = []string{rowset.ChangeSeq}
 	from, fields := c.changesJoined(key, "")
 	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+fields+",\n  "+c.isDeleted(key)+
@@ -238,10 +236,8 @@ func (c *compiler) generateDelete(key []string) {
 	c.plan.Delete = []Statement{st}
 	if c.table.Changes != nil && len(c.table.Changes.Faults) == 0 {
 		from, fields := c.changesJoined(key, in+tuple+tail)
-		c.plan.Present = &Present{
-			Lock: c.statementOf(Select, "select 1 from "+c.table.Quoted()+in+tuple+tail+" for update"),
-			Row:  c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+"\nfrom "+from),
-		}
+		present := c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+"\nfrom "+from)
+		c.plan.Present = &present
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // does not show yet.
 const DefaultLag = 2 * time.Second
 
-// Mark is the column whose times a generated upside advances by. Load.First and Load.Next read the table by key up to
+// Mark is the column whose times a generated upside advances by. Load reads the table by key up to
 // :sync_bound, Upside reads on from there by this column.
 type Mark struct {
 	Table  string // as sync_reread names it
@@ -92,18 +92,14 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 		"changed ones", "nothing, if rows stay and keep their keys; else record the changes: -- option: changes")
 	bound := Quote(mark.Name) + " <= :sync_bound"
 	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime", Digits: narrowOf(mark).most}
-	first, next := c.pages(key, Items(len(key), LoadItem), bound)
-	_, page := c.pages(names, names, bound)
-	_, m.Again = c.pages(names, Items(len(names), RereadItem), bound)
-	m.Scan = c.statementOf(Select, "select "+QuoteAll(names)+"\nfrom "+c.table.Quoted()+"\nwhere "+Quote(mark.Name)+
-		" > "+keyMark(mark, mark.Name)+"\norder by "+Quote(mark.Name)+" desc\nlimit :limit")
-	last := "select " + QuoteAll(names) + "\nfrom " + c.table.Quoted() + "\nwhere " + bound
-	if clause := c.plan.clause(); clause != "" {
-		last += "\n  and " + clause
-	}
-	m.Last = c.statementOf(Select, last+c.table.orderBy(names, " desc")+"\nlimit 1")
-	c.plan.Load, c.plan.Mark, c.plan.Cursor = &Load{First: first, Next: next}, m, names
-	c.plan.Upside = []Statement{page}
+	page, again := c.pages(names, names, bound), c.pages(names, Items(len(names), RereadItem), bound)
+	page.Start, again.Start = nil, nil
+	m.Again = *again
+	m.Scan = c.selects(QuoteAll(names), "\norder by "+Quote(mark.Name)+" desc\nlimit :limit",
+		Quote(mark.Name)+" > "+keyMark(mark, mark.Name))
+	m.Last = c.selects(QuoteAll(names), c.table.orderBy(names, " desc")+"\nlimit 1", bound, c.plan.clause())
+	c.plan.Load, c.plan.Mark, c.plan.Cursor = c.pages(key, Items(len(key), LoadItem), bound), m, names
+	c.plan.Upside = []Statement{*page}
 }
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }

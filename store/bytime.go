@@ -60,7 +60,7 @@ func (r *reader) loadByKey(mark any, loading bool) (paging, error) {
 		mark, r.env.State = last[0].Value, append(last, number(rereadDone, r.reach.last))
 	}
 	bound, _ := mark.(string)
-	load := paging{first: &r.p.Load.First, next: &r.p.Load.Next, columns: r.p.Key, keep: r.state(), bound: bound,
+	load := paging{first: r.p.Load.Start, next: r.p.Load, columns: r.p.Key, keep: r.state(), bound: bound,
 		items: rule.Items(len(r.p.Key), rule.LoadItem)}
 	if loading {
 		load.first = load.next

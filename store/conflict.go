@@ -164,11 +164,11 @@ func (it item) version() (v version, err error) {
 func (r *runner) present(it item) (v version, err error) {
 	u := it.u
 	// The table's row first, as the application locks it: its triggers come to the change table after that.
-	err = r.c.read(r.ctx, &u.Plan.Present.Lock, &u.Env, it.values(), func([]any) error { return nil })
+	err = r.c.read(r.ctx, u.Plan.Find, &u.Env, it.values(), func([]any) error { return nil })
 	if err != nil {
 		return v, err
 	}
-	err = r.c.read(r.ctx, &u.Plan.Present.Row, &u.Env, it.values(), func(row []any) (err error) {
+	err = r.c.read(r.ctx, u.Plan.Present, &u.Env, it.values(), func(row []any) (err error) {
 		v.changed, v.number = true, asUint(row[0])
 		v.origin, _ = row[1].(string)
 		v.at, _ = row[2].(string)

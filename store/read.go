@@ -242,13 +242,13 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 		}
 		return pages, nil
 	}
-	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began),
+	load := paging{first: r.p.Load, next: r.p.Load, columns: r.p.Key, keep: number(began),
 		items: rule.Items(len(r.p.Key), rule.LoadItem)}
 	switch {
 	case len(r.env.State) == 0:
-		load.first, load.keep = &r.p.Load.First, number(at.upTo)
+		load.first, load.keep = r.p.Load.Start, number(at.upTo)
 	case r.env.State[1].Value == nil: // again, and then what has changed since began
-		load.first = &r.p.Load.First
+		load.first = r.p.Load.Start
 	}
 	load.end = func() bool { // now what has changed meanwhile
 		r.page.State, r.page.More = load.keep, true
