@@ -57,7 +57,8 @@ func (s *Set) recordStates(ctx context.Context, next, old *snapshot) error {
 		if r.State == store.RuleDisabled || old != nil && !s.statusPending && sameState(old.byID[id], r) {
 			continue
 		}
-		states = append(states, r.status)
+		states = append(states, store.RuleStatus{RuleID: id, State: r.State, Problem: r.Problem(), Warnings: r.warnings(),
+			CheckedAt: r.checked})
 	}
 	s.statusPending = len(states) > 0
 	if !s.statusPending {
@@ -175,7 +176,7 @@ func (s *Set) Recheck(ctx context.Context, r *Rule) (*Rule, error) {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
 	old := s.now.Load()
-	if old.byID[r.current.ID].alone() == r { // nobody else has been here meanwhile
+	if old.alone[r.current.ID] == r { // nobody else has been here meanwhile
 		if err := s.reload(ctx, old.version, old, true); err != nil {
 			return r, err
 		}
