@@ -158,7 +158,8 @@ func (x *Comparison) Gone(from, to bool) (Statement, bool) {
 	}
 	table := x.reads.table
 	return x.reads.statementOf(Select, "select "+QuoteAll(x.Key)+"\nfrom "+table.Changes.Name+" sync_change"+
-		x.within(from, to, unsent, "not exists (select 1 from "+table.Quoted()+" sync_row where "+SameKey(x.Key, "sync_row", "sync_change")+")")), true
+		x.within(from, to, unsent, "not exists (select 1 from "+table.Quoted()+" sync_row where "+
+			SameKey(x.Key, "sync_row", "sync_change")+")")), true
 }
 
 // Sum reads the number of rows and the checksum of a range.

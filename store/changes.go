@@ -81,7 +81,8 @@ func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, 
 		return nil, &ChangesError{t.Sequence, "the primary key has a column of which only the beginning counts",
 			"make the primary key of whole columns"}
 	case reserved >= 0:
-		return nil, &ChangesError{t.Sequence, "the key's column " + t.key[reserved] + " has a name that the change table needs", "rename it"}
+		return nil, &ChangesError{t.Sequence, "the key's column " + t.key[reserved] + " has a name that the change table needs",
+			"rename it"}
 	}
 	return t, nil
 }
@@ -242,7 +243,8 @@ func (s *Store) RecordChanges(ctx context.Context, table *rule.Table) error {
 
 // DropChanges removes what InitChanges made.
 func (s *Store) DropChanges(ctx context.Context, t *ChangeTable) error {
-	return s.ddl(ctx, append(t.dropTriggers(), "DROP TABLE IF EXISTS "+t.Name, "DELETE FROM sync_sequence WHERE sync_table = "+text(t.Sequence)))
+	return s.ddl(ctx, append(t.dropTriggers(), "DROP TABLE IF EXISTS "+t.Name,
+		"DELETE FROM sync_sequence WHERE sync_table = "+text(t.Sequence)))
 }
 
 func (t *ChangeTable) dropTriggers() (statements []string) {
