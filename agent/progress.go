@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -27,6 +28,10 @@ type Line struct {
 	Quarantined int64  // of these rows, and of rows that could not be sent
 	Finished    bool   // a round of Once has come to the rule's end
 	Err         error  // why the rule fails or did not finish; nil on success
+
+	failures      uint64
+	failing       time.Time // since when Err is set
+	caughtUp, due time.Time // when the last turn had done all there was to do, and when the next one should have
 }
 
 // The metrics of an agent.
@@ -49,6 +54,7 @@ func (o *Options) count(m *store.Metric, label string, n int) {
 type progress struct {
 	opts  *Options
 	rules *rules
+	news  signal // raised when a rule begins or ceases to fail
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
@@ -73,7 +79,29 @@ func (t *progress) fail(n ruleName, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
+	switch {
+	case err == nil:
+		l.failing = time.Time{}
+	case l.Err == nil:
+		l.failing = t.opts.Clock()
+		fallthrough
+	default:
+		l.failures++
+	}
+	if (err == nil) != (l.Err == nil) {
+		t.news.raise()
+	}
 	l.Err = err
+	t.lines[n] = l
+}
+
+// done records that a turn of a rule has done all there was to do. The next turn is due after rest.
+func (t *progress) done(n ruleName, rest time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.lines[n]
+	l.caughtUp = t.opts.Clock()
+	l.due = l.caughtUp.Add(rest)
 	t.lines[n] = l
 }
 

@@ -113,7 +113,7 @@ func (cs columns) fetched(row []rowset.StateItem) (query string, values []any) {
 }
 
 func insert(table, names string, n int) string {
-	return "INSERT INTO " + table + " (" + names + ") VALUES (" + marks(n) + ")"
+	return "INSERT INTO " + table + " (" + names + ") VALUES " + marks(n)
 }
 
 // definition is a column in CREATE TABLE and ALTER TABLE.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"syncgate/internal/rowset"
 	"syncgate/rule"
@@ -184,7 +185,7 @@ func (x *Comparison) Send(ctx context.Context, keys [][]any) error {
 	}
 	t := rule.InsertParts{
 		Head:  "INSERT INTO " + x.p.Recorded.Name + " (" + rule.QuoteAll(x.Key) + ", sync_origin) VALUES ",
-		Tuple: "(" + marks(len(x.Key)) + ", NULL)", Tail: " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"}
+		Tuple: strings.TrimSuffix(marks(len(x.Key)), ")") + ", NULL)", Tail: " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"}
 	return x.s.retry(ctx, func(c *conn) error {
 		_, err := c.each(ctx, t, len(keys), x.most(), func(i int) error {
 			c.args = append(c.args, keys[i]...)
@@ -266,10 +267,8 @@ func (s *Store) NextResync(ctx context.Context, point string) (Resync, error) {
 
 // ReportResync keeps what a point reports.
 func (s *Store) ReportResync(ctx context.Context, r Resync) error {
-	return s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE sync_resync SET state = ?, compared = ?, missing_there = ?, missing_here = ?,
-			different = ?, note = ?, reported_at = NOW(6) WHERE id = ? AND point_no = ? AND state IN ('asked', 'running')`,
-			r.State, r.Compared, r.MissingThere, r.MissingHere, r.Different, r.Note, r.ID, r.Point)
-		return err
-	})
+	_, err := s.exec(ctx, `UPDATE sync_resync SET state = ?, compared = ?, missing_there = ?, missing_here = ?,
+		different = ?, note = ?, reported_at = NOW(6) WHERE id = ? AND point_no = ? AND state IN ('asked', 'running')`,
+		r.State, r.Compared, r.MissingThere, r.MissingHere, r.Different, r.Note, r.ID, r.Point)
+	return err
 }

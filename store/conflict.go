@@ -217,7 +217,7 @@ func (r *runner) stamp(items []item) error {
 	width := len(u.Plan.Key) + 2
 	t := rule.InsertParts{
 		Head:  "INSERT INTO " + u.Plan.Recorded.Name + " (" + rule.QuoteAll(u.Plan.Key) + ", sync_origin, sync_at) VALUES ",
-		Tuple: "(" + marks(width) + ")", Tail: " ON DUPLICATE KEY UPDATE sync_at = VALUES(sync_at)"}
+		Tuple: marks(width), Tail: " ON DUPLICATE KEY UPDATE sync_at = VALUES(sync_at)"}
 	_, err := r.c.each(r.ctx, t, len(items), max(chunkMarks/width, 1), func(i int) error {
 		it := items[i]
 		r.c.args = append(append(r.c.args, it.primaryKey()...), u.Env.Origin, it.u.Rows.Row(it.row)[at])

@@ -204,7 +204,7 @@ func inLists(all []any, f func(list string, values []any) error) error {
 	for len(all) > 0 {
 		size := chunkUp(len(all))
 		n := min(len(all), size)
-		if err := f("("+marks(size)+")", slices.Concat(all[:n], slices.Repeat(all[:1], size-n))); err != nil {
+		if err := f(marks(size), slices.Concat(all[:n], slices.Repeat(all[:1], size-n))); err != nil {
 			return err
 		}
 		all = all[n:]
@@ -212,8 +212,8 @@ func inLists(all []any, f func(list string, values []any) error) error {
 	return nil
 }
 
-// marks are n placeholders with commas between.
-func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
+// marks are n placeholders in brackets.
+func marks(n int) string { return "(" + strings.Repeat(", ?", n)[2:] + ")" }
 
 // bind sets the values of the next statement.
 func (c *conn) bind(st *rule.Statement, e *rule.Env, row []any) (err error) {

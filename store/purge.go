@@ -157,11 +157,8 @@ func (s *Store) purgeConfirmed(ctx context.Context) error {
 
 // purge raises the floor first and in a transaction of its own: insertLedger relies on it.
 func (s *Store) purge(ctx context.Context, id outboxID, confirmed uint64) error {
-	err := s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO sync_request_floor (point_no, epoch, confirmed) VALUES (?, ?, ?)
-			ON DUPLICATE KEY UPDATE confirmed = GREATEST(confirmed, VALUES(confirmed))`, id.point, id.epoch, confirmed)
-		return err
-	})
+	_, err := s.exec(ctx, `INSERT INTO sync_request_floor (point_no, epoch, confirmed) VALUES (?, ?, ?)
+		ON DUPLICATE KEY UPDATE confirmed = GREATEST(confirmed, VALUES(confirmed))`, id.point, id.epoch, confirmed)
 	if err != nil {
 		return err
 	}
@@ -173,14 +170,12 @@ func (s *Store) purge(ctx context.Context, id outboxID, confirmed uint64) error 
 // deleteAll runs a DELETE of at most purgeRows rows until it finds fewer.
 func (s *Store) deleteAll(ctx context.Context, query string, args ...any) error {
 	for deleted := int64(purgeRows); deleted == purgeRows; {
-		err := s.inTx(ctx, func(tx *Tx) (err error) {
-			deleted, err = tx.Exec(ctx, query, args...)
-			return err
-		})
+		n, err := s.exec(ctx, query, args...)
 		if err != nil {
 			return err
 		}
-		s.count(ledgerRows, "purged", uint64(deleted), nil)
+		deleted = n
+		s.count(ledgerRows, "purged", uint64(n), nil)
 	}
 	return nil
 }

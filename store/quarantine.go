@@ -260,11 +260,7 @@ func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, 
 // DropQuarantine deletes the rows that a filter chooses and returns their number.
 func (s *Store) DropQuarantine(ctx context.Context, f QuarantineFilter) (n int64, err error) {
 	where, args := f.first()
-	err = s.inTx(ctx, func(tx *Tx) error {
-		n, err = tx.Exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
-		return err
-	})
-	return n, err
+	return s.exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
 }
 
 func quarantineID(id uint64) string { return fmt.Sprintf("sync_quarantine id=%d", id) }

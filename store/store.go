@@ -57,6 +57,7 @@ type Store struct {
 	columns   columns          // of sync_control
 	maxPacket int              // the server's max_allowed_packet, bytes
 	floors    passed[outboxID] // what the points have confirmed
+	version   string           // of the server
 
 	quarantined quarantined
 	readers     passed[readerID] // the changes that readers have
@@ -103,7 +104,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.maxPacket, s.mariadb = facts.MaxPacket, strings.Contains(facts.Version, "MariaDB")
+	s.maxPacket, s.version, s.mariadb = facts.MaxPacket, facts.Version, strings.Contains(facts.Version, "MariaDB")
 	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
 		return fmt.Errorf("%w: %s", ErrUnsafe, strings.Join(bad, "; "))
 	}
@@ -112,6 +113,9 @@ func (s *Store) inspect(ctx context.Context) error {
 
 // MaxPacket is the server's max_allowed_packet, the most bytes of one statement with its values.
 func (s *Store) MaxPacket() int { return s.maxPacket }
+
+// Version is that of the database server.
+func (s *Store) Version() string { return s.version }
 
 // Close ends every connection; the server rolls back open transactions.
 func (s *Store) Close() error { return s.db.Close() }

@@ -185,12 +185,7 @@ func (s *Store) RetryWaiting(ctx context.Context, find FindPlan) {
 
 // RetryOnce tries each waiting row, and all of them again while some are taken. left: rows wait still.
 func (s *Store) RetryOnce(ctx context.Context, find FindPlan) (left bool, err error) {
-	expired := int64(0)
-	err = s.inTx(ctx, func(tx *Tx) (err error) {
-		expired, err = tx.Exec(ctx, `UPDATE sync_quarantine SET waits_until = NULL
-			WHERE waits_until <= CURRENT_TIMESTAMP(6)`)
-		return err
-	})
+	expired, err := s.exec(ctx, "UPDATE sync_quarantine SET waits_until = NULL WHERE waits_until <= CURRENT_TIMESTAMP(6)")
 	if err != nil {
 		return true, err
 	}
@@ -318,7 +313,7 @@ func (t *Tx) lockQuarantined(ctx context.Context, rows []QuarantinedRow) ([]Quar
 	for i := range rows {
 		ids[i] = rows[i].ID
 	}
-	err := t.Each(ctx, "SELECT id FROM sync_quarantine WHERE id IN ("+marks(len(ids))+") FOR UPDATE", func(scan scanner) error {
+	err := t.Each(ctx, "SELECT id FROM sync_quarantine WHERE id IN "+marks(len(ids))+" FOR UPDATE", func(scan scanner) error {
 		var id uint64
 		err := scan(&id)
 		there[id] = true
@@ -330,7 +325,7 @@ func (t *Tx) lockQuarantined(ctx context.Context, rows []QuarantinedRow) ([]Quar
 
 func (t *Tx) dropQuarantined(ctx context.Context, ids []any) (err error) {
 	if len(ids) > 0 {
-		_, err = t.Exec(ctx, "DELETE FROM sync_quarantine WHERE id IN ("+marks(len(ids))+")", ids...)
+		_, err = t.Exec(ctx, "DELETE FROM sync_quarantine WHERE id IN "+marks(len(ids)), ids...)
 	}
 	return err
 }
