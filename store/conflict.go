@@ -155,7 +155,7 @@ func (it item) version() (v version, err error) {
 		v.at, _ = it.u.Rows.Row(it.row)[at].(string)
 	}
 	if !it.deleted() {
-		v.row, err = encodeRow(it.u.Plan.Fields, it.u.rows.Row(it.row))
+		v.row, err = EncodeRow(it.u.Plan.Fields, it.u.rows.Row(it.row))
 	}
 	return v, notFromDB(err)
 }
@@ -173,7 +173,7 @@ func (r *runner) present(it item) (v version, err error) {
 		v.origin, _ = row[1].(string)
 		v.at, _ = row[2].(string)
 		if asUint(row[3]) == 0 {
-			v.row, err = encodeRow(u.Plan.Fields, row[4:])
+			v.row, err = EncodeRow(u.Plan.Fields, row[4:])
 		}
 		return notFromDB(err)
 	})
@@ -191,7 +191,7 @@ func (c *conn) conflicts(ctx context.Context) (n int, err error) {
 // recordConflict writes both versions where a person finds them.
 func (c *conn) recordConflict(ctx context.Context, it item, kept, lost version) error {
 	u := it.u
-	text, err := encodeRow(u.Plan.Key, it.primaryKey())
+	text, err := EncodeRow(u.Plan.Key, it.primaryKey())
 	if err != nil {
 		return notFromDB(err)
 	}
