@@ -56,6 +56,7 @@ type reach struct {
 	last   uint64            // id of the last row of sync_reread
 	number uint64            // of the last scan
 	hot    map[uint64]uint64 // the rows that keep changing, with the scan that saw them change
+	fresh  uint64            // rows that came up to the bound, and late ones, since the start
 }
 
 var hashSeed = maphash.MakeSeed()
@@ -121,6 +122,7 @@ func (s *Store) advance(ctx context.Context, c *conn, p *rule.Plan, l *lateRows,
 	l.seen = append(l.seen, scan.seen...)
 	slices.Sort(l.seen)
 	l.bound = bound
+	l.fresh += scan.fresh
 	l.wait(scan.waiting, p.Lag)
 	return nil
 }
@@ -161,6 +163,7 @@ func (s *Store) look(ctx context.Context, c *conn, p *rule.Plan, l *lateRows, bo
 	}
 	slices.Sort(scan.seen)
 	l.bound, l.floor, l.seen, l.looked = bound, max(l.floor, scan.cut), scan.seen, time.Now()
+	l.fresh += scan.fresh
 	l.wait(scan.waiting, p.Lag)
 	return nil
 }
@@ -206,6 +209,7 @@ type lateScan struct {
 	cut     string            // rows at and below it were not gone through; "" when all were
 	waiting map[uint64]uint64 // keys and rows beyond bound
 	late    []lateRange
+	fresh   uint64
 	inRun   bool // the row before was late
 }
 
@@ -241,6 +245,9 @@ func (s *lateScan) row(at string, values []any) {
 	}
 	s.seen = append(s.seen, row)
 	_, known := slices.BinarySearch(s.known, row)
+	if !known {
+		s.fresh++
+	}
 	switch late := at <= s.passed && !known; {
 	case !late:
 		s.inRun = false

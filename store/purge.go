@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/migrations"
 	"syncgate/rule"
 )
@@ -182,6 +183,14 @@ func (s *Store) deleteAll(ctx context.Context, query string, args ...any) error 
 
 // readerID is who reads the changes of a table.
 type readerID struct{ sequence, reader string }
+
+// NoteReader keeps how far a reader of a plan has come that goes on from a state. Who reads for no point in particular
+// calls it for each that gets the page.
+func (s *Store) NoteReader(p *rule.Plan, reader string, state []rowset.StateItem) {
+	if seq, ok := stateNumber(state, rowset.ChangeSeq); ok && reader != "" {
+		s.readers.note(readerID{p.Recorded.Sequence, reader}, seq, true)
+	}
+}
 
 // purgeChanges forgets the deletes that every reader has passed. A reader that was not seen for KeepChanges does not
 // count; when it comes back it loads the table anew.

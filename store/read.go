@@ -29,6 +29,9 @@ type Page struct {
 	State []rowset.StateItem // of a paged plan: from where the next read goes on; unchanged when there was no row
 	More  bool               // the sink had enough before the last row; read again from State
 	Rows  uint64
+	// Origins are the points that recorded changes in the page come from, when it was read for no point in particular
+	// (rule.Env.Origin is empty). To one of them the page is not to be sent: it must not get its own changes back.
+	Origins map[string]bool
 }
 
 // Read runs the upside of a plan and gives each row to sink when it arrives; it holds one row at a time. It repeats a
@@ -224,14 +227,14 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	number := func(n uint64) []rowset.StateItem {
 		return append([]rowset.StateItem{number(rowset.ChangeSeq, n)}, after...)
 	}
-	has := began
-	if len(r.env.State) == 0 {
-		has = at.upTo
+	if len(r.env.State) > 0 {
+		r.s.NoteReader(r.p, r.env.Origin, r.env.State)
+	} else {
+		r.s.readers.note(readerID{r.p.Recorded.Sequence, r.env.Origin}, at.upTo, true)
 	}
-	r.s.readers.note(readerID{r.p.Recorded.Sequence, r.env.Origin}, has, true)
 	if len(r.env.State) > 0 && !loading {
 		pages := r.byCursor(feed)
-		pages.after, pages.hidden = after, 1
+		pages.after, pages.hidden = after, 2
 		pages.end = func() bool {
 			// The changes between the last row and at.upTo are not for this reader.
 			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
@@ -305,6 +308,12 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 		if pages.only != nil && !pages.only(values) {
 			n++
 			continue
+		}
+		if origin, ok := values[max(0, pages.hidden-1)].(string); ok && pages.hidden > 0 && r.env.Origin == "" {
+			if r.page.Origins == nil {
+				r.page.Origins = map[string]bool{}
+			}
+			r.page.Origins[origin] = true
 		}
 		err := r.sink.Row(values[pages.hidden:])
 		if errors.Is(err, ErrFull) {
