@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +111,8 @@ type Agent struct {
 	tables   tableLocks
 	active   active
 	asked    signal // raised when the centre may ask for a comparison
+	wake     signal // raised when a person wants every rule tried now
+	only     string // the table of Sync
 	used     atomic.Bool
 	order    order
 	started  time.Time
@@ -125,7 +129,9 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
+	host, _ := os.Hostname() // for a person
+	process := fmt.Sprintf("process %d on %s", os.Getpid(), host)
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, process: process, wait: lockWait}, asked: newSignal(), wake: newSignal(),
 		started: o.Clock(), pages: make(chan struct{}, maxPages)}
 	servers, err := newServers(o.Server)
 	if err != nil {
@@ -181,6 +187,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	wg.Go(func() { a.rules.local.Run(ctx) })
+	wg.Go(func() { a.watchWake(ctx) })
 	wg.Go(func() { _ = a.opts.Store.Run(ctx) }) // it returns nil
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
@@ -224,11 +231,12 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	loops := make(map[ruleName][]*loop)
 	plans := make(map[ruleName]*rule.Plan) // as the loops know them
 	for {
+		woken := a.wake.taken()
 		for name := range a.wanted() {
 			plan, _ := a.rules.plan(name) // the loops report why there is none
 			if loops[name] == nil {
 				loops[name] = a.start(ctx, wg, name)
-			} else if plan != plans[name] || a.progress.failed(name) {
+			} else if plan != plans[name] || woken || a.progress.failed(name) {
 				for _, l := range loops[name] {
 					l.edited.raise()
 				}
@@ -271,6 +279,7 @@ func (a *Agent) wanted() map[ruleName]bool {
 	for _, table := range a.outbox.leftover {
 		names[ruleName{rule.Upload, table}] = true
 	}
+	maps.DeleteFunc(names, func(n ruleName, _ bool) bool { return a.only != "" && !strings.EqualFold(n.table, a.only) })
 	return names
 }
 

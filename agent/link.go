@@ -20,9 +20,10 @@ import (
 type link struct {
 	opts      *Options
 	servers   *servers
-	sessions  chan *session // the present session offers itself here while it takes requests
-	rulesNews signal        // the server has sent the version of its rules
-	patience  time.Duration // how long a round looks for a server before it gives up
+	sessions  chan *session          // the present session offers itself here while it takes requests
+	rulesNews signal                 // the server has sent the version of its rules
+	at        atomic.Pointer[string] // address of the last server that answered
+	patience  time.Duration          // how long a round looks for a server before it gives up
 }
 
 const onceTries = 5 // tries after transient errors in a round of Once
@@ -196,6 +197,7 @@ func (s *session) run(ctx context.Context) error {
 	w := s.wire.Welcome()
 	s.opts.Log.Info().Str("server", s.address).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
 		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
+	s.at.Store(&s.address)
 	s.rulesNews.raise()
 	go s.read()
 	err := s.serve(ctx, max(1, w.MaxInFlight-reservedSlots))
