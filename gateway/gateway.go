@@ -84,6 +84,9 @@ type Gateway struct {
 	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
 }
 
+// seenEvery is how often it is saved that a point is still connected.
+const seenEvery = 30 * time.Second
+
 const watchdogPeriod = 2 * time.Second
 
 // New checks the options, binds the listeners and makes a gateway. Nothing runs before Run.
@@ -300,12 +303,16 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 
 // pollKeys reads changes of the points' keys and saves which points have connected.
 func (g *Gateway) pollKeys(ctx context.Context) {
-	tick := time.NewTicker(g.o.Poll)
+	tick, seen := time.NewTicker(g.o.Poll), time.NewTicker(seenEvery)
 	defer tick.Stop()
+	defer seen.Stop()
 	for away := false; ; {
 		select {
 		case <-ctx.Done():
 			return
+		case <-seen.C:
+			g.reactor.Each(func(c *reactor.Conn) { c.Data.(*session).seen() })
+			continue
 		case <-tick.C:
 		}
 		err := g.readKeys(ctx)
@@ -330,7 +337,7 @@ func (g *Gateway) readKeys(ctx context.Context) error {
 		return err
 	}
 	g.keysRead.Store(g.o.Clock().UnixNano())
-	if err := g.points.flush(ctx, 200); err != nil { // a storm of reconnects must not hold up a revocation
+	if err := g.points.flush(ctx, 500); err != nil { // a storm of reconnects must not hold up a revocation
 		return err
 	}
 	return g.reports.flush(ctx, g.o.Store)

@@ -12,7 +12,6 @@ import (
 	"syncgate/internal/account"
 	"syncgate/protocol"
 	"syncgate/reactor"
-	"syncgate/store"
 )
 
 // Reasons for which the gateway ends connections.
@@ -144,10 +143,9 @@ func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 
 func (h *handler) establish(c *reactor.Conn, s *session) {
 	s.point = s.wire.Point()
-	wire := store.Legacy
 	log := h.g.o.Logger.Debug().Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
 	if s.modern != nil {
-		wire, s.keyID = store.Modern, s.modern.KeyID()
+		s.keyID = s.modern.KeyID()
 		log = log.Uint32("key_id", s.keyID).Str("software", s.modern.Software())
 		c.SetTimer(protocol.SessionLifetime)
 	}
@@ -158,7 +156,7 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 		c.Close(errConns)
 	}
 	c.SetMaxFrame(s.wire.MaxFrame())
-	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
+	s.seen()
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
@@ -265,6 +263,7 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	}
 	if s.point != "" {
 		h.g.activity.disconnected(s.point)
+		s.seen()
 	}
 	log := h.g.o.Logger.Debug()
 	var fault interface{ Status() protocol.Status }

@@ -134,6 +134,8 @@ type snapshot struct {
 	here    map[key]*Rule // those that run at this side
 	there   map[key]*Rule // those of the other side
 	counts  map[store.RuleState]int
+
+	elsewhere []store.RuleStatus // of the server's rules at a point
 }
 
 type key struct{ table, direction, point string }
@@ -325,6 +327,7 @@ func (s *Set) reload(ctx context.Context, version uint64, old *snapshot, recheck
 	changed := old == nil || old.version != version
 	for _, row := range rows {
 		if s.o.Side == rule.Client && row.User != rule.Client {
+			next.elsewhere = append(next.elsewhere, store.RuleStatus{RuleID: row.ID, State: store.RuleElsewhere, CheckedAt: c.now})
 			continue // a point runs no rules of the server
 		}
 		var last *Rule

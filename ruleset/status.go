@@ -54,6 +54,9 @@ func (s *Set) recordStates(ctx context.Context, next, old *snapshot) error {
 		}
 		states = append(states, r.status)
 	}
+	if old == nil || s.statusPending || next.version != old.version {
+		states = append(states, next.elsewhere...)
+	}
 	s.statusPending = len(states) > 0
 	if !s.statusPending {
 		return nil

@@ -20,8 +20,8 @@ func TestReport(t *testing.T) {
 	w.Rule("client", "upload", "parts", "") // nothing at the centre takes it
 	w.Point.Must("INSERT INTO goods VALUES (1, 'one'), (2, 'two')")
 	w.Point.Must("INSERT INTO parts SELECT seq, 'p' FROM seq_1_to_7")
-	w.Serve()
-	w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms")
+	server := w.Serve()
+	agentRuns := w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms", "SYNCGATE_AGENT_REPORT_INTERVAL=1s")
 
 	const of = "SELECT CONCAT_WS(' ', state, rows_moved, backlog_rows, lag_ms > 0, COALESCE(error_code, ''), failures > 0) " +
 		"FROM sync_point_status WHERE sync_table = "
@@ -52,4 +52,39 @@ func TestReport(t *testing.T) {
 		"FROM sync_point_status WHERE sync_table = 'goods'", "stale sync_sql 2 1")
 	w.Point.Must("INSERT INTO goods VALUES (3, 'three')")
 	wait(w.Centre, "SELECT COUNT(*) FROM goods", "3")
+
+	// The DBA's view at both ends, and the commands.
+	const view = "SELECT CONCAT_WS(' ', state, points_reporting, points_in_trouble, error_text LIKE 'at point-01: %nothing%') " +
+		"FROM sync_control_status WHERE sync_table = 'goods' AND sync_user = "
+	wait(w.Centre, view+"'client'", "stale 1 1 1")
+	wait(w.Centre, view+"'server'", "stale 1 1 1")
+	w.Rule("client", "upload", "elsewhere", "", "enabled", "0")
+	w.Point.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES ('goods', 'upload', 'server', '*')")
+	wait(w.Point.DB, "SELECT GROUP_CONCAT(state ORDER BY id) FROM sync_control_status", "failing,disabled,elsewhere")
+	shows := func(want []string, args ...string) {
+		t.Helper()
+		out := w.Must(args...)
+		for _, s := range want {
+			if !strings.Contains(out, s) {
+				t.Errorf("syncgate %v does not say %q:\n%s", args, s, out)
+			}
+		}
+	}
+	shows([]string{"connected", "1 failing, 1 stale", " 7 ", "modern"}, "points")
+	shows([]string{"connected", "MariaDB", "sync_sql:2", "SG0200", "ago"}, "status", w.Point.Name)
+	shows([]string{"serving", "1 connected"}, "status")
+	shows([]string{w.Point.Name, "127.0.0.1"}, "connections")
+	shows([]string{"debug"}, "loglevel", "debug")
+
+	// Without the server the commands say so and show what the database has.
+	agentRuns.Stop()
+	w.Must("drain")
+	server.WaitLog("syncgate ends")
+	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "points")
+	if code != 0 || !strings.Contains(errs, "the server is not running") || !strings.Contains(out, "away") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "status"); code != 1 || !strings.Contains(errs, "the server is not running") {
+		t.Errorf("status: exit %d, %s", code, errs)
+	}
 }

@@ -18,6 +18,7 @@ type RuleReport struct {
 	Table     string `json:"table"`
 	Direction string `json:"direction"` // upload or download
 	RuleID    uint64 `json:"-"`         // of the row that the point runs, when the centre gave it; 0: a row of its own
+	Here      uint64 `json:"-"`         // of the row in force where the report is kept; it does not travel. 0: none
 	State     string `json:"state"`     // one of those below
 	Code      string `json:"code,omitempty"`
 	Column    string `json:"column,omitempty"` // of sync_control, where the error is
