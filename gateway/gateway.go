@@ -78,8 +78,10 @@ type Gateway struct {
 	draining   atomic.Bool
 	activity   activity
 	reports    reports
+	trouble    trouble
 	log        *syncLog
 	shares     logging.Limiter // lines about points that have their share
+	visits     logging.Limiter // lines about a point that connects or leaves
 	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
 	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
 }
@@ -98,8 +100,9 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{o: o, ledger: account.New(o.Reactor.MaxBuffered),
-		replies: newTurns(), decoding: newTurns(), log: newSyncLog(),
+		replies: newTurns(), decoding: newTurns(), log: newSyncLog(o.Logger),
 		shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
+	g.visits = logging.Limiter{Burst: 1, Period: time.Second, Clock: o.Clock}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
 	if err := g.newBackend(); err != nil {
@@ -158,11 +161,12 @@ func (g *Gateway) newBackend() (err error) {
 	}
 	ho := o.Handler
 	ho.Store, ho.Rules, ho.Clock, ho.Logger, ho.Reported = o.Store, g.rules, o.Clock, o.Logger, g.reports.add
+	ho.Failed = func(err error) { g.trouble.met(err, o.Clock()) }
 	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
 	po := o.Pool
-	po.Runner, po.Clock, po.Logger = g.handler, o.Clock, o.Logger
+	po.Runner, po.Clock, po.Logger, po.Away = g.handler, o.Clock, o.Logger, g.trouble.away.Load
 	g.pool, err = business.NewPool(po)
 	return err
 }
@@ -256,6 +260,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	others.Go(func() { g.pollKeys(base) })
 	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
+	others.Go(func() { g.watchDatabase(base) })
 	others.Go(func() { g.keepLog(base) })
 	g.o.Ready()
 

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/store"
@@ -30,6 +32,7 @@ type syncLog struct {
 	second  map[logKey]*second
 	waiting []store.LogLine // the oldest first
 	dropped uint64
+	log     zerolog.Logger
 
 	written feed[store.LogLine]
 }
@@ -43,10 +46,11 @@ type logKey struct {
 type second struct {
 	store.LogLine
 	quarantined uint64
+	rule        uint64
 }
 
-func newSyncLog() *syncLog {
-	return &syncLog{second: map[logKey]*second{}, written: feed[store.LogLine]{most: logWaiting}}
+func newSyncLog(log zerolog.Logger) *syncLog {
+	return &syncLog{log: log, second: map[logKey]*second{}, written: feed[store.LogLine]{most: logWaiting}}
 }
 
 // answered counts a request that moved rows or failed.
@@ -66,7 +70,7 @@ func (l *syncLog) answered(r *business.Request, reply *protocol.Message, at time
 		line = &second{LogLine: store.LogLine{Point: key.point, Table: key.table, Type: key.kind, Status: key.status}}
 		l.second[key] = line
 	}
-	line.At = at
+	line.At, line.rule = at, r.RuleID
 	line.Rows, line.Batches, line.quarantined = line.Rows+r.Rows, line.Batches+1, line.quarantined+r.Quarantined
 	line.Ms += uint64(max(0, at.Sub(r.Arrived).Milliseconds()))
 	if e, err := reply.ErrorReply(); reply.Status != protocol.StatusOK && err == nil {
@@ -90,6 +94,7 @@ func (l *syncLog) take() []store.LogLine {
 	for _, line := range l.second {
 		l.waiting = append(l.waiting, line.LogLine)
 	}
+	l.say()
 	clear(l.second)
 	slices.SortStableFunc(l.waiting, func(a, b store.LogLine) int { return a.At.Compare(b.At) })
 	if over := len(l.waiting) - logWaiting; over > 0 {
@@ -97,6 +102,30 @@ func (l *syncLog) take() []store.LogLine {
 		l.waiting = slices.Delete(l.waiting, 0, over)
 	}
 	return slices.Clone(l.waiting[:min(len(l.waiting), logAtOnce)])
+}
+
+// saidAtOnce bounds the lines of one second in the program's own log.
+const saidAtOnce = 500
+
+// say writes the second that has passed into the program's own log. With mu held.
+func (l *syncLog) say() {
+	said := 0
+	for _, line := range l.second {
+		if said++; said > saidAtOnce {
+			l.log.Warn().Int("left_out", len(l.second)-saidAtOnce).Msg("more runs in this second; sync_log has them")
+			return
+		}
+		e, what := l.log.Info(), "rows moved"
+		switch {
+		case line.Status != 0:
+			e, what = l.log.Warn().Str("text", line.Text), "run failed"
+		case line.quarantined > 0:
+			e, what = l.log.Warn().Uint64("quarantined", line.quarantined), "rows moved, some into sync_quarantine"
+		}
+		e.Str("point", line.Point).Uint64("rule", line.rule).Str("table", line.Table).Str("type", line.Type).
+			Uint64("rows", line.Rows).Uint64("batches", line.Batches).Uint64("ms", line.Ms).
+			Stringer("status", protocol.Status(line.Status)).Msg(what)
+	}
 }
 
 // wrote forgets lines that are written, unless they were dropped meanwhile, and passes them on.

@@ -26,6 +26,9 @@ type metrics struct {
 	frames      prometheus.Counter
 	in, out     prometheus.Counter // bytes
 	lag         prometheus.Histogram
+	probes      prometheus.Histogram
+	up          prometheus.Gauge
+	trouble     *trouble
 	stored      map[*store.Metric]*prometheus.CounterVec
 	failures    map[*store.Metric]zerolog.Logger // a line a minute of each
 
@@ -35,7 +38,7 @@ type metrics struct {
 var _ reactor.Observer = (*metrics)(nil)
 
 func newMetrics(g *Gateway) *metrics {
-	m := &metrics{stored: map[*store.Metric]*prometheus.CounterVec{}, failures: map[*store.Metric]zerolog.Logger{}}
+	m := &metrics{trouble: &g.trouble, stored: map[*store.Metric]*prometheus.CounterVec{}, failures: map[*store.Metric]zerolog.Logger{}}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help}, labels)
 		m.all = append(m.all, v)
@@ -133,8 +136,20 @@ func (m *metrics) latencies() map[float64]uint64 {
 	return all
 }
 
+// probed records a probe of the database.
+func (m *metrics) probed(err error, took time.Duration) {
+	m.probes.Observe(took.Seconds())
+	m.up.Set(1)
+	if err != nil {
+		m.up.Set(0)
+	}
+}
+
 // count is the store's observer.
 func (m *metrics) count(e store.Event) {
+	if e.Metric == store.Retries {
+		m.trouble.retried(e.Label, e.N)
+	}
 	m.stored[e.Metric].WithLabelValues(e.Label).Add(float64(e.N))
 	if e.Err != nil {
 		log := m.failures[e.Metric]
