@@ -43,7 +43,9 @@ type Options struct {
 
 	Poll       time.Duration // how often rules and keys are read
 	PointConns int           // connections of one point
-	KeepLog    time.Duration // how long lines of sync_log are kept
+
+	PointMetrics bool          // each point and each of its rules has metrics of its own
+	KeepLog      time.Duration // how long lines of sync_log are kept
 
 	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
@@ -79,6 +81,7 @@ type Gateway struct {
 	activity   activity
 	reports    reports
 	trouble    trouble
+	sizes      sizes
 	log        *syncLog
 	shares     logging.Limiter // lines about points that have their share
 	visits     logging.Limiter // lines about a point that connects or leaves

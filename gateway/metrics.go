@@ -89,17 +89,55 @@ func newMetrics(g *Gateway) *metrics {
 		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
 	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
 		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
-	gauge("sync_log_dropped", "Lines that sync_log lacks, because the database took none for too long.", nil,
-		func() int { return int(g.log.lost()) })
+	m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "sync_log_dropped_total",
+		Help: "Lines that sync_log lacks, because the database took none for too long."},
+		func() float64 { return float64(g.log.lost()) }))
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil,
 		func() int { return g.pool.Stats().WaitingDownloads })
 	gauge("requests_running", "Requests being run.", nil, func() int { return g.pool.Stats().Running })
+	m.limits(g, gauge)
+	m.database(g, gauge)
 	for _, s := range store.RuleStates() {
 		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)},
 			func() int { return g.rules.Count(s) })
 	}
+	m.all = append(m.all, newPointMetrics(g))
 	return m
+}
+
+// limits are the bounds of gauges, each under the gauge's name.
+func (m *metrics) limits(g *Gateway, gauge func(name, help string, labels prometheus.Labels, value func() int)) {
+	for name, most := range map[string]int{
+		"connections": g.o.Reactor.MaxConns, "connections_unauthenticated": g.o.Reactor.MaxUnestablished,
+		"buffered_bytes": int(g.o.Reactor.MaxBuffered), "requests_waiting": g.o.Pool.Queue,
+		"downloads_waiting": g.o.Pool.DownloadQueue, "requests_running": g.o.Pool.Workers + g.o.Pool.Downloads,
+		"database_connections": g.o.Store.PoolStats().MaxOpenConnections,
+	} {
+		gauge(name+"_limit", "The most that syncgate_"+name+" may become.", nil, func() int { return most })
+	}
+}
+
+// database are the metrics of the database and of the connections to it.
+func (m *metrics) database(g *Gateway, gauge func(name, help string, labels prometheus.Labels, value func() int)) {
+	add := func(c prometheus.Collector) { m.all = append(m.all, c) }
+	m.up = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "syncgate", Name: "database_up",
+		Help: "1 while the database answers SELECT 1 within three seconds."})
+	m.up.Set(1) // the gateway has read its rules
+	m.probes = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "syncgate", Name: "database_probe_seconds",
+		Help: "How long the database takes to answer SELECT 1.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9)})
+	add(m.up)
+	add(m.probes)
+	pool := g.o.Store.PoolStats
+	gauge("database_connections", "Connections to the database that are in use.", nil, func() int { return pool().InUse })
+	add(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "database_connection_waits_total",
+		Help: "Times that a request waited for a connection to the database."}, func() float64 { return float64(pool().WaitCount) }))
+	add(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "database_connection_wait_seconds_total",
+		Help: "Time that requests waited for a connection to the database."}, func() float64 { return pool().WaitDuration.Seconds() }))
+	for table := range store.GrowingTables {
+		gauge("table_rows", "Rows of a table of syncgate that grows, as the database estimates.", prometheus.Labels{"table": table},
+			func() int { return int(g.sizes.of(table)) })
+	}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {

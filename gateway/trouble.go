@@ -60,6 +60,7 @@ func (g *Gateway) watchDatabase(ctx context.Context) {
 	tick, retries := time.NewTicker(probeEvery), time.NewTicker(retriesEvery)
 	defer tick.Stop()
 	defer retries.Stop()
+	g.readSizes(ctx)
 	var told time.Time // of the last line
 	for {
 		select {
@@ -67,6 +68,7 @@ func (g *Gateway) watchDatabase(ctx context.Context) {
 			return
 		case <-retries.C:
 			g.logRetries()
+			g.readSizes(ctx)
 			continue
 		case <-tick.C:
 		}
@@ -114,6 +116,30 @@ func (g *Gateway) logTrouble(told, now time.Time) time.Time {
 		Int("requests_running", load.Running).Int64("bytes_held", load.Buffered).
 		Msg("database trouble; agents keep their rows and are told to come again")
 	return now
+}
+
+// sizes are the rows of the tables of syncgate that grow.
+type sizes struct {
+	mu   sync.Mutex
+	rows map[string]uint64
+}
+
+func (s *sizes) of(table string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rows[table]
+}
+
+func (g *Gateway) readSizes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	rows, err := g.o.Store.TableRows(ctx)
+	if err != nil {
+		return // the next minute; the probe says what is wrong
+	}
+	g.sizes.mu.Lock()
+	defer g.sizes.mu.Unlock()
+	g.sizes.rows = rows
 }
 
 func (g *Gateway) logRetries() {
