@@ -33,6 +33,7 @@ func (a *Agent) reports(ctx context.Context) {
 	a.remember(ctx)
 	for {
 		rest, err := a.report(ctx)
+		a.nextReport.Store(a.opts.Clock().Add(rest).UnixNano())
 		if err != nil && ctx.Err() == nil {
 			a.opts.Log.Debug().Err(err).Msg("the centre was not told how this point is")
 		}
