@@ -89,9 +89,12 @@ func newMetrics(g *Gateway) *metrics {
 		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
 	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
 		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
-	m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "sync_log_dropped_total",
-		Help: "Lines that sync_log lacks, because the database took none for too long."},
-		func() float64 { return float64(g.log.lost()) }))
+	sum := func(name, help string, value func() uint64) {
+		m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	sum("downloads_shared_total", "Downloads that were answered from the read of another one.", g.handler.Shared)
+	sum("sync_log_dropped_total", "Lines that sync_log lacks, because the database took none for too long.", g.log.lost)
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil,
 		func() int { return g.pool.Stats().WaitingDownloads })

@@ -71,19 +71,6 @@ func onRow[T any](use, short, table, list string, get func(*call) (T, error), ru
 }
 
 func onDatabase(use, short, formats string, run func(*call) error) *cobra.Command {
-	return onConfig(use, short, formats, func(c *call) error {
-		fmt.Fprintln(c.ErrOrStderr(), "database: "+database.Describe(c.cfg.DSN, c.cfg.databaseDir()))
-		db, err := openCentre(c.Context(), c.cfg, true, use == "migrate", zerolog.Nop())
-		if err == nil {
-			c.db = db
-			err = errors.Join(run(c), db.Close())
-		}
-		return err
-	})
-}
-
-// onConfig makes a command that needs the settings.
-func onConfig(use, short, formats string, run func(*call) error) *cobra.Command {
 	var f flags
 	var format string
 	cmd := &cobra.Command{Use: use, Short: short, Args: cli.Arguments(use)}
@@ -102,10 +89,14 @@ func onConfig(use, short, formats string, run func(*call) error) *cobra.Command 
 		if err != nil {
 			return err
 		}
-		for _, line := range cfg.origin.Unknown() {
+		for _, line := range append(cfg.origin.Unknown(), "database: "+database.Describe(cfg.DSN, cfg.databaseDir())) {
 			fmt.Fprintln(cmd.ErrOrStderr(), line)
 		}
-		return cfg.origin.Locate(withRemedy(run(&call{cmd, args, id, format, cmd.OutOrStdout(), cfg, nil})))
+		db, err := openCentre(cmd.Context(), cfg, true, use == "migrate", zerolog.Nop())
+		if err == nil {
+			err = errors.Join(run(&call{cmd, args, id, format, cmd.OutOrStdout(), cfg, db}), db.Close())
+		}
+		return cfg.origin.Locate(withRemedy(err))
 	}
 	f.add(cmd)
 	if formats != "" {

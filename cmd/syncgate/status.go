@@ -21,15 +21,6 @@ import (
 	"syncgate/store"
 )
 
-// onControl makes a command that asks the running server over its control socket.
-func onControl(use, short, formats string, run func(*call, *control.Client) error) *cobra.Command {
-	return onConfig(use, short, formats, func(c *call) error {
-		server := control.New(c.cfg.Admin.Socket)
-		defer server.Close()
-		return run(c, server)
-	})
-}
-
 // pointLine is a point as `points` and `status POINT` show it.
 type pointLine struct {
 	store.Point
@@ -107,7 +98,7 @@ func newPoints() *cobra.Command {
 			for _, x := range r.Rules {
 				most, rows, kept = max(most, x.LagMs), rows+x.BacklogRows, kept+x.Quarantined
 			}
-			return []any{l.Point.Point, l.State, ruleStates(r.Rules), lag(most), rows, kept, clock(r.ClockAheadMs), version(r.Software), l.Wire, l.SeenAt}
+			return []any{l.Point.Point, l.State, ruleStates(r.Rules), lag(most), rows, kept, clockAhead(r.ClockAheadMs), version(r.Software), l.Wire, l.SeenAt}
 		})
 	})
 }
@@ -150,8 +141,8 @@ func lag(ms uint64) string {
 	return d.String()
 }
 
-// clock is a difference of clocks that is worth a look; empty below a second, which the way of a report may take.
-func clock(ms int64) string {
+// clockAhead is a difference of clocks that is worth a look; empty below a second, which the way of a report may take.
+func clockAhead(ms int64) string {
 	if ms > -1000 && ms < 1000 {
 		return ""
 	}
@@ -267,12 +258,12 @@ func place(x *rowset.RuleReport) string {
 
 func newConnections() *cobra.Command {
 	const short = "List the points that are connected, with what they have moved since the server's start"
-	return onControl("connections", short, textOrJSON, func(c *call, server *control.Client) error {
+	return onServer("connections", short, func(a *asking) error {
 		var all []admin.Connected
-		if err := server.Get(c.Context(), "connections", nil, &all); err != nil {
+		if err := a.server.Get(a, "connections", nil, &all); err != nil {
 			return err
 		}
-		return list(c, all, "POINT\tCONNECTIONS\tFROM\tROWS UP\tROWS DOWN\tLAST FAILURE", func(p *admin.Connected) []any {
+		return list(&call{format: a.format, out: a.out}, all, "POINT\tCONNECTIONS\tFROM\tROWS UP\tROWS DOWN\tLAST FAILURE", func(p *admin.Connected) []any {
 			failure := ""
 			if f := p.Failure; f != nil {
 				failure = fmt.Sprintf("%s %s %s: %s", cli.Stamp(f.At), f.Code, f.Table, f.Message)
@@ -284,42 +275,42 @@ func newConnections() *cobra.Command {
 
 func newDrain() *cobra.Command {
 	const short = "End the server in order: it answers the requests in progress; agents keep their rows"
-	return onControl("drain", short, "", func(c *call, server *control.Client) error {
-		if err := server.Post(c.Context(), "drain", nil, nil); err != nil {
+	return onServer("drain", short, func(a *asking) error {
+		if err := a.server.Post(a, "drain", nil, nil); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintln(c.out, "draining; the log says when it is done")
+		_, err := fmt.Fprintln(a.out, "draining; the log says when it is done")
 		return err
 	})
 }
 
 func newReload() *cobra.Command {
 	const short = "Have the server read its configuration again, and say what took effect"
-	return onControl("reload", short, "", func(c *call, server *control.Client) error {
+	return onServer("reload", short, func(a *asking) error {
 		var done map[string]any
-		if err := server.Post(c.Context(), "reload", nil, &done); err != nil {
+		if err := a.server.Post(a, "reload", nil, &done); err != nil {
 			return err
 		}
-		return cli.WriteJSON(c.out, done)
+		return cli.WriteJSON(a.out, done)
 	})
 }
 
 func newLogLevel() *cobra.Command {
 	const short = "Show or set the log level of the running server: trace, debug, info, warn or error"
-	return onControl("loglevel [LEVEL]", short, "", func(c *call, server *control.Client) error {
+	return onServer("loglevel [LEVEL]", short, func(a *asking) error {
 		var level struct {
 			Level string `json:"level"`
 		}
-		if len(c.args) == 1 {
-			level.Level = c.args[0]
-			if err := server.Post(c.Context(), "loglevel", level, nil); err != nil {
+		if len(a.args) == 1 {
+			level.Level = a.args[0]
+			if err := a.server.Post(a, "loglevel", level, nil); err != nil {
 				return err
 			}
 		}
-		if err := server.Get(c.Context(), "loglevel", url.Values{}, &level); err != nil {
+		if err := a.server.Get(a, "loglevel", url.Values{}, &level); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintln(c.out, level.Level)
+		_, err := fmt.Fprintln(a.out, level.Level)
 		return err
 	})
 }
