@@ -267,6 +267,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
 	others.Go(func() { g.watchDatabase(base) })
+	others.Go(func() { g.sayLog(base) })
 	others.Go(func() { g.keepLog(base) })
 	others.Go(func() { g.news.run(base) })
 	g.o.Ready()

@@ -187,7 +187,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync,
 		protocol.OpReport:
 		if s.goAwaySent.Load() {
-			m.Payload = nil
+			m.Forget()
 			g.replies.add(s.point, func() { r.Refuse(business.ErrGoingAway) })
 			return
 		}
@@ -215,7 +215,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	default:
 		g.noteShare(s.point, "a request was refused")
 	}
-	m.Payload = nil
+	m.Forget()
 	g.replies.add(s.point, func() { r.Refuse(refusal) })
 }
 

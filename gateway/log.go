@@ -87,8 +87,9 @@ func (l *syncLog) add(line store.LogLine) {
 	l.waiting = append(l.waiting, line)
 }
 
-// take returns the lines to be written next. Those of the second that has passed are in the order of time.
-func (l *syncLog) take() []store.LogLine {
+// pass says the lines of the second that has passed in the program's own log, and has them wait for being written, in
+// the order of time.
+func (l *syncLog) pass() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, line := range l.second {
@@ -97,11 +98,27 @@ func (l *syncLog) take() []store.LogLine {
 	l.say()
 	clear(l.second)
 	slices.SortStableFunc(l.waiting, func(a, b store.LogLine) int { return a.At.Compare(b.At) })
+}
+
+// take takes the lines to be written next. The caller calls wrote or back with them.
+func (l *syncLog) take() []store.LogLine {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if over := len(l.waiting) - logWaiting; over > 0 {
 		l.dropped += uint64(over)
 		l.waiting = slices.Delete(l.waiting, 0, over)
 	}
-	return slices.Clone(l.waiting[:min(len(l.waiting), logAtOnce)])
+	n := min(len(l.waiting), logAtOnce)
+	lines := slices.Clone(l.waiting[:n])
+	l.waiting = slices.Delete(l.waiting, 0, n)
+	return lines
+}
+
+// back has lines wait again that could not be written.
+func (l *syncLog) back(lines []store.LogLine) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(lines, l.waiting...)
 }
 
 // saidAtOnce bounds the lines of one second in the program's own log.
@@ -111,6 +128,9 @@ const saidAtOnce = 500
 func (l *syncLog) say() {
 	said := 0
 	for _, line := range l.second {
+		if line.Type == protocol.OpReport.String() {
+			continue
+		}
 		if said++; said > saidAtOnce {
 			l.log.Warn().Int("left_out", len(l.second)-saidAtOnce).Msg("more runs in this second; sync_log has them")
 			return
@@ -118,7 +138,7 @@ func (l *syncLog) say() {
 		e, what := l.log.Info(), "rows moved"
 		switch {
 		case line.Status != 0:
-			e, what = l.log.Warn().Str("text", line.Text), "run failed"
+			e, what = l.log.Warn().Str("text", line.Text), "request failed"
 		case line.quarantined > 0:
 			e, what = l.log.Warn().Uint64("quarantined", line.quarantined), "rows moved, some into sync_quarantine"
 		}
@@ -128,19 +148,28 @@ func (l *syncLog) say() {
 	}
 }
 
-// wrote forgets lines that are written, unless they were dropped meanwhile, and passes them on.
-func (l *syncLog) wrote(lines []store.LogLine) {
-	l.mu.Lock()
-	l.waiting = slices.Delete(l.waiting, 0, len(lines))
-	l.mu.Unlock()
-	l.written.add(lines...)
-}
+// wrote passes on lines that are written.
+func (l *syncLog) wrote(lines []store.LogLine) { l.written.add(lines...) }
 
 // lost is how many lines were dropped since the start.
 func (l *syncLog) lost() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.dropped
+}
+
+// sayLog passes each second until ctx ends, also while the database takes no lines.
+func (g *Gateway) sayLog(ctx context.Context) {
+	tick := time.NewTicker(logEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			g.log.pass()
+		}
+	}
 }
 
 // keepLog writes and purges sync_log until ctx ends, and writes the last lines then.
@@ -158,6 +187,9 @@ func (g *Gateway) keepLog(ctx context.Context) {
 			if err := g.o.Store.PurgeLog(ctx, g.o.KeepLog, logLines); err != nil && ctx.Err() == nil {
 				g.o.Logger.Warn().Err(err).Msg("old lines of sync_log could not be deleted")
 			}
+		}
+		if ended {
+			g.log.pass()
 		}
 		err := g.writeLog(context.WithoutCancel(ctx))
 		if (err != nil) != away && !ended {
@@ -183,6 +215,7 @@ func (g *Gateway) writeLog(ctx context.Context) error {
 			return nil
 		}
 		if err := g.o.Store.AppendLog(ctx, lines); err != nil {
+			g.log.back(lines)
 			return err
 		}
 		g.log.wrote(lines)

@@ -43,7 +43,7 @@ func TestWhatHappened(t *testing.T) {
 		t.Errorf("the log says after %v that the database does not answer", took)
 	}
 	w.Point.Must("INSERT INTO goods VALUES (3, 'two')")
-	said("run failed", map[string]any{"point": "point-01", "table": "goods", "status": "SG0300"})
+	said("request failed", map[string]any{"point": "point-01", "table": "goods", "status": "SG0300"})
 	thaw()
 	w.Centre.Eventually(2, "SELECT COUNT(*) FROM goods")
 	said("database works again", map[string]any{"what": "it does not answer", "level": "info"})
