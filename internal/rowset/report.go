@@ -73,7 +73,7 @@ var RuleMetrics = []RuleMetric{
 		func(r *RuleReport) float64 { return float64(r.Quarantined) }},
 	{"rule_rows_total", "Rows acknowledged or applied since the agent's start.", true,
 		func(r *RuleReport) float64 { return float64(r.Moved) }},
-	{"rule_failures_total", "Turns that failed since the agent's start.", true,
+	{"rule_failed_turns_total", "Turns that failed since the agent's start.", true,
 		func(r *RuleReport) float64 { return float64(r.Failures) }},
 }
 
