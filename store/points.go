@@ -255,11 +255,9 @@ func (s *Store) AllowLegacy(ctx context.Context, point string, allow bool) error
 
 // changeOne runs a statement that changes one row. ErrNotFound: it matched none; name says which was meant.
 func (s *Store) changeOne(ctx context.Context, name, q string, args ...any) error {
-	return s.inTx(ctx, func(tx *Tx) error {
-		n, err := tx.Exec(ctx, q, args...)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("%w: %s", ErrNotFound, name)
-		}
-		return err
-	})
+	n, err := s.exec(ctx, q, args...)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	return err
 }
