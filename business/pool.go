@@ -41,6 +41,8 @@ type PoolOptions struct {
 	Drain         time.Duration // for the accepted requests, after ctx ends
 	BlockFor      time.Duration // how long a table's later uploads wait for a failed one to come again
 
+	Away func() bool // reports that the database does not answer: only reports are accepted then; may be nil
+
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger   // panics are logged here, with their stack
 }
@@ -51,7 +53,7 @@ func (o *PoolOptions) Limits() []limit.Limit {
 		limit.Count("Workers", &o.Workers, max(8, 4*runtime.GOMAXPROCS(0)), 1, 10_000),
 		limit.Count("Downloads", &o.Downloads, 8, 1, 10_000),
 		limit.Count("Queue", &o.Queue, 1024, 1, 1<<20),
-		limit.Count("DownloadQueue", &o.DownloadQueue, 256, 1, 1<<20),
+		limit.Count("DownloadQueue", &o.DownloadQueue, 16_384, 1, 1<<20),
 		limit.Count("PerPoint", &o.PerPoint, 64, 1, 1<<20),
 		limit.Count("Batch", &o.Batch, 64, 1, 10_000),
 		limit.Count("Shared", &o.Shared, 2, 1, 10_000),
@@ -91,6 +93,7 @@ type Pool struct {
 	shared    map[string]int // batches of small uploads running, by table
 	waiting   int            // requests in queues
 	downloads []*Request     // waiting
+	alike     map[string]int // waiting downloads by what they ask for
 	loading   slots          // downloads running, by point
 	working   slots          // batches and other requests running, by point
 	tables    slots          // … by table
@@ -149,7 +152,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, queues: map[queueKey]*queue{}, shared: map[string]int{}, points: map[string]int{},
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, shared: map[string]int{},
+		points: map[string]int{},
 		blocks: blocks{}, loading: newSlots(o.Downloads), working: newSlots(o.Workers), tables: newSlots(o.Workers)}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
@@ -162,8 +166,8 @@ func (p *Pool) Stats() PoolStats {
 	return PoolStats{p.waiting, len(p.downloads), p.running}
 }
 
-// Submit hands r to the pool and never blocks. False means that the pool is full, that r's point has its share, or that
-// the pool is draining. Then r is untouched, and the caller answers it.
+// Submit hands r to the pool and never blocks. False means that the pool is full, that r's point has its share, that no
+// request can be run now, or that the pool is draining. Then r is untouched, and the caller answers it.
 func (p *Pool) Submit(r *Request) bool {
 	key := queueKey{r.Point, r.Message.Table(), r.Message.Op}
 	p.mu.Lock()
@@ -174,7 +178,7 @@ func (p *Pool) Submit(r *Request) bool {
 		waiting, places = len(p.downloads), p.o.DownloadQueue
 	}
 	room := mine < p.o.PerPoint && account.Fits(int64(mine), int64(waiting), int64(places))
-	if p.closing || !room || !r.accept() {
+	if p.closing || p.o.Away != nil && key.op != protocol.OpReport && p.o.Away() || !room || !r.accept() {
 		if key.op == protocol.OpUpload {
 			p.blocks.add(key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
 		}
@@ -183,6 +187,7 @@ func (p *Pool) Submit(r *Request) bool {
 	p.points[r.Point]++
 	if download {
 		p.downloads = append(p.downloads, r)
+		p.alike[string(r.Message.Payload)]++
 		p.load.Signal()
 		return true
 	}
@@ -353,6 +358,9 @@ func (p *Pool) takeDownload() []*Request {
 	for i, r := range p.downloads {
 		if p.loading.free(r.Point) {
 			p.downloads = slices.Delete(p.downloads, i, i+1)
+			asks := string(r.Message.Payload)
+			decrement(p.alike, asks)
+			r.alike = p.alike[asks] > 0
 			p.occupy(r, 1)
 			return []*Request{r}
 		}

@@ -8,6 +8,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"syncgate/business"
 	"syncgate/internal/account"
 	"syncgate/protocol"
@@ -72,6 +74,9 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	if h.event(c, s, e); e.Message != nil {
 		c.Begin()
 		h.request(c, s, e.Message)
+	}
+	if e.Answer != nil {
+		h.g.news.answered(s, e.Answer)
 	}
 	return nil
 }
@@ -144,10 +149,14 @@ func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 
 func (h *handler) establish(c *reactor.Conn, s *session) {
 	s.point = s.wire.Point()
-	wire := store.Legacy
-	log := h.g.o.Logger.Debug().Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
+	ok, heldBack := h.g.visits.Allow("connected " + s.point)
+	log := h.g.o.Logger.Info()
+	if !ok {
+		log = nil // zerolog drops it
+	}
+	log = leftOut(log, heldBack).Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
 	if s.modern != nil {
-		wire, s.keyID = store.Modern, s.modern.KeyID()
+		s.keyID = s.modern.KeyID()
 		log = log.Uint32("key_id", s.keyID).Str("software", s.modern.Software())
 		c.SetTimer(protocol.SessionLifetime)
 	}
@@ -158,7 +167,7 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 		c.Close(errConns)
 	}
 	c.SetMaxFrame(s.wire.MaxFrame())
-	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
+	s.seen()
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
@@ -173,14 +182,12 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		g.replies.add(s.point, func() { r.Answer(g.handler.Notice()) })
 		return
 	case protocol.OpSubscribe:
-		m.Payload = nil
-		s.subscribed, s.subscription = true, m.RequestID
-		g.replies.add(s.point, func() { s.notifyRules(m.RequestID, true) })
+		g.replies.add(s.point, func() { g.news.subscribe(r, s) })
 		return
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync,
 		protocol.OpReport:
 		if s.goAwaySent.Load() {
-			m.Payload = nil
+			m.Forget()
 			g.replies.add(s.point, func() { r.Refuse(business.ErrGoingAway) })
 			return
 		}
@@ -191,6 +198,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	}
 	if m.Op == protocol.OpDownload {
 		r.Context = s.downloads()
+		g.news.downloading(s, m.Table())
 	}
 	if s.modern != nil {
 		r.MaxFrame = s.wire.MaxFrame()
@@ -199,12 +207,15 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		return
 	}
 	refusal := business.ErrBusy
-	if g.draining.Load() {
+	switch {
+	case g.draining.Load():
 		refusal = business.ErrGoingAway
-	} else {
+	case g.trouble.away.Load():
+		refusal = store.ErrUnavailable
+	default:
 		g.noteShare(s.point, "a request was refused")
 	}
-	m.Payload = nil
+	m.Forget()
 	g.replies.add(s.point, func() { r.Refuse(refusal) })
 }
 
@@ -233,14 +244,6 @@ func (s *session) downloads() context.Context {
 	return s.ctx
 }
 
-// notifyRules tells a subscriber which rules are in force.
-func (s *session) notifyRules(id protocol.RequestID, first bool) {
-	m := &protocol.Message{
-		Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: id, Body: s.g.handler.Notice(),
-	}
-	_ = s.send(m, first) // gone: no subscriber any more
-}
-
 // Timer implements reactor.Handler. A connection waits for one event at a time: its refusal, then the end of its
 // session, then the departure of its client.
 func (h *handler) Timer(c *reactor.Conn) {
@@ -265,19 +268,35 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	}
 	if s.point != "" {
 		h.g.activity.disconnected(s.point)
+		s.seen()
+		h.g.news.leave(s)
 	}
 	log := h.g.o.Logger.Debug()
+	reason := reactor.Reason(err)
+	if s.point != "" {
+		if ok, heldBack := h.g.visits.Allow(reason + " " + s.point); ok {
+			log = leftOut(h.g.o.Logger.Info(), heldBack)
+		}
+	}
 	var fault interface{ Status() protocol.Status }
 	switch {
 	case errors.As(err, &fault): // the peer broke the protocol
 		log = h.g.sampledLog.Warn().Stringer("status", fault.Status())
 	case errors.Is(err, errRevoked):
-		log = h.g.o.Logger.Info()
+		log = h.g.o.Logger.Warn()
 	case s.point == "" && !errors.Is(err, errRejected):
 		log = h.g.sampledLog.Info()
 	}
 	log.Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote()).Err(err).
-		Str("reason", reactor.Reason(err)).Msg("disconnected")
+		Str("reason", reason).Msg("disconnected")
+}
+
+// leftOut says in a line how many like it were left out before it.
+func leftOut(e *zerolog.Event, n int) *zerolog.Event {
+	if n > 0 {
+		e = e.Int("left_out", n)
+	}
+	return e
 }
 
 // idle is called when a connection has been silent for half of its time.
@@ -298,16 +317,6 @@ func (h *handler) drain(c *reactor.Conn) {
 	h.g.replies.add(s.point, func() {
 		s.sendGoAway("the server is stopping", h.g.o.Pool.Drain)
 		_ = h.g.reactor.Send(s.id, nil, true) // gone: it has left first
-	})
-}
-
-// broadcast notifies every subscriber of the rules now in force.
-func (g *Gateway) broadcast() {
-	g.reactor.Each(func(c *reactor.Conn) {
-		if s := c.Data.(*session); s.subscribed {
-			id := s.subscription
-			g.replies.add(s.point, func() { s.notifyRules(id, false) })
-		}
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/store"
 )
 
 // wire is a session of either wire.
@@ -34,13 +35,23 @@ type session struct {
 	point string // once established
 	keyID uint32
 
-	reject       []byte // to be sent when the timer runs out
-	subscribed   bool
-	subscription protocol.RequestID
-	ctx          context.Context // of downloads: ends with the connection; nil before the first
-	cancel       context.CancelFunc
+	reject []byte          // to be sent when the timer runs out
+	ctx    context.Context // of downloads: ends with the connection; nil before the first
+	cancel context.CancelFunc
+	left   bool // the connection is closed; guarded by news.mu
 
 	goAwaySent atomic.Bool // or about to be sent
+}
+
+// seen records that the point is connected now, when it is known which.
+func (s *session) seen() {
+	wire := store.Legacy
+	if s.modern != nil {
+		wire = store.Modern
+	}
+	if s.point != "" {
+		s.g.points.noteSession(s.point, s.keyID, wire, s.g.o.Clock())
+	}
 }
 
 // send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.
@@ -91,6 +102,8 @@ const readPatience = 10 * time.Second
 // Reply implements business.Client. A part of a download waits until the client has read what was sent before. It waits
 // before it takes the session's lock, so that others may send meanwhile.
 func (s *session) Reply(r *business.Request, m *protocol.Message) error {
+	r.Sent += uint64(len(m.Payload))
+	s.g.tap.sample(r, m)
 	if m.More() {
 		ctx, cancel := context.WithTimeout(r.Context, readPatience)
 		defer cancel()
@@ -114,6 +127,10 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	s.g.metrics.answered(r.Message.Op, m.Status, now.Sub(r.Arrived))
 	s.g.activity.answered(r, m, now)
 	s.g.log.answered(r, m, now)
+	s.g.tap.answered(r, m, now)
+	if r.Message.Op == protocol.OpUpload && r.Rows > 0 {
+		s.g.news.uploaded(r.Message.Table(), r.Point)
+	}
 	return err
 }
 

@@ -73,9 +73,11 @@ const (
 	RuleStale    RuleState = "stale"    // its last good version is in force; the row as it stands does not compile
 	RuleBroken   RuleState = "broken"   // nothing of it is in force; no version has compiled since the start
 	RuleDisabled RuleState = "disabled" // nothing of it is in force; the row is switched off
+	// RuleElsewhere is the state of a rule of the server in the database of a point.
+	RuleElsewhere RuleState = "elsewhere"
 )
 
-// RuleStates are all states, in order.
+// RuleStates are the states that a rule has where it may run, in order.
 func RuleStates() []RuleState { return []RuleState{RuleOK, RuleStale, RuleBroken, RuleDisabled} }
 
 // RuleStatus is what was found when a rule was compiled.
@@ -114,6 +116,15 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 			if err != nil {
 				return err
 			}
+		}
+		// TRUNCATE and a session without the triggers leave no delete in the history.
+		_, err := tx.Exec(ctx, `INSERT INTO sync_control_history (control_id, action, changed_by, row_before)
+			SELECT h.control_id, 'delete', 'without a trigger: TRUNCATE?', h.row_after FROM sync_control_history h
+			JOIN sync_rule_status s ON s.rule_id = h.control_id LEFT JOIN sync_control c ON c.id = h.control_id
+			WHERE c.id IS NULL AND h.action <> 'delete'
+			AND h.id = (SELECT MAX(id) FROM sync_control_history l WHERE l.control_id = h.control_id)`)
+		if err != nil {
+			return err
 		}
 		for _, table := range []string{"sync_rule_status", "sync_rule_warning", "sync_rule_columns"} {
 			if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE rule_id NOT IN (SELECT id FROM sync_control)"); err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,6 +38,9 @@ func TestPointsAndKeys(t *testing.T) {
 	}
 	if _, err := s.AddPoint(ctx, "a", "", sealed("a")); !errors.Is(err, ErrExists) {
 		t.Errorf("enrolled twice: %v", err)
+	}
+	if _, err := s.AddPoint(ctx, "A", "", sealed("A")); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "point a") {
+		t.Errorf("a name that differs by case: %v", err)
 	}
 	for _, name := range []string{"", "*"} {
 		if _, err := s.AddPoint(ctx, name, "", sealed("")); err == nil {
@@ -75,7 +79,7 @@ func TestPointsAndKeys(t *testing.T) {
 	}
 
 	at := time.Date(2026, 3, 4, 5, 6, 7, 123456000, time.FixedZone("", 3600))
-	if err := errors.Join(s.TouchPoint(ctx, "a", 4, Modern, at), s.TouchPoint(ctx, "a", 0, Legacy, at.Add(time.Hour)), s.AllowLegacy(ctx, "a", true)); err != nil {
+	if err := errors.Join(s.TouchPoints(ctx, PointUse{"a", 4, Modern, at}, PointUse{"a", 0, Legacy, at.Add(time.Hour)}), s.AllowLegacy(ctx, "a", true)); err != nil {
 		t.Fatal(err)
 	}
 	all, err := s.Points(ctx)
