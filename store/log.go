@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"syncgate/rule"
 )
 
 // LogLine is a row of sync_log: what moved or failed in one second, or a line of a run that somebody asked for.
@@ -75,8 +77,8 @@ const (
 
 // AppendLog writes lines, which are not too many for one statement, and sets their ids.
 func (s *Store) AppendLog(ctx context.Context, lines []LogLine) error {
-	query := joinTuples("INSERT INTO sync_log (at, point_no, sync_table, sync_type, row_count, batches, ms, status, message) VALUES ",
-		"(?, ?, ?, ?, ?, ?, ?, ?, ?)", "", len(lines))
+	const head = "INSERT INTO sync_log (at, point_no, sync_table, sync_type, row_count, batches, ms, status, message) VALUES "
+	query := rule.InsertParts{Head: head, Tuple: marks(9)}.Rows(len(lines))
 	var args []any
 	for _, l := range lines {
 		args = append(args, stamp(l.At), l.Point, clip(l.Table, logTableMax), l.Type, l.Rows, l.Batches, l.Ms, l.Status,
