@@ -11,6 +11,7 @@ import (
 	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/store"
 )
 
 // wire is a session of either wire.
@@ -42,6 +43,17 @@ type session struct {
 	goAwaySent atomic.Bool   // or about to be sent
 	large      protocol.Pace // of messages that leave piece by piece
 	sent       atomic.Int64  // bytes since its last look
+}
+
+// seen records that the point is connected now, when it is known which.
+func (s *session) seen() {
+	wire := store.Legacy
+	if s.modern != nil {
+		wire = store.Modern
+	}
+	if s.point != "" {
+		s.g.points.noteSession(s.point, s.keyID, wire, s.g.o.Clock())
+	}
 }
 
 // send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.
