@@ -165,6 +165,9 @@ var pointOrder = map[string]func(a, b *Point) int{
 	"seen":      func(a, b *Point) int { return b.Seen.Compare(a.Seen) },
 	"wire":      func(a, b *Point) int { return cmp.Compare(a.Wire, b.Wire) },
 	"rows_up":   func(a, b *Point) int { return cmp.Compare(b.RowsUp, a.RowsUp) },
+	"lag":       func(a, b *Point) int { return 0 },
+	"backlog":   func(a, b *Point) int { return 0 },
+	"version":   func(a, b *Point) int { return 0 },
 	"rows_down": func(a, b *Point) int { return cmp.Compare(b.RowsDown, a.RowsDown) },
 }
 

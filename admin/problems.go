@@ -73,9 +73,9 @@ func bit(b bool) int {
 
 func ruleProblems(rules []store.RuleLine, add func(Problem)) {
 	for state, p := range map[string]Problem{
-		string(store.RuleBroken): {Severe: true, Title: "not in force: their rows do not move",
+		string(store.RuleBroken): {Severe: true, Title: "not in force; no rows move by it",
 			Remedy: "Correct the row of sync_control at the place that the error names. It is in force within a second."},
-		string(store.RuleStale): {Title: "edited with a mistake: their last good versions stay in force until the next restart",
+		string(store.RuleStale): {Title: "edited with a mistake; the last good version stays in force until the next restart",
 			Remedy: "Correct the row of sync_control, or undo the edit with 'syncgate rules revert'."},
 	} {
 		for i := range rules {

@@ -23,15 +23,21 @@ type RuleLine struct {
 	Failures    uint64    `json:"failures"`
 	LastRun     time.Time `json:"last_run,omitzero"`
 	LastFailure string    `json:"last_failure,omitempty"`
+	Place       string    `json:"place,omitempty"` // of the error in the row
+	Warnings    string    `json:"warnings,omitempty"`
+	UpdatedAt   time.Time `json:"updated_at,omitzero"`
+	UpdatedBy   string    `json:"updated_by,omitempty"`
 }
 
 // RuleStates lists the rules in the order of id, with what the server last recorded about each.
 func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
 	return readAll(ctx, s, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, IF(enabled, state, ?),
 		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, UNIX_TIMESTAMP(last_run_at),
-		COALESCE(last_failure, '') FROM sync_control_status ORDER BY id`, func(r *RuleLine) []any {
+		COALESCE(last_failure, ''), CONCAT(COALESCE(error_column, ''), COALESCE(CONCAT('[', error_section, ']'), ''),
+		COALESCE(CONCAT(' ', error_line, ':', error_position), '')), COALESCE(warnings, ''), UNIX_TIMESTAMP(updated_at),
+		COALESCE(updated_by, '') FROM sync_control_status ORDER BY id`, func(r *RuleLine) []any {
 		return []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved,
-			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure}
+			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure, &r.Place, &r.Warnings, (*unixTime)(&r.UpdatedAt), &r.UpdatedBy}
 	}, string(RuleDisabled))
 }
 
