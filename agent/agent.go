@@ -23,7 +23,7 @@ import (
 // Options of an agent. Store, Server, Point and Key are required. A number that is zero takes its default from Limits.
 type Options struct {
 	Store  *store.Store // the point's own database, migrated with the set agent
-	Server string       // host:port
+	Server string       // host:port, or several, see newServers
 	Point  string       // 1 to 64 bytes of UTF-8
 	KeyID  uint32
 	Key    [32]byte
@@ -33,6 +33,8 @@ type Options struct {
 	Interval     time.Duration // between two rounds of a rule that reads on from its state
 	FullInterval time.Duration // between two rounds of a rule that reads everything each time
 	RulesEvery   time.Duration // between two checks of the local rules
+	ReportEvery  time.Duration // between two reports to the centre while nothing changes
+	DataDir      string        // directory whose free space is reported; empty: none is
 
 	// Limits of the outbox. At a limit the agent reads only rules that have nothing in the outbox.
 	BatchRows     int   // rows of one upload at most
@@ -57,6 +59,7 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Time("Interval", &o.Interval, 10*time.Second, least, most),
 		limit.Time("FullInterval", &o.FullInterval, time.Minute, least, most),
 		limit.Time("RulesEvery", &o.RulesEvery, time.Second, least, most),
+		limit.Time("ReportEvery", &o.ReportEvery, 30*time.Second, least, most),
 		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
 		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
 		limit.Bytes("OutboxBytes", &o.OutboxBytes, 1<<30, 1, 1<<40),
@@ -73,8 +76,6 @@ func (o *Options) setDefaults() error {
 	switch {
 	case o.Store == nil:
 		return errors.New("agent: Options.Store is nil")
-	case o.Server == "":
-		return errors.New("agent: Options.Server is empty")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
 	}
@@ -112,6 +113,7 @@ type Agent struct {
 	asked    signal // raised when the centre may ask for a comparison
 	used     atomic.Bool
 	order    order
+	started  time.Time
 	pages    chan struct{} // holds a token for each download in flight
 	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
@@ -122,14 +124,17 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, asked: newSignal(),
-		pages: make(chan struct{}, maxPages)}
-	var err error
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
+		started: o.Clock(), pages: make(chan struct{}, maxPages)}
+	servers, err := newServers(o.Server)
+	if err != nil {
+		return nil, fmt.Errorf("agent: Options.Server: %w", err)
+	}
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
-	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
-	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
+	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal()}
+	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
@@ -180,6 +185,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.loop(jobs, a.asked).start(ctx, &wg, a.resync)
+	wg.Go(func() { a.reports(ctx) })
 	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
@@ -228,6 +234,7 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 			}
 			plans[name] = plan
 		}
+		a.progress.news.raise()
 		select {
 		case <-ctx.Done():
 			return
@@ -289,6 +296,10 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		if _, err := a.opts.Store.RetryOnce(ctx, a.waitingPlan); err != nil && ctx.Err() == nil {
 			a.opts.Log.Warn().Err(err).Msg("waiting rows of sync_quarantine could not be tried again")
 		}
+		if counts, err := a.opts.Store.CountQuarantine(ctx, store.QuarantineFilter{}); err == nil {
+			a.progress.waited(counts)
+		}
+		_, _ = a.report(ctx)
 	}
 	a.rules.local.Flush(context.WithoutCancel(ctx))
 	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason

@@ -57,6 +57,9 @@ func (l *loop) run(ctx context.Context, do turn) error {
 		case err == nil:
 			l.recovered()
 			if l.once {
+				if l.name != fetched && l.name != jobs {
+					l.progress.finish(l.name)
+				}
 				return nil
 			}
 		case l.once && (!transient(err) || l.wait.tries > onceTries):
@@ -106,7 +109,7 @@ func (l *loop) recovered() {
 // failed records err for the report, logs it when it is new, and returns the pause before the next turn. The pause is
 // shorter for a transient error than for one that needs a person.
 func (l *loop) failed(err error) (rest time.Duration) {
-	if !errors.Is(err, errLost) && !isTurn(err) { // link logs the one, the other is no failure
+	if !errors.Is(err, ErrLost) && !isTurn(err) { // link logs the one, the other is no failure
 		l.progress.fail(l.name, err)
 		l.opts.count(ruleFailures, l.name.direction, 1)
 		if text := err.Error(); text != l.lastLogged {
@@ -124,7 +127,7 @@ func (l *loop) failed(err error) (rest time.Duration) {
 // transient reports whether err may soon disappear by itself.
 func transient(err error) bool {
 	var refused *Refusal
-	return errors.Is(err, errLost) || isTurn(err) || errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnavailable) ||
+	return errors.Is(err, ErrLost) || isTurn(err) || errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnavailable) ||
 		errors.As(err, &refused) && refused.Transient()
 }
 

@@ -140,10 +140,14 @@ func (f fetchedRules) Rules(ctx context.Context) ([]rule.Row, error) {
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)
+	if err == nil {
+		err = a.lock.claim(ctx)
+	}
 	if err != nil {
 		return 0, err
 	}
 	a.asked.raise()
+	a.progress.news.raise()
 	stored, err := loadState(ctx, a.opts.Store, fetched)
 	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err

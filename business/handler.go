@@ -27,6 +27,9 @@ type HandlerOptions struct {
 	MaxDownloadRows int            // rows of one page of a download
 	Location        *time.Location // of the database sessions' time_zone; UTC
 
+	// Reported takes what a point reports of itself. nil: reports are not taken.
+	Reported func(store.PointReport)
+
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
 }
@@ -80,6 +83,8 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 		e, err = h.compare(ctx, r)
 	case protocol.OpResync:
 		err = h.resync(ctx, r)
+	case protocol.OpReport:
+		err = h.report(r)
 	default:
 		err = ErrUnsupported
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	_ "embed" // settings.toml
 	"encoding/base64"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -34,6 +33,7 @@ type settings struct {
 
 	Interval      config.Duration `toml:"interval"`
 	FullInterval  config.Duration `toml:"full_interval"`
+	ReportEvery   config.Duration `toml:"report_interval"`
 	BatchRows     int             `toml:"batch_rows"`
 	OutboxBatches int             `toml:"outbox_batches"`
 	LogLevel      string          `toml:"log_level"`
@@ -44,10 +44,11 @@ type settings struct {
 func limits(o *agent.Options) config.Limits {
 	all := o.Limits()
 	return config.Limits{
-		"interval":       limit.Find(all, "Interval"),
-		"full_interval":  limit.Find(all, "FullInterval"),
-		"batch_rows":     limit.Find(all, "BatchRows"),
-		"outbox_batches": limit.Find(all, "OutboxBatches"),
+		"interval":        limit.Find(all, "Interval"),
+		"full_interval":   limit.Find(all, "FullInterval"),
+		"report_interval": limit.Find(all, "ReportEvery"),
+		"batch_rows":      limit.Find(all, "BatchRows"),
+		"outbox_batches":  limit.Find(all, "OutboxBatches"),
 	}
 }
 
@@ -123,9 +124,8 @@ func (f *flags) load() (*settings, *agent.Options, error) {
 
 // take checks the settings that are not numbers and sets the agent's options.
 func (s *settings) take(o *agent.Options) error {
-	if _, _, err := net.SplitHostPort(s.Server); err != nil {
-		problem := err.Error() + " (an address looks like gateway.example.org:11366)"
-		return &config.Error{Place: "server", Problem: problem}
+	if err := agent.CheckServers(s.Server); err != nil {
+		return &config.Error{Place: "server", Problem: err.Error()}
 	}
 	if s.Point == "" || s.Key == "" {
 		return &config.Error{Place: "point, key_id, key",
