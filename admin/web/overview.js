@@ -55,7 +55,7 @@ function charts(state, render) {
   const times = all.map((s) => +new Date(s.at));
   const values = (name) => all.map((s) => s[name]);
   const rate = (v) => about(v) + "/s";
-  const lag = (p) => (p.lag_ms ?? 0) / 1000;
+  const lag = (p) => (p.report?.lag_ms ?? 0) / 1000;
   return h("section", { class: "charts", "aria-label": "The last hour" },
     chart("Rows", { times, format: rate, redraw: render, series: [{ name: "up", color: "c1", values: values("up") }, { name: "down", color: "c2", values: values("down") }] }),
     chart("Time of a request", { times, format: seconds, redraw: render, series: [{ name: "p50", color: "c1", values: values("p50") }, { name: "p99", color: "c3", values: values("p99") }] }),

@@ -47,11 +47,11 @@ function list(state, { status: st }) {
       { name: "Point", sort: "point", cell: (p) => h("a", { class: "name", href: link(["points", p.point]) }, p.point) },
       { name: "State", sort: "state", cell: pointTag },
       { name: "Last seen", sort: "seen", cell: (p) => ago(p.seen) },
-      { name: "Lag", sort: "lag", n: true, cell: (p) => (p.report ? span((p.lag_ms ?? 0) / 1000) : none(p)) },
-      { name: "Backlog", sort: "backlog", n: true, cell: (p) => (p.report ? count(p.backlog) : none(p)) },
+      { name: "Lag", sort: "lag", n: true, cell: (p) => (p.report ? span(p.report.lag_ms / 1000) : none(p)) },
+      { name: "Backlog", sort: "backlog", n: true, cell: (p) => (p.report ? count(p.report.backlog_rows) : none(p)) },
       { name: "Rows up", sort: "rows_up", n: true, cell: (p) => count(p.rows_up) },
       { name: "Rows down", sort: "rows_down", n: true, cell: (p) => count(p.rows_down) },
-      { name: "Version", sort: "version", cell: (p) => p.report?.version ?? none(p) },
+      { name: "Version", sort: "version", cell: (p) => (p.report ? short(p.report.software) : none(p)) },
       { name: "Wire", sort: "wire", cell: (p) => ({ modern: "v2", legacy: "v1" })[p.last_wire] ?? "" },
       { name: "Note", wide: true, cell: (p) => h("span", { class: "quiet" }, p.note) },
     ], l.rows, {
@@ -65,6 +65,8 @@ function list(state, { status: st }) {
       h("button", { disabled: offset + pageSize >= l.matched, onclick: () => setQuery({ offset: offset + pageSize }) }, "Next"))];
 }
 
+// short is a program's name and version without the commit that it was built from.
+const short = (software) => software.replace(/^syncgate-agent[ /]/, "").replace(/ \(.*/, "");
 const none = (p) => h("span", { class: "quiet", title: p.connections ? "The agent is older and reports nothing, or has not reported yet." : null }, "–");
 const pointTag = (p) => tag({ connected: "good", away: "off", silent: "bad", new: "off", revoked: "off", trouble: "warn" }[p.state] ?? "off", stateWords[p.state] ?? p.state);
 
@@ -79,45 +81,64 @@ function one(state, shared) {
       fact("Last seen", p.connections ? "now" : ago(p.seen)),
       fact("Connections", p.connections ? `${p.connections}, from ${p.remote}` : "none"),
       fact("Wire", { modern: "v2", legacy: "v1, the original's" }[p.last_wire]),
-      fact("Agent", r?.version ?? (p.connections ? "reports nothing" : null)),
+      fact("Agent", r?.software || (p.connections ? "reports nothing" : null)),
       fact("Database", r?.database),
-      fact("Lag", r && span((p.lag_ms ?? 0) / 1000)),
-      fact("Backlog", r && `${plural(p.backlog ?? 0, "row")}, ${bytes(p.backlog_bytes ?? 0)}`),
-      fact("Clock", r?.clock_ms != null && (Math.abs(r.clock_ms) < 1000 ? "right" : `${span(Math.abs(r.clock_ms) / 1000)} ${r.clock_ms > 0 ? "ahead" : "behind"}`)),
-      fact("Free disk", r?.disk_free != null && bytes(r.disk_free)),
-      fact("Memory", r?.memory != null && bytes(r.memory)),
+      fact("Lag", r && (r.lag_ms ? span(r.lag_ms / 1000) : "none")),
+      fact("Backlog", r && `${plural(r.backlog_rows, "row")}, ${bytes(r.backlog_bytes)}`),
+      fact("Clock", r && (Math.abs(r.clock_ahead_ms) < 2000 ? "right" : `${span(Math.abs(r.clock_ahead_ms) / 1000)} ${r.clock_ahead_ms > 0 ? "ahead" : "behind"}`)),
+      fact("Free disk", r?.disk_free && bytes(r.disk_free)),
+      fact("Memory", r?.memory && bytes(r.memory)),
+      fact("Reported", r && ago(r.reported_at)),
       fact("Rows since the start", `${count(p.rows_up)} up, ${count(p.rows_down)} down`),
       fact("Keys", p.keys?.filter((k) => !k.revoked_at).map((k) => k.id).join(", ")),
       fact("Note", p.note)),
     p.failure && h("p", { class: "none" }, tag("bad", p.failure.code), " ", ago(p.failure.at), p.failure.table && ` at ${p.failure.table}: `, p.failure.message),
     h("h2", {}, "Tables"), tables(state, shared),
     state.run && run(state),
-    p.quarantined > 0 && h("p", {}, h("a", { href: link(["quarantine"], { point: p.point }) }, `${plural(p.quarantined, "row")} of this point in quarantine`)),
+    h("p", {}, h("a", { href: link(["quarantine"], { point: p.point }) }, "Rows of this point in quarantine"), r?.quarantined > 0 && `, and ${plural(r.quarantined, "row")} in the point's own ('syncgate-agent quarantine list' there)`),
     h("h2", {}, "Log", h("a", { class: "more", href: link(["log"], { point: p.point }) }, "Whole log")),
     state.log?.lines.length ? h("div", { role: "log", "aria-live": "off" }, h("ol", { class: "lines" }, state.log.lines.map((l) => line(l, true)))) : h("p", { class: "none" }, "Nothing moved or failed yet.")];
 }
 
-function tables(state, shared) {
-  const p = state.point;
-  return table([
-    { name: "Table", cell: (r) => h("a", { href: link(["rules"], { id: r.id }) }, r.sync_table) },
-    { name: "Direction", cell: (r) => r.sync_type },
-    { name: "State", cell: (r) => tag(r.state) },
-    { name: "Lag", n: true, cell: (r) => (r.report ? span(r.report.lag_ms / 1000) : "–") },
-    { name: "Backlog", n: true, cell: (r) => (r.report ? count(r.report.backlog) : "–") },
-    { name: "Rows", n: true, cell: (r) => count(r.report?.rows ?? r.rows_moved) },
-    { name: "Last success", cell: (r) => ago(r.report?.success_at ?? r.last_run) },
-    { name: "Problem", wide: true, cell: (r) => ruleError(r.report?.text ? { ...r, error: r.report.text } : r) },
-    { name: "", cell: (r) => action(state.running === r.id ? "Running…" : "Sync now", shared.status?.actions && p.connections > 0 && !state.running, () => sync(state, r, shared), { "aria-label": `Sync now: ${r.sync_type} of ${r.sync_table}`, title: p.connections ? null : "The point is not connected." }) },
-  ], p.rules ?? [], { caption: "Tables of this point", empty: "No rule of sync_control concerns this point." });
+// pairs are the tables and directions of a point: the rules of both sides, and what the point reports of each.
+function pairs(p) {
+  const all = new Map();
+  const of = (table, direction) => {
+    const key = JSON.stringify([table, direction]);
+    if (!all.has(key)) all.set(key, { table, direction, rules: [] });
+    return all.get(key);
+  };
+  for (const r of p.rules ?? []) of(r.sync_table, r.sync_type).rules.push(r);
+  for (const r of p.reported?.rules ?? []) of(r.table, r.direction).there = r;
+  return [...all.values()];
 }
 
-async function sync(state, r, shared) {
-  state.running = r.id;
-  state.run = { rule: r, lines: [] };
+const worst = ["broken", "stale", "failing", "new", "disabled"];
+
+function tables(state, shared) {
+  const p = state.point;
+  const may = shared.status?.actions && p.connections > 0 && !state.running;
+  const back = (ms) => ms && new Date(Date.now() - ms).toISOString();
+  return table([
+    { name: "Table", cell: (t) => (t.rules.length ? h("a", { href: link(["rules"], { id: t.rules[0].id }) }, t.table) : t.table) },
+    { name: "Direction", cell: (t) => t.direction },
+    { name: "State", cell: (t) => tag(worst.find((w) => t.there?.state === w || t.rules.some((r) => r.state === w)) ?? "ok") },
+    { name: "Lag", n: true, cell: (t) => (t.there ? (t.there.lag_ms ? span(t.there.lag_ms / 1000) : "none") : "–") },
+    { name: "Backlog", n: true, cell: (t) => (t.there ? count(t.there.backlog_rows) : "–") },
+    { name: "Quarantined", n: true, cell: (t) => (t.there ? count(t.there.quarantined) : "–") },
+    { name: "Rows", n: true, cell: (t) => count(t.there?.moved ?? t.rules[0]?.rows_moved) },
+    { name: "Last success", cell: (t) => ago(t.there ? back(t.there.succeeded_ms) : t.rules[0]?.last_run) },
+    { name: "Problem", wide: true, cell: (t) => [t.there?.text && h("span", { class: "said" }, `At the point: ${[t.there.code, t.there.text].filter(Boolean).join(" ")}`, t.there.failing_ms && h("span", { class: "quiet" }, ` for ${span(t.there.failing_ms / 1000)}`)), t.rules.map(ruleError)] },
+    { name: "", cell: (t) => action(state.running === t.table + t.direction ? "Running…" : "Sync now", may, () => sync(state, t, shared), { "aria-label": `Sync now: ${t.direction} of ${t.table}`, ...(p.connections ? {} : { title: "The point is not connected." }) }) },
+  ], pairs(p), { caption: "Tables of this point", empty: "No rule of sync_control concerns this point." });
+}
+
+async function sync(state, t, shared) {
+  state.running = t.table + t.direction;
+  state.run = { of: t, lines: [] };
   shared.render();
   try {
-    await post("sync-now", { point: state.path[1], table: r.sync_table, direction: r.sync_type }, (l) => { state.run.lines.push(l); shared.render(); });
+    await post("sync-now", { point: state.path[1], table: t.table, direction: t.direction }, (l) => { state.run.lines.push(l); shared.render(); });
   } catch (err) {
     state.run.error = err.message;
   }
@@ -127,8 +148,8 @@ async function sync(state, r, shared) {
 
 // run shows the lines of a run that this page has asked for.
 function run(state) {
-  const { rule: r, lines, error } = state.run;
-  return h("section", { class: "run", role: "log", "aria-label": "Run" }, h("h3", {}, `${r.sync_type} of ${r.sync_table}`),
+  const { of: t, lines, error } = state.run;
+  return h("section", { class: "run", role: "log", "aria-label": "Run" }, h("h3", {}, `${t.direction} of ${t.table}`),
     h("ol", {}, lines.map((l) => h("li", {}, l.text ?? JSON.stringify(l)))),
     error && h("p", { class: "alarm" }, error),
     !state.running && !error && h("p", { class: "quiet" }, lines.length ? "Done." : "Done. Nothing had to move."));
