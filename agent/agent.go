@@ -74,8 +74,6 @@ const maxSoftware = 64 // bytes that a HELLO has room for
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Store == nil:
-		return errors.New("agent: Options.Store is nil")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
 	}
@@ -120,6 +118,9 @@ type Agent struct {
 
 // New checks the options. It starts nothing.
 func New(o Options) (*Agent, error) {
+	if o.Store == nil {
+		return nil, errors.New("agent: Options.Store is nil")
+	}
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}

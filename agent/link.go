@@ -22,21 +22,22 @@ type link struct {
 	servers   *servers
 	sessions  chan *session // the present session offers itself here while it takes requests
 	rulesNews signal        // the server has sent the version of its rules
+	patience  time.Duration // how long a round looks for a server before it gives up
 }
 
 const onceTries = 5 // tries after transient errors in a round of Once
 
 // run connects, serves the session to its end and connects again, until ctx ends. When persistent is false, run returns
-// the error of the first connection that fails, unless the server was only busy.
+// the error of the first connection that fails after the link's patience, unless the server was only busy.
 func (l *link) run(ctx context.Context, persistent bool) error {
-	wait := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}
+	wait, reached := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}, time.Now()
 	for {
 		s, err := l.connect(ctx)
 		if s != nil {
 			// After a session with at least one answer the next connection is prompt again. After a session that
 			// was cut at once it is not; else two ends that disagree would reconnect without a pause.
 			if err = s.run(ctx); s.answered.Load() {
-				wait.tries = 0
+				wait.tries, reached = 0, time.Now()
 				l.servers.worked()
 			}
 		}
@@ -50,7 +51,8 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 			return nil
 		case err == nil:
 			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting again")
-		case !persistent && !l.servers.more() && (s == nil && busy == 0 || wait.tries > onceTries):
+		case !persistent && !l.servers.more() && (s == nil && busy == 0 || wait.tries > onceTries) &&
+			(time.Since(reached) >= l.patience || protocol.StatusOf(err) == protocol.StatusRejected):
 			return err
 		default:
 			phase := "handshake"

@@ -265,6 +265,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
+	carries := func(st rule.Statement) bool { return st.Uses(rule.State) }
+	if req.Stateless != "" && slices.ContainsFunc(e.Plan.Upside, carries) {
+		return e, &store.MismatchError{Reason: req.Stateless}
+	}
 	if len(req.Fields) > 0 && e.Plan.Form == rule.Generated {
 		if f, err := e.Fit(req.Fields); err == nil {
 			h.o.Rules.RecordFit(&f, r.Point)

@@ -28,7 +28,7 @@ var bodies = []struct {
 		read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
 	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"},
-		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}}, read((*Message).DownloadRequest)},
+		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}, ""}, read((*Message).DownloadRequest)},
 	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil},
 		[]rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
 	{&DownloadReply{}, read((*Message).DownloadReply)},
