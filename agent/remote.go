@@ -32,7 +32,8 @@ func NewRemote(o Options, patience time.Duration) (*Remote, error) {
 	}
 	r := &Remote{opts: o}
 	servers, err := newServers(o.Server)
-	r.link = &link{opts: &r.opts, servers: servers, patience: patience, sessions: make(chan *session), rulesNews: newSignal()}
+	r.link = &link{opts: &r.opts, servers: servers, patience: patience, sessions: make(chan *session), rulesNews: newSignal(),
+		news: &news{}}
 	return r, err
 }
 
