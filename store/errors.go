@@ -116,9 +116,9 @@ func notFromDB(err error) error {
 }
 
 func isNotFromDB(err error) bool {
-	var marked notFromDBError
-	var row *RowError
-	return errors.As(err, &marked) || errors.As(err, &row) || slices.ContainsFunc([]error{
+	_, marked := errors.AsType[notFromDBError](err)
+	_, row := errors.AsType[*RowError](err)
+	return marked || row || slices.ContainsFunc([]error{
 		ErrReused, ErrMismatch, ErrNoTable, ErrNotFound, ErrExists, ErrEnough, errSplit, sql.ErrNoRows, sql.ErrTxDone,
 	}, func(target error) bool { return errors.Is(err, target) })
 }
@@ -130,6 +130,7 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 		1206,       // lock table full
 		1020,       // record changed since last read (snapshot isolation)
 		1317,       // query interrupted: KILL QUERY
+		1969, 3024, // query over max_statement_time, max_execution_time
 		1615, 1243, // prepared statement is stale
 		1412, // table definition has changed
 		3101, // group replication rolled the transaction back
@@ -185,8 +186,6 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 
 // public is the error that a caller gets.
 func public(err error) error {
-	var marked notFromDBError
-	var my *mysql.MySQLError
 	switch kindOf(err) {
 	case kindNone:
 		return nil
@@ -197,20 +196,51 @@ func public(err error) error {
 	case kindReadOnly:
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case kindNotFromDB:
-		if errors.As(err, &marked) {
+		if marked, ok := errors.AsType[notFromDBError](err); ok {
 			return marked.error
 		}
 		return err
 	}
-	if errors.As(err, &my) {
-		e := &SQLError{Code: int(my.Number), Message: my.Message}
-		var at *statementError
-		if errors.As(err, &at) {
-			e.Statement = at.sql
-		}
-		return e
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return err // ErrPktTooLarge
 	}
-	return err // ErrPktTooLarge
+	e := &SQLError{Code: int(my.Number), Message: my.Message}
+	if at, ok := errors.AsType[*statementError](err); ok {
+		e.Statement = at.sql
+	}
+	return e
+}
+
+// isNumber reports whether an error is MySQL's and has one of the numbers.
+func isNumber(err error, numbers ...uint16) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && slices.Contains(numbers, my.Number)
+}
+
+// Trouble is what is wrong with the database that an error came from, in words; empty when it is nothing that concerns
+// other requests.
+func Trouble(err error) string {
+	var my *mysql.MySQLError
+	errors.As(err, &my)
+	number := func(all ...uint16) bool { return my != nil && slices.Contains(all, my.Number) }
+	switch {
+	case number(1021, 1114, 1026) || number(1030) && strings.Contains(my.Message, "28"): // ENOSPC
+		return "its disk is full"
+	case number(1040, 1203, 1226):
+		return "it takes no more connections"
+	case number(1044, 1045, 1049, 1698):
+		return "it does not let the account in"
+	case errors.Is(err, ErrReadOnly):
+		return "it is read-only"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it does not answer"
+	case errors.Is(err, ErrUnavailable):
+		return "it is not reachable"
+	case errors.Is(err, ErrRetry):
+		return "others hold rows or tables for too long"
+	}
+	return ""
 }
 
 // statementError says which statement of a rule failed.
@@ -224,8 +254,7 @@ func (e *statementError) Unwrap() error { return e.err }
 
 // codeOf is MySQL's number and message for a row that was refused.
 func codeOf(err error) (int, string) {
-	var my *mysql.MySQLError
-	if errors.As(err, &my) {
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return int(my.Number), my.Message
 	}
 	return 1153, err.Error() // the driver's error about a packet that is too big

@@ -17,8 +17,6 @@ type PointReport struct {
 	ReportedAt   time.Time `json:"reported_at"`
 	ClockAheadMs int64     `json:"clock_ahead_ms"`
 	rowset.Report
-	// RuleIDs are the rows of sync_control that are in force here, one for each of Rules; 0: none.
-	RuleIDs []uint64 `json:"-"`
 }
 
 // longAgo is how long before a report something may have happened. What is longer ago has no time.
@@ -41,12 +39,8 @@ func (s *Store) SavePointReports(ctx context.Context, all []PointReport) error {
 		points = append(points, r.Point)
 		agents = append(agents, r.Point, clip(r.Software, 250), clip(r.Database, 250), r.ClockAheadMs, orNull(r.DiskFree),
 			orNull(r.Memory), ago(r, r.UpMs), at)
-		for k, x := range r.Rules {
-			here := uint64(0)
-			if k < len(r.RuleIDs) {
-				here = r.RuleIDs[k]
-			}
-			rules = append(rules, r.Point, clip(x.Table, 128), clip(x.Direction, 12), orNull(here), orNull(x.RuleID),
+		for _, x := range r.Rules {
+			rules = append(rules, r.Point, clip(x.Table, 128), clip(x.Direction, 12), orNull(x.Here), orNull(x.RuleID),
 				clip(x.State, 12), orNull(clip(x.Code, 12)), orNull(name(x.Column)), orNull(x.Line),
 				orNull(clip(x.Text, textMax)), ago(r, x.FailingMs), ago(r, x.SucceededMs), x.LagMs, x.BacklogRows,
 				x.BacklogBytes, x.Quarantined, x.Moved, x.Failures, at)
@@ -67,8 +61,6 @@ func (s *Store) SavePointReports(ctx context.Context, all []PointReport) error {
 	})
 }
 
-func marks(n int) string { return "(" + strings.Repeat(", ?", n)[2:] + ")" }
-
 func orNull[T comparable](v T) any {
 	var zero T
 	if v == zero {
@@ -81,7 +73,7 @@ func orNull[T comparable](v T) any {
 func (t *Tx) many(ctx context.Context, head, tuple, tail string, values []any, width int) error {
 	for rest := values; len(rest) > 0; {
 		n := chunkSize(len(rest) / width)
-		if _, err := t.Exec(ctx, joinTuples(head, tuple, tail, n), rest[:n*width]...); err != nil {
+		if _, err := t.Exec(ctx, rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}.Rows(n), rest[:n*width]...); err != nil {
 			return err
 		}
 		rest = rest[n*width:]
@@ -112,12 +104,11 @@ func (s *Store) PointReports(ctx context.Context, point string) ([]PointReport, 
 		strings.Replace(ago, "last_success_at", "failing_since", 1)+`, lag_ms, backlog_rows, backlog_bytes, quarantined,
 		rows_moved, failures FROM sync_point_status`+where+", sync_table, sync_type", func(scan scanner) error {
 		var name string
-		var here uint64
 		var x rowset.RuleReport
-		err := scan(&name, &x.Table, &x.Direction, &here, &x.RuleID, &x.State, &x.Code, &x.Column, &x.Line, &x.Text,
+		err := scan(&name, &x.Table, &x.Direction, &x.Here, &x.RuleID, &x.State, &x.Code, &x.Column, &x.Line, &x.Text,
 			&x.SucceededMs, &x.FailingMs, &x.LagMs, &x.BacklogRows, &x.BacklogBytes, &x.Quarantined, &x.Moved, &x.Failures)
 		if r := of[name]; r != nil {
-			r.Rules, r.RuleIDs = append(r.Rules, x), append(r.RuleIDs, here)
+			r.Rules = append(r.Rules, x)
 		}
 		return err
 	}, point, point)
@@ -139,13 +130,10 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 		return 0, 0, false, nil
 	}
 	st := &p.Upside[0]
-	_, loading := itemOf(e.State, rule.LoadItem(0))
-	switch {
-	case p.Load != nil && len(e.State) == 0:
-		st = &p.Load.First
-	case p.Load != nil && loading:
-		st = &p.Load.Next
-	case st.Start != nil && len(e.State) == 0:
+	if _, loading := itemOf(e.State, rule.LoadItem(0)); p.Load != nil && (loading || len(e.State) == 0) {
+		st = p.Load
+	}
+	if st.Start != nil && len(e.State) == 0 {
 		st = st.Start
 	}
 	ask := func(what, fields string, limit int, into any) {
@@ -168,11 +156,7 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 	var mean float64
 	if rows > 0 {
 		head, _, _ := strings.Cut(st.SQL, "\nfrom ")
-		fields := make([]string, len(p.Fields))
-		for i, f := range p.Fields {
-			fields[i] = quoteName(f)
-		}
-		ask("AVG(LENGTH(CONCAT_WS('', "+strings.Join(fields, ", ")+")))", strings.TrimPrefix(head, "select "), backlogSample, &mean)
+		ask("AVG(LENGTH(CONCAT_WS('', "+rule.QuoteAll(p.Fields)+")))", strings.TrimPrefix(head, "select "), backlogSample, &mean)
 	}
 	return rows, uint64(mean * float64(rows)), true, public(err)
 }

@@ -39,8 +39,17 @@ func (s *Store) inTx(ctx context.Context, f func(*Tx) error) error {
 		if !errors.Is(err, ErrRetry) || attempt == attemptsRetry {
 			return err
 		}
-		s.count(retries, causeOf(err), 1, nil)
+		s.count(Retries, causeOf(err), 1, nil)
 	}
+}
+
+// exec runs one statement in a transaction, and again after a deadlock. It returns the rows it matched.
+func (s *Store) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = s.inTx(ctx, func(tx *Tx) error {
+		n, err = tx.Exec(ctx, query, args...)
+		return err
+	})
+	return n, err
 }
 
 // Begin opens a transaction on a connection of its own.

@@ -46,9 +46,9 @@ func newRulesList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR"
+		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tLAG\tBACKLOG\tERROR"
 		return list(c, rows, heading, func(r *store.RuleLine) []any {
-			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun, r.Error}
+			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun, lag(r.LagMs), r.BacklogRows, r.Error}
 		})
 	})
 }
@@ -73,11 +73,7 @@ func newRulesShow() *cobra.Command {
 
 // table reads a table's definition; nil when the database has no such table.
 func (c *call) table(name string) (*rule.Table, error) {
-	t, err := c.db.Table(c.Context(), name)
-	if errors.Is(err, store.ErrNoTable) {
-		return nil, nil
-	}
-	return t, err
+	return c.db.NewChecker().Table(c.Context(), name)
 }
 
 // compile makes a row's plan as the server would. The server makes no plan of a point's own row; that row is compiled

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"syscall"
@@ -60,8 +61,7 @@ Agents keep whatever was not acknowledged and send it again.`,
 			reload := func() (*reloaded, error) { return cfg.reread(&f, log) }
 			cli.OnHangup(ctx, func() { _, _ = reload() }) // the log has the error
 			if err := serve(ctx, cfg, log, &page{tail: tail, drain: drain, reload: reload}); err != nil {
-				var setting *config.Error
-				if errors.As(err, &setting) {
+				if _, setting := errors.AsType[*config.Error](err); setting {
 					return cfg.origin.Locate(err)
 				}
 				log.Error().Err(withRemedy(err)).Msg("syncgate ends")
@@ -104,10 +104,10 @@ func (s *settings) reread(f *flags, log zerolog.Logger) (*reloaded, error) {
 
 // permanent reports whether a person has to correct something before the server can start.
 func permanent(err error) bool {
-	var refused *store.SQLError
+	refused, sql := errors.AsType[*store.SQLError](err)
 	return errors.Is(err, store.ErrUnsafe) || errors.Is(err, store.ErrSchema) ||
 		errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EACCES) ||
-		errors.As(err, &refused) && slices.Contains([]int{1044, 1045, 1049}, refused.Code) // account, password, database
+		sql && slices.Contains([]int{1044, 1045, 1049}, refused.Code) // account, password, database
 }
 
 // memorySlack is what the process may have beside the bytes that it holds for clients, before it spends more time on
@@ -138,6 +138,8 @@ func serve(ctx context.Context, cfg *settings, log zerolog.Logger, p *page) (err
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "syncgate_build_info", Help: "1, with the version.",
+		ConstLabels: prometheus.Labels{"version": cli.Version(), "go": runtime.Version()}}, func() float64 { return 1 }))
 	o.Registry = metrics
 
 	var g *gateway.Gateway
@@ -173,6 +175,7 @@ func (s *settings) options(log zerolog.Logger) (*options, error) {
 	s.Workers = cmp.Or(s.Workers, int(limit.Find(o.gateway.Limits(), "Workers").Default))
 	s.DatabaseConns = cmp.Or(s.DatabaseConns, s.Workers+s.Downloads+4)
 	g := &o.gateway
+	g.PointMetrics = s.Admin.PointMetrics
 	g.Listen, g.Wire.ServerID, g.Logger, g.Rand, g.Clock = s.Listen, s.ServerID, log, rand.Reader, time.Now
 	var err error
 	if s.ServerID == "" {
