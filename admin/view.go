@@ -179,6 +179,7 @@ const (
 // snapshot is what was last read from the database.
 type snapshot struct {
 	tried      time.Time
+	took       time.Duration // the last try
 	read       time.Time // with success
 	err        error     // of the last try
 	points     []store.Point
@@ -214,14 +215,16 @@ func (s *Server) read(ctx context.Context) snapshot {
 	c := &s.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.last.tried) < fresh {
+	if time.Since(c.last.tried) < max(fresh, 10*c.last.took) { // a large fleet is read less often
 		return c.last
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout) // others wait for it as well
 	defer cancel()
 	next := c.last
+	began := time.Now()
 	next.err = s.load(ctx, &next)
 	next.tried = time.Now()
+	next.took = next.tried.Sub(began)
 	if next.err == nil {
 		next.read = next.tried
 	} else {
