@@ -180,8 +180,8 @@ const (
 type snapshot struct {
 	tried      time.Time
 	took       time.Duration // the last try
-	read       time.Time // with success
-	err        error     // of the last try
+	read       time.Time     // with success
+	err        error         // of the last try
 	points     []store.Point
 	rules      []store.RuleLine
 	quarantine []store.QuarantineCount
