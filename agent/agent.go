@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,6 +113,8 @@ type Agent struct {
 	news     news
 	runs     runs
 	asked    signal // raised when the centre may ask for a comparison
+	wake     signal // raised when a person wants every rule tried now
+	only     string // the table of Sync
 	used     atomic.Bool
 	order    order
 	started  time.Time
@@ -129,7 +133,10 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
+	host, _ := os.Hostname() // for a person
+	process := fmt.Sprintf("process %d on %s", os.Getpid(), host)
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, process: process, wait: lockWait},
+		asked: newSignal(), wake: newSignal(),
 		started: o.Clock(), pages: make(chan struct{}, maxPages)}
 	servers, err := newServers(o.Server)
 	if err != nil {
@@ -193,6 +200,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	wg.Go(func() { a.rules.local.Run(ctx) })
+	wg.Go(func() { a.watchWake(ctx) })
 	wg.Go(func() { _ = a.opts.Store.Run(ctx) }) // it returns nil
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
@@ -238,11 +246,12 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	loops := make(map[ruleName][]*loop)
 	plans := make(map[ruleName]*rule.Plan) // as the loops know them
 	for {
+		woken := a.wake.taken()
 		for name := range a.wanted() {
 			plan, _ := a.rules.plan(name) // the loops report why there is none
 			if loops[name] == nil {
 				loops[name] = a.start(ctx, wg, name)
-			} else if plan != plans[name] || a.progress.failed(name) {
+			} else if plan != plans[name] || woken || a.progress.failed(name) {
 				for _, l := range loops[name] {
 					l.edited.raise()
 				}
@@ -292,6 +301,7 @@ func (a *Agent) wanted() map[ruleName]bool {
 	for _, table := range a.outbox.leftover {
 		names[ruleName{rule.Upload, table}] = true
 	}
+	maps.DeleteFunc(names, func(n ruleName, _ bool) bool { return a.only != "" && !strings.EqualFold(n.table, a.only) })
 	return names
 }
 

@@ -23,8 +23,9 @@ type link struct {
 	servers   *servers
 	sessions  chan *session // the present session offers itself here while it takes requests
 	online    atomic.Bool
-	rulesNews signal        // the server has sent another version of its rules
-	patience  time.Duration // how long a round looks for a server before it gives up
+	rulesNews signal                 // the server has sent another version of its rules
+	at        atomic.Pointer[string] // address of the last server that answered
+	patience  time.Duration          // how long a round looks for a server before it gives up
 
 	resubscribe signal                                             // other tables may be downloaded
 	downloads   func() []string                                    // tables; nil: none
@@ -210,6 +211,7 @@ func (s *session) run(ctx context.Context) error {
 	w := s.wire.Welcome()
 	s.opts.Log.Info().Str("server", s.address).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
 		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
+	s.at.Store(&s.address)
 	s.rulesNews.raise()
 	s.online.Store(true)
 	defer s.online.Store(false)

@@ -168,6 +168,16 @@ func (s signal) raise() {
 	}
 }
 
+// taken takes the edge and reports whether it was raised.
+func (s signal) taken() bool {
+	select {
+	case <-s:
+		return true
+	default:
+		return false
+	}
+}
+
 // pause waits for d or one of up to three signals. It returns false when ctx ends first.
 func pause(ctx context.Context, d time.Duration, wake ...signal) bool {
 	t := time.NewTimer(d)

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -53,18 +55,29 @@ func (b *outbox) open(ctx context.Context) error {
 		return err
 	}
 	epoch = epoch>>2 + 1 // not 0, the epoch of the server's own requests, and small enough for greater ones
-	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch)
-		if err != nil {
-			return err
-		}
+		return err
+	})
+	if err == nil {
+		err = b.recount(ctx)
+	}
+	b.leftover = slices.Collect(maps.Keys(b.waiting))
+	return err
+}
+
+// recount counts what is in the table.
+func (b *outbox) recount(ctx context.Context) error {
+	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		b.mu.Lock()
+		b.batches, b.bytes, b.waiting = 0, 0, nil
+		b.mu.Unlock()
 		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(row_count) AS SIGNED), CAST(SUM(LENGTH(payload)) AS SIGNED)
 			FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
 			var table string
 			var batches int
 			var w waiting
 			err := scan(&table, &batches, &w.rows, &w.bytes)
-			b.leftover = append(b.leftover, table)
 			b.count(table, batches, w.rows, w.bytes)
 			return err
 		})

@@ -21,13 +21,14 @@ type Report []Line
 
 // Line is one rule's part of a Report.
 type Line struct {
-	Table       string
-	Type        string // upload or download
-	Rows        int64  // acknowledged by the centre, or applied at the point
-	Batches     int64  // uploads, or pages
-	Quarantined int64  // of these rows, and of rows that could not be sent
-	Finished    bool   // a round of Once has come to the rule's end
-	Err         error  // why the rule fails or did not finish; nil on success
+	Table       string `json:"table"`
+	Type        string `json:"type"`        // upload or download
+	Rows        int64  `json:"rows"`        // acknowledged by the centre, or applied at the point
+	Batches     int64  `json:"batches"`     // uploads, or pages
+	Quarantined int64  `json:"quarantined"` // of these rows, and of rows that could not be sent
+	Finished    bool   `json:"finished"`    // a round of Once has come to the rule's end
+	Err         error  `json:"-"`           // why the rule fails or did not finish; nil on success
+	Error       string `json:"error,omitempty"`
 
 	failures      uint64
 	failing       time.Time // since when Err is set
@@ -183,7 +184,9 @@ func (t *progress) report() Report {
 	}
 	r := Report{}
 	for n, l := range lines {
-		l.Type, l.Table = n.direction, n.table
+		if l.Type, l.Table = n.direction, n.table; l.Err != nil {
+			l.Error = l.Err.Error()
+		}
 		r = append(r, l)
 	}
 	slices.SortFunc(r, func(a, b Line) int {
@@ -199,7 +202,7 @@ func (r Report) Print(w io.Writer) error {
 	for _, l := range r {
 		result := "ok"
 		if l.Err != nil {
-			result = l.Err.Error()
+			result = l.Error
 		} else if !l.Finished {
 			result = "not finished"
 		}

@@ -144,7 +144,7 @@ func (f fetchedRules) Rules(ctx context.Context) ([]rule.Row, error) {
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)
 	if err == nil {
-		err = a.lock.claim(ctx)
+		err = a.lock.claim(ctx, *a.link.at.Load())
 	}
 	if err != nil {
 		return 0, err
