@@ -52,6 +52,7 @@ func (l *loop) run(ctx context.Context, do turn) error {
 		l.runs.begin(l)
 		rest, err := do(ctx)
 		l.runs.end(l, err)
+		l.say()
 		work, edited := l.work, l.edited
 		switch {
 		case ctx.Err() != nil:
@@ -76,6 +77,14 @@ func (l *loop) run(ctx context.Context, do turn) error {
 			}
 		}
 		pause(ctx, rest, work, edited, l.now)
+	}
+}
+
+// say logs what the rule has moved since the last such line, at most once a second.
+func (l *loop) say() {
+	if moved, ok := l.progress.unsaid(l.name); ok {
+		l.log.Info().Int64("rows", moved.Rows).Int64("batches", moved.Batches).Int64("quarantined", moved.Quarantined).
+			Msg("rows moved")
 	}
 }
 

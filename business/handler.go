@@ -28,8 +28,8 @@ type HandlerOptions struct {
 
 	// Failed is told of errors of the database, which may be about other requests, too. It may be nil.
 	Failed func(error)
-	// Reported takes what a point reports of itself. nil: reports are not taken.
-	Reported func(store.PointReport)
+	// Reported takes what a point reports of itself, and says when the next report is wanted. nil: none is taken.
+	Reported func(store.PointReport) (next time.Duration)
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
