@@ -173,7 +173,9 @@ func AppendPayload(dst []byte, body any) ([]byte, error) {
 const tableWithin = 32 + maxName
 
 // Forget drops the payload of a request that will not run, but for what Table reads.
-func (m *Message) Forget() { m.Payload = bytes.Clone(m.Payload[:min(len(m.Payload), packedHead+tableWithin)]) }
+func (m *Message) Forget() {
+	m.Payload = bytes.Clone(m.Payload[:min(len(m.Payload), packedHead+tableWithin)])
+}
 
 // Table returns the table of an UPLOAD, DOWNLOAD or COMPARE without decoding the rows. It is "" when there is none; decoding the
 // request then returns an error.
