@@ -24,7 +24,8 @@ type loop struct {
 	edited     signal // raised when other rules are in force, so that a failed turn is tried again
 	now        signal // raised when a turn was asked for
 	wait       backoff
-	lastLogged string // text of the last failure in the log
+	lastLogged string        // text of the last failure in the log
+	held       protocol.Held // what came of a reply before its connection was lost
 }
 
 func (a *Agent) loop(name ruleName, work signal) *loop {
@@ -132,6 +133,9 @@ func (l *loop) failed(err error) (rest time.Duration) {
 	rest = l.wait.next()
 	if transient(err) {
 		rest = max(rest/8, retryAfter(err))
+	}
+	if errors.Is(err, ErrLost) {
+		rest = min(rest, lostPause) // the next request waits for a connection anyway
 	}
 	return rest
 }
