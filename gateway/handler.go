@@ -19,7 +19,6 @@ import (
 var (
 	errRejected = errors.New("gateway: rejected")
 	errRevoked  = errors.New("gateway: the point's key was revoked")
-	errShare    = errors.New("gateway: the point holds its share of the server's memory")
 	errConns    = errors.New("gateway: the point has too many connections")
 	errAged     = errors.New("gateway: the session is over and its client did not leave")
 )
@@ -69,7 +68,7 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.event(c, s, e); e.Message != nil {
+	if served := h.event(c, s, e); served && e.Message != nil {
 		c.Begin()
 		h.request(c, s, e.Message)
 	}
@@ -81,8 +80,9 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 func (h *handler) decode(c *reactor.Conn, s *session, packet []byte) error {
 	payer, size := c.Holder(), legacyExpansion*int64(len(packet))
 	if len(packet) > account.Floor && !payer.MayTake(size) {
-		h.g.noteShare(payer.Name(), "a connection was closed")
-		return errShare
+		h.g.noteShare(payer.Name(), "a request was refused")
+		c.Write(h.legacy.Refusal(protocol.StatusBusy, "the point uses its share of the server; send it again later"))
+		return nil
 	}
 	payer.Add(size)
 	packet = bytes.Clone(packet)
@@ -94,7 +94,7 @@ func (h *handler) decode(c *reactor.Conn, s *session, packet []byte) error {
 				c.Close(err)
 				return
 			}
-			if h.event(c, s, e); e.Message != nil {
+			if served := h.event(c, s, e); served && e.Message != nil {
 				h.request(c, s, e.Message)
 			} else {
 				c.Done()
@@ -117,16 +117,36 @@ func (h *handler) peek(c *reactor.Conn, part []byte) error {
 	return nil
 }
 
-// event acts on what a session made of a frame, but for its request.
-func (h *handler) event(c *reactor.Conn, s *session, e protocol.Event) {
+// overrun is the answer to an agent of the v1 wire whose packet meets a bound. It names the bound, which is a setting.
+func (h *handler) overrun(c *reactor.Conn, err error) []byte {
+	switch {
+	case c.Data.(*session).reject != nil:
+		return nil
+	case errors.Is(err, protocol.ErrTooLarge), errors.Is(err, reactor.ErrFrameTooLarge):
+		return h.legacy.Refusal(protocol.StatusTooLarge,
+			fmt.Sprintf("the packet has more than %d bytes, see legacy.max_packet; send fewer rows", h.legacy.MaxPacket()))
+	}
+	return h.legacy.Refusal(protocol.StatusMalformed, "the packet is not as documented, or did not come in time")
+}
+
+// refusal is the answer to a connection of the v1 wire for which there is no room.
+func (h *handler) refusal(err error) []byte {
+	if !errors.Is(err, reactor.ErrConnLimit) && !errors.Is(err, reactor.ErrAddressLimit) {
+		return nil // a stranger
+	}
+	return h.legacy.Refusal(protocol.StatusBusy, "too many connections, see max_connections and max_connections_per_address")
+}
+
+// event acts on what a session made of a frame, but for its request. It returns false when the connection ends.
+func (h *handler) event(c *reactor.Conn, s *session, e protocol.Event) bool {
 	if e.Reply != nil {
 		c.Write(e.Reply)
 	}
 	if e.Reject != nil {
 		h.reject(c, s, e)
-	} else if e.Established {
-		h.establish(c, s)
+		return false
 	}
+	return !e.Established || h.establish(c, s)
 }
 
 // reject sends a refusal at once, or after the delay, which is the same for every reason.
@@ -142,7 +162,7 @@ func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 	h.Timer(c)
 }
 
-func (h *handler) establish(c *reactor.Conn, s *session) {
+func (h *handler) establish(c *reactor.Conn, s *session) bool {
 	s.point = s.wire.Point()
 	wire := store.Legacy
 	log := h.g.o.Logger.Debug().Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
@@ -155,12 +175,19 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	c.Establish()
 	if h.g.activity.connected(s.point, c.Remote().String()) > h.g.o.PointConns {
 		h.g.noteShare(s.point, "a connection was closed")
-		c.Close(errConns)
+		if h.legacy == nil {
+			c.Close(errConns)
+		} else {
+			c.Write(h.legacy.Refusal(protocol.StatusBusy, "the point has too many connections, see max_connections_per_point"))
+			c.CloseAfterFlush(errConns)
+		}
+		return false
 	}
 	c.SetMaxFrame(s.wire.MaxFrame())
 	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
+	return true
 }
 
 // request hands m to the pool, to the reply queue, or refuses it. It counts as in flight.

@@ -371,7 +371,7 @@ func TestCaps(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
 				test.options(o)
-				o.Listeners[0].Refusal = []byte("full")
+				o.Listeners[0].Refusal = func(error) []byte { return []byte("full") }
 			})
 			var in []*net.TCPConn
 			for range 3 {
@@ -395,7 +395,7 @@ func TestCaps(t *testing.T) {
 func TestUnestablished(t *testing.T) {
 	s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
 		o.MaxUnestablished = fewStrangers
-		o.Listeners[0].Refusal = []byte("full")
+		o.Listeners[0].Refusal = func(error) []byte { return []byte("full") }
 	})
 	var all []*net.TCPConn
 	for range fewStrangers {

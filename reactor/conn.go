@@ -224,6 +224,21 @@ func (c *Conn) CloseAfterFlush(err error) {
 	}
 }
 
+// overrun ends the connection at a bound. A client that is known gets the listener's answer.
+func (c *Conn) overrun(err error) {
+	var answer []byte
+	if c.from.Overrun != nil && c.state == open && c.flags&(established|peeked) != 0 {
+		answer = c.from.Overrun(c, err)
+	}
+	if answer == nil {
+		c.Close(err)
+		return
+	}
+	c.limitAt = 0
+	c.Write(answer)
+	c.CloseAfterFlush(err)
+}
+
 // Close ends the connection when the call in progress has returned, without flushing. Handler.Close receives err,
 // unless the connection was ending for another reason already.
 func (c *Conn) Close(err error) {

@@ -15,7 +15,8 @@ const (
 	zeroCopySize  = 16 << 10 // bytes handed to Send are written from where they are from this size on
 	maxIovec      = 64
 	frameOverhead = 256     // bytes that a frame may have beside its body
-	unknownPart   = 4 << 10 // bytes of a frame of unknown length, after which all that it may have is reserved
+	unknownPart   = 4 << 10 // bytes of a frame of unknown length, after which unknownFrame is reserved
+	unknownFrame  = 4 << 20 // bytes of a frame of unknown length, after which all that it may have is reserved
 )
 
 var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")
@@ -60,7 +61,7 @@ func (l *EventLoop) read(c *Conn) {
 			break
 		}
 		if n >= c.mostHeld() {
-			c.Close(ErrFrameTooLarge)
+			c.overrun(ErrFrameTooLarge)
 			break
 		}
 		if n > 0 && !l.reserve(c, buf[:n]) || !c.is(readable) {
@@ -114,7 +115,7 @@ func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
 			err = errBadSplit
 		}
 		if err != nil {
-			c.Close(err)
+			c.overrun(err)
 			return used
 		}
 		if n == 0 || n > len(b)-used {
@@ -147,7 +148,9 @@ func (l *EventLoop) reserve(c *Conn, part []byte) bool {
 				return false
 			}
 		}
-		size = c.mostHeld()
+		if size = c.mostHeld(); len(part) < unknownFrame {
+			size = min(size, unknownFrame)
+		}
 	}
 	if size <= account.Floor && !c.holder.Stranger() || size <= int(c.reserved) {
 		return true
@@ -226,6 +229,9 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 func (l *EventLoop) discard(c *Conn) {
 	for budget := l.opts.TurnBytes; c.is(readable); {
 		n, ok := l.receive(c, l.scratch)
+		if n > 0 && c.frameAt != 0 {
+			c.limitAt = l.tick.after(l.opts.LingerTimeout)
+		}
 		if budget -= n; ok && budget <= 0 {
 			l.enqueue(c)
 			return
