@@ -21,7 +21,7 @@ TIMEOUT   ?= 45m
 RACE = $(if $(shell command -v gcc || true),-race)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-attacks test-changes lint fuzz bench-reactor bench-wire bench-sync soak clean deps test-deps go
+.PHONY: help build demo test test-attacks test-changes lint fuzz bench-reactor bench-wire bench-sync bench-live soak clean deps test-deps go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-wire: go ## measure sealing, opening and coding of messages on both wires
 
 bench-sync: deps build ## compare the whole path with the plain driver on the same durable MariaDB
 	cd bench && $(GO) run ./sync --server ../bin/syncgate
+
+bench-live: deps build ## measure how soon other points have a row, and what many subscribed points cost
+	cd bench && $(GO) run ./sync --server ../bin/syncgate --live
 
 soak: test-deps build ## run the reactor's tests at full size, then repeat demo and fault tests for SOAKTIME (30m)
 	REACTOR_SOAK=1 $(GO) test -count=1 -timeout 60m ./reactor

@@ -48,11 +48,13 @@ func (s *Server) api(mux *http.ServeMux) {
 	get("loglevel", func(*http.Request) (any, error) { return levelBody{s.options.Gateway.Level()}, nil })
 	mux.Handle("GET /api/log", streamed(s.log))
 	mux.Handle("GET /api/synclog", streamed(s.syncLog))
+	mux.Handle("GET /api/tap", streamed(s.tap))
 
 	// An action reads its body into a B.
 	mux.Handle("POST /api/quarantine/replay", act(s, s.replay))
 	mux.Handle("POST /api/quarantine/drop", act(s, s.drop))
 	mux.Handle("POST /api/quarantine/edit", act(s, s.edit))
+	mux.Handle("POST /api/sync-now", act(s, s.syncNow))
 	mux.Handle("POST /api/drain", act(s, func(context.Context, *struct{}, *stream) error {
 		s.options.Gateway.Drain()
 		return nil
@@ -242,18 +244,13 @@ func (s *Server) listRules(r *http.Request) (any, error) {
 // syncLog streams sync_log. Its lines have their ids.
 func (s *Server) syncLog(r *http.Request, out *stream) error {
 	q := r.URL.Query()
-	f := store.LogFilter{Point: q.Get("point"), Table: q.Get("table"), Type: q.Get("type"), Failed: q.Get("failed") == "1"}
-	var status, limit uint64
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		q.Set("after", last)
 	}
-	for name, to := range map[string]*uint64{"status": &status, "after": &f.After, "limit": &limit} {
-		var err error
-		if *to, err = number(q, name); err != nil {
-			return err
-		}
+	f, err := logFilterOf(q)
+	if err != nil {
+		return err
 	}
-	f.Status, f.Limit = uint16(status), int(min(limit, 1000))
 	send := func(lines []store.LogLine) error {
 		for _, line := range lines {
 			if err := out.add(strconv.FormatUint(line.ID, 10), line); err != nil {

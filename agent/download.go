@@ -33,7 +33,7 @@ func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 			return 0, err
 		}
 		if stateful {
-			rest = l.opts.Interval
+			rest = l.rest()
 		}
 		if !more {
 			more, err = l.reloaded(ctx, func(state []rowset.StateItem) error {

@@ -36,7 +36,7 @@ func (a *Agent) reports(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			a.opts.Log.Debug().Err(err).Msg("the centre was not told how this point is")
 		}
-		if !pause(ctx, reportPause, nil, nil) || !pause(ctx, rest-reportPause, a.progress.news, nil) {
+		if !pause(ctx, reportPause) || !pause(ctx, rest-reportPause, a.progress.news) {
 			return
 		}
 	}

@@ -44,11 +44,11 @@ func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
 func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 	more, err := u.fill(ctx)
 	plan, _ := u.rules.plan(u.name) // fill has returned the error
-	rest = u.opts.Interval
-	switch u.work = nil; {
+	rest = u.rest(plan)
+	switch u.work = u.news.of(u.name); {
 	case more:
 		u.work = u.sent
-		return rest, err
+		return u.opts.Interval, err
 	case plan != nil && !plan.Paged() && len(plan.UpdateState) == 0:
 		rest = u.opts.FullInterval
 	}

@@ -46,6 +46,7 @@ func (o *HandlerOptions) Limits() []limit.Limit {
 type Handler struct {
 	o        HandlerOptions
 	refusals logging.Limiter // of one point with one number
+	reads    sharing
 }
 
 // NewHandler checks o and makes a handler.
@@ -283,6 +284,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	most := -1 // what is not paged has no state to go on from, so it comes whole
 	if e.Plan.Paged() {
 		most = env.Limit
+	}
+	if done, page := h.shared(ctx, r, e.Plan, env); done {
+		h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
+		return e, nil
 	}
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)

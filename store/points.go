@@ -49,11 +49,20 @@ const (
 // WrapKey seals a key that gets this id.
 type WrapKey func(keyID uint32) []byte
 
-// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already.
+// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already, or one whose name
+// differs only by case, which people and the tables of most databases take for the same.
 func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) (keyID uint32, err error) {
 	const first = 1
 	return first, s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
+		var twin string
+		err := tx.One(ctx, "SELECT point_no FROM sync_point WHERE LOWER(point_no) = LOWER(?) LIMIT 1", []any{point}, &twin)
+		if err == nil {
+			return fmt.Errorf("%w: point %s", ErrExists, twin)
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		_, err = tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
 		if refused := (*SQLError)(nil); errors.As(err, &refused) && refused.Code == duplicateKey {
 			return fmt.Errorf("%w: point %s", ErrExists, point)
 		}
@@ -212,12 +221,10 @@ func (s *Store) TouchPoint(ctx context.Context, point string, keyID uint32, wire
 	if wire == Legacy {
 		column = "legacy_seen_at"
 	}
-	return s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE sync_point p
-			LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
-			SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, keyID, stamp(at), stamp(at), point)
-		return err
-	})
+	_, err := s.exec(ctx, `UPDATE sync_point p
+		LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
+		SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, keyID, stamp(at), stamp(at), point)
+	return err
 }
 
 // AllowLegacy opens or closes the v1 wire to a point that has used the v2 wire.
@@ -228,11 +235,9 @@ func (s *Store) AllowLegacy(ctx context.Context, point string, allow bool) error
 
 // changeOne runs a statement that changes one row. ErrNotFound: it matched none; name says which was meant.
 func (s *Store) changeOne(ctx context.Context, name, q string, args ...any) error {
-	return s.inTx(ctx, func(tx *Tx) error {
-		n, err := tx.Exec(ctx, q, args...)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("%w: %s", ErrNotFound, name)
-		}
-		return err
-	})
+	n, err := s.exec(ctx, q, args...)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	return err
 }

@@ -29,6 +29,9 @@ type Page struct {
 	State []rowset.StateItem // of a paged plan: from where the next read goes on; unchanged when there was no row
 	More  bool               // the sink had enough before the last row; read again from State
 	Rows  uint64
+	// Origins are the points that recorded changes in the page come from, when it was read for no point in particular
+	// (rule.Env.Origin is empty). To one of them the page is not to be sent: it must not get its own changes back.
+	Origins map[string]bool
 }
 
 // Read runs the upside of a plan and gives each row to sink when it arrives; it holds one row at a time. It repeats a
@@ -188,10 +191,17 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 		if _, err := sequence(r.ctx, r.c, r.p); err != nil {
 			return paging{}, err
 		}
-	case st.Start != nil && len(r.env.State) == 0:
-		return paging{first: st.Start, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
 	}
-	return paging{first: st, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
+	pages := r.byCursor(st)
+	if st.Start != nil && len(r.env.State) == 0 {
+		pages.first = st.Start
+	}
+	return pages, nil
+}
+
+// byCursor is how a statement goes on from its last row.
+func (r *reader) byCursor(st *rule.Statement) paging {
+	return paging{first: st, next: st, columns: r.p.Cursor, items: r.p.Cursor}
 }
 
 // changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
@@ -218,12 +228,14 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 		return append([]rowset.StateItem{number(rowset.ChangeSeq, n)}, after...)
 	}
 	if len(r.env.State) > 0 {
-		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
+		r.s.NoteReader(r.p, r.env.Origin, r.env.State)
 	} else {
-		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
+		r.s.readers.note(readerID{r.p.Recorded.Sequence, r.env.Origin}, at.upTo, true)
 	}
 	if len(r.env.State) > 0 && !loading {
-		end := func() bool {
+		pages := r.byCursor(feed)
+		pages.after, pages.hidden = after, 2
+		pages.end = func() bool {
 			// The changes between the last row and at.upTo are not for this reader.
 			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
 				r.page.State = number(at.upTo)
@@ -231,17 +243,15 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 			r.page.More = at.more
 			return false
 		}
-		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 1, end: end}, nil
+		return pages, nil
 	}
-	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
+	load := paging{first: r.p.Load, next: r.p.Load, columns: r.p.Key, keep: number(began),
+		items: rule.Items(len(r.p.Key), rule.LoadItem)}
 	switch {
 	case len(r.env.State) == 0:
-		load.first, load.keep = &r.p.Load.First, number(at.upTo)
+		load.first, load.keep = r.p.Load.Start, number(at.upTo)
 	case r.env.State[1].Value == nil: // again, and then what has changed since began
-		load.first = &r.p.Load.First
-	}
-	for k := range r.p.Key {
-		load.items = append(load.items, rule.LoadItem(k))
+		load.first = r.p.Load.Start
 	}
 	load.end = func() bool { // now what has changed meanwhile
 		r.page.State, r.page.More = load.keep, true
@@ -252,24 +262,18 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 
 // stateNumber is a number in a state.
 func stateNumber(state []rowset.StateItem, name string) (uint64, bool) {
-	for _, item := range state {
-		if item.Name == name {
-			switch v := item.Value.(type) {
-			case int64:
-				return uint64(v), true
-			case uint64:
-				return v, true
-			}
-		}
+	v, _ := itemOf(state, name)
+	switch v.(type) {
+	case int64, uint64:
+		return asUint(v), true
 	}
 	return 0, false
 }
 
 // run executes a statement once and returns its rows.
 func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int, error) {
-	var err error
-	if r.c.args, err = st.Bind(r.c.args[:0], &r.env, nil); err != nil {
-		return 0, mismatch("%v", err)
+	if err := r.c.bind(st, &r.env, nil); err != nil {
+		return 0, err
 	}
 	res, err := r.c.query(r.ctx, st.SQL)
 	if err != nil {
@@ -304,6 +308,12 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 		if pages.only != nil && !pages.only(values) {
 			n++
 			continue
+		}
+		if origin, ok := values[max(0, pages.hidden-1)].(string); ok && pages.hidden > 0 && r.env.Origin == "" {
+			if r.page.Origins == nil {
+				r.page.Origins = map[string]bool{}
+			}
+			r.page.Origins[origin] = true
 		}
 		err := r.sink.Row(values[pages.hidden:])
 		if errors.Is(err, ErrFull) {
@@ -349,15 +359,9 @@ func (r *reader) findCursor(pages *paging, cols []column) error {
 }
 
 func (r *reader) remember(values []any) {
-	if r.last == nil {
-		r.last = make([]any, len(r.cursor))
-	}
-	for k, at := range r.cursor {
-		v := values[at]
-		if b, ok := v.([]byte); ok {
-			v = append([]byte{}, b...)
-		}
-		r.last[k] = v
+	r.last = r.last[:0]
+	for _, at := range r.cursor {
+		r.last = rowset.AppendCopy(r.last, values[at:at+1])
 	}
 }
 

@@ -67,8 +67,6 @@ func (s *Store) SavePointReports(ctx context.Context, all []PointReport) error {
 	})
 }
 
-func marks(n int) string { return "(" + strings.Repeat(", ?", n)[2:] + ")" }
-
 func orNull[T comparable](v T) any {
 	var zero T
 	if v == zero {
@@ -81,7 +79,7 @@ func orNull[T comparable](v T) any {
 func (t *Tx) many(ctx context.Context, head, tuple, tail string, values []any, width int) error {
 	for rest := values; len(rest) > 0; {
 		n := chunkSize(len(rest) / width)
-		if _, err := t.Exec(ctx, joinTuples(head, tuple, tail, n), rest[:n*width]...); err != nil {
+		if _, err := t.Exec(ctx, rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}.Rows(n), rest[:n*width]...); err != nil {
 			return err
 		}
 		rest = rest[n*width:]
@@ -139,13 +137,10 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 		return 0, 0, false, nil
 	}
 	st := &p.Upside[0]
-	_, loading := itemOf(e.State, rule.LoadItem(0))
-	switch {
-	case p.Load != nil && len(e.State) == 0:
-		st = &p.Load.First
-	case p.Load != nil && loading:
-		st = &p.Load.Next
-	case st.Start != nil && len(e.State) == 0:
+	if _, loading := itemOf(e.State, rule.LoadItem(0)); p.Load != nil && (loading || len(e.State) == 0) {
+		st = p.Load
+	}
+	if st.Start != nil && len(e.State) == 0 {
 		st = st.Start
 	}
 	ask := func(what, fields string, limit int, into any) {
@@ -168,11 +163,7 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 	var mean float64
 	if rows > 0 {
 		head, _, _ := strings.Cut(st.SQL, "\nfrom ")
-		fields := make([]string, len(p.Fields))
-		for i, f := range p.Fields {
-			fields[i] = quoteName(f)
-		}
-		ask("AVG(LENGTH(CONCAT_WS('', "+strings.Join(fields, ", ")+")))", strings.TrimPrefix(head, "select "), backlogSample, &mean)
+		ask("AVG(LENGTH(CONCAT_WS('', "+rule.QuoteAll(p.Fields)+")))", strings.TrimPrefix(head, "select "), backlogSample, &mean)
 	}
 	return rows, uint64(mean * float64(rows)), true, public(err)
 }

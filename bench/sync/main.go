@@ -24,10 +24,15 @@ func main() {
 	flag.IntVar(&o.rows, "rows", 200_000, "rows of the table that is downloaded")
 	flag.IntVar(&o.idle, "idle", 8000, "idle sessions whose memory is weighed; 0: not weighed")
 	flag.StringVar(&o.only, "only", "", "measure only the work whose name contains this")
+	alive := flag.Bool("live", false, "measure instead how soon others have a row, and what subscribed points cost")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	measure := run
+	if *alive {
+		measure = live
+	}
+	if err := measure(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/sync:", err)
 		os.Exit(1)
 	}
@@ -40,6 +45,8 @@ type options struct {
 	rows   int
 	idle   int
 	only   string
+	points int      // more than usual
+	env    []string // of the server
 }
 
 // contest is one kind of work, done by syncgate and by ways of using the plain driver.

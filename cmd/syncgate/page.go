@@ -35,7 +35,7 @@ func (p *page) run(ctx context.Context, o *admin.Options, log zerolog.Logger) er
 	o.Gateway = admin.Gateway{
 		Load: p.load, Activity: p.activity, Replay: p.replay, FollowLog: p.gateway.FollowLog, Drain: p.drain,
 		Level: func() string { return zerolog.GlobalLevel().String() }, SetLevel: cli.SetLevel,
-		Reload: func() (any, error) { return p.reload() },
+		Reload: func() (any, error) { return p.reload() }, SyncNow: p.gateway.RunNow, Tap: p.gateway.Tap,
 	}
 	a, err := admin.New(*o)
 	if err != nil {

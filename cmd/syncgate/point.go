@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,7 @@ func checkPointName(name string) error {
 		return cli.Usage(fmt.Errorf("a point's name has 1 to 64 bytes, not %d", len(name)))
 	case name == "*":
 		return cli.Usage(errors.New("* stands for every point and cannot be the name of one"))
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
 		return cli.Usage(errors.New("a point's name is UTF-8 without control characters"))
 	}
 	return nil
@@ -72,6 +73,9 @@ func newPointAdd() *cobra.Command {
 	var note string
 	const short = "Enrol a point and print, once, the settings of its agent"
 	cmd := onPoint("add NAME", short, func(c *call, name string) error {
+		if strings.TrimSpace(name) != name {
+			return cli.Usage(fmt.Errorf("the name %q begins or ends with a space, which nobody sees", name))
+		}
 		return newKey(c, name, func(wrap store.WrapKey) (uint32, error) {
 			return c.db.AddPoint(c.Context(), name, note, wrap)
 		})
@@ -266,4 +270,47 @@ func makeMasterKey(path string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+func newKeyCommand() *cobra.Command {
+	return cli.Group("key", "Look after the master key, which encrypts the points' keys at rest", newKeyRewrap())
+}
+
+// newKeyRewrap makes the command that moves all keys under a new master key. The new key is a finished file before the
+// database changes and takes the old one's name afterwards, so that a crash leaves both, and the same command goes on.
+func newKeyRewrap() *cobra.Command {
+	const short = "Make a new master key and seal all points' keys under it; the old file is kept as FILE.old"
+	return onCentre("rewrap", short, "", func(c *call) error {
+		path := c.cfg.MasterKey
+		old, err := readMasterKey(path)
+		if err != nil {
+			return bad("master_key_file "+path, err)
+		}
+		next, err := readMasterKey(path + ".new")
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = makeMasterKey(path + ".new"); err == nil {
+				next, err = readMasterKey(path + ".new")
+			}
+		}
+		if err != nil {
+			return bad("master_key_file "+path+".new", err)
+		}
+		n, err := c.db.Rewrap(c.Context(), func(k store.WrappedKey) ([]byte, error) {
+			for _, master := range [...]*crypto.MasterKey{old, next} {
+				if key, err := master.Unwrap(k.Point, k.ID, k.Wrapped); err == nil {
+					return next.Wrap(key), nil
+				}
+			}
+			return nil, fmt.Errorf("%s does not open key %d of point %s; nothing was changed", path, k.ID, k.Point)
+		})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.Rename(path, path+".old"), os.Rename(path+".new", path)); err != nil {
+			return fmt.Errorf("the keys are sealed under %s.new already: %w", path, err)
+		}
+		fmt.Fprintf(c.out, "%s sealed under the new key in %s. Sessions go on.\nRestart 'syncgate serve' before the next "+
+			"'syncgate point add', and back up the new file.\n", text.Plural(n, "key"), path)
+		return nil
+	})
 }
