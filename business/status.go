@@ -22,7 +22,7 @@ var (
 	ErrTooLarge    = errors.New("too many rows in one request, or a row too large for a frame")
 	ErrInternal    = errors.New("the server failed; its log has the cause")
 
-	errReplyTooLarge = fmt.Errorf("%w: the reply takes more than max_buffered allows one point; page the rows", ErrTooLarge)
+	errReplyTooLarge = fmt.Errorf("%w: a reply of the v1 wire over the point's share", ErrTooLarge)
 )
 
 // StatusOf is the number of err. It is the only map from errors to numbers. An error that it does not list has the
@@ -114,8 +114,10 @@ func explain(s protocol.Status, err error) string {
 			row.Row, row.Code)
 	case errors.As(err, &sql):
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
-	case errors.Is(err, ErrBlocked), errors.Is(err, errReplyTooLarge):
-		return err.Error()
+	case errors.Is(err, ErrBlocked):
+		return ErrBlocked.Error()
+	case errors.Is(err, errReplyTooLarge):
+		return "the reply takes more than max_buffered allows one point; page the rows"
 	case errors.Is(err, protocol.ErrPayload), errors.Is(err, protocol.ErrLimit):
 		return protocol.Detail(err) // names the byte
 	}

@@ -196,7 +196,8 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy, Peek: legacy.peek,
 		Overrun: legacy.overrun, Refusal: legacy.refusal,
 		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
-		HandshakeTimeout: 30 * time.Second, // for the first request, which may be large and names the point
+		HandshakeTimeout: 30 * time.Second, // until the first bytes show an agent
+		FrameTimeout:     l.PacketTime(),
 	}), nil
 }
 

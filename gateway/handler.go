@@ -117,6 +117,7 @@ func (h *handler) peek(c *reactor.Conn, part []byte) error {
 		return nil
 	}
 	c.SetHolder(h.g.ledger.Point("agents at " + c.Remote().Addr().String()))
+	c.Extend(h.legacy.PacketTime())
 	return nil
 }
 
@@ -129,7 +130,8 @@ func (h *handler) overrun(c *reactor.Conn, err error) []byte {
 		return h.legacy.Refusal(protocol.StatusTooLarge,
 			fmt.Sprintf("the packet has more than %d bytes, see legacy.max_packet; send fewer rows", h.legacy.MaxPacket()))
 	}
-	return h.legacy.Refusal(protocol.StatusMalformed, "the packet is not as documented, or did not come in time")
+	return h.legacy.Refusal(protocol.StatusMalformed,
+		"the packet is not as documented, or was not complete in time, see legacy.packet_time")
 }
 
 // refusal is the answer to a connection of the v1 wire for which there is no room.

@@ -185,6 +185,14 @@ func (c *Conn) Establish() {
 	}
 }
 
+// Extend gives a connection that is not established d from now on for its handshake.
+func (c *Conn) Extend(d time.Duration) {
+	if c.limitAt != 0 && c.state == open {
+		c.limitAt = c.loop().tick.after(d)
+		c.loop().markDirty(c)
+	}
+}
+
 // SetTimer has Handler.Timer called once after d, or up to 32 ms (a second, when d is above 16 s) later. It replaces
 // the timer set before; 0 or less removes it.
 func (c *Conn) SetTimer(d time.Duration) {

@@ -164,7 +164,7 @@ func (l *EventLoop) reserve(c *Conn, part []byte) bool {
 	c.held += int32(more)
 	if c.is(waited) {
 		c.clear(waited)
-		c.frameAt = l.tick.after(l.opts.FrameTimeout)
+		c.frameAt = l.tick.after(c.from.FrameTimeout)
 	}
 	return true
 }
@@ -218,7 +218,7 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 	switch {
 	case c.frameAt != 0 || c.is(queued):
 	case c.reading():
-		c.frameAt = l.tick.after(l.opts.FrameTimeout)
+		c.frameAt = l.tick.after(c.from.FrameTimeout)
 	case c.state == open && c.pauses == PauseMemory:
 		c.set(waited)
 		c.frameAt = l.tick.after(memoryPatience * l.opts.FrameTimeout)

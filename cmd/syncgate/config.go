@@ -83,6 +83,7 @@ type legacySettings struct {
 	Window   config.Duration   `toml:"window"`
 	Packet   config.Size       `toml:"max_packet"`
 	Reply    config.Size       `toml:"max_reply"`
+	Time     config.Duration   `toml:"packet_time"`
 	Zone     string            `toml:"time_zone"`
 	Networks []string          `toml:"networks"`
 	Dialect  string            `toml:"dialect"`
@@ -130,6 +131,7 @@ func (o *options) limits() config.Limits {
 		"legacy.window":               limit.Find(o.legacy.Limits(), "Window"),
 		"legacy.max_packet":           limit.Find(o.legacy.Limits(), "MaxPacket"),
 		"legacy.max_reply":            limit.Find(o.legacy.Limits(), "MaxReply"),
+		"legacy.packet_time":          limit.Find(o.legacy.Limits(), "PacketTime"),
 	}
 }
 
