@@ -2,15 +2,11 @@ package business
 
 import (
 	"strings"
-	"time"
 	"unicode"
 
 	"syncgate/protocol"
 	"syncgate/store"
 )
-
-// reportEvery is the pause between two reports of a point while nothing changes.
-const reportEvery = 30 * time.Second
 
 // report takes what a point says of itself. It is a point's word: it is shown to people, and nothing depends on it.
 func (h *Handler) report(r *Request) error {
@@ -30,17 +26,14 @@ func (h *Handler) report(r *Request) error {
 	for i := range all.Rules {
 		x := &all.Rules[i]
 		texts = append(texts, &x.Table, &x.Direction, &x.State, &x.Code, &x.Column, &x.Text)
-		id := uint64(0)
 		if rule := h.o.Rules.Lookup(x.Table, x.Direction, r.Point); rule != nil {
-			id = rule.Row.ID
+			x.Here = rule.Row.ID
 		}
-		all.RuleIDs = append(all.RuleIDs, id)
 	}
 	for _, t := range texts {
 		*t = strings.Clone(printable(*t)) // the payload is not kept
 	}
-	h.o.Reported(all)
-	r.Answer(&protocol.ReportReply{EveryMs: uint32(reportEvery.Milliseconds())})
+	r.Answer(&protocol.ReportReply{EveryMs: uint32(h.o.Reported(all).Milliseconds())})
 	return nil
 }
 

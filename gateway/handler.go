@@ -8,6 +8,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"syncgate/business"
 	"syncgate/internal/account"
 	"syncgate/protocol"
@@ -25,6 +27,10 @@ var (
 
 // legacyExpansion is how many bytes a packet of the v1 wire takes beside itself while it is read, for each of its own.
 const legacyExpansion = 6
+
+// firstPacket is the time for the first packet of an agent of the v1 wire, once its beginning has shown it. The server
+// also ends a packet that does not get on.
+const firstPacket = time.Hour
 
 // grace is the time for a client to leave after GOAWAY.
 const grace = time.Minute
@@ -70,6 +76,11 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	}
 	if served := h.event(c, s, e); served && e.Message != nil {
 		c.Begin()
+		if e.Refused != nil {
+			r := h.asked(c, s, e.Message)
+			h.g.replies.add(s.point, func() { r.Refuse(e.Refused) })
+			return nil
+		}
 		h.request(c, s, e.Message)
 	}
 	if e.Answer != nil {
@@ -117,7 +128,7 @@ func (h *handler) peek(c *reactor.Conn, part []byte) error {
 		return nil
 	}
 	c.SetHolder(h.g.ledger.Point("agents at " + c.Remote().Addr().String()))
-	c.Extend(h.legacy.PacketTime())
+	c.Extend(firstPacket)
 	return nil
 }
 
@@ -131,7 +142,7 @@ func (h *handler) overrun(c *reactor.Conn, err error) []byte {
 			fmt.Sprintf("the packet has more than %d bytes, see legacy.max_packet; send fewer rows", h.legacy.MaxPacket()))
 	}
 	return h.legacy.Refusal(protocol.StatusMalformed,
-		"the packet is not as documented, or was not complete in time, see legacy.packet_time")
+		"the packet is not as documented, or its bytes did not come in time")
 }
 
 // refusal is the answer to a connection of the v1 wire for which there is no room.
@@ -169,10 +180,14 @@ func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 
 func (h *handler) establish(c *reactor.Conn, s *session) bool {
 	s.point = s.wire.Point()
-	wire := store.Legacy
-	log := h.g.o.Logger.Debug().Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
+	ok, heldBack := h.g.visits.Allow("connected " + s.point)
+	log := h.g.o.Logger.Info()
+	if !ok {
+		log = nil // zerolog drops it
+	}
+	log = leftOut(log, heldBack).Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
 	if s.modern != nil {
-		wire, s.keyID = store.Modern, s.modern.KeyID()
+		s.keyID = s.modern.KeyID()
 		log = log.Uint32("key_id", s.keyID).Str("software", s.modern.Software())
 		c.SetTimer(protocol.SessionLifetime)
 	}
@@ -189,17 +204,32 @@ func (h *handler) establish(c *reactor.Conn, s *session) bool {
 		return false
 	}
 	c.SetMaxFrame(s.wire.MaxFrame())
-	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
+	s.seen()
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 	return true
 }
 
+// asked is the request of a message.
+func (h *handler) asked(c *reactor.Conn, s *session, m *protocol.Message) *business.Request {
+	return &business.Request{Point: s.point, Message: m, Client: s, Payer: c.Holder(), Context: context.Background(),
+		Arrived: h.g.o.Clock()}
+}
+
 // request hands m to the pool, to the reply queue, or refuses it. It counts as in flight.
 func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	g := h.g
-	r := &business.Request{Point: s.point, Message: m, Client: s, Payer: c.Holder(), Context: context.Background(), Arrived: g.o.Clock()}
+	r := h.asked(c, s, m)
 	switch m.Op {
+	case protocol.OpHeld:
+		g.replies.add(s.point, func() {
+			if asks, err := m.HeldRequest(); err != nil {
+				r.Refuse(err)
+			} else {
+				r.Answer(s.modern.Held(asks))
+			}
+		})
+		return
 	case protocol.OpPing:
 		m.Payload = nil
 		g.replies.add(s.point, func() { r.Answer(g.handler.Notice()) })
@@ -210,7 +240,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync,
 		protocol.OpReport:
 		if s.goAwaySent.Load() {
-			m.Payload = nil
+			m.Forget()
 			g.replies.add(s.point, func() { r.Refuse(business.ErrGoingAway) })
 			return
 		}
@@ -224,18 +254,21 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		g.news.downloading(s, m.Table())
 	}
 	if s.modern != nil {
-		r.MaxFrame = s.wire.MaxFrame()
+		r.MaxPayload = s.modern.MaxPayload()
 	}
 	if g.pool.Submit(r) {
 		return
 	}
 	refusal := business.ErrBusy
-	if g.draining.Load() {
+	switch {
+	case g.draining.Load():
 		refusal = business.ErrGoingAway
-	} else {
+	case g.trouble.away.Load():
+		refusal = store.ErrUnavailable
+	default:
 		g.noteShare(s.point, "a request was refused")
 	}
-	m.Payload = nil
+	m.Forget()
 	g.replies.add(s.point, func() { r.Refuse(refusal) })
 }
 
@@ -288,20 +321,35 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	}
 	if s.point != "" {
 		h.g.activity.disconnected(s.point)
+		s.seen()
 		h.g.news.leave(s)
 	}
 	log := h.g.o.Logger.Debug()
+	reason := reactor.Reason(err)
+	if s.point != "" {
+		if ok, heldBack := h.g.visits.Allow(reason + " " + s.point); ok {
+			log = leftOut(h.g.o.Logger.Info(), heldBack)
+		}
+	}
 	var fault interface{ Status() protocol.Status }
 	switch {
 	case errors.As(err, &fault): // the peer broke the protocol
 		log = h.g.sampledLog.Warn().Stringer("status", fault.Status())
 	case errors.Is(err, errRevoked):
-		log = h.g.o.Logger.Info()
+		log = h.g.o.Logger.Warn()
 	case s.point == "" && !errors.Is(err, errRejected):
 		log = h.g.sampledLog.Info()
 	}
 	log.Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote()).Err(err).
-		Str("reason", reactor.Reason(err)).Msg("disconnected")
+		Str("reason", reason).Msg("disconnected")
+}
+
+// leftOut says in a line how many like it were left out before it.
+func leftOut(e *zerolog.Event, n int) *zerolog.Event {
+	if n > 0 {
+		e = e.Int("left_out", n)
+	}
+	return e
 }
 
 // idle is called when a connection has been silent for half of its time.

@@ -57,7 +57,6 @@ type LegacyOptions struct {
 	Window       time.Duration     // how far such a time may be from Clock; zero takes the default of Limits
 	MaxPacket    int               // hex digits of a request's payload, which is twice its text
 	MaxReply     int               // bytes of a reply's Content
-	PacketTime   time.Duration     // for a packet to come whole; the listener's business
 	Names        map[string]string // other names for legacyWords: keys, constants and error words
 	Dialect      pyliteral.Dialect // the Python that replies are printed for, until a point's requests show another
 	FixedDialect bool              // Dialect holds for every point, whatever its requests show
@@ -69,7 +68,6 @@ func (o *LegacyOptions) Limits() []limit.Limit {
 		limit.Time("Window", &o.Window, 5*time.Minute, time.Second, time.Hour),
 		limit.Bytes("MaxPacket", &o.MaxPacket, 16<<20, 64<<10, 256<<20),
 		limit.Bytes("MaxReply", &o.MaxReply, 32<<20, 64<<10, 200<<20),
-		limit.Time("PacketTime", &o.PacketTime, 2*time.Minute, time.Second, time.Hour),
 	}
 }
 
@@ -109,9 +107,6 @@ func NewLegacy(o LegacyOptions) (*Legacy, error) {
 
 // MaxPacket is the most hex digits of a request's payload.
 func (l *Legacy) MaxPacket() int { return l.opts.MaxPacket }
-
-// PacketTime is how long a packet may take to come whole.
-func (l *Legacy) PacketTime() time.Duration { return l.opts.PacketTime }
 
 // NewSession makes the session of one accepted connection. After an error the caller closes the connection and sends
 // nothing.

@@ -43,7 +43,6 @@ type Listener struct {
 	FirstFrameMax    int           // largest body before SetMaxFrame is called
 	MaxInFlight      int           // frames begun and not done before reading pauses; 1: request, reply, request, reply
 	HandshakeTimeout time.Duration // from accept to Establish; Options.HandshakeTimeout when 0
-	FrameTimeout     time.Duration // from a frame's first byte to its last; Options.FrameTimeout when 0
 
 	// Peek, when set, is called once for a connection that is not established and has sent unknownPart bytes of a frame
 	// whose length is not known: the place to see whether these can be a client's, and to call SetHolder. An error
@@ -78,7 +77,7 @@ type Options struct {
 	TurnBytes   int   // bytes one connection may have delivered before the others have their turn
 
 	HandshakeTimeout time.Duration // from accept to Establish
-	FrameTimeout     time.Duration // from a frame's first byte to its last
+	FrameTimeout     time.Duration // from a frame's first byte to its last, or, once established, for 1 KiB of it
 	StallTimeout     time.Duration // for a peer that takes no byte of what waits for it
 	IdleTimeout      time.Duration // without a byte and without a frame in flight
 	LingerTimeout    time.Duration // from our FIN to the peer's
@@ -110,13 +109,12 @@ func (o *Options) Limits() []limit.Limit {
 	}
 }
 
-// limits are those of one listener, where handshake and frame are the defaults of its timeouts.
-func (ln *Listener) limits(handshake, frame time.Duration) []limit.Limit {
+// limits are those of one listener, where handshake is the default of its HandshakeTimeout.
+func (ln *Listener) limits(handshake time.Duration) []limit.Limit {
 	return []limit.Limit{
 		limit.Bytes("FirstFrameMax", &ln.FirstFrameMax, 512, 1, maxBytes),
 		limit.Count("MaxInFlight", &ln.MaxInFlight, 16, 1, 1<<16-1),
 		limit.Time("HandshakeTimeout", &ln.HandshakeTimeout, handshake, minTimeout, maxTimeout),
-		limit.Time("FrameTimeout", &ln.FrameTimeout, frame, minTimeout, maxTimeout),
 	}
 }
 
@@ -129,7 +127,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Listeners = append([]Listener(nil), o.Listeners...)
 	for i := range o.Listeners {
 		ln := &o.Listeners[i]
-		errs = append(errs, limit.Fill("reactor: listener "+ln.Address, ln.limits(o.HandshakeTimeout, o.FrameTimeout)))
+		errs = append(errs, limit.Fill("reactor: listener "+ln.Address, ln.limits(o.HandshakeTimeout)))
 		if ln.Split == nil || ln.Handler == nil {
 			errs = append(errs, fmt.Errorf("reactor: listener %s lacks Split or Handler", ln.Address))
 		}

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"syncgate/internal/rowset"
 	"syncgate/rule"
@@ -16,10 +19,10 @@ func TestPointReports(t *testing.T) {
 	s := open(t)
 	ctx := testContext(t)
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	bad := rowset.RuleReport{Table: "t", Direction: "upload", RuleID: 4, State: rowset.RuleBroken, Code: "SG0101",
+	bad := rowset.RuleReport{Table: "t", Direction: "upload", RuleID: 4, Here: 9, State: rowset.RuleBroken, Code: "SG0101",
 		Column: "sync_sql", Line: 3, Text: "no column b", FailingMs: 5000, LagMs: 70, BacklogRows: 5, BacklogBytes: 900,
 		Quarantined: 2, Moved: 10, Failures: 3}
-	one := PointReport{Point: "a", ReportedAt: at, ClockAheadMs: -1500, RuleIDs: []uint64{9, 0}, Report: rowset.Report{
+	one := PointReport{Point: "a", ReportedAt: at, ClockAheadMs: -1500, Report: rowset.Report{
 		Software: "agent 1", Database: "10.11", UpMs: 60_000, DiskFree: 1 << 33, Memory: 1 << 24,
 		Rules: []rowset.RuleReport{bad, {Table: "u", Direction: "download", State: rowset.RuleOK, SucceededMs: 1000}}}}
 	other := PointReport{Point: "b", ReportedAt: at, Report: rowset.Report{Software: "agent 1",
@@ -113,4 +116,28 @@ func (f *firstRows) Row([]any) error {
 		return ErrEnough
 	}
 	return nil
+}
+
+// What is wrong with the database has a name. An error that concerns one rule or one row has none.
+func TestTrouble(t *testing.T) {
+	for want, all := range map[string][]error{
+		"its disk is full":                        {mysqlError(1114, "The table 't' is full"), mysqlError(1021, "Disk full"), mysqlError(1030, "Got error 28 from engine")},
+		"it is read-only":                         {mysqlError(1290, "running with the --read-only option"), mysqlError(1836, "")},
+		"it takes no more connections":            {mysqlError(1040, ""), mysqlError(1226, "")},
+		"it does not let the account in":          {mysqlError(1045, "")},
+		"it does not answer":                      {context.DeadlineExceeded},
+		"it is not reachable":                     {errBadConn, mysqlError(2006, "")},
+		"others hold rows or tables for too long": {mysqlError(1213, ""), mysqlError(1205, ""), mysqlError(1969, "max_statement_time exceeded")},
+		"": {nil, context.Canceled, mysqlError(1062, ""), mysqlError(1146, ""), ErrMismatch},
+	} {
+		for _, err := range all {
+			if got := Trouble(public(err)); got != want {
+				t.Errorf("%v is called %q, not %q", err, got, want)
+			}
+		}
+	}
+}
+
+func mysqlError(n uint16, message string) error {
+	return &mysql.MySQLError{Number: n, SQLState: [5]byte{'H', 'Y', '0', '0', '0'}, Message: message}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
@@ -40,8 +41,12 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(
-		f.command("run", "Keep the point in step until INT or TERM", run),
-		f.command("once", "Run every rule once, print the rows synced, end", once),
+		f.onPoint("run", "Keep the point in step until INT or TERM", false, run),
+		f.formatted(f.command("once", "Run every rule once, print the rows synced, end", f.once)),
+		f.newSync(),
+		f.newStatus(),
+		f.newCheck(),
+		f.newOutbox(),
 		f.newPush(),
 		f.newPull(),
 		f.newResync(),
@@ -51,14 +56,30 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 	return root
 }
 
-func run(c *cobra.Command, a *agent.Agent, log zerolog.Logger) error {
-	cli.Notify(log, daemon.SdNotifyReady)
-	context.AfterFunc(c.Context(), func() { cli.Notify(log, daemon.SdNotifyStopping) })
-	return a.Run(c.Context())
+func run(c *cobra.Command, _ []string, p *point) error {
+	ctx, cancel := context.WithCancel(c.Context())
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer cancel()
+	listener, err := listenMetrics(p.metrics)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		served.Go(func() { serveMetrics(ctx, listener, p.Agent, p.log) })
+	}
+	cli.Notify(p.log, daemon.SdNotifyReady)
+	context.AfterFunc(ctx, func() { cli.Notify(p.log, daemon.SdNotifyStopping) })
+	return p.Run(ctx)
 }
 
-func once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
+func (f *flags) once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
 	report, err := a.Once(c.Context())
+	return f.reported(c, report, err)
+}
+
+// reported prints the report of a round, and gives its errors the worst exit code.
+func (f *flags) reported(c *cobra.Command, report agent.Report, err error) error {
 	code, quarantined := 0, int64(0)
 	if err != nil {
 		code = exitCode(err)
@@ -68,7 +89,10 @@ func once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
 			code = worst(code, exitCode(l.Err))
 		}
 	}
-	if report != nil {
+	switch {
+	case f.format == "json":
+		err = errors.Join(err, cli.WriteJSON(c.OutOrStdout(), append(agent.Report{}, report...)))
+	case report != nil:
 		err = errors.Join(err, report.Print(c.OutOrStdout()))
 	}
 	switch {
@@ -92,11 +116,20 @@ func (f *flags) command(
 	return f.onPoint(use, short, false, func(c *cobra.Command, _ []string, p *point) error { return do(c, p.Agent, p.log) })
 }
 
+// open opens the configured database or the private one.
+func (s *settings) open(ctx context.Context, tool bool, log zerolog.Logger) (*database.Database, error) {
+	where := database.Options{DSN: s.DSN, Dir: filepath.Join(s.DataDir, "db"), Join: tool, Log: log}
+	return database.Open(ctx, where, store.Options{
+		Set: migrations.Agent, FileRoot: s.FileDir, AcceptUnsafe: tool || s.AcceptUnsafe, AnyEngine: s.AcceptUnsafe,
+	})
+}
+
 // point is an agent and its database.
 type point struct {
 	*agent.Agent
-	db  *store.Store
-	log zerolog.Logger
+	db      *store.Store
+	log     zerolog.Logger
+	metrics string // address of its metrics
 }
 
 // onPoint makes a command that opens the configured database or the private one. A tool may run beside the agent, and
@@ -128,10 +161,7 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
 			return &config.Error{Place: "file_dir", Problem: err.Error()}
 		}
-		where := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
-		db, err := database.Open(c.Context(), where, store.Options{
-			Set: migrations.Agent, FileRoot: cfg.FileDir, AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
-		})
+		db, err := cfg.open(c.Context(), tool, log)
 		if err != nil {
 			return err
 		}
@@ -144,7 +174,6 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err != nil {
 			return err
 		}
-		o.DataDir = cfg.DataDir
 		o.Store, o.Software, o.Log = db.Store, "syncgate-agent "+cli.Version(), log
 		o.Observer = func(e store.Event) {
 			if e.Err != nil && e.Metric.Failure != "" {
@@ -158,7 +187,7 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err != nil {
 			return err
 		}
-		return do(c, args, &point{a, db.Store, log})
+		return do(c, args, &point{a, db.Store, log, cfg.Metrics})
 	}
 	f.add(c)
 	return c

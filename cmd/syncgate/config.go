@@ -48,6 +48,8 @@ type settings struct {
 	MaxPerPoint       int             `toml:"max_connections_per_point"`
 	MaxUnestablished  int             `toml:"max_unauthenticated"`
 	MaxFrame          config.Size     `toml:"max_frame"`
+	MaxMessage        config.Size     `toml:"max_message"`
+	Uncompressed      bool            `toml:"uncompressed"`
 	MaxInFlight       int             `toml:"max_in_flight"`
 	Keepalive         config.Duration `toml:"keepalive"`
 	MaxBufferedInAll  config.Size     `toml:"max_buffered"`
@@ -73,6 +75,7 @@ type adminSettings struct {
 	SocketGroup  string          `toml:"socket_group"`
 	Silent       config.Duration `toml:"silent_after"`
 	MaxLag       config.Duration `toml:"max_lag"`
+	PointMetrics bool            `toml:"point_metrics"`
 }
 
 // legacySettings are those of the v1 listener.
@@ -83,7 +86,6 @@ type legacySettings struct {
 	Window   config.Duration   `toml:"window"`
 	Packet   config.Size       `toml:"max_packet"`
 	Reply    config.Size       `toml:"max_reply"`
-	Time     config.Duration   `toml:"packet_time"`
 	Zone     string            `toml:"time_zone"`
 	Networks []string          `toml:"networks"`
 	Dialect  string            `toml:"dialect"`
@@ -116,6 +118,7 @@ func (o *options) limits() config.Limits {
 		"max_connections_per_point":   of("PointConns"),
 		"max_unauthenticated":         of("MaxUnestablished"),
 		"max_frame":                   of("MaxFrame"),
+		"max_message":                 of("MaxMessage"),
 		"max_in_flight":               of("MaxInFlight"),
 		"keepalive":                   of("Keepalive"),
 		"max_buffered":                of("MaxBuffered"),
@@ -131,7 +134,6 @@ func (o *options) limits() config.Limits {
 		"legacy.window":               limit.Find(o.legacy.Limits(), "Window"),
 		"legacy.max_packet":           limit.Find(o.legacy.Limits(), "MaxPacket"),
 		"legacy.max_reply":            limit.Find(o.legacy.Limits(), "MaxReply"),
-		"legacy.packet_time":          limit.Find(o.legacy.Limits(), "PacketTime"),
 	}
 }
 
