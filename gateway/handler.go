@@ -150,7 +150,8 @@ func (h *handler) refusal(err error) []byte {
 	if !errors.Is(err, reactor.ErrConnLimit) && !errors.Is(err, reactor.ErrAddressLimit) {
 		return nil // a stranger
 	}
-	return h.legacy.Refusal(protocol.StatusBusy, "too many connections, see max_connections and max_connections_per_address")
+	return h.legacy.Refusal(protocol.StatusBusy,
+		"too many connections, see max_connections and max_connections_per_address")
 }
 
 // event acts on what a session made of a frame, but for its request. It returns false when the connection ends.

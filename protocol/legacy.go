@@ -40,7 +40,7 @@ var (
 	errLegacyNetwork = newError(StatusLegacyRefused, "not one of the source networks")
 	errLegacyFull    = newError(StatusBusy, "no room to remember another token")
 	errLegacyFit     = newError(StatusRequestMismatch, "the request's content is not as documented")
-	errLegacyReply   = newError(StatusTooLarge, "rows exceed one v1 reply, see legacy.max_reply; page them, or name a condition")
+	errLegacyReply   = newError(StatusTooLarge, "rows exceed one v1 reply, see legacy.max_reply; page them")
 )
 
 // LegacyOptions set up the v1 wire. Key, TokenKey, Networks, Allow and Clock are required.

@@ -216,7 +216,8 @@ func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 	return l.finish(r, append(r.reply, "]]"...), r.begun, "", ""), nil
 }
 
-// add prints the rows of a part into the list of its statement, behind the beginning of the reply. A statement without a part has an empty list.
+// add prints the rows of a part into the list of its statement, behind the beginning of the reply. A statement without a
+// part has an empty list.
 func (l *Legacy) add(r *legacyRequest, d *DownloadReply) error {
 	if len(d.Columns) == 0 {
 		return nil
@@ -287,7 +288,7 @@ type legacyField struct {
 
 type legacyRaw string
 
-func (l *Legacy) print(r *legacyRequest, text []byte, fields ...legacyField) []byte {
+func (l *Legacy) print(r *legacyRequest, text []byte, fields []legacyField) []byte {
 	for _, f := range fields {
 		text = append(text, f.before...)
 		text = append(r.print(text, pyliteral.Str(l.names[f.key])), ": "...)
@@ -309,8 +310,9 @@ func (l *Legacy) packet(r *legacyRequest, content []byte, word, info string) []b
 
 // begin prints a reply up to its Content.
 func (l *Legacy) begin(r *legacyRequest) []byte {
-	return l.print(r, make([]byte, 0, 1024), legacyField{"{", "userid", r.userID},
-		legacyField{", ", "Business", legacyRaw("{")}, legacyField{"", "Type", r.typed}, legacyField{", ", "Content", legacyRaw("")})
+	return l.print(r, make([]byte, 0, 1024), []legacyField{
+		{"{", "userid", r.userID}, {", ", "Business", legacyRaw("{")}, {"", "Type", r.typed}, {", ", "Content", legacyRaw("")},
+	})
 }
 
 // finish prints a reply behind its Content, which begins at begun.
@@ -330,6 +332,6 @@ func (l *Legacy) finish(r *legacyRequest, text []byte, begun int, word, info str
 		{", ", "Error_Type", failure}, {", ", "Error_Info", note},
 		{"}, ", "Info_Status", legacyRaw("{")}, {"", "Info_Type", pyliteral.Str(l.names["RESPONSE"])},
 		{", ", "Security_Token", pyliteral.Str(token)}, {", ", "Time", pyliteral.Str(now)}, {", ", "Is_End", true},
-	}...)
+	})
 	return sealLegacy(append(text, "}}"...), l.cbc)
 }

@@ -236,8 +236,8 @@ func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Mig
 
 // Original reports whether the database has a sync_control that the original made, and Migrate has not adopted it yet.
 func (s *Store) Original(ctx context.Context) (yes bool, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT COUNT(*) > 0 AND COALESCE(SUM(column_name = 'enabled'), 0) = 0 FROM information_schema.columns
-		WHERE table_schema = DATABASE() AND table_name = 'sync_control'`).Scan(&yes)
+	err = s.db.QueryRowContext(ctx, `SELECT COUNT(*) > 0 AND COALESCE(SUM(column_name = 'enabled'), 0) = 0
+		FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'sync_control'`).Scan(&yes)
 	return yes, public(err)
 }
 

@@ -180,7 +180,8 @@ func (c *call) takenOver() error {
 	for _, p := range points {
 		known[p.Point] = true
 	}
-	fmt.Fprintf(c.out, "\nsync_control is the original's: %s kept; docs/takeover.md leads on\n", text.Plural(len(rows), "row"))
+	fmt.Fprintf(c.out, "\nsync_control is the original's: %s kept; docs/takeover.md leads on\n",
+		text.Plural(len(rows), "row"))
 	var add []string
 	for _, row := range rows {
 		fmt.Fprintf(c.out, "rule %d: %s of %s, %s side, point %s", row.ID, row.Type, row.Table, row.User, row.PointNo)
