@@ -90,12 +90,9 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("agent", o.Limits())
 }
 
-// env returns the values that a plan is bound to besides the row. Times are UTC, like the local database's session.
+// env returns the values that a plan is bound to besides the row.
 func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
-	now := o.Clock().UTC()
-	since, until := plan.Window(now)
-	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Origin: rule.AnyPoint,
-		Limit: o.BatchRows}
+	return rule.Env{State: state, Point: o.Point, Origin: rule.AnyPoint, Limit: o.BatchRows}
 }
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.

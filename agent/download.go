@@ -234,6 +234,9 @@ func (c *carrier) Begin(_ int, cols []rowset.Column) error {
 func (c *carrier) Row(values []any) error {
 	for i, v := range rowset.AppendCopy(nil, values) {
 		if i < len(c.columns) && v != nil {
+			if text, ok := v.(string); ok && c.columns[i].Type == rowset.Timestamp {
+				v = rowset.Instant(text)
+			}
 			c.state = append(c.state, rowset.StateItem{Name: c.columns[i].Name, Value: v})
 		}
 	}

@@ -180,9 +180,8 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if p.full { // the rest of the page was read in vain
 		u.stream.limit = p.rows + p.rows/8
 	}
-	request.Rows, request.State = rowset.Rows{Columns: p.columns, Values: p.values}, page.State
-	if len(p.values) == 0 {
-		request.Rows.Columns = nil
+	if request.State = page.State; len(p.values) > 0 {
+		request.Rows = p.collected()
 	}
 	s = &shipment{request: request, seq: seq, state: page.State, done: make(chan error, 1)}
 	return s, p.rows, page.More, nil

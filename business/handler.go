@@ -23,9 +23,8 @@ type HandlerOptions struct {
 	Store *store.Store // required
 	Rules *ruleset.Set // required
 
-	MaxUploadRows   int            // rows of one upload
-	MaxDownloadRows int            // rows of one page of a download
-	Location        *time.Location // of the database sessions' time_zone; UTC
+	MaxUploadRows   int // rows of one upload
+	MaxDownloadRows int // rows of one page of a download
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
@@ -52,9 +51,6 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	}
 	if err := limit.Fill("business: handler", o.Limits()); err != nil {
 		return nil, err
-	}
-	if o.Location == nil {
-		o.Location = time.UTC
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -245,9 +241,7 @@ func (h *Handler) WaitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
 }
 
 func (h *Handler) env(point string, p *rule.Plan) rule.Env {
-	now := h.o.Clock().In(h.o.Location)
-	since, until := p.Window(now)
-	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point}
+	return rule.Env{Point: point, Origin: point}
 }
 
 // download streams a rule's rows to the client.
@@ -267,6 +261,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	}
 	env := h.env(r.Point, e.Plan)
 	env.State = req.State
+	env.Wall = r.Message.RequestID.Epoch()&protocol.LegacyEpoch != 0
 	env.Limit = h.o.MaxDownloadRows
 	if req.MaxRows > 0 {
 		env.Limit = min(env.Limit, int(req.MaxRows))

@@ -127,13 +127,3 @@ func (c *Column) digits() int {
 	n, _ := strconv.Atoi(strings.TrimSuffix(digits, ")")) // none is 0
 	return n
 }
-
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
-// now. A DATETIME is what the writers' clock showed. It is the time in the server's own zone, whatever the session's
-// is.
-func clock(col *Column) string {
-	if col.Type == "datetime" {
-		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
-	}
-	return "now(6)"
-}

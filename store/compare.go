@@ -61,6 +61,9 @@ func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more
 		return nil, err
 	}
 	err = x.s.retry(ctx, func(c *conn) (err error) {
+		if err := x.useZone(ctx, c, &env); err != nil {
+			return err
+		}
 		if c.args, err = st.Bind(c.args[:0], &env, nil); err != nil {
 			return mismatch("%v", err)
 		}
@@ -75,6 +78,23 @@ func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more
 		return nil
 	})
 	return rows, err
+}
+
+// useZone sets the zone of the session: UTC, so that TIMESTAMPs of the key are the same at both sides, or that of the
+// database's other clients, as a generated select with a condition has it.
+func (x *Comparison) useZone(ctx context.Context, c *conn, env *rule.Env) error {
+	isInstant := func(k string) bool { return x.p.Table.Column(k).Type == "timestamp" }
+	if !x.Conditional() || slices.ContainsFunc(x.Key, isInstant) {
+		return c.useZone(ctx, utc)
+	}
+	local, err := x.s.localZone(ctx, c)
+	if err == nil {
+		err = c.useZone(ctx, local.now())
+	}
+	if err == nil {
+		err = c.readTimes(ctx, x.p, env)
+	}
+	return err
 }
 
 // List reads the rows of a range, limit at most, in the order of their keys. Rows with a change that the other side has
@@ -191,6 +211,9 @@ func (x *Comparison) Send(ctx context.Context, keys [][]any) error {
 			c.args = c.args[:0]
 			for _, key := range keys[:n] {
 				c.args = append(c.args, key...)
+			}
+			if err := c.useZone(ctx, utc); err != nil {
+				return err
 			}
 			_, err := c.exec(ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, tail, n) })
 			return err

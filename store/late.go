@@ -242,8 +242,11 @@ func (s *lateScan) run(ctx context.Context, c *conn, p *rule.Plan) error {
 	if s.from != "" {
 		env.State = []rowset.StateItem{{Name: p.Mark.Column, Value: s.from}}
 	}
-	var err error
-	if c.args, err = p.Mark.Scan.Bind(c.args[:0], &env, nil); err != nil {
+	err := c.useZone(ctx, utc) // where rules with and without a condition get the same
+	if err == nil {
+		c.args, err = p.Mark.Scan.Bind(c.args[:0], &env, nil)
+	}
+	if err != nil {
 		return err
 	}
 	var rows, atCut int

@@ -22,6 +22,7 @@ type Options struct {
 	MaxConns     int            // connections at most
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
+	Zone         string         // time_zone of the database's other clients; default its own
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
 	RowWait      time.Duration  // how long a row waits in sync_quarantine for the one it refers to
@@ -58,6 +59,7 @@ type Store struct {
 	observer    Observer // may be nil
 
 	mariadb bool
+	zones   zones
 	bounds  bounds
 	late    late
 
@@ -99,6 +101,9 @@ func (s *Store) inspect(ctx context.Context) error {
 		return err
 	}
 	s.maxPacket, s.mariadb = facts.MaxPacket, strings.Contains(facts.Version, "MariaDB")
+	if _, err := s.askZone(ctx); err != nil { // such as one that the server does not know
+		return err
+	}
 	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
 		return fmt.Errorf("%w: %s", ErrUnsafe, strings.Join(bad, "; "))
 	}

@@ -109,7 +109,8 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		}
 		where := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
 		db, err := database.Open(c.Context(), where, store.Options{
-			Set: migrations.Agent, FileRoot: cfg.FileDir, AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
+			Set: migrations.Agent, FileRoot: cfg.FileDir, Zone: cfg.Zone,
+			AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
 		})
 		if err != nil {
 			return err

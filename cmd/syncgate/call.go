@@ -25,7 +25,7 @@ import (
 func openCentre(ctx context.Context, cfg *settings, tool, first bool, log zerolog.Logger) (*database.Database, error) {
 	o := database.Options{DSN: cfg.DSN, Dir: cfg.databaseDir(), Join: tool, Make: first, Log: log}
 	return database.Open(ctx, o, store.Options{
-		MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir,
+		MaxConns: cfg.DatabaseConns, Set: migrations.Server, FileRoot: cfg.FileDir, Zone: cfg.Zone,
 		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
 	})
 }

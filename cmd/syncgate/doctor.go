@@ -30,6 +30,9 @@ func newDoctor() *cobra.Command {
 		if err := e.transactions(c, facts.User); err != nil {
 			return err
 		}
+		if err := e.zone(c); err != nil {
+			return err
+		}
 		if e.schema(c) {
 			e.keys(c)
 			ds, rules, err := c.checkAll()
@@ -126,6 +129,18 @@ func (e *examination) grants(f *store.Facts) {
 	if missing == 0 {
 		e.say(ok, "grants", "all that are needed")
 	}
+}
+
+// zone tells which time zone rules see.
+func (e *examination) zone(c *call) error {
+	zone, doubt, err := c.db.Zone(c.Context())
+	if doubt != "" {
+		e.say(warn, "time_zone", doubt+"; set time_zone in the settings to theirs. Rules see "+zone)
+	} else if err == nil {
+		e.say(ok, "time_zone", "rules see that of the database's other clients: "+zone+
+			". If your applications set another in their sessions, set time_zone in the settings")
+	}
+	return err
 }
 
 // transactions tells whether reading by time sees the transactions of others, and whether one holds it back.

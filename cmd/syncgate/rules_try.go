@@ -89,9 +89,7 @@ func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 
 // environment has the values that a plan binds besides rows, with no carried state.
 func environment(plan *rule.Plan, point string) rule.Env {
-	now := time.Now().UTC()
-	since, until := plan.Window(now)
-	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point, Limit: rule.DefaultLimit}
+	return rule.Env{Point: point, Origin: point, Limit: rule.DefaultLimit, Wall: true}
 }
 
 // trial is one run of a rule, shown on the terminal.
@@ -202,6 +200,9 @@ func newRulesExplain() *cobra.Command {
 			return err
 		}
 		env, err := environmentFor(plan, point)
+		if err == nil {
+			err = c.db.FillTimes(c.Context(), plan, &env)
+		}
 		if err != nil {
 			return err
 		}
