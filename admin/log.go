@@ -2,9 +2,12 @@ package admin
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,20 +22,33 @@ const (
 // line, as zerolog writes. It never waits for a reader: one that falls behind is dropped. Its memory is bounded by twice
 // the number of lines times 8 KiB.
 type Log struct {
+	boot  string // tells the ids of this run from those of another
 	mu    sync.Mutex
 	most  int
-	lines [][]byte // without their newline, oldest first
-	tails map[chan []byte]struct{}
+	lines []logLine // oldest first
+	tails map[chan logLine]struct{}
+}
+
+// logLine is a line without its newline. Numbers rise by one.
+type logLine struct {
+	number uint64
+	text   []byte
 }
 
 // NewLog keeps the last n lines, at least one.
-func NewLog(n int) *Log { return &Log{most: max(n, 1), tails: map[chan []byte]struct{}{}} }
+func NewLog(n int) *Log {
+	return &Log{boot: strconv.FormatInt(time.Now().UnixNano(), 36), most: max(n, 1), tails: map[chan logLine]struct{}{}}
+}
 
 // Write takes one line. It never fails.
 func (l *Log) Write(p []byte) (int, error) {
-	line := bytes.Clone(bytes.TrimRight(p[:min(len(p), maxLine)], "\n"))
+	text := bytes.Clone(bytes.TrimRight(p[:min(len(p), maxLine)], "\n"))
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	line := logLine{1, text}
+	if n := len(l.lines); n > 0 {
+		line.number = l.lines[n-1].number + 1
+	}
 	l.lines = append(l.lines, line)
 	l.lines = l.lines[max(0, len(l.lines)-l.most):]
 	for tail := range l.tails {
@@ -46,120 +62,99 @@ func (l *Log) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Last returns up to n of the last lines, oldest first. They must not be changed.
-func (l *Log) Last(n int) [][]byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.lines[max(0, len(l.lines)-n):])
-}
-
-// follow returns the lines kept and a channel of all that come after them, which is closed when its reader falls behind.
-// It returns nil when there are limit readers already.
-func (l *Log) follow(limit int) ([][]byte, chan []byte) {
+// follow returns the lines kept after an id, all when it is of another run, and a channel of those that come after them.
+// The channel is closed when its reader falls behind, and nil when there are limit readers already.
+func (l *Log) follow(after string, limit int) ([]logLine, chan logLine) {
+	boot, number, _ := strings.Cut(after, "-")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if boot != l.boot || err != nil {
+		n = 0
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.tails) >= limit {
 		return nil, nil
 	}
-	tail := make(chan []byte, tailBehind)
+	tail := make(chan logLine, tailBehind)
 	l.tails[tail] = struct{}{}
-	return slices.Clone(l.lines), tail
+	from := slices.IndexFunc(l.lines, func(line logLine) bool { return line.number > n })
+	if from < 0 {
+		return nil, tail
+	}
+	return slices.Clone(l.lines[from:]), tail
 }
 
-func (l *Log) leave(tail chan []byte) {
+func (l *Log) leave(tail chan logLine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.tails, tail)
 }
 
-// heartbeat is how often a silent stream sends a note. It keeps a proxy's connection open and finds lost readers.
-const heartbeat = 15 * time.Second
+var errBehind = errors.New("this reader fell behind and was dropped")
+
+// levels are zerolog's names, the least first.
+var levels = []string{"trace", "debug", "info", "warn", "error", "fatal", "panic"}
+
+// logFilter chooses lines of the log. What is empty chooses all.
+type logFilter struct {
+	point, text string
+	level       int
+}
+
+func (f *logFilter) takes(line []byte) bool {
+	if f.text != "" && !bytes.Contains(bytes.ToLower(line), []byte(f.text)) {
+		return false
+	}
+	if f.point == "" && f.level == 0 {
+		return true
+	}
+	var fields struct{ Level, Point string }
+	_ = json.Unmarshal(line, &fields) // a line that was cut has neither
+	return (f.point == "" || fields.Point == f.point) && slices.Index(levels, fields.Level) >= f.level
+}
 
 // log streams the lines kept and every new one until the reader leaves or falls behind, or the server stops.
-func (s *Server) log(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodHead {
-		return // "GET" patterns match HEAD too
+func (s *Server) log(r *http.Request, out *stream) error {
+	q := r.URL.Query()
+	f := logFilter{q.Get("point"), strings.ToLower(q.Get("q")), max(0, slices.Index(levels, q.Get("level")))}
+	l := s.options.Log
+	after := r.Header.Get("Last-Event-ID")
+	if after == "" {
+		after = q.Get("after")
 	}
-	kept, tail := s.options.Log.follow(maxTails)
+	kept, tail := l.follow(after, maxTails)
 	if tail == nil {
-		http.Error(w, "too many readers of the log", http.StatusServiceUnavailable)
-		return
+		return &failure{http.StatusServiceUnavailable, "too many readers of the log"}
 	}
-	defer s.options.Log.leave(tail)
-
-	out := stream{w: w, control: http.NewResponseController(w)}
-	contentType := "text/plain; charset=utf-8"
-	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
-		contentType, out.events = "text/event-stream", true
+	defer l.leave(tail)
+	write := func(lines ...logLine) error {
+		for _, line := range lines {
+			var v any = json.RawMessage(line.text)
+			if !json.Valid(line.text) {
+				v = map[string]string{"message": string(line.text)}
+			}
+			if f.takes(line.text) {
+				if err := out.add(fmt.Sprintf("%s-%d", l.boot, line.number), v); err != nil {
+					return err
+				}
+			}
+		}
+		return out.flush()
 	}
-	w.Header().Set("Content-Type", contentType)
-	if out.send(kept...) != nil {
-		return
+	if err := write(kept...); err != nil || q.Get("follow") == "0" {
+		return err
 	}
-	alive := time.NewTicker(heartbeat)
-	defer alive.Stop()
 	for {
-		var err error
 		select {
 		case line, ok := <-tail:
 			if !ok {
-				_ = out.note("dropped: this reader fell behind")
-				return
+				return errBehind
 			}
-			err = out.send(line)
-		case <-alive.C:
-			err = out.note("")
+			if err := write(line); err != nil {
+				return err
+			}
 		case <-r.Context().Done():
-			return
-		}
-		if err != nil {
-			return
+			return nil
 		}
 	}
-}
-
-// stream writes lines as plain text, or as server-sent events (WHATWG HTML, section 9.2).
-type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	events  bool
-}
-
-func (s *stream) send(lines ...[]byte) error {
-	var b bytes.Buffer
-	for _, line := range lines {
-		if !s.events {
-			b.Write(line)
-			b.WriteByte('\n')
-			continue
-		}
-		// A carriage return ends a line of an event as a newline does.
-		for part := range bytes.SplitSeq(bytes.ReplaceAll(line, []byte("\r"), []byte("\n")), []byte("\n")) {
-			fmt.Fprintf(&b, "data: %s\n", part)
-		}
-		b.WriteByte('\n')
-	}
-	return s.write(b.Bytes())
-}
-
-// note writes a comment. In plain text an empty one writes nothing.
-func (s *stream) note(text string) error {
-	switch {
-	case s.events:
-		return s.write([]byte(": " + text + "\n\n"))
-	case text != "":
-		return s.write([]byte("-- " + text + "\n"))
-	}
-	return nil
-}
-
-// write gives each write a deadline of its own: the stream as a whole has none.
-func (s *stream) write(b []byte) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
-	}
-	if _, err := s.w.Write(b); err != nil {
-		return err
-	}
-	return s.control.Flush()
 }

@@ -11,29 +11,37 @@ import (
 	"pgregory.net/rapid"
 )
 
-func texts(lines [][]byte) []string {
+func texts(lines []logLine) []string {
 	var s []string
 	for _, l := range lines {
-		s = append(s, string(l))
+		s = append(s, string(l.text))
 	}
 	return s
 }
 
-// Law: whatever is written, the last lines are those written last, in order.
-func TestLogKeepsTheLast(t *testing.T) {
+// Law: a reader that comes with the id of a line gets the lines after it that are kept, in order; one that comes with
+// another run's id gets all that are kept.
+func TestLogResumes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 7).Draw(t, "size")
 		lines := rapid.SliceOf(rapid.StringMatching(`[a-z]{0,5}`)).Draw(t, "lines")
-		n := rapid.IntRange(0, 9).Draw(t, "n")
+		seen := rapid.IntRange(0, len(lines)).Draw(t, "seen")
 		l := NewLog(size)
 		for _, line := range lines {
 			if _, err := l.Write([]byte(line + "\n")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		want := lines[max(0, len(lines)-min(n, size)):]
-		if got := texts(l.Last(n)); !slices.Equal(got, want) {
-			t.Fatalf("Last(%d) of %d lines in a ring of %d = %q, want %q", n, len(lines), size, got, want)
+		kept := lines[max(0, len(lines)-size):]
+		for after, want := range map[string][]string{
+			fmt.Sprintf("%s-%d", l.boot, seen): lines[max(seen, len(lines)-size):],
+			fmt.Sprintf("other-%d", seen):      kept,
+			"":                                 kept,
+		} {
+			got, _ := l.follow(after, 9)
+			if !slices.Equal(texts(got), want) {
+				t.Fatalf("after %q of %d lines in a ring of %d: %q, want %q", after, len(lines), size, texts(got), want)
+			}
 		}
 	})
 }
@@ -45,23 +53,23 @@ func TestLogIsBoundedAndCopies(t *testing.T) {
 		t.Fatalf("Write = %d, %v", n, err)
 	}
 	p[0] = 'y' // zerolog uses its buffer again
-	got := l.Last(9)
-	if len(got) != 1 || len(got[0]) != maxLine || got[0][0] != 'x' {
-		t.Fatalf("%d lines, first of %d bytes", len(got), len(got[0]))
+	got, _ := l.follow("", 1)
+	if len(got) != 1 || len(got[0].text) != maxLine || got[0].text[0] != 'x' {
+		t.Fatalf("%d lines", len(got))
 	}
 }
 
 func TestLogDropsWhoFallsBehind(t *testing.T) {
 	l := NewLog(3)
-	_, slow := l.follow(2)
-	_, quick := l.follow(2)
-	if _, third := l.follow(2); third != nil {
+	_, slow := l.follow("", 2)
+	_, quick := l.follow("", 2)
+	if _, third := l.follow("", 2); third != nil {
 		t.Fatal("more readers than the limit")
 	}
 	for i := range tailBehind + 1 { // one more than it may be behind
 		fmt.Fprintf(l, "line %d\n", i)
-		if got := <-quick; !bytes.Equal(got, fmt.Appendf(nil, "line %d", i)) {
-			t.Fatalf("line %d = %q", i, got)
+		if got := <-quick; !bytes.Equal(got.text, fmt.Appendf(nil, "line %d", i)) {
+			t.Fatalf("line %d = %q", i, got.text)
 		}
 	}
 	n := 0
@@ -71,7 +79,7 @@ func TestLogDropsWhoFallsBehind(t *testing.T) {
 	if n != tailBehind {
 		t.Fatalf("the dropped reader got %d lines, want %d", n, tailBehind)
 	}
-	if kept, again := l.follow(2); again == nil || len(kept) != 3 {
+	if kept, again := l.follow("", 2); again == nil || len(kept) != 3 {
 		t.Fatal("the dropped reader still takes a place")
 	}
 	l.leave(slow) // as its handler does; it is gone already
@@ -80,7 +88,7 @@ func TestLogDropsWhoFallsBehind(t *testing.T) {
 
 func TestLogManyWriters(t *testing.T) {
 	l := NewLog(50)
-	_, tail := l.follow(1)
+	_, tail := l.follow("", 1)
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {

@@ -7,37 +7,39 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
+	"syncgate/migrations"
 	"syncgate/store"
+	"syncgate/store/localdb/localdbtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { localdbtest.Main(m) }
 
 const waitLimit = 30 * time.Second
 
-var noon = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
+// hostile is what a point may call itself.
+const hostile = `<img src=x onerror=alert(1)>`
 
-func full() Status {
-	return Status{
-		Program: "syncgate 1.2.3", State: "serving", Healthy: true, Started: noon.Add(-50 * time.Hour), Now: noon,
-		Figures: []Figure{{Name: "connections", Value: 9500, Limit: 10000}, {Name: "rows up", Value: 1234567}},
-		Points: []Point{
-			{Point: store.Point{Point: "point-01", Wire: store.Modern, SeenAt: noon.Add(-90 * time.Second)}, Connections: 1, Remote: "10.0.0.7:4711", RowsUp: 5, RowsDown: 6},
-			{Point: store.Point{Point: "<script>alert(1)</script>"}, Failure: "SG0303 & more"},
-		},
-		Rules: []store.RuleLine{
-			{ID: 12, Table: "phishing_log", Type: "upload", PointNo: "*", State: "ok", LastRun: noon, RowsMoved: 42},
-			{ID: 13, Table: "black_list", Type: "download", PointNo: "point-01", State: "broken", Error: "sync_sql[upside] 3:17 unknown column plat", LastFailure: "earlier"},
-		},
-		Failures: []Failure{{At: noon.Add(-time.Hour), Code: "SG0302", Point: "point-01", Table: "t", Message: "deadlock"}},
+func openStore(t *testing.T) *store.Store {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{DSN: localdbtest.New(t), AcceptUnsafe: true, Set: migrations.Server})
+	if err == nil {
+		err = db.Migrate(t.Context(), nil)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 type fixture struct {
@@ -46,14 +48,50 @@ type fixture struct {
 	logged *Log
 	client http.Client
 	stop   func() // ends Run and waits for it
+	asked  []string
 }
 
-func serve(t *testing.T, change func(*Options)) *fixture {
+func (f *fixture) gateway() Gateway {
+	return Gateway{
+		Load: func() Load {
+			return Load{RowsUp: 7, Figures: []Figure{{Name: "connections", Value: 95, Limit: 100}}}
+		},
+		Activity: func() (map[string]Activity, []Failure) {
+			at := time.Now().Add(-time.Hour)
+			return map[string]Activity{
+				"point-01": {Connections: 1, Remote: "10.0.0.7:4711", RowsUp: 5, RowsDown: 6},
+				hostile:    {Failure: &Failure{At: at, Code: "SG0303", Message: "&"}},
+			}, []Failure{{At: at, Code: "SG0303", Point: hostile, Message: "&"}}
+		},
+		Level: func() string { return "info" },
+		SetLevel: func(level string) error {
+			f.asked = append(f.asked, level)
+			if level == "loud" {
+				return errors.New("no such level")
+			}
+			return nil
+		},
+		Drain:  func() { f.asked = append(f.asked, "drain") },
+		Reload: func() (any, error) { return nil, errors.New("line 3") },
+		FollowLog: func(ctx context.Context, filter store.LogFilter, send func([]store.LogLine) error) error {
+			if err := send([]store.LogLine{{ID: filter.After + 1, Point: filter.Point}}); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		Replay: func(_ context.Context, q *store.QuarantinedRow, _ bool) (store.Replayed, error) {
+			return store.Replayed{}, fmt.Errorf("not %d", q.ID)
+		},
+	}
+}
+
+func serve(t *testing.T, db *store.Store, change func(*Options)) *fixture {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "syncgate_answer"}, func() float64 { return 42 }))
 	f := &fixture{t: t, logged: NewLog(100)}
-	o := Options{Address: "127.0.0.1:0", Gatherer: reg, Status: full, Log: f.logged, ErrorLog: io.Discard,
+	o := Options{Address: "127.0.0.1:0", Store: db, Gatherer: reg, Gateway: f.gateway(), Log: f.logged, ErrorLog: io.Discard,
 		Live: func() error { return nil }, Ready: func(context.Context) error { return nil }}
 	if change != nil {
 		change(&o)
@@ -89,19 +127,28 @@ func serve(t *testing.T, change func(*Options)) *fixture {
 	return f
 }
 
+// do sends a request. header has names and values; Host and Body are not headers.
 func (f *fixture) do(method, path string, header ...string) *http.Response {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	f.t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+f.Addr().String()+path, nil)
+	host := "syncgate"
+	if f.Addr() != nil {
+		host = f.Addr().String()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, http.NoBody)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	for i := 0; i < len(header); i += 2 {
-		if header[i] == "Host" {
+		switch header[i] {
+		case "Host":
 			req.Host = header[i+1]
+		case "Body":
+			req.Body, req.ContentLength = io.NopCloser(strings.NewReader(header[i+1])), int64(len(header[i+1]))
+		default:
+			req.Header.Set(header[i], header[i+1])
 		}
-		req.Header.Set(header[i], header[i+1])
 	}
 	res, err := f.client.Do(req)
 	if err != nil {
@@ -111,9 +158,9 @@ func (f *fixture) do(method, path string, header ...string) *http.Response {
 	return res
 }
 
-func (f *fixture) get(path string, header ...string) (int, string) {
+func (f *fixture) ask(method, path string, header ...string) (int, string) {
 	f.t.Helper()
-	res := f.do(http.MethodGet, path, header...)
+	res := f.do(method, path, header...)
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		f.t.Fatal(err)
@@ -121,24 +168,55 @@ func (f *fixture) get(path string, header ...string) (int, string) {
 	return res.StatusCode, string(b)
 }
 
+// get reads an answer into v.
+func (f *fixture) get(path string, v any) {
+	f.t.Helper()
+	code, body := f.ask("GET", path)
+	if err := json.Unmarshal([]byte(body), v); err != nil || code != 200 {
+		f.t.Fatalf("%s: %d %s: %v", path, code, body, err)
+	}
+}
+
+func enrol(t *testing.T, db *store.Store, points ...string) {
+	t.Helper()
+	for _, p := range points {
+		if _, err := db.AddPoint(t.Context(), p, "", func(uint32) []byte { return []byte("k") }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestRoutes(t *testing.T) {
-	f := serve(t, nil)
+	f := serve(t, openStore(t), nil)
 	for _, tc := range []struct {
 		method, path string
 		status       int
 		contains     string
 	}{
-		{"GET", "/", 200, "phishing_log"},
+		{"GET", "/", 200, "<title>syncgate"},
 		{"GET", "/metrics", 200, "syncgate_answer 42"},
 		{"GET", "/livez", 200, "ok"},
 		{"GET", "/healthz", 200, "ok"},
 		{"GET", "/readyz", 200, "ok"},
-		{"GET", "/status.json", 200, `"state": "serving"`},
+		{"GET", "/api/status", 200, `"state":"serving"`},
+		{"GET", "/api/history", 200, "[]"},
+		{"GET", "/api/points", 200, `"total":0`},
+		{"GET", "/api/points?sort=colour", 400, "cannot be sorted"},
+		{"GET", "/api/points?limit=many", 400, "not a number"},
+		{"GET", "/api/points/nobody", 404, "nobody"},
+		{"GET", "/api/rules", 200, `"total":0`},
+		{"GET", "/api/quarantine", 200, "[]"},
+		{"GET", "/api/quarantine/counts", 200, "[]"},
+		{"GET", "/api/connections", 200, `"point":"point-01"`},
+		{"GET", "/api/loglevel", 200, `"level":"info"`},
+		{"GET", "/api/log?follow=0", 200, ""},
+		{"GET", "/api/synclog?follow=0", 200, ""},
+		{"GET", "/api/nothing", 404, "no such path"},
 		{"GET", "/nothing", 404, ""},
 		{"POST", "/", 405, ""},
-		{"DELETE", "/status.json", 405, ""},
-		{"PUT", "/log", 405, ""},
-		{"HEAD", "/log", 200, ""},
+		{"DELETE", "/api/status", 405, ""},
+		{"POST", "/api/drain", 403, "allow_actions"},
+		{"HEAD", "/api/log", 200, ""},
 		{"HEAD", "/", 200, ""},
 	} {
 		res := f.do(tc.method, tc.path)
@@ -149,14 +227,18 @@ func TestRoutes(t *testing.T) {
 		if res.StatusCode != tc.status || !strings.Contains(string(b), tc.contains) {
 			t.Errorf("%s %s: %d %q", tc.method, tc.path, res.StatusCode, b)
 		}
-		if res.Header.Get("Content-Security-Policy") == "" || res.Header.Get("X-Content-Type-Options") != "nosniff" {
+		csp := res.Header.Get("Content-Security-Policy")
+		if !strings.Contains(csp, "require-trusted-types-for") || res.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s %s lacks the protecting headers: %v", tc.method, tc.path, res.Header)
 		}
+	}
+	if len(f.asked) > 0 {
+		t.Errorf("a refused action was done: %v", f.asked)
 	}
 }
 
 func TestChecks(t *testing.T) {
-	f := serve(t, func(o *Options) {
+	f := serve(t, openStore(t), func(o *Options) {
 		o.Live = func() error { return errors.New("event loop 2 makes no progress") }
 		o.Ready = func(ctx context.Context) error {
 			if _, ok := ctx.Deadline(); !ok {
@@ -166,142 +248,296 @@ func TestChecks(t *testing.T) {
 		}
 	})
 	for _, path := range []string{"/livez", "/healthz"} {
-		if code, body := f.get(path); code != 503 || !strings.Contains(body, "event loop 2 makes no progress") {
+		if code, body := f.ask("GET", path); code != 503 || !strings.Contains(body, "event loop 2 makes no progress") {
 			t.Errorf("%s: %d %q", path, code, body)
 		}
 	}
-	if code, body := f.get("/readyz"); code != 200 {
+	if code, body := f.ask("GET", "/readyz"); code != 200 {
 		t.Errorf("/readyz: %d %q", code, body)
 	}
 }
 
-func TestPage(t *testing.T) {
-	f := serve(t, nil)
-	fmt.Fprintln(f.logged, `{"level":"error","time":"2030-01-02T11:59:59Z","point":"p<1>","code":303,"message":"upload failed"}`)
-	fmt.Fprintln(f.logged, "plain words")
-	code, body := f.get("/")
-	if code != 200 {
-		t.Fatalf("%d %s", code, body)
+// Without the database the page does not claim that there are no points and no rules, and what was read before stays.
+func TestDatabaseAway(t *testing.T) {
+	db := openStore(t)
+	enrol(t, db, "point-01", hostile)
+	f := serve(t, db, nil)
+	var before, after List[Point]
+	f.get("/api/points", &before)
+	if before.Total != 2 || before.Unknown != "" {
+		t.Fatalf("%+v", before)
 	}
-	for _, want := range []string{
-		"syncgate 1.2.3", "for 2 d 2 h", "9,500", "of 10,000", "95 %", "1,234,567", "1 min 30 s ago", "never",
-		`class="state broken">broken`, "unknown column plat", "SG0302", "1 h 0 min ago",
-		"&lt;script&gt;alert(1)&lt;/script&gt;", "SG0303 &amp; more", // what a point calls itself is text
-		`<td class="error">error`, "upload failed", "code=303 point=p&lt;1&gt;", "plain words",
-	} {
-		if !strings.Contains(body, want) {
-			t.Errorf("the page lacks %q", want)
-		}
+	_ = db.Close()
+	f.cache.forget()
+	f.get("/api/points", &after)
+	if after.Total != 2 || !strings.Contains(after.Unknown, "As of ") {
+		t.Errorf("%+v", after)
 	}
-	if strings.Contains(body, "<script") {
-		t.Error("the page has a script")
+	var st Status
+	f.get("/api/status", &st)
+	if len(st.Problems) == 0 || st.Problems[0].Kind != "database" || !st.Problems[0].Severe || st.Unknown == "" {
+		t.Errorf("%+v", st)
 	}
-	if strings.Index(body, "plain words") > strings.Index(body, "upload failed") {
-		t.Error("the newest log line is not on top")
-	}
-	var s Status
-	if _, body := f.get("/status.json"); json.Unmarshal([]byte(body), &s) != nil || len(s.Rules) != 2 || s.Rules[1].State != "broken" {
-		t.Errorf("status.json: %s", body)
+	second := serve(t, db, nil) // has never read it
+	second.get("/api/points", &after)
+	if after.Total != 2 || !strings.Contains(after.Unknown, "cannot be read: ") {
+		t.Errorf("points that have connected are known: %+v", after)
 	}
 }
 
-func TestEmptyPage(t *testing.T) {
-	f := serve(t, func(o *Options) { o.Status = func() Status { return Status{State: "starting", Program: "syncgate"} } })
-	if code, body := f.get("/"); code != 200 || !strings.Contains(body, "No point is enrolled") || !strings.Contains(body, "sync_control has no rows") {
-		t.Errorf("%d %s", code, body)
-	}
-}
-
-// Without the database the page does not claim that there are no points and no rules.
-func TestUnknownPage(t *testing.T) {
-	f := serve(t, func(o *Options) { o.Status = func() Status { return Status{Unknown: "database away"} } })
-	if code, body := f.get("/"); code != 200 || strings.Count(body, "Not known: database away.") != 2 || strings.Contains(body, "enrolled") {
-		t.Errorf("%d %s", code, body)
-	}
-}
-
-// A web page that has its own name resolve to 127.0.0.1 must not be answered.
-func TestHost(t *testing.T) {
-	f := serve(t, nil)
+// A web page that has its own name resolve to 127.0.0.1 is not answered, nor one that sends a request from elsewhere.
+func TestOtherSites(t *testing.T) {
+	f := serve(t, openStore(t), func(o *Options) { o.AllowActions = true })
 	for host, want := range map[string]int{
 		"localhost": 200, "localhost:8080": 200, "127.0.0.1:1": 200, "[::1]:80": 200, "::1": 200, "192.0.2.1": 200,
 		"evil.example": 421, "evil.example:80": 421, "localhost.evil.example": 421,
 	} {
-		if code, _ := f.get("/status.json", "Host", host); code != want {
+		if code, _ := f.ask("GET", "/api/status", "Host", host); code != want {
 			t.Errorf("Host %s: %d, want %d", host, code, want)
+		}
+	}
+	own := "http://" + f.Addr().String()
+	for _, tc := range []struct {
+		want   int
+		header []string
+	}{
+		{200, []string{"Origin", own}},
+		{200, []string{"Sec-Fetch-Site", "same-origin"}},
+		{200, nil}, // not a browser
+		{403, []string{"Origin", "http://evil.example"}},
+		{403, []string{"Origin", "http://127.0.0.1:1"}},
+		{403, []string{"Origin", "null"}},
+		{403, []string{"Sec-Fetch-Site", "cross-site"}},
+		{403, []string{"Sec-Fetch-Site", "same-site"}},
+	} {
+		if code, body := f.ask("POST", "/api/drain", tc.header...); code != tc.want {
+			t.Errorf("%v: %d %s, want %d", tc.header, code, body, tc.want)
+		}
+	}
+	if code, _ := f.ask("GET", "/api/status", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"); code != 403 {
+		t.Errorf("a read from another site: %d", code)
+	}
+	if len(f.asked) != 3 {
+		t.Errorf("%d drains were done, 3 were allowed", len(f.asked))
+	}
+}
+
+// An address that other hosts reach needs a token, and then asks for it.
+func TestToken(t *testing.T) {
+	db := openStore(t)
+	if _, err := New(Options{Address: "0.0.0.0:0", Store: db, Gatherer: prometheus.NewRegistry(), Log: NewLog(1), ErrorLog: io.Discard,
+		Live: func() error { return nil }, Ready: func(context.Context) error { return nil }}); err == nil || !strings.Contains(err.Error(), "token") {
+		t.Errorf("without a token: %v", err)
+	}
+	f := serve(t, db, func(o *Options) { o.Address, o.Token = "0.0.0.0:0", "geheim" })
+	basic := func(password string) string {
+		r, _ := http.NewRequest("GET", "/", http.NoBody)
+		r.SetBasicAuth("ops", password)
+		return r.Header.Get("Authorization")
+	}
+	for _, tc := range []struct {
+		path, header string
+		want         int
+	}{
+		{"/", "", 401}, {"/app.js", "", 401}, {"/api/status", "", 401}, {"/metrics", "", 401}, {"/livez", "", 200}, {"/readyz", "", 200},
+		{"/api/status", "Bearer geheim", 200}, {"/api/status", basic("geheim"), 200},
+		{"/api/status", "Bearer falsch", 401}, {"/api/status", basic("falsch"), 401}, {"/api/status", "geheim", 401},
+	} {
+		if code, body := f.ask("GET", tc.path, "Authorization", tc.header); code != tc.want {
+			t.Errorf("%s with %q: %d %s, want %d", tc.path, tc.header, code, body, tc.want)
 		}
 	}
 }
 
-func TestLogStream(t *testing.T) {
-	for _, tc := range []struct{ accept, contentType, first, second string }{
-		{"text/event-stream", "text/event-stream", "data: before\n\n", "data: two\ndata: lines\n\n"},
-		{"*/*", "text/plain; charset=utf-8", "before\n", "two\rlines\n"},
+func TestPoints(t *testing.T) {
+	db := openStore(t)
+	enrol(t, db, "point-01", "point-02", "point-03", hostile)
+	now := time.Now()
+	for point, at := range map[string]time.Time{"point-01": now.Add(-time.Hour), "point-02": now.Add(-time.Hour), "point-03": now.Add(-time.Minute)} {
+		if err := db.TouchPoint(t.Context(), point, 1, store.Modern, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := serve(t, db, nil)
+	names := func(query string) string {
+		var l List[Point]
+		f.get("/api/points?"+query, &l)
+		var all []string
+		for _, p := range l.Rows {
+			all = append(all, p.Point.Point+" "+p.State)
+		}
+		return fmt.Sprintf("%d/%d %s", l.Matched, l.Total, strings.Join(all, ", "))
+	}
+	for query, want := range map[string]string{
+		"":                     "4/4 " + hostile + " new, point-01 connected, point-02 silent, point-03 away",
+		"sort=state&limit=1":   "4/4 point-02 silent",
+		"sort=seen&limit=2":    "4/4 point-01 connected, point-03 away",
+		"sort=rows_up&limit=1": "4/4 point-01 connected",
+		"offset=2&limit=1":     "4/4 point-02 silent",
+		"offset=99":            "4/4 ",
+		"q=POINT&desc=1":       "3/4 point-03 away, point-02 silent, point-01 connected",
+		"state=silent":         "1/4 point-02 silent",
+		"q=10.0.0.7":           "1/4 point-01 connected",
+		"q=%3Cimg":             "1/4 " + hostile + " new",
 	} {
-		t.Run(tc.accept, func(t *testing.T) {
-			f := serve(t, nil)
-			fmt.Fprintln(f.logged, "before")
-			res := f.do("GET", "/log", "Accept", tc.accept)
-			if got := res.Header.Get("Content-Type"); got != tc.contentType {
-				t.Errorf("Content-Type %q", got)
-			}
-			in := bufio.NewReader(res.Body)
-			mustRead(t, in, tc.first)
-			fmt.Fprint(f.logged, "two\rlines\n")
-			mustRead(t, in, tc.second)
-			f.stop() // with a reader still there
-			if _, err := in.ReadByte(); err == nil {
-				t.Error("the stream goes on after the stop")
-			}
-		})
+		if got := names(query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	var one OnePoint
+	f.get("/api/points/%3Cimg%20src=x%20onerror=alert(1)%3E", &one)
+	if one.Point.Point.Point != hostile || one.Failure == nil {
+		t.Errorf("%+v", one)
+	}
+	var st Status
+	f.get("/api/status", &st)
+	kinds := map[string]Problem{}
+	for _, p := range st.Problems {
+		kinds[p.Kind] = p
+	}
+	if p := kinds["silent"]; p.Title != "1 point silent for more than 10 min" || p.Items[0].Name != "point-02" || p.Remedy == "" {
+		t.Errorf("%+v", p)
+	}
+	if p := kinds["limit"]; p.Title != "connections: 95 of 100" {
+		t.Errorf("%+v", p)
 	}
 }
 
-func mustRead(t *testing.T, r io.Reader, want string) {
+func TestStreams(t *testing.T) {
+	f := serve(t, openStore(t), nil)
+	for _, line := range []string{`{"level":"info","point":"a","message":"one"}`, `{"level":"warn","point":"b","message":"two"}`, "plain\rwords"} {
+		fmt.Fprintln(f.logged, line)
+	}
+	for query, want := range map[string]string{
+		"":                               "one|two|plain\rwords",
+		"&point=b":                       "two",
+		"&level=warn":                    "two",
+		"&q=ONE":                         "one",
+		"&after=" + f.logged.boot + "-2": "plain\rwords",
+		"&after=another-2":               "one|two|plain\rwords",
+	} {
+		_, body := f.ask("GET", "/api/log?follow=0"+query)
+		var got []string
+		for line := range strings.Lines(body) {
+			var l struct{ Message string }
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			got = append(got, l.Message)
+		}
+		if strings.Join(got, "|") != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+	res := f.do("GET", "/api/log?level=warn", "Accept", "text/event-stream", "Last-Event-ID", f.logged.boot+"-1")
+	if got := res.Header.Get("Content-Type"); got != "text/event-stream" {
+		t.Errorf("Content-Type %q", got)
+	}
+	in := bufio.NewReader(res.Body)
+	mustRead(t, in, "id: "+f.logged.boot+"-2\ndata: {\"level\":\"warn\",\"point\":\"b\",\"message\":\"two\"}\n\n")
+	fmt.Fprintln(f.logged, `{"level":"error"}`)
+	mustRead(t, in, "id: "+f.logged.boot+"-4\ndata: {\"level\":\"error\"}\n\n")
+	synced := bufio.NewReader(f.do("GET", "/api/synclog?point=p", "Accept", "text/event-stream", "Last-Event-ID", "41").Body)
+	mustRead(t, synced, "id: 42\ndata: {\"id\":42,")
+	f.stop() // with readers still there
+	if _, err := in.ReadByte(); err == nil {
+		t.Error("the stream goes on after the stop")
+	}
+}
+
+func mustRead(t *testing.T, r *bufio.Reader, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
+	for { // an empty write begins the stream
+		if b, err := r.Peek(1); err != nil || b[0] != '\n' {
+			break
+		}
+		_, _ = r.ReadByte()
+	}
 	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
 		t.Fatalf("read %q, %v, want %q", got, err, want)
 	}
 }
 
-func TestLogReadersAreLimited(t *testing.T) {
-	f := serve(t, nil)
-	fmt.Fprintln(f.logged, "x")
+func TestReadersAreLimited(t *testing.T) {
+	f := serve(t, openStore(t), nil)
+	fmt.Fprintln(f.logged, `{"x":1}`)
 	for range maxTails {
-		mustRead(t, f.do("GET", "/log").Body, "x\n")
+		mustRead(t, bufio.NewReader(f.do("GET", "/api/log").Body), `{"x":1}`)
 	}
-	if code, _ := f.get("/log"); code != 503 {
+	if code, _ := f.ask("GET", "/api/log"); code != 503 {
 		t.Errorf("one reader too many got %d", code)
 	}
 }
 
-func TestNewRefuses(t *testing.T) {
-	good := Options{Address: "127.0.0.1:0", Gatherer: prometheus.NewRegistry(), Status: full, Log: NewLog(1), ErrorLog: io.Discard,
-		Live: func() error { return nil }, Ready: func(context.Context) error { return nil }}
-	for name, change := range map[string]func(*Options){
-		"no gatherer": func(o *Options) { o.Gatherer = nil },
-		"no status":   func(o *Options) { o.Status = nil },
-		"no log":      func(o *Options) { o.Log = nil },
-		"no check":    func(o *Options) { o.Ready = nil },
-		"bad address": func(o *Options) { o.Address = "127.0.0.1:port" },
+// Over the control socket everything is allowed to its owner, and it takes the place of one that was left behind.
+func TestControlSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	if _, err := listenSocket(path, ""); err == nil || !strings.Contains(err.Error(), "another server") {
+		t.Errorf("beside a running server: %v", err)
+	}
+	_ = left.Close()
+	f := serve(t, openStore(t), func(o *Options) { o.Address, o.Socket = "", path })
+	f.client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	for _, tc := range []struct {
+		path, body string
+		want       int
+		says       string
+	}{
+		{"loglevel", `{"level":"debug"}`, 200, "{}"},
+		{"loglevel", `{"level":"loud"}`, 400, "no such level"},
+		{"loglevel", `{"volume":"loud"}`, 400, "volume"},
+		{"reload", "", 400, "line 3"},
+		{"quarantine/replay", `{}`, 400, "choose rows"},
+		{"quarantine/replay", `{"all":true}`, 404, ""},
+		{"quarantine/drop", `{"id":7}`, 404, ""},
+		{"quarantine/drop", `{"table":"t"}`, 200, `{"dropped":0}`},
+		{"quarantine/edit", `{"id":7,"set":{"a":1}}`, 404, ""},
+		{"drain", "", 200, "{}"},
 	} {
-		o := good
-		change(&o)
-		if s, err := New(o); err == nil {
-			_ = s.listener.Close()
-			t.Errorf("%s: taken", name)
+		if code, body := f.ask("POST", "/api/"+tc.path, "Body", tc.body); code != tc.want || !strings.Contains(body, tc.says) {
+			t.Errorf("%s %s: %d %s, want %d %s", tc.path, tc.body, code, body, tc.want, tc.says)
+		}
+	}
+	if got := strings.Join(f.asked, " "); got != "debug loud drain" {
+		t.Errorf("done: %s", got)
+	}
+	f.stop()
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	bounds := []float64{1, 2, 4}
+	for _, tc := range []struct {
+		q      float64
+		counts []uint64
+		want   float64
+	}{
+		{0.5, []uint64{0, 0, 0}, 0}, {0.5, []uint64{10, 10, 10}, 0.5}, {0.5, []uint64{0, 10, 10}, 1.5},
+		{0.99, []uint64{99, 99, 100}, 1}, {1, []uint64{1, 1, 2}, 4},
+	} {
+		if got := quantile(tc.q, bounds, tc.counts); got != tc.want {
+			t.Errorf("quantile(%v, %v) = %v, want %v", tc.q, tc.counts, got, tc.want)
 		}
 	}
 }
 
-func TestWords(t *testing.T) {
-	for d, want := range map[time.Duration]string{-time.Hour: "0 s", 59 * time.Second: "59 s", time.Minute: "1 min 0 s", 25 * time.Hour: "1 d 1 h"} {
+func TestSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{-time.Hour: "0 s", 59 * time.Second: "59 s", 10 * time.Minute: "10 min", 25 * time.Hour: "1 d 1 h"} {
 		if got := span(d); got != want {
 			t.Errorf("span(%v) = %q, want %q", d, got, want)
 		}
-	}
-	if got := percent(1<<63, 1<<63); got != 100 {
-		t.Errorf("percent = %d", got)
 	}
 }

@@ -23,7 +23,7 @@ import (
 // Options of an agent. Store, Server, Point and Key are required. A number that is zero takes its default from Limits.
 type Options struct {
 	Store  *store.Store // the point's own database, migrated with the set agent
-	Server string       // host:port
+	Server string       // host:port, or several, see newServers
 	Point  string       // 1 to 64 bytes of UTF-8
 	KeyID  uint32
 	Key    [32]byte
@@ -73,8 +73,6 @@ func (o *Options) setDefaults() error {
 	switch {
 	case o.Store == nil:
 		return errors.New("agent: Options.Store is nil")
-	case o.Server == "":
-		return errors.New("agent: Options.Server is empty")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
 	}
@@ -119,14 +117,17 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	o.Store.Observe(o.Observer)
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, wait: lockWait}, asked: newSignal(),
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
 		pages: make(chan struct{}, maxPages)}
-	var err error
+	servers, err := newServers(o.Server)
+	if err != nil {
+		return nil, fmt.Errorf("agent: Options.Server: %w", err)
+	}
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
-	a.link = &link{opts: &a.opts, sessions: make(chan *session), rulesNews: newSignal()}
+	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
@@ -285,6 +286,9 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		loops.Wait()
 		if _, err := a.opts.Store.RetryOnce(ctx, a.waitingPlan); err != nil && ctx.Err() == nil {
 			a.opts.Log.Warn().Err(err).Msg("waiting rows of sync_quarantine could not be tried again")
+		}
+		if counts, err := a.opts.Store.CountQuarantine(ctx, store.QuarantineFilter{}); err == nil {
+			a.progress.waited(counts)
 		}
 	}
 	a.rules.local.Flush(context.WithoutCancel(ctx))

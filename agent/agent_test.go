@@ -812,7 +812,7 @@ func TestOneAgentADatabase(t *testing.T) {
 	f := newField(t, c)
 	stop := f.run(f.agent())
 	f.eventually("the first one works", func() bool { return strings.Contains(f.log.String(), "agent starts") })
-	second := agentLock{db: f.store()}
+	second := agentLock{db: f.store(), point: testKey.Point}
 	defer second.db.Close()
 	if err := second.take(t.Context()); !errors.Is(err, ErrTaken) {
 		t.Errorf("a second agent: %v", err)

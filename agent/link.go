@@ -19,6 +19,7 @@ import (
 // link keeps one connection to the server and lends it to requests. Requests wait while there is no connection.
 type link struct {
 	opts      *Options
+	servers   *servers
 	sessions  chan *session // the present session offers itself here while it takes requests
 	rulesNews signal        // the server has sent the version of its rules
 }
@@ -36,16 +37,20 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 			// was cut at once it is not; else two ends that disagree would reconnect without a pause.
 			if err = s.run(ctx); s.answered.Load() {
 				wait.tries = 0
+				l.servers.worked()
 			}
 		}
 		busy := retryAfter(err)
 		rest := max(wait.next(), busy)
+		if l.servers.more() {
+			rest = wait.first
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
 			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting again")
-		case !persistent && (s == nil && busy == 0 || wait.tries > onceTries):
+		case !persistent && !l.servers.more() && (s == nil && busy == 0 || wait.tries > onceTries):
 			return err
 		default:
 			phase := "handshake"
@@ -64,6 +69,7 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 // do not reconnect together.
 const (
 	handshakeTimeout = 10 * time.Second
+	leaveServer      = 4 * time.Second // the same where there is another server
 	writeTimeout     = 30 * time.Second
 	requestTimeout   = 10 * time.Minute // the keepalive notices a dead peer sooner
 	leaveEarly       = 5 * time.Minute  // or up to twice that
@@ -73,18 +79,25 @@ const (
 	reservedSlots = 2
 )
 
-// errLost means that the connection ended before the reply. The server may have run the request, so the agent sends it
+// ErrLost means that the connection ended before the reply. The server may have run the request, so the agent sends it
 // again under the same number.
-var errLost = errors.New("connection lost")
+var ErrLost = errors.New("connection lost")
+
+// ErrNotReached means that no session with a server could be made.
+var ErrNotReached = errors.New("the server is not reached")
+
+// ErrData says that the input of Push is wrong, or that rows of it were refused.
+var ErrData = errors.New("wrong data")
 
 // session is one authenticated connection. One goroutine reads. One serves: it lends the session to requests, pings,
 // and ends the session in time. Each request is written by its own goroutine under a lock, so that records leave in the
 // order of their counter.
 type session struct {
 	*link
-	conn   net.Conn
-	frames *bufio.Scanner // the handshake's, then the reading goroutine's
-	wire   *protocol.Client
+	address string // of the server
+	conn    net.Conn
+	frames  *bufio.Scanner // the handshake's, then the reading goroutine's
+	wire    *protocol.Client
 
 	returned chan struct{}           // a request returns the session
 	pongs    chan protocol.RequestID // pings of the server that need an answer
@@ -106,18 +119,23 @@ type call struct {
 
 // connect dials and shakes hands within ctx and handshakeTimeout.
 func (l *link) connect(ctx context.Context) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", l.opts.Server)
-	if err != nil {
-		return nil, err
+	limit := handshakeTimeout
+	if len(l.servers.all) > 1 {
+		limit = leaveServer
 	}
-	s := &session{link: l, conn: conn, returned: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	address := l.servers.next()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotReached, err)
+	}
+	s := &session{link: l, address: address, conn: conn, returned: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
 		goAway: make(chan time.Duration, 1), closed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	if err := s.handshake(); err != nil || !stop() {
 		_ = conn.Close()
-		return nil, fmt.Errorf("handshake with %s: %w", l.opts.Server, cmp.Or(ctx.Err(), err))
+		return nil, fmt.Errorf("%w: handshake with %s: %w", ErrNotReached, address, cmp.Or(ctx.Err(), err))
 	}
 	return s, nil
 }
@@ -174,7 +192,7 @@ func (s *session) keepalive() time.Duration {
 // answered, and an error when the connection is lost or ctx ends.
 func (s *session) run(ctx context.Context) error {
 	w := s.wire.Welcome()
-	s.opts.Log.Info().Str("server", s.opts.Server).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
+	s.opts.Log.Info().Str("server", s.address).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
 		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
 	s.rulesNews.raise()
 	go s.read()
@@ -217,7 +235,7 @@ func (s *session) serve(ctx context.Context, slots int) error {
 		case grace := <-s.goAway:
 			giveUp = time.After(grace)
 		case <-giveUp:
-			err = fmt.Errorf("%w: requests unanswered when the session had to end", errLost)
+			err = fmt.Errorf("%w: requests unanswered when the session had to end", ErrLost)
 		case <-s.closed:
 			err = s.err
 		case <-ctx.Done():
@@ -228,7 +246,7 @@ func (s *session) serve(ctx context.Context, slots int) error {
 }
 
 // do waits for a session, sends m and passes every reply to each, in order. It gives m a number when m has none. An
-// error of each ends the request. A *Refusal is the server's refusal. errLost means that the connection ended and that
+// error of each ends the request. A *Refusal is the server's refusal. ErrLost means that the connection ended and that
 // the caller should ask again.
 func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
 	wait, err := l.post(ctx, m)
@@ -285,10 +303,10 @@ func (s *session) replies(ctx context.Context, c *call, each func(*protocol.Mess
 				return err
 			}
 		case <-s.closed:
-			return fmt.Errorf("%w: %w", errLost, s.err)
+			return fmt.Errorf("%w: %w", ErrLost, s.err)
 		case <-time.After(requestTimeout):
 			_ = s.conn.Close()
-			return fmt.Errorf("%w: no reply within %v", errLost, requestTimeout)
+			return fmt.Errorf("%w: no reply within %v", ErrLost, requestTimeout)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -318,7 +336,7 @@ func (s *session) send(m *protocol.Message) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := s.conn.Write(frame); err != nil {
 		_ = s.conn.Close()
-		return fmt.Errorf("%w: %w", errLost, err)
+		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,9 @@ func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []rowset.Sta
 // ledger allows, and would each miscount the outbox.
 var ErrTaken = errors.New("agent: another agent works on this database")
 
+// ErrOtherPoint says that the database is another point's. Its outbox and its positions belong to that point's rows.
+var ErrOtherPoint = errors.New("agent: this database is another point's")
+
 const (
 	lockName  = `CONCAT('syncgate-agent.', MD5(DATABASE()))`
 	lockWait  = 10              // seconds; by then the server has noticed that a killed agent is gone
@@ -69,13 +73,16 @@ var errNotOwner = errors.New("agent: another agent has worked on this database m
 // agentLock is a lock that one agent of a database can hold. It ends with its connection. Since an agent does not
 // notice that at once, each transaction that moves batches checks that no other agent has taken the lock since.
 type agentLock struct {
-	db    *store.Store
-	wait  int           // seconds
-	tx    *store.Tx     // nil while the lock is not held
-	owner atomic.Uint64 // what sync_agent_owner has while no other agent has taken the lock
+	db      *store.Store
+	point   string
+	claimed bool          // the database is the point's
+	wait    int           // seconds
+	tx      *store.Tx     // nil while the lock is not held
+	owner   atomic.Uint64 // what sync_agent_owner has while no other agent has taken the lock
 }
 
-// take waits for the lock. ErrTaken: another agent holds it for longer than wait.
+// take waits for the lock. ErrTaken: another agent holds it for longer than wait. ErrOtherPoint: an agent of another
+// point has worked on the database.
 func (l *agentLock) take(ctx context.Context) error {
 	tx, err := l.db.Begin(ctx)
 	if err != nil {
@@ -83,22 +90,51 @@ func (l *agentLock) take(ctx context.Context) error {
 	}
 	got := 0
 	err = tx.One(ctx, `SELECT COALESCE(GET_LOCK(`+lockName+`, ?), 0)`, []any{l.wait}, &got)
-	if err == nil && got != 1 {
-		err = ErrTaken
-	}
 	owner := rand.Uint64()
 	if err == nil {
 		err = l.db.InTx(ctx, func(tx *store.Tx) error {
-			_, err := tx.Exec(ctx, `REPLACE INTO sync_agent_owner (id, owner) VALUES (1, ?)`, owner)
+			var point, process, since string
+			err := tx.One(ctx, `SELECT point_no, process, CAST(updated_at AS CHAR) FROM sync_agent_owner WHERE id = 1`, nil,
+				&point, &process, &since)
+			switch {
+			case err != nil && !errors.Is(err, sql.ErrNoRows):
+				return err
+			case got != 1:
+				return fmt.Errorf("%w: %s of point %s since %s UTC; stop that one, or give this one a database of its own",
+					ErrTaken, process, point, since)
+			case point != "" && point != l.point:
+				return fmt.Errorf("%w: it holds the outbox and the positions of point %s, and the settings are of point %s; "+
+					"give the agent the key of %s or another database; when the point was renamed, first run: "+
+					"UPDATE sync_agent_owner SET point_no = ''", ErrOtherPoint, point, l.point, point)
+			}
+			host, _ := os.Hostname() // for a person
+			_, err = tx.Exec(ctx, `INSERT INTO sync_agent_owner (id, owner, process) VALUES (1, ?, ?)
+				ON DUPLICATE KEY UPDATE owner = VALUES(owner), process = VALUES(process)`,
+				owner, fmt.Sprintf("process %d on %s", os.Getpid(), host))
 			return err
 		})
 	}
 	if err != nil {
+		_, _ = tx.Exec(context.WithoutCancel(ctx), `DO RELEASE_LOCK(`+lockName+`)`) // it may not be held
 		return errors.Join(err, tx.Rollback())
 	}
 	l.tx = tx
 	l.owner.Store(owner)
 	return nil
+}
+
+// claim makes the database the point's. It is called when a server has accepted the point's key, so that a wrong name in
+// the settings claims nothing.
+func (l *agentLock) claim(ctx context.Context) error {
+	if l.claimed {
+		return nil
+	}
+	err := l.db.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE sync_agent_owner SET point_no = ? WHERE id = 1 AND owner = ?`, l.point, l.owner.Load())
+		return err
+	})
+	l.claimed = err == nil
+	return err
 }
 
 // check returns errNotOwner when another agent has taken the lock. None can take it between the check and the end of tx.

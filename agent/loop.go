@@ -106,7 +106,7 @@ func (l *loop) recovered() {
 // failed records err for the report, logs it when it is new, and returns the pause before the next turn. The pause is
 // shorter for a transient error than for one that needs a person.
 func (l *loop) failed(err error) (rest time.Duration) {
-	if !errors.Is(err, errLost) && !isTurn(err) { // link logs the one, the other is no failure
+	if !errors.Is(err, ErrLost) && !isTurn(err) { // link logs the one, the other is no failure
 		l.progress.fail(l.name, err)
 		l.opts.count(ruleFailures, l.name.direction, 1)
 		if text := err.Error(); text != l.lastLogged {
@@ -124,7 +124,7 @@ func (l *loop) failed(err error) (rest time.Duration) {
 // transient reports whether err may soon disappear by itself.
 func transient(err error) bool {
 	var refused *Refusal
-	return errors.Is(err, errLost) || isTurn(err) || errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnavailable) ||
+	return errors.Is(err, ErrLost) || isTurn(err) || errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnavailable) ||
 		errors.As(err, &refused) && refused.Transient()
 }
 

@@ -54,7 +54,7 @@ func (l *loop) inOrder(do turn) turn {
 		}
 		rest, err = do(ctx)
 		var refused *Refusal
-		if l.once || !errors.Is(err, errLost) && !(errors.As(err, &refused) && refused.Transient()) {
+		if l.once || !errors.Is(err, ErrLost) && !(errors.As(err, &refused) && refused.Transient()) {
 			l.order.finished(l.name)
 		}
 		return rest, err

@@ -128,7 +128,7 @@ func TestTransient(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{fmt.Errorf("x: %w", errLost), true},
+		{fmt.Errorf("x: %w", ErrLost), true},
 		{&Refusal{Code: protocol.StatusBusy}, true},
 		{&Refusal{Code: protocol.StatusDBUnavailable}, true},
 		{&Refusal{Code: protocol.StatusDeadlock}, true},

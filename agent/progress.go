@@ -6,9 +6,11 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"text/tabwriter"
 
+	"syncgate/rule"
 	"syncgate/ruleset"
 	"syncgate/store"
 )
@@ -72,6 +74,24 @@ func (t *progress) fail(n ruleName, err error) {
 	l := t.lines[n]
 	l.Err = err
 	t.lines[n] = l
+}
+
+// waited leaves out the downloaded rows that were applied after they had waited in sync_quarantine, which has counts.
+func (t *progress) waited(counts []store.QuarantineCount) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n, l := range t.lines {
+		left := int64(0)
+		for _, c := range counts {
+			if strings.EqualFold(c.Table, n.table) {
+				left += int64(c.Rows)
+			}
+		}
+		if n.direction == rule.Download {
+			l.Quarantined = min(l.Quarantined, left)
+			t.lines[n] = l
+		}
+	}
 }
 
 func (t *progress) failed(n ruleName) bool {

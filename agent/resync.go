@@ -102,7 +102,7 @@ func (c *comparison) ask(ctx context.Context, r *protocol.CompareRequest) (*prot
 	r.Table, r.Direction, r.Job, r.Columns = c.job.Table, c.job.Direction, c.job.Job, c.columns
 	for lost := 0; ; lost++ {
 		reply, err := ask(ctx, c.link, &protocol.Message{Op: protocol.OpCompare, Body: r}, (*protocol.Message).CompareReply)
-		if !errors.Is(err, errLost) || ctx.Err() != nil || lost == maxLost {
+		if !errors.Is(err, ErrLost) || ctx.Err() != nil || lost == maxLost {
 			return reply, err
 		}
 	}

@@ -140,6 +140,9 @@ func (f fetchedRules) Rules(ctx context.Context) ([]rule.Row, error) {
 // their version is not that of the stored ones.
 func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	ping, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpPing}, (*protocol.Message).PingReply)
+	if err == nil {
+		err = a.lock.claim(ctx)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -265,7 +265,7 @@ func TestSecondAgentTakesOver(t *testing.T) {
 func TestRenumberLooksAtWhatItMoves(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)
-	f.exec("INSERT INTO sync_agent_owner VALUES (1, 5, NOW())")
+	f.exec("INSERT INTO sync_agent_owner (id, owner) VALUES (1, 5)")
 	f.exec("INSERT INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, 77, 4)")
 	f.exec("INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (77, 2, 1, 'things', 1, ''), (77, 3, 1, 'things', 1, '')")
 	a := f.agent()

@@ -224,7 +224,7 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 		}
 		var refused *Refusal
 		switch {
-		case errors.Is(err, errLost) && ctx.Err() == nil && lost < maxLost:
+		case errors.Is(err, ErrLost) && ctx.Err() == nil && lost < maxLost:
 			lost++
 		case protocol.StatusOf(err) == protocol.StatusRequestIDReused && renumbered < maxRenumber:
 			old := x.request

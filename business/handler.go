@@ -110,7 +110,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 		}
 		if !o.Duplicate && uploads[i].After == 0 {
 			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
-			asked[i].Rows = o.Applied
+			asked[i].Rows, asked[i].Quarantined = o.Applied, uint64(len(o.Quarantined))+o.LeftOut
 		}
 		reply, err := uploadReply(&o, asked[i].MaxFrame)
 		if err != nil {
@@ -273,7 +273,8 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
-		r.Rows = page.Rows - uint64(len(out.large))
+		r.Quarantined = uint64(len(out.large))
+		r.Rows = page.Rows - r.Quarantined
 		err = h.quarantine(ctx, r, e, out)
 	}
 	if err == nil {

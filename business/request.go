@@ -25,8 +25,11 @@ type Request struct {
 	MaxFrame int             // bytes of the largest frame that the client takes; 0: no limit (the v1 wire has none)
 	Payer    *account.Holder // is charged for the request until it is answered; may be nil
 	Arrived  time.Time       // for metrics
-	Rows     uint64          // that it moved, known when its last reply is sent
 	Context  context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
+
+	// Known when the last reply is sent:
+	Rows        uint64 // that it moved
+	Quarantined uint64 // that it put into sync_quarantine
 
 	answered bool
 	status   protocol.Status // of the last answer

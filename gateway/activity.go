@@ -30,6 +30,7 @@ type activity struct {
 	mu       sync.Mutex
 	points   map[string]PointActivity
 	failures []Failure // the oldest first
+	up, down uint64    // rows of all points
 }
 
 const maxFailures = 20 // remembered
@@ -70,9 +71,9 @@ func (a *activity) answered(r *business.Request, reply *protocol.Message, at tim
 			a.failures = append(a.failures, p.Failure)
 			a.failures = a.failures[max(0, len(a.failures)-maxFailures):]
 		case r.Message.Op == protocol.OpUpload:
-			p.RowsUp += r.Rows
+			p.RowsUp, a.up = p.RowsUp+r.Rows, a.up+r.Rows
 		case r.Message.Op == protocol.OpDownload:
-			p.RowsDown += r.Rows
+			p.RowsDown, a.down = p.RowsDown+r.Rows, a.down+r.Rows
 		}
 	})
 }

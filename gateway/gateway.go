@@ -43,6 +43,7 @@ type Options struct {
 
 	Poll       time.Duration // how often rules and keys are read
 	PointConns int           // connections of one point
+	KeepLog    time.Duration // how long lines of sync_log are kept
 
 	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
@@ -76,6 +77,7 @@ type Gateway struct {
 	metrics    *metrics
 	draining   atomic.Bool
 	activity   activity
+	log        *syncLog
 	shares     logging.Limiter // lines about points that have their share
 	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
 	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
@@ -92,7 +94,8 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{o: o, ledger: account.New(o.Reactor.MaxBuffered),
-		replies: newTurns(), decoding: newTurns(), shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
+		replies: newTurns(), decoding: newTurns(), log: newSyncLog(),
+		shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
 	if err := g.newBackend(); err != nil {
@@ -122,6 +125,7 @@ func (o *Options) Limits() []limit.Limit {
 	own := []limit.Limit{
 		limit.Time("Poll", &o.Poll, time.Second, time.Millisecond, time.Hour),
 		limit.Count("PointConns", &o.PointConns, 256, 1, 1<<24),
+		limit.Time("KeepLog", &o.KeepLog, 30*24*time.Hour, time.Minute, 10*365*24*time.Hour),
 	}
 	return slices.Concat(own, o.Wire.Limits(), o.Reactor.Limits(), o.Pool.Limits(), o.Handler.Limits())
 }
@@ -202,14 +206,27 @@ func (g *Gateway) LegacyAddr() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Stats is a moment's load, for a status page.
+// Stats is a moment's load, for a status page, and counters since the start.
 type Stats struct {
 	reactor.Load
 	business.PoolStats
+	RowsUp, RowsDown uint64
+	Latencies        map[float64]uint64 // requests that took at most so many seconds
 }
 
 // Stats is the load at this moment.
-func (g *Gateway) Stats() Stats { return Stats{g.reactor.Load(), g.pool.Stats()} }
+func (g *Gateway) Stats() Stats {
+	s := Stats{Load: g.reactor.Load(), PoolStats: g.pool.Stats(), Latencies: g.metrics.latencies()}
+	g.activity.mu.Lock()
+	defer g.activity.mu.Unlock()
+	s.RowsUp, s.RowsDown = g.activity.up, g.activity.down
+	return s
+}
+
+// QuarantinePlan is the plan in force that applies a row of sync_quarantine; nil when there is none now.
+func (g *Gateway) QuarantinePlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
+	return g.handler.WaitingPlan(q)
+}
 
 // Run serves until ctx ends and then drains. It returns when every goroutine has ended. The error is a failed start, a
 // later failure, or the work that the drain deadline cut (a *reactor.CutError, business.ErrDrainCut). Run may be called
@@ -235,6 +252,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	others.Go(func() { g.pollKeys(base) })
 	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
+	others.Go(func() { g.keepLog(base) })
 	g.o.Ready()
 
 	var serveErr error

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 
 	"syncgate/protocol"
@@ -85,6 +86,8 @@ func newMetrics(g *Gateway) *metrics {
 		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
 	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
 		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
+	gauge("sync_log_dropped", "Lines that sync_log lacks, because the database took none for too long.", nil,
+		func() int { return int(g.log.lost()) })
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil,
 		func() int { return g.pool.Stats().WaitingDownloads })
@@ -111,6 +114,23 @@ func (m *metrics) answered(op protocol.Op, s protocol.Status, took time.Duration
 	}
 	m.requests.WithLabelValues(name, s.String()).Inc()
 	m.latency.WithLabelValues(name).Observe(took.Seconds())
+}
+
+// latencies sums the histograms of all operations.
+func (m *metrics) latencies() map[float64]uint64 {
+	series := make(chan prometheus.Metric)
+	go func() { m.latency.Collect(series); close(series) }()
+	all := map[float64]uint64{}
+	for one := range series {
+		var h dto.Metric
+		if one.Write(&h) != nil { // it never fails for a histogram
+			continue
+		}
+		for _, b := range h.GetHistogram().GetBucket() {
+			all[b.GetUpperBound()] += b.GetCumulativeCount()
+		}
+	}
+	return all
 }
 
 // count is the store's observer.

@@ -113,6 +113,7 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	now := s.g.o.Clock()
 	s.g.metrics.answered(r.Message.Op, m.Status, now.Sub(r.Arrived))
 	s.g.activity.answered(r, m, now)
+	s.g.log.answered(r, m, now)
 	return err
 }
 

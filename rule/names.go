@@ -60,17 +60,20 @@ func Nearest(name string, names []string) (best string) {
 	return best
 }
 
+// maxName is the longest word that is compared, bytes.
+const maxName = 64
+
 // distance is the number of letters to insert, drop, change or swap with their neighbour to make b of a (optimal string
 // alignment).
 func distance(a, b string) int {
-	if len(a) > 128 || len(b) > 128 {
-		return 128
+	if len(a) > maxName || len(b) > maxName {
+		return maxName
 	}
-	var d [129][129]int
+	var d [maxName + 1][maxName + 1]uint8
 	for i := range len(a) + 1 {
 		for j := range len(b) + 1 {
 			if i == 0 || j == 0 {
-				d[i][j] = i + j
+				d[i][j] = uint8(i + j)
 				continue
 			}
 			d[i][j] = min(d[i-1][j], d[i][j-1], d[i-1][j-1]) + 1
@@ -82,5 +85,5 @@ func distance(a, b string) int {
 			}
 		}
 	}
-	return d[len(a)][len(b)]
+	return int(d[len(a)][len(b)])
 }

@@ -50,10 +50,11 @@ type Table struct {
 	NoRollback bool     `json:"no_rollback,omitempty"`
 	Columns    []Column `json:"columns"` // in ordinal order
 	Keys       []Key    `json:"keys"`
-	Changes    *Changes `json:"changes,omitempty"`  // nil: they are not recorded
-	Parents    []string `json:"parents,omitempty"`  // the tables that foreign keys refer to, as a rule names them
-	Referred   bool     `json:"referred,omitempty"` // some table has a foreign key that refers to this one
-	Unseen     bool     `json:"unseen,omitempty"`   // the account may not see the transactions of others
+	Changes    *Changes `json:"changes,omitempty"` // nil: they are not recorded
+	Parents    []string `json:"parents,omitempty"` // the tables that foreign keys refer to, as a rule names them
+	// Referred: some table has a foreign key that refers to this one. Known where a second unique key makes it matter.
+	Referred bool `json:"referred,omitempty"`
+	Unseen   bool `json:"unseen,omitempty"` // the account may not see the transactions of others
 }
 
 // Changes says whether a table's changes are recorded.

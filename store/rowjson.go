@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -90,6 +91,25 @@ func DecodeRow(text string) (fields []string, values []any, err error) {
 		return nil, nil, errors.New("there is text after the object")
 	}
 	return fields, values, nil
+}
+
+// SetFields sets the fields of a row that a JSON object names.
+func SetFields(text string, fields []string, row []any) error {
+	names, values, err := DecodeRow(text)
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the object does not end")
+	}
+	if err != nil {
+		return err
+	}
+	for i, name := range names {
+		at := slices.Index(fields, name)
+		if at < 0 {
+			return fmt.Errorf("%q is not a field of the rule; its fields are %s", name, strings.Join(fields, ", "))
+		}
+		row[at] = values[i]
+	}
+	return nil
 }
 
 func decodeValue(v any) (any, error) {

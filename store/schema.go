@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -78,22 +79,23 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 	return t, public(s.references(ctx, t, schema, table))
 }
 
-// references reads the foreign keys from and to a table.
+// references reads the foreign keys of a table. It looks for those that refer to the table only where its keys make
+// that matter, since the server opens every table of the database to find them.
 func (s *Store) references(ctx context.Context, t *rule.Table, schema, table string) error {
-	const own = "COALESCE(NULLIF(?, ''), DATABASE())"
-	return s.each(ctx, `SELECT DISTINCT 0, IF(unique_constraint_schema = DATABASE(), referenced_table_name,
-			CONCAT(unique_constraint_schema, '.', referenced_table_name))
-		FROM information_schema.referential_constraints WHERE constraint_schema = `+own+` AND table_name = ?
-		UNION ALL SELECT 1, '' FROM information_schema.referential_constraints
-		WHERE constraint_schema = `+own+` AND referenced_table_name = ? LIMIT 1000`, func(scan scanner) error {
-		var to bool
-		var parent string
-		err := scan(&to, &parent)
-		if t.Referred = t.Referred || to; !to {
-			t.Parents = append(t.Parents, parent)
-		}
+	const of = ` FROM information_schema.referential_constraints
+		WHERE constraint_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND `
+	err := s.each(ctx, `SELECT DISTINCT IF(unique_constraint_schema = DATABASE(), referenced_table_name,
+		CONCAT(unique_constraint_schema, '.', referenced_table_name))`+of+"table_name = ?", func(scan scanner) error {
+		t.Parents = append(t.Parents, "")
+		return scan(&t.Parents[len(t.Parents)-1])
+	}, schema, table)
+	if err != nil || !slices.ContainsFunc(t.Keys, func(k rule.Key) bool { return k.Unique && !k.Primary }) {
 		return err
-	}, schema, table, schema, table)
+	}
+	return s.each(ctx, "SELECT 1"+of+"referenced_table_name = ? LIMIT 1", func(scanner) error {
+		t.Referred = true
+		return nil
+	}, schema, table)
 }
 
 // SameColumns reports whether a table still has the columns that t says.

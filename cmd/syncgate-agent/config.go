@@ -4,7 +4,6 @@ import (
 	"cmp"
 	_ "embed" // settings.toml
 	"encoding/base64"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -124,9 +123,8 @@ func (f *flags) load() (*settings, *agent.Options, error) {
 
 // take checks the settings that are not numbers and sets the agent's options.
 func (s *settings) take(o *agent.Options) error {
-	if _, _, err := net.SplitHostPort(s.Server); err != nil {
-		problem := err.Error() + " (an address looks like gateway.example.org:11366)"
-		return &config.Error{Place: "server", Problem: problem}
+	if err := agent.CheckServers(s.Server); err != nil {
+		return &config.Error{Place: "server", Problem: err.Error()}
 	}
 	if s.Point == "" || s.Key == "" {
 		return &config.Error{Place: "point, key_id, key",

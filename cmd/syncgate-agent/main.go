@@ -17,6 +17,7 @@ import (
 	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/database"
 	"syncgate/cmd/internal/quarantine"
+	"syncgate/internal/text"
 	"syncgate/migrations"
 	"syncgate/rule"
 	"syncgate/store"
@@ -56,13 +57,30 @@ func run(c *cobra.Command, a *agent.Agent, log zerolog.Logger) error {
 
 func once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
 	report, err := a.Once(c.Context())
+	code, quarantined := 0, int64(0)
+	if err != nil {
+		code = exitCode(err)
+	}
+	for _, l := range report {
+		if quarantined += l.Quarantined; l.Err != nil {
+			code = worst(code, exitCode(l.Err))
+		}
+	}
 	if report != nil {
 		err = errors.Join(err, report.Print(c.OutOrStdout()))
 	}
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; rows that were not acknowledged are kept and sent next time")
+	switch {
+	case errors.Is(err, context.Canceled):
+		err = fmt.Errorf("%w; rows that were not acknowledged are kept and sent next time", context.Canceled)
+	case quarantined > 0:
+		code = worst(code, exitData)
+		err = errors.Join(err, fmt.Errorf("%s in quarantine: see 'syncgate-agent quarantine list', "+
+			"and 'syncgate quarantine list' at the centre", text.Plural(int(quarantined), "row")))
 	}
-	return err
+	if err == nil {
+		return nil
+	}
+	return &cli.ExitError{Code: code, Err: err}
 }
 
 // command makes a command that works on the point's agent. It updates the database's schema.
@@ -84,6 +102,7 @@ type point struct {
 func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []string, *point) error) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: cli.Arguments(use)}
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		defer func() { err = withCode(err) }()
 		cfg, o, err := f.load()
 		if err != nil {
 			return err

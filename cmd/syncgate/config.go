@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"syncgate/admin"
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
 	"syncgate/cmd/internal/database"
@@ -37,6 +38,7 @@ type settings struct {
 	LogLevel    string          `toml:"log_level"`
 	LogFormat   string          `toml:"log_format"`
 	Drain       config.Duration `toml:"drain_timeout"`
+	LogKeep     config.Duration `toml:"log_keep"`
 
 	Loops             int             `toml:"loops"`
 	Workers           int             `toml:"workers"`
@@ -55,7 +57,18 @@ type settings struct {
 	Downloads         int             `toml:"downloads"`
 	DownloadBatchRows int             `toml:"download_rows"`
 
+	Admin  adminSettings  `toml:"admin"`
 	Legacy legacySettings `toml:"legacy"`
+}
+
+// adminSettings are those of the status page and the control socket.
+type adminSettings struct {
+	AllowActions bool            `toml:"allow_actions"`
+	Token        string          `toml:"token"`
+	Socket       string          `toml:"socket"`
+	SocketGroup  string          `toml:"socket_group"`
+	Silent       config.Duration `toml:"silent_after"`
+	MaxLag       config.Duration `toml:"max_lag"`
 }
 
 // legacySettings are those of the v1 listener.
@@ -74,6 +87,7 @@ type legacySettings struct {
 type options struct {
 	gateway gateway.Options
 	legacy  gateway.LegacyOptions
+	admin   admin.Options
 }
 
 // limits name the option that each numeric setting sets, which has the default and the bounds.
@@ -82,6 +96,7 @@ func (o *options) limits() config.Limits {
 	of := func(option string) limit.Limit { return limit.Find(all, option) }
 	return config.Limits{
 		"drain_timeout":               of("Drain"),
+		"log_keep":                    of("KeepLog"),
 		"loops":                       config.Auto(of("Loops")),
 		"workers":                     config.Auto(of("Workers")),
 		"queue":                       of("Queue"),
@@ -98,6 +113,8 @@ func (o *options) limits() config.Limits {
 		"max_outbound":                of("MaxOutbound"),
 		"handshakes_per_second":       of("Handshakes"),
 		"download_rows":               of("MaxDownloadRows"),
+		"admin.silent_after":          limit.Find(o.admin.Limits(), "Silent"),
+		"admin.max_lag":               limit.Find(o.admin.Limits(), "MaxLag"),
 		"legacy.window":               limit.Find(o.legacy.Limits(), "Window"),
 	}
 }
@@ -176,7 +193,7 @@ func (f *flags) load() (*settings, error) {
 	s.origin, err = config.Load(s, example(), new(options).limits(), config.Source{
 		Path: f.file, Prefix: "SYNCGATE_", Environ: os.Environ(),
 		Others:  []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_", "SYNCGATE_TEST_", "SYNCGATE_BENCH_", "SYNCGATE_CHANGES_"},
-		Secrets: []string{"dsn", "legacy.key", "legacy.iv", "legacy.token_key"},
+		Secrets: []string{"dsn", "admin.token", "legacy.key", "legacy.iv", "legacy.token_key"},
 	})
 	if err != nil {
 		return nil, err
@@ -185,5 +202,6 @@ func (f *flags) load() (*settings, error) {
 	s.DataDir = cmp.Or(f.dataDir, s.DataDir)
 	s.MasterKey = cmp.Or(s.MasterKey, filepath.Join(s.DataDir, "master.key"))
 	s.FileDir = cmp.Or(s.FileDir, filepath.Join(s.DataDir, "files"))
+	s.Admin.Socket = cmp.Or(s.Admin.Socket, filepath.Join(s.DataDir, "control.sock"))
 	return s, nil
 }

@@ -183,7 +183,7 @@ func readRows(path string, fields []string) (rowset.Rows, error) {
 			continue
 		}
 		row := make([]any, len(fields))
-		if err := cli.ReadRow(lines.Text(), fields, row); err != nil {
+		if err := store.SetFields(lines.Text(), fields, row); err != nil {
 			return rows, fmt.Errorf("%s:%d: %w", path, n, err)
 		}
 		rows.Values = append(rows.Values, row...)

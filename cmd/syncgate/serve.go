@@ -20,7 +20,6 @@ import (
 	"syncgate/admin"
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
-	"syncgate/cmd/internal/database"
 	"syncgate/gateway"
 	"syncgate/internal/limit"
 	"syncgate/store"
@@ -56,8 +55,11 @@ Agents keep whatever was not acknowledged and send it again.`,
 			for _, line := range cfg.origin.Unknown() {
 				log.Warn().Msg(line)
 			}
-			cli.OnHangup(c.Context(), func() { cfg.reread(&f, log) })
-			if err := serve(c.Context(), cfg, log, tail); err != nil {
+			ctx, drain := context.WithCancel(c.Context())
+			defer drain()
+			reload := func() (*reloaded, error) { return cfg.reread(&f, log) }
+			cli.OnHangup(ctx, func() { _, _ = reload() }) // the log has the error
+			if err := serve(ctx, cfg, log, &page{tail: tail, drain: drain, reload: reload}); err != nil {
 				var setting *config.Error
 				if errors.As(err, &setting) {
 					return cfg.origin.Locate(err)
@@ -77,20 +79,27 @@ Agents keep whatever was not acknowledged and send it again.`,
 	return c
 }
 
+// reloaded is what became of reading the configuration again.
+type reloaded struct {
+	Level   string   `json:"log_level"`
+	Restart []string `json:"restart_needed_for"` // settings that have changed
+}
+
 // reread takes from the configuration what can change while the server runs, which is log_level, and names what needs a
 // restart. Rules and keys are read every second anyway.
-func (s *settings) reread(f *flags, log zerolog.Logger) {
+func (s *settings) reread(f *flags, log zerolog.Logger) (*reloaded, error) {
 	next, err := f.load()
 	if err == nil {
 		err = next.check() // sets the level
 	}
 	if err != nil {
 		log.Error().Err(err).Msg("HUP: the configuration has a mistake and is not used")
-		return
+		return nil, err
 	}
 	next.Workers, next.DatabaseConns = cmp.Or(next.Workers, s.Workers), cmp.Or(next.DatabaseConns, s.DatabaseConns)
 	needed := slices.DeleteFunc(config.Changed(s, next), func(name string) bool { return name == "log_level" })
 	log.Info().Str("log_level", next.LogLevel).Strs("restart_needed_for", needed).Msg("HUP: configuration read again")
+	return &reloaded{next.LogLevel, append([]string{}, needed...)}, nil
 }
 
 // permanent reports whether a person has to correct something before the server can start.
@@ -105,7 +114,7 @@ func permanent(err error) bool {
 // returning memory.
 const memorySlack = 48 << 20
 
-func serve(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.Log) (err error) {
+func serve(ctx context.Context, cfg *settings, log zerolog.Logger, p *page) (err error) {
 	log.Info().Str("version", cli.Version()).Msg("syncgate starts")
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(cfg.MaxBufferedInAll) + memorySlack)
@@ -148,7 +157,9 @@ func serve(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.L
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 2)
 	go func() { done <- db.Run(behind) }()
-	go func() { done <- serveAdmin(behind, cfg, log, tail, metrics, g, db) }()
+	p.gateway, p.db, p.limits = g, db, cfg
+	all.admin.Gatherer = metrics
+	go func() { done <- p.run(behind, &all.admin, log) }()
 	context.AfterFunc(ctx, func() { cli.Notify(log, daemon.SdNotifyStopping) })
 	err = g.Run(ctx)
 	stop()
@@ -178,22 +189,4 @@ func (s *settings) options(log zerolog.Logger) (*options, error) {
 		err = s.Legacy.set(&o.legacy)
 	}
 	return o, err
-}
-
-// serveAdmin serves the status page until ctx ends, unless it is switched off.
-func serveAdmin(ctx context.Context, cfg *settings, log zerolog.Logger, tail *admin.Log, metrics *prometheus.Registry,
-	g *gateway.Gateway, db *database.Database) error {
-	if cfg.AdminListen == "" {
-		return nil
-	}
-	page := &status{started: time.Now(), gateway: g, db: db, limits: cfg}
-	a, err := admin.New(admin.Options{Address: cfg.AdminListen, Gatherer: metrics, Status: page.now, Log: tail,
-		Live: g.CheckLive, Ready: g.CheckReady, ErrorLog: log})
-	if err != nil {
-		// The server works without the page.
-		log.Error().Err(err).Msg("no status page")
-		return nil
-	}
-	log.Info().Str("address", a.Addr().String()).Msg("status page")
-	return a.Run(ctx)
 }

@@ -2,15 +2,11 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"syncgate/store"
 )
 
 // WriteJSON prints v, indented.
@@ -74,23 +70,4 @@ func Sample(v any) string {
 		return string(r[:width-1]) + "…"
 	}
 	return text
-}
-
-// ReadRow sets the fields that a JSON object names.
-func ReadRow(text string, fields []string, row []any) error {
-	names, values, err := store.DecodeRow(text)
-	if errors.Is(err, io.EOF) {
-		err = errors.New("the object does not end")
-	}
-	if err != nil {
-		return err
-	}
-	for i, name := range names {
-		at := slices.Index(fields, name)
-		if at < 0 {
-			return fmt.Errorf("%q is not a field of the rule; its fields are %s", name, strings.Join(fields, ", "))
-		}
-		row[at] = values[i]
-	}
-	return nil
 }

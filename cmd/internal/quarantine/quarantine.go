@@ -182,7 +182,7 @@ func (c *commands) edit() *cobra.Command {
 	const short = "Change fields of a quarantined row before it is replayed"
 	cmd := c.onRow("edit", short, func(call *call, q *store.QuarantinedRow) error {
 		for _, text := range set {
-			if err := cli.ReadRow(text, q.Fields, q.Values); err != nil {
+			if err := store.SetFields(text, q.Fields, q.Values); err != nil {
 				return cli.Usage(fmt.Errorf("--set %s: %w", text, err))
 			}
 		}

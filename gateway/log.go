@@ -1,0 +1,193 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"syncgate/business"
+	"syncgate/protocol"
+	"syncgate/store"
+)
+
+const (
+	logEvery   = time.Second // how often lines are written
+	logAtOnce  = 1000        // lines of one statement
+	logWaiting = 10 * logAtOnce
+	logLines   = 10_000_000 // lines that are kept at most
+	logFirst   = 200        // lines that a reader gets at once
+	purgeEvery = 10 * time.Minute
+)
+
+// syncLog collects what moved and what failed, and writes it into sync_log once a second: one line for each point,
+// table, direction and outcome. Nobody waits for it. While the database takes no lines, the newest are kept; those that
+// are dropped are counted.
+type syncLog struct {
+	mu      sync.Mutex
+	second  map[logKey]*second
+	waiting []store.LogLine // the oldest first
+	dropped uint64
+
+	written feed[store.LogLine]
+}
+
+type logKey struct {
+	point, table, kind string
+	status             uint16
+}
+
+// second is a line in the making.
+type second struct {
+	store.LogLine
+	quarantined uint64
+}
+
+func newSyncLog() *syncLog {
+	return &syncLog{second: map[logKey]*second{}, written: feed[store.LogLine]{most: logWaiting}}
+}
+
+// answered counts a request that moved rows or failed.
+func (l *syncLog) answered(r *business.Request, reply *protocol.Message, at time.Time) {
+	if reply.Status == protocol.StatusOK && r.Rows == 0 && r.Quarantined == 0 {
+		return
+	}
+	key := logKey{r.Point, r.Message.Table(), r.Message.Op.String(), uint16(reply.Status)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := l.second[key]
+	if line == nil && len(l.second) >= logWaiting {
+		l.dropped++
+		return
+	}
+	if line == nil {
+		line = &second{LogLine: store.LogLine{Point: key.point, Table: key.table, Type: key.kind, Status: key.status}}
+		l.second[key] = line
+	}
+	line.At = at
+	line.Rows, line.Batches, line.quarantined = line.Rows+r.Rows, line.Batches+1, line.quarantined+r.Quarantined
+	line.Ms += uint64(max(0, at.Sub(r.Arrived).Milliseconds()))
+	if e, err := reply.ErrorReply(); reply.Status != protocol.StatusOK && err == nil {
+		line.Text = e.Message
+	} else if line.quarantined > 0 {
+		line.Text = fmt.Sprintf("%d rows put into sync_quarantine", line.quarantined)
+	}
+}
+
+// add adds one line, such as one of a run.
+func (l *syncLog) add(line store.LogLine) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, line)
+}
+
+// take returns the lines to be written next. Those of the second that has passed are in the order of time.
+func (l *syncLog) take() []store.LogLine {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.second {
+		l.waiting = append(l.waiting, line.LogLine)
+	}
+	clear(l.second)
+	slices.SortStableFunc(l.waiting, func(a, b store.LogLine) int { return a.At.Compare(b.At) })
+	if over := len(l.waiting) - logWaiting; over > 0 {
+		l.dropped += uint64(over)
+		l.waiting = slices.Delete(l.waiting, 0, over)
+	}
+	return slices.Clone(l.waiting[:min(len(l.waiting), logAtOnce)])
+}
+
+// wrote forgets lines that are written, unless they were dropped meanwhile, and passes them on.
+func (l *syncLog) wrote(lines []store.LogLine) {
+	l.mu.Lock()
+	l.waiting = slices.Delete(l.waiting, 0, len(lines))
+	l.mu.Unlock()
+	l.written.add(lines...)
+}
+
+// lost is how many lines were dropped since the start.
+func (l *syncLog) lost() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dropped
+}
+
+// keepLog writes and purges sync_log until ctx ends, and writes the last lines then.
+func (g *Gateway) keepLog(ctx context.Context) {
+	tick, purge := time.NewTicker(logEvery), time.NewTicker(purgeEvery)
+	defer tick.Stop()
+	defer purge.Stop()
+	for away := false; ; {
+		ended := false
+		select {
+		case <-ctx.Done():
+			ended = true
+		case <-tick.C:
+		case <-purge.C:
+			if err := g.o.Store.PurgeLog(ctx, g.o.KeepLog, logLines); err != nil && ctx.Err() == nil {
+				g.o.Logger.Warn().Err(err).Msg("old lines of sync_log could not be deleted")
+			}
+		}
+		err := g.writeLog(context.WithoutCancel(ctx))
+		if (err != nil) != away && !ended {
+			if away = err != nil; away {
+				g.o.Logger.Warn().Err(err).Msg("sync_log cannot be written; the newest lines are kept")
+			} else {
+				g.o.Logger.Info().Uint64("dropped", g.log.lost()).Msg("sync_log is written again")
+			}
+		}
+		if ended {
+			return
+		}
+	}
+}
+
+// writeLog writes all lines that wait.
+func (g *Gateway) writeLog(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	for {
+		lines := g.log.take()
+		if len(lines) == 0 {
+			return nil
+		}
+		if err := g.o.Store.AppendLog(ctx, lines); err != nil {
+			return err
+		}
+		g.log.wrote(lines)
+	}
+}
+
+// FollowLog passes the lines of sync_log that the filter chooses to send, and then every one that this server writes,
+// until ctx ends or send fails. It goes on behind filter.After; without it, it begins with the last Limit lines.
+func (g *Gateway) FollowLog(ctx context.Context, filter store.LogFilter, send func([]store.LogLine) error) error {
+	filter.Limit = cmp.Or(filter.Limit, logFirst)
+	at, leave := g.log.written.join()
+	defer leave()
+	for missed := uint64(1); ; {
+		var lines []store.LogLine
+		var err error
+		if missed > 0 {
+			lines, err = g.o.Store.Log(ctx, filter)
+			if len(lines) < filter.Limit || filter.After == 0 {
+				missed = 0 // all that was written before the last call of read is here
+			}
+		} else if lines, at, missed, err = g.log.written.read(ctx, at); missed > 0 {
+			continue
+		} else {
+			lines = slices.DeleteFunc(slices.Clone(lines), func(l store.LogLine) bool { return !filter.Matches(&l) })
+		}
+		if err != nil {
+			return err
+		}
+		if len(lines) == 0 {
+			continue
+		}
+		filter.After = lines[len(lines)-1].ID
+		if err := send(lines); err != nil {
+			return err
+		}
+	}
+}

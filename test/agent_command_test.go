@@ -1,0 +1,103 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"syncgate/internal/harness/harnesstest"
+)
+
+// The exit code of the agent tells a script whether to try later (75), to look at rows (65) or at the settings (78).
+func TestAgentExitCodes(t *testing.T) {
+	t.Parallel()
+	w := harnesstest.New(t)
+	for _, db := range w.Databases() {
+		db.Must(hitsTable)
+	}
+	w.Rule("server", "upload", "hits", "")
+	w.Rule("client", "upload", "hits", "")
+	w.Enrol()
+	w.Serve()
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close() // it accepts and says nothing
+	server := w.Point.Setting("SYNCGATE_AGENT_SERVER")
+	w.Point.Must("CREATE USER IF NOT EXISTS 'reader'@'localhost' IDENTIFIED BY 'x'")
+	reader := strings.Replace(w.Point.DSN, "root@", "reader:x@", 1)
+	for _, tt := range []struct {
+		name string
+		env  string
+		code int
+		says string
+	}{
+		{"a wrong point", "SYNCGATE_AGENT_POINT=point-0l", 78, "SG0001"},
+		{"a wrong key", "SYNCGATE_AGENT_KEY_ID=9", 78, "SG0001"},
+		{"no server", "SYNCGATE_AGENT_SERVER=127.0.0.1:1", 75, "not reached"},
+		{"one server of two", "SYNCGATE_AGENT_SERVER=127.0.0.1:1, " + server, 0, ""},
+		{"one of two is silent", "SYNCGATE_AGENT_SERVER=" + nobody.Addr().String() + "*1000," + server + "*0.001", 0, ""},
+		{"bad weights", "SYNCGATE_AGENT_SERVER=a:1*2, b:1", 78, "SYNCGATE_AGENT_SERVER"},
+		{"no database", "SYNCGATE_AGENT_DSN=root@unix(" + w.Dir + "/none.sock)/x", 75, "not available"},
+		{"no rights", "SYNCGATE_AGENT_DSN=" + reader, 78, "denied"},
+		{"the centre's database", "SYNCGATE_AGENT_DSN=" + w.Centre.DSN, 78, "syncgate's server"},
+	} {
+		out, errs, code := w.Point.Once(tt.env)
+		if code != tt.code || !strings.Contains(errs, tt.says) {
+			t.Errorf("%s: exit %d, want %d and %q in\n%s%s", tt.name, code, tt.code, tt.says, out, errs)
+		}
+	}
+	// A row that the centre refuses is not done.
+	w.Centre.Must("ALTER TABLE hits ADD CONSTRAINT small CHECK (id < 100)")
+	w.Point.Must("INSERT INTO hits (id, url) VALUES (100, 'u')")
+	if out, errs, code := w.Point.Once(); code != 65 || !strings.Contains(errs, "1 row in quarantine") {
+		t.Errorf("a refused row: exit %d\n%s%s", code, out, errs)
+	}
+}
+
+// A database serves one point and one agent. The second is told who is there.
+func TestAgentOwnsItsDatabase(t *testing.T) {
+	t.Parallel()
+	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w.Enrol()
+	w.Serve()
+	agent := w.Point.Run()
+	agent.WaitLog("connected")
+	w.Point.Eventually(1, "SELECT COUNT(*) FROM sync_agent_owner WHERE point_no = ?", w.Point.Name)
+	_, errs, code := w.Point.Once()
+	who := fmt.Sprintf("process %d", agent.Pid())
+	if code != 75 || !strings.Contains(errs, who) || !strings.Contains(errs, w.Point.Name) {
+		t.Errorf("a second agent: exit %d, want 75 and %q in %s", code, who, errs)
+	}
+	agent.Stop()
+	other := w.Points[1]
+	_, errs, code = other.Once("SYNCGATE_AGENT_DSN=" + w.Point.DSN)
+	if code != 78 || !strings.Contains(errs, "point point-01") || !strings.Contains(errs, "point point-02") {
+		t.Errorf("an agent of another point: exit %d\n%s", code, errs)
+	}
+	w.Point.MustOnce()
+}
+
+// Two gateways work on one database. When one is killed, the agent goes on with the other within seconds, and no row
+// comes twice.
+func TestAgentLeavesKilledServer(t *testing.T) {
+	t.Parallel()
+	const rows = 4000
+	w := counted(t, harnesstest.Options{})
+	w.Enrol()
+	first := w.Serve()
+	makeHits(t, w.Point.DB, 1, rows)
+	second := harnesstest.Start(t, append(w.Env, "SYNCGATE_LISTEN=127.0.0.1:0",
+		"SYNCGATE_MASTER_KEY_FILE="+filepath.Join(w.Dir, "centre", "master.key"),
+		"SYNCGATE_DATA_DIR="+filepath.Join(w.Dir, "second")), "syncgate", "serve")
+	both := w.Point.Setting("SYNCGATE_AGENT_SERVER") + "," + second.WaitLog("listening")["address"].(string)
+	agent := w.Point.Run("SYNCGATE_AGENT_SERVER="+both, "SYNCGATE_AGENT_BATCH_ROWS=20")
+	w.Centre.AtLeast(rows/10, "SELECT COUNT(*) FROM hits")
+	first.Kill()
+	w.Centre.Eventually(rows, "SELECT COUNT(*) FROM hits")
+	writtenOnce(w, rows)
+	agent.Stop()
+}
