@@ -261,7 +261,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	}
 	env := h.env(r.Point, e.Plan)
 	env.State = req.State
-	env.Wall = r.Message.RequestID.Epoch()&protocol.LegacyEpoch != 0
+	env.Wall = r.isV1()
 	env.Limit = h.o.MaxDownloadRows
 	if req.MaxRows > 0 {
 		env.Limit = min(env.Limit, int(req.MaxRows))

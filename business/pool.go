@@ -71,7 +71,8 @@ var ErrDrainCut = errors.New("requests were cut at the drain deadline")
 // arrived, so that an agent may have several batches under way and two upserts of one key keep their order. Queues run
 // side by side and take turns. A worker that takes a small upload also takes the small uploads at the head of other
 // queues of the same table: they share a transaction. A table has two such batches under way, so that what comes
-// meanwhile makes the next.
+// meanwhile makes the next. It takes several from one queue where they came over the v1 wire: an agent has one request
+// under way on a connection there, and those of several connections have no numbers that say which is the earlier.
 //
 // The order survives failure too. When an upload fails in such a way that the agent sends it again, those behind it in
 // its queue are refused until it has come again (see blocks).
@@ -136,6 +137,7 @@ type queueKey struct {
 type queue struct {
 	key      queueKey
 	requests []*Request // waiting
+	running  int
 }
 
 // NewPool checks o and makes a pool; nothing runs before Run.
@@ -278,6 +280,9 @@ func (p *Pool) finish(r *Request) {
 	if q.key.op == protocol.OpUpload && r.status.Info().Retry {
 		p.blocks.add(q.key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
 	}
+	if q.running--; q.running > 0 {
+		return
+	}
 	if len(q.requests) == 0 {
 		delete(p.queues, q.key)
 		return
@@ -301,7 +306,7 @@ func (p *Pool) takeWork() []*Request {
 		small := p.small(q)
 		switch {
 		case len(batch) == 0 && p.mayRun(q, small):
-			batch = append(batch, q.pop())
+			batch = p.pop(batch, q, small)
 			p.occupy(batch[0], 1)
 			if small {
 				p.shared[q.key.table]++
@@ -309,7 +314,7 @@ func (p *Pool) takeWork() []*Request {
 			}
 		case small && len(batch) > 0 && len(batch) < p.o.Batch &&
 			batch[0].leads && batch[0].queue.key.table == q.key.table:
-			batch = append(batch, q.pop())
+			batch = p.pop(batch, q, small)
 		default:
 			rest = append(rest, q)
 		}
@@ -360,11 +365,17 @@ func (p *Pool) takeDownload() []*Request {
 	return nil
 }
 
-func (q *queue) pop() *Request {
-	r := q.requests[0]
-	q.requests[0] = nil
-	q.requests = q.requests[1:]
-	return r
+// pop moves the next request of a queue to a batch, and small ones behind it that may run in the same transaction. With
+// mu held.
+func (p *Pool) pop(batch []*Request, q *queue, small bool) []*Request {
+	for first := true; first || small && len(batch) < p.o.Batch && len(q.requests) > 0 && p.small(q) &&
+		q.requests[0].isV1() && batch[len(batch)-1].isV1(); first = false {
+		batch = append(batch, q.requests[0])
+		q.requests[0] = nil
+		q.requests = q.requests[1:]
+		q.running++
+	}
+	return batch
 }
 
 // run runs a batch and recovers from its panics: a request without an answer then gets INTERNAL.

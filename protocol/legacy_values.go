@@ -59,10 +59,6 @@ func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 			return p.integer(int64(x), t), true
 		}
 		return new(big.Int).SetUint64(x), true
-	case float32:
-		// MySQL prints a FLOAT as the shortest text that reads back the same, and MySQLdb reads that text.
-		f, err := strconv.ParseFloat(strconv.FormatFloat(float64(x), 'g', -1, 32), 64)
-		return f, err == nil
 	case float64:
 		return x, true
 	case []byte:
@@ -89,8 +85,8 @@ func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
 	return pyliteral.Long(i)
 }
 
-// parsed converts MySQL's text of a value. A zero date becomes None. A value that the Python type cannot hold, such as
-// a date in year 0, stays text.
+// parsed converts MySQL's text of a value. A date or time that the Python type cannot hold, such as 0000-00-00, becomes
+// None, as with MySQLdb.
 func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 	switch t {
 	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR", "INT", "INTEGER", "BIGINT":
@@ -106,9 +102,6 @@ func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 			return pyliteral.Decimal(s)
 		}
 	case "DATETIME", "TIMESTAMP", "DATE":
-		if strings.HasPrefix(s, "0000-00-00") {
-			return nil
-		}
 		if t, err := time.Parse("2006-01-02 15:04:05", s); err == nil && t.Year() >= 1 {
 			return pyliteral.DateTime{Year: t.Year(), Month: int(t.Month()), Day: t.Day(),
 				Hour: t.Hour(), Minute: t.Minute(), Second: t.Second(), Microsecond: t.Nanosecond() / 1000}
@@ -116,10 +109,12 @@ func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 		if t, err := time.Parse("2006-01-02", s); err == nil && t.Year() >= 1 {
 			return pyliteral.Date{Year: t.Year(), Month: int(t.Month()), Day: t.Day()}
 		}
+		return nil
 	case "TIME":
 		if d, ok := legacyTimedelta(s); ok {
 			return d
 		}
+		return nil
 	case "BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "GEOMETRY", "VECTOR":
 		return pyliteral.Bytes(s)
 	}

@@ -213,7 +213,7 @@ type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
-	Wall              bool    // TIMESTAMPs of rows that are read, and of State, are in the zone of the database; else in UTC
+	Wall              bool    // rows that are read, and State, have what other clients see: TIMESTAMPs in the zone of the database, a FLOAT as printed
 	Known             *uint64 // the number of the last change here that the other side has seen; nil: rows that come in win
 	Origin            string  // the side that is read for; its own changes are not sent back to it
 	Limit             int     // rows a page; DefaultLimit when not positive

@@ -225,8 +225,9 @@ func (s *Store) run(ctx context.Context, c *conn, u *Upload) error {
 
 // applyShared runs several uploads in one transaction. It returns false when nothing was kept.
 func (s *Store) applyShared(ctx context.Context, all []*Upload) bool {
-	// All transactions insert the ledger's rows in one order, so that two of them never wait for each other there.
-	slices.SortStableFunc(all, compareIDs)
+	// All transactions insert the ledger's rows in one order, so that two of them never wait for each other there. The
+	// uploads are applied as they came.
+	ledger := slices.SortedStableFunc(slices.Values(all), compareIDs)
 	err := s.withConn(ctx, func(c *conn) error {
 		for _, u := range all {
 			u.reset()
@@ -235,7 +236,7 @@ func (s *Store) applyShared(ctx context.Context, all []*Upload) bool {
 			return err
 		}
 		return c.inTx(ctx, func() error {
-			if err := c.insertLedger(ctx, all); err != nil {
+			if err := c.insertLedger(ctx, ledger); err != nil {
 				return err
 			}
 			r := &runner{ctx: ctx, c: c, s: s, shared: true}

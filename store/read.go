@@ -381,6 +381,11 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 		for _, i := range r.instants {
 			values[i] = convert(values[i], r.session, r.shown)
 		}
+		for i := range cols {
+			if f, ok := values[i].(float64); ok && r.env.Wall {
+				values[i] = cols[i].printed(f)
+			}
+		}
 		if pages.only != nil && !pages.only(values) {
 			n++
 			continue
@@ -469,17 +474,40 @@ func sinkError(err error) error {
 type column struct {
 	rowset.Column
 	unsigned bool
+	digits   int // of a FLOAT or DOUBLE with a fixed number behind the point; else -1
+}
+
+// printed is the number that the database prints for a FLOAT or DOUBLE. The FLOAT nearest to 0.1 is 0.1.
+func (c *column) printed(f float64) float64 {
+	text := ""
+	switch {
+	case c.digits >= 0:
+		text = strconv.FormatFloat(f, 'f', c.digits, 64)
+	case c.Type == "FLOAT":
+		text = strconv.FormatFloat(f, 'g', 6, 64)
+	default:
+		return f
+	}
+	f, _ = strconv.ParseFloat(text, 64) // which is the text of a float64
+	return f
 }
 
 func columnsOf(rows driver.Rows) []column {
 	names := rows.Columns()
 	cols := make([]column, len(names))
-	types, _ := rows.(driver.RowsColumnTypeDatabaseTypeName)
+	types := rows.(interface { // as mysql.Rows are
+		driver.RowsColumnTypeDatabaseTypeName
+		driver.RowsColumnTypePrecisionScale
+	})
 	for i, name := range names {
 		kind := types.ColumnTypeDatabaseTypeName(i)
 		cols[i] = column{
 			Column:   rowset.Column{Name: name, Type: kind, Binary: binaryType(strings.ToLower(kind))},
 			unsigned: kind == "UNSIGNED BIGINT",
+			digits:   -1,
+		}
+		if _, scale, ok := types.ColumnTypePrecisionScale(i); ok && scale < 31 { // 31: not fixed
+			cols[i].digits = int(scale)
 		}
 	}
 	return cols

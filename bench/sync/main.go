@@ -24,10 +24,15 @@ func main() {
 	flag.IntVar(&o.rows, "rows", 200_000, "rows of the table that is downloaded")
 	flag.IntVar(&o.idle, "idle", 8000, "idle sessions whose memory is weighed; 0: not weighed")
 	flag.StringVar(&o.only, "only", "", "measure only the work whose name contains this")
+	originals := flag.Bool("original", false, "compare the v1 wire with a model of the original server instead")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	work := run
+	if *originals {
+		work = original
+	}
+	if err := work(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/sync:", err)
 		os.Exit(1)
 	}
