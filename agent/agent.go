@@ -33,6 +33,8 @@ type Options struct {
 	Interval     time.Duration // between two rounds of a rule that reads on from its state
 	FullInterval time.Duration // between two rounds of a rule that reads everything each time
 	RulesEvery   time.Duration // between two checks of the local rules
+	ReportEvery  time.Duration // between two reports to the centre while nothing changes
+	DataDir      string        // directory whose free space is reported; empty: none is
 
 	// Limits of the outbox. At a limit the agent reads only rules that have nothing in the outbox.
 	BatchRows     int   // rows of one upload at most
@@ -57,6 +59,7 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Time("Interval", &o.Interval, 10*time.Second, least, most),
 		limit.Time("FullInterval", &o.FullInterval, time.Minute, least, most),
 		limit.Time("RulesEvery", &o.RulesEvery, time.Second, least, most),
+		limit.Time("ReportEvery", &o.ReportEvery, 30*time.Second, least, most),
 		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
 		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
 		limit.Bytes("OutboxBytes", &o.OutboxBytes, 1<<30, 1, 1<<40),
@@ -107,6 +110,7 @@ type Agent struct {
 	asked    signal // raised when the centre may ask for a comparison
 	used     atomic.Bool
 	order    order
+	started  time.Time
 	pages    chan struct{} // holds a token for each download in flight
 	once     bool          // Once is running: a loop ends when it has nothing more to do
 }
@@ -118,7 +122,7 @@ func New(o Options) (*Agent, error) {
 	}
 	o.Store.Observe(o.Observer)
 	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
-		pages: make(chan struct{}, maxPages)}
+		started: o.Clock(), pages: make(chan struct{}, maxPages)}
 	servers, err := newServers(o.Server)
 	if err != nil {
 		return nil, fmt.Errorf("agent: Options.Server: %w", err)
@@ -126,7 +130,7 @@ func New(o Options) (*Agent, error) {
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
-	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line)}
+	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal()}
 	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal()}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
@@ -178,6 +182,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.loop(jobs, a.asked).start(ctx, &wg, a.resync)
+	wg.Go(func() { a.reports(ctx) })
 	a.supervise(ctx, &wg)
 	wg.Wait()
 	a.outbox.depth(a.opts.Log.Info()).Msg("agent stopped")
@@ -226,6 +231,7 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 			}
 			plans[name] = plan
 		}
+		a.progress.news.raise()
 		select {
 		case <-ctx.Done():
 			return
@@ -290,6 +296,7 @@ func (a *Agent) Once(ctx context.Context) (Report, error) {
 		if counts, err := a.opts.Store.CountQuarantine(ctx, store.QuarantineFilter{}); err == nil {
 			a.progress.waited(counts)
 		}
+		_, _ = a.report(ctx)
 	}
 	a.rules.local.Flush(context.WithoutCancel(ctx))
 	errs := []error{context.Cause(ctx)} // when ctx has ended, all rules have failed for this one reason

@@ -45,6 +45,7 @@ func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 		}
 		l.recovered()
 	}
+	l.progress.done(l.name, rest)
 	return rest, nil
 }
 

@@ -57,6 +57,9 @@ func (l *loop) run(ctx context.Context, do turn) error {
 		case err == nil:
 			l.recovered()
 			if l.once {
+				if l.name != fetched && l.name != jobs {
+					l.progress.finish(l.name)
+				}
 				return nil
 			}
 		case l.once && (!transient(err) || l.wait.tries > onceTries):

@@ -35,8 +35,12 @@ type outbox struct {
 	mu      sync.Mutex
 	batches int
 	bytes   int64
-	full    bool // as last logged
+	waiting map[string]waiting // by table
+	full    bool               // as last logged
 }
+
+// waiting is what of one table is in the outbox.
+type waiting struct{ rows, bytes int64 }
 
 // maxReading bounds the pages that are read at once, and with them their memory. It leaves room for tables that others
 // have locked: such a read takes seconds until the database gives it up.
@@ -54,14 +58,14 @@ func (b *outbox) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox
-			GROUP BY sync_table`, func(scan func(...any) error) error {
+		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(row_count) AS SIGNED), CAST(SUM(LENGTH(payload)) AS SIGNED)
+			FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
 			var table string
 			var batches int
-			var bytes int64
-			err := scan(&table, &batches, &bytes)
+			var w waiting
+			err := scan(&table, &batches, &w.rows, &w.bytes)
 			b.leftover = append(b.leftover, table)
-			b.count(batches, bytes)
+			b.count(table, batches, w.rows, w.bytes)
 			return err
 		})
 	})
@@ -212,11 +216,22 @@ func (b *outbox) isFull() bool {
 }
 
 // count adds committed changes.
-func (b *outbox) count(batches int, bytes int64) {
+func (b *outbox) count(table string, batches int, rows, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.batches += batches
 	b.bytes += bytes
+	if b.waiting == nil {
+		b.waiting = map[string]waiting{}
+	}
+	w := b.waiting[table]
+	b.waiting[table] = waiting{w.rows + rows, w.bytes + bytes}
+}
+
+func (b *outbox) of(table string) waiting {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting[table]
 }
 
 // depth adds the fill level to a log line.

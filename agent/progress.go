@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -25,7 +26,12 @@ type Line struct {
 	Rows        int64  // acknowledged by the centre, or applied at the point
 	Batches     int64  // uploads, or pages
 	Quarantined int64  // of these rows, and of rows that could not be sent
+	Finished    bool   // a round of Once has come to the rule's end
 	Err         error  // why the rule fails or did not finish; nil on success
+
+	failures      uint64
+	failing       time.Time // since when Err is set
+	caughtUp, due time.Time // when the last turn had done all there was to do, and when the next one should have
 }
 
 // The metrics of an agent.
@@ -48,6 +54,7 @@ func (o *Options) count(m *store.Metric, label string, n int) {
 type progress struct {
 	opts  *Options
 	rules *rules
+	news  signal // raised when a rule begins or ceases to fail
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
@@ -72,7 +79,38 @@ func (t *progress) fail(n ruleName, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lines[n]
+	switch {
+	case err == nil:
+		l.failing = time.Time{}
+	case l.Err == nil:
+		l.failing = t.opts.Clock()
+		fallthrough
+	default:
+		l.failures++
+	}
+	if (err == nil) != (l.Err == nil) {
+		t.news.raise()
+	}
 	l.Err = err
+	t.lines[n] = l
+}
+
+// done records that a turn of a rule has done all there was to do. The next turn is due after rest.
+func (t *progress) done(n ruleName, rest time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.lines[n]
+	l.caughtUp = t.opts.Clock()
+	l.due = l.caughtUp.Add(rest)
+	t.lines[n] = l
+}
+
+// finish records that a rule has come to its end.
+func (t *progress) finish(n ruleName) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.lines[n]
+	l.Finished = true
 	t.lines[n] = l
 }
 
@@ -131,6 +169,8 @@ func (r Report) Print(w io.Writer) error {
 		result := "ok"
 		if l.Err != nil {
 			result = l.Err.Error()
+		} else if !l.Finished {
+			result = "not finished"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\n", l.Type, l.Table, l.Rows, l.Batches, l.Quarantined, result)
 	}

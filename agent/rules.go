@@ -147,6 +147,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	a.asked.raise()
+	a.progress.news.raise()
 	stored, err := loadState(ctx, a.opts.Store, fetched)
 	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err

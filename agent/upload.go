@@ -33,6 +33,9 @@ func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
 		}
 		more, err = u.fill(ctx)
 	}
+	if err == nil {
+		u.progress.done(u.name, 0)
+	}
 	return 0, err
 }
 
@@ -41,13 +44,18 @@ func (u *uploads) round(ctx context.Context) (_ time.Duration, err error) {
 func (u *uploads) collect(ctx context.Context) (rest time.Duration, err error) {
 	more, err := u.fill(ctx)
 	plan, _ := u.rules.plan(u.name) // fill has returned the error
+	rest = u.opts.Interval
 	switch u.work = nil; {
 	case more:
 		u.work = u.sent
+		return rest, err
 	case plan != nil && !plan.Paged() && len(plan.UpdateState) == 0:
-		return u.opts.FullInterval, err
+		rest = u.opts.FullInterval
 	}
-	return u.opts.Interval, err
+	if err == nil {
+		u.progress.done(u.name, rest)
+	}
+	return rest, err
 }
 
 // fill reads page after page into the outbox until the rule has no more rows or the outbox has no room. more reports
@@ -153,7 +161,9 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 	})
 	if err == nil {
 		u.columns.forget(u.name, again)
-		u.outbox.count(len(pack.batches), pack.bytes)
+		for _, x := range pack.batches {
+			u.outbox.count(x.table, 1, int64(x.rows), int64(len(x.payload)))
+		}
 		u.progress.add(u.name, 0, 0, len(pack.oversized))
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
@@ -350,7 +360,7 @@ func (u *uploads) planOrTable() *rule.Plan {
 func (u *uploads) removed() {
 	x := u.acked
 	u.acked = nil
-	u.outbox.count(-1, -int64(len(x.payload)))
+	u.outbox.count(x.table, -1, -int64(x.rows), -int64(len(x.payload)))
 	u.sent.raise()
 	if x.reply == nil {
 		u.progress.add(u.name, 0, 0, 1)

@@ -26,6 +26,9 @@ type HandlerOptions struct {
 	MaxUploadRows   int // rows of one upload
 	MaxDownloadRows int // rows of one page of a download
 
+	// Reported takes what a point reports of itself. nil: reports are not taken.
+	Reported func(store.PointReport)
+
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
 }
@@ -76,6 +79,8 @@ func (h *Handler) Run(ctx context.Context, r *Request) {
 		e, err = h.compare(ctx, r)
 	case protocol.OpResync:
 		err = h.resync(ctx, r)
+	case protocol.OpReport:
+		err = h.report(r)
 	default:
 		err = ErrUnsupported
 	}

@@ -55,6 +55,7 @@ func StatusOf(err error) protocol.Status {
 		{as[*store.RowError], protocol.StatusRowRefused},
 		{as[*store.SQLError], protocol.StatusSQLError},
 		{is(store.ErrFile), protocol.StatusFileError},
+		{is(store.ErrQuarantineFull), protocol.StatusQuarantineFull},
 		{is(context.DeadlineExceeded), protocol.StatusDBUnavailable},
 		{is(context.Canceled), protocol.StatusGoingAway},
 	} {
@@ -128,6 +129,8 @@ func retryAfter(s protocol.Status) time.Duration {
 		return 2 * time.Second
 	case protocol.StatusGoingAway:
 		return time.Second
+	case protocol.StatusQuarantineFull:
+		return 30 * time.Second
 	}
 	return 0
 }

@@ -77,6 +77,7 @@ type Gateway struct {
 	metrics    *metrics
 	draining   atomic.Bool
 	activity   activity
+	reports    reports
 	log        *syncLog
 	shares     logging.Limiter // lines about points that have their share
 	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
@@ -153,7 +154,7 @@ func (g *Gateway) newBackend() (err error) {
 		return err
 	}
 	ho := o.Handler
-	ho.Store, ho.Rules, ho.Clock, ho.Logger = o.Store, g.rules, o.Clock, o.Logger
+	ho.Store, ho.Rules, ho.Clock, ho.Logger, ho.Reported = o.Store, g.rules, o.Clock, o.Logger, g.reports.add
 	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
@@ -329,7 +330,10 @@ func (g *Gateway) readKeys(ctx context.Context) error {
 		return err
 	}
 	g.keysRead.Store(g.o.Clock().UnixNano())
-	return g.points.flush(ctx, 200) // a storm of reconnects must not hold up a revocation
+	if err := g.points.flush(ctx, 200); err != nil { // a storm of reconnects must not hold up a revocation
+		return err
+	}
+	return g.reports.flush(ctx, g.o.Store)
 }
 
 // watchdog reports progress while every loop makes some.

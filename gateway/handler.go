@@ -177,7 +177,8 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		s.subscribed, s.subscription = true, m.RequestID
 		g.replies.add(s.point, func() { s.notifyRules(m.RequestID, true) })
 		return
-	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync:
+	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync,
+		protocol.OpReport:
 		if s.goAwaySent.Load() {
 			m.Payload = nil
 			g.replies.add(s.point, func() { r.Refuse(business.ErrGoingAway) })

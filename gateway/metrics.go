@@ -109,7 +109,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 
 func (m *metrics) answered(op protocol.Op, s protocol.Status, took time.Duration) {
 	name := op.String()
-	if op == 0 || op > protocol.OpGoAway {
+	if op == 0 || op > protocol.OpReport {
 		name = "unknown" // a client may send any number, and labels must stay few
 	}
 	m.requests.WithLabelValues(name, s.String()).Inc()

@@ -27,7 +27,7 @@ type Migration struct {
 	Name     string // file name without .sql, such as 0001_sync_control
 	SQL      string // one statement, without a semicolon at its end
 	Hash     string // SHA-256 of the statement with its lists, in hex
-	Optional bool   // a deployment without the privilege does without
+	Optional bool   // it makes a trigger, and a deployment without the privilege does without
 	// Listed: the statement has a list of columns in it. It is run again when the list has changed, over what it made
 	// before.
 	Listed bool
@@ -69,7 +69,7 @@ func parse(name, text string, fill *strings.Replacer) Migration {
 		Name:     name,
 		SQL:      strings.TrimSpace(filled),
 		Hash:     hex.EncodeToString(sum[:]),
-		Optional: strings.HasPrefix(text, "-- optional:"),
+		Optional: optional(text),
 		Listed:   filled != text,
 	}
 }
@@ -83,3 +83,11 @@ func Owner(name string) Set {
 	}
 	return ""
 }
+
+// Optional reports whether a migration of this name makes a trigger, which a deployment may do without.
+func Optional(name string) bool {
+	text, _ := files.ReadFile("common/" + name + ".sql")
+	return optional(string(text))
+}
+
+func optional(text string) bool { return strings.HasPrefix(text, "-- optional:") }

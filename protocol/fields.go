@@ -35,9 +35,8 @@ const (
 
 // encode appends the map of p to dst.
 func encode(dst []byte, p payload) ([]byte, error) {
-	c := coder{out: append(dst, majorMap<<5)}
-	p.fields(&c)
-	c.out[len(dst)] |= byte(c.entries)
+	c := coder{out: dst}
+	c.mapOf(p)
 	return c.out, c.err
 }
 
@@ -48,13 +47,28 @@ func decode(buf []byte, p payload) error {
 		buf = []byte{majorMap << 5}
 	}
 	c := coder{decoder: decoder{buf: buf}, reading: true}
-	c.entries = c.expect(majorMap, "a map")
-	p.fields(&c)
-	c.at(rest)
+	c.mapOf(p)
 	if c.pos != len(buf) {
 		c.fail(ErrPayload, "bytes left over")
 	}
 	return c.err
+}
+
+// mapOf is a map with the fields of p: the payload, or an element of an array in it.
+func (c *coder) mapOf(p payload) {
+	outer := *c
+	c.entries, c.next, c.ahead = 0, 0, false
+	if c.reading {
+		c.entries = c.expect(majorMap, "a map")
+		p.fields(c)
+		c.at(rest)
+	} else {
+		at := len(c.out)
+		c.out = append(c.out, majorMap<<5)
+		p.fields(c)
+		c.out[at] |= byte(c.entries)
+	}
+	c.entries, c.next, c.ahead = outer.entries, outer.next, outer.ahead
 }
 
 // at precedes the value of a field. A writer writes the key; a reader looks for it. at reports whether the value is to

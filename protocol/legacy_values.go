@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -28,10 +29,10 @@ type legacyPrinter struct {
 }
 
 func (p legacyPrinter) text(s string) pyliteral.Value {
-	if !utf8.ValidString(s) {
+	switch {
+	case !utf8.ValidString(s):
 		return pyliteral.Bytes(s)
-	}
-	if p.neutral && strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+	case !p.isUnicode(s):
 		return pyliteral.Str(s)
 	}
 	return pyliteral.Unicode(s)
@@ -44,6 +45,35 @@ func (p legacyPrinter) print(dst []byte, v pyliteral.Value) []byte {
 		return append(dst, legacyNone...)
 	}
 	return text
+}
+
+// appendValue prints value(v, t). The commonest values need no memory.
+func (p legacyPrinter) appendValue(dst []byte, v any, t string) ([]byte, error) {
+	switch x := v.(type) {
+	case int64:
+		if !legacyFloat(t) {
+			if dst = strconv.AppendInt(dst, x, 10); p.isLong(t) {
+				dst = append(dst, 'L')
+			}
+			return dst, nil
+		}
+	case string:
+		if legacyText[t] && p.isUnicode(x) {
+			return pyliteral.AppendUnicode(dst, x, p.dialect)
+		}
+	}
+	value, ok := p.value(v, t)
+	if !ok {
+		return dst, fmt.Errorf("%T", v)
+	}
+	return pyliteral.Append(dst, value, p.dialect)
+}
+
+var legacyText = map[string]bool{"CHAR": true, "VARCHAR": true, "TEXT": true, "ENUM": true, "SET": true}
+
+// isUnicode reports whether text is printed as u'…'.
+func (p legacyPrinter) isUnicode(s string) bool {
+	return utf8.ValidString(s) && !(p.neutral && strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0)
 }
 
 // value converts a SQL value of a column of type t to the value that the agent's MySQLdb (1.2) would have returned. ok
@@ -72,17 +102,25 @@ func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 	return nil, false
 }
 
-func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
+func legacyFloat(t string) bool { return t == "FLOAT" || t == "DOUBLE" || t == "REAL" }
+
+// isLong reports whether integers of a type are printed with an L.
+func (p legacyPrinter) isLong(t string) bool {
 	switch t {
-	case "FLOAT", "DOUBLE", "REAL":
-		return float64(i)
 	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR":
-		return i
+		return false
 	}
-	if p.neutral || p.dialect != pyliteral.Python2 {
-		return i
+	return !p.neutral && p.dialect == pyliteral.Python2
+}
+
+func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
+	switch {
+	case legacyFloat(t):
+		return float64(i)
+	case p.isLong(t):
+		return pyliteral.Long(i)
 	}
-	return pyliteral.Long(i)
+	return i
 }
 
 // parsed converts MySQL's text of a value. A date or time that the Python type cannot hold, such as 0000-00-00, becomes
@@ -102,11 +140,11 @@ func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 			return pyliteral.Decimal(s)
 		}
 	case "DATETIME", "TIMESTAMP", "DATE":
-		if t, err := time.Parse("2006-01-02 15:04:05", s); err == nil && t.Year() >= 1 {
+		if t, err := time.Parse(time.DateTime, s); err == nil && t.Year() >= 1 {
 			return pyliteral.DateTime{Year: t.Year(), Month: int(t.Month()), Day: t.Day(),
 				Hour: t.Hour(), Minute: t.Minute(), Second: t.Second(), Microsecond: t.Nanosecond() / 1000}
 		}
-		if t, err := time.Parse("2006-01-02", s); err == nil && t.Year() >= 1 {
+		if t, err := time.Parse(time.DateOnly, s); err == nil && t.Year() >= 1 {
 			return pyliteral.Date{Year: t.Year(), Month: int(t.Month()), Day: t.Day()}
 		}
 		return nil

@@ -19,6 +19,8 @@ const (
 	OpGoAway    Op = 7 // finish what is in flight, and reconnect
 	OpCompare   Op = 8 // asks for checksums of ranges of the centre's rows, or for the rows that differ in one range
 	OpResync    Op = 9 // reports a comparison that the centre has asked for, and asks for the next
+
+	OpReport Op = 10 // says how the point and its rules are
 )
 
 // ops declares each op once. The names, the messages that a session accepts and the table of ops in docs/protocol.md
@@ -38,6 +40,7 @@ var ops = [...]struct {
 	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
 	OpCompare:   {"compare", fromClient, (*CompareRequest)(nil), (*CompareReply)(nil), false},
 	OpResync:    {"resync", fromClient, (*ResyncRequest)(nil), (*ResyncReply)(nil), false},
+	OpReport:    {"report", fromClient, (*ReportRequest)(nil), (*ReportReply)(nil), false},
 }
 
 type sides uint8
@@ -128,6 +131,8 @@ func (m *Message) CompareRequest() (*CompareRequest, error)   { return bodyOf[Co
 func (m *Message) CompareReply() (*CompareReply, error)       { return bodyOf[CompareReply](m) }
 func (m *Message) ResyncRequest() (*ResyncRequest, error)     { return bodyOf[ResyncRequest](m) }
 func (m *Message) ResyncReply() (*ResyncReply, error)         { return bodyOf[ResyncReply](m) }
+func (m *Message) ReportRequest() (*ReportRequest, error)     { return bodyOf[ReportRequest](m) }
+func (m *Message) ReportReply() (*ReportReply, error)         { return bodyOf[ReportReply](m) }
 func (m *Message) ErrorReply() (*ErrorReply, error)           { return bodyOf[ErrorReply](m) }
 func (m *Message) GoAway() (*GoAway, error)                   { return bodyOf[GoAway](m) }
 

@@ -37,12 +37,13 @@ const (
 	StatusRequestIDReused Status = 204
 	StatusRuleDisabled    Status = 205
 
-	StatusDBUnavailable Status = 300
-	StatusDBReadOnly    Status = 301
-	StatusDeadlock      Status = 302
-	StatusSQLError      Status = 303
-	StatusRowRefused    Status = 304
-	StatusFileError     Status = 305
+	StatusDBUnavailable  Status = 300
+	StatusDBReadOnly     Status = 301
+	StatusDeadlock       Status = 302
+	StatusSQLError       Status = 303
+	StatusRowRefused     Status = 304
+	StatusFileError      Status = 305
+	StatusQuarantineFull Status = 306
 
 	StatusAgentOutboxFull Status = 402
 )

@@ -193,7 +193,8 @@ func (c *compiler) checkWriting(s *script) {
 var ownTables = []string{
 	"sync_agent_epoch", "sync_agent_rule", "sync_agent_state", "sync_change_reader", "sync_conflict", "sync_control",
 	"sync_control_edit", "sync_control_history", "sync_control_status", "sync_file", "sync_log", "sync_migration", "sync_outbox", "sync_point",
-	"sync_point_key", "sync_quarantine", "sync_request", "sync_request_floor", "sync_rule_status", "sync_sequence",
+	"sync_point_agent", "sync_point_key", "sync_point_status", "sync_quarantine", "sync_request", "sync_request_floor",
+	"sync_rule_status", "sync_sequence",
 }
 
 func ownTable(name string) bool {

@@ -78,17 +78,14 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 			}
 			continue
 		}
-		if !it.recorded() {
-			it.u.out.Applied++
-			it.u.out.ByOp[keptOp]++
-			continue
-		}
 		mine, err := it.version()
 		if err != nil {
 			return won, err
 		}
 		wins := mine.wins(v, u.Plan)
-		if !mine.same(v) {
+		if !it.recorded() {
+			wins = v.row == "" && *u.Env.Known == 0
+		} else if !mine.same(v) {
 			kept, lost := v, mine
 			if wins {
 				kept, lost = mine, v
@@ -147,6 +144,8 @@ func (v version) wins(here version, p *rule.Plan) bool {
 
 // recorded reports whether the row in hand comes from the recorded changes. A row that comes because a whole table is
 // loaded is no change, and takes the place of none. A change that is made while the table is loaded comes after the load.
+// Where the other direction has not been loaded yet (Env.Known is 0), it will begin with the rows that are there. It does
+// not tell of a delete that was made before, so that the row in hand is applied over it.
 func (it item) recorded() bool { return slices.Contains(it.u.Rows.Columns, rowset.ChangedAt) }
 
 // version is the row in hand.

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -317,6 +318,31 @@ func TestMigrateWithoutTriggers(t *testing.T) {
 	if got, err := s.Rules(testContext(t)); err != nil || len(got) != 1 {
 		t.Error(got, err)
 	}
+}
+
+// The account that made the triggers is dropped: every edit fails. The triggers are named, and Migrate makes those anew
+// that were dropped.
+func TestOrphanedTriggers(t *testing.T) {
+	s := open(t)
+	if got, err := s.OrphanedTriggers(testContext(t)); err != nil || len(got) > 0 {
+		t.Errorf("before: %v, %v", got, err)
+	}
+	exec(t, s, "CREATE USER dba@localhost")
+	t.Cleanup(func() { exec(t, s, "DROP USER IF EXISTS dba@localhost") })
+	exec(t, s, "DROP TRIGGER sync_control_edit_insert")
+	exec(t, s, "CREATE DEFINER = dba@localhost TRIGGER sync_control_edit_insert AFTER INSERT ON sync_control FOR EACH ROW SET @x = 1")
+	exec(t, s, "DROP USER dba@localhost")
+	got, err := s.OrphanedTriggers(testContext(t))
+	if err != nil || !slices.Equal(got, []string{"sync_control_edit_insert on sync_control (dba@localhost)"}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	exec(t, s, "DROP TRIGGER sync_control_edit_insert")
+	var ran []string
+	if err := s.Migrate(testContext(t), func(name string) { ran = append(ran, name) }); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "run again", strings.Join(ran, ","), "0016_sync_control_edit_insert")
+	exec(t, s, "INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES ('t', 'upload', 'server')")
 }
 
 func TestOpenRefusesWhatWouldLoseRows(t *testing.T) {

@@ -21,13 +21,16 @@ var (
 	ErrReused      = errors.New("store: this request id was used for something") // never: a new id is needed
 	ErrMismatch    = errors.New("store: the rows do not fit the rule")           // never
 	ErrFile        = errors.New("store: the rule's file could not be written")   // later
-	ErrNoTable     = errors.New("store: no such table")
-	ErrNotFound    = errors.New("store: no such row")
-	ErrExists      = errors.New("store: it exists already")
-	ErrUnsafe      = errors.New("store: the server's settings would lose acknowledged rows")
-	ErrKeyInUse    = errors.New("store: the key that the point uses would be revoked")
-	ErrEnough      = errors.New("store: enough rows") // returned by a Sink, see there
-	ErrFull        = fmt.Errorf("%w before this one", ErrEnough)
+	// ErrQuarantineFull: later, when somebody has looked at the point's rows there.
+	ErrQuarantineFull = errors.New("store: sync_quarantine has as many rows of the point as quarantine_rows allows")
+
+	ErrNoTable  = errors.New("store: no such table")
+	ErrNotFound = errors.New("store: no such row")
+	ErrExists   = errors.New("store: it exists already")
+	ErrUnsafe   = errors.New("store: the server's settings would lose acknowledged rows")
+	ErrKeyInUse = errors.New("store: the key that the point uses would be revoked")
+	ErrEnough   = errors.New("store: enough rows") // returned by a Sink, see there
+	ErrFull     = fmt.Errorf("%w before this one", ErrEnough)
 
 	errBadConn = driver.ErrBadConn
 )

@@ -87,3 +87,21 @@ func (f *Facts) Unsafe() []string {
 	slices.Sort(bad)
 	return bad
 }
+
+// OrphanedTriggers lists the triggers of syncgate whose account no longer exists: every statement that meets one fails.
+// Without the right to read mysql.user it lists none.
+func (s *Store) OrphanedTriggers(ctx context.Context) (all []string, err error) {
+	err = s.each(ctx, `SELECT CONCAT(t.trigger_name, ' on ', t.event_object_table, ' (', t.definer, ')')
+		FROM information_schema.triggers t
+		LEFT JOIN mysql.user u ON BINARY CONCAT(u.user, '@', u.host) = BINARY t.definer
+		WHERE t.trigger_schema = DATABASE() AND t.trigger_name LIKE 'sync\_%' AND u.user IS NULL`, func(scan scanner) error {
+		var name string
+		err := scan(&name)
+		all = append(all, name)
+		return err
+	})
+	if kindOf(err) == kindSQL { // it may not read mysql.user
+		return nil, nil
+	}
+	return all, public(err)
+}

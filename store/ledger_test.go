@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -99,6 +100,59 @@ func TestForgetUnconfirmed(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "left", one(t, s, "SELECT GROUP_CONCAT(point_no ORDER BY point_no) FROM sync_request"), "modern,new")
+}
+
+// A client that confirms nothing, or begins an outbox for each upload, cannot make the ledger grow for ever.
+func TestLedgerIsBounded(t *testing.T) {
+	s := open(t)
+	s.o.LedgerRows = 5
+	exec(t, s, `INSERT INTO sync_request (point_no, epoch, seq, hash, reply) SELECT 'silent', 7, seq, '', '' FROM seq_1_to_20`)
+	exec(t, s, `INSERT INTO sync_request (point_no, epoch, seq, hash, reply, created_at)
+		SELECT 'odd', seq, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL seq MINUTE FROM seq_1_to_1010`)
+	if err := s.purgeUnconfirmed(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "left", one(t, s, "SELECT CONCAT(MIN(seq), '-', MAX(seq)) FROM sync_request WHERE point_no = 'silent'"), "16-20")
+	equal(t, "floor", one(t, s, "SELECT confirmed FROM sync_request_floor WHERE point_no = 'silent'"), "15")
+	equal(t, "outboxes", one(t, s, "SELECT CONCAT(COUNT(*), ' ', MAX(epoch)) FROM sync_request WHERE point_no = 'odd'"), "1000 1000")
+	exec(t, s, phishing)
+	u := upload(phishingPlan(t, s, insertSQL), "silent", 15, []any{"url", "ip", int64(1)})
+	u.Epoch = 7
+	if o := s.Apply(testContext(t), []*Upload{u})[0]; !errors.Is(o.Err, ErrReused) {
+		t.Errorf("a request below the floor: %+v", o)
+	}
+}
+
+// A point with as many rows in the quarantine as it may have keeps what would add more; other points go on.
+func TestQuarantineIsBounded(t *testing.T) {
+	s := open(t)
+	s.o.QuarantineRows = 2
+	exec(t, s, phishing)
+	p := phishingPlan(t, s, insertSQL)
+	bad := strings.Repeat("x", 3000)
+	seq := uint64(0)
+	send := func(point, url string) error {
+		seq++
+		return s.Apply(testContext(t), []*Upload{upload(p, point, seq, []any{url, "ip", int64(1)})})[0].Err
+	}
+	for _, url := range []string{bad + "1", bad + "2"} {
+		if err := send("p1", url); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := send("p1", bad+"3"); !errors.Is(err, ErrQuarantineFull) {
+		t.Errorf("a third row: %v", err)
+	}
+	if err := errors.Join(send("p1", "good"), send("p2", bad+"1"), send("p1", bad+"2")); err != nil {
+		t.Errorf("a good row, another point's, and a newer version of one that is there: %v", err)
+	}
+	exec(t, s, "DELETE FROM sync_quarantine WHERE point_no = 'p1'")
+	if err := s.lookForQuarantined(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := send("p1", bad+"3"); err != nil {
+		t.Errorf("when there is room again: %v", err)
+	}
 }
 
 func TestQuarantine(t *testing.T) {

@@ -162,7 +162,8 @@ func firstMigration(ctx context.Context, sc *sql.Conn) error {
 	return err
 }
 
-// appliedAlready returns the hash of each migration that was run; nil when sync_migration does not exist.
+// appliedAlready returns the hash of each migration that was run; nil when sync_migration does not exist. A trigger that
+// somebody has dropped since was not run.
 func appliedAlready(ctx context.Context, db querier) (map[string]string, error) {
 	done := map[string]string{}
 	err := each(ctx, db, "SELECT name, hash FROM sync_migration", func(scan scanner) error {
@@ -173,6 +174,25 @@ func appliedAlready(ctx context.Context, db querier) (map[string]string, error) 
 	}, nil)
 	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{} // "": the account may see triggers
+	err = each(ctx, db, `SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE()
+		UNION ALL SELECT '' FROM information_schema.user_privileges WHERE privilege_type = 'TRIGGER'
+		UNION ALL SELECT '' FROM information_schema.schema_privileges
+			WHERE privilege_type = 'TRIGGER' AND DATABASE() LIKE table_schema`, func(scan scanner) error {
+		var name string
+		err := scan(&name)
+		there[name] = true
+		return err
+	}, nil)
+	if len(there) > 0 {
+		maps.DeleteFunc(done, func(migration, _ string) bool {
+			_, name, _ := strings.Cut(migration, "_")
+			return migrations.Optional(migration) && !there[name]
+		})
 	}
 	return done, err
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -82,11 +83,64 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// purgeUnconfirmed deletes the ledger rows of the v1 wire that no request can meet any more.
+// purgeUnconfirmed deletes the ledger rows of the v1 wire that no request can meet any more, and bounds what clients of
+// version 2 leave there that confirm nothing.
 func (s *Store) purgeUnconfirmed(ctx context.Context) error {
-	return s.deleteAll(ctx, `DELETE FROM sync_request
+	err := s.deleteAll(ctx, `DELETE FROM sync_request
 		WHERE epoch >= ? AND created_at < CURRENT_TIMESTAMP(6) - INTERVAL ? HOUR LIMIT ?`,
 		uint64(unconfirmedEpochs), unconfirmedHours, purgeRows)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.confirmOldest(ctx), s.forgetOutboxes(ctx))
+}
+
+// confirmOldest takes the oldest requests of an outbox with more than LedgerRows for confirmed. One of them that comes
+// again is refused and not run again.
+func (s *Store) confirmOldest(ctx context.Context) error {
+	high := map[outboxID]uint64{}
+	err := s.each(ctx, `SELECT point_no, epoch, MAX(seq) FROM (SELECT point_no, epoch, seq,
+		ROW_NUMBER() OVER (PARTITION BY point_no, epoch ORDER BY seq DESC) n FROM sync_request WHERE epoch < ?) newest
+		WHERE n > ? GROUP BY point_no, epoch`, func(scan scanner) error {
+		var id outboxID
+		var seq uint64
+		err := scan(&id.point, &id.epoch, &seq)
+		high[id] = seq
+		return err
+	}, uint64(unconfirmedEpochs), s.o.LedgerRows)
+	for id, seq := range high {
+		if err == nil {
+			err = s.purge(ctx, id, seq)
+		}
+	}
+	return public(err)
+}
+
+// maxOutboxes bounds the outboxes of a point that are remembered. An agent has one, and begins another when its database
+// was restored.
+const maxOutboxes = 1000
+
+// forgetOutboxes forgets the outboxes of a point that were used longest ago.
+func (s *Store) forgetOutboxes(ctx context.Context) error {
+	var old []outboxID
+	err := s.each(ctx, `SELECT point_no, epoch FROM (SELECT point_no, epoch,
+		ROW_NUMBER() OVER (PARTITION BY point_no ORDER BY MAX(at) DESC) n FROM (
+			SELECT point_no, epoch, updated_at at FROM sync_request_floor UNION ALL
+			SELECT point_no, epoch, created_at FROM sync_request WHERE epoch < ?) used
+		GROUP BY point_no, epoch) newest WHERE n > ?`, func(scan scanner) error {
+		var id outboxID
+		err := scan(&id.point, &id.epoch)
+		old = append(old, id)
+		return err
+	}, uint64(unconfirmedEpochs), maxOutboxes)
+	for _, id := range old {
+		for _, table := range [...]string{"sync_request", "sync_request_floor"} {
+			if err == nil {
+				err = s.deleteAll(ctx, "DELETE FROM "+table+" WHERE point_no = ? AND epoch = ? LIMIT ?", id.point, id.epoch, purgeRows)
+			}
+		}
+	}
+	return public(err)
 }
 
 // purgeConfirmed raises the floor of each outbox to what its point has confirmed and deletes the ledger rows below it.

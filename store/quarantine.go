@@ -85,27 +85,31 @@ type quarantineEntry struct {
 }
 
 func (c *conn) addQuarantine(ctx context.Context, s *Store, e *quarantineEntry) error {
-	run := func(q string, args ...any) error {
+	run := func(q string, args ...any) (int64, error) {
 		c.args = append(c.args[:0], args...)
-		_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
-		return err
+		return c.exec(ctx, stmtKey{sql: q}, func() string { return q })
 	}
 	var key any
+	more := 1
 	if e.key != "" {
 		key = []byte(e.key)
 		if s.quarantined.has(e.rule.Table) {
-			err := run("DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key)
+			n, err := run("DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key)
 			if err != nil {
 				return err
 			}
+			more -= int(n)
 		}
 	}
-	s.quarantined.add(e.rule.Table, e.wait > 0)
-	return run(`INSERT INTO sync_quarantine
+	if !s.quarantined.add(e.rule.Table, e.point, more, s.o.QuarantineRows, e.wait > 0) {
+		return notFromDB(fmt.Errorf("%w: %d", ErrQuarantineFull, s.o.QuarantineRows))
+	}
+	_, err := run(`INSERT INTO sync_quarantine
 		(point_no, rule_id, sync_table, epoch, seq, row_no, row_key, row_values, error_code, error_text, waits_until)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(6) + INTERVAL NULLIF(?, 0) MICROSECOND)`,
 		e.point, e.rule.ID, e.rule.Table, e.epoch, e.seq, int64(e.row), key, e.values, int64(e.code),
 		clip(e.reason, textMax), e.wait.Microseconds())
+	return err
 }
 
 // Unsent is a row that was read and cannot be sent.

@@ -27,6 +27,9 @@ type Options struct {
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
 	RowWait      time.Duration  // how long a row waits in sync_quarantine for the one it refers to
 	KeepChanges  time.Duration  // how long deletes wait for a reader of changes that does not come
+
+	QuarantineRows int // rows of one point in sync_quarantine
+	LedgerRows     int // requests of one outbox that its point may leave unconfirmed
 }
 
 // Limits are the options' defaults and bounds.
@@ -35,6 +38,8 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Count("MaxConns", &o.MaxConns, 16, 1, 100_000),
 		limit.Time("RowWait", &o.RowWait, 10*time.Minute, time.Millisecond, 30*24*time.Hour),
 		limit.Time("KeepChanges", &o.KeepChanges, 30*24*time.Hour, time.Hour, 10*365*24*time.Hour),
+		limit.Count("QuarantineRows", &o.QuarantineRows, 100_000, 1, 1_000_000_000),
+		limit.Count("LedgerRows", &o.LedgerRows, 10_000, 100, 1_000_000_000),
 	}
 }
 
@@ -52,6 +57,7 @@ type Store struct {
 	place     string  // of the database, for messages
 	columns   columns // of sync_control
 	maxPacket int     // the server's max_allowed_packet, bytes
+	version   string  // of the server
 	floors    floors
 
 	quarantined quarantined
@@ -100,7 +106,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.maxPacket, s.mariadb = facts.MaxPacket, strings.Contains(facts.Version, "MariaDB")
+	s.maxPacket, s.version, s.mariadb = facts.MaxPacket, facts.Version, strings.Contains(facts.Version, "MariaDB")
 	if _, err := s.askZone(ctx); err != nil { // such as one that the server does not know
 		return err
 	}
@@ -112,6 +118,9 @@ func (s *Store) inspect(ctx context.Context) error {
 
 // MaxPacket is the server's max_allowed_packet, the most bytes of one statement with its values.
 func (s *Store) MaxPacket() int { return s.maxPacket }
+
+// Version is that of the database server.
+func (s *Store) Version() string { return s.version }
 
 // Close ends every connection; the server rolls back open transactions.
 func (s *Store) Close() error { return s.db.Close() }

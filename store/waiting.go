@@ -32,6 +32,7 @@ type quarantined struct {
 	mu      sync.Mutex
 	known   bool                 // tables has all, but for what other processes have added since
 	tables  map[string]time.Time // that have rows there, and when such a row was last added or seen
+	rows    map[string]int       // about how many of each point are there
 	waiting bool
 }
 
@@ -46,14 +47,20 @@ func (q *quarantined) has(table string) bool {
 	return there || !q.known
 }
 
-func (q *quarantined) add(table string, waits bool) {
+// add notes rows of a point. It returns false when the point then has more than most; 0 is no bound.
+func (q *quarantined) add(table, point string, rows, most int, waits bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if most > 0 && q.rows[point]+rows > most {
+		return false
+	}
 	if q.tables == nil {
-		q.tables = map[string]time.Time{}
+		q.tables, q.rows = map[string]time.Time{}, map[string]int{}
 	}
 	q.tables[strings.ToLower(table)] = time.Now()
+	q.rows[point] += rows
 	q.waiting = q.waiting || waits
+	return true
 }
 
 func (q *quarantined) names() []string {
@@ -73,22 +80,23 @@ func (q *quarantined) takeWaiting() bool {
 
 // lookForQuarantined asks the database.
 func (s *Store) lookForQuarantined(ctx context.Context) error {
-	err := s.each(ctx, `SELECT DISTINCT sync_table, FALSE FROM sync_quarantine
-		UNION ALL (SELECT sync_table, TRUE FROM sync_quarantine WHERE waits_until IS NOT NULL LIMIT 1)`,
-		func(scan scanner) error {
-			var table string
-			var waits bool
-			err := scan(&table, &waits)
-			s.quarantined.add(table, waits)
-			return err
-		})
+	q, rows := &s.quarantined, map[string]int{}
+	err := s.each(ctx, `SELECT sync_table, point_no, COUNT(*), MAX(waits_until IS NOT NULL) FROM sync_quarantine
+		GROUP BY sync_table, point_no`, func(scan scanner) error {
+		var table, point string
+		var n int
+		var waits bool
+		err := scan(&table, &point, &n, &waits)
+		q.add(table, point, 0, 0, waits)
+		rows[point] += n
+		return err
+	})
 	if err != nil {
 		return public(err)
 	}
-	q := &s.quarantined
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.known = true
+	q.known, q.rows = true, rows
 	maps.DeleteFunc(q.tables, func(_ string, seen time.Time) bool { return time.Since(seen) > openAtMost })
 	return nil
 }

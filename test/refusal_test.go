@@ -69,8 +69,8 @@ func TestRefusals(t *testing.T) {
 			}
 			w.Serve()
 			out, errs, code := harnesstest.Run(t, append(w.Point.Env, tt.agent...), "syncgate-agent", "once")
-			if code != 1 || !strings.Contains(out+errs, tt.says) {
-				t.Fatalf("exit %d, want 1 and %s in\n%s%s", code, tt.says, out, errs)
+			if code != 78 || !strings.Contains(out+errs, tt.says) || strings.Contains(out, " ok") {
+				t.Fatalf("exit %d, want 78 and %s in\n%s%s", code, tt.says, out, errs)
 			}
 			if tt.where != nil {
 				for _, query := range tt.where(w) {

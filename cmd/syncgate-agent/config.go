@@ -34,6 +34,7 @@ type settings struct {
 
 	Interval      config.Duration `toml:"interval"`
 	FullInterval  config.Duration `toml:"full_interval"`
+	ReportEvery   config.Duration `toml:"report_interval"`
 	BatchRows     int             `toml:"batch_rows"`
 	OutboxBatches int             `toml:"outbox_batches"`
 	LogLevel      string          `toml:"log_level"`
@@ -44,10 +45,11 @@ type settings struct {
 func limits(o *agent.Options) config.Limits {
 	all := o.Limits()
 	return config.Limits{
-		"interval":       limit.Find(all, "Interval"),
-		"full_interval":  limit.Find(all, "FullInterval"),
-		"batch_rows":     limit.Find(all, "BatchRows"),
-		"outbox_batches": limit.Find(all, "OutboxBatches"),
+		"interval":        limit.Find(all, "Interval"),
+		"full_interval":   limit.Find(all, "FullInterval"),
+		"report_interval": limit.Find(all, "ReportEvery"),
+		"batch_rows":      limit.Find(all, "BatchRows"),
+		"outbox_batches":  limit.Find(all, "OutboxBatches"),
 	}
 }
 

@@ -143,6 +143,7 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err != nil {
 			return err
 		}
+		o.DataDir = cfg.DataDir
 		o.Store, o.Software, o.Log = db.Store, "syncgate-agent "+cli.Version(), log
 		o.Observer = func(e store.Event) {
 			if e.Err != nil && e.Metric.Failure != "" {

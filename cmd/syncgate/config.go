@@ -56,6 +56,10 @@ type settings struct {
 	DatabaseConns     int             `toml:"database_connections"`
 	Downloads         int             `toml:"downloads"`
 	DownloadBatchRows int             `toml:"download_rows"`
+	RowWait           config.Duration `toml:"row_wait"`
+	KeepChanges       config.Duration `toml:"keep_changes"`
+	QuarantineRows    int             `toml:"quarantine_rows"`
+	LedgerRows        int             `toml:"ledger_rows"`
 
 	Admin  adminSettings  `toml:"admin"`
 	Legacy legacySettings `toml:"legacy"`
@@ -87,12 +91,13 @@ type legacySettings struct {
 type options struct {
 	gateway gateway.Options
 	legacy  gateway.LegacyOptions
+	store   store.Options
 	admin   admin.Options
 }
 
 // limits name the option that each numeric setting sets, which has the default and the bounds.
 func (o *options) limits() config.Limits {
-	all := o.gateway.Limits()
+	all := append(o.gateway.Limits(), o.store.Limits()...)
 	of := func(option string) limit.Limit { return limit.Find(all, option) }
 	return config.Limits{
 		"drain_timeout":               of("Drain"),
@@ -101,7 +106,7 @@ func (o *options) limits() config.Limits {
 		"workers":                     config.Auto(of("Workers")),
 		"queue":                       of("Queue"),
 		"downloads":                   of("Downloads"),
-		"database_connections":        config.Auto(limit.Find(new(store.Options).Limits(), "MaxConns")),
+		"database_connections":        config.Auto(limit.Find(o.store.Limits(), "MaxConns")),
 		"max_connections":             of("MaxConns"),
 		"max_connections_per_address": of("MaxPerAddress"),
 		"max_connections_per_point":   of("PointConns"),
@@ -113,6 +118,10 @@ func (o *options) limits() config.Limits {
 		"max_outbound":                of("MaxOutbound"),
 		"handshakes_per_second":       of("Handshakes"),
 		"download_rows":               of("MaxDownloadRows"),
+		"row_wait":                    of("RowWait"),
+		"keep_changes":                of("KeepChanges"),
+		"quarantine_rows":             of("QuarantineRows"),
+		"ledger_rows":                 of("LedgerRows"),
 		"admin.silent_after":          limit.Find(o.admin.Limits(), "Silent"),
 		"admin.max_lag":               limit.Find(o.admin.Limits(), "MaxLag"),
 		"legacy.window":               limit.Find(o.legacy.Limits(), "Window"),

@@ -34,6 +34,9 @@ func newDoctor() *cobra.Command {
 			return err
 		}
 		if e.schema(c) {
+			if err := e.triggers(c); err != nil {
+				return err
+			}
 			e.keys(c)
 			ds, rules, err := c.checkAll()
 			if err != nil {
@@ -196,6 +199,17 @@ func (e *examination) schema(c *call) bool {
 		e.say(ok, "schema", "up to date")
 	}
 	return err == nil
+}
+
+// triggers reports those whose account is gone. Every edit of a rule or of a recorded table fails with error 1449 then.
+func (e *examination) triggers(c *call) error {
+	orphaned, err := c.db.OrphanedTriggers(c.Context())
+	for _, t := range orphaned {
+		e.say(fail, "triggers", t+": the account that made the trigger is gone, so that every change of the table fails "+
+			"with error 1449; drop the trigger, then run 'syncgate migrate', or for sync_change_… "+
+			"'syncgate rules init TABLE --changes --write'")
+	}
+	return err
 }
 
 // keys reports whether the master key opens the points' keys.

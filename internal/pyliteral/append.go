@@ -24,10 +24,7 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 	case Dict:
 		return appendDict(dst, x, d)
 	case Unicode:
-		if d == Python2 {
-			dst = append(dst, 'u')
-		}
-		return appendText(dst, string(x), true, d)
+		return AppendUnicode(dst, string(x), d)
 	case Str:
 		return appendText(dst, string(x), d != Python2, d)
 	case Bytes:
@@ -196,6 +193,24 @@ func appendHex(dst []byte, letter byte, digits int, r rune) []byte {
 	return dst
 }
 
+// AppendUnicode is Append of a Unicode.
+func AppendUnicode(dst []byte, s string, d Dialect) ([]byte, error) {
+	if d == Python2 {
+		dst = append(dst, 'u')
+	}
+	return appendText(dst, s, true, d)
+}
+
+// plain is how many bytes at the beginning of s are characters that stand for themselves.
+func plain(s string, quote byte) int {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == quote || c == '\\' {
+			return i
+		}
+	}
+	return len(s)
+}
+
 // appendText appends s in the quotes that Python chooses: the double ones when there is a single one inside and no
 // double one. wide says that s is text, and not bytes.
 func appendText(dst []byte, s string, wide bool, d Dialect) ([]byte, error) {
@@ -205,6 +220,10 @@ func appendText(dst []byte, s string, wide bool, d Dialect) ([]byte, error) {
 	}
 	dst = append(dst, quote)
 	for len(s) > 0 {
+		if n := plain(s, quote); n > 0 {
+			dst, s = append(dst, s[:n]...), s[n:]
+			continue
+		}
 		r, n, ok := rune(s[0]), 1, true
 		if wide {
 			r, n, ok = decodeRune(s)

@@ -1,0 +1,69 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"syncgate/store"
+)
+
+// reports holds the last report of each point, and which are not saved yet.
+type reports struct {
+	mu      sync.Mutex
+	last    map[string]store.PointReport
+	unsaved map[string]bool
+}
+
+func (r *reports) add(p store.PointReport) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil {
+		r.last, r.unsaved = map[string]store.PointReport{}, map[string]bool{}
+	}
+	r.last[p.Point], r.unsaved[p.Point] = p, true
+}
+
+// reportsAtOnce bounds the reports that one transaction saves. A report has at most 500 rules.
+const reportsAtOnce = 250
+
+// flush saves reports. It keeps for its next call what it does not save, or a newer report of the same point.
+func (r *reports) flush(ctx context.Context, db *store.Store) error {
+	r.mu.Lock()
+	var batch []store.PointReport
+	for point := range r.unsaved {
+		batch = append(batch, r.last[point])
+		delete(r.unsaved, point)
+		if len(batch) == reportsAtOnce {
+			break
+		}
+	}
+	r.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	err := db.SavePointReports(ctx, batch)
+	if err == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range batch {
+		r.unsaved[p.Point] = true
+	}
+	return fmt.Errorf("write down what points report: %w", err)
+}
+
+// Reports are what the points have reported since the start of the gateway, in the order of their names.
+func (g *Gateway) Reports() []store.PointReport {
+	r := &g.reports
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]store.PointReport, 0, len(r.last))
+	for _, point := range slices.Sorted(maps.Keys(r.last)) {
+		all = append(all, r.last[point])
+	}
+	return all
+}
