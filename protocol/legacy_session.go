@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 )
 
 // LegacySession is the server's side of one connection of the v1 wire. It has the methods of ServerSession that a
@@ -231,6 +233,9 @@ func (r *legacyRequest) add(d *DownloadReply) error {
 		types[i] = legacyType(d.Types[i])
 	}
 	rows := d.Rows()
+	if size := 2 * rowset.Size(rows.Values); cap(r.reply)-len(r.reply) < size {
+		r.reply = slices.Grow(r.reply, len(r.reply)+size) // so that a large reply is seldom copied
+	}
 	for i := range rows.Len() {
 		if r.printed > 0 {
 			r.reply = append(r.reply, ", "...)

@@ -58,8 +58,15 @@ func (p legacyPrinter) appendValue(dst []byte, v any, t string) ([]byte, error) 
 			return dst, nil
 		}
 	case string:
-		if legacyText[t] && p.isUnicode(x) {
-			return pyliteral.AppendUnicode(dst, x, p.dialect)
+		switch t {
+		case "CHAR", "VARCHAR", "TEXT", "ENUM", "SET":
+			if utf8.ValidString(x) {
+				return pyliteral.AppendText(dst, x, p.isUnicode(x), p.dialect)
+			}
+		case "DATETIME", "TIMESTAMP":
+			if text, ok := pyliteral.AppendDateTime(dst, legacyDateTime(x)); ok {
+				return text, nil
+			}
 		}
 	}
 	value, ok := p.value(v, t)
@@ -69,11 +76,33 @@ func (p legacyPrinter) appendValue(dst []byte, v any, t string) ([]byte, error) 
 	return pyliteral.Append(dst, value, p.dialect)
 }
 
-var legacyText = map[string]bool{"CHAR": true, "VARCHAR": true, "TEXT": true, "ENUM": true, "SET": true}
+// legacyDateTime is MySQL's text of a DATETIME; there is no such moment when the text is of another form.
+func legacyDateTime(s string) (d pyliteral.DateTime) {
+	const form = "YYYY-MM-DD hh:mm:ss"
+	if len(s) < len(form) {
+		return d
+	}
+	number := func(from, to int) (n int) {
+		for i := from; i < to; i++ {
+			n *= 10
+			if i < len(s) && s[i] >= '0' && s[i] <= '9' { // MySQL writes nothing else there
+				n += int(s[i] - '0')
+			}
+		}
+		return n
+	}
+	return pyliteral.DateTime{Year: number(0, 4), Month: number(5, 7), Day: number(8, 10), Hour: number(11, 13),
+		Minute: number(14, 16), Second: number(17, 19), Microsecond: number(20, 26)}
+}
 
-// isUnicode reports whether text is printed as u'…'.
+// isUnicode reports whether valid text is printed as u'…'.
 func (p legacyPrinter) isUnicode(s string) bool {
-	return utf8.ValidString(s) && !(p.neutral && strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0)
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return true
+		}
+	}
+	return !p.neutral
 }
 
 // value converts a SQL value of a column of type t to the value that the agent's MySQLdb (1.2) would have returned. ok
@@ -140,9 +169,8 @@ func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 			return pyliteral.Decimal(s)
 		}
 	case "DATETIME", "TIMESTAMP", "DATE":
-		if t, err := time.Parse(time.DateTime, s); err == nil && t.Year() >= 1 {
-			return pyliteral.DateTime{Year: t.Year(), Month: int(t.Month()), Day: t.Day(),
-				Hour: t.Hour(), Minute: t.Minute(), Second: t.Second(), Microsecond: t.Nanosecond() / 1000}
+		if d := legacyDateTime(s); pyliteral.IsMoment(d) {
+			return d
 		}
 		if t, err := time.Parse(time.DateOnly, s); err == nil && t.Year() >= 1 {
 			return pyliteral.Date{Year: t.Year(), Month: int(t.Month()), Day: t.Day()}
