@@ -90,6 +90,8 @@ type Pool struct {
 	queues    map[queueKey]*queue
 	ready     []*queue       // queues of which nothing runs; first come, first served
 	shared    map[string]int // batches of small uploads running, by table
+	gathers   map[string]gather
+	uploads   map[string]int // waiting, by table
 	waiting   int            // requests in queues
 	downloads []*Request     // waiting
 	loading   slots          // downloads running, by point
@@ -125,6 +127,16 @@ func (s *slots) release(key string) {
 	s.used--
 }
 
+// gather lets the next batch of small uploads of a table wait for the clients of the last one. They got their replies
+// together and send again together: without a pause the first of them would get a commit of its own.
+type gather struct {
+	size  int // requests that are waited for, with those that wait already
+	until time.Time
+}
+
+// gatherShare is the part of the time of the last batch that the next one waits at most.
+const gatherShare = 2
+
 // PoolStats is a moment's load, for metrics.
 type PoolStats struct{ Waiting, WaitingDownloads, Running int }
 
@@ -151,7 +163,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, queues: map[queueKey]*queue{}, shared: map[string]int{}, points: map[string]int{},
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, shared: map[string]int{}, gathers: map[string]gather{},
+		uploads: map[string]int{}, points: map[string]int{},
 		blocks: blocks{}, loading: newSlots(o.Downloads), working: newSlots(o.Workers), tables: newSlots(o.Workers)}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
@@ -198,6 +211,11 @@ func (p *Pool) Submit(r *Request) bool {
 	r.queue = q
 	q.requests = append(q.requests, r)
 	p.waiting++
+	if key.op == protocol.OpUpload {
+		if p.uploads[key.table]++; p.uploads[key.table] == p.gathers[key.table].size {
+			p.work.Signal()
+		}
+	}
 	return true
 }
 
@@ -249,9 +267,11 @@ func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Reque
 		if batch == nil {
 			return
 		}
+		began := time.Now()
 		p.run(ctx, batch)
 		p.mu.Lock()
 		p.running -= len(batch)
+		p.beginGather(batch, time.Since(began)/gatherShare)
 		p.occupy(batch[0], -1)
 		for _, r := range batch {
 			r.settle()
@@ -290,6 +310,29 @@ func (p *Pool) finish(r *Request) {
 	p.ready = append(p.ready, q)
 }
 
+// beginGather lets the next batch behind a batch wait. With mu held.
+func (p *Pool) beginGather(batch []*Request, wait time.Duration) {
+	first := batch[0]
+	if !first.leads {
+		return
+	}
+	table := first.queue.key.table
+	if size := min(len(batch)+p.uploads[table], p.o.Batch); size > 1 {
+		p.gathers[table] = gather{size, time.Now().Add(wait)}
+		time.AfterFunc(wait, p.work.Broadcast)
+	}
+}
+
+// gathering reports whether more small uploads of a table are waited for. With mu held.
+func (p *Pool) gathering(table string, now time.Time) bool {
+	g, ok := p.gathers[table]
+	if ok && (p.closing || p.uploads[table] >= g.size || !now.Before(g.until)) {
+		delete(p.gathers, table)
+		ok = false
+	}
+	return ok
+}
+
 // decrement counts one down, and keeps no zeros.
 func decrement(counts map[string]int, key string) {
 	if counts[key]--; counts[key] == 0 {
@@ -301,11 +344,11 @@ func decrement(counts map[string]int, key string) {
 // takes the small uploads of the same table that stand first in other queues. With mu held.
 func (p *Pool) takeWork() []*Request {
 	var batch []*Request
-	rest := p.ready[:0]
+	rest, now := p.ready[:0], time.Now()
 	for _, q := range p.ready {
 		small := p.small(q)
 		switch {
-		case len(batch) == 0 && p.mayRun(q, small):
+		case len(batch) == 0 && p.mayRun(q, small, now):
 			batch = p.pop(batch, q, small)
 			p.occupy(batch[0], 1)
 			if small {
@@ -326,8 +369,8 @@ func (p *Pool) takeWork() []*Request {
 }
 
 // mayRun reports whether a worker may take the next request of a queue. With mu held.
-func (p *Pool) mayRun(q *queue, small bool) bool {
-	return !(small && p.shared[q.key.table] >= p.o.Shared) && p.working.free(q.key.point) && p.tables.free(q.key.table)
+func (p *Pool) mayRun(q *queue, small bool, now time.Time) bool {
+	return !(small && (p.shared[q.key.table] >= p.o.Shared || p.gathering(q.key.table, now))) && p.working.free(q.key.point) && p.tables.free(q.key.table)
 }
 
 // occupy counts the worker of a batch that r leads: 1 when it begins, -1 when it ends. With mu held.
@@ -373,7 +416,9 @@ func (p *Pool) pop(batch []*Request, q *queue, small bool) []*Request {
 		batch = append(batch, q.requests[0])
 		q.requests[0] = nil
 		q.requests = q.requests[1:]
-		q.running++
+		if q.running++; q.key.op == protocol.OpUpload {
+			decrement(p.uploads, q.key.table)
+		}
 	}
 	return batch
 }
