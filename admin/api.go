@@ -48,11 +48,13 @@ func (s *Server) api(mux *http.ServeMux) {
 	get("loglevel", func(*http.Request) (any, error) { return levelBody{s.options.Gateway.Level()}, nil })
 	mux.Handle("GET /api/log", streamed(s.log))
 	mux.Handle("GET /api/synclog", streamed(s.syncLog))
+	mux.Handle("GET /api/tap", streamed(s.tap))
 
 	// An action reads its body into a B.
 	mux.Handle("POST /api/quarantine/replay", act(s, s.replay))
 	mux.Handle("POST /api/quarantine/drop", act(s, s.drop))
 	mux.Handle("POST /api/quarantine/edit", act(s, s.edit))
+	mux.Handle("POST /api/sync-now", act(s, s.syncNow))
 	mux.Handle("POST /api/drain", act(s, func(context.Context, *struct{}, *stream) error {
 		s.options.Gateway.Drain()
 		return nil

@@ -19,11 +19,14 @@
 //	GET  /api/quarantine/counts   the same filter; rows by rule and error
 //	GET  /api/synclog             sync_log, a stream: ?point= &table= &type= &status= &failed=1 &after= &limit= &follow=0
 //	GET  /api/log                 the server's own log, a stream: ?point= &q= &level= &after= &follow=0
+//	GET  /api/tap                 requests as they are answered, a stream that begins with {"missed": 0}:
+//	                              ?point= &table= &status= &failed=1 &values=1
 //	GET  /api/connections         points that are connected
 //	GET  /api/loglevel
 //	POST /api/quarantine/replay   {"id"} or a filter, and "force"; a stream with a line for each row
 //	POST /api/quarantine/drop     {"id"} or a filter
 //	POST /api/quarantine/edit     {"id", "set": {field: value}}
+//	POST /api/sync-now            {"point", "table", "direction"}; a stream with the run's lines of sync_log
 //	POST /api/drain               ends the server, as TERM does
 //	POST /api/reload              reads the configuration again, as HUP does
 //	POST /api/loglevel            {"level"}

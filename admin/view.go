@@ -25,6 +25,10 @@ type Gateway struct {
 	// FollowLog passes lines of sync_log to send until ctx ends.
 	FollowLog func(ctx context.Context, f store.LogFilter, send func([]store.LogLine) error) error
 	Replay    func(ctx context.Context, q *store.QuarantinedRow, force bool) (store.Replayed, error)
+	// SyncNow has a point run a rule and passes on the lines of sync_log about it. The error is that of the run.
+	SyncNow func(ctx context.Context, point, table, direction string, line func(store.LogLine)) error
+	// Tap passes each answered request to send until ctx ends. missed is how many could not be passed on.
+	Tap func(ctx context.Context, f TapFilter, send func(lines []any, missed uint64) error) error
 }
 
 // Load is the load at this moment, and counters since the start.

@@ -30,7 +30,7 @@ type Options struct {
 
 	Software string // name that the server logs; default syncgate-agent
 
-	Interval     time.Duration // between two rounds of a rule that reads on from its state
+	Interval     time.Duration // between two looks at the tables of rules that read on from their state
 	FullInterval time.Duration // between two rounds of a rule that reads everything each time
 	RulesEvery   time.Duration // between two checks of the local rules
 	ReportEvery  time.Duration // between two reports to the centre while nothing changes
@@ -56,7 +56,7 @@ type Options struct {
 func (o *Options) Limits() []limit.Limit {
 	const least, most = time.Millisecond, 24 * time.Hour
 	return []limit.Limit{
-		limit.Time("Interval", &o.Interval, 10*time.Second, least, most),
+		limit.Time("Interval", &o.Interval, time.Second, least, most),
 		limit.Time("FullInterval", &o.FullInterval, time.Minute, least, most),
 		limit.Time("RulesEvery", &o.RulesEvery, time.Second, least, most),
 		limit.Time("ReportEvery", &o.ReportEvery, 30*time.Second, least, most),
@@ -74,8 +74,6 @@ const maxSoftware = 64 // bytes that a HELLO has room for
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Store == nil:
-		return errors.New("agent: Options.Store is nil")
 	case o.Point == "" || len(o.Point) > 64:
 		return errors.New("agent: Options.Point must have 1 to 64 bytes")
 	}
@@ -92,7 +90,7 @@ func (o *Options) setDefaults() error {
 }
 
 // env returns the values that a plan is bound to besides the row.
-func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
+func (o *Options) env(state []rowset.StateItem) rule.Env {
 	return rule.Env{State: state, Point: o.Point, Origin: rule.AnyPoint, Limit: o.BatchRows}
 }
 
@@ -107,6 +105,8 @@ type Agent struct {
 	progress progress
 	tables   tableLocks
 	active   active
+	news     news
+	runs     runs
 	asked    signal // raised when the centre may ask for a comparison
 	used     atomic.Bool
 	order    order
@@ -117,6 +117,9 @@ type Agent struct {
 
 // New checks the options. It starts nothing.
 func New(o Options) (*Agent, error) {
+	if o.Store == nil {
+		return nil, errors.New("agent: Options.Store is nil")
+	}
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -130,8 +133,10 @@ func New(o Options) (*Agent, error) {
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
-	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal()}
-	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal()}
+	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal(),
+		moved: a.runs.moved}
+	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
+		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
@@ -182,6 +187,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
 	a.loop(fetched, a.link.rulesNews).start(ctx, &wg, a.refresh)
 	a.loop(jobs, a.asked).start(ctx, &wg, a.resync)
+	wg.Go(func() { a.watch(ctx, true) })
+	wg.Go(func() { a.watch(ctx, false) })
 	wg.Go(func() { a.reports(ctx) })
 	a.supervise(ctx, &wg)
 	wg.Wait()
@@ -198,7 +205,7 @@ func (a *Agent) waitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
 	if plan == nil {
 		return nil, rule.Env{}
 	}
-	return plan, a.opts.env(plan, nil)
+	return plan, a.opts.env(nil)
 }
 
 // QuarantinePlan is the plan that applies a quarantined row by the rules in force now. It does not need the agent lock.
@@ -211,7 +218,7 @@ func (a *Agent) QuarantinePlan(ctx context.Context, q *store.QuarantinedRow) (*r
 		err = cmp.Or(err, fmt.Errorf("no rule of this point downloads %s; a row that could not be sent is still in its table", q.Table))
 		return nil, rule.Env{}, err
 	}
-	return plan, a.opts.env(plan, nil), err
+	return plan, a.opts.env(nil), err
 }
 
 // supervise starts the loops of each rule and of each table with batches in the outbox. It wakes the loops whose rule
@@ -231,6 +238,7 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 			}
 			plans[name] = plan
 		}
+		a.link.resubscribe.raise()
 		a.progress.news.raise()
 		select {
 		case <-ctx.Done():
@@ -242,20 +250,26 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 
 // start starts the loops of a rule. They report to progress.
 func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup, name ruleName) []*loop {
+	var loops []*loop
+	var turns []turn
 	switch name.direction {
 	case rule.Download:
-		l := a.loop(name, nil)
-		return []*loop{l.start(ctx, wg, l.inOrder(l.download))}
+		l := a.loop(name, a.news.of(name))
+		loops, turns = []*loop{l}, []turn{l.inOrder(l.download)}
 	case rule.Upload:
 		read, sent := newSignal(), newSignal()
 		reader := &uploads{loop: a.loop(name, nil), read: read, sent: sent}
 		sender := &uploads{loop: a.loop(name, read), sent: sent}
+		loops, turns = []*loop{reader.loop, sender.loop}, []turn{reader.inOrder(reader.collect), sender.send}
 		if a.once {
-			return []*loop{reader.start(ctx, wg, reader.inOrder(reader.round))}
+			loops, turns = loops[:1], []turn{reader.inOrder(reader.round)}
 		}
-		return []*loop{reader.start(ctx, wg, reader.inOrder(reader.collect)), sender.start(ctx, wg, sender.send)}
 	}
-	return nil // a rule without a direction is broken
+	a.runs.add(name, loops) // a rule without a direction is broken and has none
+	for i, l := range loops {
+		l.start(ctx, wg, turns[i])
+	}
+	return loops
 }
 
 // wanted returns the rules that need loops.

@@ -21,6 +21,7 @@ import (
 // centre is a server whose answers a test can set. By default it keeps a ledger like the real one, answers downloads
 // from a list of numbered rows, and sends rules.
 type centre struct {
+	ran      chan *protocol.Message // answers to RUN
 	t        testing.TB
 	listener net.Listener
 	wire     *protocol.Server
@@ -58,6 +59,7 @@ type peer struct {
 	conn    net.Conn
 	session *protocol.ServerSession
 	damage  atomic.Bool // the next record gets a flipped bit
+	asked   atomic.Bool // it has sent a request
 }
 
 var testKey = crypto.Key{Point: "point-01", ID: 3, Secret: [32]byte{1, 2, 3}}
@@ -115,6 +117,18 @@ func (c *centre) stop() {
 	c.wg.Wait()
 }
 
+// sessions are the connections that have asked for something.
+func (c *centre) sessions() (all []*peer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range c.conns {
+		if p.asked.Load() {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 func (c *centre) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,7 +177,10 @@ func (p *peer) serve() {
 		}
 		switch {
 		case e.Message != nil:
+			p.asked.Store(true)
 			p.message(e.Message)
+		case e.Answer != nil:
+			p.ran <- e.Answer
 		case e.Reply == nil:
 			p.pongs.Add(1)
 		}

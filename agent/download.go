@@ -33,7 +33,7 @@ func (l *loop) download(ctx context.Context) (rest time.Duration, err error) {
 			return 0, err
 		}
 		if stateful {
-			rest = l.opts.Interval
+			rest = l.rest()
 		}
 		if !more {
 			more, err = l.reloaded(ctx, func(state []rowset.StateItem) error {
@@ -101,7 +101,7 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		return err
 	})
 	if err == nil && whole && rows == 0 {
-		_, err = tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(plan, nil)) // a file without rows
+		_, err = tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(nil)) // a file without rows
 	}
 	if err != nil {
 		return false, false, err
@@ -190,7 +190,7 @@ func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, fit *ru
 	if slices.Equal(fit.Columns, rows.Columns) {
 		plan = fit.Plan
 	}
-	env := l.opts.env(plan, nil)
+	env := l.opts.env(nil)
 	env.Known = uploaded
 	out, err := tx.Apply(ctx, plan, rows, env)
 	if err == nil {
@@ -214,7 +214,7 @@ func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, 
 		return saved, err
 	}
 	c := &carrier{}
-	_, err = l.opts.Store.Read(ctx, plan, l.opts.env(plan, saved), c)
+	_, err = l.opts.Store.Read(ctx, plan, l.opts.env(saved), c)
 	return c.state, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,22 +22,28 @@ type link struct {
 	opts      *Options
 	servers   *servers
 	sessions  chan *session // the present session offers itself here while it takes requests
-	rulesNews signal        // the server has sent the version of its rules
+	rulesNews signal        // the server has sent another version of its rules
+	patience  time.Duration // how long a round looks for a server before it gives up
+
+	resubscribe signal                                             // other tables may be downloaded
+	downloads   func() []string                                    // tables; nil: none
+	runRule     func(context.Context, *session, *protocol.Message) // answers a RUN; nil: there are no rules
+	news        *news
 }
 
 const onceTries = 5 // tries after transient errors in a round of Once
 
 // run connects, serves the session to its end and connects again, until ctx ends. When persistent is false, run returns
-// the error of the first connection that fails, unless the server was only busy.
+// the error of the first connection that fails after the link's patience, unless the server was only busy.
 func (l *link) run(ctx context.Context, persistent bool) error {
-	wait := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}
+	wait, reached := backoff{first: l.opts.ReconnectMin, limit: l.opts.ReconnectMax}, time.Now()
 	for {
 		s, err := l.connect(ctx)
 		if s != nil {
 			// After a session with at least one answer the next connection is prompt again. After a session that
 			// was cut at once it is not; else two ends that disagree would reconnect without a pause.
 			if err = s.run(ctx); s.answered.Load() {
-				wait.tries = 0
+				wait.tries, reached = 0, time.Now()
 				l.servers.worked()
 			}
 		}
@@ -50,7 +57,8 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 			return nil
 		case err == nil:
 			l.opts.Log.Info().Dur("retry_in_ms", rest).Msg("session at its end, connecting again")
-		case !persistent && !l.servers.more() && (s == nil && busy == 0 || wait.tries > onceTries):
+		case !persistent && !l.servers.more() && (s == nil && busy == 0 || wait.tries > onceTries) &&
+			(time.Since(reached) >= l.patience || protocol.StatusOf(err) == protocol.StatusRejected):
 			return err
 		default:
 			phase := "handshake"
@@ -60,7 +68,7 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 			l.opts.count(connectionsLost, phase, 1)
 			explain(l.opts.Log.Warn(), err).Dur("retry_in_ms", rest).Msg("offline; rows wait until the server answers")
 		}
-		pause(ctx, rest, nil, nil)
+		pause(ctx, rest)
 	}
 }
 
@@ -109,6 +117,13 @@ type session struct {
 	out      []byte      // guarded by write
 	pending  sync.Map    // requests in flight: protocol.RequestID to *call
 	answered atomic.Bool // a request has got a reply
+
+	ctx     context.Context // of runs that the centre asked for: ends with the session
+	running sync.WaitGroup  // these
+
+	subscription atomic.Pointer[protocol.RequestID] // the last one
+	version      uint64                             // of the centre's rules, as the reader was told
+	first        protocol.RequestID                 // the last subscription that was answered
 }
 
 // call is one request waiting for its replies.
@@ -195,10 +210,16 @@ func (s *session) run(ctx context.Context) error {
 	s.opts.Log.Info().Str("server", s.address).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
 		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
 	s.rulesNews.raise()
+	s.version = w.RulesVersion
+	s.news.subscribed()
+	var over context.CancelFunc
+	s.ctx, over = context.WithCancel(ctx)
 	go s.read()
 	err := s.serve(ctx, max(1, w.MaxInFlight-reservedSlots))
 	_ = s.conn.Close()
 	<-s.closed
+	over()
+	s.running.Wait()
 	return err
 }
 
@@ -208,8 +229,8 @@ func (s *session) serve(ctx context.Context, slots int) error {
 	defer ping.Stop()
 	early := leaveEarly + rand.N(leaveEarly)
 	// The first record proves to the server that this HELLO is no replay. The subscription reports changes of the rules
-	// for the whole session.
-	err := s.send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.wire.RequestID()})
+	// and news of tables for the whole session.
+	tables, err := s.subscribe(nil)
 	var giveUp <-chan time.Time // not nil when no further request may begin
 	for lent := 0; err == nil; {
 		if giveUp == nil && s.wire.Expired(s.opts.Clock().Add(early)) {
@@ -227,6 +248,8 @@ func (s *session) serve(ctx context.Context, slots int) error {
 			lent++
 		case <-s.returned:
 			lent--
+		case <-s.resubscribe:
+			tables, err = s.subscribe(tables)
 		case id := <-s.pongs:
 			reply := &protocol.PingReply{ClockMs: s.opts.Clock().UnixMilli()}
 			err = s.send(&protocol.Message{Op: protocol.OpPing, RequestID: id, Body: reply})
@@ -243,6 +266,21 @@ func (s *session) serve(ctx context.Context, slots int) error {
 		}
 	}
 	return err
+}
+
+// subscribe asks to be told of the tables that this point downloads, unless it was asked for these already.
+func (s *session) subscribe(asked []string) ([]string, error) {
+	var tables []string
+	if s.downloads != nil {
+		tables = s.downloads()
+	}
+	if asked != nil && slices.Equal(asked, tables) {
+		return asked, nil
+	}
+	id := s.wire.RequestID()
+	s.subscription.Store(&id)
+	m := &protocol.Message{Op: protocol.OpSubscribe, RequestID: id, Body: &protocol.SubscribeRequest{Tables: tables, Runs: s.runRule != nil}}
+	return append([]string{}, tables...), s.send(m)
 }
 
 // do waits for a session, sends m and passes every reply to each, in order. It gives m a number when m has none. An
@@ -383,8 +421,28 @@ func (s *session) dispatch(m *protocol.Message) error {
 		case s.pongs <- m.RequestID:
 		default: // serve is busy writing, and the server sees that traffic
 		}
+	case m.Op == protocol.OpRun && m.RequestID.Epoch() == 0 && s.runRule != nil:
+		s.running.Go(func() { s.runRule(s.ctx, s, m) })
 	case m.Op == protocol.OpPing, m.Op == protocol.OpSubscribe:
-		s.rulesNews.raise() // it carries the version of the rules; refresh asks for it
+		return s.told(m)
 	}
+	return nil
+}
+
+// told takes in an answer to the subscription, or to a ping.
+func (s *session) told(m *protocol.Message) error {
+	reply, err := m.SubscribeReply()
+	if err != nil || m.Status != protocol.StatusOK {
+		return err
+	}
+	if reply.RulesVersion != s.version {
+		s.version = reply.RulesVersion
+		s.rulesNews.raise() // refresh asks for them
+	}
+	first := m.Op == protocol.OpSubscribe && m.RequestID == *s.subscription.Load() && s.first != m.RequestID
+	if first {
+		s.first = m.RequestID
+	}
+	s.news.tell(reply.News, reply.Polled, first && len(reply.News) == 0)
 	return nil
 }

@@ -150,7 +150,7 @@ func (l *agentLock) check(ctx context.Context, tx *store.Tx) error {
 // keep uses the connection at intervals and takes the lock again when it was lost with its connection. It returns
 // ErrTaken when another agent has taken the lock meanwhile, else when ctx ends.
 func (l *agentLock) keep(ctx context.Context) error {
-	for pause(ctx, lockCheck, nil, nil) {
+	for pause(ctx, lockCheck) {
 		if l.tx != nil {
 			if _, err := l.tx.Exec(ctx, `DO 1`); err == nil || ctx.Err() != nil {
 				continue

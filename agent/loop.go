@@ -22,12 +22,13 @@ type loop struct {
 	log        zerolog.Logger
 	work       signal // raised when there is something to do; nil when only time decides
 	edited     signal // raised when other rules are in force, so that a failed turn is tried again
+	now        signal // raised when a turn was asked for
 	wait       backoff
 	lastLogged string // text of the last failure in the log
 }
 
 func (a *Agent) loop(name ruleName, work signal) *loop {
-	return &loop{Agent: a, name: name, work: work, edited: newSignal(),
+	return &loop{Agent: a, name: name, work: work, edited: newSignal(), now: newSignal(),
 		wait: backoff{first: a.opts.RetryMin, limit: a.opts.RetryMax},
 		log:  a.opts.Log.With().Str("table", name.table).Str("type", name.direction).Logger()}
 }
@@ -47,7 +48,9 @@ func (l *loop) run(ctx context.Context, do turn) error {
 	l.active.add(l.name, 1)
 	defer l.active.add(l.name, -1)
 	for {
+		l.runs.begin(l)
 		rest, err := do(ctx)
+		l.runs.end(l, err)
 		work, edited := l.work, l.edited
 		switch {
 		case ctx.Err() != nil:
@@ -71,7 +74,7 @@ func (l *loop) run(ctx context.Context, do turn) error {
 				edited = nil // other rules may cure a refusal, but not a busy server
 			}
 		}
-		pause(ctx, rest, work, edited)
+		pause(ctx, rest, work, edited, l.now)
 	}
 }
 
@@ -156,16 +159,18 @@ func (s signal) raise() {
 	}
 }
 
-// pause waits for d or a signal. It returns false when ctx ends first.
-func pause(ctx context.Context, d time.Duration, one, other signal) bool {
+// pause waits for d or one of up to three signals. It returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration, wake ...signal) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
+	wake = append(wake, nil, nil, nil)
 	select {
 	case <-ctx.Done():
 		return false
 	case <-t.C:
-	case <-one:
-	case <-other:
+	case <-wake[0]:
+	case <-wake[1]:
+	case <-wake[2]:
 	}
 	return true
 }

@@ -164,7 +164,7 @@ func TestOptions(t *testing.T) {
 	o := good
 	o.Software = strings.Repeat("ä", 40)
 	a, err := New(o)
-	if err != nil || len(a.opts.Software) > maxSoftware || a.opts.FullInterval != 6*a.opts.Interval {
+	if err != nil || len(a.opts.Software) > maxSoftware || a.opts.FullInterval != 60*a.opts.Interval {
 		t.Errorf("%+v, %v", a.opts, err)
 	}
 }

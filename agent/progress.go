@@ -54,7 +54,8 @@ func (o *Options) count(m *store.Metric, label string, n int) {
 type progress struct {
 	opts  *Options
 	rules *rules
-	news  signal // raised when a rule begins or ceases to fail
+	news  signal         // raised when a rule begins or ceases to fail
+	moved func(ruleName) // is called when rows have moved
 	mu    sync.Mutex
 	lines map[ruleName]Line
 }
@@ -69,6 +70,13 @@ func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 	l := t.lines[n]
 	l.Rows, l.Batches, l.Quarantined = l.Rows+int64(rows), l.Batches+int64(batches), l.Quarantined+int64(quarantined)
 	t.lines[n] = l
+	t.moved(n)
+}
+
+func (t *progress) line(n ruleName) Line {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lines[n]
 }
 
 // fail records the error of a rule, or nil when the rule has recovered.

@@ -36,7 +36,7 @@ func (a *Agent) reports(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			a.opts.Log.Debug().Err(err).Msg("the centre was not told how this point is")
 		}
-		if !pause(ctx, reportPause, nil, nil) || !pause(ctx, rest-reportPause, a.progress.news, nil) {
+		if !pause(ctx, reportPause) || !pause(ctx, rest-reportPause, a.progress.news) {
 			return
 		}
 	}
@@ -157,7 +157,7 @@ func (a *Agent) lag(ctx context.Context, s *rowset.RuleReport, plan *rule.Plan, 
 		if late && plan != nil {
 			state, err := loadState(ctx, a.opts.Store, ruleName{s.Direction, s.Table})
 			if err == nil {
-				rows, bytes, counted, err := a.opts.Store.Backlog(ctx, plan, a.opts.env(plan, state))
+				rows, bytes, counted, err := a.opts.Store.Backlog(ctx, plan, a.opts.env(state))
 				s.BacklogRows, s.BacklogBytes = s.BacklogRows+rows, s.BacklogBytes+bytes
 				late = err != nil || !counted
 			}

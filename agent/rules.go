@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ func (r *rules) refresh(ctx context.Context) error {
 type ruleName struct{ direction, table string }
 
 func (n ruleName) key() string { return n.direction + ":" + n.table }
+
+func (n ruleName) compare(other ruleName) int { return cmp.Compare(n.key(), other.key()) }
 
 // enabled lists the rules that are switched on.
 func (r *rules) enabled() map[ruleName]*ruleset.Rule {

@@ -163,7 +163,7 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if downloaded != nil {
 		request.Seen = *downloaded + 1
 	}
-	env := u.opts.env(plan, state)
+	env := u.opts.env(state)
 	if u.stream.limit > 0 {
 		env.Limit = u.stream.limit
 	}

@@ -45,6 +45,7 @@ func (o *HandlerOptions) Limits() []limit.Limit {
 type Handler struct {
 	o        HandlerOptions
 	refusals logging.Limiter // of one point with one number
+	reads    sharing
 }
 
 // NewHandler checks o and makes a handler.
@@ -205,7 +206,7 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 			break
 		}
 		h.o.Rules.RecordFit(&f, r.Point)
-		e, u.Plan, u.Env = f.Rule, f.Plan, h.env(r.Point, f.Plan)
+		e, u.Plan, u.Env = f.Rule, f.Plan, h.env(r.Point)
 		if f.Plan.Form == rule.Generated { // else the rule's author has chosen the fields
 			u.Unknown = f.Extra
 		}
@@ -242,10 +243,10 @@ func (h *Handler) WaitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
 	if err != nil || e.Plan == nil {
 		return nil, rule.Env{}
 	}
-	return e.Plan, h.env(q.Point, e.Plan)
+	return e.Plan, h.env(q.Point)
 }
 
-func (h *Handler) env(point string, p *rule.Plan) rule.Env {
+func (h *Handler) env(point string) rule.Env {
 	return rule.Env{Point: point, Origin: point}
 }
 
@@ -259,12 +260,16 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
+	carries := func(st rule.Statement) bool { return st.Uses(rule.State) }
+	if req.Stateless != "" && slices.ContainsFunc(e.Plan.Upside, carries) {
+		return e, &store.MismatchError{Reason: req.Stateless}
+	}
 	if len(req.Fields) > 0 && e.Plan.Form == rule.Generated {
 		if f, err := e.Fit(req.Fields); err == nil {
 			h.o.Rules.RecordFit(&f, r.Point)
 		}
 	}
-	env := h.env(r.Point, e.Plan)
+	env := h.env(r.Point)
 	env.State = req.State
 	env.Wall = r.isV1()
 	env.Limit = h.o.MaxDownloadRows
@@ -274,6 +279,10 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	most := -1 // what is not paged has no state to go on from, so it comes whole
 	if e.Plan.Paged() {
 		most = env.Limit
+	}
+	if done, page := h.shared(ctx, r, e.Plan, env); done {
+		h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
+		return e, nil
 	}
 	out := newParts(r, most)
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)

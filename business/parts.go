@@ -28,6 +28,7 @@ type parts struct {
 	columns []string
 	encoder protocol.RowEncoder
 	typed   *typedParts // the v1 wire: it prints values, not CBOR
+	keep    *sharedRead // gets the parts instead of the client; nil: they are sent
 }
 
 // newParts takes most rows, or any number when most is negative.
@@ -106,7 +107,7 @@ func (p *parts) flush() error {
 	if err != nil {
 		return err
 	}
-	err = p.r.send(m)
+	err = p.emit(m)
 	if errors.Is(err, ErrSlow) && p.left > 0 {
 		p.slow, err = true, nil
 	}
@@ -122,8 +123,21 @@ func (p *parts) end(page store.Page) error {
 	if err != nil {
 		return err
 	}
-	return p.r.send(m)
+	return p.emit(m)
 }
+
+func (p *parts) emit(m *protocol.Message) error {
+	if p.keep == nil {
+		return p.r.send(m)
+	}
+	if !p.keep.keep(m) {
+		return errShared
+	}
+	return nil
+}
+
+// errShared ends a read whose page is too large to be shared.
+var errShared = errors.New("the page is too large to be shared")
 
 // typedParts collects rows as values, for a wire whose session prints the whole reply at once.
 type typedParts struct {

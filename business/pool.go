@@ -51,7 +51,7 @@ func (o *PoolOptions) Limits() []limit.Limit {
 		limit.Count("Workers", &o.Workers, max(8, 4*runtime.GOMAXPROCS(0)), 1, 10_000),
 		limit.Count("Downloads", &o.Downloads, 8, 1, 10_000),
 		limit.Count("Queue", &o.Queue, 1024, 1, 1<<20),
-		limit.Count("DownloadQueue", &o.DownloadQueue, 256, 1, 1<<20),
+		limit.Count("DownloadQueue", &o.DownloadQueue, 16_384, 1, 1<<20),
 		limit.Count("PerPoint", &o.PerPoint, 64, 1, 1<<20),
 		limit.Count("Batch", &o.Batch, 64, 1, 10_000),
 		limit.Count("Shared", &o.Shared, 2, 1, 10_000),
@@ -94,6 +94,7 @@ type Pool struct {
 	uploads   map[string]int // waiting, by table
 	waiting   int            // requests in queues
 	downloads []*Request     // waiting
+	alike     map[string]int // waiting downloads by what they ask for
 	loading   slots          // downloads running, by point
 	working   slots          // batches and other requests running, by point
 	tables    slots          // … by table
@@ -163,8 +164,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, queues: map[queueKey]*queue{}, shared: map[string]int{}, gathers: map[string]gather{},
-		uploads: map[string]int{}, points: map[string]int{},
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, shared: map[string]int{},
+		gathers: map[string]gather{}, uploads: map[string]int{}, points: map[string]int{},
 		blocks: blocks{}, loading: newSlots(o.Downloads), working: newSlots(o.Workers), tables: newSlots(o.Workers)}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
@@ -198,6 +199,7 @@ func (p *Pool) Submit(r *Request) bool {
 	p.points[r.Point]++
 	if download {
 		p.downloads = append(p.downloads, r)
+		p.alike[string(r.Message.Payload)]++
 		p.load.Signal()
 		return true
 	}
@@ -401,6 +403,9 @@ func (p *Pool) takeDownload() []*Request {
 	for i, r := range p.downloads {
 		if p.loading.free(r.Point) {
 			p.downloads = slices.Delete(p.downloads, i, i+1)
+			asks := string(r.Message.Payload)
+			decrement(p.alike, asks)
+			r.alike = p.alike[asks] > 0
 			p.occupy(r, 1)
 			return []*Request{r}
 		}

@@ -30,6 +30,8 @@ type Request struct {
 	// Known when the last reply is sent:
 	Rows        uint64 // that it moved
 	Quarantined uint64 // that it put into sync_quarantine
+	Sent        uint64 // bytes of its replies' payloads
+	Sample      string // of its values, for who watches requests
 
 	answered bool
 	status   protocol.Status // of the last answer
@@ -39,6 +41,7 @@ type Request struct {
 	size  int    // bytes of an upload, about
 	paid  int64  // what Payer is charged
 	leads bool   // it is the first of a batch of small uploads
+	alike bool   // others ask for the same and wait
 }
 
 // send hands m to the client. What was done stays done when the client is gone.

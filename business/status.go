@@ -114,6 +114,8 @@ func explain(s protocol.Status, err error) string {
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
 	case errors.Is(err, ErrBlocked):
 		return ErrBlocked.Error()
+	case errors.Is(err, protocol.ErrPayload), errors.Is(err, protocol.ErrLimit):
+		return protocol.Detail(err) // names the byte
 	}
 	return s.Info().Meaning
 }

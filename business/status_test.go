@@ -47,8 +47,8 @@ func TestEveryErrorHasItsNumber(t *testing.T) {
 		{store.ErrFile, protocol.StatusFileError, ""},
 		{context.DeadlineExceeded, protocol.StatusDBUnavailable, ""},
 		{context.Canceled, protocol.StatusGoingAway, ""},
-		{protocol.ErrPayload, protocol.StatusMalformed, ""},
-		{protocol.ErrLimit, protocol.StatusTooLarge, ""},
+		{protocol.ErrPayload, protocol.StatusMalformed, "payload is not as documented"},
+		{protocol.ErrLimit, protocol.StatusTooLarge, "payload has too many elements"},
 		{errors.New("secret"), protocol.StatusInternal, ""},
 	} {
 		err := tc.err

@@ -79,6 +79,8 @@ type Gateway struct {
 	activity   activity
 	reports    reports
 	log        *syncLog
+	news       *news
+	tap        tap
 	shares     logging.Limiter // lines about points that have their share
 	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
 	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
@@ -99,6 +101,7 @@ func New(o Options) (*Gateway, error) {
 		shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
+	g.news, g.tap.lines.most = newNews(g), tapLines
 	if err := g.newBackend(); err != nil {
 		return nil, err
 	}
@@ -147,7 +150,7 @@ func (o *Options) setDefaults() error {
 func (g *Gateway) newBackend() (err error) {
 	o := &g.o
 	g.rules, err = ruleset.New(ruleset.Options{
-		Source: o.Store, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.broadcast, Clock: o.Clock,
+		Source: o.Store, Sink: o.Store, Side: rule.Server, Poll: o.Poll, Changed: g.news.rulesChanged, Clock: o.Clock,
 		Logger: o.Logger,
 	})
 	if err != nil {
@@ -254,6 +257,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
 	others.Go(func() { g.keepLog(base) })
+	others.Go(func() { g.news.run(base) })
 	g.o.Ready()
 
 	var serveErr error

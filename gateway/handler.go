@@ -73,6 +73,9 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 		c.Begin()
 		h.request(c, s, e.Message)
 	}
+	if e.Answer != nil {
+		h.g.news.answered(s, e.Answer)
+	}
 	return nil
 }
 
@@ -173,9 +176,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		g.replies.add(s.point, func() { r.Answer(g.handler.Notice()) })
 		return
 	case protocol.OpSubscribe:
-		m.Payload = nil
-		s.subscribed, s.subscription = true, m.RequestID
-		g.replies.add(s.point, func() { s.notifyRules(m.RequestID, true) })
+		g.replies.add(s.point, func() { g.news.subscribe(r, s) })
 		return
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync,
 		protocol.OpReport:
@@ -191,6 +192,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	}
 	if m.Op == protocol.OpDownload {
 		r.Context = s.downloads()
+		g.news.downloading(s, m.Table())
 	}
 	if s.modern != nil {
 		r.MaxFrame = s.wire.MaxFrame()
@@ -233,14 +235,6 @@ func (s *session) downloads() context.Context {
 	return s.ctx
 }
 
-// notifyRules tells a subscriber which rules are in force.
-func (s *session) notifyRules(id protocol.RequestID, first bool) {
-	m := &protocol.Message{
-		Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: id, Body: s.g.handler.Notice(),
-	}
-	_ = s.send(m, first) // gone: no subscriber any more
-}
-
 // Timer implements reactor.Handler. A connection waits for one event at a time: its refusal, then the end of its
 // session, then the departure of its client.
 func (h *handler) Timer(c *reactor.Conn) {
@@ -265,6 +259,7 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	}
 	if s.point != "" {
 		h.g.activity.disconnected(s.point)
+		h.g.news.leave(s)
 	}
 	log := h.g.o.Logger.Debug()
 	var fault interface{ Status() protocol.Status }
@@ -298,16 +293,6 @@ func (h *handler) drain(c *reactor.Conn) {
 	h.g.replies.add(s.point, func() {
 		s.sendGoAway("the server is stopping", h.g.o.Pool.Drain)
 		_ = h.g.reactor.Send(s.id, nil, true) // gone: it has left first
-	})
-}
-
-// broadcast notifies every subscriber of the rules now in force.
-func (g *Gateway) broadcast() {
-	g.reactor.Each(func(c *reactor.Conn) {
-		if s := c.Data.(*session); s.subscribed {
-			id := s.subscription
-			g.replies.add(s.point, func() { s.notifyRules(id, false) })
-		}
 	})
 }
 

@@ -86,6 +86,8 @@ func newMetrics(g *Gateway) *metrics {
 		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
 	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
 		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
+	gauge("downloads_shared", "Downloads since the start that were answered from the read of another one.", nil,
+		func() int { return int(g.handler.Shared()) })
 	gauge("sync_log_dropped", "Lines that sync_log lacks, because the database took none for too long.", nil,
 		func() int { return int(g.log.lost()) })
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })

@@ -34,11 +34,10 @@ type session struct {
 	point string // once established
 	keyID uint32
 
-	reject       []byte // to be sent when the timer runs out
-	subscribed   bool
-	subscription protocol.RequestID
-	ctx          context.Context // of downloads: ends with the connection; nil before the first
-	cancel       context.CancelFunc
+	reject []byte          // to be sent when the timer runs out
+	ctx    context.Context // of downloads: ends with the connection; nil before the first
+	cancel context.CancelFunc
+	left   bool // the connection is closed; guarded by news.mu
 
 	goAwaySent atomic.Bool // or about to be sent
 }
@@ -91,6 +90,8 @@ const readPatience = 10 * time.Second
 // Reply implements business.Client. A part of a download waits until the client has read what was sent before. It waits
 // before it takes the session's lock, so that others may send meanwhile.
 func (s *session) Reply(r *business.Request, m *protocol.Message) error {
+	r.Sent += uint64(len(m.Payload))
+	s.g.tap.sample(r, m)
 	if m.More() {
 		ctx, cancel := context.WithTimeout(r.Context, readPatience)
 		defer cancel()
@@ -114,6 +115,10 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	s.g.metrics.answered(r.Message.Op, m.Status, now.Sub(r.Arrived))
 	s.g.activity.answered(r, m, now)
 	s.g.log.answered(r, m, now)
+	s.g.tap.answered(r, m, now)
+	if r.Message.Op == protocol.OpUpload && r.Rows > 0 {
+		s.g.news.uploaded(r.Message.Table(), r.Point)
+	}
 	return err
 }
 

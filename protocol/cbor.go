@@ -107,7 +107,8 @@ type decoder struct {
 
 func (d *decoder) fail(kind error, why string) {
 	if d.err == nil {
-		d.err = fmt.Errorf("%w: %s at byte %d", kind, why, d.pos)
+		text := fmt.Sprintf("%s: %s at byte %d", Detail(kind), why, d.pos)
+		d.err = &wireError{StatusOf(kind), text, kind}
 	}
 }
 

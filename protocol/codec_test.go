@@ -28,7 +28,7 @@ var bodies = []struct {
 		read((*Message).UploadReply)},
 	{&UploadReply{}, read((*Message).UploadReply)},
 	{&DownloadRequest{"t", []rowset.StateItem{{Name: "update_time", Value: "2026-01-02 03:04:05"},
-		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}}, read((*Message).DownloadRequest)},
+		{Name: "id", Value: int64(-4)}}, 1000, []string{"id"}, ""}, read((*Message).DownloadRequest)},
 	{&DownloadReply{1, []string{"a"}, []string{"INT"}, []any{int64(1), nil},
 		[]rowset.StateItem{{Name: "id", Value: uint64(math.MaxUint64)}}, true, 2}, read((*Message).DownloadReply)},
 	{&DownloadReply{}, read((*Message).DownloadReply)},
@@ -50,6 +50,10 @@ var bodies = []struct {
 	{&ReportReply{60000}, read((*Message).ReportReply)},
 	{&ReportReply{}, read((*Message).ReportReply)},
 	{&PingReply{42, 1767323045000}, read((*Message).PingReply)},
+	{&SubscribeRequest{[]string{"t", "u"}, true}, read((*Message).SubscribeRequest)},
+	{&SubscribeReply{PingReply{42, 1767323045000}, []string{"t", "u"}, []string{"u"}}, read((*Message).SubscribeReply)},
+	{&RunRequest{"t", "upload"}, read((*Message).RunRequest)},
+	{&RunReply{"3 rows acknowledged", 3, 1, 2}, read((*Message).RunReply)},
 	{&ErrorReply{"later", 1500, Reached{4, []rowset.StateItem{{Name: "id", Value: nil}}}}, read((*Message).ErrorReply)},
 	{&GoAway{"drain", 10000}, read((*Message).GoAway)},
 }
@@ -180,7 +184,7 @@ func TestNoPayload(t *testing.T) {
 	for _, c := range bodies {
 		_, err := c.read(&Message{})
 		switch c.body.(type) {
-		case *UploadRequest, *DownloadRequest, *CompareRequest:
+		case *UploadRequest, *DownloadRequest, *CompareRequest, *RunRequest:
 			if !errors.Is(err, ErrPayload) {
 				t.Errorf("%T without a table: %v", c.body, err)
 			}

@@ -40,7 +40,7 @@ func opsTable() string {
 	var table strings.Builder
 	table.WriteString("| op | number | from | request payload | reply payload |\n|---|---|---|---|---|\n")
 	for op, o := range ops {
-		if op == 0 {
+		if o.name == "" {
 			continue
 		}
 		from := map[sides]string{fromClient: "client", fromServer: "server", fromClient | fromServer: "both"}[o.from]

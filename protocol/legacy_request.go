@@ -6,7 +6,9 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"syncgate/internal/pyliteral"
@@ -58,7 +60,7 @@ func (l *Legacy) request(text []byte) (*legacyRequest, error) {
 	}
 	r := &legacyRequest{shown: shown}
 	if u := root.Get(l.names["userid"]); u != nil {
-		r.point, _ = pyliteral.Text(u.Value)
+		r.point, _ = legacyName(u.Value)
 	}
 	r.legacyPrinter = l.printer(r.point, read, shown)
 	if !shown && (r.dialect == pyliteral.Python2) != (read == pyliteral.Python2) && bytes.IndexByte(text, '\\') >= 0 {
@@ -116,7 +118,11 @@ func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error
 		{info, "Info_Type", &infoType}, {info, "Security_Token", &token}, {info, "Time", &at},
 	} {
 		node, ok := f.in.Get(n[f.name]), false
-		if node != nil {
+		switch {
+		case node == nil:
+		case f.name == "userid":
+			*f.to, ok = legacyName(node.Value)
+		default:
 			*f.to, ok = pyliteral.Text(node.Value)
 		}
 		if !ok {
@@ -145,6 +151,17 @@ func (l *Legacy) take(r *legacyRequest, root *pyliteral.Node, text []byte) error
 	r.named, r.tableField = legacyEchoed(business, n["Table_Name"]), legacyEchoed(business, n["Table_Field"])
 	r.isSyncdb = legacyEchoed(business, n["Is_Syncdb"])
 	return nil
+}
+
+// legacyName returns the name of a point, which may be a whole number.
+func legacyName(v pyliteral.Value) (string, bool) {
+	switch v := v.(type) {
+	case int64:
+		return strconv.FormatInt(v, 10), true
+	case pyliteral.Long:
+		return strconv.FormatInt(int64(v), 10), true
+	}
+	return pyliteral.Text(v)
 }
 
 // legacyContent returns the agent's str(Content), from which it made the token: the value of a text, or the packet's
@@ -192,7 +209,9 @@ func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 	case n["DOLOAD_DB"]:
 		d := &DownloadRequest{Table: r.table}
 		m.Op, m.Body = OpDownload, d
-		d.State, err = r.state()
+		if d.State, err = legacyState(r.content); err != nil {
+			d.State, d.Stateless, err = nil, err.Error(), nil
+		}
 	default:
 		err = fmt.Errorf("%w: %s is neither %s nor %s", errLegacyFit, n["Type"], n["UPLOAD_DB"], n["DOLOAD_DB"])
 	}
@@ -202,23 +221,25 @@ func (r *legacyRequest) message(n legacyNames) (*Message, error) {
 	return m, nil
 }
 
-// rows converts an upload's content: a list of tuples of one length.
+// rows converts an upload's content: a list of tuples. It takes as many values of each as the shortest has, because the
+// original did not look at values behind those of the rule's fields.
 func (r *legacyRequest) rows() (rowset.Rows, error) {
 	list, err := r.list()
 	if err != nil || len(list) == 0 {
 		return rowset.Rows{}, err
 	}
-	first, _ := legacyItems(list[0])
+	width := maxColumns
 	for i, e := range list { // check all lengths before the allocation
-		if row, _ := legacyItems(e); len(row) == 0 || len(row) > maxColumns || len(row) != len(first) {
-			err := fmt.Errorf("%w: row %d has %d values, row 0 has %d", errLegacyFit, i, len(row), len(first))
-			return rowset.Rows{}, err
+		row, _ := legacyItems(e)
+		if len(row) == 0 || len(row) > maxColumns {
+			return rowset.Rows{}, fmt.Errorf("%w: row %d has %d values", errLegacyFit, i, len(row))
 		}
+		width = min(width, len(row))
 	}
-	rows := rowset.Rows{Columns: make([]string, len(first)), Values: make([]any, 0, len(first)*len(list))}
+	rows := rowset.Rows{Columns: make([]string, width), Values: make([]any, 0, width*len(list))}
 	for i, e := range list {
 		row, _ := legacyItems(e)
-		for _, v := range row {
+		for _, v := range row[:width] {
 			value, ok := pyliteral.SQL(v)
 			if !ok {
 				return rowset.Rows{}, fmt.Errorf("%w: row %d has a list, tuple or dict as a value", errLegacyFit, i)
@@ -229,27 +250,47 @@ func (r *legacyRequest) rows() (rowset.Rows, error) {
 	return rows, nil
 }
 
-// state converts a download's content: a list of tuples of pairs (name, value). It keeps their order.
-func (r *legacyRequest) state() ([]rowset.StateItem, error) {
-	list, err := r.list()
-	if err != nil {
-		return nil, err
+// legacyState converts a download's content: a list of tuples of pairs (name, value), or a dict. It keeps their order.
+// A text may be one of them as str() prints it. An error says why the content is no state; the original looked at it
+// only where the rule carries one.
+func legacyState(content pyliteral.Value) (state []rowset.StateItem, err error) {
+	if s, ok := pyliteral.Text(content); ok && s != "" {
+		n, err := parseLegacy([]byte(s), pyliteral.Python3)
+		if err != nil {
+			return nil, errors.New("Content is a word and carries no state")
+		}
+		content = n.Value
 	}
-	var state []rowset.StateItem
+	var list []pyliteral.Value
+	switch c := content.(type) {
+	case pyliteral.List:
+		list = c
+	case pyliteral.Tuple:
+		list = c
+	case pyliteral.Dict:
+		pairs := pyliteral.Tuple{}
+		for i := 0; i+1 < len(c); i += 2 {
+			pairs = append(pairs, pyliteral.Tuple{c[i], c[i+1]})
+		}
+		list = []pyliteral.Value{pairs}
+	case nil, pyliteral.Str, pyliteral.Unicode:
+	default:
+		return nil, errors.New("Content is no list of pairs and carries no state")
+	}
 	for _, e := range list {
 		pairs, ok := legacyItems(e)
 		if !ok || len(state)+len(pairs) > maxState {
-			return nil, fmt.Errorf("%w: the state is not a list of tuples of up to %d pairs", errLegacyFit, maxState)
+			return nil, fmt.Errorf("the state is not a list of tuples of up to %d pairs", maxState)
 		}
 		for _, p := range pairs {
 			pair, _ := legacyItems(p)
 			if len(pair) != 2 {
-				return nil, fmt.Errorf("%w: an item of the state is not a pair", errLegacyFit)
+				return nil, errors.New("an item of the state is not a pair")
 			}
 			name, named := pyliteral.Text(pair[0])
 			value, ok := pyliteral.SQL(pair[1])
 			if !named || !ok || !validText(name, maxName) {
-				return nil, fmt.Errorf("%w: an item of the state is not a name and a value", errLegacyFit)
+				return nil, errors.New("an item of the state is not a name and a value")
 			}
 			state = append(state, rowset.StateItem{Name: name, Value: value})
 		}

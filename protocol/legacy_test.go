@@ -240,7 +240,7 @@ func TestLegacyOrder(t *testing.T) {
 		`'Error': {'Error_Flag': True, 'Error_Type': 'Server_config_Error', 'Error_Info': 'SG0200: no rule'}`) {
 		t.Error(got)
 	}
-	for i, content := range []string{"[(1,), (1, 2)]", "[(1, [2])]"} {
+	for i, content := range []string{"[(1,), ()]", "[(1, [2])]"} {
 		e, err := s.Receive(b.packet(ask(3+i, content)))
 		if err != nil || e.Message != nil || !strings.Contains(b.text(e.Reply),
 			`'Error_Type': 'Client_Data_Pack_Error', 'Error_Info': "SG0203: the request's`) {

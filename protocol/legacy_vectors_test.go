@@ -37,6 +37,7 @@ type legacyVector struct {
 	Width     int     `json:"width"`
 	Values    []any   `json:"values"`
 	State     [][]any `json:"state"`
+	Stateless bool    `json:"stateless"`
 	Rows      struct {
 		Columns, Types []string
 		Values         []any
@@ -195,7 +196,7 @@ func (v *legacyVector) message(t *testing.T, s *LegacySession, e Event) {
 		}
 	} else {
 		d, err := m.DownloadRequest()
-		if err != nil || d.Table != v.Table || len(d.State) != len(v.State) {
+		if err != nil || d.Table != v.Table || len(d.State) != len(v.State) || (d.Stateless != "") != v.Stateless {
 			t.Fatalf("%+v, %v", d, err)
 		}
 		for i, item := range v.State {

@@ -10,17 +10,17 @@ type Op uint8
 
 // The ops of version 2. A server answers an op it does not know with StatusOpUnsupported.
 const (
-	OpPing      Op = 1 // asks whether the peer is there
-	OpUpload    Op = 2 // rows for the centre
-	OpDownload  Op = 3 // asks for the centre's rows
-	OpRules     Op = 4 // asks for the rules that the point itself runs
-	OpFile      Op = 5 // reserved; answered with StatusOpUnsupported in this version
-	OpSubscribe Op = 6 // asks for a reply now and one at each change of the rules
-	OpGoAway    Op = 7 // finish what is in flight, and reconnect
-	OpCompare   Op = 8 // asks for checksums of ranges of the centre's rows, or for the rows that differ in one range
-	OpResync    Op = 9 // reports a comparison that the centre has asked for, and asks for the next
-
-	OpReport Op = 10 // says how the point and its rules are
+	OpPing      Op = 1  // asks whether the peer is there
+	OpUpload    Op = 2  // rows for the centre
+	OpDownload  Op = 3  // asks for the centre's rows
+	OpRules     Op = 4  // asks for the rules that the point itself runs
+	OpFile      Op = 5  // reserved; answered with StatusOpUnsupported in this version
+	OpSubscribe Op = 6  // asks for a reply now, one at each change of the rules and one when a table has news
+	OpGoAway    Op = 7  // finish what is in flight, and reconnect
+	OpCompare   Op = 8  // asks for checksums of ranges of the centre's rows, or for the rows that differ in one range
+	OpResync    Op = 9  // reports a comparison that the centre has asked for, and asks for the next
+	OpReport    Op = 10 // says how the point and its rules are
+	OpRun       Op = 11 // asks the client to run a rule now
 )
 
 // ops declares each op once. The names, the messages that a session accepts and the table of ops in docs/protocol.md
@@ -36,11 +36,12 @@ var ops = [...]struct {
 	OpDownload:  {"download", fromClient, (*DownloadRequest)(nil), (*DownloadReply)(nil), true},
 	OpRules:     {"rules", fromClient, (*RulesRequest)(nil), (*RulesReply)(nil), true},
 	OpFile:      {"file", fromClient, nil, nil, false},
-	OpSubscribe: {"subscribe", fromClient, nil, (*PingReply)(nil), true},
+	OpSubscribe: {"subscribe", fromClient, (*SubscribeRequest)(nil), (*SubscribeReply)(nil), true},
 	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
 	OpCompare:   {"compare", fromClient, (*CompareRequest)(nil), (*CompareReply)(nil), false},
 	OpResync:    {"resync", fromClient, (*ResyncRequest)(nil), (*ResyncReply)(nil), false},
 	OpReport:    {"report", fromClient, (*ReportRequest)(nil), (*ReportReply)(nil), false},
+	OpRun:       {"run", fromServer, (*RunRequest)(nil), (*RunReply)(nil), true},
 }
 
 type sides uint8
@@ -52,7 +53,7 @@ const (
 
 // String is the op's lower-case name, or op(n) for a number this version does not know.
 func (o Op) String() string {
-	if o > 0 && int(o) < len(ops) {
+	if int(o) < len(ops) && ops[o].name != "" {
 		return ops[o].name
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
@@ -67,7 +68,7 @@ func (o Op) clientAnswers() bool {
 const FlagMore uint8 = 1
 
 // RequestID names a request and every reply to it. For an upload it is (epoch, sequence) of the agent's outbox, the key
-// of the ledger that makes uploads exactly once. Epoch 0 is the server's, for its own PING and GOAWAY. Epochs from
+// of the ledger that makes uploads exactly once. Epoch 0 is the server's, for its own PING, RUN and GOAWAY. Epochs from
 // LegacyEpoch on are the v1 wire's.
 type RequestID [16]byte
 

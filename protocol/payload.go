@@ -143,6 +143,8 @@ type DownloadRequest struct {
 	State   []rowset.StateItem // from where; empty: from the start
 	MaxRows uint32             // 0: the server's choice
 	Fields  []string           // of the client's rule; none when it has SQL of its own
+
+	Stateless string // of the v1 wire: why Content has no State; not on the v2 wire
 }
 
 func (r *DownloadRequest) fields(c *coder) {

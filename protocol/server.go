@@ -82,6 +82,7 @@ type Event struct {
 	Reject      []byte // send it after RejectAfter, then close; receive nothing more
 	RejectAfter time.Duration
 	Message     *Message // a request
+	Answer      *Message // an answer to a RUN of the server's
 }
 
 // ServerSession is the server's side of one connection:
@@ -105,7 +106,7 @@ type ServerSession struct {
 
 	records atomic.Pointer[records] // nil before the WELCOME
 	mu      sync.Mutex              // held while sealing and writing: records leave in the order of their counters
-	pings   atomic.Uint64
+	asked   atomic.Uint64           // requests of the server's own
 }
 
 // Point returns the authenticated point_no. It is empty before the WELCOME.
@@ -152,13 +153,15 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	}
 	e := Event{Established: !s.established, Message: m}
 	s.established = true
-	if m.Flags != 0 || m.Status != StatusOK {
+	answer := m.RequestID.Epoch() == 0
+	if m.Op.clientAnswers() && answer && m.Op != OpPing {
+		e.Message, e.Answer = nil, m
+		return e, nil
+	}
+	if m.Flags != 0 || m.Status != StatusOK || answer && m.Op != OpPing {
 		return Event{}, errEnvelope
 	}
-	if m.RequestID.Epoch() == 0 {
-		if !m.Op.clientAnswers() {
-			return Event{}, errEnvelope
-		}
+	if answer {
 		e.Message = nil // the answer to our PING says no more than that the client is there
 	}
 	return e, nil
@@ -260,6 +263,7 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 }
 
 // Ping makes a PING of the server's own. The client answers with the same id. Receive drops the answer.
-func (s *ServerSession) Ping() *Message {
-	return &Message{Op: OpPing, RequestID: MakeRequestID(0, s.pings.Add(1))}
-}
+func (s *ServerSession) Ping() *Message { return &Message{Op: OpPing, RequestID: s.RequestID()} }
+
+// RequestID makes the next id of the server's own.
+func (s *ServerSession) RequestID() RequestID { return MakeRequestID(0, s.asked.Add(1)) }

@@ -121,12 +121,22 @@ var (
 type wireError struct {
 	status Status
 	text   string
+	kind   error // that it is one of; may be nil
 }
 
-func newError(s Status, text string) error { return &wireError{s, text} }
+func newError(s Status, text string) error { return &wireError{status: s, text: text} }
 
 func (e *wireError) Error() string  { return "protocol: " + e.text }
 func (e *wireError) Status() Status { return e.status }
+func (e *wireError) Unwrap() error  { return e.kind }
+
+// Detail is the text of this package's error in the chain of err, "" where there is none. It holds no values.
+func Detail(err error) string {
+	if e, ok := errors.AsType[*wireError](err); ok {
+		return e.text
+	}
+	return ""
+}
 
 // StatusOf returns the status of err: StatusOK for nil, that of a RejectError, that of the first error in the chain
 // with a method Status() Status, or else StatusInternal.

@@ -219,9 +219,35 @@ func makeSessions(t *testing.T, made map[string]any) {
 	v.Handshake = v.transcript(t)
 	made["session-second-key"] = v
 
+	v = newVector("A client that downloads two tables is told which have news, and runs a rule when it is asked to.")
+	record(t, v).greeted().live()
+	made["session-live"] = v
+
 	v = newVector("A stream of uploads: its generation begins, a request is applied, another one has a used number, a new generation begins.")
 	record(t, v).greeted().uploadStream()
 	made["session-stream"] = v
+}
+
+// live records a subscription with tables, and a run.
+func (r *recorder) live() {
+	r.up("SUBSCRIBE with two tables", &Message{Op: OpSubscribe, RequestID: r.client.RequestID(),
+		Body: &SubscribeRequest{Tables: []string{"black_list", "site"}, Runs: true}})
+	sub := r.event.Message.RequestID
+	tell := func(about string, version uint64, news, polled []string) {
+		r.down(about, &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub,
+			Body: &SubscribeReply{PingReply{version, testEpoch.UnixMilli()}, news, polled}})
+	}
+	tell("ask for both now; the server cannot tell the news of site", 42, []string{"black_list", "site"}, []string{"site"})
+	tell("black_list has news", 42, []string{"black_list"}, nil)
+	run := r.session.RequestID()
+	r.down("RUN of the server's", &Message{Op: OpRun, RequestID: run, Body: &RunRequest{"phishing_log", "upload"}})
+	r.up("a line of it: the same id, FlagMore", &Message{Op: OpRun, Flags: FlagMore, RequestID: run,
+		Body: &RunReply{"3 rows acknowledged", 3, 1, 0}})
+	r.up("its end", &Message{Op: OpRun, RequestID: run, Body: &RunReply{"done", 3, 1, 0}})
+	again := r.session.RequestID()
+	r.down("another RUN", &Message{Op: OpRun, RequestID: again, Body: &RunRequest{"nothing", "upload"}})
+	r.up("refused by the client", &Message{Op: OpRun, RequestID: again, Status: StatusNoRule,
+		Body: &ErrorReply{Message: "no rule of this point uploads nothing"}})
 }
 
 // uploadStream records the uploads of a stream.

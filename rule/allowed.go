@@ -56,7 +56,11 @@ func (c *compiler) allowed(s *script) bool {
 	}
 	s.verb = op
 	if s.op != "" && s.op != op.String() {
-		c.refuse(s, first.from, BadOperation, "it is "+op.String()+", its operation "+s.op, "make them agree")
+		severity, fix := Error, "make them agree"
+		if c.plan.Form == Literal {
+			severity, fix = Info, "the statement counts, as it did in the original"
+		}
+		c.at(s, first.from, severity, BadOperation, "it is "+op.String()+", its operation "+s.op, fix)
 	}
 	for i := range s.toks {
 		c.forbidden(s, i)

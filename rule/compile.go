@@ -130,18 +130,23 @@ func (c *compiler) checkColumns() {
 	}
 }
 
+// rangeMarks are the blanks, quotes and brackets around a range, as in day: 3 and {'day': 3}.
+var rangeMarks = strings.NewReplacer(" ", "", "'", "", `"`, "", "(", "", ")", "", "[", "", "]", "", "{", "", "}", "", ",", "")
+
 // period reads sync_range and sync_range_value.
 func (c *compiler) period() {
 	r := &c.row
-	value := strings.ToLower(strings.ReplaceAll(r.RangeValue, " ", ""))
-	switch strings.TrimSpace(r.Range) {
-	case "":
+	value := strings.ToLower(rangeMarks.Replace(r.RangeValue))
+	if blank(value) || value == "none" {
+		value = ""
+	}
+	switch word := strings.ToLower(rangeMarks.Replace(r.Range)); {
+	case word == "" || word == "none" || word == "null":
 		if value != "" {
 			c.warnIn(BadRange, "sync_range_value", "without sync_range nothing uses it", "set sync_range to period")
 		}
 		return
-	case Period:
-	default:
+	case word != Period:
 		c.refuseIn(BadRange, "sync_range", fmt.Sprintf("%q is not a range", r.Range), "write period, or clear it")
 		return
 	}
@@ -167,7 +172,7 @@ func (c *compiler) read() {
 
 // unused reports a phase that this row never runs. A watermark of an upload that would never move is an error.
 func (c *compiler) unused(s *script) {
-	if s.phase == updateState && c.row.Type == Upload {
+	if s.phase == updateState && c.row.Type == Upload && (c.row.UpdateState || c.plan.Form != Literal) {
 		c.refuse(s, 0, UnusedPhase, "the centre never runs the update_state of an upload",
 			"write it in the client row, which runs it after the centre's reply")
 		return

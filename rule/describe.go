@@ -59,20 +59,26 @@ func (p *Plan) sections() string {
 
 // named is the argument as plain SQL writes it.
 func (a *Arg) named() string {
+	mark := ":"
+	if a.AsText {
+		mark = ":text."
+	}
+	_, reserved := plainSources[strings.ToLower(a.Name)]
 	switch {
-	case a.Source == Field, a.Source == Now && sameName(a.Name, updateTimeColumn):
-		if _, reserved := plainSources[strings.ToLower(a.Name)]; reserved {
-			return ":row." + a.Name
-		}
-		return ":" + word(a.Name)
-	case a.Source == State && a.Name == "":
-		return fmt.Sprintf(":state.%d", a.Field+1)
-	case a.Source == State:
-		return ":state." + word(a.Name)
+	case a.Source == Fixed && a.AsText:
+		return literal(asText(a.Value))
 	case a.Source == Fixed:
 		return literal(a.Value)
+	case a.Source == State && a.Name == "":
+		return fmt.Sprintf("%sstate.%d", mark, a.Field+1)
+	case a.Source == State:
+		return mark + "state." + word(a.Name)
+	case a.Source != Field && !(a.Source == Now && sameName(a.Name, updateTimeColumn)):
+		return ":" + a.Source.String()
+	case reserved:
+		return mark + "row." + a.Name
 	}
-	return ":" + a.Source.String()
+	return mark + word(a.Name)
 }
 
 // word is a name as a parameter writes it.
@@ -97,10 +103,11 @@ func literal(v any) string {
 }
 
 // Convert rewrites a JSON or literal row to the plain form with named parameters. A row that is plain or generated
-// already comes back as it is. The diagnostics are those of the old row, so that they show where the seed meant
-// something else. The error says why a row cannot be converted.
-func Convert(r Row) (Row, []Diagnostic, error) {
-	p, ds := Compile(r, nil)
+// already comes back as it is. t is the rule's table, whose columns are the fields where sync_field names none; it may
+// be nil. The diagnostics are those of the old row, so that they show where the seed meant something else. The error
+// says why a row cannot be converted.
+func Convert(r Row, t *Table) (Row, []Diagnostic, error) {
+	p, ds := Compile(r, t)
 	if p == nil {
 		return r, ds, fmt.Errorf("rule %d cannot be converted before it is correct: %s", r.ID, firstError(ds))
 	}
@@ -108,13 +115,14 @@ func Convert(r Row) (Row, []Diagnostic, error) {
 		return r, ds, nil
 	}
 	out := r
+	p.Rounding = p.Rounding || p.Form == Literal && r.mainPhase() == downside && !p.writesFile()
 	out.SQL = p.Options.text() + p.sections()
 	out.OperationType, out.PatchField, out.PatchFieldValue = "", "", ""
 	odd := func(name string) bool { return word(name) != name }
-	if strings.TrimSpace(r.Field) != "" && !slices.ContainsFunc(p.Fields, odd) {
-		out.Field = strings.Join(p.Fields, ", ")
+	if !slices.ContainsFunc(p.listed, odd) {
+		out.Field = strings.Join(p.listed, ", ")
 	}
-	again, more := Compile(out, nil)
+	again, more := Compile(out, t)
 	if again == nil {
 		return r, ds, fmt.Errorf("rule %d cannot be written as plain SQL: %s", r.ID, firstError(more))
 	}

@@ -35,9 +35,9 @@ func ExampleStatement_Bind() {
 // A seed-era row in plain SQL.
 func ExampleConvert() {
 	row, _, _ := rule.Convert(rule.Row{Table: "black_list", Type: rule.Download, User: rule.Server, PointNo: "*", UseCarriedState: true,
-		SQL: `{'upside': ("select domain from black_list where update_time > '%s'",), 'downside': None}`})
+		SQL: `{'upside': ("select domain from black_list where update_time > '%s'",), 'downside': None}`}, nil)
 	fmt.Print(row.SQL)
 	// Output:
 	// -- upside
-	// select domain from black_list where update_time > :state.1
+	// select domain from black_list where update_time > :text.state.1
 }

@@ -34,8 +34,9 @@ func (c *compiler) fields(scripts []*script) {
 			c.warnIn(UnknownField, "sync_field", says, hint(n, all))
 		}
 	}
+	c.plan.listed = names
 	if c.plan.Form == Generated && c.table != nil {
-		c.plan.listed, c.plan.Fields = names, c.row.fieldsOf(c.table, names)
+		c.plan.Fields = c.row.fieldsOf(c.table, names)
 		return
 	}
 	if len(names) == 0 && c.row.Type == Upload && c.row.User == Client {
@@ -56,7 +57,7 @@ func (c *compiler) fieldList() (names []string, ok bool) {
 	if blank(column) {
 		return nil, true
 	}
-	if strings.ContainsAny(column[:1], "([{'\"") {
+	if literalBegins.MatchString(column) {
 		root := c.value("sync_field", c.row.Field)
 		if names, ok = c.nameList("sync_field", root); !ok || root == nil {
 			return nil, false

@@ -33,7 +33,8 @@ func (p *Plan) Snapshot() bool {
 func (c *compiler) checkFile() {
 	switch {
 	case c.plan.writesFile() && c.errors == 0:
-		c.column(Info, BadFile, "sync_sql", c.plan.describeFile(), "-- option: file snapshot, or append, decides it otherwise")
+		name := c.plan.Downside[0].File.Name
+		c.column(Info, BadFile, "sync_sql", name+": "+c.plan.describeFile(), "-- option: file snapshot, or append, decides it otherwise")
 	case c.plan.FileMode != "" && c.errors == 0:
 		c.refuseIn(BadOption, "sync_sql", "option file is for the row that writes a file", "write -- downside: file NAME FORMAT")
 	}
@@ -60,10 +61,15 @@ func (c *compiler) file(s *script) bool {
 	if s.phase != downside {
 		return bad("a file is written at downside only", "")
 	}
-	if s.src == nil {
+	var words []string
+	switch {
+	case s.src != nil:
+		words = strings.Fields(s.src.text)
+	case c.plan.Form == Literal:
+		words = c.seedFile(s)
+	default:
 		return bad("the file has no name", "write -- downside: file NAME FORMAT")
 	}
-	words := strings.Fields(s.src.text)
 	if len(words) == 0 || len(words) > 3 {
 		return bad("a file operation is NAME FORMAT FIELDS", "write, say, black_list.txt lines domain")
 	}
@@ -92,6 +98,19 @@ func (c *compiler) file(s *script) bool {
 	}
 	s.out = Statement{Op: OpFile, File: f, phase: downside, text: s.src}
 	return true
+}
+
+// seedFile is the file of a row of the original, which has no statement for it: it is named after the table. Several
+// fields need a format that keeps them apart.
+func (c *compiler) seedFile(s *script) []string {
+	name, format := c.row.Table, Lines
+	if c.row.PointNo == AnyPoint && c.row.Type == Upload {
+		name += "-" + pointInName
+	}
+	if len(c.fileFields(s, nil)) != 1 {
+		format = TSV
+	}
+	return []string{name + ".txt", string(format)}
 }
 
 // fileFields are the fields named behind the format, those of sync_patch_field, or all.

@@ -53,7 +53,7 @@ func FuzzCompile(f *testing.F) {
 			}
 		}
 		_ = p.Describe()
-		if got, _, err := rule.Convert(r); err == nil {
+		if got, _, err := rule.Convert(r, nil); err == nil {
 			if q, ds := rule.Compile(got, nil); q == nil && !(got == r && tab != nil) {
 				t.Fatalf("converted to what does not compile: %v\n%s", ds, got.SQL)
 			}

@@ -132,7 +132,7 @@ func (c *compiler) generateChanges(key []string) {
 	c.plan.Load = &Load{First: first, Next: next}
 	c.plan.Cursor = []string{rowset.ChangeSeq}
 	from, fields := c.changesJoined(key, "")
-	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, "+fields+",\n  "+c.isDeleted(key)+
+	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, sync_origin, "+fields+",\n  "+c.isDeleted(key)+
 		", sync_at\nfrom "+from+
 		"\nwhere sync_seq > :state.sync_seq and not (sync_origin <=> :sync_origin)\norder by sync_seq\nlimit :limit")}
 }

@@ -73,7 +73,7 @@ func TestConvert(t *testing.T) {
 		c := &s.Rules[i]
 		row := c.row()
 		before, ds := rule.Compile(row, nil)
-		got, said, err := rule.Convert(row)
+		got, said, err := rule.Convert(row, nil)
 		if d := cmp.Diff(ds, said); d != "" {
 			t.Errorf("%s: Convert says something else\n%s", c.Name, d)
 		}
@@ -114,11 +114,11 @@ func TestConvertFixed(t *testing.T) {
 		SQL:             `{'downside': ("replace into t values ('%s','%s','%s','%s','%s')",)}`,
 		PatchField:      `{'downside': (('a','b','x','y','z'),)}`,
 		PatchFieldValue: `{'downside': ((('transfer',None),('fixed',"it's \\ 1"),('fixed',None),('fixed',7),('fixed',b'\x00\xff')),)}`}
-	got, _, err := rule.Convert(row)
+	got, _, err := rule.Convert(row, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "-- downside: replace\nreplace into t values (:a,'it''s \\\\ 1',NULL,7,x'00ff')\n"
+	want := "-- option: allow-rounding\n-- downside: replace\nreplace into t values (:text.a,'it''s \\\\ 1',NULL,'7',x'00ff')\n"
 	if got.SQL != want {
 		t.Errorf("got %s want %s", got.SQL, want)
 	}

@@ -30,6 +30,7 @@ type token struct {
 	depth    int    // the brackets open around it; a bracket is not inside itself
 	value    string // of a name or a string its meaning; else the text in lower case
 	rest     string // of a parameter with a dot: the part behind it
+	asText   bool   // of a parameter: it begins with :text.
 }
 
 // is reports whether the token is one of the keywords or operators, in lower case.
@@ -171,6 +172,9 @@ func (t *token) read(text string) {
 		parts := nameParts.FindAllString(s, -1)
 		for i := range parts {
 			parts[i] = unquoted(parts[i])
+		}
+		if t.asText = len(parts) > 1 && sameName(parts[0], "text"); t.asText {
+			parts = parts[1:]
 		}
 		t.value, t.rest = parts[0], strings.Join(parts[1:], ".")
 	default:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"syncgate/internal/pyliteral"
@@ -29,9 +30,13 @@ func (c *compiler) value(column, text string) *node {
 	return n
 }
 
-// badValue reports about a place in a column other than plain SQL.
+// badValue reports an error at a place in a column other than plain SQL.
 func (c *compiler) badValue(column string, n *node, msg, fix string) {
-	d := Diagnostic{Code: BadLiteral, Severity: Error, Column: column, Message: msg, Fix: fix}
+	c.sayValue(Error, column, n, msg, fix)
+}
+
+func (c *compiler) sayValue(severity Severity, column string, n *node, msg, fix string) {
+	d := Diagnostic{Code: BadLiteral, Severity: severity, Column: column, Message: msg, Fix: fix}
 	for _, t := range c.row.texts() {
 		if t.column == column {
 			d.Line, d.Col = lineCol(t.value, n.Start)
@@ -45,6 +50,12 @@ func blank(text string) bool {
 	text = strings.TrimSpace(text)
 	return text == "" || text == "None" || text == "null"
 }
+
+// literalBegins is how a literal begins, and dictBegins a dict, which may have brackets around it.
+var (
+	literalBegins = regexp.MustCompile(`^\s*(?:[uUbB]?[rR]?['"]|[([{])`)
+	dictBegins    = regexp.MustCompile(`^[\s(]*\{`)
+)
 
 func isDict(n *node) bool { _, ok := n.Value.(pyliteral.Dict); return ok }
 
@@ -75,16 +86,21 @@ func (c *compiler) eachPhase(column string, root *node, f func(key string, item 
 		key, _ := text(&root.Items[i])
 		if _, ok := phaseNamed(key); ok || column == "sync_sql" && (key == "option" || key == "options") {
 			f(key, &root.Items[i+1])
-		} else {
-			c.badValue(column, &root.Items[i], fmt.Sprintf("%q is not a phase", key), hint(key, phaseNames))
+			continue
 		}
+		severity := Error
+		if c.plan.Form == Literal {
+			severity = Warning // the original read the phases and nothing else
+		}
+		c.sayValue(severity, column, &root.Items[i], fmt.Sprintf("%q is not a phase", key), hint(key, phaseNames))
 	}
 }
 
 // patch fills the seed-era placeholders of one statement, with one entry for each field of sync_patch_field.
 type patch struct {
-	given   bool // sync_patch_field or sync_patch_field_value says something about the statement
-	entries []patchEntry
+	given    bool // sync_patch_field or sync_patch_field_value says something about the statement
+	entries  []patchEntry
+	verbatim bool // the statement takes no values and runs as it is written
 }
 
 type patchEntry struct {

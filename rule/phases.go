@@ -90,16 +90,20 @@ func (c *compiler) phaseScripts(p phase, n *node) (out []*script) {
 
 // operations reads sync_operation_type and gives each script its operation. The column may be empty; then a statement's
 // verb is its operation.
-func (c *compiler) operations(scripts []*script) {
+func (c *compiler) operations(scripts []*script) []*script {
 	column := strings.TrimSpace(c.row.OperationType)
 	if blank(column) {
-		return
+		return scripts
 	}
-	chains := map[phase]string{}
-	if strings.HasPrefix(column, "{") {
+	chains := map[phase]string{c.row.mainPhase(): column}
+	if literalBegins.MatchString(column) {
 		root := c.value("sync_operation_type", c.row.OperationType)
 		if root == nil {
-			return
+			return scripts
+		}
+		clear(chains)
+		if word, ok := text(root); ok {
+			chains[c.row.mainPhase()] = word
 		}
 		c.eachPhase("sync_operation_type", root, func(key string, item *node) {
 			chain, ok := text(item)
@@ -109,18 +113,24 @@ func (c *compiler) operations(scripts []*script) {
 			p, _ := phaseNamed(key)
 			chains[p] = chain
 		})
-	} else {
-		chains[c.row.mainPhase()] = strings.Trim(column, `"'`)
+	}
+	if c.plan.Form == Literal && strings.TrimSpace(chains[downside]) == OpFile.String() &&
+		!slices.ContainsFunc(scripts, func(s *script) bool { return s.phase == downside }) {
+		scripts = append(scripts, &script{phase: downside, seed: &patch{}}) // its name is made of the table's
 	}
 	for p := upside; p <= updateState; p++ {
 		if chains[p] != "" && c.row.runs(p) {
 			c.chain(p, chains[p], scripts)
 		}
 	}
+	return scripts
 }
 
 // chain gives the scripts of a phase the operations of its chain.
 func (c *compiler) chain(p phase, chain string, scripts []*script) {
+	if c.plan.Form == Literal && p == upside {
+		return // the original's word chose a method there, and each of them read
+	}
 	bad := func(msg, fix string) { c.refuseIn(BadOperation, "sync_operation_type", msg, fix) }
 	ops := strings.Split(strings.ReplaceAll(strings.ToLower(chain), " ", ""), "|")
 	for _, op := range ops {
@@ -148,7 +158,9 @@ func (c *compiler) chain(p phase, chain string, scripts []*script) {
 		s.op = op
 		n++
 	}
-	if n > 0 && n != len(ops) && !(p == upside && len(ops) == 1) {
-		bad(fmt.Sprintf("%s has %d statements for %s", p, n, chain), "give each operation one statement")
+	if says := fmt.Sprintf("%s has %d statements for %s", p, n, chain); c.plan.Form == Literal && n > 0 && n < len(ops) {
+		c.warnIn(BadOperation, "sync_operation_type", says, "the operations without a statement do nothing, as in the original")
+	} else if n > 0 && n != len(ops) && !(p == upside && len(ops) == 1) {
+		bad(says, "give each operation one statement")
 	}
 }

@@ -11,22 +11,64 @@ import (
 // placeholders finds the value of each placeholder.
 func (c *compiler) placeholders(s *script) bool {
 	before := c.errors
+	if s.seed != nil {
+		s.seed.verbatim = !c.formats(s)
+	}
 	for i := range s.toks {
-		if s.seed != nil {
-			c.seedMark(s, i)
-		} else {
+		switch {
+		case s.seed == nil:
 			c.namedMark(s, i)
+		case !s.seed.verbatim:
+			c.seedMark(s, i)
+		case isPlaceholder(&s.toks[i]) && !s.isText(i):
+			c.refuse(s, s.toks[i].from, PlaceholderCount, "the rule has no value for this placeholder",
+				"give it a period, a carried state, or a field")
 		}
 	}
-	if s.seed != nil && c.errors == before {
+	if s.seed != nil && !s.seed.verbatim && c.errors == before {
 		c.fill(s)
+		for i := range s.args {
+			s.args[i].AsText = s.toks[s.argAt[i]].kind == tokString && s.args[i].mayBeNumber()
+		}
 	}
 	return c.errors == before
+}
+
+// formats reports whether the original formatted the statement. One that it had no values for ran as it is written,
+// with %Y and %% in it.
+func (c *compiler) formats(s *script) bool {
+	if s.phase == upside {
+		return c.plan.Period > 0 || c.carried() || len(s.seed.entries) > 0
+	}
+	marks := 0
+	for i := range s.toks {
+		if isPlaceholder(&s.toks[i]) {
+			marks++
+		}
+	}
+	transfers := slices.ContainsFunc(s.seed.entries, func(e patchEntry) bool { return e.kind == "transfer" })
+	return transfers || marks > 0 && (s.phase == downside || len(s.seed.entries) > 0 || marks == len(c.plan.Fields))
+}
+
+// carried reports whether an upside is filled with the carried state.
+func (c *compiler) carried() bool {
+	return c.plan.Period == 0 && (c.row.UseCarriedState || c.row.User == Client && c.row.CarryState)
 }
 
 // isPlaceholder reports whether the token is a seed-era placeholder: %s, '%s' or "%s".
 func isPlaceholder(t *token) bool {
 	return t.kind == tokPercent || t.kind == tokString && t.value == "%s"
+}
+
+// isText reports whether '%s' at i can be meant as it stands: in the format of a date it is the seconds, and behind like
+// a pattern.
+func (s *script) isText(i int) bool {
+	open := i - 1
+	for open > 0 && !(s.toks[open].is("(") && s.toks[open].depth < s.toks[i].depth) {
+		open--
+	}
+	return s.toks[i].kind == tokString && (s.tok(i-1).is("like") ||
+		s.tok(i-1).is(",") && s.tok(open-1).is("date_format", "time_format", "str_to_date", "from_unixtime"))
 }
 
 // namedMark takes a :name at token i and refuses the other kinds of placeholder.
@@ -35,12 +77,13 @@ func (c *compiler) namedMark(s *script, i int) {
 	switch {
 	case t.kind == tokMark:
 		c.refuse(s, t.from, OldPlaceholder, "a bare ? has no name", "write the field's name, like :url")
-	case isPlaceholder(t):
+	case isPlaceholder(t) && !s.isText(i):
 		c.refuse(s, t.from, OldPlaceholder, "nothing fills %s in plain SQL", "write the field's name, like :url")
 	case t.kind == tokString && strings.HasPrefix(t.value, ":") && c.fieldIndex(t.value[1:]) >= 0:
 		c.warn(s, t.from, PlaceholderInText, "a :name inside quotes is text", "remove the quotes, or use concat()")
 	case t.kind == tokParam:
 		if arg, ok := c.param(s, i); ok {
+			arg.AsText = t.asText && arg.mayBeNumber()
 			s.args, s.argAt = append(s.args, arg), append(s.argAt, i)
 		}
 	}
@@ -135,9 +178,14 @@ func (c *compiler) fill(s *script) {
 	}
 	// A fixed or carry entry fills none when there are as many placeholders as transfer entries.
 	n, entries := len(s.argAt), s.seed.entries
-	if !s.seed.given && n == len(c.plan.Fields) {
-		for _, f := range c.plan.Fields {
+	if row := c.wholeRow(n); !s.seed.given {
+		for _, f := range row {
 			entries = append(entries, patchEntry{field: f, kind: "transfer"})
+		}
+		if row == nil && n > 0 && len(c.plan.Fields) == 0 {
+			c.refuseIn(NoTableFacts, "sync_field", "the whole row fills the statement, and the table's columns are not known",
+				"create the table, or name the fields")
+			return
 		}
 	}
 	transfer := slices.DeleteFunc(slices.Clone(entries), func(e patchEntry) bool { return e.kind != "transfer" })
@@ -152,19 +200,31 @@ func (c *compiler) fill(s *script) {
 	}
 }
 
+// wholeRow is the fields that fill n placeholders without sync_patch_field: all of them, or those behind a first id,
+// which the original dropped; nil for another number.
+func (c *compiler) wholeRow(n int) []string {
+	fields := c.plan.Fields
+	if n > 0 && n == len(fields)-1 && sameName(fields[0], "id") {
+		fields = fields[1:]
+	}
+	if n != len(fields) {
+		return nil
+	}
+	return fields
+}
+
 // fillUpside takes carried state in order, or the period's start and end, with fixed values where they are given.
 func (c *compiler) fillUpside(s *script) {
 	n, entries := len(s.argAt), s.seed.entries
 	if len(entries) != n {
 		entries = make([]patchEntry, n)
 	}
-	carried := c.row.UseCarriedState || c.row.User == Client && c.row.CarryState && c.plan.Period == 0
 	free, states := 0, 0
 	for i, e := range entries {
 		arg := Arg{Source: Fixed, Value: e.value}
 		switch {
 		case e.kind == "fixed":
-		case carried || e.kind == "carry":
+		case c.carried() || e.kind == "carry":
 			arg = Arg{Source: State, Field: states}
 			arg.Value, _ = c.initial(e.field, comparedColumn(s.toks, s.argAt[i]))
 			states++
@@ -202,6 +262,9 @@ func (c *compiler) seedArg(s *script, i int, e patchEntry) Arg {
 	}
 	return arg
 }
+
+// mayBeNumber reports whether the value may be another one than a text.
+func (a *Arg) mayBeNumber() bool { return a.Source == Field || a.Source == State || a.Source == Fixed }
 
 // stateArg is the carried value of a name, or of a number counted from 1.
 func (c *compiler) stateArg(s *script, i int, name string) Arg {

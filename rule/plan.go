@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
+	"syncgate/internal/pyliteral"
 	"syncgate/internal/rowset"
 )
 
@@ -72,7 +74,7 @@ type Plan struct {
 
 	table  *Table   // the table's facts; nil: they are not known
 	narrow []narrow // of each field, what its column would cut or round; nil: nothing is known
-	listed []string // the fields in sync_field of a rule without SQL of its own
+	listed []string // the fields in sync_field
 }
 
 // HasKey reports whether a row in hand has its primary key.
@@ -179,6 +181,7 @@ type Arg struct {
 	Name   string // the field's or the state's name
 	Field  int    // Field: index in Plan.Fields; State without a name: position in Env.State
 	Value  any    // Fixed: the value; State: the value when nothing is carried
+	AsText bool   // a number is bound as the text that Python prints
 
 	Instant bool // State: of a TIMESTAMP, which a state has in UTC
 	guessed bool // State: Value is a guess by its name
@@ -253,9 +256,28 @@ func (s *Statement) Bind(dst []any, e *Env, row []any) ([]any, error) {
 				v = int64(DefaultLimit)
 			}
 		}
+		if a.AsText {
+			v = asText(v)
+		}
 		dst = append(dst, v)
 	}
 	return dst, nil
+}
+
+// asText is a number as Python's str() prints it, and any other value as it is. A text column compares with a number by
+// the number that its text begins with, so '007' is 7 and every word is 0.
+func asText(v any) any {
+	switch v := v.(type) {
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case uint64:
+		return strconv.FormatUint(v, 10)
+	case float64:
+		if text, err := pyliteral.Append(nil, v, pyliteral.Python3); err == nil {
+			return string(text)
+		}
+	}
+	return v
 }
 
 // state is the carried value. A NULL, as max() of an empty table gives, counts as no state: no row compares to it.

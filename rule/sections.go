@@ -14,7 +14,7 @@ var (
 
 // scripts finds the form of sync_sql and cuts it into statements.
 func (c *compiler) scripts() (scripts []*script) {
-	if strings.HasPrefix(strings.TrimSpace(c.row.SQL), "{") {
+	if dictBegins.MatchString(c.row.SQL) {
 		scripts = c.phases()
 	} else if !blank(c.row.SQL) {
 		c.plan.Form = Named
@@ -32,7 +32,7 @@ func (c *compiler) scripts() (scripts []*script) {
 			marks, names = marks || isPlaceholder(&t), names || t.kind == tokParam
 		}
 	}
-	c.operations(scripts)
+	scripts = c.operations(scripts)
 	if c.plan.Form >= JSON && marks || c.plan.Form == Literal && !names {
 		c.patches(scripts)
 	}

@@ -93,7 +93,7 @@ func (s *script) render() {
 		case t.kind == tokComment:
 			put(" ")
 			continue
-		case s.seed != nil && (t.kind == tokString || t.is("%%")):
+		case s.seed != nil && !s.seed.verbatim && (t.kind == tokString || t.is("%%")):
 			written = strings.ReplaceAll(written, "%%", "%")
 		}
 		i := len(s.sent)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,11 +133,15 @@ type snapshot struct {
 	version uint64
 	byID    map[uint64]*Rule
 	here    map[key]*Rule // those that run at this side
+	folded  map[key]*Rule // those of here whose table is not written as fold writes it
 	there   map[key]*Rule // those of the other side
 	counts  map[store.RuleState]int
 }
 
 type key struct{ table, direction, point string }
+
+// fold is a table's name as the database compares names of rules: without case and blanks at the end.
+func fold(table string) string { return strings.ToLower(strings.TrimRight(table, " ")) }
 
 // New checks o and makes an empty set.
 func New(o Options) (*Set, error) {
@@ -194,16 +199,25 @@ func (s *Set) Find(table, direction, point string) (*Rule, error) {
 	return r, nil
 }
 
-// Lookup is Find for a caller that wants the rule whatever its state; nil when there is none.
+// Lookup is Find for a caller that wants the rule whatever its state; nil when there is none. A rule whose table is
+// written as asked for comes before one that the database would take for the same.
 func (s *Set) Lookup(table, direction, point string) *Rule {
 	now := s.now.Load()
 	if now == nil {
 		return nil
 	}
-	if r := now.here[key{table, direction, point}]; r != nil {
-		return r
+	like := fold(table)
+	for _, rules := range [...]struct {
+		in    map[key]*Rule
+		table string
+	}{{now.here, table}, {now.here, like}, {now.folded, like}} {
+		for _, point := range [...]string{point, rule.AnyPoint} {
+			if r := rules.in[key{rules.table, direction, point}]; r != nil {
+				return r
+			}
+		}
 	}
-	return now.here[key{table, direction, rule.AnyPoint}]
+	return nil
 }
 
 // ForPoint returns the rules of this side that count for a point, in the order of id: its own rows, and those of every
@@ -319,7 +333,7 @@ func (s *Set) reload(ctx context.Context, version uint64, old *snapshot, recheck
 		return err
 	}
 	slices.SortFunc(rows, func(a, b rule.Row) int { return cmp.Compare(a.ID, b.ID) })
-	next := &snapshot{version: version, byID: map[uint64]*Rule{}, here: map[key]*Rule{}, there: map[key]*Rule{},
+	next := &snapshot{version: version, byID: map[uint64]*Rule{}, here: map[key]*Rule{}, folded: map[key]*Rule{}, there: map[key]*Rule{},
 		counts: map[store.RuleState]int{}}
 	c := &compiler{o: &s.o, now: s.o.Clock(), recheck: recheck, facts: map[string]*rule.Table{}}
 	changed := old == nil || old.version != version
@@ -363,6 +377,11 @@ func (n *snapshot) add(r *Rule, side string) {
 	switch other := in[k]; {
 	case other == nil || other.State == store.RuleDisabled:
 		in[k] = r
+		if like := fold(k.table); r.Row.User == side && like != k.table {
+			if k.table = like; n.folded[k] == nil || n.folded[k].State == store.RuleDisabled {
+				n.folded[k] = r
+			}
+		}
 	case r.State != store.RuleDisabled:
 		r = r.duplicateOf(other.current.ID)
 	}

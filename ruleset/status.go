@@ -47,14 +47,21 @@ func (s *Set) recordStates(ctx context.Context, next, old *snapshot) error {
 	if s.o.Sink == nil {
 		return nil
 	}
+	if old == nil {
+		old = &snapshot{}
+	}
+	gone := old.byID == nil // rules that went while no server ran
+	for id := range old.byID {
+		gone = gone || next.byID[id] == nil
+	}
 	var states []store.RuleStatus
 	for id, r := range next.byID {
-		if r.State == store.RuleDisabled || old != nil && !s.statusPending && sameState(old.byID[id], r) {
+		if r.State == store.RuleDisabled || !s.statusPending && sameState(old.byID[id], r) {
 			continue
 		}
 		states = append(states, r.status)
 	}
-	s.statusPending = len(states) > 0
+	s.statusPending = len(states) > 0 || gone
 	if !s.statusPending {
 		return nil
 	}

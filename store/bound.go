@@ -208,6 +208,12 @@ func (s *Store) SeesTransactions(ctx context.Context) (bool, error) {
 	return s.bounds.unseen.IsZero(), err
 }
 
+// HeldBack is how far transactions and statements that are open keep reading by time behind the clock.
+func (s *Store) HeldBack(ctx context.Context) (time.Duration, error) {
+	now, err := s.bounds.ask(ctx, s)
+	return now.now.utc.Sub(now.safe.utc), err
+}
+
 // Held says which connection keeps rows that were written after it from being read by time; "" when none does.
 func (s *Store) Held(ctx context.Context) (string, error) {
 	now, err := s.bounds.ask(ctx, s)

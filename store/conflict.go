@@ -155,7 +155,7 @@ func (it item) version() (v version, err error) {
 		v.at, _ = it.u.Rows.Row(it.row)[at].(string)
 	}
 	if !it.deleted() {
-		v.row, err = encodeRow(it.u.Plan.Fields, it.u.rows.Row(it.row))
+		v.row, err = EncodeRow(it.u.Plan.Fields, it.u.rows.Row(it.row))
 	}
 	return v, notFromDB(err)
 }
@@ -182,7 +182,7 @@ func (r *runner) present(it item) (v version, err error) {
 		v.origin, _ = row[1].(string)
 		v.at, _ = row[2].(string)
 		if asUint(row[3]) == 0 {
-			v.row, err = encodeRow(u.Plan.Fields, row[4:])
+			v.row, err = EncodeRow(u.Plan.Fields, row[4:])
 		}
 		return notFromDB(err)
 	})
@@ -210,7 +210,7 @@ func (c *conn) recordConflict(ctx context.Context, it item, kept, lost version) 
 	for i, k := range u.Plan.Key {
 		key[i] = row[slices.IndexFunc(u.Plan.Fields, func(f string) bool { return strings.EqualFold(f, k) })]
 	}
-	text, err := encodeRow(u.Plan.Key, key)
+	text, err := EncodeRow(u.Plan.Key, key)
 	if err != nil {
 		return notFromDB(err)
 	}

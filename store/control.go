@@ -115,6 +115,15 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 				return err
 			}
 		}
+		// TRUNCATE and a session without the triggers leave no delete in the history.
+		_, err := tx.Exec(ctx, `INSERT INTO sync_control_history (control_id, action, changed_by, row_before)
+			SELECT h.control_id, 'delete', 'without a trigger: TRUNCATE?', h.row_after FROM sync_control_history h
+			JOIN sync_rule_status s ON s.rule_id = h.control_id LEFT JOIN sync_control c ON c.id = h.control_id
+			WHERE c.id IS NULL AND h.action <> 'delete'
+			AND h.id = (SELECT MAX(id) FROM sync_control_history l WHERE l.control_id = h.control_id)`)
+		if err != nil {
+			return err
+		}
 		for _, table := range []string{"sync_rule_status", "sync_rule_warning", "sync_rule_columns"} {
 			if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE rule_id NOT IN (SELECT id FROM sync_control)"); err != nil {
 				return err

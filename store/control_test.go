@@ -151,6 +151,15 @@ func TestStatusOfRules(t *testing.T) {
 	}
 	equal(t, "mended, and one gone", status(), "2ok-- 0 0 0-")
 	equal(t, "forgotten", one(t, s, "SELECT COUNT(*) FROM sync_rule_status"), "1")
+	exec(t, s, "TRUNCATE sync_control") // which meets no trigger
+	for range 2 {
+		if err := s.SaveRuleStatus(testContext(t), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	equal(t, "the history of a row that was truncated", one(t, s, `SELECT GROUP_CONCAT(action, ' ', changed_by LIKE '%TRUNCATE%',
+		' ', COALESCE(JSON_VALUE(row_before, '$.sync_table'), '-') ORDER BY id) FROM sync_control_history WHERE control_id = 2`),
+		"insert 0 -,delete 1 u")
 }
 
 func TestTable(t *testing.T) {

@@ -264,7 +264,7 @@ func (fs *files) discard() {
 // writeLine writes values, whose names are given, as one line of a format.
 func writeLine(w io.Writer, format rule.FileFormat, names []string, values []any) error {
 	if format == rule.JSONL {
-		text, err := encodeRow(names, values)
+		text, err := EncodeRow(names, values)
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ type lateRows struct {
 	floor  string   // rows at and below it are not remembered
 	seen   []uint64 // hashes of the others up to bound, ascending
 	looked time.Time
+	fresh  uint64 // rows that came up to the bound, and late ones, since the start
 
 	last    uint64              // id of the last row of sync_reread
 	number  uint64              // of the last scan
@@ -60,6 +61,7 @@ type reach struct {
 	last   uint64
 	number uint64
 	hot    map[uint64]uint64
+	fresh  uint64
 }
 
 var hashSeed = maphash.MakeSeed()
@@ -108,7 +110,7 @@ func (s *Store) reachOf(ctx context.Context, c *conn, p *rule.Plan, inTx bool) (
 	if err := s.advance(ctx, c, p, l, bound); err != nil {
 		return reach{}, err
 	}
-	return reach{l.bound, l.last, l.number, l.hot}, nil
+	return reach{l.bound, l.last, l.number, l.hot, l.fresh}, nil
 }
 
 // advance moves the bound of l forward, after it has noted the rows up to there. Now and then it looks at the rows
@@ -134,6 +136,7 @@ func (s *Store) advance(ctx context.Context, c *conn, p *rule.Plan, l *lateRows,
 	l.seen = append(l.seen, scan.seen...)
 	slices.Sort(l.seen)
 	l.bound = bound
+	l.fresh += scan.fresh
 	l.wait(scan.waiting, p.Lag)
 	return nil
 }
@@ -186,6 +189,7 @@ func (s *Store) look(ctx context.Context, c *conn, p *rule.Plan, l *lateRows, bo
 	}
 	slices.Sort(scan.seen)
 	l.bound, l.floor, l.seen, l.looked = bound, max(l.floor, scan.cut), scan.seen, time.Now()
+	l.fresh += scan.fresh
 	l.wait(scan.waiting, p.Lag)
 	return nil
 }
@@ -233,6 +237,7 @@ type lateScan struct {
 	cut     string            // rows at and below it were not gone through; "" when all were
 	waiting map[uint64]uint64 // keys and rows beyond bound
 	late    []lateRange
+	fresh   uint64
 	inRun   bool // the row before was late
 }
 
@@ -275,6 +280,9 @@ func (s *lateScan) row(at string, values []any) {
 	}
 	s.seen = append(s.seen, row)
 	_, known := slices.BinarySearch(s.known, row)
+	if !known {
+		s.fresh++
+	}
 	switch late := at <= s.passed && !known; {
 	case !late:
 		s.inRun = false

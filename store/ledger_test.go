@@ -236,7 +236,7 @@ func FuzzDecodeRow(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := encodeRow(fields, values)
+		again, err := EncodeRow(fields, values)
 		if err != nil {
 			t.Fatal(err)
 		}

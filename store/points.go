@@ -49,11 +49,20 @@ const (
 // WrapKey seals a key that gets this id.
 type WrapKey func(keyID uint32) []byte
 
-// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already.
+// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already, or one whose name
+// differs only by case, which people and the tables of most databases take for the same.
 func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) (keyID uint32, err error) {
 	const first = 1
 	return first, s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
+		var twin string
+		err := tx.One(ctx, "SELECT point_no FROM sync_point WHERE LOWER(point_no) = LOWER(?) LIMIT 1", []any{point}, &twin)
+		if err == nil {
+			return fmt.Errorf("%w: point %s", ErrExists, twin)
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		_, err = tx.Exec(ctx, "INSERT INTO sync_point (point_no, note) VALUES (?, NULLIF(?, ''))", point, note)
 		if refused := (*SQLError)(nil); errors.As(err, &refused) && refused.Code == duplicateKey {
 			return fmt.Errorf("%w: point %s", ErrExists, point)
 		}

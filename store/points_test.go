@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,6 +38,9 @@ func TestPointsAndKeys(t *testing.T) {
 	}
 	if _, err := s.AddPoint(ctx, "a", "", sealed("a")); !errors.Is(err, ErrExists) {
 		t.Errorf("enrolled twice: %v", err)
+	}
+	if _, err := s.AddPoint(ctx, "A", "", sealed("A")); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "point a") {
+		t.Errorf("a name that differs by case: %v", err)
 	}
 	for _, name := range []string{"", "*"} {
 		if _, err := s.AddPoint(ctx, name, "", sealed("")); err == nil {

@@ -35,7 +35,7 @@ type QuarantinedRow struct {
 
 // MarshalJSON writes fields and values as one object, in the form that DecodeRow reads.
 func (r QuarantinedRow) MarshalJSON() ([]byte, error) {
-	values, err := encodeRow(r.Fields, r.Values)
+	values, err := EncodeRow(r.Fields, r.Values)
 	if err != nil {
 		return nil, err
 	}
@@ -54,10 +54,10 @@ func (r *runner) quarantine(it item, code int, reason string, waits bool) error 
 	if u.marks != nil && u.marks[it.row] != int64(0) { // it must not be replayed as another kind of change
 		fields, row = append(slices.Clip(fields), rowset.Deleted), append(slices.Clone(row), u.marks[it.row])
 	}
-	values, err := encodeRow(fields, row)
+	values, err := EncodeRow(fields, row)
 	if err == nil && len(values) > r.s.maxPacket/2 { // the database would not take it here either
 		u := NewUnsent(fields, row)
-		values, err = encodeRow(u.Row.Columns, u.Row.Values)
+		values, err = EncodeRow(u.Row.Columns, u.Row.Values)
 		reason = fmt.Sprintf("%s (the row has %d bytes; its large fields are left out here)", reason, u.Size)
 	}
 	if err != nil {
@@ -139,7 +139,7 @@ const mysqlErrors = 1000
 // that it was read by; its Key may be empty. code is a number of syncgate's and why says the same in words, as "more than
 // a frame can carry". reason also says which row it is.
 func (t *Tx) QuarantineUnsent(ctx context.Context, point string, p *rule.Plan, u Unsent, code int, why string) (reason string, err error) {
-	values, err := encodeRow(u.Row.Columns, u.Row.Values)
+	values, err := EncodeRow(u.Row.Columns, u.Row.Values)
 	if err != nil {
 		return "", err
 	}
@@ -249,7 +249,7 @@ func (s *Store) QuarantineRow(ctx context.Context, id uint64) (QuarantinedRow, e
 
 // EditQuarantine replaces the fields and values of a row.
 func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, values []any) error {
-	text, err := encodeRow(fields, values)
+	text, err := EncodeRow(fields, values)
 	if err != nil {
 		return err
 	}
@@ -345,7 +345,13 @@ func (t *Tx) newer(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 	}
 	at := slices.IndexFunc(p.Fields, p.IsClock)
 	err = t.on(func(c *conn) error {
-		var err error
+		local, err := t.s.localZone(ctx, c) // that of the row
+		if err == nil {
+			err = c.useZone(ctx, local)
+		}
+		if err != nil {
+			return err
+		}
 		if c.args, err = p.Find.Bind(c.args[:0], &e, row.Row(0)); err != nil {
 			return mismatch("%v", err)
 		}

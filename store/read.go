@@ -29,6 +29,9 @@ type Page struct {
 	State []rowset.StateItem // of a paged plan: from where the next read goes on; unchanged when there was no row
 	More  bool               // the sink had enough before the last row; read again from State
 	Rows  uint64
+	// Origins are the points that recorded changes in the page come from, when it was read for no point in particular
+	// (rule.Env.Origin is empty). To one of them the page is not to be sent: it must not get its own changes back.
+	Origins map[string]bool
 }
 
 // Read runs the upside of a plan and gives each row to sink when it arrives; it holds one row at a time. It repeats a
@@ -161,6 +164,18 @@ func (r *reader) chooseZones() error {
 	return r.c.fillTimes(r.ctx, r.p, &r.env)
 }
 
+// boundByNow lets the statements of a plan read up to the present time.
+func (r *reader) boundByNow() error {
+	err := r.chooseZones()
+	if err == nil && r.p.Mark != nil {
+		var now clock
+		now, err = r.s.clockOf(r.ctx, r.c)
+		text := timeText(now.now.in(r.p.Mark.Local), 6)
+		r.env.Bound, r.env.LocalBound = text, text
+	}
+	return err
+}
+
 // inUTC is a state whose TIMESTAMPs are marked or, where the rows show them so, in another zone.
 func (r *reader) inUTC(state []rowset.StateItem) []rowset.StateItem {
 	state = slices.Clone(state)
@@ -290,7 +305,7 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 		return append([]rowset.StateItem{number(rowset.ChangeSeq, n)}, after...)
 	}
 	if len(r.env.State) > 0 {
-		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, began)
+		r.s.NoteReader(r.p, r.env.Origin, r.env.State)
 	} else {
 		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
 	}
@@ -303,7 +318,7 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 			r.page.More = at.more
 			return false
 		}
-		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 1, end: end}, nil
+		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 2, end: end}, nil
 	}
 	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
 	switch {
@@ -389,6 +404,12 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 		if pages.only != nil && !pages.only(values) {
 			n++
 			continue
+		}
+		if origin, ok := values[max(0, pages.hidden-1)].(string); ok && pages.hidden > 0 && r.env.Origin == "" {
+			if r.page.Origins == nil {
+				r.page.Origins = map[string]bool{}
+			}
+			r.page.Origins[origin] = true
 		}
 		err := r.sink.Row(values[pages.hidden:])
 		if errors.Is(err, ErrFull) {

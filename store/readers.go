@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"syncgate/internal/rowset"
+	"syncgate/rule"
 )
 
 // readers holds how far each reader of changes has come since the last purge.
@@ -23,6 +26,14 @@ func (r *readers) note(sequence, reader string, seq uint64) {
 		r.at = map[readerID]uint64{}
 	}
 	r.at[readerID{sequence, reader}] = seq
+}
+
+// NoteReader is note for a reader of a plan that goes on from a state. Who reads for no point in particular calls it for
+// each that gets the page.
+func (s *Store) NoteReader(p *rule.Plan, reader string, state []rowset.StateItem) {
+	if seq, ok := stateNumber(state, rowset.ChangeSeq); ok && reader != "" {
+		s.readers.note(p.Recorded.Sequence, reader, seq)
+	}
 }
 
 func (r *readers) take() map[readerID]uint64 {

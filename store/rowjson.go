@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// encodeRow writes a row as a JSON object in the order of its fields. Text is a string, or {"text64": …} when it is not
+// EncodeRow writes a row as a JSON object in the order of its fields. Text is a string, or {"text64": …} when it is not
 // valid UTF-8. Bytes are {"base64": …}. A float always has a point or an exponent, so that it stays a float.
-func encodeRow(fields []string, row []any) (string, error) {
+func EncodeRow(fields []string, row []any) (string, error) {
 	var b strings.Builder
 	b.WriteByte('{')
 	for i, field := range fields {

@@ -47,7 +47,7 @@ func joinTuples(head, tuple, tail string, n int) string {
 }
 
 // fit puts rows into the order of the plan's fields. It finds each column by its name and leaves out those that are no
-// fields. Rows whose columns have no names have that order already. marks are the rows' values of rowset.Deleted; nil:
+// fields. Rows whose columns have no names have that order already, and may have more values behind it. marks are the rows' values of rowset.Deleted; nil:
 // they have none. ErrMismatch: a field does not come.
 func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, marks []any, err error) {
 	place, err := places(rows, p)
@@ -80,15 +80,20 @@ func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, marks []any, err e
 func places(rows rowset.Rows, p *rule.Plan) ([]int, error) {
 	fields := p.Fields
 	if !slices.ContainsFunc(rows.Columns, func(c string) bool { return c != "" }) {
-		if n := len(rows.Columns); n > 0 && n != len(fields) && len(rows.Values) > 0 {
+		n := len(rows.Columns)
+		switch {
+		case n == 0 || n == len(fields) || len(rows.Values) == 0:
+			return nil, nil
+		case n < len(fields):
 			return nil, mismatch("it has %d values a row, the rule has %d fields", n, len(fields))
 		}
-		return nil, nil
+		place := make([]int, len(fields))
+		for i := range place {
+			place[i] = i
+		}
+		return place, nil
 	}
-	place := make([]int, len(fields))
-	for i := range place {
-		place[i] = -1
-	}
+	place := slices.Repeat([]int{-1}, len(fields))
 	same := len(rows.Columns) == len(fields)
 	for i, c := range rows.Columns {
 		at := slices.IndexFunc(fields, func(f string) bool { return strings.EqualFold(c, f) })

@@ -27,7 +27,7 @@ func TestRowsFitTheRule(t *testing.T) {
 		{[]string{"id", "plate"}, []any{1, 2}, `"Url" is a field of the rule and not`},
 		{[]string{"id", "url", "sync_deleted"}, []any{1, 2, 1}, "does not delete rows"},
 		{[]string{""}, []any{1, 2}, "1 values a row, the rule has 2 fields"},
-		{[]string{"", "", ""}, []any{1, 2, 3}, "3 values a row, the rule has 2 fields"},
+		{[]string{"", "", ""}, []any{1, 2, 3}, ""}, // the original did not look behind the fields
 		{nil, []any{1, 2, 3}, "3 values, the rule has 2 fields a row"},
 	} {
 		rows, _, err := fit(rowset.Rows{Columns: tc.columns, Values: tc.values}, p)

@@ -3,9 +3,11 @@ package test
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"syncgate/internal/harness/harnesstest"
 )
@@ -100,4 +102,75 @@ func TestAgentLeavesKilledServer(t *testing.T) {
 	w.Centre.Eventually(rows, "SELECT COUNT(*) FROM hits")
 	writtenOnce(w, rows)
 	agent.Stop()
+}
+
+// What pull writes push takes back, in every format. A push that is killed goes on where it was, and no row is written
+// twice. It needs no database at the point.
+func TestPullAndPush(t *testing.T) {
+	t.Parallel()
+	const rows = 2500
+	w := harnesstest.New(t)
+	w.Centre.Must(hitsTable)
+	makeHits(t, w.Centre, 1, rows)
+	w.Rule("server", "download", "hits", "")
+	for _, name := range []string{"csv", "tsv", "jsonl", "killed"} {
+		w.Centre.Must("CREATE TABLE to_" + name + " LIKE hits")
+		w.Rule("server", "upload", "to_"+name, "")
+	}
+	w.Centre.Must("CREATE TABLE written (id BIGINT NOT NULL)")
+	w.Centre.Must("CREATE TRIGGER noted AFTER INSERT ON to_killed FOR EACH ROW INSERT INTO written VALUES (NEW.id)")
+	w.Centre.Must("ALTER TABLE to_tsv ADD CHECK (id <> 7)")
+	w.Point.Enrol(pointName)
+	w.Serve()
+	w.Point.Env = append(w.Point.Env, "SYNCGATE_AGENT_DSN=", "SYNCGATE_AGENT_DATA_DIR=/nonexistent") // push and pull need none
+	run := func(want int, says string, args ...string) {
+		t.Helper()
+		out, errs, code := harnesstest.Run(t, w.Point.Env, "syncgate-agent", args...)
+		if code != want || !strings.Contains(out+errs, says) {
+			t.Errorf("%v: exit %d, want %d and %q in\n%s%s", args, code, want, says, out, errs)
+		}
+	}
+	all := w.Centre.Sum("SELECT * FROM hits")
+	for _, name := range []string{"csv", "tsv", "jsonl"} {
+		file := filepath.Join(w.Dir, "hits."+name+".gz")
+		run(0, "2500 rows from hits", "pull", "hits", "--out", file)
+		if name == "tsv" {
+			run(65, "row 7: SG0304", "push", "to_tsv", file)
+			w.Centre.Must("ALTER TABLE to_tsv DROP CONSTRAINT CONSTRAINT_1")
+			w.Centre.Must("INSERT INTO to_tsv SELECT * FROM hits WHERE id = 7")
+		} else {
+			run(0, `"applied": 2500`, "push", "to_"+name, file, "--format", "json")
+		}
+		if sum := w.Centre.Sum("SELECT * FROM to_" + name); sum != all {
+			t.Errorf("%s: %s came, not %s", name, sum, all)
+		}
+	}
+	file := filepath.Join(w.Dir, "hits.csv")
+	run(0, "", "pull", "hits", "--out", file)
+	w.Point.Link().Slow(20 * time.Millisecond)
+	for part := 1; part < 4; part++ {
+		push := harnesstest.Start(t, w.Point.Env, "syncgate-agent", "push", "to_killed", file)
+		w.Centre.AtLeast(part*rows/5, "SELECT COUNT(*) FROM to_killed")
+		_ = push.Process.Kill() // it may have ended
+	}
+	run(0, "2500 rows to to_killed", "push", "to_killed", file)
+	run(0, "was pushed before", "push", "to_killed", file)
+	if sum := w.Centre.Sum("SELECT * FROM to_killed"); sum != all {
+		t.Errorf("after kills %s came, not %s", sum, all)
+	}
+	if n := w.Centre.Count("SELECT COUNT(*) FROM written"); n != rows {
+		t.Errorf("%d rows were written %d times", rows, n)
+	}
+	run(65, "line 3", "push", "to_csv", badFile(t, "id,url\n1,a\n2\n"))
+	run(78, "SG0200", "push", "nothing", badFile(t, "id\n1\n"))
+	run(75, "not reached", "pull", "hits", "--server", "127.0.0.1:1", "--wait", "0s")
+}
+
+func badFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "bad.csv")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

@@ -139,14 +139,14 @@ func TestRulesTry(t *testing.T) {
 	if out := w.Must("rules", "explain", "1"); !strings.Contains(out, "?1  field url") || !strings.Contains(out, "plan: ") {
 		t.Fatalf("explain says\n%s", out)
 	}
-	if out := w.Must("rules", "show", "1"); !strings.Contains(out, ":url") || !strings.Contains(out, "-- downside: update") {
+	if out := w.Must("rules", "show", "1"); !strings.Contains(out, ":text.url") || !strings.Contains(out, "-- downside: update") {
 		t.Fatalf("show says\n%s", out)
 	}
 }
 
 func TestRulesConvertHistoryRevert(t *testing.T) {
 	w := withRules(t)
-	const text = "SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '-- downside: insert%:url%'"
+	const text = "SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '%-- downside: insert%:text.url%'"
 	if out := w.Must("rules", "convert"); !strings.Contains(out, "+ -- downside: insert") || w.Centre.Count(text) != 0 {
 		t.Fatalf("convert says, or has written:\n%s", out)
 	}

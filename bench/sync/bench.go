@@ -31,7 +31,7 @@ const columns = "id, url, ip, title, update_time"
 const table = ` (id BIGINT UNSIGNED NOT NULL PRIMARY KEY, url VARCHAR(190) NOT NULL, ip VARCHAR(45) NOT NULL,
 	title VARCHAR(190) NOT NULL, update_time DATETIME(6) NOT NULL) ENGINE=InnoDB`
 
-// points is how many points there are.
+// points is how many points there are, unless a measurement needs more.
 const points = 64
 
 // bench is a durable MariaDB with a server on it.
@@ -78,7 +78,7 @@ func (b *bench) start(ctx context.Context) (err error) {
 	if err := b.schema(ctx); err != nil {
 		return err
 	}
-	end, _, err := b.serve(ctx)
+	end, _, err := b.serve(ctx, b.o.env...)
 	b.stops = append(b.stops, end)
 	return err
 }
@@ -103,7 +103,7 @@ func (b *bench) schema(ctx context.Context) error {
 		return err
 	}
 	defer st.Close()
-	for i := range points {
+	for i := range max(points, b.o.points) {
 		key := crypto.Key{Point: fmt.Sprintf("point-%02d", i)}
 		copy(key.Secret[:], fmt.Sprintf("%032d", i))
 		key.ID, err = st.AddPoint(ctx, key.Point, "", func(id uint32) []byte {
@@ -215,7 +215,7 @@ func (b *bench) uploads(n, size int) func(context.Context) (int, time.Duration, 
 		clients := make([]*client, n)
 		for i := range clients {
 			var err error
-			if clients[i], err = dial(ctx, b.address, b.keys[i]); err != nil {
+			if clients[i], err = dial(ctx, b.address, b.keys[i], readBuffer); err != nil {
 				return 0, 0, err
 			}
 			defer clients[i].conn.Close()
@@ -312,7 +312,7 @@ func (b *bench) open(interpolate bool, conns int) (*sql.DB, error) {
 
 // downloads reads the table through the server, every row decoded.
 func (b *bench) downloads(ctx context.Context) (int, time.Duration, error) {
-	c, err := dial(ctx, b.address, b.keys[0])
+	c, err := dial(ctx, b.address, b.keys[0], readBuffer)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -24,13 +24,16 @@ type client struct {
 	seq   uint64
 }
 
-func dial(ctx context.Context, address string, key crypto.Key) (*client, error) {
+// readBuffer is what a client needs that reads whole frames of any size.
+const readBuffer = 2 << 20
+
+func dial(ctx context.Context, address string, key crypto.Key, buffer int) (*client, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{conn: conn, in: bufio.NewReaderSize(conn, 2<<20), epoch: uint64(time.Now().UnixNano())}
+	c := &client{conn: conn, in: bufio.NewReaderSize(conn, buffer), epoch: uint64(time.Now().UnixNano())}
 	c.wire, err = protocol.NewClient(protocol.ClientOptions{Point: key.Point, KeyID: key.ID, Key: key.Secret, Clock: time.Now, Rand: rand.Reader})
 	if err != nil {
 		return nil, err

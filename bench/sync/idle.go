@@ -37,7 +37,7 @@ func (b *bench) idle(ctx context.Context, n int) (float64, error) {
 				return 0, err
 			}
 		}
-		c, err := dial(ctx, b.address, b.keys[i%len(b.keys)])
+		c, err := dial(ctx, b.address, b.keys[i%len(b.keys)], readBuffer)
 		if err != nil {
 			return 0, fmt.Errorf("session %d: %w", i, err)
 		}

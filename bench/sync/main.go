@@ -24,15 +24,19 @@ func main() {
 	flag.IntVar(&o.rows, "rows", 200_000, "rows of the table that is downloaded")
 	flag.IntVar(&o.idle, "idle", 8000, "idle sessions whose memory is weighed; 0: not weighed")
 	flag.StringVar(&o.only, "only", "", "measure only the work whose name contains this")
-	originals := flag.Bool("original", false, "compare the v1 wire with a model of the original server instead")
+	alive := flag.Bool("live", false, "measure instead how soon others have a row, and what subscribed points cost")
+	originals := flag.Bool("original", false, "compare instead the v1 wire with a model of the original server")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	work := run
-	if *originals {
-		work = original
+	measure := run
+	switch {
+	case *alive:
+		measure = live
+	case *originals:
+		measure = original
 	}
-	if err := work(ctx, o); err != nil {
+	if err := measure(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/sync:", err)
 		os.Exit(1)
 	}
@@ -45,6 +49,8 @@ type options struct {
 	rows   int
 	idle   int
 	only   string
+	points int      // more than usual
+	env    []string // of the server
 }
 
 // contest is one kind of work, done by syncgate and by ways of using the plain driver.

@@ -42,6 +42,8 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 	root.AddCommand(
 		f.command("run", "Keep the point in step until INT or TERM", run),
 		f.command("once", "Run every rule once, print the rows synced, end", once),
+		f.newPush(),
+		f.newPull(),
 		f.newResync(),
 		f.newQuarantine(),
 		cli.NewConfig(example(), checkFile),

@@ -13,7 +13,7 @@ func main() { os.Exit(cli.Main(newRoot())) }
 
 func newRoot() *cobra.Command {
 	root := cli.Group("syncgate", "Keep the tables of many detection points in step with one central database",
-		newServe(), newDemo(), newMigrate(), newPoint(), newKeyCommand(), newRules(), newQuarantine(), newConflicts(), newDoctor(), newExplainError(),
+		newServe(), newDemo(), newMigrate(), newPoint(), newKeyCommand(), newRules(), newQuarantine(), newConflicts(), newSyncNow(), newTap(), newDoctor(), newExplainError(),
 		cli.NewConfig(example(), checkFile))
 	root.Version = cli.Version()
 	root.Long = `syncgate keeps the tables of many detection points in step with one central database.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,7 @@ func checkPointName(name string) error {
 		return cli.Usage(fmt.Errorf("a point's name has 1 to 64 bytes, not %d", len(name)))
 	case name == "*":
 		return cli.Usage(errors.New("* stands for every point and cannot be the name of one"))
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
 		return cli.Usage(errors.New("a point's name is UTF-8 without control characters"))
 	}
 	return nil
@@ -72,6 +73,9 @@ func newPointAdd() *cobra.Command {
 	var note string
 	const short = "Enrol a point and print, once, the settings of its agent"
 	cmd := onPoint("add NAME", short, func(c *call, name string) error {
+		if strings.TrimSpace(name) != name {
+			return cli.Usage(fmt.Errorf("the name %q begins or ends with a space, which nobody sees", name))
+		}
 		return newKey(c, name, func(wrap store.WrapKey) (uint32, error) {
 			return c.db.AddPoint(c.Context(), name, note, wrap)
 		})

@@ -116,10 +116,14 @@ func newRulesConvert() *cobra.Command {
 func convert(c *call, rows []rule.Row, write bool) error {
 	changed, failed := 0, 0
 	for _, row := range rows {
-		converted, ds, err := rule.Convert(row)
-		if slices.ContainsFunc(ds, func(d rule.Diagnostic) bool { return d.Code == rule.NoTableFacts }) {
-			continue // it has no SQL: syncgate writes it
+		table, err := c.table(row.Table)
+		if err != nil {
+			return err
 		}
+		if draft, _ := rule.Draft(row, table); draft.Form < rule.JSON {
+			continue // it is plain SQL, or has none
+		}
+		converted, ds, err := rule.Convert(row, table)
 		if err != nil {
 			failed++
 			fmt.Fprintln(c.out, err)

@@ -84,11 +84,11 @@ func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 	case of != rule.AnyPoint && of != point:
 		return rule.Env{}, cli.Usage(fmt.Errorf("rule %d is for point %s, not %s", plan.Row.ID, of, point))
 	}
-	return environment(plan, point), nil
+	return environment(point), nil
 }
 
 // environment has the values that a plan binds besides rows, with no carried state.
-func environment(plan *rule.Plan, point string) rule.Env {
+func environment(point string) rule.Env {
 	return rule.Env{Point: point, Origin: point, Limit: rule.DefaultLimit, Wall: true}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -179,13 +180,14 @@ func SQL(v Value) (value any, ok bool) {
 	case DateTime:
 		return x.date().sql() + " " + x.clock().sql(), true
 	case TimeDelta:
-		s, us, sign := x.Days*86400+x.Seconds, x.Microseconds, ""
-		if s < 0 {
-			if s, sign = -s, "-"; us > 0 {
-				s, us = s-1, 1e6-us
-			}
+		s, us := x.Days*86400+x.Seconds, x.Microseconds
+		if s >= 0 {
+			return strings.TrimPrefix(Time{s / 3600, s / 60 % 60, s % 60, us}.sql(), "0"), true // as str() prints it
 		}
-		return sign + Time{s / 3600, s / 60 % 60, s % 60, us}.sql(), true
+		if s = -s; us > 0 {
+			s, us = s-1, 1e6-us
+		}
+		return "-" + Time{s / 3600, s / 60 % 60, s % 60, us}.sql(), true
 	}
 	return nil, false
 }

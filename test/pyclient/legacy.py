@@ -175,7 +175,7 @@ def session(agent, address):
         reply, left = receive(sock, left)
         content, word = agent.check(reply)
         seen['nothing'] = agent.repr(content), word
-        sock.sendall(agent.packet('UPLOAD_DB', 'phishing_log', [(1, 2), (3,)]))
+        sock.sendall(agent.packet('UPLOAD_DB', 'phishing_log', [(1, 2), ()]))
         reply, left = receive(sock, left)
         seen['ragged'] = agent.check(reply)
     with socket.create_connection(address) as sock:

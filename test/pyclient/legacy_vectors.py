@@ -104,6 +104,21 @@ def good():
     vector('ok-download-nothing', 'a download without state, and a reply without rows', three.packet('DOLOAD_DB', 't', None, EARLIER), 'message',
            op='download', table='t', state=[], request_id=request_id(three.token(None, EARLIER)),
            rows=dict(columns=['a'], types=['INT'], values=[]), reply=reply(three, 'DOLOAD_DB', 't', [[]]).decode())
+    content = [(1, 2), (3,)]
+    vector('ok-upload-ragged', 'rows of different lengths: what all have counts', three.packet('UPLOAD_DB', 't', content, EARLIER), 'message',
+           op='upload', table='t', width=1, values=[1, 3], request_id=request_id(three.token(content, EARLIER)),
+           reply=reply(three, 'UPLOAD_DB', 't', None).decode())
+    for name, why, content, state in (
+            ('dict', 'a state that is a dict', {'update_time': 'x'}, [['update_time', 'x']]),
+            ('printed', 'a state that is the text of a dict', str({'update_time': 'x'}), [['update_time', 'x']]),
+            ('word', 'a word: it is no state, and only a rule that needs one refuses it', 'update_time', None),
+            ('number', 'a number: likewise', 5, None),
+            ('flat', 'pairs that stand in no tuple: likewise', [('update_time', 'x')], None),
+            ('name', 'a name that is a number: likewise', [((1, 'x'),)], None),
+            ('many', '65 items: likewise', [tuple(('n%d' % i, i) for i in range(65))], None)):
+        vector('ok-state-' + name, why, three.packet('DOLOAD_DB', 't', content, EARLIER), 'message', op='download', table='t',
+               state=state or [], stateless=state is None, request_id=request_id(three.token(content, EARLIER)),
+               rows=dict(columns=['a'], types=['INT'], values=[1]), reply=reply(three, 'DOLOAD_DB', 't', [[(1,)]]).decode())
     plain = three.text('DOLOAD_DB', 't', '', NOW[:19]).decode()
     vector('ok-time-without-fraction', 'Python prints no fraction when it is 0; Content is a text, whose value the token is over',
            wire.seal(plain.encode()), 'message', op='download', table='t', state=[], request_id=request_id(three.token('', NOW[:19]), NOW),
@@ -162,7 +177,8 @@ def bad_texts():
     refused('text-pairs', 'a dict of 200 pairs', wire.seal(text.replace('None', repr({i: i for i in range(200)}), 1).encode()), 'SG0001')
     changed('key-twice', 'a key twice', "'Table_Name': 't'", "'Table_Name': 't', 'Table_Name': 'u'")
     changed('no-userid', 'no userid', "'userid'", "'user'")
-    changed('userid-number', 'a userid that is no text', "'point-01'", '7')
+    changed('userid-number', 'a point whose userid is a number, and that may not speak this wire', "'point-01'", '7', 'SG0008')
+    changed('userid-none', 'a userid that is neither text nor number', "'point-01'", 'None')
     changed('userid-empty', 'an empty userid', "'point-01'", "''", 'SG0008')
     changed('userid-long', 'a userid of more than 64 bytes', 'point-01', 'point-' + 'x' * 60, 'SG0008')
     changed('userid-unknown', 'a point that may not speak this wire', 'point-01', 'other-01', 'SG0008')
@@ -208,12 +224,7 @@ def unfit():
             ('unfit-content-text', 'an upload of a text', 'UPLOAD_DB', 't', 'x'),
             ('unfit-row', 'a row that is no tuple', 'UPLOAD_DB', 't', [1, 2]),
             ('unfit-row-empty', 'a row without values', 'UPLOAD_DB', 't', [()]),
-            ('unfit-ragged', 'rows of different lengths', 'UPLOAD_DB', 't', [(1, 2), (3,)]),
-            ('unfit-nested', 'a list where a value should be', 'UPLOAD_DB', 't', [(1, [2])]),
-            ('unfit-state', 'a state that is a dict', 'DOLOAD_DB', 't', {'update_time': 'x'}),
-            ('unfit-state-flat', 'a state whose pairs stand in no tuple', 'DOLOAD_DB', 't', [('update_time', 'x')]),
-            ('unfit-state-name', 'a state whose name is a number', 'DOLOAD_DB', 't', [((1, 'x'),)]),
-            ('unfit-state-many', 'a state of 65 items', 'DOLOAD_DB', 't', [tuple(('n%d' % i, i) for i in range(65))])):
+            ('unfit-nested', 'a list where a value should be', 'UPLOAD_DB', 't', [(1, [2])])):
         vector(name, why, three.packet(typ, table, content, EARLIER), 'unfit', status='SG0203', word='Client_Data_Pack_Error')
     text = two.text('UPLOAD_DB', 't', [(1,)], EARLIER).replace(b"'Table_Name': 't'", b"'Table_Name': '\\xff'")
     vector('unfit-table-utf8', 'a Table_Name that is not UTF-8', wire.seal(text), 'unfit', status='SG0203', word='Client_Data_Pack_Error')

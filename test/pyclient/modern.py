@@ -208,6 +208,11 @@ PAYLOADS = {
                       (5, "missing_here", unsigned, 0), (6, "different", unsigned, 0), (7, "note", lambda v: text(v, 1024), "")],
     "ResyncReply": [(1, "job", unsigned, 0), (2, "table", name, ""), (3, "direction", name, ""), (4, "where", lambda v: text(v, 4096), ""),
                     (5, "dry_run", boolean, False)],
+    "SubscribeRequest": [(1, "tables", names, []), (2, "runs", boolean, False)],
+    "SubscribeReply": [(1, "rules_version", unsigned, 0), (2, "clock_ms", lambda v: unsigned(v, I63), 0), (3, "news", names, []),
+                       (4, "polled", names, [])],
+    "RunRequest": [(1, "table", name, ""), (2, "type", name, "")],
+    "RunReply": [(1, "text", lambda v: text(v, 1024), ""), (2, "rows", unsigned, 0), (3, "batches", unsigned, 0), (4, "quarantined", unsigned, 0)],
     "RulesRequest": [(1, "parts", boolean, False)],
     "RulesReply": [(1, "version", unsigned, 0), (2, "rules", lambda v: [items(row, 4096) for row in array(v, 2**21)], [])],
 }
@@ -241,7 +246,7 @@ def read(kind, payload):
     fields = {field: reader(raw.pop(key)) if key in raw else zero for key, field, reader, zero in PAYLOADS[kind] if key in raw or zero is not None}
     for value in raw.values():
         unknown(value)
-    if kind in ("UploadRequest", "DownloadRequest", "CompareRequest") and not fields["table"]:
+    if kind in ("UploadRequest", "DownloadRequest", "CompareRequest", "RunRequest") and not fields["table"]:
         raise WireError(MALFORMED, "no table")
     if "values" in fields and len(fields["values"]) % max(1, len(fields["columns"])) + (len(fields["values"]) if not fields["columns"] else 0):
         raise WireError(MALFORMED, "values are no whole rows")
