@@ -2,15 +2,12 @@ package store
 
 import (
 	"context"
-	"database/sql/driver"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"syncgate/internal/rowset"
@@ -45,21 +42,6 @@ func fixedZone(seconds int64) *zone {
 func (z *zone) offsetAt(unix int64) int64 {
 	n, _ := slices.BinarySearch(z.from, unix+1)
 	return z.offset[n]
-}
-
-// describe names the zone and its present offset.
-func (z *zone) describe(now time.Time) string {
-	text := z.name
-	if offset := fixedZone(z.offsetAt(now.Unix())).name; offset != text {
-		text += ", now " + offset
-	}
-	return text
-}
-
-// summer reports whether the zone changes its offset in the year before or behind now.
-func (z *zone) summer(now time.Time) bool {
-	const year = 366 * 24 * 3600
-	return slices.ContainsFunc(z.from, func(at int64) bool { return at > now.Unix()-year && at < now.Unix()+year })
 }
 
 // moved is the time t, as MySQL writes it, moved by so many seconds. Text that is no time stays as it is.
@@ -130,10 +112,10 @@ func convert(v any, from, to *zone) any {
 
 // zones is the zone of the database's other clients.
 type zones struct {
-	mu    sync.Mutex
-	asked time.Time
+	local atomic.Pointer[zone]
+	asked atomic.Int64 // Unix nanoseconds
+	mu    sync.Mutex   // of who asks
 	said  string
-	local *zone
 }
 
 // zoneEvery is how often the database is asked for its zone.
@@ -147,27 +129,35 @@ func (s *Store) zoneSQL() string {
 	return "@@global.time_zone"
 }
 
-// localZone is the zone of the database's other clients, as the database said at most a second ago.
+// localZone is the zone of the database's other clients, as the database said a second ago. While it is asked again,
+// all but one go on with what it said last.
 func (s *Store) localZone(ctx context.Context, c *conn) (*zone, error) {
 	z := &s.zones
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	if z.local != nil && time.Since(z.asked) < zoneEvery {
-		return z.local, nil
+	local, now := z.local.Load(), time.Now().UnixNano()
+	switch {
+	case local == nil:
+		z.mu.Lock()
+	case now-z.asked.Load() < int64(zoneEvery) || !z.mu.TryLock():
+		return local, nil
 	}
-	said, err := c.texts(ctx, "SELECT "+s.zoneSQL()+", @@system_time_zone")
+	defer z.mu.Unlock()
+	var name, said string
+	c.args = c.args[:0]
+	err := c.scan(ctx, "SELECT "+s.zoneSQL()+", @@system_time_zone, @@init_connect", func(v []any) error {
+		name, _ = v[0].(string)
+		said = fmt.Sprintln(v...)
+		return nil
+	})
+	if err == nil && (local == nil || said != z.said) {
+		local, err = c.loadZone(ctx, name)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if now := strings.Join(said, " "); z.local == nil || now != z.said {
-		local, err := c.loadZone(ctx, said[0])
-		if err != nil {
-			return nil, err
-		}
-		z.local, z.said = local, now
-	}
-	z.asked = time.Now()
-	return z.local, nil
+	z.said = said
+	z.local.Store(local)
+	z.asked.Store(now)
+	return local, nil
 }
 
 // useZone sets the zone of the session.
@@ -244,52 +234,26 @@ func (c *conn) loadZone(ctx context.Context, name string) (*zone, error) {
 func (c *conn) offsets(ctx context.Context, at []int64) ([]int64, error) {
 	all := make([]int64, 0, len(at))
 	for part := range slices.Chunk(at, 1000) {
-		q := strings.Builder{}
-		for i, unix := range part {
-			q.WriteString([2]string{"SELECT ", ", "}[min(i, 1)])
-			fmt.Fprintf(&q, "TIMESTAMPDIFF(SECOND, '1970-01-01', FROM_UNIXTIME(%d))", unix)
+		q := "SELECT 0"
+		for _, unix := range part {
+			q += fmt.Sprintf(", TIMESTAMPDIFF(SECOND, '1970-01-01', FROM_UNIXTIME(%d)) - %d", unix, unix)
 		}
-		walls, err := c.texts(ctx, q.String())
+		c.args = c.args[:0]
+		err := c.scan(ctx, q, func(v []any) error {
+			for _, offset := range v[1:] {
+				seconds, ok := offset.(int64)
+				if !ok && len(all) > 0 {
+					seconds = all[len(all)-1]
+				}
+				all = append(all, seconds)
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, err
 		}
-		for i, wall := range walls {
-			seconds, err := strconv.ParseInt(wall, 10, 64)
-			switch {
-			case err == nil:
-				all = append(all, seconds-part[i])
-			case len(all) > 0:
-				all = append(all, all[len(all)-1])
-			default:
-				return nil, fmt.Errorf("FROM_UNIXTIME(%d) is %q", part[i], wall)
-			}
-		}
 	}
 	return all, nil
-}
-
-// texts are the values of the one row of a query without values, NULL as "".
-func (c *conn) texts(ctx context.Context, q string) ([]string, error) {
-	rows, err := c.QueryContext(ctx, q, nil)
-	if err != nil {
-		return nil, err
-	}
-	dest := make([]driver.Value, len(rows.Columns()))
-	err = rows.Next(dest)
-	all := make([]string, len(dest))
-	for i, v := range dest {
-		switch v := v.(type) {
-		case nil:
-		case []byte:
-			all[i] = string(v)
-		default:
-			all[i] = fmt.Sprint(v)
-		}
-	}
-	if end := rows.Next(dest); err == nil && !errors.Is(end, io.EOF) {
-		err = end
-	}
-	return all, errors.Join(err, rows.Close())
 }
 
 // inZone gives rows that are to be written their times in the zone of a session, which is local where each of them has
@@ -328,19 +292,16 @@ func (s *Store) Zone(ctx context.Context) (zone, doubt string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	init := ""
-	err = s.retry(ctx, func(c *conn) error {
-		said, err := c.texts(ctx, "SELECT @@init_connect")
-		if err == nil {
-			init = said[0]
-		}
-		return err
-	})
 	now := time.Now()
-	if zone = local.describe(now); local.summer(now) {
+	if zone = local.name; local.now().name != zone {
+		zone += ", now " + local.now().name
+	}
+	if local.offsetAt(now.AddDate(0, 6, 0).Unix()) != local.offsetAt(now.Unix()) {
 		zone += "; SQL of a rule's own takes a TIMESTAMP in the hour that comes twice in autumn for the first of the two"
 	}
-	if s.o.Zone == "" && strings.Contains(strings.ToLower(init), "time_zone") {
+	s.zones.mu.Lock()
+	defer s.zones.mu.Unlock()
+	if s.o.Zone == "" && strings.Contains(s.zones.said, "time_zone") { // in init_connect
 		doubt = "init_connect sets another time zone for other clients"
 	}
 	return zone, doubt, err
@@ -369,12 +330,11 @@ func (c *conn) fillTimes(ctx context.Context, p *rule.Plan, e *rule.Env) error {
 }
 
 func (c *conn) readTimes(ctx context.Context, p *rule.Plan, e *rule.Env) error {
-	now, err := c.texts(ctx, "SELECT NOW(6)")
-	if err != nil {
+	c.args = c.args[:0]
+	err := c.scan(ctx, "SELECT NOW(6)", func(v []any) (err error) {
+		e.Now, err = asTime(v[0])
 		return err
-	}
-	if e.Now, err = asTime(now[0]); err == nil {
-		e.Since, e.Until = p.Window(e.Now)
-	}
+	})
+	e.Since, e.Until = p.Window(e.Now)
 	return err
 }
