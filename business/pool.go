@@ -208,15 +208,15 @@ func (p *Pool) Submit(r *Request) bool {
 		q = &queue{key: key}
 		p.queues[key] = q
 		p.ready = append(p.ready, q)
-		p.work.Signal()
 	}
 	r.queue = q
 	q.requests = append(q.requests, r)
 	p.waiting++
 	if key.op == protocol.OpUpload {
-		if p.uploads[key.table]++; p.uploads[key.table] == p.gathers[key.table].size {
-			p.work.Signal()
-		}
+		p.uploads[key.table]++
+	}
+	if q.running == 0 && !(p.small(q) && p.gathering(key.table, time.Now())) {
+		p.work.Signal()
 	}
 	return true
 }
@@ -265,6 +265,9 @@ func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Reque
 			batch = take()
 		}
 		p.running += len(batch)
+		if len(p.ready) > 0 || len(p.downloads) > 0 {
+			more.Signal() // one worker after the other wakes, as long as each finds work
+		}
 		p.mu.Unlock()
 		if batch == nil {
 			return
@@ -278,12 +281,6 @@ func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Reque
 		for _, r := range batch {
 			r.settle()
 			p.finish(r)
-		}
-		if len(p.ready) > 0 {
-			p.work.Broadcast() // several queues may have waited for their share
-		}
-		if len(p.downloads) > 0 {
-			p.load.Broadcast()
 		}
 		p.mu.Unlock()
 	}
@@ -321,7 +318,7 @@ func (p *Pool) beginGather(batch []*Request, wait time.Duration) {
 	table := first.queue.key.table
 	if size := min(len(batch)+p.uploads[table], p.o.Batch); size > 1 {
 		p.gathers[table] = gather{size, time.Now().Add(wait)}
-		time.AfterFunc(wait, p.work.Broadcast)
+		time.AfterFunc(wait, p.work.Signal)
 	}
 }
 
