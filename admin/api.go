@@ -244,18 +244,13 @@ func (s *Server) listRules(r *http.Request) (any, error) {
 // syncLog streams sync_log. Its lines have their ids.
 func (s *Server) syncLog(r *http.Request, out *stream) error {
 	q := r.URL.Query()
-	f := store.LogFilter{Point: q.Get("point"), Table: q.Get("table"), Type: q.Get("type"), Failed: q.Get("failed") == "1"}
-	var status, limit uint64
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		q.Set("after", last)
 	}
-	for name, to := range map[string]*uint64{"status": &status, "after": &f.After, "limit": &limit} {
-		var err error
-		if *to, err = number(q, name); err != nil {
-			return err
-		}
+	f, err := logFilterOf(q)
+	if err != nil {
+		return err
 	}
-	f.Status, f.Limit = uint16(status), int(min(limit, 1000))
 	send := func(lines []store.LogLine) error {
 		for _, line := range lines {
 			if err := out.add(strconv.FormatUint(line.ID, 10), line); err != nil {

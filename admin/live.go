@@ -3,7 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
-	"strconv"
+	"net/url"
 
 	"syncgate/store"
 )
@@ -28,29 +28,31 @@ type syncNowBody struct {
 	Direction string `json:"direction"`
 }
 
-// TapFilter chooses requests. A field that is empty chooses all.
-type TapFilter struct {
-	Point, Table string
-	Status       uint16
-	Failed       bool
-	Values       bool // with values of the first rows
+// logFilterOf is the filter of a query.
+func logFilterOf(q url.Values) (store.LogFilter, error) {
+	f := store.LogFilter{Point: q.Get("point"), Table: q.Get("table"), Type: q.Get("type"), Failed: q.Get("failed") == "1"}
+	var status, limit uint64
+	for name, to := range map[string]*uint64{"status": &status, "after": &f.After, "limit": &limit} {
+		var err error
+		if *to, err = number(q, name); err != nil {
+			return f, err
+		}
+	}
+	f.Status, f.Limit = uint16(status), int(min(limit, 1000))
+	return f, nil
 }
 
 // tap streams each request that the server answers. Values of rows are for those who may act.
 func (s *Server) tap(r *http.Request, out *stream) error {
-	q := r.URL.Query()
-	f := TapFilter{Point: q.Get("point"), Table: q.Get("table"), Failed: q.Get("failed") == "1", Values: q.Get("values") == "1"}
-	if text := q.Get("status"); text != "" {
-		status, err := strconv.ParseUint(text, 10, 16)
-		if err != nil {
-			return bad("status=%s is not a number of a status", text)
-		}
-		f.Status = uint16(status)
+	f, err := logFilterOf(r.URL.Query())
+	values := r.URL.Query().Get("values") == "1"
+	if err == nil && values && r.Context().Value(trusted{}) == nil {
+		err = errReadOnly
 	}
-	if f.Values && r.Context().Value(trusted{}) == nil {
-		return errReadOnly
+	if err != nil {
+		return err
 	}
-	err := s.options.Gateway.Tap(r.Context(), f, func(lines []any, missed uint64) error {
+	err = s.options.Gateway.Tap(r.Context(), f, values, func(lines []store.LogLine, missed uint64) error {
 		for _, l := range lines {
 			if err := out.add("", l); err != nil {
 				return err

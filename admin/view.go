@@ -28,7 +28,7 @@ type Gateway struct {
 	// SyncNow has a point run a rule and passes on the lines of sync_log about it. The error is that of the run.
 	SyncNow func(ctx context.Context, point, table, direction string, line func(store.LogLine)) error
 	// Tap passes each answered request to send until ctx ends. missed is how many could not be passed on.
-	Tap func(ctx context.Context, f TapFilter, send func(lines []any, missed uint64) error) error
+	Tap func(ctx context.Context, f store.LogFilter, values bool, send func(lines []store.LogLine, missed uint64) error) error
 }
 
 // Load is the load at this moment, and counters since the start.

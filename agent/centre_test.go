@@ -228,6 +228,8 @@ func (p *peer) answer(m *protocol.Message) {
 		p.send(m.Reply(protocol.StatusOK, reply))
 	case protocol.OpResync:
 		p.send(m.Reply(protocol.StatusOK, &protocol.ResyncReply{}))
+	case protocol.OpReport:
+		p.send(m.Reply(protocol.StatusOK, &protocol.ReportReply{}))
 	case protocol.OpUpload:
 		p.upload(m)
 	case protocol.OpDownload:

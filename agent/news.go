@@ -105,14 +105,17 @@ func (a *Agent) watch(ctx context.Context, numbered bool) {
 		period = min(period, lookEvery)
 	}
 	seen := map[ruleName]glimpse{}
+	var names []ruleName
+	var plans []*rule.Plan
+	var expressions []string
+	var listed time.Time
 	for pause(ctx, period) {
-		names, plans := a.glanced(numbered)
+		if time.Since(listed) >= a.opts.RulesEvery { // to list a hundred rules costs more than to look
+			names, plans, expressions = a.glanced(numbered)
+			listed = time.Now()
+		}
 		if len(names) == 0 {
 			continue
-		}
-		expressions := make([]string, len(plans))
-		for i, p := range plans {
-			expressions[i], _ = p.Glance()
 		}
 		values, err := a.opts.Store.Glance(ctx, expressions)
 		for i, name := range names {
@@ -161,8 +164,8 @@ func (a *Agent) unread(ctx context.Context, g *glimpse, value string, plan *rule
 	return true
 }
 
-// glanced are the upload rules whose tables a look can tell about.
-func (a *Agent) glanced(numbered bool) (names []ruleName, plans []*rule.Plan) {
+// glanced are the upload rules whose tables a look can tell about, each with what is looked at.
+func (a *Agent) glanced(numbered bool) (names []ruleName, plans []*rule.Plan, expressions []string) {
 	all := a.rules.enabled()
 	for _, name := range slices.SortedFunc(maps.Keys(all), ruleName.compare) {
 		plan, _ := a.rules.plan(name) // the loop reports why there is none
@@ -170,10 +173,10 @@ func (a *Agent) glanced(numbered bool) (names []ruleName, plans []*rule.Plan) {
 			continue
 		}
 		if glance, by := plan.Glance(); glance != "" && by == numbered {
-			names, plans = append(names, name), append(plans, plan)
+			names, plans, expressions = append(names, name), append(plans, plan), append(expressions, glance)
 		}
 	}
-	return names, plans
+	return names, plans, expressions
 }
 
 // downloads are the tables that this point downloads.

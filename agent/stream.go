@@ -20,7 +20,7 @@ import (
 
 // A rule that reads by a cursor needs no outbox: its rows stay in its table until they are acknowledged, and the centre
 // keeps the state of the last applied batch together with its rows. The batches of such a rule are a stream; store's
-// stream.go says how the centre keeps it. The point's own copy of (epoch, sequence, state) may be late by a second.
+// ledger.go says how the centre keeps it. The point's own copy of (epoch, sequence, state) may be late by a second.
 // After a crash the centre says how far the stream has come, when the next generation of it begins.
 
 const (

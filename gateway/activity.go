@@ -59,6 +59,12 @@ func (a *activity) disconnected(point string) {
 	a.change(point, func(p *PointActivity) { p.Conns-- })
 }
 
+func (a *activity) connections(point string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.points[point].Conns
+}
+
 // answered counts the rows of a request, or remembers that it failed.
 func (a *activity) answered(r *business.Request, reply *protocol.Message, at time.Time) {
 	a.change(r.Point, func(p *PointActivity) {

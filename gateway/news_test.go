@@ -142,6 +142,70 @@ func TestSubscribersAreTold(t *testing.T) {
 	})
 }
 
+// Tables that are read by time or by their key have news, too.
+func TestSubscribersAreToldByTime(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`CREATE TABLE keyed (id BIGINT PRIMARY KEY, url VARCHAR(20) NOT NULL)`)
+	w.rule("hits", "download", "*", "")
+	w.rule("keyed", "download", "*", "")
+	k := w.enrol(pointName)
+	w.serve()
+	s := w.subscribe(k, "hits", "keyed")
+	states, told := map[string][]rowset.StateItem{}, map[string]bool{}
+	read := func() *protocol.Message {
+		t.Helper()
+		m := s.Read()
+		if m.Op == protocol.OpSubscribe {
+			reply, err := m.SubscribeReply()
+			if err != nil || len(reply.Polled) > 0 {
+				t.Fatal(reply, err)
+			}
+			for _, table := range reply.News {
+				told[table] = true
+			}
+		}
+		return m
+	}
+	// rows waits until the table is told and asks for it.
+	rows := func(table string) (n int) {
+		t.Helper()
+		for !told[table] {
+			read()
+		}
+		told[table] = false
+		for more := true; more; {
+			s.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: s.Wire.RequestID(),
+				Body: &protocol.DownloadRequest{Table: table, State: states[table]}})
+			for last := false; !last; {
+				m := read()
+				if m.Op != protocol.OpDownload {
+					continue
+				}
+				d, err := m.DownloadReply()
+				if err != nil || m.Status != protocol.StatusOK {
+					t.Fatal(s.Status(m), err)
+				}
+				if n, last = n+d.Rows().Len(), !m.More(); last {
+					states[table], more = d.State, d.More
+				}
+			}
+		}
+		return n
+	}
+	for _, table := range []string{"hits", "keyed"} {
+		if n := rows(table); n != 0 {
+			t.Errorf("%d rows of %s", n, table)
+		}
+	}
+	w.exec(`INSERT INTO hits VALUES (1, 'a', NOW(6))`)
+	w.exec(`INSERT INTO keyed VALUES (1, 'a'), (2, 'b')`)
+	for table, want := range map[string]int{"hits": 1, "keyed": 2} {
+		for n := 0; n < want; { // it may be told once more of what it has
+			n += rows(table)
+		}
+	}
+}
+
 // A point runs a rule when it is asked to, and what it answers is in sync_log.
 func TestRunNow(t *testing.T) {
 	w := newWorld(t)

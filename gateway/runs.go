@@ -109,6 +109,9 @@ func (g *Gateway) RunNow(ctx context.Context, point, table, direction string, li
 		line(l)
 	}
 	r, err := g.news.beginRun(point)
+	if errors.Is(err, ErrNotConnected) && g.activity.connections(point) > 0 { // one that does not subscribe
+		err = ErrOldAgent
+	}
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -11,11 +10,12 @@ import (
 
 	"syncgate/business"
 	"syncgate/protocol"
+	"syncgate/store"
 )
 
 // tap shows each request when it is answered to those who watch. Nobody waits for them.
 type tap struct {
-	lines  feed[TapLine]
+	lines  feed[store.LogLine]
 	values atomic.Int32 // watchers who want values
 }
 
@@ -26,60 +26,35 @@ const (
 	tapValues = 1024 // bytes of all
 )
 
-// TapLine is a request that was answered.
-type TapLine struct {
-	At     time.Time `json:"at"`
-	Point  string    `json:"point"`
-	Op     string    `json:"op"`
-	Table  string    `json:"table,omitempty"`
-	Rows   uint64    `json:"rows"`
-	Bytes  uint64    `json:"bytes"` // of the payloads of request and replies
-	Ms     float64   `json:"ms"`
-	Status uint16    `json:"status"`
-	Values string    `json:"values,omitempty"` // of the first rows, escaped and cut
-}
-
-// TapFilter chooses requests. A field that is empty chooses all.
-type TapFilter struct {
-	Point, Table string
-	Status       uint16
-	Failed       bool // only those whose status is not 0
-	Values       bool // with values of the first rows
-}
-
-func (f *TapFilter) matches(l *TapLine) bool {
-	return (f.Point == "" || f.Point == l.Point) && (f.Table == "" || f.Table == l.Table) &&
-		(f.Status == 0 || f.Status == l.Status) && (!f.Failed || l.Status != 0)
-}
-
-// Tap passes every request that is answered from now on to send, until ctx ends or send fails. missed is how many
-// requests were answered that send was too slow for. The first call has no lines: from then on Tap watches.
-func (g *Gateway) Tap(ctx context.Context, f TapFilter, send func(lines []TapLine, missed uint64) error) error {
-	if f.Values {
+// Tap passes every request that the filter chooses to send when it is answered, until ctx ends or send fails. missed is
+// how many requests were answered that send was too slow for. The first call has no lines: from then on Tap watches.
+func (g *Gateway) Tap(ctx context.Context, f store.LogFilter, values bool,
+	send func(lines []store.LogLine, missed uint64) error) error {
+	if values {
 		g.tap.values.Add(1)
 		defer g.tap.values.Add(-1)
 	}
 	at, leave := g.tap.lines.join()
 	defer leave()
-	if err := send(nil, 0); err != nil {
-		return err
-	}
-	for {
-		all, next, missed, err := g.tap.lines.read(ctx, at)
+	for err := send(nil, 0); ; {
+		var all, lines []store.LogLine
+		var missed uint64
+		if err == nil {
+			all, at, missed, err = g.tap.lines.read(ctx, at)
+		}
 		if err != nil {
 			return err
 		}
-		at = next
-		lines := slices.DeleteFunc(slices.Clone(all), func(l TapLine) bool { return !f.matches(&l) })
-		for i := range lines {
-			if !f.Values {
-				lines[i].Values = ""
+		for _, l := range all {
+			if !values {
+				l.Values = ""
+			}
+			if f.Matches(&l) {
+				lines = append(lines, l)
 			}
 		}
 		if len(lines) > 0 || missed > 0 {
-			if err := send(lines, missed); err != nil {
-				return err
-			}
+			err = send(lines, missed)
 		}
 	}
 }
@@ -103,9 +78,9 @@ func (t *tap) answered(r *business.Request, reply *protocol.Message, at time.Tim
 			r.Sample = sampleOf(u.Rows.Columns, u.Rows.Values)
 		}
 	}
-	t.lines.add(TapLine{At: at, Point: r.Point, Op: r.Message.Op.String(), Table: r.Message.Table(), Rows: r.Rows,
-		Bytes: uint64(len(r.Message.Payload)) + r.Sent, Ms: float64(at.Sub(r.Arrived).Microseconds()) / 1000,
-		Status: uint16(reply.Status), Values: r.Sample})
+	t.lines.add(store.LogLine{At: at, Point: r.Point, Table: r.Message.Table(), Type: r.Message.Op.String(), Rows: r.Rows,
+		Batches: 1, Ms: uint64(max(0, at.Sub(r.Arrived).Milliseconds())), Status: uint16(reply.Status),
+		Bytes: uint64(len(r.Message.Payload)) + r.Sent, Values: r.Sample})
 }
 
 // sampleOf are the values of the first rows, for a terminal: nothing in them is a control character.

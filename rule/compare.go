@@ -54,11 +54,7 @@ func (p *Plan) Compare(asked []string, where string) (*Comparison, error) {
 		}
 		c.plan.where = nil
 	}
-	var order []string
-	for _, k := range x.Key {
-		order = append(order, keyExpr(p.table.Column(k)))
-	}
-	x.Order = "\norder by " + strings.Join(order, ", ")
+	x.Order = p.table.orderBy(x.Key, "")
 	return x, nil
 }
 
@@ -94,18 +90,13 @@ func (x *Comparison) recorded() bool {
 // changesOf is the change of a row, as a table and a condition.
 func (x *Comparison) changesOf() string {
 	table := x.reads.table
-	on := make([]string, len(x.Key))
-	for i, k := range x.Key {
-		on[i] = fmt.Sprintf("sync_change.%s = %s.%s", quote(k), table.Quoted(), quote(k))
-	}
-	return table.Changes.Name + " sync_change where " + strings.Join(on, " and ")
+	return table.Changes.Name + " sync_change where " + SameKey(x.Key, "sync_change", table.Quoted())
 }
 
 // checksum is 64 bits of a hash of the fields, as the database writes them.
 func (x *Comparison) checksum() string {
-	parts := make([]string, len(x.Columns))
-	for i, f := range x.Columns {
-		text := quote(f)
+	parts := Join(x.Columns, ", ", func(f string) string {
+		text := Quote(f)
 		switch col := x.reads.table.Column(f); {
 		case col.Type == "timestamp": // in UTC, whatever the session's zone is
 			text = "coalesce(convert_tz(" + text + ", @@session.time_zone, '+00:00'), " + text + ")"
@@ -114,21 +105,18 @@ func (x *Comparison) checksum() string {
 		case col.Collation != "":
 			text = "convert(" + text + " using utf8mb4)"
 		}
-		parts[i] = "coalesce(concat(length(" + text + "), ':', " + text + "), '-')"
-	}
-	return "cast(conv(left(md5(concat(" + strings.Join(parts, ", ") + ")), 16), 16, 10) as unsigned)"
+		return "coalesce(concat(length(" + text + "), ':', " + text + "), '-')"
+	})
+	return "cast(conv(left(md5(concat(" + parts + ")), 16), 16, 10) as unsigned)"
 }
 
 // within is the condition of the rows of a range.
 func (x *Comparison) within(from, to bool, factors ...string) string {
-	cursor := make([]*Column, len(x.Key))
-	behind := func(item func(int) string) string {
-		items := make([]string, len(x.Key))
-		for i, k := range x.Key {
-			cursor[i], items[i] = x.reads.table.Column(k), item(i)
-		}
-		return "(" + keyset(cursor, items) + ")"
+	var cursor []*Column
+	for _, k := range x.Key {
+		cursor = append(cursor, x.reads.table.Column(k))
 	}
+	behind := func(item func(int) string) string { return "(" + keyset(cursor, Items(len(cursor), item)) + ")" }
 	if from {
 		factors = append(factors, behind(FromItem))
 	}
@@ -161,7 +149,7 @@ func (x *Comparison) List(from, to bool) Statement {
 		}
 		waits += "))"
 	}
-	return x.reads.statementOf(Select, "select "+quoteAll(x.Key)+", "+x.checksum()+", "+waits+x.table()+
+	return x.reads.statementOf(Select, "select "+QuoteAll(x.Key)+", "+x.checksum()+", "+waits+x.table()+
 		x.within(from, to, x.conditions()...))
 }
 
@@ -173,13 +161,10 @@ func (x *Comparison) Gone(from, to bool) (Statement, bool) {
 	if !x.recorded() {
 		return Statement{}, false
 	}
-	on := make([]string, len(x.Key))
-	for i, k := range x.Key {
-		on[i] = fmt.Sprintf("sync_row.%s = sync_change.%s", quote(k), quote(k))
-	}
 	table := x.reads.table
-	return x.reads.statementOf(Select, "select "+quoteAll(x.Key)+"\nfrom "+table.Changes.Name+" sync_change"+
-		x.within(from, to, unsent, "not exists (select 1 from "+table.Quoted()+" sync_row where "+strings.Join(on, " and ")+")")), true
+	return x.reads.statementOf(Select, "select "+QuoteAll(x.Key)+"\nfrom "+table.Changes.Name+" sync_change"+
+		x.within(from, to, unsent, "not exists (select 1 from "+table.Quoted()+" sync_row where "+
+			SameKey(x.Key, "sync_row", "sync_change")+")")), true
 }
 
 // Sum reads the number of rows and the checksum of a range.
@@ -202,15 +187,15 @@ func (x *Comparison) Lookup() Statement {
 		strings.Join(append([]string{"\nwhere " + x.inTuples(x.tuple())}, x.conditions()...), "\n  and ")+")")
 }
 
-func (x *Comparison) tuple() string { return "(" + strings.Join(x.keyed.marks(x.Key), ", ") + ")" }
+func (x *Comparison) tuple() string { return "(" + x.keyed.marks(x.Key) + ")" }
 
 func (x *Comparison) inTuples(tuples string) string {
-	return "(" + quoteAll(x.Key) + ") in (" + tuples + ")"
+	return "(" + QuoteAll(x.Key) + ") in (" + tuples + ")"
 }
 
 // Extra reads the keys of a range that are not among those that follow, each a Tuple.
 func (x *Comparison) Extra(from, to bool) Statement {
-	return x.reads.statementOf(Select, "select "+quoteAll(x.Key)+x.table()+x.within(from, to, x.theirs()...))
+	return x.reads.statementOf(Select, "select "+QuoteAll(x.Key)+x.table()+x.within(from, to, x.theirs()...))
 }
 
 // Except is the condition of Extra about the keys that follow, and Tuple is one of them.

@@ -25,7 +25,7 @@ func (p *Plan) Describe() string {
 	}
 	b.WriteString(p.Options.text())
 	if p.Load != nil {
-		b.WriteString("-- before there is any state:\n--   " + strings.ReplaceAll(p.Load.First.named, "\n", "\n--   ") + "\n")
+		b.WriteString("-- before there is any state:\n--   " + strings.ReplaceAll(p.Load.Start.named, "\n", "\n--   ") + "\n")
 	}
 	for _, s := range p.Upside {
 		if s.Start != nil {
@@ -86,7 +86,7 @@ func word(name string) string {
 	if wordAt(name, 0) == len(name) {
 		return name
 	}
-	return quote(name)
+	return Quote(name)
 }
 
 // literal is a fixed value as SQL.
@@ -115,7 +115,9 @@ func Convert(r Row, t *Table) (Row, []Diagnostic, error) {
 		return r, ds, nil
 	}
 	out := r
-	p.Rounding = p.Rounding || p.Form == Literal && r.mainPhase() == downside && !p.writesFile()
+	if !p.Rounding && p.Form == Literal && r.mainPhase() == downside && !p.writesFile() {
+		p.given = append(p.given, "allow-rounding")
+	}
 	out.SQL = p.Options.text() + p.sections()
 	out.OperationType, out.PatchField, out.PatchFieldValue = "", "", ""
 	odd := func(name string) bool { return word(name) != name }

@@ -67,7 +67,7 @@ func replaceName(sql, unknown string, t *Table) string {
 	toks, _ := lex(sql)
 	for i := len(toks) - 1; i >= 0; i-- {
 		if n := &toks[i]; n.isName() && sameName(n.value, baseName(unknown)) && !sameName(n.value, known) {
-			sql, replaced = sql[:n.from]+quote(known)+sql[n.to:], true
+			sql, replaced = sql[:n.from]+Quote(known)+sql[n.to:], true
 		}
 	}
 	if !replaced {
@@ -91,8 +91,7 @@ func (r *Refusal) name() string {
 
 // explain makes a refusal a diagnostic with its place in sync_sql.
 func explain(p *Plan, s *Statement, t *Table, r *Refusal) Diagnostic {
-	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql", Message: r.Message}
-	d.Section = s.phase.String()
+	d := Diagnostic{Code: RefusedByDatabase, Severity: Error, RuleID: p.Row.ID, Message: r.Message}
 	at, name := s.start, r.name()
 	switch r.Number {
 	case 1054: // ER_BAD_FIELD_ERROR
@@ -112,7 +111,12 @@ func explain(p *Plan, s *Statement, t *Table, r *Refusal) Diagnostic {
 			at = s.near(m[1])
 		}
 	}
-	if s.text != nil {
+	return s.placed(d, at)
+}
+
+// placed is a diagnostic at an offset of the statement's text.
+func (s *Statement) placed(d Diagnostic, at int) Diagnostic {
+	if d.Column, d.Section = "sync_sql", s.phase.String(); s.text != nil {
 		d.Line, d.Col = s.text.position(at)
 	}
 	return d
@@ -191,13 +195,9 @@ func (p *Plan) InferStates(result Result) (ds []Diagnostic, err error) {
 				a.Value, a.guessed = smallest(col), false
 				continue
 			}
-			d := Diagnostic{Code: StateMismatch, Severity: Error, RuleID: p.Row.ID, Column: "sync_sql",
-				Section: s.phase.String(), Message: "the type of :state." + a.Name + " is not known",
-				Fix: "select " + a.Name + ", or compare it to a column of " + p.Row.Table}
-			if s.text != nil {
-				d.Line, d.Col = s.text.position(s.start)
-			}
-			ds = append(ds, d)
+			ds = append(ds, s.placed(Diagnostic{Code: StateMismatch, Severity: Error, RuleID: p.Row.ID,
+				Message: "the type of :state." + a.Name + " is not known",
+				Fix:     "select " + a.Name + ", or compare it to a column of " + p.Row.Table}, s.start))
 			break
 		}
 	}

@@ -61,10 +61,7 @@ func (c *compiler) generateUpside(key []string) {
 	if mark := c.watermark(); mark != nil {
 		c.generateByTime(mark, key)
 	} else if c.errors == 0 && c.pageable(key) {
-		start, page := c.pages(key, key, "")
-		c.plan.Cursor = key
-		page.Start = &start
-		c.plan.Upside = []Statement{page}
+		c.plan.Cursor, c.plan.Upside = key, []Statement{*c.pages(key, key, "")}
 	}
 }
 
@@ -75,7 +72,7 @@ func (c *compiler) pageable(key []string) bool {
 		if col == nil || col.Type == "bit" {
 			return c.refuseIn(UnpageableKey, "sync_table", "the key "+n+" cannot be paged", "write sync_sql")
 		}
-		if keyExpr(col) != quote(col.Name) {
+		if keyExpr(col) != Quote(col.Name) {
 			c.warnIn(NoWatermarkIndex, "sync_table",
 				"the key "+n+" is "+col.Type+" and is read in the order of its text, without index", "use varchar")
 		}
@@ -83,31 +80,31 @@ func (c *compiler) pageable(key []string) bool {
 	return true
 }
 
-// pages are the statements that read the table in the order of some columns, from the beginning and behind a state with
-// one item for each of them.
-func (c *compiler) pages(columns, items []string, bound string) (start, page Statement) {
+// pages reads the table in the order of some columns, behind a state with one item for each of them; its Start reads from
+// the beginning.
+func (c *compiler) pages(columns, items []string, bound string) *Statement {
 	var cursor []*Column
-	var order []string
 	for _, n := range columns {
-		col := c.table.Column(n)
-		cursor, order = append(cursor, col), append(order, keyExpr(col))
+		cursor = append(cursor, c.table.Column(n))
 	}
-	head := "select " + quoteAll(c.plan.Fields)
+	fields := QuoteAll(c.plan.Fields)
 	if c.plan.Changes && c.caseless(columns) {
-		head += ", 2 as " + rowset.Deleted
+		fields += ", 2 as " + rowset.Deleted
 	}
-	head += "\nfrom " + c.table.Quoted()
-	tail := "\norder by " + strings.Join(order, ", ") + "\nlimit :limit"
-	where := func(factors ...string) string {
-		factors = slices.DeleteFunc(append(factors, bound, c.plan.clause()), func(f string) bool { return f == "" })
-		if len(factors) == 0 {
-			return ""
-		}
-		return "\nwhere " + strings.Join(factors, "\n  and ")
+	tail := c.table.orderBy(columns, "") + "\nlimit :limit"
+	page, start := c.selects(fields, tail, "("+keyset(cursor, items)+")", bound, c.plan.clause()),
+		c.selects(fields, tail, bound, c.plan.clause())
+	page.Start = &start
+	return &page
+}
+
+// selects reads the rows of the table for which all of the factors hold. An empty factor does not count.
+func (c *compiler) selects(fields, tail string, factors ...string) Statement {
+	where := strings.Join(slices.DeleteFunc(factors, func(f string) bool { return f == "" }), "\n  and ")
+	if where != "" {
+		where = "\nwhere " + where
 	}
-	start = c.statementOf(Select, head+where()+tail)
-	page = c.statementOf(Select, head+where("("+keyset(cursor, items)+")")+tail)
-	return start, page
+	return c.statementOf(Select, "select "+fields+"\nfrom "+c.table.Quoted()+where+tail)
 }
 
 // generateChanges reads what the change table has, and before there is any state the table itself.
@@ -121,15 +118,10 @@ func (c *compiler) generateChanges(key []string) {
 			"syncgate rules init "+c.row.Table+" --changes --write")
 		return
 	}
-	items := make([]string, len(key))
-	for i := range key {
-		items[i] = LoadItem(i)
-	}
 	if !c.pageable(key) {
 		return
 	}
-	first, next := c.pages(key, items, c.notFromThere(key))
-	c.plan.Load = &Load{First: first, Next: next}
+	c.plan.Load = c.pages(key, Items(len(key), LoadItem), c.notFromThere(key))
 	c.plan.Cursor = []string{rowset.ChangeSeq}
 	from, fields := c.changesJoined(key, "")
 	c.plan.Upside = []Statement{c.statementOf(Select, "select sync_seq, sync_origin, "+fields+",\n  "+c.isDeleted(key)+
@@ -141,13 +133,9 @@ func (c *compiler) generateChanges(key []string) {
 // others out: the other side has them, and may have changed them meanwhile. A change before complete_from may not be the
 // row's last.
 func (c *compiler) notFromThere(key []string) string {
-	table, changes := c.table.Quoted(), c.table.Changes
-	var on strings.Builder
-	for _, k := range key {
-		fmt.Fprintf(&on, "sync_change.%s = %s.%s and ", quote(k), table, quote(k))
-	}
-	return "not exists (select 1 from " + changes.Name + " sync_change where " + on.String() +
-		"sync_change.sync_origin = :sync_origin\n    and (sync_change.sync_seq = 0 or sync_change.sync_seq >= " +
+	changes := c.table.Changes
+	return "not exists (select 1 from " + changes.Name + " sync_change where " + SameKey(key, "sync_change", c.table.Quoted()) +
+		" and sync_change.sync_origin = :sync_origin\n    and (sync_change.sync_seq = 0 or sync_change.sync_seq >= " +
 		"(select complete_from from sync_sequence where sync_table = " + literal(changes.Sequence) + ")))"
 }
 
@@ -158,8 +146,8 @@ func (c *compiler) changesJoined(key []string, where string) (from, fields strin
 	table := c.table.Quoted()
 	var inner, on, list []string
 	for i, k := range key {
-		inner = append(inner, fmt.Sprintf("%s as sync_key_%d", quote(k), i+1))
-		on = append(on, fmt.Sprintf("%s.%s = sync_change.sync_key_%d", table, quote(k), i+1))
+		inner = append(inner, fmt.Sprintf("%s as sync_key_%d", Quote(k), i+1))
+		on = append(on, fmt.Sprintf("%s.%s = sync_change.sync_key_%d", table, Quote(k), i+1))
 	}
 	if clause := c.plan.clause(); clause != "" {
 		on = append(on, clause)
@@ -167,11 +155,11 @@ func (c *compiler) changesJoined(key []string, where string) (from, fields strin
 	for _, f := range c.plan.Fields {
 		switch i := index(key, f); {
 		case i < 0:
-			list = append(list, table+"."+quote(f))
+			list = append(list, table+"."+Quote(f))
 		case isText(c.table.Column(f)): // the change table may have another spelling that the collation takes for the same
-			list = append(list, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, quote(f), i+1, quote(f)))
+			list = append(list, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, Quote(f), i+1, Quote(f)))
 		default:
-			list = append(list, fmt.Sprintf("sync_key_%d as %s", i+1, quote(f)))
+			list = append(list, fmt.Sprintf("sync_key_%d as %s", i+1, Quote(f)))
 		}
 	}
 	return "(select " + strings.Join(inner, ", ") + ", sync_seq, sync_origin, sync_at from " + c.table.Changes.Name + where +
@@ -180,7 +168,7 @@ func (c *compiler) changesJoined(key []string, where string) (from, fields strin
 
 // isDeleted is the mark of a row: that it is no longer there, or how its key is compared.
 func (c *compiler) isDeleted(key []string) string {
-	missing := c.table.Quoted() + "." + quote(key[0]) + " is null"
+	missing := c.table.Quoted() + "." + Quote(key[0]) + " is null"
 	if c.caseless(key) {
 		missing = "if(" + missing + ", 1, 2)"
 	}
@@ -220,9 +208,9 @@ func keyset(cursor []*Column, items []string) string {
 // SET sort by number but compare to text, so both places use their text.
 func keyExpr(col *Column) string {
 	if col.Type == "enum" || col.Type == "set" {
-		return "concat(" + quote(col.Name) + ")"
+		return "concat(" + Quote(col.Name) + ")"
 	}
-	return quote(col.Name)
+	return Quote(col.Name)
 }
 
 // keyMark is the state to compare a key with.
@@ -241,27 +229,21 @@ func exact(col *Column, mark string) string {
 
 // generateDelete deletes rows by primary key. Several are joined as the tuples of an insert are.
 func (c *compiler) generateDelete(key []string) {
-	in, tuple, tail := "\nwhere ("+quoteAll(key)+") in (", "("+strings.Join(c.marks(key), ", ")+")", ")"
+	in, tuple, tail := "\nwhere ("+QuoteAll(key)+") in (", "("+c.marks(key)+")", ")"
 	head := "delete from " + c.table.Quoted() + in
 	st := c.statementOf(Delete, head+tuple+tail)
 	st.Insert = &InsertParts{Head: head, Tuple: st.SQL[len(head) : len(st.SQL)-len(tail)], Tail: tail}
 	c.plan.Delete = []Statement{st}
 	if c.table.Changes != nil && len(c.table.Changes.Faults) == 0 {
 		from, fields := c.changesJoined(key, in+tuple+tail)
-		c.plan.Present = &Present{
-			Lock: c.statementOf(Select, "select 1 from "+c.table.Quoted()+in+tuple+tail+" for update"),
-			Row:  c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+"\nfrom "+from),
-		}
+		present := c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+"\nfrom "+from)
+		c.plan.Present = &present
 	}
 }
 
 // marks are the values of a key in the row in hand.
-func (c *compiler) marks(key []string) []string {
-	marks := make([]string, len(key))
-	for i, k := range key {
-		marks[i] = exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named())
-	}
-	return marks
+func (c *compiler) marks(key []string) string {
+	return Join(key, ", ", func(k string) string { return exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named()) })
 }
 
 // generateDownside is an upsert by primary key.
@@ -274,13 +256,13 @@ func (c *compiler) generateDownside(key []string) {
 		}
 		values = append(values, value)
 		if !contains(key, f) {
-			sets = append(sets, quote(f)+" = values("+quote(f)+")")
+			sets = append(sets, Quote(f)+" = values("+Quote(f)+")")
 		}
 	}
 	if len(sets) == 0 {
-		sets = []string{quote(key[0]) + " = " + quote(key[0])}
+		sets = []string{Quote(key[0]) + " = " + Quote(key[0])}
 	}
-	head := "insert into " + c.table.Quoted() + " (" + quoteAll(c.plan.Fields) + ")\nvalues (" + strings.Join(values, ", ") +
+	head := "insert into " + c.table.Quoted() + " (" + QuoteAll(c.plan.Fields) + ")\nvalues (" + strings.Join(values, ", ") +
 		")\non duplicate key update "
 	upsert := func(guards ...string) Statement {
 		return c.statementOf(Insert, head+strings.Join(append(guards, sets...), ", "))
@@ -303,7 +285,7 @@ func (c *compiler) generateDownside(key []string) {
 func (c *compiler) guard(key []string, spelled bool) []string {
 	same, sets, needed := make([]string, len(key)), make([]string, len(key)), len(c.otherUnique()) > 0
 	for i, k := range key {
-		mine, other := quote(k), "values("+quote(k)+")"
+		mine, other := Quote(k), "values("+Quote(k)+")"
 		text := c.table.Column(k).spellings()
 		if needed = needed || text; text && spelled {
 			same[i] = "binary " + mine + " = binary " + other
@@ -317,9 +299,9 @@ func (c *compiler) guard(key []string, spelled bool) []string {
 	if !needed {
 		return nil
 	}
-	all := []string{quote(key[0]) + " = if(" + strings.Join(same, " and ") + ", " + sets[0] + ", null)"}
+	all := []string{Quote(key[0]) + " = if(" + strings.Join(same, " and ") + ", " + sets[0] + ", null)"}
 	for i := 1; i < len(key) && !spelled; i++ {
-		all = append(all, quote(key[i])+" = "+sets[i])
+		all = append(all, Quote(key[i])+" = "+sets[i])
 	}
 	return all
 }
@@ -337,13 +319,13 @@ func (c *compiler) otherUnique() (keys []Key) {
 // generateOthers makes the statements for rows that the upsert does not take.
 func (c *compiler) generateOthers(key []string, upsert func(guards ...string) Statement) {
 	p, table := c.plan, c.table.Quoted()
-	where := "\nwhere (" + quoteAll(key) + ") in ((" + strings.Join(c.marks(key), ", ") + "))"
+	where := "\nwhere (" + QuoteAll(key) + ") in ((" + c.marks(key) + "))"
 	p.Guarded = len(c.guard(key, true)) > 0
 	if slices.ContainsFunc(key, func(k string) bool { return c.table.Column(k).spellings() }) {
 		respell := upsert(c.guard(key, false)...)
 		p.Respell = &respell
 	}
-	find := c.statementOf(Select, "select "+quoteAll(p.Fields)+"\nfrom "+table+where+" for update")
+	find := c.statementOf(Select, "select "+QuoteAll(p.Fields)+"\nfrom "+table+where+" for update")
 	p.Find = &find
 	var empty []string // columns that make their unique key give its value free
 	for _, k := range c.otherUnique() {
@@ -355,7 +337,7 @@ func (c *compiler) generateOthers(key []string, upsert func(guards ...string) St
 			empty = nil
 			break
 		}
-		empty = append(empty, quote(k.Columns[at])+" = null")
+		empty = append(empty, Quote(k.Columns[at])+" = null")
 	}
 	switch {
 	case len(empty) > 0:
@@ -369,22 +351,20 @@ func (c *compiler) generateOthers(key []string, upsert func(guards ...string) St
 
 func written(col *Column) bool { return !col.Generated }
 
-func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+// Quoted is the table's name as SQL.
+func (t *Table) Quoted() string { return t.Beside(t.Name) }
 
-func quoteAll(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = quote(n)
+// Beside is the name of an object in the table's database.
+func (t *Table) Beside(name string) string {
+	if t.Schema == "" {
+		return Quote(name)
 	}
-	return strings.Join(quoted, ", ")
+	return Quote(t.Schema) + "." + Quote(name)
 }
 
-// Quoted is the table's name as SQL.
-func (t *Table) Quoted() string {
-	if t.Schema == "" {
-		return quote(t.Name)
-	}
-	return quote(t.Schema) + "." + quote(t.Name)
+// orderBy sorts by columns, each in a direction.
+func (t *Table) orderBy(columns []string, direction string) string {
+	return "\norder by " + Join(columns, ", ", func(n string) string { return keyExpr(t.Column(n)) + direction })
 }
 
 // FullName is the table's name with its database's in front where that is not the session's own.

@@ -3,7 +3,6 @@ package rule
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"syncgate/internal/rowset"
 )
@@ -17,14 +16,10 @@ func (p *Plan) Glance() (expression string, numbered bool) {
 		return "exists (select 1 from " + p.Recorded.Name + " where sync_seq = 0)", true
 	case p.Form != Generated || p.Table == nil:
 	case p.Mark != nil && p.Table.hasKeyOn(p.Mark.Column):
-		return fmt.Sprintf("(select max(%s) from %s)", quote(p.Mark.Column), p.Table.Quoted()), false
+		return fmt.Sprintf("(select max(%s) from %s)", Quote(p.Mark.Column), p.Table.Quoted()), false
 	case p.Mark == nil && len(p.Key) > 0 && slices.Equal(p.Cursor, p.Key):
-		var keys []string
-		for _, k := range p.Key {
-			keys = append(keys, quote(k)+" desc")
-		}
-		return fmt.Sprintf("(select concat_ws(',', %s) from %s order by %s limit 1)", quoteAll(p.Key), p.Table.Quoted(),
-			strings.Join(keys, ", ")), false
+		order := Join(p.Key, ", ", func(k string) string { return Quote(k) + " desc" })
+		return fmt.Sprintf("(select concat_ws(',', %s) from %s order by %s limit 1)", QuoteAll(p.Key), p.Table.Quoted(), order), false
 	}
 	return "", false
 }
@@ -38,7 +33,7 @@ func (p *Plan) ByNumber() bool {
 func (p *Plan) Binds(sources ...Source) bool {
 	all := p.Upside
 	if p.Load != nil {
-		all = append(slices.Clip(all), p.Load.First, p.Load.Next)
+		all = append(slices.Clip(all), *p.Load.Start, *p.Load)
 	}
 	return slices.ContainsFunc(all, func(s Statement) bool { return s.Uses(sources...) })
 }

@@ -63,7 +63,7 @@ func (c *Column) comparable() bool { return c.Type != "float" && c.Type != "doub
 func (c *Column) same(mark string) string {
 	switch c.Type {
 	case "char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set":
-		return "convert(" + quote(c.Name) + " using utf8mb4) collate utf8mb4_bin <=> " + mark
+		return "convert(" + Quote(c.Name) + " using utf8mb4) collate utf8mb4_bin <=> " + mark
 	}
-	return quote(c.Name) + " <=> " + exact(c, mark)
+	return Quote(c.Name) + " <=> " + exact(c, mark)
 }

@@ -37,7 +37,8 @@ type Options struct {
 	Rounding     bool          // a value that its column cuts or rounds is applied
 	FileMode     FileMode      // empty: a read of the whole selection is a snapshot, what is new is appended
 
-	where *source // where Where stands
+	where *source  // where Where stands
+	given []string // as they are written
 }
 
 // option is one option: how it is written, and what takes its argument. set returns what is wrong with the argument.
@@ -102,6 +103,7 @@ func (c *compiler) oneOption(text string) error {
 			if (argument == "") != (o.argument == "") {
 				return fmt.Errorf("the option is written %s", strings.TrimSpace(o.name+" "+o.argument))
 			}
+			c.plan.given = append(c.plan.given, text)
 			return o.set(&c.plan.Options, argument)
 		}
 	}
@@ -166,27 +168,16 @@ func (o *Options) clause() string {
 	return "(" + o.Where + "\n)" // the condition may end in a comment
 }
 
-// text is the options that differ from their defaults, as sync_sql says them.
+// text is the options that the rule gives, as sync_sql says them.
 func (o *Options) text() string {
 	var b strings.Builder
-	line := func(when bool, text string) {
-		if when {
+	for _, text := range o.given {
+		switch name, _, _ := strings.Cut(text, " "); strings.ToLower(name) {
+		case "changes", "watermark", "where": // the statements have it in them
+			b.WriteString("-- generated with option " + text + "\n")
+		default:
 			b.WriteString("-- option: " + text + "\n")
 		}
 	}
-	generated := func(when bool, text string) { // the statements have it in them
-		if when {
-			b.WriteString("-- generated with option " + text + "\n")
-		}
-	}
-	line(o.AllOrNothing, "all-or-nothing")
-	generated(o.Changes, "changes")
-	line(o.Outbox, "outbox")
-	line(o.Rounding, "allow-rounding")
-	line(o.FileMode != "", "file "+string(o.FileMode))
-	line(o.Lag != DefaultLag, "lag "+o.Lag.String())
-	generated(o.Watermark != "", "watermark "+o.Watermark)
-	line(o.Conflict != "" && o.Conflict != CentreWins, string(o.Conflict))
-	generated(o.Where != "", "where "+o.Where)
 	return b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"syncgate/internal/pyliteral"
@@ -59,12 +60,12 @@ type Plan struct {
 	Cursor []string    // columns of the last row that become the state of the next page; empty is not paged
 	Delete []Statement // of a generated downside: takes the rows that have the mark rowset.Deleted
 
-	Key      []string // columns of the primary key
-	Recorded *Changes // where the table's changes are recorded; nil: they are not
-	Load     *Load    // how the table is read before there is any state; nil: as Upside says
-	Mark     *Mark    // of an upside that reads by a column of times
-	Present  *Present // of a generated downside where changes are recorded: what a row meets
-	Parents  []string // the tables that the table's foreign keys refer to, as rules name them
+	Key      []string   // columns of the primary key
+	Recorded *Changes   // where the table's changes are recorded; nil: they are not
+	Load     *Statement // how the table is read before there is any state, see LoadItem; nil: as Upside says
+	Mark     *Mark      // of an upside that reads by a column of times
+	Present  *Statement // of a generated downside where changes are recorded: the change of the row that a row meets
+	Parents  []string   // the tables that the table's foreign keys refer to, as rules name them
 
 	// Of a generated downside:
 	Guarded bool       // the upsert sets its key to NULL, and so fails, when it meets a row with another key
@@ -100,16 +101,8 @@ func (p *Plan) IsClock(field string) bool {
 // OwnParent reports whether rows of the table refer to others of it.
 func (p *Plan) OwnParent() bool { return contains(p.Parents, p.Row.Table) }
 
-// Load is how a whole table is read by its primary key, before what changes is. Its pages carry the state that the
-// load began with, so that nothing which happens meanwhile is missed, and the key of their last row as the items
-// LoadItem(0), LoadItem(1), ….
-type Load struct{ First, Next Statement }
-
-// Present is how the row with the key of the row in hand is looked at. Lock locks it. Row gives its change (number,
-// origin, time), whether it is there, and its fields; there is none when it has never changed.
-type Present struct{ Lock, Row Statement }
-
-// LoadItem is the name in the state of the i-th column of the key up to which a table is loaded.
+// LoadItem is the name in the state of the i-th column of the key up to which a table is loaded. The pages of a load also
+// carry the state that it began with, so that nothing which happens meanwhile is missed.
 func LoadItem(i int) string { return fmt.Sprintf("sync_load_%d", i+1) }
 
 // Statement is one SQL statement with every value bound, or one file to write.
@@ -130,8 +123,11 @@ type Statement struct {
 
 // InsertParts cut an insert so that SQL == Head + Tuple + Tail and Head + Tuple + ", " + Tuple + Tail inserts two rows
 // with the same outcome as two statements. All of the statement's Args are those of Tuple.
-type InsertParts struct {
-	Head, Tuple, Tail string
+type InsertParts struct{ Head, Tuple, Tail string }
+
+// Rows is the statement for n rows.
+func (p InsertParts) Rows(n int) string {
+	return p.Head + p.Tuple + strings.Repeat(", "+p.Tuple, n-1) + p.Tail
 }
 
 // File is what an OpFile operation writes.
@@ -295,16 +291,10 @@ func DateTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999"
 
 // more are the statements beside those of the phases.
 func (p *Plan) more() (all []Statement) {
-	if p.Load != nil {
-		all = append(all, p.Load.First, p.Load.Next)
-	}
 	if p.Mark != nil {
 		all = append(all, p.Mark.Again, p.Mark.Scan, p.Mark.Last)
 	}
-	if p.Present != nil {
-		all = append(all, p.Present.Lock, p.Present.Row)
-	}
-	for _, s := range []*Statement{p.Respell, p.Free, p.Find} {
+	for _, s := range []*Statement{p.Load, p.Present, p.Respell, p.Free, p.Find} {
 		if s != nil {
 			all = append(all, *s)
 		}

@@ -62,7 +62,7 @@ func TestBindLimitAndInitialState(t *testing.T) {
 			t.Error(d, err)
 		}
 	}
-	if got, _ := p.Load.First.Bind(nil, &rule.Env{Limit: 3, Now: time.Unix(0, 0).UTC()}, nil); cmp.Diff([]any{"1970-01-01 00:00:00", int64(3)}, got) != "" {
+	if got, _ := p.Load.Start.Bind(nil, &rule.Env{Limit: 3, Now: time.Unix(0, 0).UTC()}, nil); cmp.Diff([]any{"1970-01-01 00:00:00", int64(3)}, got) != "" {
 		t.Errorf("the first page is bound to %v", got)
 	}
 	if p.Lag != rule.DefaultLag {

@@ -3,8 +3,6 @@ package rule
 import (
 	"cmp"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -12,7 +10,7 @@ import (
 // does not show yet.
 const DefaultLag = 2 * time.Second
 
-// Mark is the column whose times a generated upside advances by. Load.First and Load.Next read the table by key up to
+// Mark is the column whose times a generated upside advances by. Load reads the table by key up to
 // :sync_bound, Upside reads on from there by this column.
 type Mark struct {
 	Table  string // as sync_reread names it
@@ -92,38 +90,16 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 	}
 	c.column(Info, UnseenDeletes, "sync_table", "reading by "+mark.Name+" sees neither deleted rows nor the old keys of "+
 		"changed ones", "nothing, if rows stay and keep their keys; else record the changes: -- option: changes")
-	again, load := make([]string, len(names)), make([]string, len(key))
-	for i := range names {
-		again[i] = RereadItem(i)
-	}
-	for i := range key {
-		load[i] = LoadItem(i)
-	}
-	bound := quote(mark.Name) + " <= :sync_bound"
-	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime", Digits: mark.digits()}
-	first, next := c.pages(key, load, bound)
-	_, page := c.pages(names, names, bound)
-	_, m.Again = c.pages(names, again, bound)
-	m.Scan = c.statementOf(Select, "select "+quoteAll(names)+"\nfrom "+c.table.Quoted()+"\nwhere "+quote(mark.Name)+
-		" > "+keyMark(mark, mark.Name)+"\norder by "+quote(mark.Name)+" desc\nlimit :limit")
-	last := "select " + quoteAll(names) + "\nfrom " + c.table.Quoted() + "\nwhere " + bound
-	if clause := c.plan.clause(); clause != "" {
-		last += "\n  and " + clause
-	}
-	var order []string
-	for _, n := range names {
-		order = append(order, keyExpr(c.table.Column(n))+" desc")
-	}
-	m.Last = c.statementOf(Select, last+"\norder by "+strings.Join(order, ", ")+"\nlimit 1")
-	c.plan.Load, c.plan.Mark, c.plan.Cursor = &Load{First: first, Next: next}, m, names
-	c.plan.Upside = []Statement{page}
+	bound := Quote(mark.Name) + " <= :sync_bound"
+	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime", Digits: narrowOf(mark).most}
+	page, again := c.pages(names, names, bound), c.pages(names, Items(len(names), RereadItem), bound)
+	page.Start, again.Start = nil, nil
+	m.Again = *again
+	m.Scan = c.selects(QuoteAll(names), "\norder by "+Quote(mark.Name)+" desc\nlimit :limit",
+		Quote(mark.Name)+" > "+keyMark(mark, mark.Name))
+	m.Last = c.selects(QuoteAll(names), c.table.orderBy(names, " desc")+"\nlimit 1", bound, c.plan.clause())
+	c.plan.Load, c.plan.Mark, c.plan.Cursor = c.pages(key, Items(len(key), LoadItem), bound), m, names
+	c.plan.Upside = []Statement{*page}
 }
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
-
-// digits is how many of a fraction of a second a time has.
-func (c *Column) digits() int {
-	_, digits, _ := strings.Cut(c.ColumnType, "(")
-	n, _ := strconv.Atoi(strings.TrimSuffix(digits, ")")) // none is 0
-	return n
-}

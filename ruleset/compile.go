@@ -22,7 +22,7 @@ type compiler struct {
 // rule is what row means after last, which may be nil. An error means that the database could not be asked; what is
 // wrong with the row itself is in the Rule.
 func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, error) {
-	r := &Rule{State: store.RuleOK, Row: row, current: row, fits: &fits{}, status: store.RuleStatus{RuleID: row.ID, CheckedAt: c.now}}
+	r := &Rule{State: store.RuleOK, Row: row, current: row, fits: &fits{}, checked: c.now}
 	unchanged := last != nil && last.current == row
 	switch {
 	case unchanged && (!c.recheck || !row.Enabled):
@@ -41,10 +41,9 @@ func (c *compiler) rule(ctx context.Context, row rule.Row, last *Rule) (*Rule, e
 	if err = c.compile(ctx, r); err != nil {
 		return nil, err
 	}
-	if r.status.Problem = r.Problem(); r.status.Problem != nil {
+	if r.Problem() != nil {
 		r.keep(last)
 	}
-	r.status.State, r.status.Warnings = r.State, r.warnings()
 	if unchanged && last.Plan == r.Plan && sameState(last, r) {
 		return last, nil // as broken as before
 	}

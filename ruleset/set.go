@@ -56,11 +56,10 @@ type Rule struct {
 	Plan        *rule.Plan // nil when nothing is in force, and for the other side's rules, which are compiled there
 	Diagnostics []rule.Diagnostic
 
-	current  rule.Row    // the row as it stands
-	facts    *rule.Table // what current was compiled against
-	status   store.RuleStatus
-	fits     *fits
-	original *Rule // the rule without regard to another row of the same key; nil: this one
+	current rule.Row    // the row as it stands
+	facts   *rule.Table // what current was compiled against
+	checked time.Time
+	fits    *fits
 }
 
 // Err says why no version of the rule is in force; nil when one is. A nil Rule is ErrNoRule.
@@ -132,9 +131,10 @@ type Set struct {
 type snapshot struct {
 	version uint64
 	byID    map[uint64]*Rule
-	here    map[key]*Rule // those that run at this side
-	folded  map[key]*Rule // those of here whose table is not written as fold writes it
-	there   map[key]*Rule // those of the other side
+	alone   map[uint64]*Rule // the same without regard to other rows of the same key
+	here    map[key]*Rule    // those that run at this side
+	folded  map[key]*Rule    // those of here whose table is not written as fold writes it
+	there   map[key]*Rule    // those of the other side
 	counts  map[store.RuleState]int
 }
 
@@ -161,7 +161,7 @@ func New(o Options) (*Set, error) {
 		o.Changed = func() {}
 	}
 	return &Set{o: o, ready: make(chan struct{}), runs: map[uint64]*store.RuleRuns{},
-		differ: differences{known: map[differs]store.Difference{}, unsaved: map[differs]bool{}}}, nil
+		differ: differences{known: map[differs]store.Difference{}, unsaved: map[differs]store.Difference{}}}, nil
 }
 
 // Ready is closed when rules are in force for the first time.
@@ -333,8 +333,8 @@ func (s *Set) reload(ctx context.Context, version uint64, old *snapshot, recheck
 		return err
 	}
 	slices.SortFunc(rows, func(a, b rule.Row) int { return cmp.Compare(a.ID, b.ID) })
-	next := &snapshot{version: version, byID: map[uint64]*Rule{}, here: map[key]*Rule{}, folded: map[key]*Rule{}, there: map[key]*Rule{},
-		counts: map[store.RuleState]int{}}
+	next := &snapshot{version: version, byID: map[uint64]*Rule{}, alone: map[uint64]*Rule{}, here: map[key]*Rule{},
+		folded: map[key]*Rule{}, there: map[key]*Rule{}, counts: map[store.RuleState]int{}}
 	c := &compiler{o: &s.o, now: s.o.Clock(), recheck: recheck, facts: map[string]*rule.Table{}}
 	changed := old == nil || old.version != version
 	for _, row := range rows {
@@ -343,13 +343,13 @@ func (s *Set) reload(ctx context.Context, version uint64, old *snapshot, recheck
 		}
 		var last *Rule
 		if old != nil {
-			last = old.byID[row.ID]
+			last = old.alone[row.ID]
 		}
-		r, err := c.rule(ctx, row, last.alone())
+		r, err := c.rule(ctx, row, last)
 		if err != nil {
 			return err // the database went away in between; the next round begins again
 		}
-		changed = changed || r != last.alone()
+		changed = changed || r != last
 		next.add(r, s.o.Side)
 	}
 	s.now.Store(next)
@@ -373,6 +373,7 @@ func (n *snapshot) add(r *Rule, side string) {
 	if r.Row.User == side {
 		in = n.here
 	}
+	n.alone[r.current.ID] = r
 	k := key{r.Row.Table, r.Row.Type, r.Row.PointNo}
 	switch other := in[k]; {
 	case other == nil || other.State == store.RuleDisabled:
@@ -394,16 +395,5 @@ func (r *Rule) duplicateOf(id uint64) *Rule {
 	d := rule.Diagnostic{Code: rule.DuplicateRule, Severity: rule.Error, RuleID: r.current.ID, Column: "sync_table",
 		Message: fmt.Sprintf("row %d is for the same table, direction, side and point, and is the one in force", id),
 		Fix:     "keep one of them"}
-	dup := &Rule{State: store.RuleBroken, Row: r.current, Diagnostics: []rule.Diagnostic{d}, current: r.current,
-		original: r, status: r.status}
-	dup.status.State, dup.status.Problem = dup.State, &dup.Diagnostics[0]
-	return dup
-}
-
-// alone is the rule without regard to other rows; nil when there is none.
-func (r *Rule) alone() *Rule {
-	if r == nil || r.original == nil {
-		return r
-	}
-	return r.original
+	return &Rule{State: store.RuleBroken, Row: r.current, Diagnostics: []rule.Diagnostic{d}, current: r.current, checked: r.checked}
 }

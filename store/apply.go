@@ -90,7 +90,7 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 			outcomes[i] = s.beginGeneration(ctx, asked)
 			continue
 		}
-		s.floors.raise(outboxID{asked.Point, asked.Epoch}, asked.Confirmed)
+		s.floors.note(outboxID{asked.Point, asked.Epoch}, asked.Confirmed, false)
 		u, err := asked.prepare(&outcomes[i], local)
 		switch {
 		case err != nil:

@@ -90,7 +90,7 @@ func benchDriver1000(b *testing.B, interpolate bool) {
 		b.Fatal(err)
 	}
 	defer db.Close()
-	q := joinTuples(benchInsert, "(?, ?, ?, ?, ?, ?, ?)", "", 1000)
+	q := rule.InsertParts{Head: benchInsert, Tuple: marks(7)}.Rows(1000)
 	b.ResetTimer()
 	for range b.N {
 		b.StopTimer()

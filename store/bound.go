@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"syncgate/rule"
 )
 
@@ -160,8 +158,7 @@ func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
 
 // runningNow gives now and the statements that may write.
 func (s *Store) runningNow(ctx context.Context, c *conn) (now moment, r writers, err error) {
-	c.args = c.args[:0]
-	err = c.scan(ctx, s.runningSQL(), func(v []any) (err error) {
+	err = c.ask(ctx, s.runningSQL(), func(v []any) (err error) {
 		if now, err = asMoment(v[0], v[1]); err != nil || v[2] == nil {
 			return err
 		}
@@ -186,14 +183,13 @@ func (s *Store) openNow(ctx context.Context, c *conn) (oldest *started, err erro
 	if !b.unseen.IsZero() && time.Since(b.unseen) < askPrivilege {
 		return nil, nil
 	}
-	c.args = c.args[:0]
-	err = c.scan(ctx, s.openSQL(), func(v []any) error {
+	err = c.ask(ctx, s.openSQL(), func(v []any) error {
 		at, err := asMoment(v[1], v[2])
 		oldest = &started{moment: at, id: asUint(v[0]), what: "transaction"}
 		return err
 	})
 	b.unseen = time.Time{}
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noPrivilege {
+	if isNumber(err, noPrivilege) {
 		b.unseen = time.Now()
 		return nil, nil
 	}
@@ -281,4 +277,53 @@ func asMoment(utc, local any) (m moment, err error) {
 func asTime(v any) (time.Time, error) {
 	text, _ := v.(string)
 	return time.Parse(time.DateTime, text)
+}
+
+// holders are the queries for the sessions that hold a table. Which one a server answers depends on its plugins.
+var holders = []string{
+	`SELECT DISTINCT p.id, p.user, p.command, p.time FROM information_schema.metadata_lock_info m
+		JOIN information_schema.processlist p ON p.id = m.thread_id
+		WHERE m.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND m.table_name = ?
+			AND p.state NOT LIKE 'Waiting for %'`,
+	`SELECT DISTINCT p.id, p.user, p.command, p.time FROM performance_schema.metadata_locks m
+		JOIN performance_schema.threads t ON t.thread_id = m.owner_thread_id
+		JOIN information_schema.processlist p ON p.id = t.processlist_id
+		WHERE m.object_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND m.object_name = ?
+			AND m.lock_status = 'GRANTED'`,
+}
+
+// lockedError says who holds a table that a statement has waited for in vain.
+type lockedError struct {
+	error
+	who string
+}
+
+func (e *lockedError) Error() string { return e.error.Error() + "; " + e.who }
+func (e *lockedError) Unwrap() error { return e.error }
+
+// explainLock adds the holders of a plan's table to an error after a wait for a lock.
+func (s *Store) explainLock(ctx context.Context, p *rule.Plan, err error) error {
+	if !errors.Is(err, ErrRetry) || causeOf(err) != "lock_wait" {
+		return err
+	}
+	schema, table := splitName(p.Row.Table)
+	for _, q := range holders {
+		var who []string
+		failed := s.each(ctx, q, func(scan scanner) error {
+			var id, seconds int64
+			var user, command string
+			err := scan(&id, &user, &command, &seconds)
+			who = append(who, fmt.Sprintf("connection %d (%s, %s)", id, user, strings.ToLower(command)))
+			return err
+		}, schema, table)
+		if failed == nil && len(who) > 0 {
+			return &lockedError{err, "the table " + p.Row.Table + " is held by " + strings.Join(who, ", ")}
+		}
+	}
+	where := "a session holds the table " + p.Row.Table + " by LOCK TABLES, an open transaction or ALTER TABLE; " +
+		"INSTALL SONAME 'metadata_lock_info' makes the database show which"
+	if held, failed := s.Held(ctx); failed == nil && held != "" {
+		where = "perhaps the table " + p.Row.Table + " is held by another session: " + held
+	}
+	return &lockedError{err, where}
 }

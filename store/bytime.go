@@ -60,12 +60,10 @@ func (r *reader) loadByKey(mark any, loading bool) (paging, error) {
 		mark, r.env.State = last[0].Value, append(last, number(rereadDone, r.reach.last))
 	}
 	bound, _ := mark.(string)
-	load := paging{first: &r.p.Load.First, next: &r.p.Load.Next, columns: r.p.Key, keep: r.state(), bound: bound}
+	load := paging{first: r.p.Load.Start, next: r.p.Load, columns: r.p.Key, keep: r.state(), bound: bound,
+		items: rule.Items(len(r.p.Key), rule.LoadItem)}
 	if loading {
 		load.first = load.next
-	}
-	for k := range r.p.Key {
-		load.items = append(load.items, rule.LoadItem(k))
 	}
 	load.end = func() bool { r.setState(load.keep); return true }
 	return load, nil
@@ -101,14 +99,13 @@ func (r *reader) again(at string) (paging, error) {
 	for done < r.reach.last {
 		var id uint64
 		var first, last string
-		r.c.args = append(r.c.args[:0], r.p.Mark.Table, done)
-		err := r.c.scan(r.ctx, `SELECT id, first_time, last_time FROM sync_reread WHERE sync_table = ? AND id > ?
+		err := r.c.ask(r.ctx, `SELECT id, first_time, last_time FROM sync_reread WHERE sync_table = ? AND id > ?
 			ORDER BY id LIMIT 1`, func(v []any) error {
 			id = asUint(v[0])
 			first, _ = v[1].(string)
 			last, _ = v[2].(string)
 			return nil
-		})
+		}, r.p.Mark.Table, done)
 		switch {
 		case err != nil:
 			return paging{}, err
@@ -127,7 +124,7 @@ func (r *reader) again(at string) (paging, error) {
 func (r *reader) readAgain(done, id uint64, first, last string) paging {
 	again := &r.p.Mark.Again
 	pages := paging{first: again, next: again, columns: r.p.Cursor, bound: last,
-		keep: r.state(number(rereadDone, done))}
+		keep: r.state(number(rereadDone, done)), items: rule.Items(len(r.p.Cursor), rule.RereadItem)}
 	if _, resumed := itemOf(r.env.State, rule.RereadItem(0)); !resumed {
 		r.env.State = slices.Clone(pages.keep)
 		if t, err := asTime(first); err == nil {
@@ -135,17 +132,14 @@ func (r *reader) readAgain(done, id uint64, first, last string) paging {
 			r.env.State = append(r.env.State, rowset.StateItem{Name: rule.RereadItem(0), Value: before})
 		}
 	}
-	for k := range r.p.Cursor {
-		pages.items = append(pages.items, rule.RereadItem(k))
-	}
 	pages.end = func() bool { r.setState(r.state(number(rereadDone, id))); return true }
 	return pages
 }
 
 // byMark reads what is new, once in a read.
 func (r *reader) byMark() paging {
-	page := &r.p.Upside[0]
-	pages := paging{first: page, next: page, columns: r.p.Cursor, items: r.p.Cursor, bound: r.reach.bound}
+	pages := r.byCursor(&r.p.Upside[0])
+	pages.bound = r.reach.bound
 	for _, name := range []string{rereadDone, hotDone} {
 		if n, ok := stateNumber(r.env.State, name); ok {
 			pages.keep = append(pages.keep, number(name, n))

@@ -6,9 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-
-	"github.com/go-sql-driver/mysql"
 
 	"syncgate/rule"
 )
@@ -40,45 +39,39 @@ func changeName(prefix, table string) string {
 // ChangeTable is what records the changes of one table: a change table and three triggers, in the table's database.
 type ChangeTable struct {
 	rule.Changes
-	of  *rule.Table
-	own string // this database, quoted: where sync_sequence is
-	key []keyColumn
+	of      *rule.Table
+	own     string // this database, quoted: where sync_sequence is
+	key     []string
+	columns []string // of the change table that depend on the table: each of key with its definition
 }
 
-type keyColumn struct{ name, definition string }
+// definitionSQL is a column as CREATE TABLE has it, without its name.
+const definitionSQL = "CONCAT(column_type, COALESCE(CONCAT(' CHARACTER SET ', character_set_name, ' COLLATE ', collation_name), ''))"
 
 // ChangeTable describes the change table of a table, whether it is there or not. The error is a *ChangesError when the
 // table has no key that a change table could have.
 func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, error) {
 	t := &ChangeTable{of: of}
-	t.Name, t.Sequence = t.quoted(changeName("sync_change_", of.Name)), sequenceName(of)
+	t.Name, t.Sequence = of.Beside(changeName("sync_change_", of.Name)), of.FullName()
 	prefix := false
-	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0, COALESCE(c.column_type, ''),
-		COALESCE(c.character_set_name, ''), COALESCE(c.collation_name, '')
+	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0, COALESCE(`+definitionSQL+`, '')
 		FROM information_schema.tables t
 		LEFT JOIN information_schema.statistics k ON k.table_schema = t.table_schema AND k.table_name = t.table_name
 			AND k.index_name = 'PRIMARY'
 		LEFT JOIN information_schema.columns c ON c.table_schema = t.table_schema AND c.table_name = t.table_name
 			AND c.column_name = k.column_name
 		WHERE t.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND t.table_name = ? ORDER BY k.seq_in_index`,
-		func(scan func(...any) error) error {
-			var own, column, kind, charset, collation string
+		func(scan scanner) error {
+			var column, definition string
 			var part bool
-			if err := scan(&own, &column, &part, &kind, &charset, &collation); err != nil {
-				return err
+			err := scan(&t.own, &column, &part, &definition)
+			if prefix = prefix || part; column != "" {
+				t.key, t.columns = append(t.key, column), append(t.columns, column+" "+definition)
 			}
-			prefix = prefix || part
-			t.own = quoteName(own)
-			if column == "" {
-				return nil
-			}
-			k := keyColumn{name: column, definition: kind}
-			if charset != "" {
-				k.definition += " CHARACTER SET " + charset + " COLLATE " + collation
-			}
-			t.key = append(t.key, k)
-			return nil
+			return err
 		}, of.Schema, of.Name)
+	t.own = rule.Quote(t.own)
+	reserved := slices.IndexFunc(t.key, func(k string) bool { return strings.HasPrefix(strings.ToLower(k), "sync_") })
 	switch {
 	case err != nil:
 		return nil, public(err)
@@ -87,17 +80,12 @@ func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, 
 	case prefix:
 		return nil, &ChangesError{t.Sequence, "the primary key has a column of which only the beginning counts",
 			"make the primary key of whole columns"}
-	}
-	for _, k := range t.key {
-		if strings.HasPrefix(strings.ToLower(k.name), "sync_") {
-			return nil, &ChangesError{t.Sequence, "the key's column " + k.name + " has a name that the change table needs", "rename it"}
-		}
+	case reserved >= 0:
+		return nil, &ChangesError{t.Sequence, "the key's column " + t.key[reserved] + " has a name that the change table needs",
+			"rename it"}
 	}
 	return t, nil
 }
-
-// sequenceName is the table's row in sync_sequence.
-func sequenceName(t *rule.Table) string { return t.FullName() }
 
 // ChangesError says why the changes of a table cannot be recorded or read.
 type ChangesError struct{ Table, Reason, Fix string }
@@ -106,35 +94,21 @@ func (e *ChangesError) Error() string {
 	return fmt.Sprintf("changes of %s: %s; %s", e.Table, e.Reason, e.Fix)
 }
 
-// quoted is the name of an object in the table's database.
-func (t *ChangeTable) quoted(name string) string {
-	if t.of.Schema == "" {
-		return quoteName(name)
-	}
-	return quoteName(t.of.Schema) + "." + quoteName(name)
-}
-
 // keys is the key's columns, quoted, each after a prefix such as "NEW.".
 func (t *ChangeTable) keys(prefix string) string {
-	names := make([]string, len(t.key))
-	for i, k := range t.key {
-		names[i] = prefix + quoteName(k.name)
-	}
-	return strings.Join(names, ", ")
+	return rule.Join(t.key, ", ", func(k string) string { return prefix + rule.Quote(k) })
 }
 
 // createTable is the statement that makes the change table.
 func (t *ChangeTable) createTable() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE %s (\n", t.Name)
-	for _, k := range t.key {
-		fmt.Fprintf(&b, "    %s %s NOT NULL,\n", quoteName(k.name), k.definition)
+	text := "CREATE TABLE " + t.Name + " (\n"
+	for i, k := range t.key {
+		text += "    " + rule.Quote(k) + t.columns[i][len(k):] + " NOT NULL,\n"
 	}
-	b.WriteString("    sync_seq BIGINT UNSIGNED NOT NULL DEFAULT 0,\n" +
+	return text + "    sync_seq BIGINT UNSIGNED NOT NULL DEFAULT 0,\n" +
 		"    sync_origin VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,\n" +
 		"    sync_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n" +
-		"    PRIMARY KEY (" + t.keys("") + "),\n    KEY sync_seq (sync_seq)\n) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
-	return b.String()
+		"    PRIMARY KEY (" + t.keys("") + "),\n    KEY sync_seq (sync_seq)\n) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4"
 }
 
 // changeTrigger is one of the three triggers of a table.
@@ -146,10 +120,7 @@ type changeTrigger struct {
 // lets the application's statement succeed; the count makes every reader load the table anew. What ends the whole
 // transaction, such as a deadlock, no handler can catch, and the application is told of it.
 func (t *ChangeTable) triggers() []changeTrigger {
-	moved := make([]string, len(t.key))
-	for i, k := range t.key {
-		moved[i] = "OLD." + quoteName(k.name) + " <=> NEW." + quoteName(k.name)
-	}
+	same := rule.Join(t.key, " AND ", func(k string) string { return "OLD." + rule.Quote(k) + " <=> NEW." + rule.Quote(k) })
 	mark := func(row string) string {
 		return "INSERT INTO " + t.Name + " (" + t.keys("") + ", sync_origin, sync_at)\n    VALUES (" + t.keys(row) +
 			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE sync_seq = IF(@sync_known IS NULL OR sync_origin <=> @sync_origin OR " +
@@ -166,14 +137,14 @@ func (t *ChangeTable) triggers() []changeTrigger {
 	}
 	return []changeTrigger{
 		trigger("INSERT", mark("NEW.")),
-		trigger("UPDATE", "IF NOT ("+strings.Join(moved, " AND ")+") THEN\n    "+mark("OLD.")+"  END IF;\n  "+mark("NEW.")),
+		trigger("UPDATE", "IF NOT ("+same+") THEN\n    "+mark("OLD.")+"  END IF;\n  "+mark("NEW.")),
 		trigger("DELETE", mark("OLD.")),
 	}
 }
 
 // createTrigger is the statement that makes a trigger.
 func (t *ChangeTable) createTrigger(g changeTrigger) string {
-	return "CREATE TRIGGER " + t.quoted(g.name) + " AFTER " + g.event + " ON " + t.quoted(t.of.Name) + " FOR EACH ROW\n" + g.body
+	return "CREATE TRIGGER " + t.of.Beside(g.name) + " AFTER " + g.event + " ON " + t.of.Beside(t.of.Name) + " FOR EACH ROW\n" + g.body
 }
 
 // SQL is every statement that makes the objects, in order, for a person to read.
@@ -186,70 +157,51 @@ func (t *ChangeTable) SQL() []string {
 }
 
 // Faults are what is missing or is not as it should be, in words; none: changes are recorded.
-func (s *Store) Faults(ctx context.Context, t *ChangeTable) ([]string, error) {
+func (s *Store) Faults(ctx context.Context, t *ChangeTable) (faults []string, err error) {
 	columns, err := s.changeColumns(ctx, t)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	var faults []string
-	switch want := t.columns(); {
 	case len(columns) == 0:
 		faults = append(faults, "there is no change table "+t.Name)
-	case !equalFold(columns, want):
+	case !slices.EqualFunc(columns, t.columns, strings.EqualFold):
 		faults = append(faults, "the change table "+t.Name+" has another key than the table")
 	}
+	const numbered = " in sync_sequence"
 	there := map[string]string{} // a trigger's name: its body
 	err = s.each(ctx, `SELECT trigger_name, action_statement FROM information_schema.triggers
-		WHERE event_object_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND event_object_table = ?`,
-		func(scan func(...any) error) error {
+		WHERE event_object_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND event_object_table = ?
+		UNION ALL SELECT '`+numbered+`', '' FROM sync_sequence WHERE sync_table = ?`,
+		func(scan scanner) error {
 			var name, body string
 			err := scan(&name, &body)
 			there[name] = body
 			return err
-		}, t.of.Schema, t.of.Name)
+		}, t.of.Schema, t.of.Name, t.Sequence)
 	if err != nil {
 		return nil, public(err)
 	}
 	for _, g := range t.triggers() {
 		switch body, ok := there[g.name]; {
 		case !ok:
-			faults = append(faults, "there is no trigger "+t.quoted(g.name))
+			faults = append(faults, "there is no trigger "+t.of.Beside(g.name))
 		case body != g.body:
-			faults = append(faults, "the trigger "+t.quoted(g.name)+" is not the one that syncgate makes")
+			faults = append(faults, "the trigger "+t.of.Beside(g.name)+" is not the one that syncgate makes")
 		}
 	}
-	numbered := false
-	err = s.each(ctx, "SELECT 1 FROM sync_sequence WHERE sync_table = ?", func(func(...any) error) error {
-		numbered = true
-		return nil
-	}, t.Sequence)
-	if err == nil && !numbered {
+	if _, ok := there[numbered]; !ok {
 		faults = append(faults, "sync_sequence has no row for the table")
 	}
-	return faults, public(err)
-}
-
-// columns are those of the change table that depend on the table, each with its definition.
-func (t *ChangeTable) columns() []string {
-	var all []string
-	for _, k := range t.key {
-		all = append(all, k.name+" "+k.definition)
-	}
-	return all
+	return faults, nil
 }
 
 func (s *Store) changeColumns(ctx context.Context, t *ChangeTable) (columns []string, err error) {
-	err = s.each(ctx, `SELECT column_name, column_type, COALESCE(character_set_name, ''), COALESCE(collation_name, '')
+	err = s.each(ctx, `SELECT CONCAT(column_name, ' ', `+definitionSQL+`)
 		FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?
 		AND column_name NOT IN ('sync_seq', 'sync_origin', 'sync_at') ORDER BY ordinal_position`,
-		func(scan func(...any) error) error {
-			var name, definition, charset, collation string
-			err := scan(&name, &definition, &charset, &collation)
-			if charset != "" {
-				definition += " CHARACTER SET " + charset + " COLLATE " + collation
-			}
-			columns = append(columns, name+" "+definition)
-			return err
+		func(scan scanner) error {
+			columns = append(columns, "")
+			return scan(&columns[len(columns)-1])
 		}, t.of.Schema, changeName("sync_change_", t.of.Name))
 	return columns, public(err)
 }
@@ -265,11 +217,8 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	if err != nil {
 		return err
 	}
-	var statements []string
-	for _, g := range t.triggers() {
-		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.quoted(g.name))
-	}
-	if !equalFold(columns, t.columns()) {
+	statements := t.dropTriggers()
+	if !slices.EqualFunc(columns, t.columns, strings.EqualFold) {
 		statements = append(statements, "DROP TABLE IF EXISTS "+t.Name, t.createTable())
 	} else { // no origin says any more where a row's last change came from
 		statements = append(statements, "UPDATE "+t.Name+" SET sync_origin = NULL")
@@ -294,11 +243,15 @@ func (s *Store) RecordChanges(ctx context.Context, table *rule.Table) error {
 
 // DropChanges removes what InitChanges made.
 func (s *Store) DropChanges(ctx context.Context, t *ChangeTable) error {
-	var statements []string
+	return s.ddl(ctx, append(t.dropTriggers(), "DROP TABLE IF EXISTS "+t.Name,
+		"DELETE FROM sync_sequence WHERE sync_table = "+text(t.Sequence)))
+}
+
+func (t *ChangeTable) dropTriggers() (statements []string) {
 	for _, g := range t.triggers() {
-		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.quoted(g.name))
+		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.of.Beside(g.name))
 	}
-	return s.ddl(ctx, append(statements, "DROP TABLE IF EXISTS "+t.Name, "DELETE FROM sync_sequence WHERE sync_table = "+text(t.Sequence)))
+	return statements
 }
 
 // ddl runs statements one after the other. None of them waits for longer than lockWait for a table's metadata lock,
@@ -330,7 +283,7 @@ type position struct {
 // stand. Changes of transactions that are still open are passed over, and numbered when they are committed.
 func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
 	var at position
-	keys, t := quoteNames(p.Key), p.Recorded
+	keys, t := rule.QuoteAll(p.Key), p.Recorded
 	var missed, waiting uint64
 	look := func(v []any) error {
 		at.upTo, at.completeFrom, missed, waiting = asUint(v[0])-1, asUint(v[1]), asUint(v[2]), asUint(v[3])
@@ -338,8 +291,7 @@ func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
 	}
 	q := "SELECT next_seq, complete_from, missed, EXISTS (SELECT 1 FROM " + t.Name +
 		" WHERE sync_seq = 0) FROM sync_sequence WHERE sync_table = ?"
-	c.args = append(c.args[:0], t.Sequence)
-	if err := c.scan(ctx, q, look); err != nil || waiting == 0 && missed == 0 {
+	if err := c.ask(ctx, q, look, t.Sequence); err != nil || waiting == 0 && missed == 0 {
 		return at, err
 	}
 	before := at.upTo
@@ -362,8 +314,7 @@ func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
 	if err != nil {
 		return at, err
 	}
-	c.args = append(c.args[:0], t.Sequence)
-	err = c.scan(ctx, q, look)
+	err = c.ask(ctx, q, look, t.Sequence)
 	at.more = waiting > 0 && at.upTo-before >= sequencedAtOnce // else transactions that are still open hold the rest
 	return at, err
 }
@@ -381,9 +332,7 @@ func (c *conn) setOrigin(ctx context.Context, u *Upload) error {
 	if origin == c.origin && known == nil && !c.known {
 		return nil
 	}
-	const q = "SET @sync_origin = NULLIF(?, ''), @sync_known = ?, @sync_conflicts = 0"
-	c.args = append(c.args[:0], origin, known)
-	_, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+	_, err := c.do(ctx, "SET @sync_origin = NULLIF(?, ''), @sync_known = ?, @sync_conflicts = 0", origin, known)
 	if err == nil {
 		c.origin, c.known = origin, known != nil
 	}
@@ -395,34 +344,14 @@ func text(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
 }
 
-func quoteNames(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = quoteName(n)
-	}
-	return strings.Join(quoted, ", ")
-}
-
-func equalFold(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !strings.EqualFold(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
 // lookForChanges fills t.Changes where the table has a row in sync_sequence.
 func (s *Store) lookForChanges(ctx context.Context, t *rule.Table) error {
 	known := false
-	err := s.each(ctx, "SELECT 1 FROM sync_sequence WHERE sync_table = ?", func(func(...any) error) error {
+	err := s.each(ctx, "SELECT 1 FROM sync_sequence WHERE sync_table = ?", func(scanner) error {
 		known = true
 		return nil
-	}, sequenceName(t))
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
+	}, t.FullName())
+	if isNumber(err, noSuchTable) {
 		return nil // the schema is older than this program
 	}
 	if err != nil || !known {

@@ -47,7 +47,7 @@ func sequenced(t testing.TB, s *Store, ct *ChangeTable) (p position) {
 	err := s.withConn(testContext(t), func(c *conn) (err error) {
 		plan := rule.Plan{Recorded: &ct.Changes}
 		for _, k := range ct.key {
-			plan.Key = append(plan.Key, k.name)
+			plan.Key = append(plan.Key, k)
 		}
 		p, err = sequence(testContext(t), c, &plan)
 		return err
@@ -151,9 +151,9 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 		if tt.name == "" {
 			tt.name = fmt.Sprintf("keys_%d", i)
 		}
-		table := quoteName(tt.name)
+		table := rule.Quote(tt.name)
 		if schema, name, ok := strings.Cut(tt.name, "."); ok {
-			table = quoteName(schema) + "." + quoteName(name)
+			table = rule.Quote(schema) + "." + rule.Quote(name)
 		}
 		exec(t, s, "CREATE TABLE "+table+" ("+tt.columns+") ENGINE = InnoDB CHARACTER SET utf8mb4")
 		ct := recorded(t, s, tt.name)
@@ -161,7 +161,7 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 		equal(t, tt.columns, sequenced(t, s, ct).upTo, 1)
 		on := make([]string, len(ct.key))
 		for i, k := range ct.key {
-			on[i] = "f." + quoteName(k.name) + " = t." + quoteName(k.name)
+			on[i] = "f." + rule.Quote(k) + " = t." + rule.Quote(k)
 		}
 		equal(t, tt.columns+": joined", one(t, s, "SELECT COUNT(*) FROM "+ct.Name+" f JOIN "+table+" t ON "+strings.Join(on, " AND ")), "1")
 		if err := s.DropChanges(testContext(t), ct); err != nil {

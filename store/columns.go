@@ -113,8 +113,7 @@ func (cs columns) fetched(row []rowset.StateItem) (query string, values []any) {
 }
 
 func insert(table, names string, n int) string {
-	places := strings.TrimSuffix(strings.Repeat("?, ", n), ", ")
-	return "INSERT INTO " + table + " (" + names + ") VALUES (" + places + ")"
+	return "INSERT INTO " + table + " (" + names + ") VALUES " + marks(n)
 }
 
 // definition is a column in CREATE TABLE and ALTER TABLE.

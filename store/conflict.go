@@ -50,7 +50,7 @@ func (r *runner) settled(items []item) error {
 		for u, out := range before {
 			*u.out = out.clone()
 		}
-		if err := r.c.resetConflicts(r.ctx); err != nil {
+		if err := r.c.text(r.ctx, "SET @sync_conflicts = 0"); err != nil {
 			return err
 		}
 		apply = func() (int, error) { return r.settleEach(items) }
@@ -82,12 +82,14 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 		if err != nil {
 			return won, err
 		}
-		wins := mine.wins(v, u.Plan)
-		if !it.recorded() {
+		wins := false
+		switch {
+		case mine.row == v.row:
+		case !it.recorded():
 			wins = v.row == "" && *u.Env.Known == 0
-		} else if !mine.same(v) {
+		default:
 			kept, lost := v, mine
-			if wins {
+			if wins = mine.wins(v, u.Plan); wins {
 				kept, lost = mine, v
 			}
 			if err := r.c.recordConflict(r.ctx, it, kept, lost); err != nil {
@@ -95,7 +97,7 @@ func (r *runner) settleEach(items []item) (won int, err error) {
 			}
 			r.s.count(conflictsFound, string(u.Plan.Conflict), 1, nil)
 		}
-		if !wins || mine.same(v) {
+		if !wins {
 			it.u.out.Applied++
 			it.u.out.ByOp[keptOp]++
 			continue
@@ -119,8 +121,6 @@ type version struct {
 	number  uint64 // of its change; 0: none yet
 	changed bool   // it has ever changed here
 }
-
-func (v version) same(other version) bool { return v.row == other.row }
 
 // conflicts reports whether the version is one that the other side has not seen.
 func (v version) conflicts(e *rule.Env) bool {
@@ -163,21 +163,12 @@ func (it item) version() (v version, err error) {
 // present is the version that is here, which stays locked until the transaction ends.
 func (r *runner) present(it item) (v version, err error) {
 	u := it.u
-	bind := func(st *rule.Statement) (err error) {
-		r.c.args, err = st.Bind(r.c.args[:0], &u.Env, it.u.rows.Row(it.row))
-		return err
-	}
 	// The table's row first, as the application locks it: its triggers come to the change table after that.
-	if err = bind(&u.Plan.Present.Lock); err != nil {
-		return v, mismatch("%v", err)
-	}
-	if err = r.c.scan(r.ctx, u.Plan.Present.Lock.SQL, func([]any) error { return nil }); err != nil {
+	err = r.c.read(r.ctx, u.Plan.Find, &u.Env, it.values(), func([]any) error { return nil })
+	if err != nil {
 		return v, err
 	}
-	if err = bind(&u.Plan.Present.Row); err != nil {
-		return v, mismatch("%v", err)
-	}
-	err = r.c.scan(r.ctx, u.Plan.Present.Row.SQL, func(row []any) (err error) {
+	err = r.c.read(r.ctx, u.Plan.Present, &u.Env, it.values(), func(row []any) (err error) {
 		v.changed, v.number = true, asUint(row[0])
 		v.origin, _ = row[1].(string)
 		v.at, _ = row[2].(string)
@@ -190,36 +181,25 @@ func (r *runner) present(it item) (v version, err error) {
 }
 
 func (c *conn) conflicts(ctx context.Context) (n int, err error) {
-	c.args = c.args[:0]
-	err = c.scan(ctx, "SELECT CAST(@sync_conflicts AS UNSIGNED)", func(v []any) error {
+	err = c.ask(ctx, "SELECT CAST(@sync_conflicts AS UNSIGNED)", func(v []any) error {
 		n = int(asUint(v[0]))
 		return nil
 	})
 	return n, err
 }
 
-func (c *conn) resetConflicts(ctx context.Context) error {
-	return c.text(ctx, "SET @sync_conflicts = 0")
-}
-
 // recordConflict writes both versions where a person finds them.
 func (c *conn) recordConflict(ctx context.Context, it item, kept, lost version) error {
 	u := it.u
-	row := it.u.rows.Row(it.row)
-	key := make([]any, len(u.Plan.Key))
-	for i, k := range u.Plan.Key {
-		key[i] = row[slices.IndexFunc(u.Plan.Fields, func(f string) bool { return strings.EqualFold(f, k) })]
-	}
-	text, err := EncodeRow(u.Plan.Key, key)
+	text, err := EncodeRow(u.Plan.Key, it.primaryKey())
 	if err != nil {
 		return notFromDB(err)
 	}
 	const q = `INSERT INTO sync_conflict (point_no, rule_id, sync_table, settled, row_key, kept_row, kept_origin, kept_at,
 		lost_row, lost_origin, lost_at) VALUES (?, ?, ?, ?, ?, NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''),
 		NULLIF(?, ''), NULLIF(?, ''))`
-	c.args = append(c.args[:0], u.Point, u.Plan.Row.ID, u.Plan.Row.Table, string(u.Plan.Conflict), text,
+	_, err = c.do(ctx, q, u.Point, u.Plan.Row.ID, u.Plan.Row.Table, string(u.Plan.Conflict), text,
 		kept.row, kept.origin, u.zone.utc(kept.at), lost.row, lost.origin, u.zone.utc(lost.at))
-	_, err = c.exec(ctx, stmtKey{sql: q}, func() string { return q })
 	return err
 }
 
@@ -234,24 +214,17 @@ func (r *runner) stamp(items []item) error {
 	if len(r.left) > 0 {
 		items = slices.DeleteFunc(slices.Clone(items), func(it item) bool { return r.left[it] })
 	}
-	head := "INSERT INTO " + u.Plan.Recorded.Name + " (" + quoteNames(u.Plan.Key) + ", sync_origin, sync_at) VALUES "
-	tuple := "(" + strings.Repeat("?, ", len(u.Plan.Key)) + "?, ?)"
-	const tail = " ON DUPLICATE KEY UPDATE sync_at = VALUES(sync_at)"
-	for len(items) > 0 {
-		n := chunkSize(min(len(items), max(chunkMarks/(len(u.Plan.Key)+2), 1)))
-		r.c.args = r.c.args[:0]
-		for _, it := range items[:n] {
-			row := it.u.rows.Row(it.row)
-			for _, k := range u.Plan.Key {
-				r.c.args = append(r.c.args, row[slices.IndexFunc(u.Plan.Fields, func(f string) bool { return strings.EqualFold(f, k) })])
-			}
-			r.c.args = append(r.c.args, u.Env.Origin, it.u.Rows.Row(it.row)[at])
-		}
-		_, err := r.c.exec(r.ctx, stmtKey{sql: head, tuples: n}, func() string { return joinTuples(head, tuple, tail, n) })
-		if err != nil {
-			return &statementError{sql: head, err: err}
-		}
-		items = items[n:]
+	width := len(u.Plan.Key) + 2
+	t := rule.InsertParts{
+		Head:  "INSERT INTO " + u.Plan.Recorded.Name + " (" + rule.QuoteAll(u.Plan.Key) + ", sync_origin, sync_at) VALUES ",
+		Tuple: marks(width), Tail: " ON DUPLICATE KEY UPDATE sync_at = VALUES(sync_at)"}
+	_, err := r.c.each(r.ctx, t, len(items), max(chunkMarks/width, 1), func(i int) error {
+		it := items[i]
+		r.c.args = append(append(r.c.args, it.primaryKey()...), u.Env.Origin, it.u.Rows.Row(it.row)[at])
+		return nil
+	})
+	if err != nil {
+		return &statementError{sql: t.Head, err: err}
 	}
 	return nil
 }

@@ -6,9 +6,14 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
+
+	"syncgate/rule"
 )
 
 // sessionMode is strict and keeps values as they were sent: zero dates stay (no NO_ZERO_DATE), 0 in an AUTO_INCREMENT
@@ -168,6 +173,96 @@ func (c *conn) exec(ctx context.Context, key stmtKey, build func() string) (int6
 	return res.RowsAffected()
 }
 
+// do runs a statement with these values and returns the rows it matched.
+func (c *conn) do(ctx context.Context, q string, args ...any) (int64, error) {
+	c.args = append(c.args[:0], args...)
+	return c.exec(ctx, stmtKey{sql: q}, func() string { return q })
+}
+
+// each runs statements over n rows, at most so many in one, and returns the rows they matched. add appends the values of
+// a row to c.args.
+func (c *conn) each(ctx context.Context, t rule.InsertParts, n, most int, add func(i int) error) (matched int64, err error) {
+	for from, size := 0, 0; from < n; from += size {
+		size = chunkSize(min(n-from, most))
+		c.args = c.args[:0]
+		for i := range size {
+			if err := add(from + i); err != nil {
+				return matched, err
+			}
+		}
+		m, err := c.exec(ctx, stmtKey{t.Head, size}, func() string { return t.Rows(size) })
+		if err != nil {
+			return matched, err
+		}
+		matched += m
+	}
+	return matched, nil
+}
+
+// inLists calls f with a list of marks, as in (?, ?), and its values, until all have been in one. The first value fills
+// a list up to one of a few lengths, so that there are few different statements.
+func inLists(all []any, f func(list string, values []any) error) error {
+	for len(all) > 0 {
+		size := chunkUp(len(all))
+		n := min(len(all), size)
+		if err := f(marks(size), slices.Concat(all[:n], slices.Repeat(all[:1], size-n))); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	return nil
+}
+
+// marks are n placeholders in brackets.
+func marks(n int) string { return "(" + strings.Repeat(", ?", n)[2:] + ")" }
+
+// bind sets the values of the next statement.
+func (c *conn) bind(st *rule.Statement, e *rule.Env, row []any) (err error) {
+	if c.args, err = st.Bind(c.args[:0], e, row); err != nil {
+		return mismatch("%v", err)
+	}
+	return nil
+}
+
+// read runs a rule's query of few rows.
+func (c *conn) read(ctx context.Context, st *rule.Statement, e *rule.Env, row []any, each func(v []any) error) error {
+	if err := c.bind(st, e, row); err != nil {
+		return err
+	}
+	return c.scan(ctx, st.SQL, each)
+}
+
+// ask runs a query of few rows with these values.
+func (c *conn) ask(ctx context.Context, q string, row func(v []any) error, args ...any) error {
+	c.args = append(c.args[:0], args...)
+	return c.scan(ctx, q, row)
+}
+
+// scan runs a query of few rows with c.args bound and reads it to its end.
+func (c *conn) scan(ctx context.Context, q string, row func(v []any) error) error {
+	rows, err := c.query(ctx, q)
+	if err != nil {
+		return err
+	}
+	cols := columnsOf(rows)
+	dest, values := make([]driver.Value, len(cols)), make([]any, len(cols))
+	var failed error
+	var texts arena
+	for {
+		err := rows.Next(dest)
+		if errors.Is(err, io.EOF) {
+			return errors.Join(failed, rows.Close())
+		}
+		if err != nil {
+			return errors.Join(err, rows.Close())
+		}
+		if failed == nil {
+			texts.convertRow(values, dest, cols)
+			failed = row(values)
+		}
+	}
+}
+
 // query runs a prepared statement with c.args bound.
 func (c *conn) query(ctx context.Context, sql string) (driver.Rows, error) {
 	key := stmtKey{sql: sql}
@@ -190,8 +285,7 @@ func (c *conn) query(ctx context.Context, sql string) (driver.Rows, error) {
 // also keeps a value that was too large with its statement, and refuses every later execution of it.
 func (c *conn) dropStale(key stmtKey, err error) {
 	const tooLong = 1105
-	var my *mysql.MySQLError
-	if k := kindOf(err); k == kindSQL || k == kindRetry || errors.As(err, &my) && my.Number == tooLong {
+	if k := kindOf(err); k == kindSQL || k == kindRetry || isNumber(err, tooLong) {
 		if at, ok := c.stmts[key]; ok {
 			c.forget(at)
 		}
@@ -226,21 +320,13 @@ func (c *conn) bound(st driver.Stmt) ([]driver.NamedValue, error) {
 // setIsolation chooses READ COMMITTED, under which an UPDATE that matches nothing locks no gap. A binary log of
 // statements does not allow that level; there REPEATABLE READ is correct too, with more waiting.
 func (c *conn) setIsolation(ctx context.Context) error {
-	rows, err := c.QueryContext(ctx, `SELECT IF(@@log_bin = 1 AND @@binlog_format = 'STATEMENT',
-		'REPEATABLE READ', 'READ COMMITTED')`, nil)
+	level := any(nil)
+	err := c.ask(ctx, "SELECT IF(@@log_bin = 1 AND @@binlog_format = 'STATEMENT', 'REPEATABLE READ', 'READ COMMITTED')",
+		func(v []any) error { level = v[0]; return nil })
 	if err != nil {
 		return err
 	}
-	dest := make([]driver.Value, 1)
-	err = rows.Next(dest)
-	level := fmt.Sprintf("%s", dest[0])
-	if cerr := rows.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return c.text(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL "+level)
+	return c.text(ctx, fmt.Sprint("SET SESSION TRANSACTION ISOLATION LEVEL ", level))
 }
 
 // inTx runs f in a transaction and commits it. After an error no transaction is open on the connection.

@@ -26,7 +26,7 @@
 //	before COMMIT     nothing is kept and nothing was answered; the point sends the upload again
 //	after COMMIT      all is kept; the point sends the upload again and gets the stored outcome
 //
-// An upload that carries its state changes a row of sync_stream instead of the INSERT and the floor: see stream.go.
+// An upload that carries its state changes a row of sync_stream instead of the INSERT and the floor: see ledger.go.
 //
 // # Several uploads in one transaction
 //

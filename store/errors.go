@@ -116,9 +116,9 @@ func notFromDB(err error) error {
 }
 
 func isNotFromDB(err error) bool {
-	var marked notFromDBError
-	var row *RowError
-	return errors.As(err, &marked) || errors.As(err, &row) || slices.ContainsFunc([]error{
+	_, marked := errors.AsType[notFromDBError](err)
+	_, row := errors.AsType[*RowError](err)
+	return marked || row || slices.ContainsFunc([]error{
 		ErrReused, ErrMismatch, ErrNoTable, ErrNotFound, ErrExists, ErrEnough, errSplit, sql.ErrNoRows, sql.ErrTxDone,
 	}, func(target error) bool { return errors.Is(err, target) })
 }
@@ -185,8 +185,6 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 
 // public is the error that a caller gets.
 func public(err error) error {
-	var marked notFromDBError
-	var my *mysql.MySQLError
 	switch kindOf(err) {
 	case kindNone:
 		return nil
@@ -197,20 +195,26 @@ func public(err error) error {
 	case kindReadOnly:
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case kindNotFromDB:
-		if errors.As(err, &marked) {
+		if marked, ok := errors.AsType[notFromDBError](err); ok {
 			return marked.error
 		}
 		return err
 	}
-	if errors.As(err, &my) {
-		e := &SQLError{Code: int(my.Number), Message: my.Message}
-		var at *statementError
-		if errors.As(err, &at) {
-			e.Statement = at.sql
-		}
-		return e
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return err // ErrPktTooLarge
 	}
-	return err // ErrPktTooLarge
+	e := &SQLError{Code: int(my.Number), Message: my.Message}
+	if at, ok := errors.AsType[*statementError](err); ok {
+		e.Statement = at.sql
+	}
+	return e
+}
+
+// isNumber reports whether an error is MySQL's and has one of the numbers.
+func isNumber(err error, numbers ...uint16) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && slices.Contains(numbers, my.Number)
 }
 
 // statementError says which statement of a rule failed.
@@ -224,8 +228,7 @@ func (e *statementError) Unwrap() error { return e.err }
 
 // codeOf is MySQL's number and message for a row that was refused.
 func codeOf(err error) (int, string) {
-	var my *mysql.MySQLError
-	if errors.As(err, &my) {
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return int(my.Number), my.Message
 	}
 	return 1153, err.Error() // the driver's error about a packet that is too big

@@ -51,14 +51,12 @@ func (s *Store) SampleRow(ctx context.Context, table string, fields []string) ([
 	for i, f := range fields {
 		scan[i] = &row[i]
 		if list[i] = "NULL"; facts.Column(f) != nil {
-			list[i] = quoteName(f)
+			list[i] = rule.Quote(f)
 		}
 	}
 	return row, public(s.each(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+facts.Quoted()+" LIMIT 1",
 		func(read scanner) error { return read(scan...) }))
 }
-
-func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // CheckPlan has the database PREPARE every statement of a plan and says what it refuses, with the place in sync_sql.
 // Where only the database knows the type of a state, CheckPlan puts its smallest value into the plan. t may be nil. An

@@ -102,17 +102,15 @@ func (r *runner) lockFile(f *outFile, part uint32) (known bool, err error) {
 	if f.base = f.name; part != 0 {
 		f.base = path.Join(path.Dir(f.name), "."+path.Base(f.name)+".part")
 	}
-	r.c.args = append(r.c.args[:0], f.base)
 	const lock = "INSERT INTO sync_file (name) VALUES (?) ON DUPLICATE KEY UPDATE name = VALUES(name)"
-	_, err = r.c.exec(r.ctx, stmtKey{sql: lock}, func() string { return lock })
+	_, err = r.c.do(r.ctx, lock, f.base)
 	if err != nil || part&rowset.FirstPart != 0 {
 		return true, err
 	}
-	r.c.args = append(r.c.args[:0], f.base)
-	err = r.c.scan(r.ctx, "SELECT size FROM sync_file WHERE name = ? FOR UPDATE", func(v []any) error {
+	err = r.c.ask(r.ctx, "SELECT size FROM sync_file WHERE name = ? FOR UPDATE", func(v []any) error {
 		known, f.kept = v[0] != nil, int64(asUint(v[0]))
 		return nil
-	})
+	}, f.base)
 	size := int64(0)
 	if info, err := r.files.root.Lstat(f.base); err == nil {
 		size = info.Size()
@@ -220,15 +218,15 @@ func (fs *files) publish(ctx context.Context, c *conn) error {
 		if err != nil {
 			return fileError(f.name, err)
 		}
-		c.args = append(c.args[:0], f.name, size)
+		name := f.name
 		switch {
 		case f.temp == "":
-			c.args[0] = f.base
+			name = f.base
 		case f.base != "":
 			_ = fs.root.Remove(f.base) // its rows are in the file now
 		}
 		const q = "INSERT INTO sync_file (name, size) VALUES (?, ?) ON DUPLICATE KEY UPDATE size = VALUES(size)"
-		if _, err := c.exec(ctx, stmtKey{sql: q}, func() string { return q }); err != nil {
+		if _, err := c.do(ctx, q, name, size); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"syncgate/internal/rowset"
@@ -26,25 +27,19 @@ const (
 
 // late is the lateRows of each table.
 type late struct {
-	mu     sync.Mutex
-	tables map[string]*lateRows
-	pause  time.Time // no table is looked at before
+	tables sync.Map     // of *lateRows
+	pause  atomic.Int64 // no table is looked at before, microseconds since 1970
 }
 
 // lateRows remembers which rows of a table there were up to the bound. Readers get the bound from it, so that every row
 // that they may have read is among them. A row that turns up behind the bound later is late.
 type lateRows struct {
-	mu     sync.Mutex
-	bound  string   // the largest one that readers got
-	floor  string   // rows at and below it are not remembered
-	seen   []uint64 // hashes of the others up to bound, ascending
-	looked time.Time
-	fresh  uint64 // rows that came up to the bound, and late ones, since the start
-
-	last    uint64              // id of the last row of sync_reread
-	number  uint64              // of the last scan
+	mu sync.Mutex
+	reach
+	floor   string   // rows at and below it are not remembered
+	seen    []uint64 // hashes of the others up to bound, ascending
+	looked  time.Time
 	waiting map[uint64]restless // the rows beyond the bound at the last scan, by the hash of their key
-	hot     map[uint64]uint64   // those that keep changing, with the scan that saw them change
 }
 
 // restless is a row beyond the bound.
@@ -57,11 +52,11 @@ type restless struct {
 
 // reach is how far one read of a table may go.
 type reach struct {
-	bound  string
-	last   uint64
-	number uint64
-	hot    map[uint64]uint64
-	fresh  uint64
+	bound  string            // the largest one that readers got
+	last   uint64            // id of the last row of sync_reread
+	number uint64            // of the last scan
+	hot    map[uint64]uint64 // the rows that keep changing, with the scan that saw them change
+	fresh  uint64            // rows that came up to the bound, and late ones, since the start
 }
 
 var hashSeed = maphash.MakeSeed()
@@ -94,33 +89,24 @@ func (s *Store) reachOf(ctx context.Context, c *conn, p *rule.Plan, inTx bool) (
 	if inTx {
 		return reach{bound: bound}, nil
 	}
-	key := fmt.Sprintf("%s\n%v", p.Mark.Scan.SQL, p.Lag)
-	s.late.mu.Lock()
-	if s.late.tables == nil {
-		s.late.tables = map[string]*lateRows{}
-	}
-	l := s.late.tables[key]
-	if l == nil {
-		l = &lateRows{}
-		s.late.tables[key] = l
-	}
-	s.late.mu.Unlock()
+	known, _ := s.late.tables.LoadOrStore(fmt.Sprintf("%s\n%v", p.Mark.Scan.SQL, p.Lag), &lateRows{})
+	l := known.(*lateRows)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := s.advance(ctx, c, p, l, bound); err != nil {
 		return reach{}, err
 	}
-	return reach{l.bound, l.last, l.number, l.hot, l.fresh}, nil
+	return l.reach, nil
 }
 
 // advance moves the bound of l forward, after it has noted the rows up to there. Now and then it looks at the rows
 // behind the bound as well.
 func (s *Store) advance(ctx context.Context, c *conn, p *rule.Plan, l *lateRows, bound string) error {
 	bound = max(bound, l.bound)
-	if l.bound == "" || time.Since(l.looked) >= s.lateEvery && s.late.mayLook() {
+	if l.bound == "" || time.Since(l.looked) >= s.lateEvery && time.Now().UnixMicro() >= s.late.pause.Load() {
 		began := time.Now()
 		err := s.look(ctx, c, p, l, bound)
-		s.late.rest(time.Since(began))
+		s.late.pause.Store(time.Now().Add(lateShare * time.Since(began)).UnixMicro())
 		return err
 	}
 	if bound == l.bound {
@@ -162,18 +148,6 @@ func (l *lateRows) wait(rows map[uint64]uint64, lag time.Duration) {
 	l.waiting, l.hot = next, hot
 }
 
-func (t *late) mayLook() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return !time.Now().Before(t.pause)
-}
-
-func (t *late) rest(took time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.pause = time.Now().Add(lateShare * took)
-}
-
 // look compares the rows of the table with those that are remembered, and lists the times of late ones.
 func (s *Store) look(ctx context.Context, c *conn, p *rule.Plan, l *lateRows, bound string) error {
 	scan := lateScan{from: l.floor, bound: bound, passed: l.bound, known: l.seen}
@@ -199,9 +173,8 @@ func (s *Store) reread(ctx context.Context, c *conn, p *rule.Plan, late []lateRa
 	table := p.Mark.Table
 	rows := uint64(0)
 	for _, l := range late {
-		c.args = append(c.args[:0], table, l.first, l.last)
 		const add = "INSERT INTO sync_reread (sync_table, first_time, last_time) VALUES (?, ?, ?)"
-		if _, err := c.exec(ctx, stmtKey{sql: add}, func() string { return add }); err != nil {
+		if _, err := c.do(ctx, add, table, l.first, l.last); err != nil {
 			return 0, err
 		}
 		rows += l.rows
@@ -213,11 +186,10 @@ func (s *Store) reread(ctx context.Context, c *conn, p *rule.Plan, late []lateRa
 			return 0, err
 		}
 	}
-	c.args = append(c.args[:0], table)
-	err = c.scan(ctx, "SELECT id FROM sync_reread WHERE sync_table = ? ORDER BY id DESC LIMIT 1", func(v []any) error {
+	err = c.ask(ctx, "SELECT id FROM sync_reread WHERE sync_table = ? ORDER BY id DESC LIMIT 1", func(v []any) error {
 		last = asUint(v[0])
 		return nil
-	})
+	}, table)
 	return last, err
 }
 
@@ -247,15 +219,11 @@ func (s *lateScan) run(ctx context.Context, c *conn, p *rule.Plan) error {
 	if s.from != "" {
 		env.State = []rowset.StateItem{{Name: p.Mark.Column, Value: s.from}}
 	}
-	err := c.useZone(ctx, utc) // where rules with and without a condition get the same
-	if err == nil {
-		c.args, err = p.Mark.Scan.Bind(c.args[:0], &env, nil)
-	}
-	if err != nil {
+	if err := c.useZone(ctx, utc); err != nil { // where rules with and without a condition get the same
 		return err
 	}
 	var rows, atCut int
-	err = c.scan(ctx, p.Mark.Scan.SQL, func(v []any) error {
+	err := c.read(ctx, &p.Mark.Scan, &env, nil, func(v []any) error {
 		at, _ := v[0].(string)
 		rows++
 		if at != s.cut {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"syncgate/rule"
 )
 
 // LogLine is a row of sync_log: what moved or failed in one second, or a line of a run that somebody asked for.
@@ -18,6 +20,10 @@ type LogLine struct {
 	Ms      uint64    `json:"ms"`
 	Status  uint16    `json:"status"` // 0: done
 	Text    string    `json:"text,omitempty"`
+
+	// Of a request that is shown when it is answered, and not in sync_log:
+	Bytes  uint64 `json:"bytes,omitempty"`  // of the payloads of request and replies
+	Values string `json:"values,omitempty"` // of its first rows, escaped and cut
 }
 
 // LogFilter chooses lines. A field that is empty chooses all.
@@ -29,9 +35,9 @@ type LogFilter struct {
 	Limit              int    // lines at most; with After the first ones, without it the last ones
 }
 
-// Matches reports whether the filter chooses a line.
+// Matches reports whether the filter chooses a line, wherever it stands.
 func (f *LogFilter) Matches(l *LogLine) bool {
-	return l.ID > f.After && (f.Point == "" || f.Point == l.Point) && (f.Table == "" || f.Table == l.Table) &&
+	return (f.Point == "" || f.Point == l.Point) && (f.Table == "" || f.Table == l.Table) &&
 		(f.Type == "" || f.Type == l.Type) && (f.Status == 0 || f.Status == l.Status) && (!f.Failed || l.Status != 0)
 }
 
@@ -71,8 +77,8 @@ const (
 
 // AppendLog writes lines, which are not too many for one statement, and sets their ids.
 func (s *Store) AppendLog(ctx context.Context, lines []LogLine) error {
-	query := joinTuples("INSERT INTO sync_log (at, point_no, sync_table, sync_type, row_count, batches, ms, status, message) VALUES ",
-		"(?, ?, ?, ?, ?, ?, ?, ?, ?)", "", len(lines))
+	const head = "INSERT INTO sync_log (at, point_no, sync_table, sync_type, row_count, batches, ms, status, message) VALUES "
+	query := rule.InsertParts{Head: head, Tuple: marks(9)}.Rows(len(lines))
 	var args []any
 	for _, l := range lines {
 		args = append(args, stamp(l.At), l.Point, clip(l.Table, logTableMax), l.Type, l.Rows, l.Batches, l.Ms, l.Status,

@@ -172,7 +172,7 @@ func appliedAlready(ctx context.Context, db querier) (map[string]string, error) 
 		done[name] = hash
 		return err
 	}, nil)
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == noSuchTable {
+	if isNumber(err, noSuchTable) {
 		return nil, nil
 	}
 	if err != nil {
@@ -220,9 +220,9 @@ func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Mig
 	_, name, _ := strings.Cut(m.Name, "_")
 	_, err := sc.ExecContext(ctx, m.SQL)
 	const columnExists, triggerExists = 1060, 1359 // MySQL has no IF NOT EXISTS for columns, no OR REPLACE for triggers
-	if my := (*mysql.MySQLError)(nil); errors.As(err, &my) && my.Number == columnExists {
+	if isNumber(err, columnExists) {
 		err = nil // an ALTER is done as a whole or not at all
-	} else if my != nil && my.Number == triggerExists {
+	} else if isNumber(err, triggerExists) {
 		if _, err = sc.ExecContext(ctx, "DROP TRIGGER IF EXISTS "+name); err == nil {
 			_, err = sc.ExecContext(ctx, m.SQL)
 		}

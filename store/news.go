@@ -63,14 +63,13 @@ func (s *Store) News(ctx context.Context, p *rule.Plan, last News) (now News, fr
 
 // originSince is the one origin of the changes after a number; "" when there are several, or it is this database.
 func originSince(ctx context.Context, c *conn, p *rule.Plan, number uint64) (origin string, err error) {
-	c.args = append(c.args[:0], number)
 	q := "SELECT MIN(COALESCE(sync_origin, '')), MAX(COALESCE(sync_origin, '')) FROM " + p.Recorded.Name + " WHERE sync_seq > ?"
-	err = c.scan(ctx, q, func(v []any) error {
+	err = c.ask(ctx, q, func(v []any) error {
 		if v[0] == v[1] {
 			origin, _ = v[0].(string)
 		}
 		return nil
-	})
+	}, number)
 	return origin, err
 }
 
@@ -93,8 +92,7 @@ func (s *Store) Glance(ctx context.Context, expressions []string) (values []stri
 const glanceAtOnce = 256 // expressions of one query; the database takes some thousand tables
 
 func (c *conn) glance(ctx context.Context, expressions []string) (values []string, err error) {
-	c.args = c.args[:0]
-	err = c.scan(ctx, "SELECT "+strings.Join(expressions, ", "), func(v []any) error {
+	err = c.ask(ctx, "SELECT "+strings.Join(expressions, ", "), func(v []any) error {
 		for _, x := range v {
 			values = append(values, fmt.Sprint(x))
 		}

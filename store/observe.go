@@ -1,11 +1,6 @@
 package store
 
-import (
-	"errors"
-	"strconv"
-
-	"github.com/go-sql-driver/mysql"
-)
+import "strconv"
 
 // Metric is a counter that a store or an agent keeps.
 type Metric struct {
@@ -95,11 +90,10 @@ func (s *Store) countRows(o *Outcome) {
 
 // causeOf names the error after which uploads run again.
 func causeOf(err error) string {
-	var my *mysql.MySQLError
 	switch {
-	case errors.As(err, &my) && my.Number == 1213:
+	case isNumber(err, 1213):
 		return "deadlock"
-	case errors.As(err, &my) && (my.Number == 1205 || my.Number == 3572):
+	case isNumber(err, 1205, 3572):
 		return "lock_wait"
 	}
 	switch kindOf(err) {

@@ -221,12 +221,10 @@ func (s *Store) TouchPoint(ctx context.Context, point string, keyID uint32, wire
 	if wire == Legacy {
 		column = "legacy_seen_at"
 	}
-	return s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE sync_point p
-			LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
-			SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, keyID, stamp(at), stamp(at), point)
-		return err
-	})
+	_, err := s.exec(ctx, `UPDATE sync_point p
+		LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
+		SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, keyID, stamp(at), stamp(at), point)
+	return err
 }
 
 // AllowLegacy opens or closes the v1 wire to a point that has used the v2 wire.
@@ -237,11 +235,9 @@ func (s *Store) AllowLegacy(ctx context.Context, point string, allow bool) error
 
 // changeOne runs a statement that changes one row. ErrNotFound: it matched none; name says which was meant.
 func (s *Store) changeOne(ctx context.Context, name, q string, args ...any) error {
-	return s.inTx(ctx, func(tx *Tx) error {
-		n, err := tx.Exec(ctx, q, args...)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("%w: %s", ErrNotFound, name)
-		}
-		return err
-	})
+	n, err := s.exec(ctx, q, args...)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	return err
 }

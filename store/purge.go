@@ -3,10 +3,13 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"syncgate/internal/rowset"
 	"syncgate/migrations"
+	"syncgate/rule"
 )
 
 const (
@@ -29,29 +32,29 @@ type outboxID struct {
 	epoch uint64
 }
 
-// floors holds what the points have confirmed since the last purge.
-type floors struct {
-	mu   sync.Mutex
-	high map[outboxID]uint64
+// passed holds how far somebody has come since the last purge: a point with its confirmations, a reader with changes.
+type passed[ID comparable] struct {
+	mu sync.Mutex
+	at map[ID]uint64
 }
 
-func (f *floors) raise(id outboxID, confirmed uint64) {
-	if confirmed == 0 {
-		return
+// note keeps n, unless there is more already and it may not go back.
+func (p *passed[ID]) note(id ID, n uint64, back bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at == nil {
+		p.at = map[ID]uint64{}
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.high == nil {
-		f.high = map[outboxID]uint64{}
+	if back || n > p.at[id] {
+		p.at[id] = n
 	}
-	f.high[id] = max(f.high[id], confirmed)
 }
 
-func (f *floors) take() map[outboxID]uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	taken := f.high
-	f.high = nil
+func (p *passed[ID]) take() map[ID]uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := p.at
+	p.at = nil
 	return taken
 }
 
@@ -98,22 +101,20 @@ func (s *Store) purgeUnconfirmed(ctx context.Context) error {
 // confirmOldest takes the oldest requests of an outbox with more than LedgerRows for confirmed. One of them that comes
 // again is refused and not run again.
 func (s *Store) confirmOldest(ctx context.Context) error {
-	high := map[outboxID]uint64{}
-	err := s.each(ctx, `SELECT point_no, epoch, MAX(seq) FROM (SELECT point_no, epoch, seq,
+	type outbox struct {
+		outboxID
+		seq uint64
+	}
+	all, err := readAll(ctx, s, `SELECT point_no, epoch, MAX(seq) FROM (SELECT point_no, epoch, seq,
 		ROW_NUMBER() OVER (PARTITION BY point_no, epoch ORDER BY seq DESC) n FROM sync_request WHERE epoch < ?) newest
-		WHERE n > ? GROUP BY point_no, epoch`, func(scan scanner) error {
-		var id outboxID
-		var seq uint64
-		err := scan(&id.point, &id.epoch, &seq)
-		high[id] = seq
-		return err
-	}, uint64(unconfirmedEpochs), s.o.LedgerRows)
-	for id, seq := range high {
+		WHERE n > ? GROUP BY point_no, epoch`, func(o *outbox) []any { return []any{&o.point, &o.epoch, &o.seq} },
+		uint64(unconfirmedEpochs), s.o.LedgerRows)
+	for _, o := range all {
 		if err == nil {
-			err = s.purge(ctx, id, seq)
+			err = s.purge(ctx, o.outboxID, o.seq)
 		}
 	}
-	return public(err)
+	return err
 }
 
 // maxOutboxes bounds the outboxes of a point that are remembered. An agent has one, and begins another when its database
@@ -122,17 +123,12 @@ const maxOutboxes = 1000
 
 // forgetOutboxes forgets the outboxes of a point that were used longest ago.
 func (s *Store) forgetOutboxes(ctx context.Context) error {
-	var old []outboxID
-	err := s.each(ctx, `SELECT point_no, epoch FROM (SELECT point_no, epoch,
+	old, err := readAll(ctx, s, `SELECT point_no, epoch FROM (SELECT point_no, epoch,
 		ROW_NUMBER() OVER (PARTITION BY point_no ORDER BY MAX(at) DESC) n FROM (
 			SELECT point_no, epoch, updated_at at FROM sync_request_floor UNION ALL
 			SELECT point_no, epoch, created_at FROM sync_request WHERE epoch < ?) used
-		GROUP BY point_no, epoch) newest WHERE n > ?`, func(scan scanner) error {
-		var id outboxID
-		err := scan(&id.point, &id.epoch)
-		old = append(old, id)
-		return err
-	}, uint64(unconfirmedEpochs), maxOutboxes)
+		GROUP BY point_no, epoch) newest WHERE n > ?`, func(id *outboxID) []any { return []any{&id.point, &id.epoch} },
+		uint64(unconfirmedEpochs), maxOutboxes)
 	for _, id := range old {
 		for _, table := range [...]string{"sync_request", "sync_request_floor"} {
 			if err == nil {
@@ -140,7 +136,7 @@ func (s *Store) forgetOutboxes(ctx context.Context) error {
 			}
 		}
 	}
-	return public(err)
+	return err
 }
 
 // purgeConfirmed raises the floor of each outbox to what its point has confirmed and deletes the ledger rows below it.
@@ -148,7 +144,7 @@ func (s *Store) purgeConfirmed(ctx context.Context) error {
 	high := s.floors.take()
 	defer func() {
 		for id, confirmed := range high { // those that a failure left
-			s.floors.raise(id, confirmed)
+			s.floors.note(id, confirmed, false)
 		}
 	}()
 	for id, confirmed := range high {
@@ -162,11 +158,8 @@ func (s *Store) purgeConfirmed(ctx context.Context) error {
 
 // purge raises the floor first and in a transaction of its own: insertLedger relies on it.
 func (s *Store) purge(ctx context.Context, id outboxID, confirmed uint64) error {
-	err := s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO sync_request_floor (point_no, epoch, confirmed) VALUES (?, ?, ?)
-			ON DUPLICATE KEY UPDATE confirmed = GREATEST(confirmed, VALUES(confirmed))`, id.point, id.epoch, confirmed)
-		return err
-	})
+	_, err := s.exec(ctx, `INSERT INTO sync_request_floor (point_no, epoch, confirmed) VALUES (?, ?, ?)
+		ON DUPLICATE KEY UPDATE confirmed = GREATEST(confirmed, VALUES(confirmed))`, id.point, id.epoch, confirmed)
 	if err != nil {
 		return err
 	}
@@ -178,14 +171,93 @@ func (s *Store) purge(ctx context.Context, id outboxID, confirmed uint64) error 
 // deleteAll runs a DELETE of at most purgeRows rows until it finds fewer.
 func (s *Store) deleteAll(ctx context.Context, query string, args ...any) error {
 	for deleted := int64(purgeRows); deleted == purgeRows; {
-		err := s.inTx(ctx, func(tx *Tx) (err error) {
-			deleted, err = tx.Exec(ctx, query, args...)
-			return err
-		})
+		n, err := s.exec(ctx, query, args...)
 		if err != nil {
 			return err
 		}
-		s.count(ledgerRows, "purged", uint64(deleted), nil)
+		deleted = n
+		s.count(ledgerRows, "purged", uint64(n), nil)
 	}
 	return nil
+}
+
+// readerID is who reads the changes of a table.
+type readerID struct{ sequence, reader string }
+
+// NoteReader keeps how far a reader of a plan has come that goes on from a state. Who reads for no point in particular
+// calls it for each that gets the page.
+func (s *Store) NoteReader(p *rule.Plan, reader string, state []rowset.StateItem) {
+	if seq, ok := stateNumber(state, rowset.ChangeSeq); ok && reader != "" {
+		s.readers.note(readerID{p.Recorded.Sequence, reader}, seq, true)
+	}
+}
+
+// purgeChanges forgets the deletes that every reader has passed. A reader that was not seen for KeepChanges does not
+// count; when it comes back it loads the table anew.
+func (s *Store) purgeChanges(ctx context.Context) error {
+	at := s.readers.take()
+	err := s.inTx(ctx, func(tx *Tx) error {
+		for id, seq := range at {
+			_, err := tx.Exec(ctx, `INSERT INTO sync_change_reader (sync_table, reader, seq) VALUES (?, ?, ?)
+				ON DUPLICATE KEY UPDATE seq = VALUES(seq), seen_at = NOW(6)`, id.sequence, id.reader, seq)
+			if err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, "DELETE FROM sync_change_reader WHERE seen_at < NOW(6) - INTERVAL ? SECOND",
+			int64(s.o.KeepChanges.Seconds()))
+		return err
+	})
+	if err != nil {
+		for id, seq := range at {
+			s.readers.note(id, seq, false)
+		}
+		return err
+	}
+	return s.forgetDeletes(ctx)
+}
+
+// forgetDeletes forgets them in the tables where every reader has passed some.
+func (s *Store) forgetDeletes(ctx context.Context) error {
+	type deletes struct {
+		table    string
+		from, to uint64
+	}
+	all, err := readAll(ctx, s, `SELECT s.sync_table, s.complete_from, MIN(r.seq) FROM sync_sequence s
+		JOIN sync_change_reader r ON r.sync_table = s.sync_table
+		GROUP BY s.sync_table, s.complete_from HAVING MIN(r.seq) > s.complete_from`,
+		func(d *deletes) []any { return []any{&d.table, &d.from, &d.to} })
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		table, err := s.Table(ctx, p.table)
+		if err != nil {
+			return fmt.Errorf("deletes of %s: %w", p.table, err)
+		}
+		t, err := s.ChangeTable(ctx, table)
+		if err != nil {
+			return err
+		}
+		for from := p.from; from < p.to; from += sequencedAtOnce {
+			if err := s.forget(ctx, t, from, min(from+sequencedAtOnce, p.to)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forget deletes the changes above from and up to a number whose rows are gone, and tells readers who stand below that
+// number to load the table anew.
+func (s *Store) forget(ctx context.Context, t *ChangeTable, from, to uint64) error {
+	return s.inTx(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, "DELETE f FROM "+t.Name+" f LEFT JOIN "+t.of.Quoted()+" t ON "+rule.SameKey(t.key, "t", "f")+
+			" WHERE f.sync_seq > ? AND f.sync_seq <= ? AND t."+rule.Quote(t.key[0])+" IS NULL", from, to)
+		if err == nil {
+			_, err = tx.Exec(ctx, `UPDATE sync_sequence SET complete_from = GREATEST(complete_from, ?)
+				WHERE sync_table = ?`, to, t.Sequence)
+		}
+		return err
+	})
 }

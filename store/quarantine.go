@@ -85,16 +85,12 @@ type quarantineEntry struct {
 }
 
 func (c *conn) addQuarantine(ctx context.Context, s *Store, e *quarantineEntry) error {
-	run := func(q string, args ...any) (int64, error) {
-		c.args = append(c.args[:0], args...)
-		return c.exec(ctx, stmtKey{sql: q}, func() string { return q })
-	}
 	var key any
 	more := 1
 	if e.key != "" {
 		key = []byte(e.key)
 		if s.quarantined.has(e.rule.Table) {
-			n, err := run("DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key)
+			n, err := c.do(ctx, "DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key = ?", e.rule.Table, key)
 			if err != nil {
 				return err
 			}
@@ -104,7 +100,7 @@ func (c *conn) addQuarantine(ctx context.Context, s *Store, e *quarantineEntry) 
 	if !s.quarantined.add(e.rule.Table, e.point, more, s.o.QuarantineRows, e.wait > 0) {
 		return notFromDB(fmt.Errorf("%w: %d", ErrQuarantineFull, s.o.QuarantineRows))
 	}
-	_, err := run(`INSERT INTO sync_quarantine
+	_, err := c.do(ctx, `INSERT INTO sync_quarantine
 		(point_no, rule_id, sync_table, epoch, seq, row_no, row_key, row_values, error_code, error_text, waits_until)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(6) + INTERVAL NULLIF(?, 0) MICROSECOND)`,
 		e.point, e.rule.ID, e.rule.Table, e.epoch, e.seq, int64(e.row), key, e.values, int64(e.code),
@@ -166,9 +162,9 @@ type QuarantineFilter struct {
 func (f *QuarantineFilter) where() (where string, args []any) {
 	where = " WHERE id > ?"
 	args = append(args, f.After)
-	add := func(when bool, condition string, value any) {
+	add := func(when bool, column string, value any) {
 		if when {
-			where, args = where+" AND "+condition+" = ?", append(args, value)
+			where, args = where+" AND "+column+" = ?", append(args, value)
 		}
 	}
 	add(f.Point != "", "point_no", f.Point)
@@ -181,15 +177,19 @@ func (f *QuarantineFilter) where() (where string, args []any) {
 	return where, args
 }
 
+// first is where for the rows in the order of id, Limit at most.
+func (f *QuarantineFilter) first() (where string, args []any) {
+	where, args = f.where()
+	if where += " ORDER BY id"; f.Limit > 0 {
+		where, args = where+" LIMIT ?", append(args, f.Limit)
+	}
+	return where, args
+}
+
 // ListQuarantine lists rows in the order of id.
 func (s *Store) ListQuarantine(ctx context.Context, f QuarantineFilter) ([]QuarantinedRow, error) {
 	var all []QuarantinedRow
-	where, args := f.where()
-	if f.Limit > 0 {
-		where, args = where+" ORDER BY id LIMIT ?", append(args, f.Limit)
-	} else {
-		where += " ORDER BY id"
-	}
+	where, args := f.first()
 	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text,
 		UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at), UNIX_TIMESTAMP(waits_until) FROM sync_quarantine`+where,
 		func(scan scanner) error {
@@ -259,15 +259,8 @@ func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, 
 
 // DropQuarantine deletes the rows that a filter chooses and returns their number.
 func (s *Store) DropQuarantine(ctx context.Context, f QuarantineFilter) (n int64, err error) {
-	where, args := f.where()
-	if f.Limit > 0 {
-		where, args = where+" ORDER BY id LIMIT ?", append(args, f.Limit)
-	}
-	err = s.inTx(ctx, func(tx *Tx) error {
-		n, err = tx.Exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
-		return err
-	})
-	return n, err
+	where, args := f.first()
+	return s.exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
 }
 
 func quarantineID(id uint64) string { return fmt.Sprintf("sync_quarantine id=%d", id) }
@@ -352,10 +345,7 @@ func (t *Tx) newer(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 		if err != nil {
 			return err
 		}
-		if c.args, err = p.Find.Bind(c.args[:0], &e, row.Row(0)); err != nil {
-			return mismatch("%v", err)
-		}
-		return c.scan(ctx, p.Find.SQL, func(there []any) error {
+		return c.read(ctx, p.Find, &e, row.Row(0), func(there []any) error {
 			present = true
 			if at < 0 || there[at] == nil || row.Values[at] == nil {
 				return nil

@@ -197,8 +197,8 @@ func (r *reader) inUTC(state []rowset.StateItem) []rowset.StateItem {
 
 // bind puts the values of a statement into the session's zone and into c.args.
 func (r *reader) bind(st *rule.Statement, env *rule.Env) (err error) {
-	if r.c.args, err = st.Bind(r.c.args[:0], env, nil); err != nil {
-		return mismatch("%v", err)
+	if err := r.c.bind(st, env, nil); err != nil {
+		return err
 	}
 	for i := range st.Args {
 		a, v := &st.Args[i], &r.c.args[i]
@@ -275,10 +275,17 @@ func (r *reader) paging(st *rule.Statement) (paging, error) {
 		if _, err := sequence(r.ctx, r.c, r.p); err != nil {
 			return paging{}, err
 		}
-	case st.Start != nil && len(r.env.State) == 0:
-		return paging{first: st.Start, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
 	}
-	return paging{first: st, next: st, columns: r.p.Cursor, items: r.p.Cursor}, nil
+	pages := r.byCursor(st)
+	if st.Start != nil && len(r.env.State) == 0 {
+		pages.first = st.Start
+	}
+	return pages, nil
+}
+
+// byCursor is how a statement goes on from its last row.
+func (r *reader) byCursor(st *rule.Statement) paging {
+	return paging{first: st, next: st, columns: r.p.Cursor, items: r.p.Cursor}
 }
 
 // changes is how the changes of a table are read: in the order of their numbers, or, where there is no state yet or the
@@ -307,10 +314,12 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	if len(r.env.State) > 0 {
 		r.s.NoteReader(r.p, r.env.Origin, r.env.State)
 	} else {
-		r.s.readers.note(r.p.Recorded.Sequence, r.env.Origin, at.upTo)
+		r.s.readers.note(readerID{r.p.Recorded.Sequence, r.env.Origin}, at.upTo, true)
 	}
 	if len(r.env.State) > 0 && !loading {
-		end := func() bool {
+		pages := r.byCursor(feed)
+		pages.after, pages.hidden = after, 2
+		pages.end = func() bool {
 			// The changes between the last row and at.upTo are not for this reader.
 			if last, _ := stateNumber(r.page.State, rowset.ChangeSeq); last < at.upTo {
 				r.page.State = number(at.upTo)
@@ -318,17 +327,15 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 			r.page.More = at.more
 			return false
 		}
-		return paging{first: feed, next: feed, columns: r.p.Cursor, items: r.p.Cursor, after: after, hidden: 2, end: end}, nil
+		return pages, nil
 	}
-	load := paging{first: &r.p.Load.Next, next: &r.p.Load.Next, columns: r.p.Key, keep: number(began)}
+	load := paging{first: r.p.Load, next: r.p.Load, columns: r.p.Key, keep: number(began),
+		items: rule.Items(len(r.p.Key), rule.LoadItem)}
 	switch {
 	case len(r.env.State) == 0:
-		load.first, load.keep = &r.p.Load.First, number(at.upTo)
+		load.first, load.keep = r.p.Load.Start, number(at.upTo)
 	case r.env.State[1].Value == nil: // again, and then what has changed since began
-		load.first = &r.p.Load.First
-	}
-	for k := range r.p.Key {
-		load.items = append(load.items, rule.LoadItem(k))
+		load.first = r.p.Load.Start
 	}
 	load.end = func() bool { // now what has changed meanwhile
 		r.page.State, r.page.More = load.keep, true
@@ -339,15 +346,10 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 
 // stateNumber is a number in a state.
 func stateNumber(state []rowset.StateItem, name string) (uint64, bool) {
-	for _, item := range state {
-		if item.Name == name {
-			switch v := item.Value.(type) {
-			case int64:
-				return uint64(v), true
-			case uint64:
-				return v, true
-			}
-		}
+	v, _ := itemOf(state, name)
+	switch v.(type) {
+	case int64, uint64:
+		return asUint(v), true
 	}
 	return 0, false
 }
@@ -455,22 +457,17 @@ func (r *reader) findCursor(pages *paging, cols []column) error {
 }
 
 func (r *reader) remember(values []any) {
-	if r.last == nil {
-		r.last = make([]any, len(r.cursor))
-	}
-	for k, at := range r.cursor {
-		v := values[at]
-		if b, ok := v.([]byte); ok {
-			v = append([]byte{}, b...)
-		}
-		switch text, ok := v.(string); {
+	r.last = r.last[:0]
+	for _, at := range r.cursor {
+		r.last = rowset.AppendCopy(r.last, values[at:at+1])
+		v := &r.last[len(r.last)-1]
+		switch text, ok := (*v).(string); {
 		case !ok || !slices.Contains(r.instants, at):
 		case r.p.Form == rule.Generated:
-			v = r.shown.utc(text)
+			*v = r.shown.utc(text)
 		case !r.env.Wall:
-			v = rowset.Instant(text)
+			*v = rowset.Instant(text)
 		}
-		r.last[k] = v
 	}
 }
 

@@ -116,7 +116,7 @@ func TestSeveralStatements(t *testing.T) {
 	}
 	equal(t, "begun", fmt.Sprint(sink.begun), "[0 1 2]")
 	equal(t, "ids", ids(&sink), "1 2 1 2 ")
-	equal(t, "page", fmt.Sprint(page), "{[] false 4}")
+	equal(t, "page", fmt.Sprint(page), "{[] false 4 map[]}")
 }
 
 // The first rows are in the sink while the server still makes the last: they wait for each other here.

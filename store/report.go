@@ -68,8 +68,6 @@ func (s *Store) SavePointReports(ctx context.Context, all []PointReport) error {
 	})
 }
 
-func marks(n int) string { return "(" + strings.Repeat(", ?", n)[2:] + ")" }
-
 func orNull[T comparable](v T) any {
 	var zero T
 	if v == zero {
@@ -82,7 +80,7 @@ func orNull[T comparable](v T) any {
 func (t *Tx) many(ctx context.Context, head, tuple, tail string, values []any, width int) error {
 	for rest := values; len(rest) > 0; {
 		n := chunkSize(len(rest) / width)
-		if _, err := t.Exec(ctx, joinTuples(head, tuple, tail, n), rest[:n*width]...); err != nil {
+		if _, err := t.Exec(ctx, rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}.Rows(n), rest[:n*width]...); err != nil {
 			return err
 		}
 		rest = rest[n*width:]
@@ -140,13 +138,10 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 		return 0, 0, false, nil
 	}
 	st := &p.Upside[0]
-	_, loading := itemOf(e.State, rule.LoadItem(0))
-	switch {
-	case p.Load != nil && len(e.State) == 0:
-		st = &p.Load.First
-	case p.Load != nil && loading:
-		st = &p.Load.Next
-	case st.Start != nil && len(e.State) == 0:
+	if _, loading := itemOf(e.State, rule.LoadItem(0)); p.Load != nil && (loading || len(e.State) == 0) {
+		st = p.Load
+	}
+	if st.Start != nil && len(e.State) == 0 {
 		st = st.Start
 	}
 	var mean float64
@@ -173,11 +168,7 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 			return err
 		}
 		head, _, _ := strings.Cut(st.SQL, "\nfrom ")
-		fields := make([]string, len(p.Fields))
-		for i, f := range p.Fields {
-			fields[i] = quoteName(f)
-		}
-		average, err := ask("AVG(LENGTH(CONCAT_WS('', "+strings.Join(fields, ", ")+")))", strings.TrimPrefix(head, "select "), backlogSample)
+		average, err := ask("AVG(LENGTH(CONCAT_WS('', "+rule.QuoteAll(p.Fields)+")))", strings.TrimPrefix(head, "select "), backlogSample)
 		if text, ok := average.(string); ok && err == nil {
 			mean, err = strconv.ParseFloat(text, 64)
 		}

@@ -41,11 +41,6 @@ func chunkUp(n int) int {
 	return 256
 }
 
-// joinTuples is head, n tuples, tail.
-func joinTuples(head, tuple, tail string, n int) string {
-	return head + tuple + strings.Repeat(", "+tuple, n-1) + tail
-}
-
 // fit puts rows into the order of the plan's fields. It finds each column by its name and leaves out those that are no
 // fields. Rows whose columns have no names have that order already, and may have more values behind it. marks are the rows' values of rowset.Deleted; nil:
 // they have none. ErrMismatch: a field does not come.
@@ -260,9 +255,7 @@ func (r *runner) chunk(st *rule.Statement, items []item) error {
 		}
 	}
 	n := len(items)
-	_, err = r.c.exec(r.ctx, stmtKey{sql: st.SQL, tuples: n}, func() string {
-		return joinTuples(st.Insert.Head, st.Insert.Tuple, st.Insert.Tail, n)
-	})
+	_, err = r.c.exec(r.ctx, stmtKey{sql: st.SQL, tuples: n}, func() string { return st.Insert.Rows(n) })
 	if err != nil {
 		return &statementError{sql: st.SQL, err: err}
 	}
@@ -361,12 +354,11 @@ func (r *runner) chain(it item) (taken, raced bool, refused, err error) {
 
 // one runs a statement for one row and returns the rows it matched.
 func (r *runner) one(st *rule.Statement, it item) (int64, error) {
-	var err error
 	if st.Op == rule.OpFile {
 		return 0, mismatch("a file takes whole batches and stands alone in its chain")
 	}
-	if r.c.args, err = st.Bind(r.c.args[:0], &it.u.Env, it.u.rows.Row(it.row)); err != nil {
-		return 0, mismatch("%v", err)
+	if err := r.c.bind(st, &it.u.Env, it.values()); err != nil {
+		return 0, err
 	}
 	return r.bound(st)
 }
@@ -399,15 +391,15 @@ func (r *runner) updateState(p *rule.Plan, rows rowset.Rows, env *rule.Env) erro
 			if st.PerRow() {
 				values = rows.Row(row)
 			}
-			var err error
-			if r.c.args, err = st.Bind(r.c.args[:0], env, values); err != nil {
-				return mismatch("%v", err)
+			err := r.c.bind(st, env, values)
+			if err == nil {
+				_, err = r.bound(st)
 			}
-			if _, err := r.bound(st); err != nil {
-				if kindOf(err) == kindRow {
-					code, reason := codeOf(err)
-					return &RowError{Row: row, Code: code, Reason: clip(reason, reasonMax)}
-				}
+			if kindOf(err) == kindRow {
+				code, reason := codeOf(err)
+				return &RowError{Row: row, Code: code, Reason: clip(reason, reasonMax)}
+			}
+			if err != nil {
 				return err
 			}
 		}

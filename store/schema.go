@@ -120,6 +120,14 @@ func (c *conn) sameColumns(ctx context.Context, t *rule.Table) (bool, error) {
 	return !t.Altered(rows.Columns()), rows.Close()
 }
 
+// splitName cuts a name into that of a database, which may be empty, and that of a table.
+func splitName(name string) (schema, table string) {
+	if schema, table, qualified := strings.Cut(name, "."); qualified {
+		return schema, table
+	}
+	return "", name
+}
+
 // mayBeName reports whether MySQL allows a name. It allows no character beyond U+FFFF, and fails to compare one.
 func mayBeName(name string) bool {
 	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r > 0xffff || r == 0 })

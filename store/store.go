@@ -54,15 +54,15 @@ func (o *Options) setDefaults() error {
 type Store struct {
 	o         Options
 	db        *sql.DB
-	place     string  // of the database, for messages
-	columns   columns // of sync_control
-	maxPacket int     // the server's max_allowed_packet, bytes
-	version   string  // of the server
-	floors    floors
+	place     string           // of the database, for messages
+	columns   columns          // of sync_control
+	maxPacket int              // the server's max_allowed_packet, bytes
+	floors    passed[outboxID] // what the points have confirmed
+	version   string           // of the server
 
 	quarantined quarantined
-	readers     readers
-	observer    Observer // may be nil
+	readers     passed[readerID] // the changes that readers have
+	observer    Observer         // may be nil
 
 	mariadb bool
 	zones   zones

@@ -43,6 +43,15 @@ func (s *Store) inTx(ctx context.Context, f func(*Tx) error) error {
 	}
 }
 
+// exec runs one statement in a transaction, and again after a deadlock. It returns the rows it matched.
+func (s *Store) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = s.inTx(ctx, func(tx *Tx) error {
+		n, err = tx.Exec(ctx, query, args...)
+		return err
+	})
+	return n, err
+}
+
 // Begin opens a transaction on a connection of its own.
 func (s *Store) Begin(ctx context.Context) (*Tx, error) {
 	t := &Tx{s: s, files: newFiles(s.o.FileRoot)}

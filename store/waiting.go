@@ -101,8 +101,11 @@ func (s *Store) lookForQuarantined(ctx context.Context) error {
 	return nil
 }
 
+// primaryKey are the values of the row's primary key; nil when the plan does not know it.
+func (it item) primaryKey() []any { return it.u.Plan.KeyIn(it.u.Plan.Fields, it.values()) }
+
 // key identifies the row by its primary key; "" when the plan does not know it.
-func (it item) key() string { return keyHash(it.u.Plan.KeyIn(it.u.Plan.Fields, it.values())) }
+func (it item) key() string { return keyHash(it.primaryKey()) }
 
 // keyHash is sync_quarantine.row_key: a hash of the values as text.
 func keyHash(key []any) string {
@@ -135,22 +138,11 @@ func (r *runner) supersede(items []item) error {
 			keys = append(keys, []byte(key))
 		}
 	}
-	for len(keys) > 0 {
-		n := min(len(keys), chunkUp(len(keys)))
-		r.c.args = append(append(r.c.args[:0], table), keys[:n]...)
-		marks := chunkUp(n)
-		for len(r.c.args) <= marks {
-			r.c.args = append(r.c.args, keys[0]) // repeated, so that there are few different statements
-		}
-		q := "DELETE FROM sync_quarantine WHERE sync_table = ? AND row_key IN (?" + strings.Repeat(", ?", marks-1) + ")"
-		gone, err := r.c.exec(r.ctx, stmtKey{sql: q}, func() string { return q })
-		if err != nil {
-			return err
-		}
+	return inLists(keys, func(list string, values []any) error {
+		gone, err := r.c.do(r.ctx, "DELETE FROM sync_quarantine WHERE row_key IN "+list+" AND sync_table = ?", append(values, table)...)
 		r.s.count(rowsLeftQuarantine, "superseded", uint64(gone), nil)
-		keys = keys[n:]
-	}
-	return nil
+		return err
+	})
 }
 
 // FindPlan is the plan that applies a quarantined row, or nil when there is none now.
@@ -193,27 +185,25 @@ func (s *Store) RetryWaiting(ctx context.Context, find FindPlan) {
 
 // RetryOnce tries each waiting row, and all of them again while some are taken. left: rows wait still.
 func (s *Store) RetryOnce(ctx context.Context, find FindPlan) (left bool, err error) {
-	expired := int64(0)
-	err = s.inTx(ctx, func(tx *Tx) (err error) {
-		expired, err = tx.Exec(ctx, `UPDATE sync_quarantine SET waits_until = NULL
-			WHERE waits_until <= CURRENT_TIMESTAMP(6)`)
-		return err
-	})
+	expired, err := s.exec(ctx, "UPDATE sync_quarantine SET waits_until = NULL WHERE waits_until <= CURRENT_TIMESTAMP(6)")
 	if err != nil {
 		return true, err
 	}
 	s.count(rowsLeftQuarantine, "expired", uint64(expired), nil)
 	for took := 1; took > 0; {
-		var rows []QuarantinedRow
-		rows, err = s.ListQuarantine(ctx, QuarantineFilter{Waiting: true, Limit: maxRetrying})
+		rows, err := s.ListQuarantine(ctx, QuarantineFilter{Waiting: true, Limit: maxRetrying})
 		if err != nil || len(rows) == 0 {
 			return false, err
 		}
-		if took, err = s.retryRows(ctx, find, rows, false); took == 0 && err == nil {
-			took, err = s.retryCircles(ctx, find, rows)
+		all := inGroups(find, rows)
+		if took, err = s.retryGroups(ctx, all, false); took == 0 && err == nil {
+			took, err = s.retryCircles(ctx, all)
+		}
+		if err != nil {
+			return true, err
 		}
 	}
-	return true, err
+	return true, nil
 }
 
 // retryChanged tries the rows of each table whose definition is not the one in seen, and notes it there.
@@ -228,7 +218,7 @@ func (s *Store) retryChanged(ctx context.Context, find FindPlan, seen map[string
 		for rows := []QuarantinedRow{{}}; failed == nil && len(rows) > 0; {
 			if rows, failed = s.ListQuarantine(ctx, filter); len(rows) > 0 {
 				filter.After = rows[len(rows)-1].ID
-				_, failed = s.retryRows(ctx, find, rows, true)
+				_, failed = s.retryGroups(ctx, inGroups(find, rows), true)
 			}
 		}
 		if failed == nil {
@@ -239,71 +229,82 @@ func (s *Store) retryChanged(ctx context.Context, find FindPlan, seen map[string
 	return err
 }
 
-// retryRows applies rows, many in a transaction. careful leaves rows alone of which the table may have a newer version.
-func (s *Store) retryRows(ctx context.Context, find FindPlan, rows []QuarantinedRow, careful bool) (took int, err error) {
+// waitingRows are rows that came to one table by one rule from one point, with the same fields, and the plan that applies
+// them.
+type waitingRows struct {
+	rows []QuarantinedRow
+	plan *rule.Plan
+	env  rule.Env
+}
+
+// inGroups leaves out rows that nothing applies now.
+func inGroups(find FindPlan, rows []QuarantinedRow) (all []waitingRows) {
 	for len(rows) > 0 {
-		first := &rows[0]
-		n := 1
+		first, n := &rows[0], 1
 		for n < len(rows) && n < retryRows && rows[n].together(first) {
 			n++
 		}
 		if plan, env := find(first); plan != nil && !hasFile(plan.Downside) && first.Code >= mysqlErrors {
 			some := *plan
 			some.AllOrNothing = false
-			applied, failed := s.retryTogether(ctx, &some, env, rows[:n], careful)
-			if took += applied; !errors.Is(failed, ErrMismatch) { // the rule has other fields now; a person may edit the row
-				err = errors.Join(err, failed)
-			}
+			all = append(all, waitingRows{rows[:n], &some, env})
 		}
 		rows = rows[n:]
 	}
-	return took, err
+	return all
 }
 
-// together reports whether two rows came to one table by one rule from one point, with the same fields.
 func (r *QuarantinedRow) together(other *QuarantinedRow) bool {
 	return r.Point == other.Point && r.RuleID == other.RuleID && r.Table == other.Table &&
 		(r.Code < mysqlErrors) == (other.Code < mysqlErrors) &&
 		slices.Equal(r.Fields, other.Fields)
 }
 
-// retryTogether applies rows in one transaction and removes those that are taken from the quarantine.
-func (s *Store) retryTogether(ctx context.Context, p *rule.Plan, e rule.Env, rows []QuarantinedRow, careful bool) (took int, err error) {
-	err = s.inTx(ctx, func(tx *Tx) error {
-		took = 0
-		rows, err := tx.lockQuarantined(ctx, rows)
-		var ids []any
-		upload := rowset.Rows{}
-		for i := range rows {
-			one := rowset.Rows{Columns: rows[i].Fields, Values: rows[i].Values}
-			var newer *NewerError
-			present, cannot := false, error(nil)
-			if careful {
-				present, cannot = tx.newer(ctx, p, one, e)
+// retryGroups applies each group in a transaction. careful leaves rows alone of which the table may have a newer version.
+func (s *Store) retryGroups(ctx context.Context, all []waitingRows, careful bool) (took int, err error) {
+	for _, w := range all {
+		var taken []any
+		failed := s.inTx(ctx, func(tx *Tx) (err error) {
+			if taken, err = tx.applyWaiting(ctx, w, careful); err == nil {
+				err = tx.dropQuarantined(ctx, taken)
 			}
-			if errors.As(cannot, &newer) || present && !slices.ContainsFunc(p.Fields, p.IsClock) {
-				continue
-			}
-			err = errors.Join(err, cannot)
-			ids, upload.Columns, upload.Values = append(ids, rows[i].ID), one.Columns, append(upload.Values, one.Values...)
-		}
-		if err != nil || len(ids) == 0 {
 			return err
+		})
+		switch {
+		case failed == nil:
+			s.count(rowsLeftQuarantine, "retried", uint64(len(taken)), nil)
+			took += len(taken)
+		case !errors.Is(failed, ErrMismatch): // the rule has other fields now; a person may edit the row
+			err = errors.Join(err, failed)
 		}
-		out, err := tx.apply(ctx, p, upload, e, true)
-		if err != nil {
-			return err
-		}
-		for i := len(out.Quarantined) - 1; i >= 0; i-- {
-			ids = slices.Delete(ids, out.Quarantined[i].Row, out.Quarantined[i].Row+1)
-		}
-		if took = len(ids); took > 0 {
-			_, err = tx.Exec(ctx, "DELETE FROM sync_quarantine WHERE id IN (?"+strings.Repeat(", ?", took-1)+")", ids...)
-		}
-		return err
-	})
-	s.count(rowsLeftQuarantine, "retried", uint64(took), nil)
+	}
 	return took, err
+}
+
+// applyWaiting applies those of the rows that are still in the quarantine, and returns the ids of those that are taken.
+func (t *Tx) applyWaiting(ctx context.Context, w waitingRows, careful bool) (taken []any, err error) {
+	rows, err := t.lockQuarantined(ctx, w.rows)
+	upload := rowset.Rows{}
+	for _, r := range rows {
+		one := rowset.Rows{Columns: r.Fields, Values: r.Values}
+		present, cannot := false, error(nil)
+		if careful {
+			present, cannot = t.newer(ctx, w.plan, one, w.env)
+		}
+		if _, newer := errors.AsType[*NewerError](cannot); newer || present && !slices.ContainsFunc(w.plan.Fields, w.plan.IsClock) {
+			continue
+		}
+		err = errors.Join(err, cannot)
+		taken, upload.Columns, upload.Values = append(taken, r.ID), one.Columns, append(upload.Values, one.Values...)
+	}
+	if err != nil || len(taken) == 0 {
+		return nil, err
+	}
+	out, err := t.apply(ctx, w.plan, upload, w.env, true)
+	for _, q := range slices.Backward(out.Quarantined) {
+		taken = slices.Delete(taken, q.Row, q.Row+1)
+	}
+	return taken, err
 }
 
 // lockQuarantined are those of the rows that are still in the quarantine; nobody else takes them out meanwhile.
@@ -312,8 +313,7 @@ func (t *Tx) lockQuarantined(ctx context.Context, rows []QuarantinedRow) ([]Quar
 	for i := range rows {
 		ids[i] = rows[i].ID
 	}
-	q := "SELECT id FROM sync_quarantine WHERE id IN (?" + strings.Repeat(", ?", len(ids)-1) + ") FOR UPDATE"
-	err := t.Each(ctx, q, func(scan scanner) error {
+	err := t.Each(ctx, "SELECT id FROM sync_quarantine WHERE id IN "+marks(len(ids))+" FOR UPDATE", func(scan scanner) error {
 		var id uint64
 		err := scan(&id)
 		there[id] = true
@@ -321,4 +321,11 @@ func (t *Tx) lockQuarantined(ctx context.Context, rows []QuarantinedRow) ([]Quar
 	}, ids...)
 	left := slices.DeleteFunc(slices.Clone(rows), func(r QuarantinedRow) bool { return !there[r.ID] })
 	return left, err
+}
+
+func (t *Tx) dropQuarantined(ctx context.Context, ids []any) (err error) {
+	if len(ids) > 0 {
+		_, err = t.Exec(ctx, "DELETE FROM sync_quarantine WHERE id IN "+marks(len(ids)), ids...)
+	}
+	return err
 }

@@ -142,8 +142,7 @@ func (s *Store) localZone(ctx context.Context, c *conn) (*zone, error) {
 	}
 	defer z.mu.Unlock()
 	var name, said string
-	c.args = c.args[:0]
-	err := c.scan(ctx, "SELECT "+s.zoneSQL()+", @@system_time_zone, @@init_connect", func(v []any) error {
+	err := c.ask(ctx, "SELECT "+s.zoneSQL()+", @@system_time_zone, @@init_connect", func(v []any) error {
 		name, _ = v[0].(string)
 		said = fmt.Sprintln(v...)
 		return nil
@@ -238,8 +237,7 @@ func (c *conn) offsets(ctx context.Context, at []int64) ([]int64, error) {
 		for _, unix := range part {
 			q += fmt.Sprintf(", TIMESTAMPDIFF(SECOND, '1970-01-01', FROM_UNIXTIME(%d)) - %d", unix, unix)
 		}
-		c.args = c.args[:0]
-		err := c.scan(ctx, q, func(v []any) error {
+		err := c.ask(ctx, q, func(v []any) error {
 			for _, offset := range v[1:] {
 				seconds, ok := offset.(int64)
 				if !ok && len(all) > 0 {
@@ -330,8 +328,7 @@ func (c *conn) fillTimes(ctx context.Context, p *rule.Plan, e *rule.Env) error {
 }
 
 func (c *conn) readTimes(ctx context.Context, p *rule.Plan, e *rule.Env) error {
-	c.args = c.args[:0]
-	err := c.scan(ctx, "SELECT NOW(6)", func(v []any) (err error) {
+	err := c.ask(ctx, "SELECT NOW(6)", func(v []any) (err error) {
 		e.Now, err = asTime(v[0])
 		return err
 	})

@@ -154,21 +154,10 @@ func newMigrate() *cobra.Command {
 
 // say prints v with --format json, else a line of text.
 func (c *call) say(v any, format string, args ...any) error {
-	if c.format == "json" {
-		return cli.WriteJSON(c.out, v)
-	}
-	_, err := fmt.Fprintf(c.out, format+"\n", args...)
-	return err
+	return cli.Say(c.out, c.format == "json", v, format, args...)
 }
 
 // list prints all as JSON with --format json, else as a table with a row for each.
 func list[T any](c *call, all []T, heading string, row func(*T) []any) error {
-	if c.format == "json" {
-		return cli.WriteJSON(c.out, append([]T{}, all...))
-	}
-	t := cli.NewTable(c.out, heading)
-	for i := range all {
-		t.Row(row(&all[i])...)
-	}
-	return t.Flush()
+	return cli.List(c.out, c.format == "json", all, heading, row)
 }

@@ -35,7 +35,7 @@ func (p *page) run(ctx context.Context, o *admin.Options, log zerolog.Logger) er
 	o.Gateway = admin.Gateway{
 		Load: p.load, Activity: p.activity, Replay: p.replay, FollowLog: p.gateway.FollowLog, Drain: p.drain,
 		Level: func() string { return zerolog.GlobalLevel().String() }, SetLevel: cli.SetLevel,
-		Reload: func() (any, error) { return p.reload() }, SyncNow: p.gateway.RunNow, Tap: p.tap,
+		Reload: func() (any, error) { return p.reload() }, SyncNow: p.gateway.RunNow, Tap: p.gateway.Tap,
 	}
 	a, err := admin.New(*o)
 	if err != nil {
@@ -79,16 +79,6 @@ func (p *page) activity() (map[string]admin.Activity, []admin.Failure) {
 		last[i] = failure(f)
 	}
 	return all, last
-}
-
-func (p *page) tap(ctx context.Context, f admin.TapFilter, send func(lines []any, missed uint64) error) error {
-	return p.gateway.Tap(ctx, gateway.TapFilter(f), func(lines []gateway.TapLine, missed uint64) error {
-		all := make([]any, len(lines))
-		for i, l := range lines {
-			all[i] = l
-		}
-		return send(all, missed)
-	})
 }
 
 func failure(f gateway.Failure) admin.Failure {

@@ -73,11 +73,7 @@ func newRulesShow() *cobra.Command {
 
 // table reads a table's definition; nil when the database has no such table.
 func (c *call) table(name string) (*rule.Table, error) {
-	t, err := c.db.Table(c.Context(), name)
-	if errors.Is(err, store.ErrNoTable) {
-		return nil, nil
-	}
-	return t, err
+	return c.db.NewChecker().Table(c.Context(), name)
 }
 
 // compile makes a row's plan as the server would. The server makes no plan of a point's own row; that row is compiled

@@ -60,8 +60,7 @@ Agents keep whatever was not acknowledged and send it again.`,
 			reload := func() (*reloaded, error) { return cfg.reread(&f, log) }
 			cli.OnHangup(ctx, func() { _, _ = reload() }) // the log has the error
 			if err := serve(ctx, cfg, log, &page{tail: tail, drain: drain, reload: reload}); err != nil {
-				var setting *config.Error
-				if errors.As(err, &setting) {
+				if _, setting := errors.AsType[*config.Error](err); setting {
 					return cfg.origin.Locate(err)
 				}
 				log.Error().Err(withRemedy(err)).Msg("syncgate ends")
@@ -104,10 +103,10 @@ func (s *settings) reread(f *flags, log zerolog.Logger) (*reloaded, error) {
 
 // permanent reports whether a person has to correct something before the server can start.
 func permanent(err error) bool {
-	var refused *store.SQLError
+	refused, sql := errors.AsType[*store.SQLError](err)
 	return errors.Is(err, store.ErrUnsafe) || errors.Is(err, store.ErrSchema) ||
 		errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EACCES) ||
-		errors.As(err, &refused) && slices.Contains([]int{1044, 1045, 1049}, refused.Code) // account, password, database
+		sql && slices.Contains([]int{1044, 1045, 1049}, refused.Code) // account, password, database
 }
 
 // memorySlack is what the process may have beside the bytes that it holds for clients, before it spends more time on

@@ -15,7 +15,6 @@ import (
 
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/control"
-	"syncgate/gateway"
 	"syncgate/protocol"
 	"syncgate/store"
 )
@@ -95,51 +94,35 @@ and the point connected. The lines are in the table sync_log too. The exit code 
 const clock = "15:04:05.000"
 
 func newTap() *cobra.Command {
-	var f gateway.TapFilter
-	var status string
+	var point, table, status string
+	var values bool
 	cmd := onServer("tap", "Show each request of the points as the server answers it", func(a *asking) error {
-		q, err := tapQuery(&f, status)
-		if err != nil {
-			return err
+		q := url.Values{"point": {point}, "table": {table}}
+		if n, err := strconv.ParseUint(strings.TrimPrefix(strings.ToUpper(status), "SG"), 10, 16); err == nil {
+			q.Set("status", strconv.FormatUint(n, 10))
+		} else if status == "failed" {
+			q.Set("failed", "1")
+		} else if status != "" {
+			return fmt.Errorf("--status %s is neither a number nor 'failed'", status)
 		}
-		err = streamed(a, http.MethodGet, "tap?"+q.Encode(), nil, tapText)
+		if values {
+			q.Set("values", "1")
+		}
+		err := streamed(a, http.MethodGet, "tap?"+q.Encode(), nil, tapText)
 		if a.Err() != nil {
 			return nil // whoever watched has seen enough
 		}
 		return err
 	})
-	cmd.Flags().StringVar(&f.Point, "point", "", "only requests of this point")
-	cmd.Flags().StringVar(&f.Table, "table", "", "only requests for this table")
+	cmd.Flags().StringVar(&point, "point", "", "only requests of this point")
+	cmd.Flags().StringVar(&table, "table", "", "only requests for this table")
 	cmd.Flags().StringVar(&status, "status", "", "only requests with this status: a number, or 'failed' for all but 0")
-	cmd.Flags().BoolVar(&f.Values, "values", false, "also the values of the first rows, escaped and cut")
+	cmd.Flags().BoolVar(&values, "values", false, "also the values of the first rows, escaped and cut")
 	return cmd
 }
 
-func tapQuery(f *gateway.TapFilter, status string) (url.Values, error) {
-	q := url.Values{}
-	set := func(name, value string) {
-		if value != "" && value != "false" {
-			q.Set(name, value)
-		}
-	}
-	set("point", f.Point)
-	set("table", f.Table)
-	switch n, err := strconv.ParseUint(strings.TrimPrefix(strings.ToUpper(status), "SG"), 10, 16); {
-	case status == "failed":
-		q.Set("failed", "1")
-	case status != "" && err != nil:
-		return nil, fmt.Errorf("--status %s is neither a number nor 'failed'", status)
-	case status != "":
-		q.Set("status", strconv.FormatUint(n, 10))
-	}
-	if f.Values {
-		q.Set("values", "1")
-	}
-	return q, nil
-}
-
 type tapLine struct {
-	gateway.TapLine
+	store.LogLine
 	Missed uint64 `json:"missed"`
 }
 
@@ -147,7 +130,7 @@ const tapColumns = "%-12s  %-20s %-9s %-24s %8v %10v %9v  %s\n"
 
 // tapText is a line of a tap for a terminal.
 func tapText(l *tapLine) string {
-	if l.Op == "" && l.Missed == 0 { // the server watches from here on
+	if l.Type == "" && l.Missed == 0 { // the server watches from here on
 		return strings.TrimSuffix(fmt.Sprintf(tapColumns, "TIME", "POINT", "REQUEST", "TABLE", "ROWS", "BYTES", "MS", "STATUS"), "\n")
 	}
 	if l.Missed > 0 {
@@ -157,8 +140,8 @@ func tapText(l *tapLine) string {
 	if s := protocol.Status(l.Status); s != protocol.StatusOK {
 		outcome = s.String() + " " + s.Info().Name
 	}
-	text := fmt.Sprintf(tapColumns, l.At.Local().Format(clock), printable(l.Point), l.Op, printable(l.Table), l.Rows, l.Bytes,
-		fmt.Sprintf("%.1f", l.Ms), outcome)
+	text := fmt.Sprintf(tapColumns, l.At.Local().Format(clock), printable(l.Point), l.Type, printable(l.Table), l.Rows,
+		l.Bytes, l.Ms, outcome)
 	if l.Values != "" {
 		text += strings.Repeat(" ", 14) + l.Values + "\n"
 	}

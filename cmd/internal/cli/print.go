@@ -17,6 +17,27 @@ func WriteJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// List prints all as JSON, or as a table with a row for each.
+func List[T any](w io.Writer, asJSON bool, all []T, heading string, row func(*T) []any) error {
+	if asJSON {
+		return WriteJSON(w, append([]T{}, all...))
+	}
+	t := NewTable(w, heading)
+	for i := range all {
+		t.Row(row(&all[i])...)
+	}
+	return t.Flush()
+}
+
+// Say prints v as JSON, or a line of text.
+func Say(w io.Writer, asJSON bool, v any, format string, args ...any) error {
+	if asJSON {
+		return WriteJSON(w, v)
+	}
+	_, err := fmt.Fprintf(w, format+"\n", args...)
+	return err
+}
+
 // Table prints rows in columns as wide as they have to be.
 type Table struct{ *tabwriter.Writer }
 

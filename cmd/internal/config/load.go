@@ -65,8 +65,7 @@ func (o *Origin) Unknown() []string { return o.unknown }
 
 // Locate returns err with the place where the setting was given, when err is an *Error about a setting.
 func (o *Origin) Locate(err error) error {
-	var e *Error
-	if errors.As(err, &e) && o.places[e.Place] != "" {
+	if e, ok := errors.AsType[*Error](err); ok && o.places[e.Place] != "" {
 		return &Error{o.places[e.Place], e.Place + ": " + e.Problem}
 	}
 	return err
@@ -108,8 +107,7 @@ func Load(cfg any, defaults string, limits Limits, src Source) (*Origin, error) 
 func readFile(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
 			err = pe.Err
 		}
 		return nil, &Error{path, err.Error()}

@@ -126,22 +126,11 @@ func loadTSV(ctx context.Context, db *sql.Conn, table string, rows int, path str
 			return err
 		}
 	}
-	return numbers(ctx, db, table, names)
-}
-
-// numbers gives the columns that hold only numbers a numeric type.
-func numbers(ctx context.Context, db *sql.Conn, table string, names []string) error {
-	for _, name := range names {
-		var is bool
-		query := "SELECT COALESCE(MIN(" + name + " RLIKE '^(0|[1-9][0-9]{0,18})$'), 0) FROM " + table
-		if err := db.QueryRowContext(ctx, query).Scan(&is); err != nil {
-			return err
-		}
-		if is {
-			if _, err := db.ExecContext(ctx, "ALTER TABLE "+table+" MODIFY "+name+" BIGINT UNSIGNED"); err != nil {
-				return err
-			}
-		}
+	var numbers string // what gives the columns that hold only numbers a numeric type
+	err = db.QueryRowContext(ctx, "SELECT CONCAT_WS(', ', "+each("IF(MIN(NAME RLIKE '^(0|[1-9][0-9]{0,18})$'), "+
+		"'MODIFY NAME BIGINT UNSIGNED', NULL)")+") FROM "+table).Scan(&numbers)
+	if err == nil && numbers != "" {
+		_, err = db.ExecContext(ctx, "ALTER TABLE "+table+" "+numbers)
 	}
-	return nil
+	return err
 }

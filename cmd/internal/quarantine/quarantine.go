@@ -61,11 +61,7 @@ func (c *commands) command(use, short string, run func(*call, []string) error) *
 
 // say prints v with --format json, else a line of text.
 func (c *call) say(v any, format string, args ...any) error {
-	if c.json {
-		return cli.WriteJSON(c.out, v)
-	}
-	_, err := fmt.Fprintf(c.out, format+"\n", args...)
-	return err
+	return cli.Say(c.out, c.json, v, format, args...)
 }
 
 // filterFlags are the flags that choose rows.
@@ -86,20 +82,17 @@ func (c *commands) list() *cobra.Command {
 			return c.counts(f)
 		}
 		rows, err := c.ListQuarantine(c.Context(), f)
-		if err != nil || c.json {
-			return errors.Join(err, cli.WriteJSON(c.out, append([]store.QuarantinedRow{}, rows...)))
-		}
-		t := cli.NewTable(c.out, "ID\tPOINT\tRULE\tTABLE\tROW\tSINCE\tWAITS UNTIL\tERROR\tREASON")
-		for _, q := range rows {
-			t.Row(q.ID, q.Point, q.RuleID, q.Table, q.Row, q.CreatedAt, q.WaitsUntil, q.Code, q.Reason)
-		}
-		if err := t.Flush(); err != nil {
+		if err != nil {
 			return err
 		}
-		if n := len(rows); n > 0 && n == f.Limit {
+		const heading = "ID\tPOINT\tRULE\tTABLE\tROW\tSINCE\tWAITS UNTIL\tERROR\tREASON"
+		err = cli.List(c.out, c.json, rows, heading, func(q *store.QuarantinedRow) []any {
+			return []any{q.ID, q.Point, q.RuleID, q.Table, q.Row, q.CreatedAt, q.WaitsUntil, q.Code, q.Reason}
+		})
+		if n := len(rows); err == nil && !c.json && n > 0 && n == f.Limit {
 			fmt.Fprintf(c.out, "there may be more: --after %d; --count counts them\n", rows[n-1].ID)
 		}
-		return nil
+		return err
 	})
 	filterFlags(cmd, &f)
 	cmd.Flags().IntVar(&f.Limit, "limit", 100, "rows at most")
@@ -110,14 +103,13 @@ func (c *commands) list() *cobra.Command {
 
 func (c *call) counts(f store.QuarantineFilter) error {
 	counts, err := c.CountQuarantine(c.Context(), f)
-	if err != nil || c.json {
-		return errors.Join(err, cli.WriteJSON(c.out, append([]store.QuarantineCount{}, counts...)))
+	if err != nil {
+		return err
 	}
-	t := cli.NewTable(c.out, "RULE\tTABLE\tERROR\tROWS\tWAITING\tOLDEST\tREASON OF ONE")
-	for _, n := range counts {
-		t.Row(n.RuleID, n.Table, n.Code, n.Rows, n.Waiting, n.Oldest, n.Reason)
-	}
-	return t.Flush()
+	return cli.List(c.out, c.json, counts, "RULE\tTABLE\tERROR\tROWS\tWAITING\tOLDEST\tREASON OF ONE",
+		func(n *store.QuarantineCount) []any {
+			return []any{n.RuleID, n.Table, n.Code, n.Rows, n.Waiting, n.Oldest, n.Reason}
+		})
 }
 
 // onRow makes a command about the row that its argument names.
