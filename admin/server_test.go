@@ -354,7 +354,7 @@ func TestPoints(t *testing.T) {
 	enrol(t, db, "point-01", "point-02", "point-03", hostile)
 	now := time.Now()
 	for point, at := range map[string]time.Time{"point-01": now.Add(-time.Hour), "point-02": now.Add(-time.Hour), "point-03": now.Add(-time.Minute)} {
-		if err := db.TouchPoint(t.Context(), point, 1, store.Modern, at); err != nil {
+		if err := db.TouchPoints(t.Context(), store.PointUse{Point: point, KeyID: 1, Wire: store.Modern, At: at}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -111,8 +111,11 @@ type Agent struct {
 	used     atomic.Bool
 	order    order
 	started  time.Time
-	pages    chan struct{} // holds a token for each download in flight
-	once     bool          // Once is running: a loop ends when it has nothing more to do
+	counted  counted
+
+	nextReport atomic.Int64  // when the next one is due, nanoseconds since 1970; 0: none is made
+	pages      chan struct{} // holds a token for each download in flight
+	once       bool          // Once is running: a loop ends when it has nothing more to do
 }
 
 // New checks the options. It starts nothing.
@@ -123,13 +126,18 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	o.Store.Observe(o.Observer)
 	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
 		started: o.Clock(), pages: make(chan struct{}, maxPages)}
 	servers, err := newServers(o.Server)
 	if err != nil {
 		return nil, fmt.Errorf("agent: Options.Server: %w", err)
 	}
+	observe := o.Observer
+	a.opts.Observer = func(e store.Event) {
+		a.counted.add(e)
+		observe(e)
+	}
+	o.Store.Observe(a.opts.Observer)
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}

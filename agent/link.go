@@ -22,6 +22,7 @@ type link struct {
 	opts      *Options
 	servers   *servers
 	sessions  chan *session // the present session offers itself here while it takes requests
+	online    atomic.Bool
 	rulesNews signal        // the server has sent another version of its rules
 	patience  time.Duration // how long a round looks for a server before it gives up
 
@@ -210,6 +211,8 @@ func (s *session) run(ctx context.Context) error {
 	s.opts.Log.Info().Str("server", s.address).Str("server_id", w.ServerID).Uint64("rules_version", w.RulesVersion).
 		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
 	s.rulesNews.raise()
+	s.online.Store(true)
+	defer s.online.Store(false)
 	s.version = w.RulesVersion
 	s.news.subscribed()
 	var over context.CancelFunc

@@ -33,6 +33,7 @@ func (a *Agent) reports(ctx context.Context) {
 	a.remember(ctx)
 	for {
 		rest, err := a.report(ctx)
+		a.nextReport.Store(a.opts.Clock().Add(rest).UnixNano())
 		if err != nil && ctx.Err() == nil {
 			a.opts.Log.Debug().Err(err).Msg("the centre was not told how this point is")
 		}
@@ -68,6 +69,10 @@ func (a *Agent) report(ctx context.Context) (rest time.Duration, err error) {
 		return a.opts.ReportEvery, err
 	}
 	own := store.PointReport{Point: a.opts.Point, ReportedAt: a.opts.Clock(), Report: *r}
+	own.Rules = slices.Clone(r.Rules)
+	for i := range own.Rules {
+		own.Rules[i].RuleID = 0 // it is of another database
+	}
 	err = a.opts.Store.SavePointReports(ctx, []store.PointReport{own})
 	request := &protocol.ReportRequest{Report: *r}
 	request.Rules = r.Rules[:min(len(r.Rules), protocol.MaxReported)]
@@ -100,7 +105,9 @@ func (a *Agent) state(ctx context.Context) (*rowset.Report, error) {
 	for n, x := range a.rules.enabled() {
 		s := ruleState(x, lines[n].Err)
 		s.Table, s.Direction = n.table, n.direction
-		if a.rules.set(n) == a.rules.fetched {
+		if a.rules.set(n) == a.rules.local {
+			s.Here = x.Row.ID
+		} else {
 			s.RuleID = x.Row.ID
 		}
 		l := lines[n]

@@ -26,6 +26,8 @@ type HandlerOptions struct {
 	MaxUploadRows   int // rows of one upload
 	MaxDownloadRows int // rows of one page of a download
 
+	// Failed is told of errors of the database, which may be about other requests, too. It may be nil.
+	Failed func(error)
 	// Reported takes what a point reports of itself. nil: reports are not taken.
 	Reported func(store.PointReport)
 
@@ -193,6 +195,9 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 		State: state, After: req.After, Part: req.Part, Table: req.Table,
 	}
 	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
+	if e != nil {
+		r.RuleID = e.Row.ID
+	}
 	switch {
 	case err != nil:
 		u.Refused = fmt.Errorf("table %q: %w", req.Table, err)
@@ -260,6 +265,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}
+	r.RuleID = e.Row.ID
 	carries := func(st rule.Statement) bool { return st.Uses(rule.State) }
 	if req.Stateless != "" && slices.ContainsFunc(e.Plan.Upside, carries) {
 		return e, &store.MismatchError{Reason: req.Stateless}
@@ -374,6 +380,11 @@ func (h *Handler) refuse(r *Request, e *ruleset.Rule, err error) {
 	switch s {
 	case protocol.StatusDBUnavailable, protocol.StatusDBReadOnly, protocol.StatusGoingAway:
 		log = h.o.Logger.Debug()
+		fallthrough
+	case protocol.StatusDeadlock:
+		if h.o.Failed != nil {
+			h.o.Failed(err)
+		}
 	case protocol.StatusInternal:
 		log = h.o.Logger.Error()
 	}

@@ -41,6 +41,8 @@ type PoolOptions struct {
 	Drain         time.Duration // for the accepted requests, after ctx ends
 	BlockFor      time.Duration // how long a table's later uploads wait for a failed one to come again
 
+	Away func() bool // reports that the database does not answer: only reports are accepted then; may be nil
+
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger   // panics are logged here, with their stack
 }
@@ -178,8 +180,8 @@ func (p *Pool) Stats() PoolStats {
 	return PoolStats{p.waiting, len(p.downloads), p.running}
 }
 
-// Submit hands r to the pool and never blocks. False means that the pool is full, that r's point has its share, or that
-// the pool is draining. Then r is untouched, and the caller answers it.
+// Submit hands r to the pool and never blocks. False means that the pool is full, that r's point has its share, that no
+// request can be run now, or that the pool is draining. Then r is untouched, and the caller answers it.
 func (p *Pool) Submit(r *Request) bool {
 	key := queueKey{r.Point, r.Message.Table(), r.Message.Op}
 	p.mu.Lock()
@@ -190,7 +192,7 @@ func (p *Pool) Submit(r *Request) bool {
 		waiting, places = len(p.downloads), p.o.DownloadQueue
 	}
 	room := mine < p.o.PerPoint && account.Fits(int64(mine), int64(waiting), int64(places))
-	if p.closing || !room || !r.accept() {
+	if p.closing || p.o.Away != nil && key.op != protocol.OpReport && p.o.Away() || !room || !r.accept() {
 		if key.op == protocol.OpUpload {
 			p.blocks.add(key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
 		}

@@ -30,11 +30,9 @@ func (h *Handler) report(r *Request) error {
 	for i := range all.Rules {
 		x := &all.Rules[i]
 		texts = append(texts, &x.Table, &x.Direction, &x.State, &x.Code, &x.Column, &x.Text)
-		id := uint64(0)
 		if rule := h.o.Rules.Lookup(x.Table, x.Direction, r.Point); rule != nil {
-			id = rule.Row.ID
+			x.Here = rule.Row.ID
 		}
-		all.RuleIDs = append(all.RuleIDs, id)
 	}
 	for _, t := range texts {
 		*t = strings.Clone(printable(*t)) // the payload is not kept

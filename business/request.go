@@ -28,6 +28,7 @@ type Request struct {
 	Context  context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
 
 	// Known when the last reply is sent:
+	RuleID      uint64 // of the rule that it came under; 0: none
 	Rows        uint64 // that it moved
 	Quarantined uint64 // that it put into sync_quarantine
 	Sent        uint64 // bytes of its replies' payloads

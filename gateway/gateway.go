@@ -43,7 +43,9 @@ type Options struct {
 
 	Poll       time.Duration // how often rules and keys are read
 	PointConns int           // connections of one point
-	KeepLog    time.Duration // how long lines of sync_log are kept
+
+	PointMetrics bool          // each point and each of its rules has metrics of its own
+	KeepLog      time.Duration // how long lines of sync_log are kept
 
 	Ready    func() // called once when the gateway accepts connections; may be nil
 	Progress func() // called every 2 s while every loop makes progress; may be nil. For a watchdog
@@ -78,13 +80,19 @@ type Gateway struct {
 	draining   atomic.Bool
 	activity   activity
 	reports    reports
+	trouble    trouble
+	sizes      sizes
 	log        *syncLog
 	news       *news
 	tap        tap
 	shares     logging.Limiter // lines about points that have their share
+	visits     logging.Limiter // lines about a point that connects or leaves
 	keysRead   atomic.Int64    // nanoseconds since 1970 of the last read of the points' keys
 	stuckLoop  atomic.Int64    // number of an event loop without progress, from 1; 0: none
 }
+
+// seenEvery is how often it is saved that a point is still connected.
+const seenEvery = 30 * time.Second
 
 const watchdogPeriod = 2 * time.Second
 
@@ -97,8 +105,9 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{o: o, ledger: account.New(o.Reactor.MaxBuffered),
-		replies: newTurns(), decoding: newTurns(), log: newSyncLog(),
+		replies: newTurns(), decoding: newTurns(), log: newSyncLog(o.Logger),
 		shares: logging.Limiter{Burst: 1, Period: time.Minute, Clock: o.Clock}}
+	g.visits = logging.Limiter{Burst: 1, Period: time.Second, Clock: o.Clock}
 	g.sampledLog = o.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second})
 	g.points = newPoints(o.Store, o.MasterKey, o.Legacy != nil, o.Logger)
 	g.news, g.tap.lines.most = newNews(g), tapLines
@@ -158,11 +167,12 @@ func (g *Gateway) newBackend() (err error) {
 	}
 	ho := o.Handler
 	ho.Store, ho.Rules, ho.Clock, ho.Logger, ho.Reported = o.Store, g.rules, o.Clock, o.Logger, g.reports.add
+	ho.Failed = func(err error) { g.trouble.met(err, o.Clock()) }
 	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err
 	}
 	po := o.Pool
-	po.Runner, po.Clock, po.Logger = g.handler, o.Clock, o.Logger
+	po.Runner, po.Clock, po.Logger, po.Away = g.handler, o.Clock, o.Logger, g.trouble.away.Load
 	g.pool, err = business.NewPool(po)
 	return err
 }
@@ -256,6 +266,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	others.Go(func() { g.pollKeys(base) })
 	others.Go(func() { g.o.Store.RetryWaiting(base, g.handler.WaitingPlan) })
 	others.Go(func() { g.watchdog(base) })
+	others.Go(func() { g.watchDatabase(base) })
+	others.Go(func() { g.sayLog(base) })
 	others.Go(func() { g.keepLog(base) })
 	others.Go(func() { g.news.run(base) })
 	g.o.Ready()
@@ -304,12 +316,16 @@ func (g *Gateway) loadInitial(ctx context.Context) error {
 
 // pollKeys reads changes of the points' keys and saves which points have connected.
 func (g *Gateway) pollKeys(ctx context.Context) {
-	tick := time.NewTicker(g.o.Poll)
+	tick, seen := time.NewTicker(g.o.Poll), time.NewTicker(seenEvery)
 	defer tick.Stop()
+	defer seen.Stop()
 	for away := false; ; {
 		select {
 		case <-ctx.Done():
 			return
+		case <-seen.C:
+			g.reactor.Each(func(c *reactor.Conn) { c.Data.(*session).seen() })
+			continue
 		case <-tick.C:
 		}
 		err := g.readKeys(ctx)
@@ -334,7 +350,7 @@ func (g *Gateway) readKeys(ctx context.Context) error {
 		return err
 	}
 	g.keysRead.Store(g.o.Clock().UnixNano())
-	if err := g.points.flush(ctx, 200); err != nil { // a storm of reconnects must not hold up a revocation
+	if err := g.points.flush(ctx, 500); err != nil { // a storm of reconnects must not hold up a revocation
 		return err
 	}
 	return g.reports.flush(ctx, g.o.Store)

@@ -8,6 +8,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"syncgate/business"
 	"syncgate/internal/account"
 	"syncgate/protocol"
@@ -147,10 +149,14 @@ func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 
 func (h *handler) establish(c *reactor.Conn, s *session) {
 	s.point = s.wire.Point()
-	wire := store.Legacy
-	log := h.g.o.Logger.Debug().Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
+	ok, heldBack := h.g.visits.Allow("connected " + s.point)
+	log := h.g.o.Logger.Info()
+	if !ok {
+		log = nil // zerolog drops it
+	}
+	log = leftOut(log, heldBack).Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote())
 	if s.modern != nil {
-		wire, s.keyID = store.Modern, s.modern.KeyID()
+		s.keyID = s.modern.KeyID()
 		log = log.Uint32("key_id", s.keyID).Str("software", s.modern.Software())
 		c.SetTimer(protocol.SessionLifetime)
 	}
@@ -161,7 +167,7 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 		c.Close(errConns)
 	}
 	c.SetMaxFrame(s.wire.MaxFrame())
-	h.g.points.noteSession(s.point, s.keyID, wire, h.g.o.Clock())
+	s.seen()
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
 }
@@ -181,7 +187,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	case protocol.OpUpload, protocol.OpDownload, protocol.OpRules, protocol.OpCompare, protocol.OpResync,
 		protocol.OpReport:
 		if s.goAwaySent.Load() {
-			m.Payload = nil
+			m.Forget()
 			g.replies.add(s.point, func() { r.Refuse(business.ErrGoingAway) })
 			return
 		}
@@ -201,12 +207,15 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		return
 	}
 	refusal := business.ErrBusy
-	if g.draining.Load() {
+	switch {
+	case g.draining.Load():
 		refusal = business.ErrGoingAway
-	} else {
+	case g.trouble.away.Load():
+		refusal = store.ErrUnavailable
+	default:
 		g.noteShare(s.point, "a request was refused")
 	}
-	m.Payload = nil
+	m.Forget()
 	g.replies.add(s.point, func() { r.Refuse(refusal) })
 }
 
@@ -259,20 +268,35 @@ func (h *handler) Close(c *reactor.Conn, err error) {
 	}
 	if s.point != "" {
 		h.g.activity.disconnected(s.point)
+		s.seen()
 		h.g.news.leave(s)
 	}
 	log := h.g.o.Logger.Debug()
+	reason := reactor.Reason(err)
+	if s.point != "" {
+		if ok, heldBack := h.g.visits.Allow(reason + " " + s.point); ok {
+			log = leftOut(h.g.o.Logger.Info(), heldBack)
+		}
+	}
 	var fault interface{ Status() protocol.Status }
 	switch {
 	case errors.As(err, &fault): // the peer broke the protocol
 		log = h.g.sampledLog.Warn().Stringer("status", fault.Status())
 	case errors.Is(err, errRevoked):
-		log = h.g.o.Logger.Info()
+		log = h.g.o.Logger.Warn()
 	case s.point == "" && !errors.Is(err, errRejected):
 		log = h.g.sampledLog.Info()
 	}
 	log.Str("point", s.point).Str("wire", h.name).Stringer("remote", c.Remote()).Err(err).
-		Str("reason", reactor.Reason(err)).Msg("disconnected")
+		Str("reason", reason).Msg("disconnected")
+}
+
+// leftOut says in a line how many like it were left out before it.
+func leftOut(e *zerolog.Event, n int) *zerolog.Event {
+	if n > 0 {
+		e = e.Int("left_out", n)
+	}
+	return e
 }
 
 // idle is called when a connection has been silent for half of its time.

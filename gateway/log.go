@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/store"
@@ -30,6 +32,7 @@ type syncLog struct {
 	second  map[logKey]*second
 	waiting []store.LogLine // the oldest first
 	dropped uint64
+	log     zerolog.Logger
 
 	written feed[store.LogLine]
 }
@@ -43,10 +46,11 @@ type logKey struct {
 type second struct {
 	store.LogLine
 	quarantined uint64
+	rule        uint64
 }
 
-func newSyncLog() *syncLog {
-	return &syncLog{second: map[logKey]*second{}, written: feed[store.LogLine]{most: logWaiting}}
+func newSyncLog(log zerolog.Logger) *syncLog {
+	return &syncLog{log: log, second: map[logKey]*second{}, written: feed[store.LogLine]{most: logWaiting}}
 }
 
 // answered counts a request that moved rows or failed.
@@ -66,7 +70,7 @@ func (l *syncLog) answered(r *business.Request, reply *protocol.Message, at time
 		line = &second{LogLine: store.LogLine{Point: key.point, Table: key.table, Type: key.kind, Status: key.status}}
 		l.second[key] = line
 	}
-	line.At = at
+	line.At, line.rule = at, r.RuleID
 	line.Rows, line.Batches, line.quarantined = line.Rows+r.Rows, line.Batches+1, line.quarantined+r.Quarantined
 	line.Ms += uint64(max(0, at.Sub(r.Arrived).Milliseconds()))
 	if e, err := reply.ErrorReply(); reply.Status != protocol.StatusOK && err == nil {
@@ -83,35 +87,89 @@ func (l *syncLog) add(line store.LogLine) {
 	l.waiting = append(l.waiting, line)
 }
 
-// take returns the lines to be written next. Those of the second that has passed are in the order of time.
-func (l *syncLog) take() []store.LogLine {
+// pass says the lines of the second that has passed in the program's own log, and has them wait for being written, in
+// the order of time.
+func (l *syncLog) pass() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, line := range l.second {
 		l.waiting = append(l.waiting, line.LogLine)
 	}
+	l.say()
 	clear(l.second)
 	slices.SortStableFunc(l.waiting, func(a, b store.LogLine) int { return a.At.Compare(b.At) })
+}
+
+// take takes the lines to be written next. The caller calls wrote or back with them.
+func (l *syncLog) take() []store.LogLine {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if over := len(l.waiting) - logWaiting; over > 0 {
 		l.dropped += uint64(over)
 		l.waiting = slices.Delete(l.waiting, 0, over)
 	}
-	return slices.Clone(l.waiting[:min(len(l.waiting), logAtOnce)])
+	n := min(len(l.waiting), logAtOnce)
+	lines := slices.Clone(l.waiting[:n])
+	l.waiting = slices.Delete(l.waiting, 0, n)
+	return lines
 }
 
-// wrote forgets lines that are written, unless they were dropped meanwhile, and passes them on.
-func (l *syncLog) wrote(lines []store.LogLine) {
+// back has lines wait again that could not be written.
+func (l *syncLog) back(lines []store.LogLine) {
 	l.mu.Lock()
-	l.waiting = slices.Delete(l.waiting, 0, len(lines))
-	l.mu.Unlock()
-	l.written.add(lines...)
+	defer l.mu.Unlock()
+	l.waiting = append(lines, l.waiting...)
 }
+
+// saidAtOnce bounds the lines of one second in the program's own log.
+const saidAtOnce = 500
+
+// say writes the second that has passed into the program's own log. With mu held.
+func (l *syncLog) say() {
+	said := 0
+	for _, line := range l.second {
+		if line.Type == protocol.OpReport.String() {
+			continue
+		}
+		if said++; said > saidAtOnce {
+			l.log.Warn().Int("left_out", len(l.second)-saidAtOnce).Msg("more runs in this second; sync_log has them")
+			return
+		}
+		e, what := l.log.Info(), "rows moved"
+		switch {
+		case line.Status != 0:
+			e, what = l.log.Warn().Str("text", line.Text), "request failed"
+		case line.quarantined > 0:
+			e, what = l.log.Warn().Uint64("quarantined", line.quarantined), "rows moved, some into sync_quarantine"
+		}
+		e.Str("point", line.Point).Uint64("rule", line.rule).Str("table", line.Table).Str("type", line.Type).
+			Uint64("rows", line.Rows).Uint64("batches", line.Batches).Uint64("ms", line.Ms).
+			Stringer("status", protocol.Status(line.Status)).Msg(what)
+	}
+}
+
+// wrote passes on lines that are written.
+func (l *syncLog) wrote(lines []store.LogLine) { l.written.add(lines...) }
 
 // lost is how many lines were dropped since the start.
 func (l *syncLog) lost() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.dropped
+}
+
+// sayLog passes each second until ctx ends, also while the database takes no lines.
+func (g *Gateway) sayLog(ctx context.Context) {
+	tick := time.NewTicker(logEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			g.log.pass()
+		}
+	}
 }
 
 // keepLog writes and purges sync_log until ctx ends, and writes the last lines then.
@@ -129,6 +187,9 @@ func (g *Gateway) keepLog(ctx context.Context) {
 			if err := g.o.Store.PurgeLog(ctx, g.o.KeepLog, logLines); err != nil && ctx.Err() == nil {
 				g.o.Logger.Warn().Err(err).Msg("old lines of sync_log could not be deleted")
 			}
+		}
+		if ended {
+			g.log.pass()
 		}
 		err := g.writeLog(context.WithoutCancel(ctx))
 		if (err != nil) != away && !ended {
@@ -154,6 +215,7 @@ func (g *Gateway) writeLog(ctx context.Context) error {
 			return nil
 		}
 		if err := g.o.Store.AppendLog(ctx, lines); err != nil {
+			g.log.back(lines)
 			return err
 		}
 		g.log.wrote(lines)

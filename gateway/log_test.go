@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"github.com/rs/zerolog"
 	"slices"
 	"strings"
 	"testing"
@@ -89,7 +90,7 @@ func TestSyncLog(t *testing.T) {
 
 // While nothing can be written, the newest lines are kept and the others are counted.
 func TestSyncLogIsBounded(t *testing.T) {
-	l := newSyncLog()
+	l := newSyncLog(zerolog.Nop())
 	for i := range logWaiting + 5 {
 		l.add(store.LogLine{At: time.Unix(int64(i), 0)})
 	}

@@ -26,6 +26,9 @@ type metrics struct {
 	frames      prometheus.Counter
 	in, out     prometheus.Counter // bytes
 	lag         prometheus.Histogram
+	probes      prometheus.Histogram
+	up          prometheus.Gauge
+	trouble     *trouble
 	stored      map[*store.Metric]*prometheus.CounterVec
 	failures    map[*store.Metric]zerolog.Logger // a line a minute of each
 
@@ -35,7 +38,7 @@ type metrics struct {
 var _ reactor.Observer = (*metrics)(nil)
 
 func newMetrics(g *Gateway) *metrics {
-	m := &metrics{stored: map[*store.Metric]*prometheus.CounterVec{}, failures: map[*store.Metric]zerolog.Logger{}}
+	m := &metrics{trouble: &g.trouble, stored: map[*store.Metric]*prometheus.CounterVec{}, failures: map[*store.Metric]zerolog.Logger{}}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help}, labels)
 		m.all = append(m.all, v)
@@ -86,19 +89,58 @@ func newMetrics(g *Gateway) *metrics {
 		func() int { return int(g.o.Clock().Sub(g.rules.LastRead()).Seconds()) })
 	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
 		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
-	gauge("downloads_shared", "Downloads since the start that were answered from the read of another one.", nil,
-		func() int { return int(g.handler.Shared()) })
-	gauge("sync_log_dropped", "Lines that sync_log lacks, because the database took none for too long.", nil,
-		func() int { return int(g.log.lost()) })
+	sum := func(name, help string, value func() uint64) {
+		m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	sum("downloads_shared_total", "Downloads that were answered from the read of another one.", g.handler.Shared)
+	sum("sync_log_dropped_total", "Lines that sync_log lacks, because the database took none for too long.", g.log.lost)
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
 	gauge("downloads_waiting", "Downloads waiting for a worker.", nil,
 		func() int { return g.pool.Stats().WaitingDownloads })
 	gauge("requests_running", "Requests being run.", nil, func() int { return g.pool.Stats().Running })
+	m.limits(g, gauge)
+	m.database(g, gauge)
 	for _, s := range store.RuleStates() {
 		gauge("rules", "Rows of sync_control by state.", prometheus.Labels{"state": string(s)},
 			func() int { return g.rules.Count(s) })
 	}
+	m.all = append(m.all, newPointMetrics(g))
 	return m
+}
+
+// limits are the bounds of gauges, each under the gauge's name.
+func (m *metrics) limits(g *Gateway, gauge func(name, help string, labels prometheus.Labels, value func() int)) {
+	for name, most := range map[string]int{
+		"connections": g.o.Reactor.MaxConns, "connections_unauthenticated": g.o.Reactor.MaxUnestablished,
+		"buffered_bytes": int(g.o.Reactor.MaxBuffered), "requests_waiting": g.o.Pool.Queue,
+		"downloads_waiting": g.o.Pool.DownloadQueue, "requests_running": g.o.Pool.Workers + g.o.Pool.Downloads,
+		"database_connections": g.o.Store.PoolStats().MaxOpenConnections,
+	} {
+		gauge(name+"_limit", "The most that syncgate_"+name+" may become.", nil, func() int { return most })
+	}
+}
+
+// database are the metrics of the database and of the connections to it.
+func (m *metrics) database(g *Gateway, gauge func(name, help string, labels prometheus.Labels, value func() int)) {
+	add := func(c prometheus.Collector) { m.all = append(m.all, c) }
+	m.up = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "syncgate", Name: "database_up",
+		Help: "1 while the database answers SELECT 1 within three seconds."})
+	m.up.Set(1) // the gateway has read its rules
+	m.probes = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "syncgate", Name: "database_probe_seconds",
+		Help: "How long the database takes to answer SELECT 1.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9)})
+	add(m.up)
+	add(m.probes)
+	pool := g.o.Store.PoolStats
+	gauge("database_connections", "Connections to the database that are in use.", nil, func() int { return pool().InUse })
+	add(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "database_connection_waits_total",
+		Help: "Times that a request waited for a connection to the database."}, func() float64 { return float64(pool().WaitCount) }))
+	add(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "database_connection_wait_seconds_total",
+		Help: "Time that requests waited for a connection to the database."}, func() float64 { return pool().WaitDuration.Seconds() }))
+	for table := range store.GrowingTables {
+		gauge("table_rows", "Rows of a table of syncgate that grows, as the database estimates.", prometheus.Labels{"table": table},
+			func() int { return int(g.sizes.of(table)) })
+	}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
@@ -135,8 +177,20 @@ func (m *metrics) latencies() map[float64]uint64 {
 	return all
 }
 
+// probed records a probe of the database.
+func (m *metrics) probed(err error, took time.Duration) {
+	m.probes.Observe(took.Seconds())
+	m.up.Set(1)
+	if err != nil {
+		m.up.Set(0)
+	}
+}
+
 // count is the store's observer.
 func (m *metrics) count(e store.Event) {
+	if e.Metric == store.Retries {
+		m.trouble.retried(e.Label, e.N)
+	}
 	m.stored[e.Metric].WithLabelValues(e.Label).Add(float64(e.N))
 	if e.Err != nil {
 		log := m.failures[e.Metric]

@@ -119,7 +119,7 @@ func (p *points) legacyAllowed(point string) bool {
 	return !p.modern[point]
 }
 
-// noteSession records the start of a session.
+// noteSession records that a point is connected.
 func (p *points) noteSession(point string, keyID uint32, wire store.Wire, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,15 +135,21 @@ func (p *points) flush(ctx context.Context, most int) (err error) {
 	pending := p.unsaved
 	p.unsaved = map[connected]use{}
 	p.mu.Unlock()
+	var batch []store.PointUse
 	for t, u := range pending {
 		if most--; most < 0 {
 			break
 		}
-		if err = p.store.TouchPoint(ctx, t.point, u.keyID, t.wire, u.at); err != nil {
-			err = fmt.Errorf("write down who connected: %w", err)
-			break
+		batch = append(batch, store.PointUse{Point: t.point, KeyID: u.keyID, Wire: t.wire, At: u.at})
+	}
+	if len(batch) > 0 {
+		if err = p.store.TouchPoints(ctx, batch...); err != nil {
+			err = fmt.Errorf("write down who is connected: %w", err)
+		} else {
+			for _, u := range batch {
+				delete(pending, connected{u.Point, u.Wire})
+			}
 		}
-		delete(pending, t)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

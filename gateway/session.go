@@ -11,6 +11,7 @@ import (
 	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/reactor"
+	"syncgate/store"
 )
 
 // wire is a session of either wire.
@@ -40,6 +41,17 @@ type session struct {
 	left   bool // the connection is closed; guarded by news.mu
 
 	goAwaySent atomic.Bool // or about to be sent
+}
+
+// seen records that the point is connected now, when it is known which.
+func (s *session) seen() {
+	wire := store.Legacy
+	if s.modern != nil {
+		wire = store.Modern
+	}
+	if s.point != "" {
+		s.g.points.noteSession(s.point, s.keyID, wire, s.g.o.Clock())
+	}
 }
 
 // send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -164,6 +165,12 @@ func AppendPayload(dst []byte, body any) ([]byte, error) {
 	return encode(dst, p)
 }
 
+// tableWithin is the longest start of a payload that holds the table.
+const tableWithin = 32 + maxName
+
+// Forget drops the payload of a request that will not run, but for what Table reads.
+func (m *Message) Forget() { m.Payload = bytes.Clone(m.Payload[:min(len(m.Payload), tableWithin)]) }
+
 // Table returns the table of an UPLOAD, DOWNLOAD or COMPARE without decoding the rows. It is "" when there is none; decoding the
 // request then returns an error.
 func (m *Message) Table() string {
@@ -175,8 +182,7 @@ func (m *Message) Table() string {
 	case *CompareRequest:
 		return b.Table
 	}
-	// The longest start of a payload that holds the table.
-	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), 32+maxName)]}, reading: true}
+	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), tableWithin)]}, reading: true}
 	c.entries = c.expect(majorMap, "a map")
 	table := ""
 	switch m.Op {

@@ -136,6 +136,8 @@ type snapshot struct {
 	folded  map[key]*Rule    // those of here whose table is not written as fold writes it
 	there   map[key]*Rule    // those of the other side
 	counts  map[store.RuleState]int
+
+	elsewhere []store.RuleStatus // of the server's rules at a point
 }
 
 type key struct{ table, direction, point string }
@@ -339,6 +341,7 @@ func (s *Set) reload(ctx context.Context, version uint64, old *snapshot, recheck
 	changed := old == nil || old.version != version
 	for _, row := range rows {
 		if s.o.Side == rule.Client && row.User != rule.Client {
+			next.elsewhere = append(next.elsewhere, store.RuleStatus{RuleID: row.ID, State: store.RuleElsewhere, CheckedAt: c.now})
 			continue // a point runs no rules of the server
 		}
 		var last *Rule

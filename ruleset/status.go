@@ -67,6 +67,9 @@ func (s *Set) recordStates(ctx context.Context, next, old *snapshot) error {
 		states = append(states, store.RuleStatus{RuleID: id, State: r.State, Problem: r.Problem(), Warnings: r.warnings(),
 			CheckedAt: r.checked})
 	}
+	if old.byID == nil || s.statusPending || next.version != old.version {
+		states = append(states, next.elsewhere...)
+	}
 	s.statusPending = len(states) > 0 || gone
 	if !s.statusPending {
 		return nil

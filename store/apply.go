@@ -254,7 +254,7 @@ func (s *Store) applyShared(ctx context.Context, all []*Upload) bool {
 		})
 	})
 	if err != nil {
-		s.count(retries, causeOf(err), 1, nil)
+		s.count(Retries, causeOf(err), 1, nil)
 	}
 	return err == nil
 }

@@ -73,9 +73,11 @@ const (
 	RuleStale    RuleState = "stale"    // its last good version is in force; the row as it stands does not compile
 	RuleBroken   RuleState = "broken"   // nothing of it is in force; no version has compiled since the start
 	RuleDisabled RuleState = "disabled" // nothing of it is in force; the row is switched off
+	// RuleElsewhere is the state of a rule of the server in the database of a point.
+	RuleElsewhere RuleState = "elsewhere"
 )
 
-// RuleStates are all states, in order.
+// RuleStates are the states that a rule has where it may run, in order.
 func RuleStates() []RuleState { return []RuleState{RuleOK, RuleStale, RuleBroken, RuleDisabled} }
 
 // RuleStatus is what was found when a rule was compiled.

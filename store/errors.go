@@ -130,6 +130,7 @@ func kindOfNumber(e *mysql.MySQLError) kind {
 		1206,       // lock table full
 		1020,       // record changed since last read (snapshot isolation)
 		1317,       // query interrupted: KILL QUERY
+		1969, 3024, // query over max_statement_time, max_execution_time
 		1615, 1243, // prepared statement is stale
 		1412, // table definition has changed
 		3101, // group replication rolled the transaction back
@@ -215,6 +216,31 @@ func public(err error) error {
 func isNumber(err error, numbers ...uint16) bool {
 	my, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && slices.Contains(numbers, my.Number)
+}
+
+// Trouble is what is wrong with the database that an error came from, in words; empty when it is nothing that concerns
+// other requests.
+func Trouble(err error) string {
+	var my *mysql.MySQLError
+	errors.As(err, &my)
+	number := func(all ...uint16) bool { return my != nil && slices.Contains(all, my.Number) }
+	switch {
+	case number(1021, 1114, 1026) || number(1030) && strings.Contains(my.Message, "28"): // ENOSPC
+		return "its disk is full"
+	case number(1040, 1203, 1226):
+		return "it takes no more connections"
+	case number(1044, 1045, 1049, 1698):
+		return "it does not let the account in"
+	case errors.Is(err, ErrReadOnly):
+		return "it is read-only"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it does not answer"
+	case errors.Is(err, ErrUnavailable):
+		return "it is not reachable"
+	case errors.Is(err, ErrRetry):
+		return "others hold rows or tables for too long"
+	}
+	return ""
 }
 
 // statementError says which statement of a rule failed.

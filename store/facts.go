@@ -61,6 +61,26 @@ func (s *Store) Facts(ctx context.Context) (*Facts, error) {
 	return f, public(err)
 }
 
+// GrowingTables are syncgate's own tables that grow with the traffic or with what goes wrong.
+var GrowingTables = map[string]bool{"sync_request": true, "sync_stream": true, "sync_quarantine": true, "sync_conflict": true,
+	"sync_log": true}
+
+// TableRows estimates the rows of the tables that grow.
+func (s *Store) TableRows(ctx context.Context) (map[string]uint64, error) {
+	rows := map[string]uint64{}
+	err := s.each(ctx, `SELECT table_name, COALESCE(table_rows, 0) FROM information_schema.tables
+		WHERE table_schema = DATABASE() AND table_name LIKE 'sync\_%'`, func(scan scanner) error {
+		var table string
+		var n uint64
+		err := scan(&table, &n)
+		if GrowingTables[table] {
+			rows[table] = n
+		}
+		return err
+	})
+	return rows, public(err)
+}
+
 // Unsafe lists the settings under which an acknowledged row may be lost.
 func (f *Facts) Unsafe() []string {
 	var bad []string

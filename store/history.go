@@ -17,22 +17,29 @@ type RuleLine struct {
 	User        string    `json:"sync_user"`
 	PointNo     string    `json:"sync_point_no"`
 	Enabled     bool      `json:"enabled"`
-	State       string    `json:"state"` // a RuleState, or new while no server has looked at it
+	State       string    `json:"state"` // a RuleState, failing at a point, or new while no server has looked at it
 	Error       string    `json:"error,omitempty"`
 	RowsMoved   uint64    `json:"rows_moved"`
 	Failures    uint64    `json:"failures"`
 	LastRun     time.Time `json:"last_run,omitzero"`
 	LastFailure string    `json:"last_failure,omitempty"`
+
+	// What the points report of the rule, or of the one that works with it:
+	Points      uint64 `json:"points"`            // that report it
+	InTrouble   uint64 `json:"points_in_trouble"` // where it is broken, stale or fails
+	LagMs       uint64 `json:"lag_ms"`            // the largest
+	BacklogRows uint64 `json:"backlog_rows"`
 }
 
 // RuleStates lists the rules in the order of id, with what the server last recorded about each.
 func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
-	return readAll(ctx, s, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, IF(enabled, state, ?),
-		COALESCE(CONCAT(error_code, ' ', error_text), ''), rows_moved, failures, UNIX_TIMESTAMP(last_run_at),
-		COALESCE(last_failure, '') FROM sync_control_status ORDER BY id`, func(r *RuleLine) []any {
+	return readAll(ctx, s, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, state,
+		COALESCE(CONCAT_WS(' ', error_code, error_text), ''), rows_moved, failures, UNIX_TIMESTAMP(last_run_at),
+		COALESCE(last_failure, ''), points_reporting, points_in_trouble, COALESCE(lag_ms, 0), COALESCE(backlog_rows, 0)
+		FROM sync_control_status ORDER BY id`, func(r *RuleLine) []any {
 		return []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved,
-			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure}
-	}, string(RuleDisabled))
+			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure, &r.Points, &r.InTrouble, &r.LagMs, &r.BacklogRows}
+	})
 }
 
 // Edit is one edit of sync_control. Before is nil for an insert, After for a delete.

@@ -23,7 +23,8 @@ var (
 		Help:    "Rounds over the waiting rows of sync_quarantine that failed."}
 	rowsRounded = &Metric{Name: "rows_rounded_total", Label: "table",
 		Help: "Rows with a value that its column cut or rounded, under the option allow-rounding."}
-	retries = &Metric{Name: "transaction_retries_total", Label: "cause",
+	// Retries has the labels deadlock, lock_wait, connection, shared and other.
+	Retries = &Metric{Name: "transaction_retries_total", Label: "cause",
 		Help: "Transactions that ran again, by cause."}
 	ledgerRows = &Metric{Name: "ledger_rows_total", Label: "action",
 		Help: "Rows of the ledger that were inserted, found for a repeated request, or purged."}
@@ -41,7 +42,7 @@ var (
 
 // Metrics lists what a store counts.
 func Metrics() []*Metric {
-	return []*Metric{rowsApplied, rowsQuarantined, conflictsFound, rowsLeftQuarantine, retryFailures, rowsRounded, retries,
+	return []*Metric{rowsApplied, rowsQuarantined, conflictsFound, rowsLeftQuarantine, retryFailures, rowsRounded, Retries,
 		ledgerRows, boundHeld, clockSteps, rowsLate, purgeFailures}
 }
 

@@ -160,6 +160,11 @@ func (s *Store) RevokePoint(ctx context.Context, point string, keyID uint32) err
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w: point %s key %d", ErrNotFound, point, keyID)
 		}
+		for _, table := range []string{"sync_point_status", "sync_point_agent"} {
+			if err == nil && keyID == 0 {
+				_, err = tx.Exec(ctx, "DELETE FROM "+table+" WHERE point_no = ?", point)
+			}
+		}
 		return err
 	})
 }
@@ -215,16 +220,31 @@ func (t *unixTime) Scan(value any) error {
 	return nil
 }
 
-// TouchPoint records that a point opened a session, with its key and its wire. The v1 wire has no key: its id is 0.
-func (s *Store) TouchPoint(ctx context.Context, point string, keyID uint32, wire Wire, at time.Time) error {
-	column := "modern_seen_at"
-	if wire == Legacy {
-		column = "legacy_seen_at"
-	}
-	_, err := s.exec(ctx, `UPDATE sync_point p
-		LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
-		SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, keyID, stamp(at), stamp(at), point)
-	return err
+// PointUse is that a point was connected, with its key and its wire. The v1 wire has no key: its id is 0.
+type PointUse struct {
+	Point string
+	KeyID uint32
+	Wire  Wire
+	At    time.Time
+}
+
+// TouchPoints records when points were last connected.
+func (s *Store) TouchPoints(ctx context.Context, all ...PointUse) error {
+	return s.inTx(ctx, func(tx *Tx) error {
+		for _, u := range all {
+			column := "modern_seen_at"
+			if u.Wire == Legacy {
+				column = "legacy_seen_at"
+			}
+			_, err := tx.Exec(ctx, `UPDATE sync_point p
+				LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
+				SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, u.KeyID, stamp(u.At), stamp(u.At), u.Point)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // AllowLegacy opens or closes the v1 wire to a point that has used the v2 wire.

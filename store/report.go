@@ -18,8 +18,6 @@ type PointReport struct {
 	ReportedAt   time.Time `json:"reported_at"`
 	ClockAheadMs int64     `json:"clock_ahead_ms"`
 	rowset.Report
-	// RuleIDs are the rows of sync_control that are in force here, one for each of Rules; 0: none.
-	RuleIDs []uint64 `json:"-"`
 }
 
 // longAgo is how long before a report something may have happened. What is longer ago has no time.
@@ -42,12 +40,8 @@ func (s *Store) SavePointReports(ctx context.Context, all []PointReport) error {
 		points = append(points, r.Point)
 		agents = append(agents, r.Point, clip(r.Software, 250), clip(r.Database, 250), r.ClockAheadMs, orNull(r.DiskFree),
 			orNull(r.Memory), ago(r, r.UpMs), at)
-		for k, x := range r.Rules {
-			here := uint64(0)
-			if k < len(r.RuleIDs) {
-				here = r.RuleIDs[k]
-			}
-			rules = append(rules, r.Point, clip(x.Table, 128), clip(x.Direction, 12), orNull(here), orNull(x.RuleID),
+		for _, x := range r.Rules {
+			rules = append(rules, r.Point, clip(x.Table, 128), clip(x.Direction, 12), orNull(x.Here), orNull(x.RuleID),
 				clip(x.State, 12), orNull(clip(x.Code, 12)), orNull(name(x.Column)), orNull(x.Line),
 				orNull(clip(x.Text, textMax)), ago(r, x.FailingMs), ago(r, x.SucceededMs), x.LagMs, x.BacklogRows,
 				x.BacklogBytes, x.Quarantined, x.Moved, x.Failures, at)
@@ -111,12 +105,11 @@ func (s *Store) PointReports(ctx context.Context, point string) ([]PointReport, 
 		strings.Replace(ago, "last_success_at", "failing_since", 1)+`, lag_ms, backlog_rows, backlog_bytes, quarantined,
 		rows_moved, failures FROM sync_point_status`+where+", sync_table, sync_type", func(scan scanner) error {
 		var name string
-		var here uint64
 		var x rowset.RuleReport
-		err := scan(&name, &x.Table, &x.Direction, &here, &x.RuleID, &x.State, &x.Code, &x.Column, &x.Line, &x.Text,
+		err := scan(&name, &x.Table, &x.Direction, &x.Here, &x.RuleID, &x.State, &x.Code, &x.Column, &x.Line, &x.Text,
 			&x.SucceededMs, &x.FailingMs, &x.LagMs, &x.BacklogRows, &x.BacklogBytes, &x.Quarantined, &x.Moved, &x.Failures)
 		if r := of[name]; r != nil {
-			r.Rules, r.RuleIDs = append(r.Rules, x), append(r.RuleIDs, here)
+			r.Rules = append(r.Rules, x)
 		}
 		return err
 	}, point, point)

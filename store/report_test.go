@@ -16,10 +16,10 @@ func TestPointReports(t *testing.T) {
 	s := open(t)
 	ctx := testContext(t)
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	bad := rowset.RuleReport{Table: "t", Direction: "upload", RuleID: 4, State: rowset.RuleBroken, Code: "SG0101",
+	bad := rowset.RuleReport{Table: "t", Direction: "upload", RuleID: 4, Here: 9, State: rowset.RuleBroken, Code: "SG0101",
 		Column: "sync_sql", Line: 3, Text: "no column b", FailingMs: 5000, LagMs: 70, BacklogRows: 5, BacklogBytes: 900,
 		Quarantined: 2, Moved: 10, Failures: 3}
-	one := PointReport{Point: "a", ReportedAt: at, ClockAheadMs: -1500, RuleIDs: []uint64{9, 0}, Report: rowset.Report{
+	one := PointReport{Point: "a", ReportedAt: at, ClockAheadMs: -1500, Report: rowset.Report{
 		Software: "agent 1", Database: "10.11", UpMs: 60_000, DiskFree: 1 << 33, Memory: 1 << 24,
 		Rules: []rowset.RuleReport{bad, {Table: "u", Direction: "download", State: rowset.RuleOK, SucceededMs: 1000}}}}
 	other := PointReport{Point: "b", ReportedAt: at, Report: rowset.Report{Software: "agent 1",

@@ -54,6 +54,7 @@ func (o *Options) setDefaults() error {
 type Store struct {
 	o         Options
 	db        *sql.DB
+	prober    *sql.DB          // one connection beside the others, so that Probe does not wait for them
 	place     string           // of the database, for messages
 	columns   columns          // of sync_control
 	maxPacket int              // the server's max_allowed_packet, bytes
@@ -94,8 +95,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.db.SetMaxOpenConns(o.MaxConns)
 	s.db.SetMaxIdleConns(o.MaxConns)
 	s.db.SetConnMaxIdleTime(5 * time.Minute) // below wait_timeout of any sane server
+	s.prober = sql.OpenDB(link)
+	s.prober.SetMaxOpenConns(1)
 	if err := s.inspect(ctx); err != nil {
-		return nil, errors.Join(err, s.db.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -123,7 +126,15 @@ func (s *Store) MaxPacket() int { return s.maxPacket }
 func (s *Store) Version() string { return s.version }
 
 // Close ends every connection; the server rolls back open transactions.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error { return errors.Join(s.prober.Close(), s.db.Close()) }
+
+// Probe asks the database for an answer.
+func (s *Store) Probe(ctx context.Context) error {
+	return public(s.prober.QueryRowContext(ctx, "SELECT 1").Scan(new(int)))
+}
+
+// PoolStats are those of the connections.
+func (s *Store) PoolStats() sql.DBStats { return s.db.Stats() }
 
 // withConn runs f on a connection of the pool. A connection whose state is unknown is not given back.
 func (s *Store) withConn(ctx context.Context, f func(c *conn) error) error {
@@ -184,7 +195,7 @@ func (s *Store) retry(ctx context.Context, f func(c *conn) error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		s.count(retries, causeOf(err), 1, nil)
+		s.count(Retries, causeOf(err), 1, nil)
 		pause = min(pause<<min(attempt, 8), pauseMost)
 		pause = time.Duration(float64(pause) * (0.5 + rand.Float64()/2))
 		select {

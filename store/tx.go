@@ -39,7 +39,7 @@ func (s *Store) inTx(ctx context.Context, f func(*Tx) error) error {
 		if !errors.Is(err, ErrRetry) || attempt == attemptsRetry {
 			return err
 		}
-		s.count(retries, causeOf(err), 1, nil)
+		s.count(Retries, causeOf(err), 1, nil)
 	}
 }
 

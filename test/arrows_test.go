@@ -49,7 +49,7 @@ var arrows = map[string][]string{
 	// A request is a message; its answer is what the store made of the plan in force.
 	"business": {"protocol", "rule", "ruleset", "store", "internal/rowset"},
 	// The server stands between the reactor and business, which do not know each other.
-	"gateway": {"reactor", "protocol", "crypto", "business", "rule", "ruleset", "store"},
+	"gateway": {"reactor", "protocol", "crypto", "business", "rule", "ruleset", "store", "internal/rowset"},
 	// The point speaks the same wire and runs the same plans on the same kind of database.
 	"agent": {"protocol", "crypto", "rule", "ruleset", "store", "internal/rowset"},
 	"test": {"crypto", "migrations", "protocol", "rule", "store", "store/localdb", "store/localdb/localdbtest",

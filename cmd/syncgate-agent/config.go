@@ -37,6 +37,7 @@ type settings struct {
 	ReportEvery   config.Duration `toml:"report_interval"`
 	BatchRows     int             `toml:"batch_rows"`
 	OutboxBatches int             `toml:"outbox_batches"`
+	Metrics       string          `toml:"metrics"`
 	LogLevel      string          `toml:"log_level"`
 	LogFormat     string          `toml:"log_format"`
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
@@ -40,7 +41,7 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(
-		f.command("run", "Keep the point in step until INT or TERM", run),
+		f.onPoint("run", "Keep the point in step until INT or TERM", false, run),
 		f.command("once", "Run every rule once, print the rows synced, end", once),
 		f.newPush(),
 		f.newPull(),
@@ -51,10 +52,21 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 	return root
 }
 
-func run(c *cobra.Command, a *agent.Agent, log zerolog.Logger) error {
-	cli.Notify(log, daemon.SdNotifyReady)
-	context.AfterFunc(c.Context(), func() { cli.Notify(log, daemon.SdNotifyStopping) })
-	return a.Run(c.Context())
+func run(c *cobra.Command, _ []string, p *point) error {
+	ctx, cancel := context.WithCancel(c.Context())
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer cancel()
+	listener, err := listenMetrics(p.metrics)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		served.Go(func() { serveMetrics(ctx, listener, p.Agent, p.log) })
+	}
+	cli.Notify(p.log, daemon.SdNotifyReady)
+	context.AfterFunc(ctx, func() { cli.Notify(p.log, daemon.SdNotifyStopping) })
+	return p.Run(ctx)
 }
 
 func once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
@@ -95,8 +107,9 @@ func (f *flags) command(
 // point is an agent and its database.
 type point struct {
 	*agent.Agent
-	db  *store.Store
-	log zerolog.Logger
+	db      *store.Store
+	log     zerolog.Logger
+	metrics string // address of its metrics
 }
 
 // onPoint makes a command that opens the configured database or the private one. A tool may run beside the agent, and
@@ -159,7 +172,7 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err != nil {
 			return err
 		}
-		return do(c, args, &point{a, db.Store, log})
+		return do(c, args, &point{a, db.Store, log, cfg.Metrics})
 	}
 	f.add(c)
 	return c

@@ -73,6 +73,7 @@ type adminSettings struct {
 	SocketGroup  string          `toml:"socket_group"`
 	Silent       config.Duration `toml:"silent_after"`
 	MaxLag       config.Duration `toml:"max_lag"`
+	PointMetrics bool            `toml:"point_metrics"`
 }
 
 // legacySettings are those of the v1 listener.

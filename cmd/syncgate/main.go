@@ -13,7 +13,9 @@ func main() { os.Exit(cli.Main(newRoot())) }
 
 func newRoot() *cobra.Command {
 	root := cli.Group("syncgate", "Keep the tables of many detection points in step with one central database",
-		newServe(), newDemo(), newMigrate(), newPoint(), newKeyCommand(), newRules(), newQuarantine(), newConflicts(), newSyncNow(), newTap(), newDoctor(), newExplainError(),
+		newServe(), newDemo(), newMigrate(), newPoint(), newKeyCommand(), newRules(), newQuarantine(), newConflicts(),
+		newStatus(), newPoints(), newConnections(), newSyncNow(), newTap(), newDrain(), newReload(), newLogLevel(),
+		newDoctor(), newExplainError(),
 		cli.NewConfig(example(), checkFile))
 	root.Version = cli.Version()
 	root.Long = `syncgate keeps the tables of many detection points in step with one central database.

@@ -46,9 +46,9 @@ func newRulesList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tERROR"
+		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tLAG\tBACKLOG\tERROR"
 		return list(c, rows, heading, func(r *store.RuleLine) []any {
-			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun, r.Error}
+			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun, lag(r.LagMs), r.BacklogRows, r.Error}
 		})
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"syscall"
@@ -137,6 +138,8 @@ func serve(ctx context.Context, cfg *settings, log zerolog.Logger, p *page) (err
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "syncgate_build_info", Help: "1, with the version.",
+		ConstLabels: prometheus.Labels{"version": cli.Version(), "go": runtime.Version()}}, func() float64 { return 1 }))
 	o.Registry = metrics
 
 	var g *gateway.Gateway
@@ -172,6 +175,7 @@ func (s *settings) options(log zerolog.Logger) (*options, error) {
 	s.Workers = cmp.Or(s.Workers, int(limit.Find(o.gateway.Limits(), "Workers").Default))
 	s.DatabaseConns = cmp.Or(s.DatabaseConns, s.Workers+s.Downloads+4)
 	g := &o.gateway
+	g.PointMetrics = s.Admin.PointMetrics
 	g.Listen, g.Wire.ServerID, g.Logger, g.Rand, g.Clock = s.Listen, s.ServerID, log, rand.Reader, time.Now
 	var err error
 	if s.ServerID == "" {

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// TimeFormat is that of a line's time: RFC 3339 with milliseconds.
+const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
+
 // maxBytes is what a Writer keeps of lines that are not written yet.
 const maxBytes = 4 << 20
 
@@ -48,7 +51,7 @@ func (w *Writer) Write(line []byte) (int, error) {
 	}
 	if w.dropped > 0 {
 		text := fmt.Appendf(nil, `{"level":"warn","time":%q,"message":"the log was not read; %d lines are lost"}`+"\n",
-			time.Now().Format(time.RFC3339), w.dropped)
+			time.Now().Format(TimeFormat), w.dropped)
 		w.lines, w.size, w.dropped = append(w.lines, text), w.size+len(text), 0
 	}
 	w.lines, w.size = append(w.lines, bytes.Clone(line)), w.size+len(line)

@@ -18,6 +18,7 @@ type RuleReport struct {
 	Table     string `json:"table"`
 	Direction string `json:"direction"` // upload or download
 	RuleID    uint64 `json:"-"`         // of the row that the point runs, when the centre gave it; 0: a row of its own
+	Here      uint64 `json:"-"`         // of the row in force where the report is kept; it does not travel. 0: none
 	State     string `json:"state"`     // one of those below
 	Code      string `json:"code,omitempty"`
 	Column    string `json:"column,omitempty"` // of sync_control, where the error is
@@ -43,3 +44,42 @@ const (
 	RuleFailing = "failing" // in force, and its last turn failed
 	RuleBroken  = "broken"  // nothing of it is in force
 )
+
+// RuleMetric is a number of a rule as a metric, the same at a point and at the centre.
+type RuleMetric struct {
+	Name, Help string
+	Counter    bool // since the agent's start
+	Value      func(r *RuleReport) float64
+}
+
+// RuleMetrics are those of each rule, with the labels point, table and direction.
+var RuleMetrics = []RuleMetric{
+	{"rule_in_trouble", "1 while the rule is broken, stale or failing.", false,
+		func(r *RuleReport) float64 { return oneIf(r.State != RuleOK) }},
+	{"rule_since_success_seconds", "Time since the rule was last up to date, as reported; -1: never.", false,
+		func(r *RuleReport) float64 {
+			if r.SucceededMs == 0 {
+				return -1
+			}
+			return float64(r.SucceededMs) / 1000
+		}},
+	{"rule_lag_seconds", "Age of the oldest row that is not acknowledged or applied.", false,
+		func(r *RuleReport) float64 { return float64(r.LagMs) / 1000 }},
+	{"rule_backlog_rows", "Rows of an upload that are not acknowledged, as far as they are counted.", false,
+		func(r *RuleReport) float64 { return float64(r.BacklogRows) }},
+	{"rule_backlog_bytes", "Bytes of these rows, about.", false,
+		func(r *RuleReport) float64 { return float64(r.BacklogBytes) }},
+	{"rule_quarantined_rows", "Rows of the table in the point's sync_quarantine.", false,
+		func(r *RuleReport) float64 { return float64(r.Quarantined) }},
+	{"rule_rows_total", "Rows acknowledged or applied since the agent's start.", true,
+		func(r *RuleReport) float64 { return float64(r.Moved) }},
+	{"rule_failed_turns_total", "Turns that failed since the agent's start.", true,
+		func(r *RuleReport) float64 { return float64(r.Failures) }},
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}

@@ -157,14 +157,18 @@ func CheckFormat(format string) error {
 // logPatience is how long a process that ends waits for its log to be read.
 const logPatience = 2 * time.Second
 
-// Logger writes to w in a format: json, console, or auto, which is console on a terminal and json elsewhere. The others
-// get every line as json. No line waits for who reads w. The caller calls end last.
+// Logger writes to w in a format: json, console, or auto, which is console on a terminal, the systemd journal's own
+// fields under systemd, and json elsewhere. The others get every line as json. No line waits for who reads w. The caller calls end last.
 func Logger(w io.Writer, format string, others ...io.Writer) (log zerolog.Logger, end func(), err error) {
 	if err := CheckFormat(format); err != nil {
 		return zerolog.Nop(), nil, err
 	}
-	if format == "console" || format == "auto" && IsTerminal(w) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: !IsTerminal(w)}
+	zerolog.TimeFieldFormat, zerolog.DurationFieldInteger = logging.TimeFormat, true
+	switch {
+	case format == "console" || format == "auto" && IsTerminal(w):
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: logging.TimeFormat, NoColor: !IsTerminal(w)}
+	case format == "auto" && toJournal(w):
+		w = journalWriter{w}
 	}
 	queue := logging.NewWriter(w)
 	all := zerolog.MultiLevelWriter(append([]io.Writer{queue}, others...)...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -142,6 +143,18 @@ func (db *DB) Kill() {
 	}
 	Eventually(db.t, func() string { return "the database is started again" },
 		func() bool { pid := db.server.PID(); return pid != 0 && pid != before })
+}
+
+// Freeze stops the database's own server in its tracks, as a machine does that is suspended, until thaw is called.
+func (db *DB) Freeze() (thaw func()) {
+	db.t.Helper()
+	pid := db.server.PID()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		db.t.Fatal(err)
+	}
+	thaw = sync.OnceFunc(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	db.t.Cleanup(thaw)
+	return thaw
 }
 
 // Eventually waits until is returns true. It is for what reports no change, such as a table.
