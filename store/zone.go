@@ -129,6 +129,9 @@ func (s *Store) zoneSQL() string {
 	return "@@global.time_zone"
 }
 
+// fresh reports whether local need not be asked for.
+func (z *zones) fresh() bool { return time.Now().UnixNano()-z.asked.Load() < int64(zoneEvery) }
+
 // localZone is the zone of the database's other clients, as the database said a second ago. While it is asked again,
 // all but one go on with what it said last.
 func (s *Store) localZone(ctx context.Context, c *conn) (*zone, error) {
@@ -137,7 +140,7 @@ func (s *Store) localZone(ctx context.Context, c *conn) (*zone, error) {
 	switch {
 	case local == nil:
 		z.mu.Lock()
-	case now-z.asked.Load() < int64(zoneEvery) || !z.mu.TryLock():
+	case z.fresh() || !z.mu.TryLock():
 		return local, nil
 	}
 	defer z.mu.Unlock()
@@ -174,6 +177,9 @@ func (c *conn) useZone(ctx context.Context, z *zone) error {
 
 // askZone is localZone on a connection of its own.
 func (s *Store) askZone(ctx context.Context) (local *zone, err error) {
+	if s.zones.fresh() {
+		return s.zones.local.Load(), nil
+	}
 	err = s.retry(ctx, func(c *conn) (err error) {
 		local, err = s.localZone(ctx, c)
 		return err
@@ -303,20 +309,6 @@ func (s *Store) Zone(ctx context.Context) (zone, doubt string, err error) {
 		doubt = "init_connect sets another time zone for other clients"
 	}
 	return zone, doubt, err
-}
-
-// FillTimes sets the times of an environment for a person who wants to see what a plan is bound to.
-func (s *Store) FillTimes(ctx context.Context, p *rule.Plan, e *rule.Env) error {
-	return public(s.withConn(ctx, func(c *conn) error {
-		local, err := s.localZone(ctx, c)
-		if err == nil {
-			err = c.useZone(ctx, local)
-		}
-		if err == nil {
-			err = c.readTimes(ctx, p, e)
-		}
-		return err
-	}))
 }
 
 // fillTimes sets the times of an environment in the session's zone, unless it has them.
