@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 
 	"syncgate/internal/limit"
 	"syncgate/internal/rowset"
+	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -41,6 +44,9 @@ type Options struct {
 	OutboxBatches int   // uploads that may wait
 	OutboxBytes   int64 // bytes of them, also the most that one read may give
 
+	MaxMessage   int  // bytes of the largest row or reply
+	Uncompressed bool // nothing is packed on its way
+
 	ReconnectMin time.Duration // first pause before connecting again, doubled each time
 	ReconnectMax time.Duration // longest
 	RetryMin     time.Duration // the same for a rule that fails
@@ -62,6 +68,7 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Time("ReportEvery", &o.ReportEvery, 30*time.Second, least, most),
 		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
 		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
+		limit.Bytes("MaxMessage", &o.MaxMessage, protocol.DefaultMaxMessage, 1<<20, 512<<20),
 		limit.Bytes("OutboxBytes", &o.OutboxBytes, 1<<30, 1, 1<<40),
 		limit.Time("ReconnectMin", &o.ReconnectMin, 250*time.Millisecond, least, most),
 		limit.Time("ReconnectMax", &o.ReconnectMax, time.Minute, least, most),
@@ -108,6 +115,8 @@ type Agent struct {
 	news     news
 	runs     runs
 	asked    signal // raised when the centre may ask for a comparison
+	wake     signal // raised when a person wants every rule tried now
+	only     string // the table of Sync
 	used     atomic.Bool
 	order    order
 	started  time.Time
@@ -126,7 +135,10 @@ func New(o Options) (*Agent, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, wait: lockWait}, asked: newSignal(),
+	host, _ := os.Hostname() // for a person
+	process := fmt.Sprintf("process %d on %s", os.Getpid(), host)
+	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, process: process, wait: lockWait},
+		asked: newSignal(), wake: newSignal(),
 		started: o.Clock(), pages: make(chan struct{}, maxPages)}
 	servers, err := newServers(o.Server)
 	if err != nil {
@@ -144,7 +156,8 @@ func New(o Options) (*Agent, error) {
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal(),
 		moved: a.runs.moved}
 	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
-		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule}
+		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule,
+		holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
@@ -190,6 +203,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { cancel(a.lock.keep(ctx)) })
 	wg.Go(func() { _ = a.link.run(ctx, true) }) // like the loops it ends only with ctx
 	wg.Go(func() { a.rules.local.Run(ctx) })
+	wg.Go(func() { a.watchWake(ctx) })
 	wg.Go(func() { _ = a.opts.Store.Run(ctx) }) // it returns nil
 	wg.Go(func() { a.rules.fetched.Run(ctx) })
 	wg.Go(func() { a.opts.Store.RetryWaiting(ctx, a.waitingPlan) })
@@ -235,11 +249,12 @@ func (a *Agent) supervise(ctx context.Context, wg *sync.WaitGroup) {
 	loops := make(map[ruleName][]*loop)
 	plans := make(map[ruleName]*rule.Plan) // as the loops know them
 	for {
+		woken := a.wake.taken()
 		for name := range a.wanted() {
 			plan, _ := a.rules.plan(name) // the loops report why there is none
 			if loops[name] == nil {
 				loops[name] = a.start(ctx, wg, name)
-			} else if plan != plans[name] || a.progress.failed(name) {
+			} else if plan != plans[name] || woken || a.progress.failed(name) {
 				for _, l := range loops[name] {
 					l.edited.raise()
 				}
@@ -289,6 +304,7 @@ func (a *Agent) wanted() map[ruleName]bool {
 	for _, table := range a.outbox.leftover {
 		names[ruleName{rule.Upload, table}] = true
 	}
+	maps.DeleteFunc(names, func(n ruleName, _ bool) bool { return a.only != "" && !strings.EqualFold(n.table, a.only) })
 	return names
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -75,7 +74,8 @@ var errNotOwner = errors.New("agent: another agent has worked on this database m
 type agentLock struct {
 	db      *store.Store
 	point   string
-	claimed bool          // the database is the point's
+	process string        // this one, for a person
+	server  string        // that has accepted the point's key
 	wait    int           // seconds
 	tx      *store.Tx     // nil while the lock is not held
 	owner   atomic.Uint64 // what sync_agent_owner has while no other agent has taken the lock
@@ -107,10 +107,8 @@ func (l *agentLock) take(ctx context.Context) error {
 					"give the agent the key of %s or another database; when the point was renamed, first run: "+
 					"UPDATE sync_agent_owner SET point_no = ''", ErrOtherPoint, point, l.point, point)
 			}
-			host, _ := os.Hostname() // for a person
 			_, err = tx.Exec(ctx, `INSERT INTO sync_agent_owner (id, owner, process) VALUES (1, ?, ?)
-				ON DUPLICATE KEY UPDATE owner = VALUES(owner), process = VALUES(process)`,
-				owner, fmt.Sprintf("process %d on %s", os.Getpid(), host))
+				ON DUPLICATE KEY UPDATE owner = VALUES(owner), process = VALUES(process)`, owner, l.process)
 			return err
 		})
 	}
@@ -125,15 +123,18 @@ func (l *agentLock) take(ctx context.Context) error {
 
 // claim makes the database the point's. It is called when a server has accepted the point's key, so that a wrong name in
 // the settings claims nothing.
-func (l *agentLock) claim(ctx context.Context) error {
-	if l.claimed {
+func (l *agentLock) claim(ctx context.Context, server string) error {
+	if l.server == server {
 		return nil
 	}
 	err := l.db.InTx(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE sync_agent_owner SET point_no = ? WHERE id = 1 AND owner = ?`, l.point, l.owner.Load())
+		_, err := tx.Exec(ctx, `UPDATE sync_agent_owner SET point_no = ?, process = ? WHERE id = 1 AND owner = ?`,
+			l.point, l.process+" with server "+server, l.owner.Load())
 		return err
 	})
-	l.claimed = err == nil
+	if err == nil {
+		l.server = server
+	}
 	return err
 }
 

@@ -21,13 +21,14 @@ type Report []Line
 
 // Line is one rule's part of a Report.
 type Line struct {
-	Table       string
-	Type        string // upload or download
-	Rows        int64  // acknowledged by the centre, or applied at the point
-	Batches     int64  // uploads, or pages
-	Quarantined int64  // of these rows, and of rows that could not be sent
-	Finished    bool   // a round of Once has come to the rule's end
-	Err         error  // why the rule fails or did not finish; nil on success
+	Table       string `json:"table"`
+	Type        string `json:"type"`        // upload or download
+	Rows        int64  `json:"rows"`        // acknowledged by the centre, or applied at the point
+	Batches     int64  `json:"batches"`     // uploads, or pages
+	Quarantined int64  `json:"quarantined"` // of these rows, and of rows that could not be sent
+	Finished    bool   `json:"finished"`    // a round of Once has come to the rule's end
+	Err         error  `json:"-"`           // why the rule fails or did not finish; nil on success
+	Error       string `json:"error,omitempty"`
 
 	failures      uint64
 	failing       time.Time // since when Err is set
@@ -58,6 +59,13 @@ type progress struct {
 	moved func(ruleName) // is called when rows have moved
 	mu    sync.Mutex
 	lines map[ruleName]Line
+	said  map[ruleName]said
+}
+
+// said is what the log has of a rule, and since when.
+type said struct {
+	Line
+	at time.Time
 }
 
 func (t *progress) add(n ruleName, rows, batches, quarantined int) {
@@ -71,6 +79,22 @@ func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 	l.Rows, l.Batches, l.Quarantined = l.Rows+int64(rows), l.Batches+int64(batches), l.Quarantined+int64(quarantined)
 	t.lines[n] = l
 	t.moved(n)
+}
+
+// unsaid is what a rule has moved that the log does not have; ok says that it is to be logged now.
+func (t *progress) unsaid(n ruleName) (moved Line, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l, last, now := t.lines[n], t.said[n], t.opts.Clock()
+	moved = Line{Rows: l.Rows - last.Rows, Batches: l.Batches - last.Batches, Quarantined: l.Quarantined - last.Quarantined}
+	if moved.Rows <= 0 && moved.Quarantined <= 0 || now.Sub(last.at) < time.Second {
+		return moved, false
+	}
+	if t.said == nil {
+		t.said = map[ruleName]said{}
+	}
+	t.said[n] = said{l, now}
+	return moved, true
 }
 
 func (t *progress) line(n ruleName) Line {
@@ -160,7 +184,9 @@ func (t *progress) report() Report {
 	}
 	r := Report{}
 	for n, l := range lines {
-		l.Type, l.Table = n.direction, n.table
+		if l.Type, l.Table = n.direction, n.table; l.Err != nil {
+			l.Error = l.Err.Error()
+		}
 		r = append(r, l)
 	}
 	slices.SortFunc(r, func(a, b Line) int {
@@ -176,7 +202,7 @@ func (r Report) Print(w io.Writer) error {
 	for _, l := range r {
 		result := "ok"
 		if l.Err != nil {
-			result = l.Err.Error()
+			result = l.Error
 		} else if !l.Finished {
 			result = "not finished"
 		}

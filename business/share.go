@@ -116,7 +116,7 @@ func (h *Handler) shared(ctx context.Context, r *Request, p *rule.Plan, env rule
 	if !r.sharable(p, env.State) {
 		return false, page
 	}
-	key := sharedKey{p, string(r.Message.Payload), r.MaxFrame}
+	key := sharedKey{p, string(r.Message.Payload), r.MaxPayload}
 	read, leads := h.reads.find(r, key, h.o.Clock())
 	switch {
 	case leads:

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -173,4 +174,65 @@ func badFile(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// What a person at the point can ask, with a database account that has only the documented rights.
+func TestAgentTellsHowItIs(t *testing.T) {
+	t.Parallel()
+	w := harnesstest.New(t)
+	for _, db := range w.Databases() {
+		db.Must(hitsTable)
+	}
+	w.Rule("client", "upload", "hits", "-- option: outbox")
+	w.Point.Must("INSERT INTO hits (id, url) VALUES (1, 'u')")
+	w.Enrol()
+	w.Serve()
+	database := w.Point.Text("SELECT DATABASE()")
+	w.Point.Must("CREATE USER " + database + "@localhost IDENTIFIED BY 'x'")
+	ask := func(want int, says string, args ...string) string {
+		t.Helper()
+		out, errs, code := harnesstest.Run(t, w.Point.Env, "syncgate-agent", args...)
+		if code != want || !strings.Contains(out+errs, says) {
+			t.Errorf("%v: exit %d, want %d and %q in\n%s%s", args, code, want, says, out, errs)
+		}
+		return out
+	}
+	w.Point.Env = append(w.Point.Env, "SYNCGATE_AGENT_DSN="+strings.Replace(w.Point.DSN, "root@", database+":x@", 1))
+	ask(78, "denied", "check")
+	w.Point.Must("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, CREATE VIEW, DROP ON `" + database + "`.* TO " + database + "@localhost")
+	ask(1, "GRANT TRIGGER ON `"+database+"`.* TO '"+database+"'@'localhost'", "check") // the database of tests is not durable
+	w.Point.Must("GRANT TRIGGER ON `" + database + "`.* TO " + database + "@localhost")
+	said := ask(1, "all that are needed", "check")
+	for _, line := range []string{"ok     settings      point point-01, key 1", "takes the key", "ok     upload        hits"} {
+		if !strings.Contains(said, line) {
+			t.Errorf("check does not say %q:\n%s", line, said)
+		}
+	}
+	good := w.Point.Env
+	w.Point.Env = append(slices.Clone(good), "SYNCGATE_AGENT_KEY_ID=7")
+	ask(78, "'syncgate point list'", "check")
+	w.Point.Env = good
+	ask(75, "refused", "check", "--server", "127.0.0.1:1")
+
+	ask(78, "SG0200", "sync", "hits")
+	ask(2, "names the table", "sync", "nothing")
+	ask(0, "SG0200 NO_RULE", "outbox", "list")
+	w.Rule("server", "upload", "hits", "")
+	agent := w.Point.Run()
+	agent.WaitLog("connected")
+	w.Centre.Eventually(1, "SELECT COUNT(*) FROM hits")
+	ask(0, "the running agent was asked", "sync", "hits")
+	ask(0, `"asked": true`, "outbox", "retry", "--format", "json")
+	w.Point.Eventually(1, "SELECT COUNT(*) FROM sync_point_status WHERE state = 'ok'")
+	status := ask(0, "the agent runs", "status")
+	for _, text := range []string{"point-01, key 1", "with server 127.0.0.1", "upload  hits   ok"} {
+		if !strings.Contains(status, text) {
+			t.Errorf("status does not say %q:\n%s", text, status)
+		}
+	}
+	agent.Stop()
+	ask(0, `"running": false`, "status", "--format", "json")
+	w.Point.Must("INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (1, 2, 1, 'x', 1, ''), (1, 3, 1, 'x', 1, '')")
+	ask(0, "dropped: 1", "outbox", "drop", "0000000000000001-0000000000000002")
+	ask(0, "dropped: 1", "outbox", "drop", "x")
 }

@@ -37,6 +37,8 @@ type settings struct {
 	ReportEvery   config.Duration `toml:"report_interval"`
 	BatchRows     int             `toml:"batch_rows"`
 	OutboxBatches int             `toml:"outbox_batches"`
+	MaxMessage    config.Size     `toml:"max_message"`
+	Uncompressed  bool            `toml:"uncompressed"`
 	Metrics       string          `toml:"metrics"`
 	LogLevel      string          `toml:"log_level"`
 	LogFormat     string          `toml:"log_format"`
@@ -51,6 +53,7 @@ func limits(o *agent.Options) config.Limits {
 		"report_interval": limit.Find(all, "ReportEvery"),
 		"batch_rows":      limit.Find(all, "BatchRows"),
 		"outbox_batches":  limit.Find(all, "OutboxBatches"),
+		"max_message":     limit.Find(all, "MaxMessage"),
 	}
 }
 
@@ -92,7 +95,7 @@ func (f *flags) reread(log zerolog.Logger) {
 }
 
 // flags are those of both commands.
-type flags struct{ file, dsn, dataDir, server string }
+type flags struct{ file, dsn, dataDir, server, format string }
 
 func (f *flags) add(c *cobra.Command) {
 	all := c.Flags()
@@ -104,9 +107,18 @@ func (f *flags) add(c *cobra.Command) {
 		"directory of the private database and files (default ./syncgate-agent-data)")
 }
 
+// formatted adds the flag --format to a command.
+func (f *flags) formatted(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&f.format, "format", "text", "text, json")
+	return c
+}
+
 // load reads the settings: defaults, file, environment, then these flags.
 func (f *flags) load() (*settings, *agent.Options, error) {
 	s, o := &settings{}, &agent.Options{}
+	if err := cli.OneOf("format", cmp.Or(f.format, "text"), "text", "json"); err != nil {
+		return nil, nil, err
+	}
 	var err error
 	s.origin, err = config.Load(s, example(), limits(o), config.Source{Path: f.file, Prefix: "SYNCGATE_AGENT_",
 		Environ: os.Environ(), Others: []string{"SYNCGATE_AGENT_CONFIG"}, Secrets: []string{"key", "dsn"}})
@@ -138,6 +150,6 @@ func (s *settings) take(o *agent.Options) error {
 		return &config.Error{Place: "key",
 			Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
 	}
-	o.Server, o.Point, o.KeyID = s.Server, s.Point, s.KeyID
+	o.Server, o.Point, o.KeyID, o.DataDir, o.Uncompressed = s.Server, s.Point, s.KeyID, s.DataDir, s.Uncompressed
 	return nil
 }

@@ -42,7 +42,11 @@ Without a DSN it keeps its tables in a private MariaDB.`,
 	}
 	root.AddCommand(
 		f.onPoint("run", "Keep the point in step until INT or TERM", false, run),
-		f.command("once", "Run every rule once, print the rows synced, end", once),
+		f.formatted(f.command("once", "Run every rule once, print the rows synced, end", f.once)),
+		f.newSync(),
+		f.newStatus(),
+		f.newCheck(),
+		f.newOutbox(),
 		f.newPush(),
 		f.newPull(),
 		f.newResync(),
@@ -69,8 +73,13 @@ func run(c *cobra.Command, _ []string, p *point) error {
 	return p.Run(ctx)
 }
 
-func once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
+func (f *flags) once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
 	report, err := a.Once(c.Context())
+	return f.reported(c, report, err)
+}
+
+// reported prints the report of a round, and gives its errors the worst exit code.
+func (f *flags) reported(c *cobra.Command, report agent.Report, err error) error {
 	code, quarantined := 0, int64(0)
 	if err != nil {
 		code = exitCode(err)
@@ -80,7 +89,10 @@ func once(c *cobra.Command, a *agent.Agent, _ zerolog.Logger) error {
 			code = worst(code, exitCode(l.Err))
 		}
 	}
-	if report != nil {
+	switch {
+	case f.format == "json":
+		err = errors.Join(err, cli.WriteJSON(c.OutOrStdout(), append(agent.Report{}, report...)))
+	case report != nil:
 		err = errors.Join(err, report.Print(c.OutOrStdout()))
 	}
 	switch {
@@ -102,6 +114,15 @@ func (f *flags) command(
 	use, short string, do func(*cobra.Command, *agent.Agent, zerolog.Logger) error,
 ) *cobra.Command {
 	return f.onPoint(use, short, false, func(c *cobra.Command, _ []string, p *point) error { return do(c, p.Agent, p.log) })
+}
+
+// open opens the configured database or the private one.
+func (s *settings) open(ctx context.Context, tool bool, log zerolog.Logger) (*database.Database, error) {
+	where := database.Options{DSN: s.DSN, Dir: filepath.Join(s.DataDir, "db"), Join: tool, Log: log}
+	return database.Open(ctx, where, store.Options{
+		Set: migrations.Agent, FileRoot: s.FileDir, Zone: s.Zone,
+		AcceptUnsafe: tool || s.AcceptUnsafe, AnyEngine: s.AcceptUnsafe,
+	})
 }
 
 // point is an agent and its database.
@@ -141,11 +162,7 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
 			return &config.Error{Place: "file_dir", Problem: err.Error()}
 		}
-		where := database.Options{DSN: cfg.DSN, Dir: filepath.Join(cfg.DataDir, "db"), Join: tool, Log: log}
-		db, err := database.Open(c.Context(), where, store.Options{
-			Set: migrations.Agent, FileRoot: cfg.FileDir, Zone: cfg.Zone,
-			AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe,
-		})
+		db, err := cfg.open(c.Context(), tool, log)
 		if err != nil {
 			return err
 		}
@@ -158,7 +175,6 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		if err != nil {
 			return err
 		}
-		o.DataDir = cfg.DataDir
 		o.Store, o.Software, o.Log = db.Store, "syncgate-agent "+cli.Version(), log
 		o.Observer = func(e store.Event) {
 			if e.Err != nil && e.Metric.Failure != "" {

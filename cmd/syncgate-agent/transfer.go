@@ -32,7 +32,7 @@ import (
 type transfer struct {
 	format
 	columns    []string
-	result     string
+	json       bool // the result
 	wait       time.Duration
 	state, out string
 	again      bool
@@ -50,9 +50,6 @@ func (f *flags) onRemote(use, short string, do func(*transfer, *cobra.Command, [
 				return err
 			}
 		}
-		if err := cli.OneOf("format", x.result, "text", "json"); err != nil {
-			return err
-		}
 		cfg, o, err := f.load()
 		if err != nil {
 			return err
@@ -67,12 +64,12 @@ func (f *flags) onRemote(use, short string, do func(*transfer, *cobra.Command, [
 		if err != nil {
 			return err
 		}
+		x.json = f.format == "json"
 		return do(x, c, args, r)
 	}
-	f.add(c)
+	f.add(f.formatted(c))
 	c.Flags().StringVar(&x.kind, "as", "", "csv, tsv or jsonl (default: as the name of the file tells, else csv)")
 	c.Flags().StringVar(&x.null, "null", `\N`, "text of NULL in csv, without quotes; '' for an empty field")
-	c.Flags().StringVar(&x.result, "format", "text", "text, json: of the result")
 	c.Flags().DurationVar(&x.wait, "wait", time.Minute, "how long to look for a server before giving up")
 	return c, x
 }
@@ -178,7 +175,7 @@ func (p *pushed) add(first uint64, reply *protocol.UploadReply) {
 
 // report prints a result. Rows in quarantine and columns that the centre does not have are no success.
 func (x *transfer) report(c *cobra.Command, p *pushed) error {
-	if x.result == "json" {
+	if x.json {
 		if err := cli.WriteJSON(c.OutOrStdout(), p); err != nil {
 			return err
 		}
@@ -351,7 +348,7 @@ func (x *transfer) deliver(c *cobra.Command, table string, rows uint64, spool *o
 	} else if err := errors.Join(spool.Chmod(0o644), spool.Sync(), os.Rename(spool.Name(), x.out)); err != nil {
 		return err
 	}
-	if x.result == "json" {
+	if x.json {
 		return cli.WriteJSON(result, map[string]any{"table": table, "rows": rows, "file": x.out})
 	}
 	_, err := fmt.Fprintf(result, "%s from %s\n", text.Plural(int(rows), "row"), table)

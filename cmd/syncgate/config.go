@@ -48,6 +48,8 @@ type settings struct {
 	MaxPerPoint       int             `toml:"max_connections_per_point"`
 	MaxUnestablished  int             `toml:"max_unauthenticated"`
 	MaxFrame          config.Size     `toml:"max_frame"`
+	MaxMessage        config.Size     `toml:"max_message"`
+	Uncompressed      bool            `toml:"uncompressed"`
 	MaxInFlight       int             `toml:"max_in_flight"`
 	Keepalive         config.Duration `toml:"keepalive"`
 	MaxBufferedInAll  config.Size     `toml:"max_buffered"`
@@ -113,6 +115,7 @@ func (o *options) limits() config.Limits {
 		"max_connections_per_point":   of("PointConns"),
 		"max_unauthenticated":         of("MaxUnestablished"),
 		"max_frame":                   of("MaxFrame"),
+		"max_message":                 of("MaxMessage"),
 		"max_in_flight":               of("MaxInFlight"),
 		"keepalive":                   of("Keepalive"),
 		"max_buffered":                of("MaxBuffered"),

@@ -180,6 +180,12 @@ def indexes(value):
     return [unsigned(v, U32) for v in array(value, 2**21)]
 
 
+def digest(value):
+    if type(value) is not bytes or len(value) > 32:
+        raise WireError(MALFORMED, "is not a digest")
+    return value
+
+
 U32, I63 = 2**32 - 1, 2**63 - 1
 
 # Payloads by name: key, field, reader, zero value. A field whose zero value is None is left out when it is absent.
@@ -197,7 +203,9 @@ PAYLOADS = {
     "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False),
                     (5, "seq", unsigned, None), (6, "state", items, None), (7, "left_out", unsigned, 0), (8, "unknown", names, [])],
     "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0),
-                        (4, "fields", names, [])],
+                        (4, "fields", names, []), (5, "held_digest", digest, None), (6, "held_bytes", lambda v: unsigned(v, 1 << 29), None)],
+    "HeldRequest": [(1, "digest", digest, b"")],
+    "HeldReply": [(1, "bytes", lambda v: unsigned(v, 1 << 29), 0)],
     "DownloadReply": [(1, "statement", lambda v: unsigned(v, U32), 0), (2, "columns", names, []), (3, "types", names, []), (4, "values", values, []),
                       (5, "state", items, []), (6, "more", boolean, False), (7, "total", unsigned, 0)],
     "CompareRequest": [(1, "table", name, ""), (2, "direction", name, ""), (3, "job", unsigned, 0), (4, "columns", names, []), (5, "from", values, []),
@@ -213,7 +221,6 @@ PAYLOADS = {
                        (4, "polled", names, [])],
     "RunRequest": [(1, "table", name, ""), (2, "type", name, "")],
     "RunReply": [(1, "text", lambda v: text(v, 1024), ""), (2, "rows", unsigned, 0), (3, "batches", unsigned, 0), (4, "quarantined", unsigned, 0)],
-    "RulesRequest": [(1, "parts", boolean, False)],
     "RulesReply": [(1, "version", unsigned, 0), (2, "rules", lambda v: [items(row, 4096) for row in array(v, 2**21)], [])],
 }
 
