@@ -110,9 +110,6 @@ func (s *Store) inspect(ctx context.Context) error {
 		return err
 	}
 	s.maxPacket, s.version, s.mariadb = facts.MaxPacket, facts.Version, strings.Contains(facts.Version, "MariaDB")
-	if _, err := s.askZone(ctx); err != nil { // such as one that the server does not know
-		return err
-	}
 	if bad := facts.Unsafe(); len(bad) > 0 && !s.o.AcceptUnsafe {
 		return fmt.Errorf("%w: %s", ErrUnsafe, strings.Join(bad, "; "))
 	}

@@ -194,8 +194,11 @@ const probeEvery = 7 * 24 * 3600
 // to it alone. It looks at each week, and halves the weeks in which the offset changes.
 func (c *conn) loadZone(ctx context.Context, name string) (*zone, error) {
 	z := &zone{name: name}
-	if err := c.useZone(ctx, z); err != nil {
-		return nil, fmt.Errorf("the time zone %s: %w", name, err)
+	if err := c.useZone(ctx, z); isNumber(err, 1298) {
+		return nil, notFromDB(fmt.Errorf("time_zone: the database does not know %q; write SYSTEM or an offset such as "+
+			"+08:00, or load its tables of time zones with mariadb-tzinfo-to-sql", name))
+	} else if err != nil {
+		return nil, err
 	}
 	var at []int64
 	for unix := int64(0); unix < math.MaxUint32; unix += probeEvery {
@@ -290,25 +293,21 @@ func inZone(rows rowset.Rows, local *zone) (rowset.Rows, *zone) {
 	return rows, z
 }
 
-// Zone describes the time zone of the database's other clients. doubt says why they may have another; "": nothing does.
-func (s *Store) Zone(ctx context.Context) (zone, doubt string, err error) {
+// zoneFacts asks for the zone and describes it. It fails when the server does not know the one that is set.
+func (s *Store) zoneFacts(ctx context.Context, f *Facts) error {
 	local, err := s.askZone(ctx)
 	if err != nil {
-		return "", "", err
+		return err
 	}
 	now := time.Now()
-	if zone = local.name; local.now().name != zone {
-		zone += ", now " + local.now().name
+	if f.Zone = local.name; local.now().name != local.name {
+		f.Zone += ", now " + local.now().name
 	}
-	if local.offsetAt(now.AddDate(0, 6, 0).Unix()) != local.offsetAt(now.Unix()) {
-		zone += "; SQL of a rule's own takes a TIMESTAMP in the hour that comes twice in autumn for the first of the two"
-	}
+	f.Summer = local.offsetAt(now.AddDate(0, 6, 0).Unix()) != local.offsetAt(now.Unix())
 	s.zones.mu.Lock()
 	defer s.zones.mu.Unlock()
-	if s.o.Zone == "" && strings.Contains(s.zones.said, "time_zone") { // in init_connect
-		doubt = "init_connect sets another time zone for other clients"
-	}
-	return zone, doubt, err
+	f.OtherZone = s.o.Zone == "" && strings.Contains(s.zones.said, "time_zone") // in init_connect
+	return nil
 }
 
 // fillTimes sets the times of an environment in the session's zone, unless it has them.

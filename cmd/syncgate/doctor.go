@@ -27,9 +27,6 @@ func newDoctor() *cobra.Command {
 		if err := e.transactions(c, facts.User); err != nil {
 			return err
 		}
-		if err := e.zone(c); err != nil {
-			return err
-		}
 		if e.schema(c) {
 			if err := e.triggers(c); err != nil {
 				return err
@@ -53,18 +50,6 @@ stops sync or can lose acknowledged rows. Exit 0: all ok; 1: a warning; 2: a fai
 
 // examination judges what the server adds to its database.
 type examination struct{ doctor.Examination }
-
-// zone tells which time zone rules see.
-func (e *examination) zone(c *call) error {
-	zone, doubt, err := c.db.Zone(c.Context())
-	if doubt != "" {
-		e.Say(doctor.Warn, "time_zone", doubt+"; set time_zone in the settings to theirs. Rules see "+zone)
-	} else if err == nil {
-		e.Say(doctor.OK, "time_zone", "rules see that of the database's other clients: "+zone+
-			". If your applications set another in their sessions, set time_zone in the settings")
-	}
-	return err
-}
 
 // transactions tells whether reading by time sees the transactions of others, and whether one holds it back.
 func (e *examination) transactions(c *call, user string) error {
