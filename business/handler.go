@@ -285,7 +285,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if e.Plan.Paged() {
 		most = env.Limit
 	}
-	if done, page := h.shared(ctx, r, e.Plan, env); done {
+	if done, page := h.shared(ctx, r, e.Plan, env, req.Held); done {
 		h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
 		return e, nil
 	}

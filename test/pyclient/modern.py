@@ -216,6 +216,14 @@ PAYLOADS = {
                       (5, "missing_here", unsigned, 0), (6, "different", unsigned, 0), (7, "note", lambda v: text(v, 1024), "")],
     "ResyncReply": [(1, "job", unsigned, 0), (2, "table", name, ""), (3, "direction", name, ""), (4, "where", lambda v: text(v, 4096), ""),
                     (5, "dry_run", boolean, False)],
+    "ReportRequest": [(1, "software", lambda v: text(v, 1024), ""), (2, "database", lambda v: text(v, 1024), ""), (3, "clock_ms", lambda v: unsigned(v, I63), 0),
+                      (4, "up_ms", lambda v: unsigned(v, I63), 0), (5, "disk_free", lambda v: unsigned(v, I63), 0), (6, "memory", lambda v: unsigned(v, I63), 0),
+                      (7, "rules", lambda v: [fields_of("RuleReport", m) for m in array(v, 500)], [])],
+    "RuleReport": [(1, "table", name, ""), (2, "direction", name, ""), (3, "rule", lambda v: unsigned(v, I63), 0), (4, "state", name, ""), (5, "code", name, ""),
+                   (6, "column", name, ""), (7, "line", lambda v: unsigned(v, U32), 0), (8, "text", lambda v: text(v, 1024), "")]
+    + [(9 + i, field, lambda v: unsigned(v, I63), 0) for i, field in enumerate(
+        ["succeeded_ms", "failing_ms", "lag_ms", "backlog_rows", "backlog_bytes", "quarantined", "moved", "failures"])],
+    "ReportReply": [(1, "every_ms", lambda v: unsigned(v, U32), 0)],
     "SubscribeRequest": [(1, "tables", names, []), (2, "runs", boolean, False)],
     "SubscribeReply": [(1, "rules_version", unsigned, 0), (2, "clock_ms", lambda v: unsigned(v, I63), 0), (3, "news", names, []),
                        (4, "polled", names, [])],
@@ -247,12 +255,21 @@ def unknown(value):
         sql(value)
 
 
-def read(kind, payload):
-    """A payload's fields by name."""
-    raw = strict_loads(payload)
+def fields_of(kind, raw):
+    """The fields by name of a map that was decoded."""
+    if not isinstance(raw, dict):
+        raise WireError(MALFORMED, "is not a map")
     fields = {field: reader(raw.pop(key)) if key in raw else zero for key, field, reader, zero in PAYLOADS[kind] if key in raw or zero is not None}
     for value in raw.values():
         unknown(value)
+    if kind == "RuleReport" and not (fields["table"] and fields["state"]):
+        raise WireError(MALFORMED, "no table or no state")
+    return fields
+
+
+def read(kind, payload):
+    """A payload's fields by name."""
+    fields = fields_of(kind, strict_loads(payload))
     if kind in ("UploadRequest", "DownloadRequest", "CompareRequest", "RunRequest") and not fields["table"]:
         raise WireError(MALFORMED, "no table")
     if "values" in fields and len(fields["values"]) % max(1, len(fields["columns"])) + (len(fields["values"]) if not fields["columns"] else 0):
