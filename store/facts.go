@@ -60,11 +60,11 @@ func (s *Store) Facts(ctx context.Context) (*Facts, error) {
 			return err
 		})
 	}
-	if err == nil {
-		err = s.zoneFacts(ctx, f)
-	}
 	f.MaxPacket, _ = strconv.Atoi(f.Variables["max_allowed_packet"]) // always a number
-	return f, public(err)
+	if err != nil {
+		return f, public(err)
+	}
+	return f, s.zoneFacts(ctx, f)
 }
 
 // GrowingTables are syncgate's own tables that grow with the traffic or with what goes wrong.
