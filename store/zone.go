@@ -124,7 +124,7 @@ const zoneEvery = time.Second
 // zoneSQL is the zone of the database's other clients as SQL.
 func (s *Store) zoneSQL() string {
 	if s.o.Zone != "" {
-		return text(s.o.Zone)
+		return rule.Constant(s.o.Zone)
 	}
 	return "@@global.time_zone"
 }
@@ -168,7 +168,7 @@ func (c *conn) useZone(ctx context.Context, z *zone) error {
 		return nil
 	}
 	c.zone = ""
-	err := c.text(ctx, "SET time_zone = "+text(z.name))
+	err := c.text(ctx, "SET time_zone = "+rule.Constant(z.name))
 	if err == nil {
 		c.zone = z.name
 	}
