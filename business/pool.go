@@ -102,6 +102,7 @@ type Pool struct {
 	tables    slots          // … by table
 	points    map[string]int // waiting and running requests of a point
 	running   int
+	stops     map[*Request]func() // of the batches that run, by the first request: see Interrupt
 	blocks    blocks
 	closing   bool
 	cut       int // requests refused because the drain deadline came
@@ -137,8 +138,11 @@ type gather struct {
 	until time.Time
 }
 
-// gatherShare is the part of the time of the last batch that the next one waits at most.
-const gatherShare = 2
+// The next batch waits at most for a part of the time of the last one, and not for longer than gatherMost.
+const (
+	gatherShare = 2
+	gatherMost  = 5 * time.Millisecond
+)
 
 // PoolStats is a moment's load, for metrics.
 type PoolStats struct{ Waiting, WaitingDownloads, Running int }
@@ -166,8 +170,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, shared: map[string]int{},
-		gathers: map[string]gather{}, uploads: map[string]int{}, points: map[string]int{},
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, stops: map[*Request]func(){},
+		shared: map[string]int{}, gathers: map[string]gather{}, uploads: map[string]int{}, points: map[string]int{},
 		blocks: blocks{}, loading: newSlots(o.Downloads), working: newSlots(o.Workers), tables: newSlots(o.Workers)}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
@@ -278,7 +282,7 @@ func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Reque
 		p.run(ctx, batch)
 		p.mu.Lock()
 		p.running -= len(batch)
-		p.beginGather(batch, time.Since(began)/gatherShare)
+		p.beginGather(batch, min(time.Since(began)/gatherShare, gatherMost))
 		p.occupy(batch[0], -1)
 		for _, r := range batch {
 			r.settle()
@@ -452,18 +456,47 @@ func (p *Pool) run(ctx context.Context, batch []*Request) {
 	if first.queue == nil {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		defer p.interruptible(batch, cancel)()
 		defer context.AfterFunc(first.Context, cancel)()
 		p.o.Runner.Run(ctx, first)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
 	defer cancel()
+	defer p.interruptible(batch, cancel)()
 	if first.Message.Op != protocol.OpUpload {
 		p.o.Runner.Run(ctx, first)
 		return
 	}
 	if free := p.refuseBlocked(batch); len(free) > 0 {
 		p.o.Runner.Uploads(ctx, free)
+	}
+}
+
+// Interrupt ends what runs now, because the database does not answer. Its requests are refused with
+// store.ErrUnavailable; the ledger knows which uploads were committed all the same.
+func (p *Pool) Interrupt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, stop := range p.stops {
+		stop()
+	}
+}
+
+// interruptible lets Interrupt cancel a batch until end is called.
+func (p *Pool) interruptible(batch []*Request, cancel func()) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops[batch[0]] = func() {
+		for _, r := range batch {
+			r.interrupted.Store(true)
+		}
+		cancel()
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.stops, batch[0])
 	}
 }
 
