@@ -54,7 +54,7 @@ func (o *PoolOptions) Limits() []limit.Limit {
 		limit.Count("Downloads", &o.Downloads, 8, 1, 10_000),
 		limit.Count("Queue", &o.Queue, 1024, 1, 1<<20),
 		limit.Count("DownloadQueue", &o.DownloadQueue, 16_384, 1, 1<<20),
-		limit.Count("PerPoint", &o.PerPoint, 64, 1, 1<<20),
+		limit.Count("PerPoint", &o.PerPoint, 256, 1, 1<<20),
 		limit.Count("Batch", &o.Batch, 64, 1, 10_000),
 		limit.Count("Shared", &o.Shared, 2, 1, 10_000),
 		limit.Bytes("Small", &o.Small, 16<<10, 1, 1<<30),
