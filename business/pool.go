@@ -392,6 +392,11 @@ func (p *Pool) run(ctx context.Context, batch []*Request) {
 		refuseAll(batch, ErrGoingAway)
 		return
 	}
+	batch = unpacked(batch)
+	if len(batch) == 0 {
+		return
+	}
+	first = batch[0]
 	if first.queue == nil {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -408,6 +413,19 @@ func (p *Pool) run(ctx context.Context, batch []*Request) {
 	if free := p.refuseBlocked(batch); len(free) > 0 {
 		p.o.Runner.Uploads(ctx, free)
 	}
+}
+
+// unpacked unpacks the payloads of a batch. It refuses the requests whose payload does not open.
+func unpacked(batch []*Request) []*Request {
+	var open []*Request
+	for _, r := range batch {
+		if err := r.Message.Unpack(); err != nil {
+			r.Refuse(err)
+			continue
+		}
+		open = append(open, r)
+	}
+	return open
 }
 
 func refuseAll(batch []*Request, err error) {

@@ -19,13 +19,13 @@ type Client interface {
 
 // Request is one message of a point on its way through the server. Whoever runs it answers it exactly once.
 type Request struct {
-	Point    string
-	Message  *protocol.Message
-	Client   Client
-	MaxFrame int             // bytes of the largest frame that the client takes; 0: no limit (the v1 wire has none)
-	Payer    *account.Holder // is charged for the request until it is answered; may be nil
-	Arrived  time.Time       // for metrics
-	Context  context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
+	Point      string
+	Message    *protocol.Message
+	Client     Client
+	MaxPayload int             // bytes of the largest payload that the client takes; 0: no limit (the v1 wire has none)
+	Payer      *account.Holder // is charged for the request until it is answered; may be nil
+	Arrived    time.Time       // for metrics
+	Context    context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
 
 	// Known when the last reply is sent:
 	RuleID      uint64 // of the rule that it came under; 0: none
@@ -66,7 +66,7 @@ func (r *Request) Refuse(err error) protocol.Status {
 }
 
 func (r *Request) setSize() {
-	r.size = len(r.Message.Payload)
+	r.size = max(len(r.Message.Payload), r.Message.Packed())
 	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the v1 wire
 		r.size = sizeOf(&u.Rows)
 	}

@@ -36,6 +36,8 @@ type settings struct {
 	ReportEvery   config.Duration `toml:"report_interval"`
 	BatchRows     int             `toml:"batch_rows"`
 	OutboxBatches int             `toml:"outbox_batches"`
+	MaxMessage    config.Size     `toml:"max_message"`
+	Uncompressed  bool            `toml:"uncompressed"`
 	Metrics       string          `toml:"metrics"`
 	LogLevel      string          `toml:"log_level"`
 	LogFormat     string          `toml:"log_format"`
@@ -50,6 +52,7 @@ func limits(o *agent.Options) config.Limits {
 		"report_interval": limit.Find(all, "ReportEvery"),
 		"batch_rows":      limit.Find(all, "BatchRows"),
 		"outbox_batches":  limit.Find(all, "OutboxBatches"),
+		"max_message":     limit.Find(all, "MaxMessage"),
 	}
 }
 
@@ -146,6 +149,6 @@ func (s *settings) take(o *agent.Options) error {
 		return &config.Error{Place: "key",
 			Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
 	}
-	o.Server, o.Point, o.KeyID, o.DataDir = s.Server, s.Point, s.KeyID, s.DataDir
+	o.Server, o.Point, o.KeyID, o.DataDir, o.Uncompressed = s.Server, s.Point, s.KeyID, s.DataDir, s.Uncompressed
 	return nil
 }
