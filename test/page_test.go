@@ -204,7 +204,7 @@ func pageQuarantine(t *testing.T, p *page) {
 // pagePicture makes the README's picture of the first view, with an hour of figures that are made up: the test's server
 // is seconds old.
 func pagePicture(t *testing.T, p *page) {
-	p.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `{ const real = fetch; const wave = (i, n) => 1 + Math.sin(i / n) + Math.sin(i / 7) / 3;
+	p.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `{ const real = fetch; const wave = (i, n) => 1.4 + Math.sin(i / n) + Math.sin(i / 7) / 3;
 		fetch = (url, o) => url !== "/api/history" ? real(url, o) : Promise.resolve(new Response(JSON.stringify(Array.from({length: 360}, (_, i) => ({
 			at: new Date(Date.now() - (360 - i) * 1e4), up: 900 * wave(i, 40), down: 350 * wave(i, 23), p50: .004 * wave(i, 60), p99: .03 * wave(i, 17), lag: 4 * wave(i, 9)}))))) }`}, nil)
 	p.look("")
