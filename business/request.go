@@ -2,11 +2,14 @@ package business
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"syncgate/internal/account"
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
+	"syncgate/store"
 )
 
 // Client is the way back to the sender of a request.
@@ -34,8 +37,9 @@ type Request struct {
 	Sent        uint64 // bytes of its replies' payloads
 	Sample      string // of its values, for who watches requests
 
-	answered bool
-	status   protocol.Status // of the last answer
+	answered    bool
+	status      protocol.Status // of the last answer
+	interrupted atomic.Bool     // the pool has ended it, because the database does not answer
 
 	// These are the Pool's.
 	queue *queue // nil for a download
@@ -59,6 +63,9 @@ func (r *Request) Answer(body any) {
 // Refuse answers the request, unless it has been answered, with the number of err and a text that holds neither SQL nor
 // values. It returns the number.
 func (r *Request) Refuse(err error) protocol.Status {
+	if r.interrupted.Load() && errors.Is(err, context.Canceled) {
+		err = store.ErrUnavailable
+	}
 	if !r.answered {
 		_ = r.send(Refusal(r.Message, err)) // gone: see send
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -24,7 +25,15 @@ import (
 	"syncgate/store"
 )
 
-func main() { os.Exit(cli.Main(newRoot())) }
+// memory is what the agent tries to stay below. What a large row takes is above it, and is returned soon.
+const memory = 20 << 20
+
+func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
+	os.Exit(cli.Main(newRoot()))
+}
 
 func newRoot() *cobra.Command {
 	var f flags
