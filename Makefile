@@ -21,7 +21,7 @@ TIMEOUT   ?= 45m
 RACE = $(if $(shell command -v gcc || true),-race)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-attacks test-changes test-links lint fuzz bench-reactor bench-wire bench-sync bench-live soak clean deps test-deps go
+.PHONY: help build demo test test-attacks test-changes test-links lint fuzz bench-reactor bench-wire bench-sync bench-live bench-original soak clean deps test-deps go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-sync: deps build ## compare the whole path with the plain driver on the sa
 
 bench-live: deps build ## measure how soon other points have a row, and what many subscribed points cost
 	cd bench && $(GO) run ./sync --server ../bin/syncgate --live
+
+bench-original: deps build ## compare the v1 wire with a small model of the original server on the same durable MariaDB
+	cd bench && $(GO) run ./sync --server ../bin/syncgate --original
 
 soak: test-deps build ## run the reactor's tests at full size, then repeat demo and fault tests for SOAKTIME (30m)
 	REACTOR_SOAK=1 $(GO) test -count=1 -timeout 60m ./reactor
