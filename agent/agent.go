@@ -42,6 +42,7 @@ type Options struct {
 	BatchRows     int   // rows of one upload at most
 	OutboxBatches int   // uploads that may wait
 	OutboxBytes   int64 // bytes of them, also the most that one read may give
+	DropOldest    bool  // at a limit, drop the oldest batches instead of reading no more
 
 	ReconnectMin time.Duration // first pause before connecting again, doubled each time
 	ReconnectMax time.Duration // longest
