@@ -558,7 +558,7 @@ func TestOutboxDropsOldest(t *testing.T) {
 	f.log.has(t, "the oldest rows were dropped and will never reach the centre")
 	c.listen(address)
 	rows := c.got("things", 30)
-	if len(rows) != 30 || rows[19] != "20 row 20" || rows[29] != "100 row 100" {
+	if len(rows) != 30 || rows[19] != "20row 20" || rows[29] != "100row 100" {
 		t.Errorf("%d rows came: %q", len(rows), rows)
 	}
 	f.outboxIsEmpty()

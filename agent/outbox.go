@@ -200,12 +200,7 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 // same rows again. A rule that needs no outbox waits for the batches that an older program or another version of the
 // rule has left.
 func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
-	if b.opts.DropOldest && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 && b.isFull() {
-		if err := b.makeRoom(ctx, plan.Row.Table); err != nil {
-			return false, err
-		}
-	}
-	if !b.isFull() && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 {
+	if (b.opts.DropOldest || !b.isFull()) && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 {
 		return true, nil
 	}
 	waits := false
@@ -216,11 +211,16 @@ func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 	return !waits, err
 }
 
-// makeRoom drops the oldest batches of a table until the outbox is below its limits. The first two are kept, because they
+// makeRoom drops the oldest batches of a table until the outbox is within its limits. The first two are kept, because they
 // may be under way.
 func (b *outbox) makeRoom(ctx context.Context, table string) error {
+	over := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.batches > b.opts.OutboxBatches || b.bytes > b.opts.OutboxBytes
+	}
 	dropped := waiting{}
-	for more := true; more && b.isFull(); {
+	for more := true; more && over(); {
 		err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 			var epoch, seq uint64
 			var w waiting
