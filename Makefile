@@ -22,7 +22,7 @@ AGENTMAX  ?= 9000000 # bytes of one agent
 RACE = $(if $(shell command -v gcc || true),-race)
 
 .DEFAULT_GOAL := build
-.PHONY: help build agent-all demo test test-attacks test-changes lint fuzz bench-reactor bench-wire bench-sync bench-live soak clean deps test-deps go
+.PHONY: help build agent-all demo test test-attacks test-changes test-links lint fuzz bench-reactor bench-wire bench-sync bench-live soak clean deps test-deps go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-attacks: go test-deps ## run each attack on a server for ATTACKTIME (20s), 
 
 test-changes: go test-deps ## let applications write at a centre and three points for TIME (10m) while everything is killed
 	SYNCGATE_CHANGES_TIME=$(TIME) $(GO) test $(RACE) -count=1 -timeout 0 -v -run TestChangesModel ./test
+
+test-links: go test-deps ## let an agent work for TIME (10m) over a line of 8 kB/s that is cut every 30 s
+	SYNCGATE_TEST_LINKS=$(TIME) $(GO) test -count=1 -timeout 0 -v -run TestShortLivedLink ./test
 
 lint: go ## run gofmt, go vet, and golangci-lint where it is installed
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"syncgate/store"
 )
@@ -167,6 +168,9 @@ var pointOrder = map[string]func(a, b *Point) int{
 	"seen":      func(a, b *Point) int { return b.Seen.Compare(a.Seen) },
 	"wire":      func(a, b *Point) int { return cmp.Compare(a.Wire, b.Wire) },
 	"rows_up":   func(a, b *Point) int { return cmp.Compare(b.RowsUp, a.RowsUp) },
+	"lag":       func(a, b *Point) int { return cmp.Compare(b.lag(), a.lag()) },
+	"backlog":   func(a, b *Point) int { return cmp.Compare(b.reported().Backlog, a.reported().Backlog) },
+	"version":   func(a, b *Point) int { return cmp.Compare(a.reported().Software, b.reported().Software) },
 	"rows_down": func(a, b *Point) int { return cmp.Compare(b.RowsDown, a.RowsDown) },
 }
 
@@ -230,6 +234,11 @@ func (s *Server) onePoint(r *http.Request) (any, error) {
 			if line.PointNo == "*" || line.PointNo == name {
 				one.Rules = append(one.Rules, line)
 			}
+		}
+		reports, err := s.options.Store.PointReports(r.Context(), name)
+		if err == nil && len(reports) > 0 {
+			one.Reported = &reports[0]
+			one.Report = sum(one.Reported, time.Now()) // also one from before the server's start
 		}
 		return one, nil
 	}

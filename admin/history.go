@@ -19,6 +19,7 @@ type Sample struct {
 	Down float64   `json:"down"`
 	P50  float64   `json:"p50"` // of the time that requests took; 0 when there was none
 	P99  float64   `json:"p99"`
+	Lag  float64   `json:"lag"` // of the point that is most behind
 }
 
 type history struct {
@@ -44,7 +45,11 @@ func (s *Server) sample(ctx context.Context) {
 		case <-tick.C:
 		}
 		load, now := s.options.Gateway.Load(), time.Now()
-		s.history.add(compare(&last, &load, now.Sub(at).Seconds(), now))
+		one := compare(&last, &load, now.Sub(at).Seconds(), now)
+		for _, r := range s.options.Gateway.Reports() {
+			one.Lag = max(one.Lag, float64(sum(&r, now).LagMs)/1000)
+		}
+		s.history.add(one)
 		last, at = load, now
 	}
 }
@@ -54,6 +59,21 @@ func (h *history) add(one Sample) {
 	defer h.mu.Unlock()
 	h.samples = append(h.samples, one)
 	h.samples = h.samples[max(0, len(h.samples)-maxSamples):]
+}
+
+// slow reports whether the requests of the last minute took long, and how long.
+func (h *history) slow() (p99 float64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last := h.samples[max(0, len(h.samples)-6):]
+	if len(last) < 6 {
+		return 0
+	}
+	p99 = last[0].P99
+	for _, s := range last {
+		p99 = min(p99, s.P99)
+	}
+	return p99
 }
 
 func compare(last, now *Load, seconds float64, at time.Time) Sample {

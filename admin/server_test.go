@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"syncgate/internal/rowset"
 	"syncgate/migrations"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
@@ -62,6 +63,11 @@ func (f *fixture) gateway() Gateway {
 				"point-01": {Connections: 1, Remote: "10.0.0.7:4711", RowsUp: 5, RowsDown: 6},
 				hostile:    {Failure: &Failure{At: at, Code: "SG0303", Message: "&"}},
 			}, []Failure{{At: at, Code: "SG0303", Point: hostile, Message: "&"}}
+		},
+		Reports: func() []store.PointReport {
+			return []store.PointReport{{Point: "point-03", ReportedAt: time.Now()}, {Point: "point-01", ReportedAt: time.Now(), ClockAheadMs: -90_000, Report: rowset.Report{
+				Software: "agent 1", DiskFree: 5 << 20, Rules: []rowset.RuleReport{
+					{Table: "t", Direction: "upload", State: "failing", LagMs: 400_000, BacklogRows: 7}, {State: "ok", LagMs: 1000, Quarantined: 2}}}}}
 		},
 		Level: func() string { return "info" },
 		SetLevel: func(level string) error {
@@ -369,15 +375,17 @@ func TestPoints(t *testing.T) {
 		return fmt.Sprintf("%d/%d %s", l.Matched, l.Total, strings.Join(all, ", "))
 	}
 	for query, want := range map[string]string{
-		"":                     "4/4 " + hostile + " new, point-01 connected, point-02 silent, point-03 away",
+		"":                     "4/4 " + hostile + " new, point-01 trouble, point-02 silent, point-03 away",
 		"sort=state&limit=1":   "4/4 point-02 silent",
-		"sort=seen&limit=2":    "4/4 point-01 connected, point-03 away",
-		"sort=rows_up&limit=1": "4/4 point-01 connected",
+		"sort=seen&limit=2":    "4/4 point-01 trouble, point-03 away",
+		"sort=lag&limit=1":     "4/4 point-01 trouble",
+		"sort=backlog&limit=1": "4/4 point-01 trouble",
+		"sort=rows_up&limit=1": "4/4 point-01 trouble",
 		"offset=2&limit=1":     "4/4 point-02 silent",
 		"offset=99":            "4/4 ",
-		"q=POINT&desc=1":       "3/4 point-03 away, point-02 silent, point-01 connected",
+		"q=POINT&desc=1":       "3/4 point-03 away, point-02 silent, point-01 trouble",
 		"state=silent":         "1/4 point-02 silent",
-		"q=10.0.0.7":           "1/4 point-01 connected",
+		"q=10.0.0.7":           "1/4 point-01 trouble",
 		"q=%3Cimg":             "1/4 " + hostile + " new",
 	} {
 		if got := names(query); got != want {
@@ -397,6 +405,15 @@ func TestPoints(t *testing.T) {
 	}
 	if p := kinds["silent"]; p.Title != "1 point silent for more than 10 min" || p.Items[0].Name != "point-02" || p.Remedy == "" {
 		t.Errorf("%+v", p)
+	}
+	for kind, want := range map[string]string{
+		"failing": "1 point with rules that fail there", "lag": "1 point behind by more than 5 min",
+		"point disk": "1 point with less than 1 GiB of disk left", "clock": "1 point whose clocks are wrong by more than 1 min",
+		"point quarantine": "1 point with rows in their own quarantine",
+	} {
+		if p := kinds[kind]; p.Title != want || len(p.Items) != 1 || p.Items[0].Name != "point-01" || p.Remedy == "" {
+			t.Errorf("%s: %+v", kind, p)
+		}
 	}
 	if p := kinds["limit"]; p.Title != "connections: 95 of 100" {
 		t.Errorf("%+v", p)
@@ -434,11 +451,11 @@ func TestStreams(t *testing.T) {
 		t.Errorf("Content-Type %q", got)
 	}
 	in := bufio.NewReader(res.Body)
-	mustRead(t, in, "id: "+f.logged.boot+"-2\ndata: {\"level\":\"warn\",\"point\":\"b\",\"message\":\"two\"}\n\n")
+	mustRead(t, in, "retry: 1000\n\nid: "+f.logged.boot+"-2\ndata: {\"level\":\"warn\",\"point\":\"b\",\"message\":\"two\"}\n\n")
 	fmt.Fprintln(f.logged, `{"level":"error"}`)
 	mustRead(t, in, "id: "+f.logged.boot+"-4\ndata: {\"level\":\"error\"}\n\n")
 	synced := bufio.NewReader(f.do("GET", "/api/synclog?point=p", "Accept", "text/event-stream", "Last-Event-ID", "41").Body)
-	mustRead(t, synced, "id: 42\ndata: {\"id\":42,")
+	mustRead(t, synced, "retry: 1000\n\nid: 42\ndata: {\"id\":42,")
 	f.stop() // with readers still there
 	if _, err := in.ReadByte(); err == nil {
 		t.Error("the stream goes on after the stop")

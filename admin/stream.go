@@ -101,11 +101,12 @@ func (s *stream) send(v any) error {
 func (s *stream) flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var first []byte
 	if !s.begun {
 		s.begun = true
 		contentType := "application/x-ndjson"
 		if s.events {
-			contentType = "text/event-stream"
+			contentType, first = "text/event-stream", []byte("retry: 1000\n\n") // milliseconds
 		}
 		s.w.Header().Set("Content-Type", contentType)
 	}
@@ -113,7 +114,7 @@ func (s *stream) flush() error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
-	if _, err := s.w.Write(s.buf.Bytes()); err != nil {
+	if _, err := s.w.Write(append(first, s.buf.Bytes()...)); err != nil {
 		return err
 	}
 	return s.control.Flush()

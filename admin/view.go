@@ -18,6 +18,7 @@ import (
 type Gateway struct {
 	Load     func() Load
 	Activity func() (map[string]Activity, []Failure) // by point; the last failures, the newest first
+	Reports  func() []store.PointReport              // the last one of each point since the server's start
 	Level    func() string                           // of the log
 	SetLevel func(string) error
 	Drain    func()              // ends the server
@@ -35,6 +36,8 @@ type Gateway struct {
 type Load struct {
 	Figures          []Figure
 	RowsUp, RowsDown uint64
+	DiskFree         uint64    // bytes, where the server keeps its data; 0: not known
+	BadKeys          []string  // points with a key that does not open
 	Bounds           []float64 // of latencies, seconds, rising
 	Requests         []uint64  // that took at most the bound
 }
@@ -90,24 +93,69 @@ type Connected struct {
 // The states of a point.
 const (
 	pointConnected = "connected"
-	pointAway      = "away"   // for less than Options.Silent
-	pointSilent    = "silent" // for longer
-	pointNew       = "new"    // it has never connected
+	pointAway      = "away"    // for less than Options.Silent
+	pointSilent    = "silent"  // for longer
+	pointTrouble   = "trouble" // connected; a rule fails there, or its rows wait for longer than Options.MaxLag
+	pointNew       = "new"     // it has never connected
 	pointRevoked   = "revoked"
 )
 
 // pointStates are all states, what needs a person first.
-var pointStates = []string{pointSilent, pointNew, pointAway, pointConnected, pointRevoked}
+var pointStates = []string{pointSilent, pointTrouble, pointNew, pointAway, pointConnected, pointRevoked}
 
 // Point is one detection point.
 type Point struct {
 	store.Point
 	Activity
-	State string    `json:"state"`
-	Seen  time.Time `json:"seen,omitzero"` // now while it is connected
+	State  string    `json:"state"`
+	Seen   time.Time `json:"seen,omitzero"`    // now while it is connected
+	Report *Report   `json:"report,omitempty"` // nil: it reports nothing
+}
+
+// Report sums up what a point last reported.
+type Report struct {
+	Software     string    `json:"software"`
+	Database     string    `json:"database"`
+	ReportedAt   time.Time `json:"reported_at"`
+	ClockAheadMs int64     `json:"clock_ahead_ms"`
+	DiskFree     uint64    `json:"disk_free,omitempty"`
+	Memory       uint64    `json:"memory,omitempty"`
+	LagMs        uint64    `json:"lag_ms"` // of the rule that is most behind, now
+	Backlog      uint64    `json:"backlog_rows"`
+	BacklogBytes uint64    `json:"backlog_bytes"`
+	Quarantined  uint64    `json:"quarantined"` // rows at the point
+	Failing      int       `json:"failing"`     // rules that are not ok
+}
+
+func sum(r *store.PointReport, now time.Time) *Report {
+	s := &Report{Software: r.Software, Database: r.Database, ReportedAt: r.ReportedAt, ClockAheadMs: r.ClockAheadMs,
+		DiskFree: r.DiskFree, Memory: r.Memory}
+	for i := range r.Rules {
+		one := &r.Rules[i]
+		if one.LagMs > 0 { // it waits since the report, too
+			s.LagMs = max(s.LagMs, one.LagMs+uint64(max(0, now.Sub(r.ReportedAt).Milliseconds())))
+		}
+		s.Backlog, s.BacklogBytes, s.Quarantined = s.Backlog+one.BacklogRows, s.BacklogBytes+one.BacklogBytes, s.Quarantined+one.Quarantined
+		if one.State != string(store.RuleOK) {
+			s.Failing++
+		}
+	}
+	return s
 }
 
 func (p *Point) rank() int { return slices.Index(pointStates, p.State) }
+
+// lag is the age of the oldest row that waits at the point; 0 when it reports nothing.
+func (p *Point) lag() time.Duration {
+	return time.Duration(p.reported().LagMs) * time.Millisecond
+}
+
+func (p *Point) reported() Report {
+	if p.Report == nil {
+		return Report{}
+	}
+	return *p.Report
+}
 
 // contains finds lower-case text in what identifies a point.
 func (p *Point) contains(text string) bool {
@@ -117,8 +165,9 @@ func (p *Point) contains(text string) bool {
 // OnePoint is a point with the rules that concern it.
 type OnePoint struct {
 	Point
-	Rules   []store.RuleLine `json:"rules"`
-	Unknown string           `json:"unknown,omitempty"`
+	Rules    []store.RuleLine   `json:"rules"`
+	Reported *store.PointReport `json:"reported,omitempty"` // with each of its rules
+	Unknown  string             `json:"unknown,omitempty"`
 }
 
 // fresh is how long what was read from the database is shown without reading it again; readTimeout bounds reading it.
@@ -130,8 +179,9 @@ const (
 // snapshot is what was last read from the database.
 type snapshot struct {
 	tried      time.Time
-	read       time.Time // with success
-	err        error     // of the last try
+	took       time.Duration // the last try
+	read       time.Time     // with success
+	err        error         // of the last try
 	points     []store.Point
 	rules      []store.RuleLine
 	quarantine []store.QuarantineCount
@@ -165,14 +215,16 @@ func (s *Server) read(ctx context.Context) snapshot {
 	c := &s.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.last.tried) < fresh {
+	if time.Since(c.last.tried) < max(fresh, 10*c.last.took) { // a large fleet is read less often
 		return c.last
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout) // others wait for it as well
 	defer cancel()
 	next := c.last
+	began := time.Now()
 	next.err = s.load(ctx, &next)
 	next.tried = time.Now()
+	next.took = next.tried.Sub(began)
 	if next.err == nil {
 		next.read = next.tried
 	} else {
@@ -205,24 +257,31 @@ func (s *Server) points(snap *snapshot) []Point {
 		}
 	}
 	now := time.Now()
+	reports := map[string]*Report{}
+	for _, r := range s.options.Gateway.Reports() {
+		reports[r.Point] = sum(&r, now)
+	}
 	all := make([]Point, len(enrolled))
 	for i, p := range enrolled {
-		all[i] = Point{Point: p, Activity: done[p.Point], Seen: p.SeenAt}
-		all[i].judge(now, s.options.Silent)
+		all[i] = Point{Point: p, Activity: done[p.Point], Seen: p.SeenAt, Report: reports[p.Point]}
+		all[i].judge(now, &s.options)
 	}
 	return all
 }
 
 // judge sets the state.
-func (p *Point) judge(now time.Time, silent time.Duration) {
+func (p *Point) judge(now time.Time, o *Options) {
 	switch {
 	case !p.RevokedAt.IsZero():
 		p.State = pointRevoked
 	case p.Connections > 0:
 		p.State, p.Seen = pointConnected, now
+		if r := p.Report; r != nil && (r.Failing > 0 || p.lag() > o.MaxLag) {
+			p.State = pointTrouble
+		}
 	case p.Seen.IsZero():
 		p.State = pointNew
-	case now.Sub(p.Seen) > silent:
+	case now.Sub(p.Seen) > o.Silent:
 		p.State = pointSilent
 	default:
 		p.State = pointAway

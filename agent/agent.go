@@ -18,6 +18,7 @@ import (
 
 	"syncgate/internal/limit"
 	"syncgate/internal/rowset"
+	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
 )
@@ -44,6 +45,9 @@ type Options struct {
 	OutboxBytes   int64 // bytes of them, also the most that one read may give
 	DropOldest    bool  // at a limit, drop the oldest batches instead of reading no more
 
+	MaxMessage   int  // bytes of the largest row or reply
+	Uncompressed bool // nothing is packed on its way
+
 	ReconnectMin time.Duration // first pause before connecting again, doubled each time
 	ReconnectMax time.Duration // longest
 	RetryMin     time.Duration // the same for a rule that fails
@@ -65,6 +69,7 @@ func (o *Options) Limits() []limit.Limit {
 		limit.Time("ReportEvery", &o.ReportEvery, 30*time.Second, least, most),
 		limit.Count("BatchRows", &o.BatchRows, 1000, 1, 200_000),
 		limit.Count("OutboxBatches", &o.OutboxBatches, 10_000, 1, 1<<30),
+		limit.Bytes("MaxMessage", &o.MaxMessage, protocol.DefaultMaxMessage, 1<<20, 512<<20),
 		limit.Bytes("OutboxBytes", &o.OutboxBytes, 1<<30, 1, 1<<40),
 		limit.Time("ReconnectMin", &o.ReconnectMin, 250*time.Millisecond, least, most),
 		limit.Time("ReconnectMax", &o.ReconnectMax, time.Minute, least, most),
@@ -155,7 +160,8 @@ func New(o Options) (*Agent, error) {
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal(),
 		moved: a.runs.moved}
 	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
-		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule}
+		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule,
+		holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }

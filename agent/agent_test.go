@@ -803,8 +803,8 @@ func TestPingBothWays(t *testing.T) {
 	f.eventually("the agent answers a ping", func() bool { return c.pongs.Load() > 0 })
 }
 
-func TestRowThatNoFrameCarries(t *testing.T) {
-	c := newCentre(t)
+func TestRowThatNoMessageCarries(t *testing.T) {
+	c := newCentre(t, func(o *protocol.ServerOptions) { o.MaxMessage = 1 << 20 })
 	c.lenient = true // a row leaves the outbox for the quarantine
 	f := newField(t, c)
 	f.exec("CREATE TABLE things (id INT PRIMARY KEY, name LONGTEXT)")

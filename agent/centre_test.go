@@ -176,7 +176,12 @@ func (p *peer) serve() {
 			return
 		}
 		switch {
+		case e.Refused != nil:
+			p.refuse(e.Message, protocol.StatusOf(e.Refused), e.Refused.Error(), 0)
 		case e.Message != nil:
+			if err := e.Message.Unpack(); err != nil {
+				p.t.Error(err)
+			}
 			p.asked.Store(true)
 			p.message(e.Message)
 		case e.Answer != nil:

@@ -39,6 +39,11 @@
 // agent sends it again after a while, or as soon as the server's rules change. The other tables go on, also when the
 // outbox is full.
 //
+// # When a loop works
+//
+// The centre tells which tables have rows to download, and one query for all tables finds those that have rows to
+// upload: see news.go. A person may ask for a turn, see run.go. Without any of these a loop works at intervals.
+//
 // # Parts
 //
 // A loop repeats one job, such as reading a table into the outbox, sending its batches, downloading a table, or reading

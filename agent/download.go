@@ -76,80 +76,134 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 	if err != nil {
 		return false, false, fmt.Errorf("read the state: %w", err)
 	}
-	var tx *store.Tx // open from the first part to the last
-	defer func() {
-		if tx != nil {
-			err = errors.Join(err, tx.Rollback()) // which does nothing after a commit
-		}
-	}()
-	rows, quarantined := 0, 0
-	var fit *ruleset.Fit // of the first part with rows
-	whole := plan.Snapshot()
-	last, err := l.ask(ctx, plan, asked, func(reply *protocol.DownloadReply) (err error) {
-		if fit == nil && len(reply.Columns) > 0 {
-			fit, err = l.rules.fit(ctx, l.name, reply.Columns) // before tx, or an ALTER would wait for both
-		}
-		if err == nil && tx == nil {
-			tx, err = l.opts.Store.Begin(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		out, err := l.apply(ctx, tx, plan, fit, reply.Rows(), uploaded)
-		rows += reply.Rows().Len()
-		quarantined += len(out.Quarantined) + int(out.LeftOut)
-		return err
+	in := &arriving{loop: l, plan: plan, uploaded: uploaded}
+	defer func() { err = errors.Join(err, in.end(ctx, err)) }()
+	last, err := l.ask(ctx, plan, asked, func(reply *protocol.DownloadReply, more bool) error {
+		return in.part(ctx, reply, more)
 	})
-	if err == nil && whole && rows == 0 {
-		_, err = tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(plan, nil)) // a file without rows
+	if err == nil && plan.Snapshot() && in.all == 0 {
+		_, err = in.tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(plan, nil)) // a file without rows
 	}
 	if err != nil {
 		return false, false, err
 	}
-	change, reread := l.travelled(plan, fit)
-	state := last.State
-	if reread && len(state) > 0 {
-		state, last.More = beginning(state), true
+	if in.reread = in.reread && len(last.State) > 0; in.reread {
+		last.More = true
 	}
-	if change != nil {
-		err = l.columns.save(ctx, tx, l.name, change)
-	}
-	if err == nil && len(last.State) > 0 && !whole {
-		err = saveState(ctx, tx, l.name, state)
-	}
-	if err == nil {
-		err = l.lock.check(ctx, tx)
-	}
-	if err == nil {
-		err = tx.Commit(ctx)
-	}
-	if err != nil {
+	if err := in.commit(ctx, last.State); err != nil {
 		return false, false, err
 	}
-	if change != nil {
-		l.columns.add(l.name, change)
-	}
-	l.progress.add(l.name, rows, 1, quarantined)
-	if last.More && !reread && reflect.DeepEqual(asked, last.State) {
+	if last.More && !in.reread && reflect.DeepEqual(asked, last.State) {
 		return false, false, errStalled
 	}
-	return !whole && (len(asked) > 0 || len(last.State) > 0 || rows == 0), last.More, nil
+	return !plan.Snapshot() && (len(asked) > 0 || len(last.State) > 0 || in.all == 0), last.More, nil
+}
+
+// partTime is how long the transaction of a page stays open where the parts say the state behind them.
+const partTime = time.Second
+
+// arriving is a page whose parts arrive. They are applied in one transaction, which also saves the state behind them. On
+// a slow link there are several transactions, so that what has come is not fetched again when the link is cut.
+type arriving struct {
+	*loop
+	plan     *rule.Plan
+	uploaded *uint64
+
+	fit               *ruleset.Fit // of the first part with rows
+	change            *travelling
+	reread            bool      // the table is to be read again from its beginning
+	tx                *store.Tx // open from the first part on
+	since             time.Time
+	all               int                // rows of the page
+	rows, quarantined int                // in tx
+	state             []rowset.StateItem // behind them; nil: not known
+}
+
+// part applies a part, behind which more parts may come.
+func (p *arriving) part(ctx context.Context, reply *protocol.DownloadReply, more bool) (err error) {
+	if p.fit == nil && len(reply.Columns) > 0 {
+		p.fit, err = p.rules.fit(ctx, p.name, reply.Columns) // before tx, or an ALTER would wait for both
+		if err == nil {
+			p.change, p.reread = p.travelled(p.plan, p.fit)
+		}
+	}
+	if err == nil && p.tx == nil {
+		p.tx, err = p.opts.Store.Begin(ctx)
+		p.since = p.opts.Clock()
+	}
+	if err != nil {
+		return err
+	}
+	out, err := p.apply(ctx, p.tx, p.plan, p.fit, reply.Rows(), p.uploaded)
+	p.rows += reply.Rows().Len()
+	p.all += reply.Rows().Len()
+	p.quarantined += len(out.Quarantined) + int(out.LeftOut)
+	if p.state = nil; !p.plan.Snapshot() && !p.reread {
+		p.state = reply.State
+	}
+	if err == nil && more && p.state != nil && p.opts.Clock().Sub(p.since) > partTime {
+		err = p.commit(ctx, p.state)
+	}
+	return err
+}
+
+// commit saves the state and ends the transaction.
+func (p *arriving) commit(ctx context.Context, state []rowset.StateItem) (err error) {
+	if p.reread {
+		state = beginning(state)
+	}
+	if p.change != nil {
+		err = p.columns.save(ctx, p.tx, p.name, p.change)
+	}
+	if err == nil && len(state) > 0 && !p.plan.Snapshot() {
+		err = saveState(ctx, p.tx, p.name, state)
+	}
+	if err == nil {
+		err = p.lock.check(ctx, p.tx)
+	}
+	if err == nil {
+		err = p.tx.Commit(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if p.change != nil {
+		p.columns.add(p.name, p.change)
+	}
+	p.progress.add(p.name, p.rows, 1, p.quarantined)
+	p.tx, p.change, p.rows, p.quarantined = nil, nil, 0, 0
+	return nil
+}
+
+// end keeps the parts that came before the connection was lost. After any other error it rolls back.
+func (p *arriving) end(ctx context.Context, failed error) error {
+	switch {
+	case p.tx == nil:
+		return nil
+	case errors.Is(failed, ErrLost) && p.state != nil:
+		if p.commit(ctx, p.state) == nil {
+			return nil
+		}
+	}
+	return p.tx.Rollback()
 }
 
 // errStalled means that the server sends the same page for ever.
 var errStalled = errors.New("the server says that there is more, but the state does not move")
 
 // ask fetches the page behind a state, and for a file of all rows also those behind it. each gets their parts.
-func (l *loop) ask(ctx context.Context, plan *rule.Plan, from []rowset.StateItem, each func(*protocol.DownloadReply) error,
+func (l *loop) ask(ctx context.Context, plan *rule.Plan, from []rowset.StateItem, each func(reply *protocol.DownloadReply, more bool) error,
 ) (last *protocol.DownloadReply, err error) {
 	for {
-		request := &protocol.DownloadRequest{Table: l.name.table, State: from, Fields: generatedFields(plan)}
-		err = l.link.do(ctx, &protocol.Message{Op: protocol.OpDownload, Body: request}, func(m *protocol.Message) (err error) {
+		request := &protocol.Message{Op: protocol.OpDownload, Body: &protocol.DownloadRequest{Table: l.name.table,
+			State: from, Fields: generatedFields(plan), Held: l.held}}
+		err = l.link.do(ctx, request, func(m *protocol.Message) (err error) {
 			if last, err = m.DownloadReply(); err == nil {
-				err = each(last)
+				err = each(last, m.More())
 			}
 			return err
 		})
+		l.held = request.Have
 		if err != nil || !plan.Snapshot() || !last.More {
 			return last, err
 		}

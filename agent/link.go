@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +30,11 @@ type link struct {
 	downloads   func() []string                                    // tables; nil: none
 	runRule     func(context.Context, *session, *protocol.Message) // answers a RUN; nil: there are no rules
 	news        *news
+
+	pace  pace
+	holds *protocol.Holds // replies that were cut off
+	begun begun
+	now   atomic.Pointer[session] // the last one
 }
 
 const onceTries = 5 // tries after transient errors in a round of Once
@@ -51,6 +55,12 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 		}
 		busy := retryAfter(err)
 		rest := max(wait.next(), busy)
+		switch {
+		case errors.Is(err, errNoAnswer):
+			rest = min(rest, probeEvery/2+rand.N(probeEvery/2))
+		case s != nil:
+			rest = min(rest, maxPause)
+		}
 		if l.servers.more() {
 			rest = wait.first
 		}
@@ -79,10 +89,12 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 // do not reconnect together.
 const (
 	handshakeTimeout = 10 * time.Second
-	leaveServer      = 4 * time.Second // the same where there is another server
-	writeTimeout     = 30 * time.Second
-	requestTimeout   = 10 * time.Minute // the keepalive notices a dead peer sooner
-	leaveEarly       = 5 * time.Minute  // or up to twice that
+	leaveServer      = 4 * time.Second        // the same where there is another server
+	writeTimeout     = 30 * time.Second       // without a byte that leaves
+	maxPause         = 5 * time.Second        // after a session; the other end has shown that it knows the key
+	lostPause        = 500 * time.Millisecond // of a rule whose connection was lost
+	requestTimeout   = 10 * time.Minute       // the keepalive notices a dead peer sooner
+	leaveEarly       = 5 * time.Minute        // or up to twice that
 	defaultKeepalive = 60 * time.Second
 	// reservedSlots of the requests in flight are for the subscription and for a ping, so that a server that is busy
 	// with all others can still answer a ping.
@@ -96,6 +108,9 @@ var ErrLost = errors.New("connection lost")
 // ErrNotReached means that no session with a server could be made.
 var ErrNotReached = errors.New("the server is not reached")
 
+// errNoAnswer is an ErrNotReached without a connection: nothing answers at the address, or the link is down.
+var errNoAnswer = fmt.Errorf("no answer: %w", ErrNotReached)
+
 // ErrData says that the input of Push is wrong, or that rows of it were refused.
 var ErrData = errors.New("wrong data")
 
@@ -105,7 +120,7 @@ var ErrData = errors.New("wrong data")
 type session struct {
 	*link
 	address string // of the server
-	conn    net.Conn
+	conn    *steady
 	frames  *bufio.Scanner // the handshake's, then the reading goroutine's
 	wire    *protocol.Client
 
@@ -116,9 +131,11 @@ type session struct {
 	err      error
 
 	write    sync.Mutex
-	out      []byte      // guarded by write
-	pending  sync.Map    // requests in flight: protocol.RequestID to *call
-	answered atomic.Bool // a request has got a reply
+	out      []byte       // guarded by write
+	pending  sync.Map     // requests in flight: protocol.RequestID to *call
+	answered atomic.Bool  // a request has got a reply
+	heard    atomic.Int64 // ns since 1970 of the last frame
+	large    protocol.Pace
 
 	ctx     context.Context // of runs that the centre asked for: ends with the session
 	running sync.WaitGroup  // these
@@ -132,6 +149,7 @@ type session struct {
 type call struct {
 	replies chan *protocol.Message
 	gone    <-chan struct{} // closed when the request has ended
+	size    int             // bytes of its payload
 }
 
 // connect dials and shakes hands within ctx and handshakeTimeout.
@@ -143,11 +161,12 @@ func (l *link) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	address := l.servers.next()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	conn, err := dial(ctx, address)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotReached, err)
+		return nil, fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
-	s := &session{link: l, address: address, conn: conn, returned: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
+	l.holds.Sweep()
+	s := &session{link: l, address: address, conn: &steady{Conn: conn, stuck: writeTimeout}, returned: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
 		goAway: make(chan time.Duration, 1), closed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	if err := s.handshake(); err != nil || !stop() {
@@ -161,6 +180,7 @@ func (s *session) handshake() (err error) {
 	o := s.opts
 	s.wire, err = protocol.NewClient(protocol.ClientOptions{
 		Point: o.Point, KeyID: o.KeyID, Key: o.Key, Software: o.Software, Clock: o.Clock, Rand: o.Rand,
+		Holds: s.holds, Packs: !o.Uncompressed,
 	})
 	if err != nil {
 		return err
@@ -213,6 +233,8 @@ func (s *session) run(ctx context.Context) error {
 		Int64("server_clock_ahead_ms", w.ClockMs-s.opts.Clock().UnixMilli()).Msg("connected")
 	s.at.Store(&s.address)
 	s.rulesNews.raise()
+	s.conn.silence = 2 * s.keepalive()
+	s.now.Store(s)
 	s.online.Store(true)
 	defer s.online.Store(false)
 	s.version = w.RulesVersion
@@ -225,6 +247,12 @@ func (s *session) run(ctx context.Context) error {
 	<-s.closed
 	over()
 	s.running.Wait()
+	under := 0
+	s.pending.Range(func(_, c any) bool {
+		under += c.(*call).size
+		return true
+	})
+	s.pace.cut(under)
 	return err
 }
 
@@ -292,7 +320,7 @@ func (s *session) subscribe(asked []string) ([]string, error) {
 // error of each ends the request. A *Refusal is the server's refusal. ErrLost means that the connection ended and that
 // the caller should ask again.
 func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.Message) error) error {
-	wait, err := l.post(ctx, m)
+	wait, err := l.post(ctx, m, nil)
 	if err != nil {
 		return err
 	}
@@ -300,37 +328,67 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 }
 
 // post is the part of do up to the sending of m. Requests that are posted one after the other arrive in this order, as
-// long as the connection stays. wait is the rest of do and has to be called.
-func (l *link) post(ctx context.Context, m *protocol.Message,
+// long as the connection stays. wait is the rest of do and has to be called. With on set, m is for that connection alone.
+func (l *link) post(ctx context.Context, m *protocol.Message, on *session,
 ) (wait func(each func(*protocol.Message) error) error, err error) {
 	var s *session
 	select {
 	case s = <-l.sessions:
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-on.over():
+		return nil, ErrLost
+	}
+	if on != nil && s != on {
+		s.giveBack()
+		return nil, ErrLost
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	if m.RequestID == (protocol.RequestID{}) {
 		m.RequestID = s.wire.RequestID()
 	}
-	c := &call{make(chan *protocol.Message, 4), ctx.Done()}
+	c := &call{replies: make(chan *protocol.Message, 4), gone: ctx.Done()}
+	o, err := s.wire.Prepare(m)
+	if err == nil {
+		c.size = o.Size()
+	}
 	s.pending.Store(m.RequestID, c)
 	end := func() {
 		s.pending.Delete(m.RequestID)
 		cancel()
-		select {
-		case s.returned <- struct{}{}:
-		case <-s.closed:
-		}
+		s.giveBack()
 	}
-	if err := s.send(m); err != nil {
+	if err == nil {
+		err = s.sendCall(ctx, o, c)
+	}
+	if err != nil {
 		end()
 		return nil, err
 	}
 	return func(each func(*protocol.Message) error) error {
 		defer end()
-		return s.replies(ctx, c, each)
+		err := s.replies(ctx, c, each)
+		if errors.Is(err, ErrLost) {
+			m.Have = s.wire.Held(m.RequestID)
+		}
+		return err
 	}, nil
+}
+
+// giveBack ends the use of a session by a request.
+func (s *session) giveBack() {
+	select {
+	case s.returned <- struct{}{}:
+	case <-s.closed:
+	}
+}
+
+// over is closed when the session has ended.
+func (s *session) over() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	return s.closed
 }
 
 // replies passes the replies of a request to each until the last one has come.
@@ -348,6 +406,9 @@ func (s *session) replies(ctx context.Context, c *call, each func(*protocol.Mess
 		case <-s.closed:
 			return fmt.Errorf("%w: %w", ErrLost, s.err)
 		case <-time.After(requestTimeout):
+			if s.opts.Clock().UnixNano()-s.heard.Load() < int64(requestTimeout) {
+				continue // a piece of something has come
+			}
 			_ = s.conn.Close()
 			return fmt.Errorf("%w: no reply within %v", ErrLost, requestTimeout)
 		case <-ctx.Done():
@@ -366,22 +427,83 @@ func ask[T any](ctx context.Context, l *link, m *protocol.Message,
 	return reply, err
 }
 
-// send seals and writes one message. A message that cannot be sealed leaves the session as it was. A failed write ends
-// the session, because the record counter has moved on.
+// send writes a small message.
 func (s *session) send(m *protocol.Message) error {
+	o, err := s.wire.Prepare(m)
+	for more := true; err == nil && more; {
+		more, err = s.sendRecord(o)
+	}
+	return err
+}
+
+// sendCall writes a request. A large one leaves in pieces, between which others have their turn. When it was begun on an
+// earlier connection, the server is asked how much of it has come. A reply before the end is a refusal.
+func (s *session) sendCall(ctx context.Context, o *protocol.Outgoing, c *call) error {
+	if o.Size() > s.large.Piece() {
+		if s.begun.again(string(o.Digest())) {
+			have, err := s.held(ctx, o.Digest())
+			if err != nil {
+				return err
+			}
+			o.Skip(have)
+		}
+	}
+	began := time.Now()
+	for more := true; more && len(c.replies) == 0; {
+		var err error
+		if more, err = s.sendRecord(o); err == nil {
+			err = ctx.Err()
+		}
+		if more && err == nil {
+			s.conn.settle(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	s.pace.sent(o.Unpacked(), time.Since(began))
+	return nil
+}
+
+// held asks how much the server has of a message.
+func (s *session) held(ctx context.Context, digest []byte) (n uint64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	id := s.wire.RequestID()
+	c := &call{replies: make(chan *protocol.Message, 1), gone: ctx.Done()}
+	s.pending.Store(id, c)
+	defer s.pending.Delete(id)
+	err = s.send(&protocol.Message{Op: protocol.OpHeld, RequestID: id, Body: &protocol.HeldRequest{Digest: digest}})
+	if err != nil {
+		return 0, err
+	}
+	err = s.replies(ctx, c, func(m *protocol.Message) error {
+		r, err := m.HeldReply()
+		if err == nil {
+			n = r.Bytes
+		}
+		return err
+	})
+	return n, err
+}
+
+// sendRecord seals and writes the next record of a message. One that cannot be sealed leaves the session as it was. A
+// failed write ends the session, because the record counter has moved on.
+func (s *session) sendRecord(o *protocol.Outgoing) (more bool, err error) {
 	s.write.Lock()
 	defer s.write.Unlock()
-	frame, err := s.wire.Seal(s.out[:0], m)
+	began := time.Now()
+	s.out, more, err = s.wire.Next(s.out[:0], o, s.large.Piece())
 	if err != nil {
-		return err
+		return false, err
 	}
-	s.out = frame
-	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := s.conn.Write(frame); err != nil {
+	if _, err := s.conn.Write(s.out); err != nil {
 		_ = s.conn.Close()
-		return fmt.Errorf("%w: %w", ErrLost, err)
+		return false, fmt.Errorf("%w: %w", ErrLost, err)
 	}
-	return nil
+	s.large.Took(len(s.out), time.Since(began))
+	s.pace.left(len(s.out))
+	return more, nil
 }
 
 // read passes each reply to its request until the connection ends. A request that takes its replies slowly stops the
@@ -389,7 +511,6 @@ func (s *session) send(m *protocol.Message) error {
 func (s *session) read() {
 	defer close(s.closed)
 	for s.err == nil {
-		_ = s.conn.SetReadDeadline(time.Now().Add(2 * s.keepalive()))
 		var m *protocol.Message
 		frame, err := next(s.frames)
 		if err == nil {
@@ -398,6 +519,7 @@ func (s *session) read() {
 		if err == nil && m != nil {
 			err = s.dispatch(m)
 		}
+		s.heard.Store(s.opts.Clock().UnixNano())
 		s.err = err
 	}
 }

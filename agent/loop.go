@@ -24,7 +24,8 @@ type loop struct {
 	edited     signal // raised when other rules are in force, so that a failed turn is tried again
 	now        signal // raised when a turn was asked for
 	wait       backoff
-	lastLogged string // text of the last failure in the log
+	lastLogged string        // text of the last failure in the log
+	held       protocol.Held // what came of a reply before its connection was lost
 }
 
 func (a *Agent) loop(name ruleName, work signal) *loop {
@@ -51,6 +52,7 @@ func (l *loop) run(ctx context.Context, do turn) error {
 		l.runs.begin(l)
 		rest, err := do(ctx)
 		l.runs.end(l, err)
+		l.say()
 		work, edited := l.work, l.edited
 		switch {
 		case ctx.Err() != nil:
@@ -75,6 +77,14 @@ func (l *loop) run(ctx context.Context, do turn) error {
 			}
 		}
 		pause(ctx, rest, work, edited, l.now)
+	}
+}
+
+// say logs what the rule has moved since the last such line, at most once a second.
+func (l *loop) say() {
+	if moved, ok := l.progress.unsaid(l.name); ok {
+		l.log.Info().Int64("rows", moved.Rows).Int64("batches", moved.Batches).Int64("quarantined", moved.Quarantined).
+			Msg("rows moved")
 	}
 }
 
@@ -123,6 +133,9 @@ func (l *loop) failed(err error) (rest time.Duration) {
 	rest = l.wait.next()
 	if transient(err) {
 		rest = max(rest/8, retryAfter(err))
+	}
+	if errors.Is(err, ErrLost) {
+		rest = min(rest, lostPause) // the next request waits for a connection anyway
 	}
 	return rest
 }

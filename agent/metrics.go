@@ -36,8 +36,9 @@ func (c *counted) add(e store.Event) {
 // WriteMetrics writes the agent's metrics in the text format of Prometheus.
 func (a *Agent) WriteMetrics(ctx context.Context, w io.Writer) error {
 	state, err := a.state(ctx)
+	database := 1.0
 	if err != nil {
-		return err
+		database = 0
 	}
 	m := &exposition{w: w}
 	m.family("syncgate_agent_build_info", "1, with the version.", false)
@@ -54,6 +55,7 @@ func (a *Agent) WriteMetrics(ctx context.Context, w io.Writer) error {
 	batches, bytes := a.outbox.batches, a.outbox.bytes
 	a.outbox.mu.Unlock()
 	one("connected", "1 while the agent is connected to a server.", up)
+	one("database_up", "1 while the point's database answers.", database)
 	one("start_time_seconds", "When the agent was started, Unix time.", float64(a.started.Unix()))
 	one("disk_free_bytes", "Bytes free where the agent keeps its data; 0: not known.", float64(state.DiskFree))
 	one("memory_bytes", "Bytes of memory that the agent has resident.", float64(state.Memory))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -176,21 +177,75 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 				return err
 			}
 		}
-		moved, err := tx.Exec(ctx, `UPDATE sync_outbox o JOIN (
-			SELECT epoch, seq, ROW_NUMBER() OVER (ORDER BY epoch, seq) - 1 AS place FROM sync_outbox
-			WHERE sync_table = ? AND (epoch > ? OR epoch = ? AND seq >= ?)) AS later
-			ON o.epoch = later.epoch AND o.seq = later.seq
-			SET o.epoch = ?, o.seq = ? + later.place`, x.table, old, old, seq, epoch, first)
-		if err != nil {
-			return err
-		}
-		_, _, err = reserve(ctx, tx, moved)
-		return err
+		return move(ctx, tx, x.table, old, seq, epoch, first)
 	})
 	if err != nil {
 		return fmt.Errorf("new epoch for the outbox: %w", err)
 	}
 	x.request, x.confirmed = protocol.MakeRequestID(epoch, first), 0
+	return nil
+}
+
+// move gives the batches of a table from (epoch, seq) on the numbers from (newEpoch, first) on, which are the next.
+func move(ctx context.Context, tx *store.Tx, table string, epoch, seq, newEpoch, first uint64) error {
+	moved, err := tx.Exec(ctx, `UPDATE sync_outbox o JOIN (
+		SELECT epoch, seq, ROW_NUMBER() OVER (ORDER BY epoch, seq) - 1 AS place FROM sync_outbox
+		WHERE sync_table = ? AND (epoch > ? OR epoch = ? AND seq >= ?)) AS later
+		ON o.epoch = later.epoch AND o.seq = later.seq
+		SET o.epoch = ?, o.seq = ? + later.place`, table, epoch, epoch, seq, newEpoch, first)
+	if err == nil {
+		_, _, err = reserve(ctx, tx, moved)
+	}
+	return err
+}
+
+// split puts two batches in the place of x, which the server finds too large, and makes x the first of them. They and the
+// later batches of the table get the next numbers.
+func (b *outbox) split(ctx context.Context, x *batch) error {
+	request, err := (&protocol.Message{Op: protocol.OpUpload, Payload: x.payload}).UploadRequest()
+	if err != nil {
+		return err
+	}
+	first, second := *request, *request
+	at := request.Rows.Len() / 2 * len(request.Rows.Columns)
+	first.Rows.Values, second.Rows.Values = request.Rows.Values[:at], request.Rows.Values[at:]
+	first.Part, second.Part = request.Part&^rowset.LastPart, request.Part&^rowset.FirstPart
+	halves := make([][]byte, 2)
+	for i, half := range []*protocol.UploadRequest{&first, &second} {
+		if halves[i], err = protocol.AppendPayload(nil, half); err != nil {
+			return err
+		}
+	}
+	var epoch, seq uint64
+	old, oldSeq := x.request.Epoch(), x.request.Seq()
+	err = b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := b.lock.check(ctx, tx); err != nil {
+			return err
+		}
+		if epoch, seq, err = reserve(ctx, tx, 2); err != nil {
+			return err
+		}
+		if err := move(ctx, tx, x.table, old, oldSeq+1, epoch, seq+2); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload)
+			SELECT ?, ?, rule_id, sync_table, ?, ? FROM sync_outbox WHERE epoch = ? AND seq = ?`,
+			epoch, seq+1, second.Rows.Len(), halves[1], old, oldSeq)
+		if err != nil {
+			return err
+		}
+		n, err := tx.Exec(ctx, `UPDATE sync_outbox SET epoch = ?, seq = ?, row_count = ?, payload = ?
+			WHERE epoch = ? AND seq = ?`, epoch, seq, first.Rows.Len(), halves[0], old, oldSeq)
+		if err == nil && n == 0 {
+			err = errBatchGone
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("split a batch of the outbox: %w", err)
+	}
+	b.count(x.table, 1, 0, int64(len(halves[0])+len(halves[1])-len(x.payload)))
+	x.request, x.rows, x.payload = protocol.MakeRequestID(epoch, seq), first.Rows.Len(), halves[0]
 	return nil
 }
 

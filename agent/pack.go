@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// batchBytes bounds a batch to half of the default frame of every server. A larger row gets a batch of its own.
+	// batchBytes bounds a batch. A larger row gets a batch of its own.
 	batchBytes = protocol.DefaultMaxFrame / 2
-	// maxRowBytes is the room for one row in the largest possible frame, beside headers and names.
-	maxRowBytes = protocol.HardMaxFrame - 64<<10
+	// besideRow is the room for headers and names in the message of one row.
+	besideRow = 64 << 10
 	// pageBytes bounds the memory of a page of large rows.
 	pageBytes = 32 << 20
 )
@@ -51,8 +51,8 @@ type packer struct {
 // the same rows, so the packer takes all rows or none.
 func newPacker(o *Options, plan *rule.Plan) *packer {
 	p := &packer{table: plan.Row.Table, maxRows: o.BatchRows, maxBytes: o.OutboxBytes,
-		enough: store.ErrEnough, most: batchBytes, maxRow: maxRowBytes}
-	if packet := o.Store.MaxPacket() - 64<<10; !streamed(plan) { // the outbox keeps a batch in one statement
+		enough: store.ErrEnough, most: batchBytes, maxRow: o.MaxMessage - besideRow}
+	if packet := o.Store.MaxPacket() - besideRow; !streamed(plan) { // the outbox keeps a batch in one statement
 		p.most, p.maxRow = min(p.most, packet), min(p.maxRow, packet)
 	}
 	switch {

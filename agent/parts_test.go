@@ -12,6 +12,9 @@ import (
 	"syncgate/store"
 )
 
+// testRowBytes is the largest row in these tests.
+const testRowBytes = 16 << 20
+
 func TestPacker(t *testing.T) {
 	text := func(n int) string { return strings.Repeat("x", n) }
 	tests := []struct {
@@ -25,11 +28,11 @@ func TestPacker(t *testing.T) {
 		{"by rows", []string{"a", "b", "c", "d", "e"}, 2, []int{2, 2, 1}, 0},
 		{"by bytes", []string{text(batchBytes / 2), text(batchBytes / 2), "c"}, 9, []int{1, 2}, 0},
 		{"a large row goes alone", []string{"a", text(batchBytes), "c"}, 9, []int{1, 1, 1}, 0},
-		{"a row for no frame", []string{"a", text(maxRowBytes), "c"}, 9, []int{2}, 1},
+		{"a row for no frame", []string{"a", text(testRowBytes), "c"}, 9, []int{2}, 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40, most: batchBytes, maxRow: maxRowBytes}
+			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40, most: batchBytes, maxRow: testRowBytes}
 			if err := p.Begin(0, []rowset.Column{{Name: "id"}, {Name: "name"}}); err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +54,7 @@ func TestPacker(t *testing.T) {
 				if b.rows > 1 && len(b.payload) > batchBytes+1024 {
 					t.Errorf("batch of %d rows has %d bytes", b.rows, len(b.payload))
 				}
-				if len(b.payload) > protocol.HardMaxFrame-protocol.RecordOverhead {
+				if len(b.payload) > testRowBytes {
 					t.Errorf("no frame carries a payload of %d bytes", len(b.payload))
 				}
 			}
@@ -64,8 +67,8 @@ func TestPacker(t *testing.T) {
 
 func TestPackerHasEnough(t *testing.T) {
 	for name, p := range map[string]*packer{
-		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, most: batchBytes, maxRow: maxRowBytes, enough: store.ErrEnough},
-		"bytes": {maxRows: 10, most: batchBytes, maxRow: maxRowBytes, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
+		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, most: batchBytes, maxRow: testRowBytes, enough: store.ErrEnough},
+		"bytes": {maxRows: 10, most: batchBytes, maxRow: testRowBytes, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
 	} {
 		if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err != nil {
 			t.Fatal(err)
@@ -81,7 +84,7 @@ func TestPackerHasEnough(t *testing.T) {
 }
 
 func TestPackerCopiesBytes(t *testing.T) {
-	p := &packer{table: "t", maxRows: 10, maxBytes: 1 << 40, maxRow: maxRowBytes}
+	p := &packer{table: "t", maxRows: 10, maxBytes: 1 << 40, maxRow: testRowBytes}
 	if err := p.Begin(0, []rowset.Column{{Name: "b"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +99,7 @@ func TestPackerCopiesBytes(t *testing.T) {
 }
 
 func TestUpdateStateNeedsItsFields(t *testing.T) {
-	p := &packer{fields: []string{"ID", "name"}, maxRows: 1, maxRow: maxRowBytes}
+	p := &packer{fields: []string{"ID", "name"}, maxRows: 1, maxRow: testRowBytes}
 	if err := p.Begin(0, []rowset.Column{{Name: "name"}, {Name: "id"}}); err != nil {
 		t.Errorf("all are there: %v", err)
 	}

@@ -61,6 +61,13 @@ type progress struct {
 	moved func(ruleName) // is called when rows have moved
 	mu    sync.Mutex
 	lines map[ruleName]Line
+	said  map[ruleName]said
+}
+
+// said is what the log has of a rule, and since when.
+type said struct {
+	Line
+	at time.Time
 }
 
 func (t *progress) add(n ruleName, rows, batches, quarantined int) {
@@ -74,6 +81,22 @@ func (t *progress) add(n ruleName, rows, batches, quarantined int) {
 	l.Rows, l.Batches, l.Quarantined = l.Rows+int64(rows), l.Batches+int64(batches), l.Quarantined+int64(quarantined)
 	t.lines[n] = l
 	t.moved(n)
+}
+
+// unsaid is what a rule has moved that the log does not have; ok says that it is to be logged now.
+func (t *progress) unsaid(n ruleName) (moved Line, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l, last, now := t.lines[n], t.said[n], t.opts.Clock()
+	moved = Line{Rows: l.Rows - last.Rows, Batches: l.Batches - last.Batches, Quarantined: l.Quarantined - last.Quarantined}
+	if moved.Rows <= 0 && moved.Quarantined <= 0 || now.Sub(last.at) < time.Second {
+		return moved, false
+	}
+	if t.said == nil {
+		t.said = map[ruleName]said{}
+	}
+	t.said[n] = said{l, now}
+	return moved, true
 }
 
 func (t *progress) line(n ruleName) Line {

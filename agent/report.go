@@ -25,7 +25,9 @@ import (
 const (
 	reportPause   = time.Second      // between two reports at least
 	reportTimeout = 10 * time.Second // for one
-	lateGrace     = 5 * time.Second  // that a turn may take before its rule lags
+	// databaseTimeout is how long a report waits for the first answer of the database.
+	databaseTimeout = 3 * time.Second
+	lateGrace       = 5 * time.Second // that a turn may take before its rule lags
 )
 
 // reports makes a report when something changes, and at intervals, until ctx ends.
@@ -65,15 +67,14 @@ func (a *Agent) report(ctx context.Context) (rest time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	r, err := a.state(ctx)
-	if err != nil {
-		return a.opts.ReportEvery, err
-	}
 	own := store.PointReport{Point: a.opts.Point, ReportedAt: a.opts.Clock(), Report: *r}
 	own.Rules = slices.Clone(r.Rules)
 	for i := range own.Rules {
 		own.Rules[i].RuleID = 0 // it is of another database
 	}
-	err = a.opts.Store.SavePointReports(ctx, []store.PointReport{own})
+	if err == nil {
+		err = a.opts.Store.SavePointReports(ctx, []store.PointReport{own})
+	}
 	request := &protocol.ReportRequest{Report: *r}
 	request.Rules = r.Rules[:min(len(r.Rules), protocol.MaxReported)]
 	request.ClockMs = a.opts.Clock().UnixMilli()
@@ -90,14 +91,14 @@ func (a *Agent) report(ctx context.Context) (rest time.Duration, err error) {
 	return max(rest, a.opts.ReportEvery), errors.Join(err, refused)
 }
 
-// state is what there is to report, the rules that need a person first.
-func (a *Agent) state(ctx context.Context) (*rowset.Report, error) {
-	quarantined, err := a.opts.Store.QuarantinedByTable(ctx)
-	if err != nil {
-		return nil, err
-	}
+// state is what there is to report, the rules that need a person first. With an error the database does not answer, and
+// what it alone knows is missing.
+func (a *Agent) state(ctx context.Context) (r *rowset.Report, err error) {
+	brief, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	quarantined, err := a.opts.Store.QuarantinedByTable(brief)
 	now := a.opts.Clock()
-	r := &rowset.Report{Software: a.opts.Software, Database: a.opts.Store.Version(), UpMs: ms(now.Sub(a.started)),
+	r = &rowset.Report{Software: a.opts.Software, Database: a.opts.Store.Version(), UpMs: ms(now.Sub(a.started)),
 		DiskFree: diskFree(a.opts.DataDir), Memory: residentMemory()}
 	a.progress.mu.Lock()
 	lines := maps.Clone(a.progress.lines)
@@ -118,7 +119,11 @@ func (a *Agent) state(ctx context.Context) (*rowset.Report, error) {
 		if !l.failing.IsZero() {
 			s.FailingMs = max(1, ms(now.Sub(l.failing)))
 		}
-		a.lag(ctx, &s, x.Plan, l, now)
+		if err == nil {
+			a.lag(ctx, &s, x.Plan, l, now)
+		} else {
+			a.lag(ctx, &s, nil, l, now)
+		}
 		r.Rules = append(r.Rules, s)
 	}
 	order := []string{rowset.RuleBroken, rowset.RuleFailing, rowset.RuleStale, rowset.RuleOK}
@@ -126,7 +131,7 @@ func (a *Agent) state(ctx context.Context) (*rowset.Report, error) {
 		return cmp.Or(cmp.Compare(slices.Index(order, x.State), slices.Index(order, y.State)), cmp.Compare(y.LagMs, x.LagMs),
 			cmp.Compare(x.Table, y.Table), cmp.Compare(x.Direction, y.Direction))
 	})
-	return r, nil
+	return r, err
 }
 
 // ruleState is the state of a rule, and why it is not well.
@@ -154,10 +159,10 @@ func ruleState(x *ruleset.Rule, failure error) rowset.RuleReport {
 	return s
 }
 
-// lag says how far a rule is behind. It asks the database only about an upload whose turn is late, fails, or has left
-// batches in the outbox.
+// lag says how far a rule is behind. It asks the database only about an upload whose turn is late or fails, or while there
+// is no connection, and not at all without a plan.
 func (a *Agent) lag(ctx context.Context, s *rowset.RuleReport, plan *rule.Plan, l Line, now time.Time) {
-	late := l.Err != nil || now.After(l.due.Add(lateGrace))
+	late := l.Err != nil || now.After(l.due.Add(lateGrace)) || !a.link.online.Load()
 	if s.Direction == rule.Upload {
 		w := a.outbox.of(s.Table)
 		s.BacklogRows, s.BacklogBytes = uint64(max(0, w.rows)), uint64(max(0, w.bytes))

@@ -155,15 +155,7 @@ func (a *Agent) refresh(ctx context.Context) (time.Duration, error) {
 	if err != nil || len(stored) == 1 && stored[0].Value == int64(ping.RulesVersion) {
 		return a.opts.FullInterval, err
 	}
-	reply := &protocol.RulesReply{}
-	request := &protocol.Message{Op: protocol.OpRules, Body: &protocol.RulesRequest{Parts: true}}
-	err = a.link.do(ctx, request, func(m *protocol.Message) error {
-		part, err := m.RulesReply()
-		if err == nil {
-			reply.Version, reply.Rules = part.Version, append(reply.Rules, part.Rules...)
-		}
-		return err
-	})
+	reply, err := ask(ctx, a.link, &protocol.Message{Op: protocol.OpRules}, (*protocol.Message).RulesReply)
 	if err == nil {
 		err = a.opts.Store.InTx(ctx, func(tx *store.Tx) error { return saveFetched(ctx, tx, reply) })
 	}

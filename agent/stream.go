@@ -47,22 +47,27 @@ type stream struct {
 	position
 	saved   uint64 // seq in the database
 	savedAt time.Time
-	running bool // the generation has begun, and every request of it has been answered
-	dirty   bool // the position is newer than its copy in the database
-	limit   int  // rows of the next page; 0: the option's
-	most    int  // bytes of a batch, where the server takes less than usual; 0: as usual
+	running bool     // the generation has begun, and every request of it has been answered
+	on      *session // its connection; on another one it would not be known what has come before
+	dirty   bool     // the position is newer than its copy in the database
+	limit   int      // rows of the next page; 0: the option's
+	most    int      // bytes of a batch, where the server takes less than usual; 0: as usual
 
 	again  int         // how often in a row pages were read again at once
 	unsure []*shipment // the last ones, when it is not known whether the centre has applied them
+	resend []*shipment // those that it has not applied: they leave again as they are, since parts of them may have come
 }
 
 // shipment is one batch under way.
 type shipment struct {
+	plan    *rule.Plan
+	from    []rowset.StateItem // before it
 	request *protocol.UploadRequest
 	seq     uint64
 	state   []rowset.StateItem // behind it
 	done    chan error
 	reply   *protocol.UploadReply
+	lost    bool // its connection ended before the reply
 }
 
 // sendPages sends page after page until the rule has no more rows. more reports that the rule was edited meanwhile, or
@@ -116,7 +121,8 @@ func (u *uploads) sendPages(ctx context.Context, plan *rule.Plan) (more bool, er
 		}
 	}
 	for _, s := range sent {
-		if failed := <-s.done; failed != nil && !refused(failed) {
+		failed := <-s.done
+		if s.lost = errors.Is(failed, ErrLost); failed != nil && !refused(failed) {
 			c.running, c.unsure = false, sent
 		}
 	}
@@ -155,6 +161,10 @@ func refused(err error) bool {
 // next reads the rows behind state, as many as one batch takes. A row that no frame carries is put into the quarantine.
 func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.StateItem, seq uint64,
 ) (s *shipment, rows int, more bool, err error) {
+	if s := u.stream.repeat(plan, state); s != nil {
+		s.seq = seq
+		return s, s.request.Rows.Len(), true, nil
+	}
 	request := &protocol.UploadRequest{Table: u.name.table}
 	downloaded, err := u.opposite(ctx, plan)
 	if err != nil {
@@ -168,7 +178,7 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 		env.Limit = u.stream.limit
 	}
 	p := newPacker(&u.opts, plan)
-	p.single, p.pageRows, p.most = true, env.Limit, cmp.Or(u.stream.most, p.most)
+	p.single, p.pageRows, p.most = true, env.Limit, min(cmp.Or(u.stream.most, p.most), u.link.pace.batch())
 	page, err := u.opts.Store.Read(ctx, plan, env, p)
 	for i := 0; err == nil && i < len(p.oversized); i++ {
 		err = u.quarantine(ctx, p.oversized[i])
@@ -184,8 +194,21 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if len(p.values) == 0 {
 		request.Rows.Columns = nil
 	}
-	s = &shipment{request: request, seq: seq, state: page.State, done: make(chan error, 1)}
+	s = &shipment{plan: plan, from: state, request: request, seq: seq, state: page.State}
 	return s, p.rows, page.More, nil
+}
+
+// repeat is the next batch that is to leave again, if it still is what the rule would read.
+func (c *stream) repeat(plan *rule.Plan, state []rowset.StateItem) *shipment {
+	if len(c.resend) == 0 {
+		return nil
+	}
+	s := c.resend[0]
+	if c.resend = c.resend[1:]; s.plan != plan || s.request.Rows.Len() == 0 || !reflect.DeepEqual(s.from, state) {
+		c.resend = nil
+		return nil
+	}
+	return s
 }
 
 // quarantine puts a row aside before the stream goes on behind it.
@@ -201,8 +224,9 @@ func (u *uploads) quarantine(ctx context.Context, row store.Unsent) error {
 
 // ship sends one batch. Its done gets the outcome.
 func (u *uploads) ship(ctx context.Context, s *shipment) {
+	s.done = make(chan error, 1)
 	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(u.stream.epoch, s.seq), Body: s.request}
-	wait, err := u.link.post(ctx, m)
+	wait, err := u.link.post(ctx, m, u.stream.on)
 	go func() {
 		if err == nil {
 			err = wait(func(m *protocol.Message) (err error) {
@@ -416,12 +440,17 @@ func (u *uploads) resume(ctx context.Context, plan *rule.Plan, reached protocol.
 			warn("this database has not got as far as the centre, as after a restore; rows are sent again from the own state on")
 		}
 	}
+	for _, s := range c.unsure {
+		if s.lost && reached.Seq >= c.seq && s.seq > reached.Seq {
+			c.resend = append(c.resend, s)
+		}
+	}
 	c.unsure = nil
 	c.seq, c.next = c.next, 0
 	if err := u.save(ctx); err != nil {
 		return err
 	}
-	c.running = true
+	c.running, c.on = true, u.link.now.Load()
 	return nil
 }
 

@@ -247,8 +247,12 @@ func (u *uploads) deliver(ctx context.Context, x *batch) error {
 			renumbered++
 			u.log.Warn().Stringer("was", old).Stringer("is", x.request).
 				Msg("the server has seen this number with other rows; the outbox goes on in a new epoch")
-		case errors.Is(err, protocol.ErrTooLarge) && x.rows == 1:
+		case protocol.StatusOf(err) == protocol.StatusTooLarge && x.rows == 1:
 			return nil // no server can take it: it counts as done, without a reply
+		case protocol.StatusOf(err) == protocol.StatusTooLarge && x.rows > 1:
+			if err := u.outbox.split(ctx, x); err != nil {
+				return err
+			}
 		case errors.As(err, &refused):
 			return errors.Join(err, u.outbox.refused(ctx, x, refused))
 		default:

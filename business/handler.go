@@ -11,7 +11,6 @@ import (
 
 	"syncgate/internal/limit"
 	"syncgate/internal/logging"
-	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/ruleset"
@@ -29,8 +28,8 @@ type HandlerOptions struct {
 
 	// Failed is told of errors of the database, which may be about other requests, too. It may be nil.
 	Failed func(error)
-	// Reported takes what a point reports of itself. nil: reports are not taken.
-	Reported func(store.PointReport)
+	// Reported takes what a point reports of itself, and says when the next report is wanted. nil: none is taken.
+	Reported func(store.PointReport) (next time.Duration)
 
 	Clock  func() time.Time // time.Now
 	Logger zerolog.Logger
@@ -124,7 +123,7 @@ func (h *Handler) Uploads(ctx context.Context, batch []*Request) {
 			h.o.Rules.RecordRun(rules[i].Row.ID, o.Applied, nil)
 			asked[i].Rows, asked[i].Quarantined = o.Applied, uint64(len(o.Quarantined))+o.LeftOut
 		}
-		reply, err := uploadReply(&o, asked[i].MaxFrame)
+		reply, err := uploadReply(&o, asked[i].MaxPayload)
 		if err != nil {
 			h.refuse(asked[i], rules[i], err)
 			continue
@@ -291,11 +290,12 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if e.Plan.Paged() {
 		most = env.Limit
 	}
-	if done, page := h.shared(ctx, r, e.Plan, env); done {
+	if done, page := h.shared(ctx, r, e.Plan, env, req.Held); done {
 		h.o.Rules.RecordRun(e.Row.ID, page.Rows, nil)
 		return e, nil
 	}
 	out := newParts(r, most)
+	out.have = req.Held
 	page, err := h.o.Store.Read(ctx, e.Plan, env, out)
 	if err == nil {
 		r.Quarantined = uint64(len(out.large))
@@ -323,7 +323,7 @@ func (h *Handler) quarantine(ctx context.Context, r *Request, e *ruleset.Rule, o
 	}
 	return h.o.Store.InTx(ctx, func(tx *store.Tx) error {
 		for _, row := range out.large {
-			why := fmt.Sprintf("more than a frame of %d bytes can carry", out.frame)
+			why := fmt.Sprintf("more than the %d bytes that the client takes", out.most)
 			reason, err := tx.QuarantineUnsent(ctx, r.Point, e.Plan, row, int(protocol.StatusTooLarge), why)
 			if err != nil {
 				return err
@@ -337,43 +337,17 @@ func (h *Handler) quarantine(ctx context.Context, r *Request, e *ruleset.Rule, o
 
 // rules answers with the rows of sync_control that the point runs itself.
 func (h *Handler) rules(r *Request) error {
-	req, err := r.Message.RulesRequest()
-	if err != nil {
-		return err
-	}
 	version, rows, err := h.o.Rules.Client(r.Point)
 	if err != nil {
 		return err
 	}
 	columns := rule.ControlColumns()
 	reply := &protocol.RulesReply{Version: version}
-	const others = 64 // bytes of the other fields
-	size := others
 	for i := range rows {
-		row := columns.Items(&rows[i])
-		more := sizeOfRule(row)
-		if size += more; len(reply.Rules) > 0 && req.Parts && r.MaxFrame > 0 && size > r.MaxFrame-protocol.RecordOverhead {
-			part := r.Message.Reply(protocol.StatusOK, reply)
-			part.Flags = protocol.FlagMore
-			if err := r.send(part); err != nil {
-				return err
-			}
-			reply = &protocol.RulesReply{Version: version}
-			size = others + more
-		}
-		reply.Rules = append(reply.Rules, row)
+		reply.Rules = append(reply.Rules, columns.Items(&rows[i]))
 	}
 	r.Answer(reply)
 	return nil
-}
-
-// sizeOfRule is the most bytes that a rule takes in a reply.
-func sizeOfRule(row protocol.RuleRow) int {
-	size := rowset.Size([]any{nil}) // the head
-	for _, c := range row {
-		size += rowset.Size([]any{c.Name, c.Value})
-	}
-	return size
 }
 
 // refuse answers r with err's number and writes the log's one line about it. Failures that pass by themselves and meet

@@ -4,27 +4,29 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"time"
 
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
 	"syncgate/store"
 )
 
-const (
-	firstPart = 8 << 10   // bytes of a download's first part: a reader begins to work while the rest is read
-	maxPart   = 256 << 10 // bytes of the largest part
-)
+// pagePatience bounds the waiting of a page that can end at any row: its worker is for other points, too.
+const pagePatience = 10 * time.Second
 
-// parts turns the rows of a Read into the messages of a download. Each part is twice as large as the one before, up to
-// maxPart or half a frame.
+// parts turns the rows of a Read into the messages of a download: small ones at first, so that a reader begins to work
+// while the rest is read, and while the client reads slowly.
 type parts struct {
-	r     *Request
-	frame int            // bytes a part must stay below
-	full  int            // bytes at which the current part is sent
-	large []store.Unsent // rows for which a frame has no room
-	slow  bool           // the client did not read in time: a paged rule's page ends here, since it can go on from any row
-	left  int            // rows that may still come; negative: any number
+	r      *Request
+	most   int                       // bytes of the largest part that the client takes
+	pace   protocol.Pace             // of parts
+	large  []store.Unsent            // rows that are larger
+	slow   bool                      // the client did not read in time: a paged rule's page ends here
+	waited time.Duration             // for the client, in all
+	left   int                       // rows that may still come; negative: any number
+	state  func() []rowset.StateItem // behind the rows so far; nil: not known before the end
 
+	have    protocol.Held // what the client has of a part
 	columns []string
 	encoder protocol.RowEncoder
 	typed   *typedParts // the v1 wire: it prints values, not CBOR
@@ -33,11 +35,10 @@ type parts struct {
 
 // newParts takes most rows, or any number when most is negative.
 func newParts(r *Request, most int) *parts {
-	p := &parts{r: r, frame: math.MaxInt, full: firstPart, left: most}
-	if r.MaxFrame > 0 {
-		p.frame = r.MaxFrame - protocol.RecordOverhead
+	p := &parts{r: r, most: math.MaxInt, left: most}
+	if r.MaxPayload > 0 {
+		p.most = r.MaxPayload
 	}
-	p.full = min(p.full, p.frame/2)
 	if r.Message.Body != nil {
 		p.typed = &typedParts{}
 	}
@@ -76,24 +77,20 @@ func (p *parts) row(values []any) error {
 		return p.typed.add(p.r, values)
 	}
 	size := rowset.Size(values)
-	if p.encoder.Rows() > 0 && p.encoder.Len()+size > p.frame {
+	if p.encoder.Rows() > 0 && (p.encoder.Len() >= p.pace.Piece() || p.encoder.Len()+size > p.most) {
 		if err := p.flush(); err != nil {
 			return err
 		}
 	}
-	if p.encoder.Len()+size > p.frame {
+	if p.encoder.Len()+size > p.most {
 		p.large = append(p.large, store.NewUnsent(p.columns, values))
 		return nil
 	}
-	if err := p.encoder.Append(values); err != nil {
-		return err
-	}
-	if p.encoder.Len() < p.full {
-		return nil
-	}
-	p.full = min(2*p.full, maxPart, p.frame/2)
-	return p.flush()
+	return p.encoder.Append(values)
 }
+
+// State implements store.Stateful.
+func (p *parts) State(behind func() []rowset.StateItem) { p.state = behind }
 
 // flush sends the collected rows as one part.
 func (p *parts) flush() error {
@@ -103,12 +100,21 @@ func (p *parts) flush() error {
 	if p.encoder.Rows() == 0 {
 		return nil
 	}
-	m, err := p.encoder.Part(p.r.Message.RequestID)
+	var state []rowset.StateItem
+	if p.state != nil && len(p.large) == 0 { // else a client would go on behind rows that are not yet put aside
+		state = p.state()
+	}
+	m, err := p.encoder.Part(p.r.Message.RequestID, state)
 	if err != nil {
 		return err
 	}
+	m.Have = p.have
+	began := time.Now()
 	err = p.emit(m)
-	if errors.Is(err, ErrSlow) && p.left > 0 {
+	took := time.Since(began)
+	p.waited += took
+	p.pace.Took(len(m.Payload), took)
+	if p.left > 0 && (errors.Is(err, ErrSlow) || err == nil && p.waited > pagePatience) {
 		p.slow, err = true, nil
 	}
 	return err
@@ -123,6 +129,7 @@ func (p *parts) end(page store.Page) error {
 	if err != nil {
 		return err
 	}
+	m.Have = p.have
 	return p.emit(m)
 }
 

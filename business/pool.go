@@ -99,6 +99,7 @@ type Pool struct {
 	tables    slots          // … by table
 	points    map[string]int // waiting and running requests of a point
 	running   int
+	stops     map[*Request]func() // of the batches that run, by the first request: see Interrupt
 	blocks    blocks
 	closing   bool
 	cut       int // requests refused because the drain deadline came
@@ -152,7 +153,7 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, shared: map[string]int{},
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, stops: map[*Request]func(){}, shared: map[string]int{},
 		points: map[string]int{},
 		blocks: blocks{}, loading: newSlots(o.Downloads), working: newSlots(o.Workers), tables: newSlots(o.Workers)}
 	p.work.L, p.load.L = &p.mu, &p.mu
@@ -392,15 +393,22 @@ func (p *Pool) run(ctx context.Context, batch []*Request) {
 		refuseAll(batch, ErrGoingAway)
 		return
 	}
+	batch = unpacked(batch)
+	if len(batch) == 0 {
+		return
+	}
+	first = batch[0]
 	if first.queue == nil {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		defer p.interruptible(batch, cancel)()
 		defer context.AfterFunc(first.Context, cancel)()
 		p.o.Runner.Run(ctx, first)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
 	defer cancel()
+	defer p.interruptible(batch, cancel)()
 	if first.Message.Op != protocol.OpUpload {
 		p.o.Runner.Run(ctx, first)
 		return
@@ -408,6 +416,46 @@ func (p *Pool) run(ctx context.Context, batch []*Request) {
 	if free := p.refuseBlocked(batch); len(free) > 0 {
 		p.o.Runner.Uploads(ctx, free)
 	}
+}
+
+// Interrupt ends what runs now, because the database does not answer. Its requests are refused with
+// store.ErrUnavailable; the ledger knows which uploads were committed all the same.
+func (p *Pool) Interrupt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, stop := range p.stops {
+		stop()
+	}
+}
+
+// interruptible lets Interrupt cancel a batch until end is called.
+func (p *Pool) interruptible(batch []*Request, cancel func()) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops[batch[0]] = func() {
+		for _, r := range batch {
+			r.interrupted.Store(true)
+		}
+		cancel()
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.stops, batch[0])
+	}
+}
+
+// unpacked unpacks the payloads of a batch. It refuses the requests whose payload does not open.
+func unpacked(batch []*Request) []*Request {
+	var open []*Request
+	for _, r := range batch {
+		if err := r.Message.Unpack(); err != nil {
+			r.Refuse(err)
+			continue
+		}
+		open = append(open, r)
+	}
+	return open
 }
 
 func refuseAll(batch []*Request, err error) {

@@ -560,3 +560,27 @@ func TestPoolDrainHasADeadline(t *testing.T) {
 		}
 	}
 }
+
+// What runs when the database stops to answer is refused as the database's, not as the server's end.
+func TestPoolInterrupts(t *testing.T) {
+	a, begun := newAnswers(), make(chan bool, 2)
+	block := func(ctx context.Context) error {
+		begun <- true
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	p, _ := start(t, PoolOptions{Runner: runner{
+		uploads: func(ctx context.Context, batch []*Request) []error { return []error{block(ctx)} },
+		run:     func(ctx context.Context, r *Request) { r.Refuse(block(ctx)) },
+	}})
+	submit(t, p, a.upload("p", "t", 1), a.download("p", 2))
+	<-begun
+	<-begun
+	p.Interrupt()
+	a.wait(t, 2)
+	for name, m := range a.got {
+		if m.Status != protocol.StatusDBUnavailable {
+			t.Errorf("%s: %v", name, m.Status)
+		}
+	}
+}

@@ -2,15 +2,11 @@ package business
 
 import (
 	"strings"
-	"time"
 	"unicode"
 
 	"syncgate/protocol"
 	"syncgate/store"
 )
-
-// reportEvery is the pause between two reports of a point while nothing changes.
-const reportEvery = 30 * time.Second
 
 // report takes what a point says of itself. It is a point's word: it is shown to people, and nothing depends on it.
 func (h *Handler) report(r *Request) error {
@@ -37,8 +33,7 @@ func (h *Handler) report(r *Request) error {
 	for _, t := range texts {
 		*t = strings.Clone(printable(*t)) // the payload is not kept
 	}
-	h.o.Reported(all)
-	r.Answer(&protocol.ReportReply{EveryMs: uint32(reportEvery.Milliseconds())})
+	r.Answer(&protocol.ReportReply{EveryMs: uint32(h.o.Reported(all).Milliseconds())})
 	return nil
 }
 

@@ -2,11 +2,14 @@ package business
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"syncgate/internal/account"
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
+	"syncgate/store"
 )
 
 // Client is the way back to the sender of a request.
@@ -19,13 +22,13 @@ type Client interface {
 
 // Request is one message of a point on its way through the server. Whoever runs it answers it exactly once.
 type Request struct {
-	Point    string
-	Message  *protocol.Message
-	Client   Client
-	MaxFrame int             // bytes of the largest frame that the client takes; 0: no limit (the v1 wire has none)
-	Payer    *account.Holder // is charged for the request until it is answered; may be nil
-	Arrived  time.Time       // for metrics
-	Context  context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
+	Point      string
+	Message    *protocol.Message
+	Client     Client
+	MaxPayload int             // bytes of the largest payload that the client takes; 0: no limit (the v1 wire has none)
+	Payer      *account.Holder // is charged for the request until it is answered; may be nil
+	Arrived    time.Time       // for metrics
+	Context    context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
 
 	// Known when the last reply is sent:
 	RuleID      uint64 // of the rule that it came under; 0: none
@@ -34,8 +37,9 @@ type Request struct {
 	Sent        uint64 // bytes of its replies' payloads
 	Sample      string // of its values, for who watches requests
 
-	answered bool
-	status   protocol.Status // of the last answer
+	answered    bool
+	status      protocol.Status // of the last answer
+	interrupted atomic.Bool     // the pool has ended it, because the database does not answer
 
 	// These are the Pool's.
 	queue *queue // nil for a download
@@ -59,6 +63,9 @@ func (r *Request) Answer(body any) {
 // Refuse answers the request, unless it has been answered, with the number of err and a text that holds neither SQL nor
 // values. It returns the number.
 func (r *Request) Refuse(err error) protocol.Status {
+	if r.interrupted.Load() && errors.Is(err, context.Canceled) {
+		err = store.ErrUnavailable
+	}
 	if !r.answered {
 		_ = r.send(Refusal(r.Message, err)) // gone: see send
 	}
@@ -66,7 +73,7 @@ func (r *Request) Refuse(err error) protocol.Status {
 }
 
 func (r *Request) setSize() {
-	r.size = len(r.Message.Payload)
+	r.size = max(len(r.Message.Payload), r.Message.Packed())
 	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the v1 wire
 		r.size = sizeOf(&u.Rows)
 	}

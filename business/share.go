@@ -102,21 +102,22 @@ func (s *sharedRead) keep(m *protocol.Message) bool {
 func (s *sharedRead) serves(point string) bool { return s.ok && !s.page.Origins[point] }
 
 // send sends the page to the client of r. It is small, so that a slow client is not waited for.
-func (s *sharedRead) send(r *Request) {
+func (s *sharedRead) send(r *Request, have protocol.Held) {
 	for _, m := range s.parts {
 		part := *m
-		part.RequestID = r.Message.RequestID
+		part.RequestID, part.Have = r.Message.RequestID, have
 		_ = r.send(&part) // gone: see Request.send
 	}
 	r.Rows = s.page.Rows
 }
 
 // shared answers r with a page that it shares with others, if it can.
-func (h *Handler) shared(ctx context.Context, r *Request, p *rule.Plan, env rule.Env) (answered bool, page store.Page) {
+func (h *Handler) shared(ctx context.Context, r *Request, p *rule.Plan, env rule.Env, have protocol.Held,
+) (answered bool, page store.Page) {
 	if !r.sharable(p, env.State) {
 		return false, page
 	}
-	key := sharedKey{p, string(r.Message.Payload), r.MaxFrame}
+	key := sharedKey{p, string(r.Message.Payload), r.MaxPayload}
 	read, leads := h.reads.find(r, key, h.o.Clock())
 	switch {
 	case leads:
@@ -136,7 +137,7 @@ func (h *Handler) shared(ctx context.Context, r *Request, p *rule.Plan, env rule
 	if p.ByNumber() {
 		h.o.Store.NoteReader(p, r.Point, env.State)
 	}
-	read.send(r)
+	read.send(r, have)
 	if !leads {
 		h.reads.mu.Lock()
 		h.reads.served++

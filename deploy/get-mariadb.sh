@@ -166,6 +166,12 @@ get_test_tools() {
 			show_log "gcc, which the race detector needs, could not be installed."
 	fi
 	# One attempt is enough: an archive without them must not cost a minute at every run.
+	if ! command -v chromium >/dev/null 2>&1 && [ ! -e "$cache/no-chromium" ]; then
+		if ! with_lists quietly "installing chromium" apt install --no-install-recommends chromium; then
+			say "chromium cannot be installed; tests of the status page in a browser are skipped"
+			mkdir -p "$cache" && : >"$cache/no-chromium"
+		fi
+	fi
 	if ! have_python && [ ! -e "$cache/no-python-modules" ]; then
 		if ! with_lists quietly "installing python3-cryptography python3-cbor2" \
 			apt install --no-install-recommends python3 python3-cryptography python3-cbor2; then

@@ -9,6 +9,9 @@
 // one goroutine seals short answers. A session seals a frame and hands it to the reactor under one lock, so that record
 // counters and bytes have the same order. A part of a download waits for its client before it takes the lock.
 //
+// What was answered goes three ways: into sync_log, second by second (log.go); to those who watch (tap.go); and, for an
+// upload, to the clients that download the table (news.go).
+//
 // At the start the gateway reads keys and rules and then accepts connections. To stop, it closes the listeners, sends
 // GOAWAY to every client, finishes the accepted requests and flushes their answers. Run's error counts the requests
 // that the drain deadline cuts.

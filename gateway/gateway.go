@@ -182,6 +182,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	o := &g.o
 	so := o.Wire
 	so.Keys, so.RulesVersion, so.Clock, so.Rand = g.points.key, g.rules.Version, o.Clock, o.Rand
+	so.Ledger = g.ledger
 	var err error
 	if g.server, err = protocol.NewServer(so); err != nil {
 		return nil, err
@@ -328,6 +329,7 @@ func (g *Gateway) pollKeys(ctx context.Context) {
 			continue
 		case <-tick.C:
 		}
+		g.server.Sweep()
 		err := g.readKeys(ctx)
 		if ctx.Err() == nil && (err != nil) != away {
 			if away = err != nil; away {

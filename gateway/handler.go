@@ -73,6 +73,11 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	}
 	if h.event(c, s, e); e.Message != nil {
 		c.Begin()
+		if e.Refused != nil {
+			r := h.asked(c, s, e.Message)
+			h.g.replies.add(s.point, func() { r.Refuse(e.Refused) })
+			return nil
+		}
 		h.request(c, s, e.Message)
 	}
 	if e.Answer != nil {
@@ -172,11 +177,26 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	log.Msg("connected")
 }
 
+// asked is the request of a message.
+func (h *handler) asked(c *reactor.Conn, s *session, m *protocol.Message) *business.Request {
+	return &business.Request{Point: s.point, Message: m, Client: s, Payer: c.Holder(), Context: context.Background(),
+		Arrived: h.g.o.Clock()}
+}
+
 // request hands m to the pool, to the reply queue, or refuses it. It counts as in flight.
 func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 	g := h.g
-	r := &business.Request{Point: s.point, Message: m, Client: s, Payer: c.Holder(), Context: context.Background(), Arrived: g.o.Clock()}
+	r := h.asked(c, s, m)
 	switch m.Op {
+	case protocol.OpHeld:
+		g.replies.add(s.point, func() {
+			if asks, err := m.HeldRequest(); err != nil {
+				r.Refuse(err)
+			} else {
+				r.Answer(s.modern.Held(asks))
+			}
+		})
+		return
 	case protocol.OpPing:
 		m.Payload = nil
 		g.replies.add(s.point, func() { r.Answer(g.handler.Notice()) })
@@ -201,7 +221,7 @@ func (h *handler) request(c *reactor.Conn, s *session, m *protocol.Message) {
 		g.news.downloading(s, m.Table())
 	}
 	if s.modern != nil {
-		r.MaxFrame = s.wire.MaxFrame()
+		r.MaxPayload = s.modern.MaxPayload()
 	}
 	if g.pool.Submit(r) {
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,6 +106,17 @@ func (p *points) refresh(ctx context.Context) (lost bool, err error) {
 func (p *points) key(point string, id uint32) (crypto.Key, bool) {
 	k, ok := (*p.keys.Load())[keyName{point, id}]
 	return k.key, ok && !k.bad
+}
+
+// BadKeys are the points with a key that the master key does not open.
+func (g *Gateway) BadKeys() (points []string) {
+	for name, k := range *g.points.keys.Load() {
+		if k.bad {
+			points = append(points, name.point)
+		}
+	}
+	slices.Sort(points)
+	return points
 }
 
 // legacyAllowed tells whether the point may speak the v1 wire: it is enrolled, and has never spoken the v2

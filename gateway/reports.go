@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"syncgate/store"
 )
@@ -17,13 +18,21 @@ type reports struct {
 	unsaved map[string]bool
 }
 
-func (r *reports) add(p store.PointReport) {
+// A point reports every reportEvery while nothing changes; with more than reportsPoints points less often, so that their
+// rules cost the database the same.
+const (
+	reportEvery   = 30 * time.Second
+	reportsPoints = 2000
+)
+
+func (r *reports) add(p store.PointReport) (next time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {
 		r.last, r.unsaved = map[string]store.PointReport{}, map[string]bool{}
 	}
 	r.last[p.Point], r.unsaved[p.Point] = p, true
+	return reportEvery * time.Duration(max(1, len(r.last)/reportsPoints))
 }
 
 // reportsAtOnce bounds the reports that one transaction saves. A report has at most 500 rules.

@@ -40,7 +40,9 @@ type session struct {
 	cancel context.CancelFunc
 	left   bool // the connection is closed; guarded by news.mu
 
-	goAwaySent atomic.Bool // or about to be sent
+	goAwaySent atomic.Bool   // or about to be sent
+	large      protocol.Pace // of messages that leave piece by piece
+	sent       atomic.Int64  // bytes since its last look
 }
 
 // seen records that the point is connected now, when it is known which.
@@ -57,16 +59,19 @@ func (s *session) seen() {
 // send seals m and hands it to the reactor, which never blocks. done ends the request's Begin, also when sending fails.
 // send is not called on a loop: to seal a megabyte takes a millisecond, and the lock may be held by another goroutine.
 func (s *session) send(m *protocol.Message, done bool) error {
-	wrote := false
-	err := s.wire.Send(m, func(frame []byte) error {
-		if s.modern != nil {
-			frame = bytes.Clone(frame) // the reactor keeps what it is given, and this buffer is used again
-		}
-		last := done && !wrote
-		wrote = true
-		return s.g.reactor.Send(s.id, frame, last)
-	})
-	if done && !wrote {
+	ended := false
+	write := func(frame []byte, last bool) error {
+		ended = done && last
+		s.sent.Add(int64(len(frame)))
+		return s.g.reactor.Send(s.id, frame, ended)
+	}
+	var err error
+	if s.modern == nil {
+		err = s.wire.Send(m, func(packet []byte) error { return write(packet, true) })
+	} else { // the reactor keeps what it is given, and this buffer is used again
+		err = s.modern.SendPaced(m, s.pace, func(frame []byte, last bool) error { return write(bytes.Clone(frame), last) })
+	}
+	if done && !ended {
 		_ = s.g.reactor.Send(s.id, nil, true) // gone: nothing to end
 	}
 	switch {
@@ -80,6 +85,17 @@ func (s *session) send(m *protocol.Message, done bool) error {
 		s.g.reactor.Close(s.id, err)
 	}
 	return err
+}
+
+// pace waits until most of what was sent has left, so that other messages may go before the next piece of a large one.
+// It returns how many bytes that may have. It ends with the connection.
+func (s *session) pace() (int, error) { return s.drained(context.Background()) }
+
+func (s *session) drained(ctx context.Context) (int, error) {
+	began := time.Now()
+	err := s.g.reactor.SendWait(ctx, s.id, nil, false, s.large.Piece()/2)
+	s.large.Took(int(s.sent.Swap(0)), time.Since(began))
+	return s.large.Piece(), err
 }
 
 // sendGoAway asks the client to open another connection. The replies to its requests still come on this one.
@@ -107,7 +123,7 @@ func (s *session) Reply(r *business.Request, m *protocol.Message) error {
 	if m.More() {
 		ctx, cancel := context.WithTimeout(r.Context, readPatience)
 		defer cancel()
-		err := s.g.reactor.SendWait(ctx, s.id, nil, false)
+		_, err := s.drained(ctx)
 		slow := errors.Is(err, context.DeadlineExceeded)
 		if err != nil && !slow {
 			return fmt.Errorf("%w: %w", context.Canceled, err)

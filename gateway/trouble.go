@@ -13,6 +13,7 @@ const (
 	probeEvery   = time.Second
 	probeTimeout = 3 * time.Second  // a database that takes longer for SELECT 1 does not answer
 	troubleLasts = 10 * time.Second // after the last request that met it
+	holdFor      = 10 * time.Second // what runs waits for a database that does not answer
 	troubleAgain = 30 * time.Second // between two lines about the same trouble
 	retriesEvery = time.Minute      // between two lines about transactions that ran again
 )
@@ -40,6 +41,13 @@ func (t *trouble) met(err error, now time.Time) {
 		t.what, t.since, t.cause = what, now, err
 	}
 	t.last = now
+}
+
+// start is when the present trouble began.
+func (t *trouble) start() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.since
 }
 
 // retried counts transactions that ran again after a deadlock or in place of waiting longer.
@@ -81,6 +89,9 @@ func (g *Gateway) watchDatabase(ctx context.Context) {
 		g.metrics.probed(err, g.o.Clock().Sub(began))
 		if err != nil {
 			g.trouble.met(err, began)
+			if began.Sub(g.trouble.start()) > holdFor {
+				g.pool.Interrupt()
+			}
 		}
 		told = g.logTrouble(told, g.o.Clock())
 	}

@@ -205,7 +205,7 @@ func BenchmarkRowsEncode(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		m, err := e.Part(RequestID{})
+		m, err := e.Part(RequestID{}, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

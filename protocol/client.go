@@ -22,6 +22,9 @@ type ClientOptions struct {
 	Software string // name and version for the server's log, at most 64 bytes; default "syncgate-agent"
 	Clock    func() time.Time
 	Rand     io.Reader // cryptographic
+
+	Holds *Holds // of messages that come in pieces; nil: none are taken
+	Packs bool   // payloads may be packed
 }
 
 // Client is the client's side of one connection. It does no I/O. The caller writes the result of Hello, passes each
@@ -42,6 +45,7 @@ type Client struct {
 	ping      []byte // its frame, until Seal has returned it
 	epoch     uint64
 	seq       atomic.Uint64
+	joiner    joiner
 }
 
 // NewClient checks the options and makes a Client.
@@ -63,7 +67,7 @@ func (c *Client) Hello() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("protocol: client: %w", err)
 	}
-	payload, err := encode(nil, &hello{Version, Version, c.opts.Software, c.opts.Clock().UnixMilli()})
+	payload, err := encode(nil, &hello{Version, Version, c.opts.Software, c.opts.Clock().UnixMilli(), c.terms()})
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +84,14 @@ func (c *Client) Hello() ([]byte, error) {
 	return plainFrame(frameHello, body), nil
 }
 
+func (c *Client) terms() terms {
+	t := terms{packs: c.opts.Packs}
+	if c.opts.Holds != nil {
+		t.most = c.opts.Holds.most
+	}
+	return t
+}
+
 // RequestID makes the next id of this connection, for requests that have no id in an outbox. Its epoch is random, and
 // none of the v1 wire. Any goroutine may call it after Hello.
 func (c *Client) RequestID() RequestID {
@@ -87,7 +99,8 @@ func (c *Client) RequestID() RequestID {
 }
 
 // Receive decodes one whole frame, in the order of arrival. The message is nil for the WELCOME, after which Welcome
-// returns what the server granted, and for the answer to the client's first PING. A REJECT returns a *RejectError.
+// returns what the server granted, for the answer to the client's first PING, and for a piece of a message that is not
+// whole yet. A REJECT returns a *RejectError.
 // After any error the caller closes the connection.
 //
 // A PING whose id has epoch 0 comes from the server. The answer is a PING with the same id.
@@ -102,8 +115,21 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 	if m.Op == OpPing && m.RequestID == c.first {
 		return nil, nil
 	}
-	return m, nil
+	if m.Flags&flagPiece != 0 {
+		if whole, err := c.joiner.add(m); !whole {
+			return nil, err
+		}
+	}
+	if m.Flags&flagPacked != 0 {
+		if err := m.checkPacked(c.terms().most + DefaultMaxMessage); err != nil {
+			return nil, err
+		}
+	}
+	return m, m.Unpack()
 }
+
+// Held is what has come of the reply to a request, when the connection has ended within it.
+func (c *Client) Held(id RequestID) Held { return c.joiner.held(id) }
 
 // receiveAnswer decodes the answer to HELLO: WELCOME or REJECT.
 func (c *Client) receiveAnswer(frame []byte) error {
@@ -127,7 +153,9 @@ func (c *Client) receiveAnswer(frame []byte) error {
 		return err
 	}
 	c.first = c.RequestID()
-	c.welcome, c.records = w, newRecords(toServer.UnsafeKey(), toClient.UnsafeKey(), w.MaxFrame, c.opts.Clock())
+	c.welcome = w
+	c.records = newRecords(toServer.UnsafeKey(), toClient.UnsafeKey(), w.MaxFrame, c.opts.Clock(), w.terms)
+	c.joiner = joiner{holds: c.opts.Holds, point: c.opts.Point}
 	return nil
 }
 
@@ -153,24 +181,39 @@ func (c *Client) Seal(dst []byte, m *Message) ([]byte, error) {
 	}
 	if !c.confirmed {
 		var err error
-		if c.ping, err = c.appendRecord(nil, &Message{Op: OpPing, RequestID: c.first}); err != nil {
+		if c.ping, err = c.records.append(nil, &Message{Op: OpPing, RequestID: c.first}); err != nil {
 			return nil, err
 		}
 		c.confirmed = true
 	}
-	frames, err := c.appendRecord(append(dst, c.ping...), m)
+	frames, err := c.records.append(append(dst, c.ping...), m)
 	if err == nil {
 		c.ping = nil // kept until a message could be sealed, since both leave together
 	}
 	return frames, err
 }
 
-func (c *Client) appendRecord(dst []byte, m *Message) ([]byte, error) {
-	buf, err := m.plaintext(dst)
-	if err != nil {
-		return nil, err
+// Prepare makes m ready to be sent by Next. Any goroutine may call it.
+func (c *Client) Prepare(m *Message) (*Outgoing, error) {
+	if c.records == nil {
+		return nil, errState
 	}
-	return c.records.seal(buf, len(dst), m)
+	payload := m.Payload
+	if m.Body != nil {
+		var err error
+		if payload, err = AppendPayload(nil, m.Body); err != nil {
+			return nil, err
+		}
+	}
+	return c.records.outgoing(m, payload)
+}
+
+// Next appends to dst the frame of the next record of o, which carries at most so many bytes of the payload. more reports
+// whether there is another. Records of other messages may be sealed between them.
+func (c *Client) Next(dst []byte, o *Outgoing, piece int) (frames []byte, more bool, err error) {
+	m, more := c.records.cut(o, piece)
+	frames, err = c.Seal(dst, &m)
+	return frames, more, err
 }
 
 // Expired reports that the session has used up its records or its hour. The client then opens another connection for

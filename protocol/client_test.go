@@ -80,7 +80,7 @@ func (p *pair) welcomeFrame(t testing.TB) []byte {
 }
 
 func TestWelcomeBounds(t *testing.T) {
-	good := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch.UnixMilli(), "x", 1}
+	good := Welcome{Version, DefaultMaxFrame, 32, 30 * time.Second, testEpoch.UnixMilli(), "x", 1, terms{}}
 	for name, change := range map[string]func(*Welcome){
 		"version":        func(w *Welcome) { w.Version = 3 },
 		"small frame":    func(w *Welcome) { w.MaxFrame = minMaxFrame - 1 },
@@ -208,7 +208,7 @@ func FuzzEnvelope(f *testing.F) {
 	f.Add(append([]byte{1, 1, 0, 2}, make([]byte, 30)...))
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		var m Message
-		if err := m.parseEnvelope(plain); err != nil {
+		if err := m.parseEnvelope(plain, FlagMore|flagPiece|flagHead|flagPacked); err != nil {
 			return
 		}
 		p := newPair(t, nil)

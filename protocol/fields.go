@@ -149,6 +149,24 @@ func (c *coder) text(key uint64, v *string, most int) {
 	}
 }
 
+// bytes are up to most bytes.
+func (c *coder) bytes(key uint64, v *[]byte, most int) {
+	switch {
+	case !c.at(key):
+	case !c.reading:
+		c.out = appendString(c.out, *v, false)
+	default:
+		n := c.expect(majorBytes, "bytes")
+		if n > uint64(most) {
+			c.fail(ErrPayload, "bytes over their bound")
+			return
+		}
+		if from, to := c.span(n); from < to {
+			*v = c.buf[from:to:to]
+		}
+	}
+}
+
 // note is a text for a person. A writer cuts a long one between characters.
 func (c *coder) note(key uint64, v *string) {
 	if !c.reading {

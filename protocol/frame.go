@@ -132,13 +132,28 @@ type records struct {
 	send, recv *crypto.Cipher
 	max        int
 	expires    time.Time
+	most       int   // bytes of a payload that the peer takes in pieces; 0: none
+	packs      bool  // the peer unpacks payloads
+	flags      uint8 // that the peer may set
 }
 
-func newRecords(sendKey, recvKey [crypto.KeySize]byte, max int, now time.Time) *records {
-	return &records{
+func newRecords(sendKey, recvKey [crypto.KeySize]byte, max int, now time.Time, t terms) *records {
+	r := &records{
 		send: crypto.NewCipher(sendKey, recordLimit), recv: crypto.NewCipher(recvKey, recordLimit),
-		max: max, expires: now.Add(SessionLifetime),
+		max: max, expires: now.Add(SessionLifetime), most: t.most, packs: t.packs, flags: FlagMore,
 	}
+	if t.most > 0 {
+		r.flags |= flagPiece | flagHead
+	}
+	if t.packs {
+		r.flags |= flagPacked
+	}
+	return r
+}
+
+// whole reports whether a payload of n bytes leaves as it is, in one record.
+func (r *records) whole(n int) bool {
+	return n <= r.max-RecordOverhead && (r.most == 0 || n <= smallestPiece) && (!r.packs || n < packLeast)
 }
 
 func (r *records) expired(now time.Time) bool {
@@ -176,6 +191,31 @@ func (r *records) seal(buf []byte, at int, m *Message) ([]byte, error) {
 	return buf[:at+len(b)], nil
 }
 
+// append appends the frame of m to dst.
+func (r *records) append(dst []byte, m *Message) ([]byte, error) {
+	buf, err := m.plaintext(dst)
+	if err != nil {
+		return nil, err
+	}
+	return r.seal(buf, len(dst), m)
+}
+
+// next appends the frame of the next record of o to dst.
+func (r *records) next(dst []byte, o *Outgoing, piece int) (frame []byte, more bool, err error) {
+	m, more := r.cut(o, piece)
+	frame, err = r.append(dst, &m)
+	return frame, more, err
+}
+
+// cut is the next record of o. A peer that takes no pieces gets all in one.
+func (r *records) cut(o *Outgoing, piece int) (m Message, more bool) {
+	room := r.max - RecordOverhead
+	if r.most == 0 {
+		piece = room
+	}
+	return o.next(max(smallestPiece, min(piece, room)))
+}
+
 // open decrypts a DATA frame and appends the record to dst. The message's payload aliases it.
 func (r *records) open(dst, frame []byte) (*Message, error) {
 	typ, body, err := parseFrame(frame)
@@ -197,12 +237,12 @@ func (r *records) open(dst, frame []byte) (*Message, error) {
 		return nil, errRecord
 	}
 	m := new(Message)
-	return m, m.parseEnvelope(plain)
+	return m, m.parseEnvelope(plain, r.flags)
 }
 
-// parseEnvelope reads the record plain. Payload aliases it.
-func (m *Message) parseEnvelope(plain []byte) error {
-	if len(plain) < envelopeSize || plain[1]&^FlagMore != 0 {
+// parseEnvelope reads the record plain, which may have these flags. Payload aliases it.
+func (m *Message) parseEnvelope(plain []byte, flags uint8) error {
+	if len(plain) < envelopeSize || plain[1]&^flags != 0 || plain[1]&(flagPiece|flagHead) == flagHead {
 		return errEnvelope
 	}
 	m.Op, m.Flags = Op(plain[0]), plain[1]

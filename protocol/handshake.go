@@ -68,6 +68,24 @@ type hello struct {
 	minVersion, maxVersion uint64
 	software               string
 	clockMs                int64
+	terms
+}
+
+// terms are what the two ends agree on besides: the client offers them in HELLO, and the server takes up in WELCOME
+// what it can do, too. A client that offers nothing gets nothing.
+type terms struct {
+	most  int  // bytes of the largest payload that the sender of this takes in pieces
+	packs bool // it takes packed payloads
+}
+
+// fields have the keys from first on.
+func (t *terms) fields(c *coder, first uint64) {
+	if c.has(t.most > 0) {
+		number(c, first, &t.most, hardMaxMessage)
+	}
+	if c.has(t.packs) {
+		c.flag(first+1, &t.packs)
+	}
 }
 
 func (h *hello) fields(c *coder) {
@@ -75,6 +93,7 @@ func (h *hello) fields(c *coder) {
 	number(c, 2, &h.maxVersion, math.MaxUint64)
 	c.text(3, &h.software, maxSoftware)
 	number(c, 4, &h.clockMs, math.MaxInt64)
+	h.terms.fields(c, 5)
 }
 
 // Welcome has what the server grants a session. It is the payload of noise message 2.
@@ -86,6 +105,7 @@ type Welcome struct {
 	ClockMs      int64         // the server's clock, Unix ms
 	ServerID     string
 	RulesVersion uint64
+	terms
 }
 
 func (w *Welcome) fields(c *coder) {
@@ -97,6 +117,7 @@ func (w *Welcome) fields(c *coder) {
 	number(c, 5, &w.ClockMs, math.MaxInt64)
 	c.text(6, &w.ServerID, maxSoftware)
 	number(c, 7, &w.RulesVersion, math.MaxUint64)
+	w.terms.fields(c, 8)
 	if c.reading {
 		w.Keepalive = time.Duration(keepalive) * time.Second
 	}

@@ -22,6 +22,7 @@ const (
 	OpResync    Op = 9  // reports a comparison that the centre has asked for, and asks for the next
 	OpReport    Op = 10 // says how the point and its rules are
 	OpRun       Op = 11 // asks the client to run a rule now
+	OpHeld      Op = 12 // asks how much has come of a message in pieces
 )
 
 // ops declares each op once. The names, the messages that a session accepts and the table of ops in docs/protocol.md
@@ -35,7 +36,7 @@ var ops = [...]struct {
 	OpPing:      {"ping", fromClient | fromServer, nil, (*PingReply)(nil), false},
 	OpUpload:    {"upload", fromClient, (*UploadRequest)(nil), (*UploadReply)(nil), false},
 	OpDownload:  {"download", fromClient, (*DownloadRequest)(nil), (*DownloadReply)(nil), true},
-	OpRules:     {"rules", fromClient, (*RulesRequest)(nil), (*RulesReply)(nil), true},
+	OpRules:     {"rules", fromClient, nil, (*RulesReply)(nil), false},
 	OpFile:      {"file", fromClient, nil, nil, false},
 	OpSubscribe: {"subscribe", fromClient, (*SubscribeRequest)(nil), (*SubscribeReply)(nil), true},
 	OpGoAway:    {"goaway", fromServer, (*GoAway)(nil), nil, false},
@@ -43,6 +44,7 @@ var ops = [...]struct {
 	OpResync:    {"resync", fromClient, (*ResyncRequest)(nil), (*ResyncReply)(nil), false},
 	OpReport:    {"report", fromClient, (*ReportRequest)(nil), (*ReportReply)(nil), false},
 	OpRun:       {"run", fromServer, (*RunRequest)(nil), (*RunReply)(nil), true},
+	OpHeld:      {"held", fromClient, (*HeldRequest)(nil), (*HeldReply)(nil), false},
 }
 
 type sides uint8
@@ -104,6 +106,7 @@ type Message struct {
 	RequestID RequestID
 	Payload   []byte
 	Body      any
+	Have      Held // of a reply that is to be sent: what its receiver has, if it is the same
 }
 
 // More reports whether more replies follow for the same request.
@@ -126,7 +129,6 @@ func (m *Message) UploadRequest() (*UploadRequest, error) {
 func (m *Message) UploadReply() (*UploadReply, error)         { return bodyOf[UploadReply](m) }
 func (m *Message) DownloadRequest() (*DownloadRequest, error) { return bodyOf[DownloadRequest](m) }
 func (m *Message) DownloadReply() (*DownloadReply, error)     { return bodyOf[DownloadReply](m) }
-func (m *Message) RulesRequest() (*RulesRequest, error)       { return bodyOf[RulesRequest](m) }
 func (m *Message) RulesReply() (*RulesReply, error)           { return bodyOf[RulesReply](m) }
 func (m *Message) PingReply() (*PingReply, error)             { return bodyOf[PingReply](m) }
 func (m *Message) CompareRequest() (*CompareRequest, error)   { return bodyOf[CompareRequest](m) }
@@ -135,6 +137,8 @@ func (m *Message) ResyncRequest() (*ResyncRequest, error)     { return bodyOf[Re
 func (m *Message) ResyncReply() (*ResyncReply, error)         { return bodyOf[ResyncReply](m) }
 func (m *Message) ReportRequest() (*ReportRequest, error)     { return bodyOf[ReportRequest](m) }
 func (m *Message) ReportReply() (*ReportReply, error)         { return bodyOf[ReportReply](m) }
+func (m *Message) HeldRequest() (*HeldRequest, error)         { return bodyOf[HeldRequest](m) }
+func (m *Message) HeldReply() (*HeldReply, error)             { return bodyOf[HeldReply](m) }
 func (m *Message) ErrorReply() (*ErrorReply, error)           { return bodyOf[ErrorReply](m) }
 func (m *Message) GoAway() (*GoAway, error)                   { return bodyOf[GoAway](m) }
 
@@ -169,7 +173,9 @@ func AppendPayload(dst []byte, body any) ([]byte, error) {
 const tableWithin = 32 + maxName
 
 // Forget drops the payload of a request that will not run, but for what Table reads.
-func (m *Message) Forget() { m.Payload = bytes.Clone(m.Payload[:min(len(m.Payload), tableWithin)]) }
+func (m *Message) Forget() {
+	m.Payload = bytes.Clone(m.Payload[:min(len(m.Payload), packedHead+tableWithin)])
+}
 
 // Table returns the table of an UPLOAD, DOWNLOAD or COMPARE without decoding the rows. It is "" when there is none; decoding the
 // request then returns an error.
@@ -182,7 +188,8 @@ func (m *Message) Table() string {
 	case *CompareRequest:
 		return b.Table
 	}
-	c := coder{decoder: decoder{buf: m.Payload[:min(len(m.Payload), tableWithin)]}, reading: true}
+	payload := m.start()
+	c := coder{decoder: decoder{buf: payload[:min(len(payload), tableWithin)]}, reading: true}
 	c.entries = c.expect(majorMap, "a map")
 	table := ""
 	switch m.Op {

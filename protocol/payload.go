@@ -140,6 +140,7 @@ type DownloadRequest struct {
 	State   []rowset.StateItem // from where; empty: from the start
 	MaxRows uint32             // 0: the server's choice
 	Fields  []string           // of the client's rule; none when it has SQL of its own
+	Held    Held               // the beginning of a message of the reply, from a connection that has ended
 
 	Stateless string // of the v1 wire: why Content has no State; not on the v2 wire
 }
@@ -151,6 +152,7 @@ func (r *DownloadRequest) fields(c *coder) {
 	if c.has(len(r.Fields) > 0) {
 		c.names(4, &r.Fields)
 	}
+	r.Held.fields(c, 5)
 	c.check(r.Table != "", "no table")
 }
 
@@ -193,13 +195,6 @@ func (r *DownloadReply) last(c *coder) {
 	number(c, 7, &r.Total, math.MaxUint64)
 }
 
-// RulesRequest asks for the rules.
-type RulesRequest struct {
-	Parts bool // the client takes several replies; one that does not know them sends no payload
-}
-
-func (r *RulesRequest) fields(c *coder) { c.flag(1, &r.Parts) }
-
 // RulesReply carries the rules that the point itself runs.
 type RulesReply struct {
 	Version uint64
@@ -224,6 +219,16 @@ func (p *PingReply) fields(c *coder) {
 	number(c, 1, &p.RulesVersion, math.MaxUint64)
 	number(c, 2, &p.ClockMs, math.MaxInt64)
 }
+
+// HeldRequest asks how much the server has of a message in pieces.
+type HeldRequest struct{ Digest []byte }
+
+func (r *HeldRequest) fields(c *coder) { c.bytes(1, &r.Digest, sha256.Size) }
+
+// HeldReply says how many bytes have come of the message.
+type HeldReply struct{ Bytes uint64 }
+
+func (r *HeldReply) fields(c *coder) { number(c, 1, &r.Bytes, hardMaxMessage) }
 
 // ErrorReply is the payload of every message whose Status is not StatusOK.
 type ErrorReply struct {

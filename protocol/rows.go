@@ -12,7 +12,7 @@ import (
 //	e.Begin(0, columns)
 //	for rows {
 //		e.Append(row)
-//		if e.Len() >= partSize { reply(e.Part(id)) }
+//		if e.Len() >= partSize { reply(e.Part(id, nil)) }
 //	}
 //	reply(e.Last(id, state, more))
 type RowEncoder struct {
@@ -74,13 +74,21 @@ const maxHeads = 1 + 1 + 5
 // Rows returns the number of rows since the last part.
 func (e *RowEncoder) Rows() int { return e.count / max(1, len(e.asText)) }
 
-// Part finishes a part of the reply to request id, with FlagMore. The message aliases the encoder's buffer: the caller
-// sends it before the next call.
-func (e *RowEncoder) Part(id RequestID) (*Message, error) {
+// Part finishes a part of the reply to request id, with FlagMore, and with the state behind its rows where one is known.
+// The message aliases the encoder's buffer: the caller sends it before the next call.
+func (e *RowEncoder) Part(id RequestID, state []rowset.StateItem) (*Message, error) {
 	if len(e.head) == 0 {
 		return nil, fmt.Errorf("%w: Part before Begin", errState)
 	}
-	return &Message{Op: OpDownload, RequestID: id, Flags: FlagMore, Payload: e.finish(nil, 0)}, nil
+	m := &Message{Op: OpDownload, RequestID: id, Flags: FlagMore}
+	if len(state) == 0 {
+		m.Payload = e.finish(nil, 0)
+		return m, nil
+	}
+	var c coder
+	c.items(5, &state, maxState)
+	m.Payload = e.finish(c.out, c.entries)
+	return m, c.err
 }
 
 // Last finishes the last part, which may have no rows. Without a Begin it answers a download without statements. The

@@ -64,7 +64,7 @@ func TestRowEncoderParts(t *testing.T) {
 		if err := e.Append([]any{"u", nil, int64(i)}); err != nil {
 			t.Fatal(err)
 		}
-		m, err := e.Part(id)
+		m, err := e.Part(id, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func TestRowEncoderParts(t *testing.T) {
 }
 
 func TestRowEncoderRefuses(t *testing.T) {
-	if _, err := new(RowEncoder).Part(RequestID{}); !errors.Is(err, errState) {
+	if _, err := new(RowEncoder).Part(RequestID{}, nil); !errors.Is(err, errState) {
 		t.Errorf("a part before Begin: %v", err)
 	}
 	e := begun(t)
@@ -119,7 +119,7 @@ func TestRowEncoderRefuses(t *testing.T) {
 	if err := e.Append([]any{"u", nil, int64(1)}); err != nil {
 		t.Fatal(err)
 	}
-	m, err := e.Part(RequestID{})
+	m, err := e.Part(RequestID{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestRowEncoderAllocatesNothingARow(t *testing.T) {
 	}
 	part := func() {
 		grow()
-		if _, err := e.Part(RequestID{}); err != nil {
+		if _, err := e.Part(RequestID{}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/flynn/noise"
 
 	"syncgate/crypto"
+	"syncgate/internal/account"
 	"syncgate/internal/limit"
 )
 
@@ -23,19 +24,23 @@ type ServerOptions struct {
 	Keys         func(point string, id uint32) (crypto.Key, bool) // live keys; called on every hello, must be quick
 	RulesVersion func() uint64                                    // for WELCOME
 	Clock        func() time.Time
-	Rand         io.Reader // cryptographic
+	Rand         io.Reader       // cryptographic
+	Ledger       *account.Ledger // points are charged for messages in pieces; may be nil
 
-	ServerID    string        // at most 64 bytes; default "syncgate"
-	MaxFrame    int           // largest body of a frame, in bytes
-	MaxInFlight int           // requests of one session without their last reply
-	Keepalive   time.Duration // silence after which a client sends PING; whole seconds of it are used
-	Handshakes  int           // accepted a second, see limiter
+	ServerID     string        // at most 64 bytes; default "syncgate"
+	MaxFrame     int           // largest body of a frame, in bytes
+	MaxMessage   int           // largest payload that is taken in pieces, in bytes
+	Uncompressed bool          // payloads are not packed
+	MaxInFlight  int           // requests of one session without their last reply
+	Keepalive    time.Duration // silence after which a client sends PING; whole seconds of it are used
+	Handshakes   int           // accepted a second, see limiter
 }
 
 // Limits are the options' defaults and bounds.
 func (o *ServerOptions) Limits() []limit.Limit {
 	return []limit.Limit{
 		limit.Bytes("MaxFrame", &o.MaxFrame, DefaultMaxFrame, minMaxFrame, HardMaxFrame),
+		limit.Bytes("MaxMessage", &o.MaxMessage, DefaultMaxMessage, 1<<20, hardMaxMessage),
 		limit.Count("MaxInFlight", &o.MaxInFlight, 16, 1, math.MaxUint16),
 		limit.Time("Keepalive", &o.Keepalive, time.Minute, time.Second, 10*time.Hour),
 		limit.Count("Handshakes", &o.Handshakes, 500, 1, 1_000_000),
@@ -49,6 +54,7 @@ type Server struct {
 	limiter *limiter
 	dummy   [crypto.KeySize]byte // replaces the key of a point that has none
 	buffers sync.Pool            // *[]byte, in which Send encodes
+	holds   *Holds
 }
 
 // NewServer checks the options and makes a Server.
@@ -62,7 +68,8 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if o.ServerID = cmp.Or(o.ServerID, "syncgate"); !validText(o.ServerID, maxSoftware) {
 		return nil, fmt.Errorf("protocol: server: ServerID is more than %d bytes, or not UTF-8", maxSoftware)
 	}
-	s := &Server{opts: o, dh: noise.DH25519, limiter: newLimiter(o.Handshakes)}
+	s := &Server{opts: o, dh: noise.DH25519, limiter: newLimiter(o.Handshakes),
+		holds: NewHolds(o.MaxMessage, o.Ledger, o.Clock)}
 	s.buffers.New = func() any { return new([]byte) }
 	if _, err := io.ReadFull(o.Rand, s.dummy[:]); err != nil {
 		return nil, fmt.Errorf("protocol: server: %w", err)
@@ -75,6 +82,9 @@ func (s *Server) NewSession(remote netip.Addr) *ServerSession {
 	return &ServerSession{server: s, remote: remote}
 }
 
+// Sweep forgets messages whose other pieces have not come for long. It is to be called now and then.
+func (s *Server) Sweep() { s.holds.Sweep() }
+
 // Event tells the caller of Receive what to do.
 type Event struct {
 	Reply       []byte // send it now
@@ -82,6 +92,7 @@ type Event struct {
 	Reject      []byte // send it after RejectAfter, then close; receive nothing more
 	RejectAfter time.Duration
 	Message     *Message // a request
+	Refused     error    // why Message, which came in pieces, is to be refused; it has no payload
 	Answer      *Message // an answer to a RUN of the server's
 }
 
@@ -107,6 +118,7 @@ type ServerSession struct {
 	records atomic.Pointer[records] // nil before the WELCOME
 	mu      sync.Mutex              // held while sealing and writing: records leave in the order of their counters
 	asked   atomic.Uint64           // requests of the server's own
+	joiner  joiner
 }
 
 // Point returns the authenticated point_no. It is empty before the WELCOME.
@@ -154,17 +166,51 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 	e := Event{Established: !s.established, Message: m}
 	s.established = true
 	answer := m.RequestID.Epoch() == 0
-	if m.Op.clientAnswers() && answer && m.Op != OpPing {
-		e.Message, e.Answer = nil, m
-		return e, nil
-	}
-	if m.Flags != 0 || m.Status != StatusOK || answer && m.Op != OpPing {
+	ran := answer && m.Op.clientAnswers() && m.Op != OpPing
+	if !ran && (m.More() || m.Status != StatusOK || answer && m.Op != OpPing) {
 		return Event{}, errEnvelope
 	}
-	if answer {
+	if answer && !ran {
 		e.Message = nil // the answer to our PING says no more than that the client is there
+		return e, nil
+	}
+	e.Message, e.Refused = s.whole(m)
+	if ran && e.Message != nil {
+		e.Message, e.Answer = nil, m
+		if err := cmp.Or(e.Refused, m.Unpack()); err != nil {
+			return Event{}, err
+		}
 	}
 	return e, nil
+}
+
+// whole returns m, or the message whose last piece it is, or nil. With an error m is to be refused, and has no payload.
+func (s *ServerSession) whole(m *Message) (*Message, error) {
+	var err error
+	if m.Flags&flagPiece != 0 {
+		var whole bool
+		if whole, err = s.joiner.add(m); err == nil && !whole {
+			return nil, nil
+		}
+	}
+	if err == nil && m.Flags&flagPacked != 0 {
+		err = m.checkPacked(s.server.opts.MaxMessage)
+	}
+	if err != nil {
+		m.Payload, m.Flags = nil, 0
+	}
+	return m, err
+}
+
+// Held answers a HELD of the session's point.
+func (s *ServerSession) Held(r *HeldRequest) *HeldReply {
+	return &HeldReply{s.server.holds.Of(s.point, r.Digest)}
+}
+
+// MaxPayload is the largest payload that Send takes.
+func (s *ServerSession) MaxPayload() int {
+	r := s.records.Load()
+	return max(r.most, r.max-RecordOverhead)
 }
 
 // receiveHello answers a HELLO. A forged hello costs the server a few hashes and no elliptic-curve operation: the
@@ -225,7 +271,11 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	if wait := s.server.limiter.authentic(point, now); wait > 0 {
 		return nil, &RejectError{StatusBusy, wait}
 	}
-	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion()}
+	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion(), terms{}}
+	if h.most > 0 {
+		granted.most = o.MaxMessage
+	}
+	granted.packs = h.packs && !o.Uncompressed
 	if payload, err = encode(nil, &granted); err != nil {
 		return nil, err
 	}
@@ -233,15 +283,23 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now))
+	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now, terms{h.most, granted.packs}))
+	s.joiner = joiner{holds: s.server.holds, point: point}
 	s.point, s.keyID, s.hello = point, id, h
 	return plainFrame(frameWelcome, reply), nil
 }
 
-// Send seals m and calls write with the frame, under the session's lock. So frames leave in the order of their
-// counters, whichever goroutine sends. frame is valid during write only. Send returns write's error. An error before
-// write leaves the session unchanged.
+// Send is SendPaced without a wait.
 func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
+	return s.SendPaced(m, func() (int, error) { return s.server.opts.MaxFrame, nil },
+		func(frame []byte, _ bool) error { return write(frame) })
+}
+
+// SendPaced seals m and calls write with each frame, under the session's lock. So frames leave in the order of their
+// counters, whichever goroutine sends. frame is valid during write only. SendPaced returns write's error. An error before
+// write leaves the session unchanged. Before each record of a large message SendPaced calls wait, without the lock. wait
+// returns how many bytes of the payload the record may have.
+func (s *ServerSession) SendPaced(m *Message, wait func() (int, error), write func(frame []byte, last bool) error) error {
 	scratch := s.server.buffers.Get().(*[]byte)
 	defer s.server.buffers.Put(scratch)
 	buf, err := m.plaintext((*scratch)[:0])
@@ -253,13 +311,44 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 	if r == nil {
 		return errState
 	}
+	if payload := buf[headerSize+envelopeSize:]; !r.whole(len(payload)) {
+		return s.sendPieces(r, m, payload, wait, write)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	frame, err := r.seal(buf, 0, m)
 	if err != nil {
 		return err
 	}
-	return write(frame)
+	return write(frame, true)
+}
+
+func (s *ServerSession) sendPieces(r *records, m *Message, payload []byte, wait func() (int, error),
+	write func(frame []byte, last bool) error) error {
+	o, err := r.outgoing(m, payload)
+	if err != nil {
+		return err
+	}
+	scratch := s.server.buffers.Get().(*[]byte)
+	defer s.server.buffers.Put(scratch)
+	for more := true; more; {
+		piece := unpaced
+		if o.Size() > unpaced {
+			if piece, err = wait(); err != nil {
+				return err
+			}
+		}
+		s.mu.Lock()
+		*scratch, more, err = r.next((*scratch)[:0], o, piece)
+		if err == nil {
+			err = write(*scratch, !more)
+		}
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Ping makes a PING of the server's own. The client answers with the same id. Receive drops the answer.

@@ -225,7 +225,7 @@ func TestVersion(t *testing.T) {
 		ok       bool
 	}{{2, 2, true}, {1, 2, true}, {2, 9, true}, {3, 9, false}, {0, 1, false}} {
 		p := newPair(t, nil)
-		e, err := p.session.Receive(helloFrame(t, p, hello{c.min, c.max, "x", testEpoch.UnixMilli()}))
+		e, err := p.session.Receive(helloFrame(t, p, hello{c.min, c.max, "x", testEpoch.UnixMilli(), terms{}}))
 		if err != nil {
 			t.Fatal(err)
 		}

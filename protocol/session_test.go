@@ -80,7 +80,7 @@ func (p *pair) greet(t testing.TB) Event {
 // confirm sends the client's first record alone.
 func (p *pair) confirm(t testing.TB) Event {
 	t.Helper()
-	f, err := p.client.appendRecord(nil, &Message{Op: OpPing, RequestID: p.client.first})
+	f, err := p.client.records.append(nil, &Message{Op: OpPing, RequestID: p.client.first})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestSession(t *testing.T) {
 		t.Fatalf("after hello: %+v, max frame %d", e, p.session.MaxFrame())
 	}
 	w := p.client.Welcome()
-	want := Welcome{Version, DefaultMaxFrame, 16, time.Minute, testEpoch.UnixMilli(), "syncgate", 42}
+	want := Welcome{Version, DefaultMaxFrame, 16, time.Minute, testEpoch.UnixMilli(), "syncgate", 42, terms{}}
 	if w != want {
 		t.Fatalf("welcome %+v, want %+v", w, want)
 	}
@@ -165,7 +165,7 @@ func TestSession(t *testing.T) {
 	if err := enc.Append([]any{int64(5)}); err != nil {
 		t.Fatal(err)
 	}
-	part, err := enc.Part(MakeRequestID(9, 5))
+	part, err := enc.Part(MakeRequestID(9, 5), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -293,7 +293,7 @@ func (r *recorder) downloads() {
 			r.t.Fatal(err)
 		}
 		if i == 1 {
-			m, err := enc.Part(ask)
+			m, err := enc.Part(ask, nil)
 			if err != nil {
 				r.t.Fatal(err)
 			}
@@ -316,13 +316,13 @@ func (r *recorder) downloads() {
 // transcript is the handshake of the vector's first two steps.
 func (v *vector) transcript(t *testing.T) *transcript {
 	p := v.pair(t)
-	h, err := encode(nil, &hello{Version, Version, v.Client.Software, v.Client.ClockMs})
+	h, err := encode(nil, &hello{Version, Version, v.Client.Software, v.Client.ClockMs, terms{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := p.server.opts
 	w, err := encode(nil, &Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, o.Clock().UnixMilli(), o.ServerID,
-		o.RulesVersion()})
+		o.RulesVersion(), terms{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +354,7 @@ func makeRefused(t *testing.T, made map[string]any) {
 
 	v = newVector("A client that speaks version 3 and later only.")
 	r = record(t, v)
-	payload, err := encode(nil, &hello{3, 9, v.Client.Software, testEpoch.UnixMilli()})
+	payload, err := encode(nil, &hello{3, 9, v.Client.Software, testEpoch.UnixMilli(), terms{}})
 	if err != nil {
 		t.Fatal(err)
 	}

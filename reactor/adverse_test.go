@@ -214,7 +214,7 @@ func TestSendWaitEnds(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() {
 			for {
-				if err := s.SendWait(ctx, id, make([]byte, 128<<10), false); err != nil {
+				if err := s.SendWait(ctx, id, make([]byte, 128<<10), false, 1<<20); err != nil {
 					ended <- err
 					return
 				}

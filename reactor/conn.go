@@ -54,20 +54,21 @@ type Conn struct {
 
 	outstanding atomic.Int32 // outbound bytes: those in out at the last flushState, and those in the inbox
 
-	fd       int32
-	pending  int32 // bytes in out
-	shown    int32 // bytes of out that outstanding counts
-	held     int32 // bytes that holder is charged for
-	frameLen int32 // length of the incomplete frame in in; 0: not known
-	reserved int32 // bytes of it that holder was charged for before they came
-	maxFrame int32
-	inFlight int32
+	fd        int32
+	pending   int32 // bytes in out
+	shown     int32 // bytes of out that outstanding counts
+	held      int32 // bytes that holder is charged for
+	frameLen  int32 // length of the incomplete frame in in; 0: not known
+	reserved  int32 // bytes of it that holder was charged for before they came
+	frameStep int32 // bytes of it at which its clock starts anew
+	maxFrame  int32
+	inFlight  int32
 
 	sooner, later uint32 // neighbours in the wheel's bucket
 	filedAt       tick   // where the wheel has it
 	timerAt       tick   // SetTimer
 	limitAt       tick   // Establish is due; in lingering: the peer's FIN
-	frameAt       tick   // the frame in in must be complete
+	frameAt       tick   // frameStep bytes of the frame in in must have come
 	stallAt       tick   // the peer must have taken some of out
 	heardAt       tick   // when bytes last came
 

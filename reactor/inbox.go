@@ -57,16 +57,18 @@ func (l *EventLoop) inboxPending() bool {
 	return len(l.inbox) > 0
 }
 
-// send submits bytes for a connection, if they fit. With wait set, and more than HighWater bytes outstanding, it
-// submits nothing and returns a writeWaiter instead.
-func (l *EventLoop) send(id ConnID, data []byte, done, wait bool) (*writeWaiter, error) {
+// send submits bytes for a connection, if they fit. With more than most bytes outstanding it submits nothing and returns
+// a writeWaiter instead; most may be anyMost.
+func (l *EventLoop) send(id ConnID, data []byte, done bool, most int32) (*writeWaiter, error) {
+	wait := most != anyMost
+
 	l.mu.Lock()
 	c := l.table.find(id)
 	if c == nil || l.ended {
 		l.mu.Unlock()
 		return nil, ErrConnGone
 	}
-	if wait && l.congested(c) {
+	if wait && l.congested(c, most) {
 		x := c.ensureExtra()
 		w := x.waiter.Load()
 		if w == nil {
@@ -75,7 +77,7 @@ func (l *EventLoop) send(id ConnID, data []byte, done, wait bool) (*writeWaiter,
 			x.waiter.Store(w)
 		}
 		// The loop may have flushed everything before it could see the waiter; then it would never wake it.
-		if l.congested(c) {
+		if l.congested(c, most) {
 			l.mu.Unlock()
 			return w, nil
 		}
@@ -95,11 +97,14 @@ func (l *EventLoop) send(id ConnID, data []byte, done, wait bool) (*writeWaiter,
 	return nil, err
 }
 
-// congested tells whether SendWait has to wait: for HighWater, or, when the holder has its share, for this
-// connection's own bytes to leave. A connection with nothing outstanding may always send, so that all make progress.
-func (l *EventLoop) congested(c *Conn) bool {
+// anyMost bytes may be outstanding.
+const anyMost = -1
+
+// congested tells whether SendWait has to wait: for most, or, when the holder has its share, for this connection's own
+// bytes to leave. A connection with nothing outstanding may always send, so that all make progress.
+func (l *EventLoop) congested(c *Conn, most int32) bool {
 	n := c.outstanding.Load()
-	return n > int32(l.opts.HighWater) || n > 0 && !c.holder.MayTake(int64(n))
+	return n > most || n > 0 && !c.holder.MayTake(int64(n))
 }
 
 // fits tells whether n more bytes may wait behind those that do. A single message may be larger than MaxOutbound, and
@@ -150,16 +155,17 @@ func (l *EventLoop) execute(cmd *command) {
 // connection any more. ErrOverflow: MaxOutbound bytes wait already; the connection is then closed, since a reply left
 // out would make what follows it wrong.
 func (r *Reactor) Send(id ConnID, b []byte, done bool) error {
-	_, err := r.loopOf(id).send(id, b, done, false)
+	_, err := r.loopOf(id).send(id, b, done, anyMost)
 	return err
 }
 
-// SendWait is Send for long answers: it waits while more than HighWater bytes are outstanding. It returns ErrConnGone
-// when the connection ends (a peer that takes nothing is closed after StallTimeout), or ctx's error. It must not be
-// called on a loop, which would wait for itself.
-func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool) error {
+// SendWait is Send for long answers: it waits while more than most bytes, or HighWater bytes, are outstanding. It returns
+// ErrConnGone when the connection ends (a peer that takes nothing is closed after StallTimeout), or ctx's error. It must
+// not be called on a loop, which would wait for itself.
+func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool, most int) error {
+	l := r.loopOf(id)
 	for {
-		w, err := r.loopOf(id).send(id, b, done, true)
+		w, err := l.send(id, b, done, int32(min(most, l.opts.HighWater)))
 		if w == nil {
 			return err
 		}

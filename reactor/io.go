@@ -16,6 +16,8 @@ const (
 	maxIovec      = 64
 	frameOverhead = 256     // bytes that a frame may have beside its body
 	unknownPart   = 4 << 10 // bytes of a frame of unknown length, after which all that it may have is reserved
+	frameStep     = 1 << 10 // bytes of a frame that an established connection has FrameTimeout for
+	notSent       = 8 << 10 // bytes that the kernel takes for a connection beside those under way
 )
 
 var errBadSplit = errors.New("reactor: SplitFunc answered outside the buffer")
@@ -213,9 +215,10 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 		in.data = in.room[:copy(in.room, buf[:n])]
 	}
 	switch {
-	case c.frameAt != 0 || c.is(queued):
+	case c.is(queued):
+	case c.frameAt != 0 && (c.pauses != 0 || !c.is(established) || n < int(c.frameStep)):
 	case c.reading():
-		c.frameAt = l.tick.after(l.opts.FrameTimeout)
+		c.frameAt, c.frameStep = l.tick.after(l.opts.FrameTimeout), int32(n+frameStep)
 	case c.state == open && c.pauses == PauseMemory:
 		c.set(waited)
 		c.frameAt = l.tick.after(memoryPatience * l.opts.FrameTimeout)

@@ -71,12 +71,14 @@ func (ln *listener) bind(at netip.AddrPort) (err error) {
 		}
 	}()
 	// Accepted sockets inherit TCP_NODELAY: a reply leaves when it is written, since a turn's replies are one write.
+	// They inherit TCP_NOTSENT_LOWAT: what waits for a slow link waits here, where others may go before it.
 	options := []struct{ level, name, value int }{
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent},
 		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0}, // the last: not for IPv4
 	}
 	if family == unix.AF_INET {
-		options = options[:2]
+		options = options[:3]
 	}
 	for _, o := range options {
 		if err = unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {

@@ -131,7 +131,7 @@ func (m *model) frame(c *Conn, b []byte) error {
 	case answerMuch:
 		c.Begin()
 		m.jobs <- func() {
-			m.sent(r.SendWait(context.Background(), id, frame(append(b[4:], make([]byte, 64<<10)...)), true))
+			m.sent(r.SendWait(context.Background(), id, frame(append(b[4:], make([]byte, 64<<10)...)), true, 1<<20))
 		}
 	case answerByTime:
 		c.Begin()

@@ -74,7 +74,7 @@ type Options struct {
 	TurnBytes   int   // bytes one connection may have delivered before the others have their turn
 
 	HandshakeTimeout time.Duration // from accept to Establish
-	FrameTimeout     time.Duration // from a frame's first byte to its last
+	FrameTimeout     time.Duration // from a frame's first byte to its last, or, once established, for 1 KiB of it
 	StallTimeout     time.Duration // for a peer that takes no byte of what waits for it
 	IdleTimeout      time.Duration // without a byte and without a frame in flight
 	LingerTimeout    time.Duration // from our FIN to the peer's

@@ -86,7 +86,7 @@ func TestSendWaitHoldsBack(t *testing.T) {
 	sent := make(chan error, 1)
 	go func() {
 		for range parts {
-			if err := s.SendWait(context.Background(), id, frame([]byte(body)), false); err != nil {
+			if err := s.SendWait(context.Background(), id, frame([]byte(body)), false, 1<<20); err != nil {
 				sent <- err
 				return
 			}

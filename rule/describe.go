@@ -66,9 +66,9 @@ func (a *Arg) named() string {
 	_, reserved := plainSources[strings.ToLower(a.Name)]
 	switch {
 	case a.Source == Fixed && a.AsText:
-		return literal(asText(a.Value))
+		return Constant(asText(a.Value))
 	case a.Source == Fixed:
-		return literal(a.Value)
+		return Constant(a.Value)
 	case a.Source == State && a.Name == "":
 		return fmt.Sprintf("%sstate.%d", mark, a.Field+1)
 	case a.Source == State:
@@ -89,8 +89,8 @@ func word(name string) string {
 	return Quote(name)
 }
 
-// literal is a fixed value as SQL.
-func literal(v any) string {
+// Constant is a value as SQL. The session has no NO_BACKSLASH_ESCAPES.
+func Constant(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "NULL"

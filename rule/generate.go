@@ -136,7 +136,7 @@ func (c *compiler) notFromThere(key []string) string {
 	changes := c.table.Changes
 	return "not exists (select 1 from " + changes.Name + " sync_change where " + SameKey(key, "sync_change", c.table.Quoted()) +
 		" and sync_change.sync_origin = :sync_origin\n    and (sync_change.sync_seq = 0 or sync_change.sync_seq >= " +
-		"(select complete_from from sync_sequence where sync_table = " + literal(changes.Sequence) + ")))"
+		"(select complete_from from sync_sequence where sync_table = " + Constant(changes.Sequence) + ")))"
 }
 
 // changesJoined is the change table joined with the table, and the rule's fields in it. The change table's columns have

@@ -130,7 +130,7 @@ func (t *ChangeTable) triggers() []changeTrigger {
 	body := func(statements string) string {
 		return "BEGIN\n  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION\n  BEGIN\n" +
 			"    DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;\n    UPDATE " + t.own +
-			".`sync_sequence` SET missed = missed + 1 WHERE sync_table = " + text(t.Sequence) + ";\n  END;\n  " + statements + "END"
+			".`sync_sequence` SET missed = missed + 1 WHERE sync_table = " + rule.Constant(t.Sequence) + ";\n  END;\n  " + statements + "END"
 	}
 	trigger := func(event, statements string) changeTrigger {
 		return changeTrigger{changeName("sync_change_"+strings.ToLower(event[:1])+"_", t.of.Name), event, body(statements)}
@@ -227,7 +227,7 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 		statements = append(statements, t.createTrigger(g))
 	}
 	// Last, so that a reader that begins anew reads the table when the triggers are there.
-	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+text(t.Sequence)+
+	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+rule.Constant(t.Sequence)+
 		") ON DUPLICATE KEY UPDATE next_seq = next_seq + 1, complete_from = next_seq - 1, missed = 0")
 	return s.ddl(ctx, statements)
 }
@@ -244,7 +244,7 @@ func (s *Store) RecordChanges(ctx context.Context, table *rule.Table) error {
 // DropChanges removes what InitChanges made.
 func (s *Store) DropChanges(ctx context.Context, t *ChangeTable) error {
 	return s.ddl(ctx, append(t.dropTriggers(), "DROP TABLE IF EXISTS "+t.Name,
-		"DELETE FROM sync_sequence WHERE sync_table = "+text(t.Sequence)))
+		"DELETE FROM sync_sequence WHERE sync_table = "+rule.Constant(t.Sequence)))
 }
 
 func (t *ChangeTable) dropTriggers() (statements []string) {
@@ -296,14 +296,14 @@ func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
 	}
 	before := at.upTo
 	err := c.inTx(ctx, func() error {
-		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence WHERE sync_table = " + text(t.Sequence) +
+		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence WHERE sync_table = " + rule.Constant(t.Sequence) +
 			" FOR UPDATE"
 		number := fmt.Sprintf("INSERT INTO %s (%s, sync_seq, sync_at) SELECT %s, @sync_seq := @sync_seq + 1, sync_at FROM %s "+
 			"WHERE sync_seq = 0 LIMIT %d FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE sync_seq = VALUES(sync_seq)",
 			t.Name, keys, keys, t.Name, sequencedAtOnce)
 		keep := "UPDATE sync_sequence SET next_seq = @sync_seq + 1 + (@sync_missed > 0), " +
 			"complete_from = IF(@sync_missed > 0, @sync_seq + 1, complete_from), missed = missed - @sync_missed WHERE sync_table = " +
-			text(t.Sequence)
+			rule.Constant(t.Sequence)
 		for _, q := range []string{lock, number, keep} {
 			if err := c.text(ctx, q); err != nil {
 				return &statementError{sql: q, err: err}
@@ -337,11 +337,6 @@ func (c *conn) setOrigin(ctx context.Context, u *Upload) error {
 		c.origin, c.known = origin, known != nil
 	}
 	return err
-}
-
-// text is a string as a literal of SQL. The session has no NO_BACKSLASH_ESCAPES.
-func text(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
 }
 
 // lookForChanges fills t.Changes where the table has a row in sync_sequence.

@@ -23,6 +23,10 @@ type RuleLine struct {
 	Failures    uint64    `json:"failures"`
 	LastRun     time.Time `json:"last_run,omitzero"`
 	LastFailure string    `json:"last_failure,omitempty"`
+	Place       string    `json:"place,omitempty"` // of the error in the row
+	Warnings    string    `json:"warnings,omitempty"`
+	UpdatedAt   time.Time `json:"updated_at,omitzero"`
+	UpdatedBy   string    `json:"updated_by,omitempty"`
 
 	// What the points report of the rule, or of the one that works with it:
 	Points      uint64 `json:"points"`            // that report it
@@ -35,10 +39,13 @@ type RuleLine struct {
 func (s *Store) RuleStates(ctx context.Context) ([]RuleLine, error) {
 	return readAll(ctx, s, `SELECT id, sync_table, sync_type, sync_user, sync_point_no, enabled, state,
 		COALESCE(CONCAT_WS(' ', error_code, error_text), ''), rows_moved, failures, UNIX_TIMESTAMP(last_run_at),
-		COALESCE(last_failure, ''), points_reporting, points_in_trouble, COALESCE(lag_ms, 0), COALESCE(backlog_rows, 0)
-		FROM sync_control_status ORDER BY id`, func(r *RuleLine) []any {
+		COALESCE(last_failure, ''), points_reporting, points_in_trouble, COALESCE(lag_ms, 0), COALESCE(backlog_rows, 0),
+		CONCAT(COALESCE(error_column, ''), COALESCE(CONCAT('[', error_section, ']'), ''),
+		COALESCE(CONCAT(' ', error_line, ':', error_position), '')), COALESCE(warnings, ''), UNIX_TIMESTAMP(updated_at),
+		COALESCE(updated_by, '') FROM sync_control_status ORDER BY id`, func(r *RuleLine) []any {
 		return []any{&r.ID, &r.Table, &r.Type, &r.User, &r.PointNo, &r.Enabled, &r.State, &r.Error, &r.RowsMoved,
-			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure, &r.Points, &r.InTrouble, &r.LagMs, &r.BacklogRows}
+			&r.Failures, (*unixTime)(&r.LastRun), &r.LastFailure, &r.Points, &r.InTrouble, &r.LagMs, &r.BacklogRows,
+			&r.Place, &r.Warnings, (*unixTime)(&r.UpdatedAt), &r.UpdatedBy}
 	})
 }
 

@@ -43,26 +43,20 @@ func (f *LogFilter) Matches(l *LogLine) bool {
 
 // Log reads lines of sync_log in the order of id.
 func (s *Store) Log(ctx context.Context, f LogFilter) ([]LogLine, error) {
-	query := `SELECT id, UNIX_TIMESTAMP(at), point_no, sync_table, sync_type, row_count, batches, ms, status, message
-		FROM sync_log WHERE id > ?`
-	args := []any{f.After}
-	add := func(when bool, condition string, value any) {
-		if when {
-			query, args = query+" AND "+condition, append(args, value)
-		}
-	}
-	add(f.Point != "", "point_no = ?", f.Point)
-	add(f.Table != "", "sync_table = ?", f.Table)
-	add(f.Type != "", "sync_type = ?", f.Type)
-	add(f.Status != 0, "status = ?", f.Status)
-	add(f.Failed, "status <> ?", 0)
+	w := conditions{" WHERE id > ?", []any{f.After}}
+	w.add(f.Point != "", "point_no = ?", f.Point)
+	w.add(f.Table != "", "sync_table = ?", f.Table)
+	w.add(f.Type != "", "sync_type = ?", f.Type)
+	w.add(f.Status != 0, "status = ?", f.Status)
+	w.add(f.Failed, "status <> 0")
 	order := " ORDER BY id LIMIT ?"
 	if f.After == 0 {
 		order = " ORDER BY id DESC LIMIT ?"
 	}
-	all, err := readAll(ctx, s, query+order, func(l *LogLine) []any {
+	all, err := readAll(ctx, s, `SELECT id, UNIX_TIMESTAMP(at), point_no, sync_table, sync_type, row_count, batches, ms, status,
+		message FROM sync_log`+w.where+order, func(l *LogLine) []any {
 		return []any{&l.ID, (*unixTime)(&l.At), &l.Point, &l.Table, &l.Type, &l.Rows, &l.Batches, &l.Ms, &l.Status, &l.Text}
-	}, append(args, f.Limit)...)
+	}, append(w.args, f.Limit)...)
 	if f.After == 0 {
 		slices.Reverse(all)
 	}

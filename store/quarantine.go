@@ -160,21 +160,25 @@ type QuarantineFilter struct {
 }
 
 func (f *QuarantineFilter) where() (where string, args []any) {
-	where = " WHERE id > ?"
-	args = append(args, f.After)
-	add := func(when bool, column string, value any) {
-		if when {
-			where, args = where+" AND "+column+" = ?", append(args, value)
-		}
+	w := conditions{" WHERE id > ?", []any{f.After}}
+	w.add(f.Point != "", "point_no = ?", f.Point)
+	w.add(f.Table != "", "sync_table = ?", f.Table)
+	w.add(f.Rule != 0, "rule_id = ?", f.Rule)
+	w.add(f.Code != 0, "error_code = ?", f.Code)
+	w.add(f.Waiting, "waits_until IS NOT NULL")
+	return w.where, w.args
+}
+
+// conditions are those of a query and their values.
+type conditions struct {
+	where string
+	args  []any
+}
+
+func (c *conditions) add(when bool, condition string, values ...any) {
+	if when {
+		c.where, c.args = c.where+" AND "+condition, append(c.args, values...)
 	}
-	add(f.Point != "", "point_no", f.Point)
-	add(f.Table != "", "sync_table", f.Table)
-	add(f.Rule != 0, "rule_id", f.Rule)
-	add(f.Code != 0, "error_code", f.Code)
-	if f.Waiting {
-		where += " AND waits_until IS NOT NULL"
-	}
-	return where, args
 }
 
 // first is where for the rows in the order of id, Limit at most.

@@ -24,6 +24,12 @@ type Sink interface {
 	Row(values []any) error
 }
 
+// Stateful is a Sink that wants to know, while rows arrive, the state behind the rows that it has taken before. nil: no row
+// says it. It is called before Begin.
+type Stateful interface {
+	State(behind func() []rowset.StateItem)
+}
+
 // Page says where a read ended.
 type Page struct {
 	State []rowset.StateItem // of a paged plan: from where the next read goes on; unchanged when there was no row
@@ -87,7 +93,8 @@ type reader struct {
 
 	page   Page
 	begun  bool
-	width  int   // columns of a row
+	width  int // columns of a row
+	pages  *paging
 	cursor []int // places of the paging's columns in a row
 	last   []any // their values in the last row
 	texts  arena
@@ -162,22 +169,38 @@ func (r *reader) part(i int, pages *paging, begin bool) error {
 	if pages.limit > 0 {
 		r.env.Limit = pages.limit
 	}
-	r.cursor = nil
+	r.cursor, r.pages = nil, pages
 	for st := pages.first; ; st = pages.next {
 		rows, err := r.run(i, st, pages, begin)
 		begin = false
 		if r.last != nil {
-			state := slices.Clone(pages.keep)
-			for k, name := range pages.items {
-				state = append(state, rowset.StateItem{Name: name, Value: r.last[k]})
-			}
-			r.setState(append(state, pages.after...))
+			r.setState(r.behind(pages))
 			r.last = nil
 		}
 		if err != nil || !r.p.Paged() || rows < r.env.Limit || pages.limit > 0 {
 			return err
 		}
 	}
+}
+
+// behind is the state behind the last row.
+func (r *reader) behind(pages *paging) []rowset.StateItem {
+	state := slices.Clone(pages.keep)
+	for k, name := range pages.items {
+		state = append(state, rowset.StateItem{Name: name, Value: r.last[k]})
+	}
+	return append(state, pages.after...)
+}
+
+// soFar is the state behind the rows that the sink has; nil when they do not move it.
+func (r *reader) soFar() []rowset.StateItem {
+	switch {
+	case r.pages.only != nil:
+		return nil
+	case r.last == nil:
+		return r.page.State
+	}
+	return r.behind(r.pages)
 }
 
 // paging is how the pages of a statement begin and go on.
@@ -333,6 +356,9 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 // announce calls the sink's Begin.
 func (r *reader) announce(i int, pages *paging, cols []column) error {
 	r.begun = true
+	if s, ok := r.sink.(Stateful); ok && r.p.Paged() {
+		s.State(r.soFar)
+	}
 	infos := make([]rowset.Column, len(cols))
 	for k, c := range cols {
 		infos[k] = c.Column

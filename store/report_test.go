@@ -1,11 +1,14 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"syncgate/internal/rowset"
 	"syncgate/rule"
@@ -113,4 +116,28 @@ func (f *firstRows) Row([]any) error {
 		return ErrEnough
 	}
 	return nil
+}
+
+// What is wrong with the database has a name. An error that concerns one rule or one row has none.
+func TestTrouble(t *testing.T) {
+	for want, all := range map[string][]error{
+		"its disk is full":                        {mysqlError(1114, "The table 't' is full"), mysqlError(1021, "Disk full"), mysqlError(1030, "Got error 28 from engine")},
+		"it is read-only":                         {mysqlError(1290, "running with the --read-only option"), mysqlError(1836, "")},
+		"it takes no more connections":            {mysqlError(1040, ""), mysqlError(1226, "")},
+		"it does not let the account in":          {mysqlError(1045, "")},
+		"it does not answer":                      {context.DeadlineExceeded},
+		"it is not reachable":                     {errBadConn, mysqlError(2006, "")},
+		"others hold rows or tables for too long": {mysqlError(1213, ""), mysqlError(1205, ""), mysqlError(1969, "max_statement_time exceeded")},
+		"": {nil, context.Canceled, mysqlError(1062, ""), mysqlError(1146, ""), ErrMismatch},
+	} {
+		for _, err := range all {
+			if got := Trouble(public(err)); got != want {
+				t.Errorf("%v is called %q, not %q", err, got, want)
+			}
+		}
+	}
+}
+
+func mysqlError(n uint16, message string) error {
+	return &mysql.MySQLError{Number: n, SQLState: [5]byte{'H', 'Y', '0', '0', '0'}, Message: message}
 }

@@ -20,7 +20,7 @@ func TestWhatHappened(t *testing.T) {
 	w.Must("rules", "init", "goods", "--point", w.Point.Name, "--both", "--write")
 	w.Point.Must("INSERT INTO goods VALUES (1, 'hushed'), (2, 'one')")
 	server := w.Serve()
-	agent := w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms")
+	agent := w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms", "SYNCGATE_AGENT_REPORT_INTERVAL=1s")
 	said := func(what string, fields map[string]any) {
 		t.Helper()
 		server.WaitLine(what, func(line map[string]any) bool {
@@ -48,6 +48,12 @@ func TestWhatHappened(t *testing.T) {
 	w.Centre.Eventually(2, "SELECT COUNT(*) FROM goods")
 	said("database works again", map[string]any{"what": "it does not answer", "level": "info"})
 	said("rows moved", map[string]any{"point": "point-01", "rule": 1.0, "rows": 1.0, "status": "SG0000"})
+
+	// The centre hears of a point whose own database does not answer.
+	thaw = w.Point.Freeze()
+	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_point_status WHERE sync_table = 'goods' AND lag_ms > 0")
+	thaw()
+	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_point_status WHERE sync_table = 'goods' AND lag_ms = 0")
 	agent.Stop()
 	said("disconnected", map[string]any{"point": "point-01", "level": "info"})
 	server.Stop()

@@ -77,7 +77,7 @@ func TestReport(t *testing.T) {
 	}
 	shows([]string{"connected", "1 failing, 1 stale", " 7 ", "modern"}, "points")
 	shows([]string{"connected", "MariaDB", "sync_sql:2", "SG0200", "ago"}, "status", w.Point.Name)
-	shows([]string{"serving", "1 connected"}, "status")
+	shows([]string{"serving", "1 trouble", w.Point.Name}, "status")
 	shows([]string{w.Point.Name, "127.0.0.1"}, "connections")
 	shows([]string{"debug"}, "loglevel", "debug")
 

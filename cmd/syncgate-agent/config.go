@@ -39,6 +39,8 @@ type settings struct {
 	OutboxBatches int             `toml:"outbox_batches"`
 	OutboxBytes   config.Size     `toml:"outbox_bytes"`
 	OutboxFull    string          `toml:"outbox_full"`
+	MaxMessage    config.Size     `toml:"max_message"`
+	Uncompressed  bool            `toml:"uncompressed"`
 	Metrics       string          `toml:"metrics"`
 	LogLevel      string          `toml:"log_level"`
 	LogFormat     string          `toml:"log_format"`
@@ -54,6 +56,7 @@ func limits(o *agent.Options) config.Limits {
 		"batch_rows":      limit.Find(all, "BatchRows"),
 		"outbox_batches":  limit.Find(all, "OutboxBatches"),
 		"outbox_bytes":    limit.Find(all, "OutboxBytes"),
+		"max_message":     limit.Find(all, "MaxMessage"),
 	}
 }
 
@@ -154,6 +157,6 @@ func (s *settings) take(o *agent.Options) error {
 		return &config.Error{Place: "key",
 			Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
 	}
-	o.Server, o.Point, o.KeyID, o.DataDir = s.Server, s.Point, s.KeyID, s.DataDir
+	o.Server, o.Point, o.KeyID, o.DataDir, o.Uncompressed = s.Server, s.Point, s.KeyID, s.DataDir, s.Uncompressed
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"syncgate/admin"
 	"syncgate/cmd/internal/cli"
@@ -33,7 +34,7 @@ func (p *page) run(ctx context.Context, o *admin.Options, log zerolog.Logger) er
 	o.Program, o.Store, o.Log, o.ErrorLog = "syncgate "+cli.Version(), p.db.Store, p.tail, log
 	o.Live, o.Ready = p.gateway.CheckLive, p.gateway.CheckReady
 	o.Gateway = admin.Gateway{
-		Load: p.load, Activity: p.activity, Replay: p.replay, FollowLog: p.gateway.FollowLog, Drain: p.drain,
+		Load: p.load, Activity: p.activity, Reports: p.gateway.Reports, Replay: p.replay, FollowLog: p.gateway.FollowLog, Drain: p.drain,
 		Level: func() string { return zerolog.GlobalLevel().String() }, SetLevel: cli.SetLevel,
 		Reload: func() (any, error) { return p.reload() }, SyncNow: p.gateway.RunNow, Tap: p.gateway.Tap,
 	}
@@ -51,12 +52,15 @@ func (p *page) run(ctx context.Context, o *admin.Options, log zerolog.Logger) er
 
 func (p *page) load() admin.Load {
 	now, most := p.gateway.Stats(), p.limits
-	l := admin.Load{RowsUp: now.RowsUp, RowsDown: now.RowsDown, Figures: []admin.Figure{
-		{Name: "connections", Value: uint64(now.Conns), Limit: uint64(most.MaxConnections)},
-		{Name: "requests waiting", Value: uint64(now.Waiting), Limit: uint64(most.Queue)},
-		{Name: "requests running", Value: uint64(now.Running), Limit: uint64(most.Workers + most.Downloads)},
-		{Name: "memory for clients", Value: uint64(now.Buffered), Limit: uint64(most.MaxBufferedInAll), Unit: "B"},
-	}}
+	var disk unix.Statfs_t
+	_ = unix.Statfs(most.DataDir, &disk) // without it the free space is not known
+	l := admin.Load{RowsUp: now.RowsUp, RowsDown: now.RowsDown, BadKeys: p.gateway.BadKeys(),
+		DiskFree: disk.Bavail * uint64(disk.Bsize), Figures: []admin.Figure{
+			{Name: "connections", Value: uint64(now.Conns), Limit: uint64(most.MaxConnections)},
+			{Name: "requests waiting", Value: uint64(now.Waiting), Limit: uint64(most.Queue)},
+			{Name: "requests running", Value: uint64(now.Running), Limit: uint64(most.Workers + most.Downloads)},
+			{Name: "memory for clients", Value: uint64(now.Buffered), Limit: uint64(most.MaxBufferedInAll), Unit: "B"},
+		}}
 	for _, bound := range slices.Sorted(maps.Keys(now.Latencies)) {
 		l.Bounds, l.Requests = append(l.Bounds, bound), append(l.Requests, now.Latencies[bound])
 	}

@@ -177,6 +177,7 @@ func (s *settings) options(log zerolog.Logger) (*options, error) {
 	g := &o.gateway
 	g.PointMetrics = s.Admin.PointMetrics
 	g.Listen, g.Wire.ServerID, g.Logger, g.Rand, g.Clock = s.Listen, s.ServerID, log, rand.Reader, time.Now
+	g.Wire.Uncompressed = s.Uncompressed
 	var err error
 	if s.ServerID == "" {
 		if g.Wire.ServerID, err = os.Hostname(); err != nil {

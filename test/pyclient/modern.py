@@ -180,6 +180,12 @@ def indexes(value):
     return [unsigned(v, U32) for v in array(value, 2**21)]
 
 
+def digest(value):
+    if type(value) is not bytes or len(value) > 32:
+        raise WireError(MALFORMED, "is not a digest")
+    return value
+
+
 U32, I63 = 2**32 - 1, 2**63 - 1
 
 # Payloads by name: key, field, reader, zero value. A field whose zero value is None is left out when it is absent.
@@ -197,7 +203,9 @@ PAYLOADS = {
     "UploadReply": [(1, "applied", unsigned, 0), (2, "by_op", counts, {}), (3, "quarantined", quarantined, []), (4, "duplicate", boolean, False),
                     (5, "seq", unsigned, None), (6, "state", items, None), (7, "left_out", unsigned, 0), (8, "unknown", names, [])],
     "DownloadRequest": [(1, "table", name, ""), (2, "state", items, []), (3, "max_rows", lambda v: unsigned(v, U32), 0),
-                        (4, "fields", names, [])],
+                        (4, "fields", names, []), (5, "held_digest", digest, None), (6, "held_bytes", lambda v: unsigned(v, 1 << 29), None)],
+    "HeldRequest": [(1, "digest", digest, b"")],
+    "HeldReply": [(1, "bytes", lambda v: unsigned(v, 1 << 29), 0)],
     "DownloadReply": [(1, "statement", lambda v: unsigned(v, U32), 0), (2, "columns", names, []), (3, "types", names, []), (4, "values", values, []),
                       (5, "state", items, []), (6, "more", boolean, False), (7, "total", unsigned, 0)],
     "CompareRequest": [(1, "table", name, ""), (2, "direction", name, ""), (3, "job", unsigned, 0), (4, "columns", names, []), (5, "from", values, []),
@@ -208,12 +216,19 @@ PAYLOADS = {
                       (5, "missing_here", unsigned, 0), (6, "different", unsigned, 0), (7, "note", lambda v: text(v, 1024), "")],
     "ResyncReply": [(1, "job", unsigned, 0), (2, "table", name, ""), (3, "direction", name, ""), (4, "where", lambda v: text(v, 4096), ""),
                     (5, "dry_run", boolean, False)],
+    "ReportRequest": [(1, "software", lambda v: text(v, 1024), ""), (2, "database", lambda v: text(v, 1024), ""), (3, "clock_ms", lambda v: unsigned(v, I63), 0),
+                      (4, "up_ms", lambda v: unsigned(v, I63), 0), (5, "disk_free", lambda v: unsigned(v, I63), 0), (6, "memory", lambda v: unsigned(v, I63), 0),
+                      (7, "rules", lambda v: [fields_of("RuleReport", m) for m in array(v, 500)], [])],
+    "RuleReport": [(1, "table", name, ""), (2, "direction", name, ""), (3, "rule", lambda v: unsigned(v, I63), 0), (4, "state", name, ""), (5, "code", name, ""),
+                   (6, "column", name, ""), (7, "line", lambda v: unsigned(v, U32), 0), (8, "text", lambda v: text(v, 1024), "")]
+    + [(9 + i, field, lambda v: unsigned(v, I63), 0) for i, field in enumerate(
+        ["succeeded_ms", "failing_ms", "lag_ms", "backlog_rows", "backlog_bytes", "quarantined", "moved", "failures"])],
+    "ReportReply": [(1, "every_ms", lambda v: unsigned(v, U32), 0)],
     "SubscribeRequest": [(1, "tables", names, []), (2, "runs", boolean, False)],
     "SubscribeReply": [(1, "rules_version", unsigned, 0), (2, "clock_ms", lambda v: unsigned(v, I63), 0), (3, "news", names, []),
                        (4, "polled", names, [])],
     "RunRequest": [(1, "table", name, ""), (2, "type", name, "")],
     "RunReply": [(1, "text", lambda v: text(v, 1024), ""), (2, "rows", unsigned, 0), (3, "batches", unsigned, 0), (4, "quarantined", unsigned, 0)],
-    "RulesRequest": [(1, "parts", boolean, False)],
     "RulesReply": [(1, "version", unsigned, 0), (2, "rules", lambda v: [items(row, 4096) for row in array(v, 2**21)], [])],
 }
 
@@ -240,12 +255,21 @@ def unknown(value):
         sql(value)
 
 
-def read(kind, payload):
-    """A payload's fields by name."""
-    raw = strict_loads(payload)
+def fields_of(kind, raw):
+    """The fields by name of a map that was decoded."""
+    if not isinstance(raw, dict):
+        raise WireError(MALFORMED, "is not a map")
     fields = {field: reader(raw.pop(key)) if key in raw else zero for key, field, reader, zero in PAYLOADS[kind] if key in raw or zero is not None}
     for value in raw.values():
         unknown(value)
+    if kind == "RuleReport" and not (fields["table"] and fields["state"]):
+        raise WireError(MALFORMED, "no table or no state")
+    return fields
+
+
+def read(kind, payload):
+    """A payload's fields by name."""
+    fields = fields_of(kind, strict_loads(payload))
     if kind in ("UploadRequest", "DownloadRequest", "CompareRequest", "RunRequest") and not fields["table"]:
         raise WireError(MALFORMED, "no table")
     if "values" in fields and len(fields["values"]) % max(1, len(fields["columns"])) + (len(fields["values"]) if not fields["columns"] else 0):
