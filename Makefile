@@ -22,7 +22,7 @@ AGENTMAX  ?= 9000000 # bytes of one agent
 RACE = $(if $(shell command -v gcc || true),-race)
 
 .DEFAULT_GOAL := build
-.PHONY: help build agent-all demo test test-attacks test-changes test-links lint fuzz bench-reactor bench-wire bench-sync bench-live soak clean deps test-deps go
+.PHONY: help build agent-all demo test test-attacks test-changes test-links lint fuzz bench-reactor bench-wire bench-sync bench-live bench-original soak clean deps test-deps go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ test-changes: go test-deps ## let applications write at a centre and three point
 	SYNCGATE_CHANGES_TIME=$(TIME) $(GO) test $(RACE) -count=1 -timeout 0 -v -run TestChangesModel ./test
 
 test-links: go test-deps ## let an agent work for TIME (10m) over a line of 8 kB/s that is cut every 30 s
-	SYNCGATE_TEST_LINKS=$(TIME) $(GO) test -count=1 -timeout 0 -v -run TestShortLivedLink ./test
+	SYNCGATE_TEST_LINKS=$(TIME) $(GO) test -count=1 -timeout 0 -v -run "TestShortLivedLink|TestFarLink|TestRowOf50MB" ./test
 
 lint: go ## run gofmt, go vet, and golangci-lint where it is installed
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
@@ -87,6 +87,9 @@ bench-sync: deps build ## compare the whole path with the plain driver on the sa
 
 bench-live: deps build ## measure how soon other points have a row, and what many subscribed points cost
 	cd bench && $(GO) run ./sync --server ../bin/syncgate --live
+
+bench-original: deps build ## compare the v1 wire with a small model of the original server on the same durable MariaDB
+	cd bench && $(GO) run ./sync --server ../bin/syncgate --original
 
 soak: test-deps build ## run the reactor's tests at full size, then repeat demo and fault tests for SOAKTIME (30m)
 	REACTOR_SOAK=1 $(GO) test -count=1 -timeout 60m ./reactor

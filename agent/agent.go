@@ -97,12 +97,9 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("agent", o.Limits())
 }
 
-// env returns the values that a plan is bound to besides the row. Times are UTC, like the local database's session.
-func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
-	now := o.Clock().UTC()
-	since, until := plan.Window(now)
-	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Origin: rule.AnyPoint,
-		Limit: o.BatchRows}
+// env returns the values that a plan is bound to besides the row.
+func (o *Options) env(state []rowset.StateItem) rule.Env {
+	return rule.Env{State: state, Point: o.Point, Origin: rule.AnyPoint, Limit: o.BatchRows}
 }
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
@@ -223,7 +220,7 @@ func (a *Agent) waitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
 	if plan == nil {
 		return nil, rule.Env{}
 	}
-	return plan, a.opts.env(plan, nil)
+	return plan, a.opts.env(nil)
 }
 
 // QuarantinePlan is the plan that applies a quarantined row by the rules in force now. It does not need the agent lock.
@@ -236,7 +233,7 @@ func (a *Agent) QuarantinePlan(ctx context.Context, q *store.QuarantinedRow) (*r
 		err = cmp.Or(err, fmt.Errorf("no rule of this point downloads %s; a row that could not be sent is still in its table", q.Table))
 		return nil, rule.Env{}, err
 	}
-	return plan, a.opts.env(plan, nil), err
+	return plan, a.opts.env(nil), err
 }
 
 // supervise starts the loops of each rule and of each table with batches in the outbox. It wakes the loops whose rule

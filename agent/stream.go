@@ -173,7 +173,7 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if downloaded != nil {
 		request.Seen = *downloaded + 1
 	}
-	env := u.opts.env(plan, state)
+	env := u.opts.env(state)
 	if u.stream.limit > 0 {
 		env.Limit = u.stream.limit
 	}
@@ -190,9 +190,8 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if p.full { // the rest of the page was read in vain
 		u.stream.limit = p.rows + p.rows/8
 	}
-	request.Rows, request.State = rowset.Rows{Columns: p.columns, Values: p.values}, page.State
-	if len(p.values) == 0 {
-		request.Rows.Columns = nil
+	if request.State = page.State; len(p.values) > 0 {
+		request.Rows = p.collected()
 	}
 	s = &shipment{plan: plan, from: state, request: request, seq: seq, state: page.State}
 	return s, p.rows, page.More, nil
@@ -227,22 +226,34 @@ func (u *uploads) ship(ctx context.Context, s *shipment) {
 	s.done = make(chan error, 1)
 	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(u.stream.epoch, s.seq), Body: s.request}
 	wait, err := u.link.post(ctx, m, u.stream.on)
+	if errors.Is(err, protocol.ErrTooLarge) && u.leaveOut(ctx, s, &err) {
+		wait, err = u.link.post(ctx, m, u.stream.on)
+	}
+	decode := func(m *protocol.Message) (err error) {
+		s.reply, err = m.UploadReply()
+		return err
+	}
 	go func() {
 		if err == nil {
-			err = wait(func(m *protocol.Message) (err error) {
-				s.reply, err = m.UploadReply()
-				return err
-			})
+			err = wait(decode)
 		}
-		// A row that is too large for the server is left out, and goes into the quarantine.
-		if rows := s.request.Rows; protocol.StatusOf(err) == protocol.StatusTooLarge && rows.Len() == 1 {
-			if err = u.quarantine(ctx, store.NewUnsent(rows.Columns, rows.Values)); err == nil {
-				s.request.Rows = rowset.Rows{}
-				s.reply, err = ask(ctx, u.link, m, (*protocol.Message).UploadReply)
-			}
+		if protocol.StatusOf(err) == protocol.StatusTooLarge && u.leaveOut(ctx, s, &err) {
+			err = u.link.do(ctx, m, decode)
 		}
 		s.done <- err
 	}()
+}
+
+// leaveOut puts a row that is too large for the server into the quarantine, and takes it out of its batch. It returns
+// false when the batch has other rows, or with err set.
+func (u *uploads) leaveOut(ctx context.Context, s *shipment, err *error) bool {
+	rows := s.request.Rows
+	if rows.Len() != 1 {
+		return false
+	}
+	*err = u.quarantine(ctx, store.NewUnsent(rows.Columns, rows.Values))
+	s.request.Rows = rowset.Rows{}
+	return *err == nil
 }
 
 // await waits for the reply to the first batch under way.

@@ -165,9 +165,9 @@ func (t *typedParts) begin(statement int, columns []rowset.Column) {
 // typedPart is how many bytes of values are printed at a time.
 const typedPart = 256 << 10
 
-// printedSize is how many bytes a value takes while the whole reply is made, for each of its own: its text, a copy, its
-// hex digits, and room to grow.
-const printedSize = 6
+// printedSize is how many bytes a value takes while the whole reply is made, for each of its own: its text, its hex
+// digits, and room to grow.
+const printedSize = 4
 
 func (t *typedParts) add(r *Request, values []any) error {
 	for i, v := range values {
@@ -179,6 +179,9 @@ func (t *typedParts) add(r *Request, values []any) error {
 	t.reply.Total++
 	size := printedSize * rowset.Size(values)
 	if r.Payer != nil && !r.Payer.MayTake(int64(size)) {
+		if !r.Payer.EverMayTake(r.paid + int64(size)) {
+			return errReplyTooLarge
+		}
 		return ErrBusy
 	}
 	r.pay(size)
@@ -200,7 +203,7 @@ func (t *typedParts) flush(r *Request) error {
 	part.Total = 0
 	m := r.Message.Reply(protocol.StatusOK, &part)
 	m.Flags = protocol.FlagMore
-	t.reply.Columns, t.reply.Values, t.size = nil, nil, 0
+	t.reply.Columns, t.reply.Values, t.size = nil, make([]any, 0, len(part.Values)), 0
 	return r.send(m)
 }
 

@@ -21,6 +21,8 @@ var (
 	ErrUnsupported = errors.New("this server does not do that")
 	ErrTooLarge    = errors.New("too many rows in one request, or a row too large for a frame")
 	ErrInternal    = errors.New("the server failed; its log has the cause")
+
+	errReplyTooLarge = fmt.Errorf("%w: a reply of the v1 wire over the point's share", ErrTooLarge)
 )
 
 // StatusOf is the number of err. It is the only map from errors to numbers. An error that it does not list has the
@@ -114,6 +116,8 @@ func explain(s protocol.Status, err error) string {
 		return fmt.Sprintf("the database refused the rule's statement with error %d", sql.Code)
 	case errors.Is(err, ErrBlocked):
 		return ErrBlocked.Error()
+	case errors.Is(err, errReplyTooLarge):
+		return "the reply takes more than max_buffered allows one point; page the rows"
 	case errors.Is(err, protocol.ErrPayload), errors.Is(err, protocol.ErrLimit):
 		return protocol.Detail(err) // names the byte
 	}

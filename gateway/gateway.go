@@ -34,7 +34,7 @@ type Options struct {
 	Listen    string         // host:port of the v2 wire
 	Legacy    *LegacyOptions // nil: the v1 wire is not served
 
-	// Of these only the limits, Wire's ServerID and Handler's Location are read; New sets the rest. A connection that
+	// Of these only the limits and Wire's ServerID are read; New sets the rest. A connection that
 	// is silent for Wire.Keepalive is pinged, and closed after twice that. Pool.Drain bounds the whole drain.
 	Wire    protocol.ServerOptions
 	Reactor reactor.Options
@@ -191,7 +191,7 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	all := []reactor.Listener{{
 		Address: o.Listen, Split: protocol.Length, Handler: modern,
 		FirstFrameMax: protocol.HandshakeMax, MaxInFlight: o.Wire.MaxInFlight,
-		Refusal: protocol.BusyFrame(time.Second), Idle: modern.idle, Drain: modern.drain,
+		Refusal: func(error) []byte { return protocol.BusyFrame(time.Second) }, Idle: modern.idle, Drain: modern.drain,
 	}}
 	if o.Legacy == nil {
 		return all, nil
@@ -205,8 +205,9 @@ func (g *Gateway) listeners() ([]reactor.Listener, error) {
 	legacy := &handler{g: g, legacy: l, name: "legacy"}
 	return append(all, reactor.Listener{
 		Address: o.Legacy.Listen, Split: protocol.SplitLegacy, Handler: legacy, Peek: legacy.peek,
+		Overrun: legacy.overrun, Refusal: legacy.refusal,
 		MaxInFlight:      1,                // requests have no ids, so that one is answered before the next is read
-		HandshakeTimeout: 30 * time.Second, // for the first request, which may have 4 MiB and names the point
+		HandshakeTimeout: 30 * time.Second, // until the first bytes show an agent
 	}), nil
 }
 

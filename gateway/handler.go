@@ -21,13 +21,16 @@ import (
 var (
 	errRejected = errors.New("gateway: rejected")
 	errRevoked  = errors.New("gateway: the point's key was revoked")
-	errShare    = errors.New("gateway: the point holds its share of the server's memory")
 	errConns    = errors.New("gateway: the point has too many connections")
 	errAged     = errors.New("gateway: the session is over and its client did not leave")
 )
 
 // legacyExpansion is how many bytes a packet of the v1 wire takes beside itself while it is read, for each of its own.
 const legacyExpansion = 6
+
+// firstPacket is the time for the first packet of an agent of the v1 wire, once its beginning has shown it. The server
+// also ends a packet that does not get on.
+const firstPacket = time.Hour
 
 // grace is the time for a client to leave after GOAWAY.
 const grace = time.Minute
@@ -71,7 +74,7 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.event(c, s, e); e.Message != nil {
+	if served := h.event(c, s, e); served && e.Message != nil {
 		c.Begin()
 		if e.Refused != nil {
 			r := h.asked(c, s, e.Message)
@@ -91,8 +94,9 @@ func (h *handler) Frame(c *reactor.Conn, frame []byte) error {
 func (h *handler) decode(c *reactor.Conn, s *session, packet []byte) error {
 	payer, size := c.Holder(), legacyExpansion*int64(len(packet))
 	if len(packet) > account.Floor && !payer.MayTake(size) {
-		h.g.noteShare(payer.Name(), "a connection was closed")
-		return errShare
+		h.g.noteShare(payer.Name(), "a request was refused")
+		c.Write(h.legacy.Refusal(protocol.StatusBusy, "the point uses its share of the server; send it again later"))
+		return nil
 	}
 	payer.Add(size)
 	packet = bytes.Clone(packet)
@@ -104,7 +108,7 @@ func (h *handler) decode(c *reactor.Conn, s *session, packet []byte) error {
 				c.Close(err)
 				return
 			}
-			if h.event(c, s, e); e.Message != nil {
+			if served := h.event(c, s, e); served && e.Message != nil {
 				h.request(c, s, e.Message)
 			} else {
 				c.Done()
@@ -124,19 +128,42 @@ func (h *handler) peek(c *reactor.Conn, part []byte) error {
 		return nil
 	}
 	c.SetHolder(h.g.ledger.Point("agents at " + c.Remote().Addr().String()))
+	c.Extend(firstPacket)
 	return nil
 }
 
-// event acts on what a session made of a frame, but for its request.
-func (h *handler) event(c *reactor.Conn, s *session, e protocol.Event) {
+// overrun is the answer to an agent of the v1 wire whose packet meets a bound. It names the bound, which is a setting.
+func (h *handler) overrun(c *reactor.Conn, err error) []byte {
+	switch {
+	case c.Data.(*session).reject != nil:
+		return nil
+	case errors.Is(err, protocol.ErrTooLarge), errors.Is(err, reactor.ErrFrameTooLarge):
+		return h.legacy.Refusal(protocol.StatusTooLarge,
+			fmt.Sprintf("the packet has more than %d bytes, see legacy.max_packet; send fewer rows", h.legacy.MaxPacket()))
+	}
+	return h.legacy.Refusal(protocol.StatusMalformed,
+		"the packet is not as documented, or its bytes did not come in time")
+}
+
+// refusal is the answer to a connection of the v1 wire for which there is no room.
+func (h *handler) refusal(err error) []byte {
+	if !errors.Is(err, reactor.ErrConnLimit) && !errors.Is(err, reactor.ErrAddressLimit) {
+		return nil // a stranger
+	}
+	return h.legacy.Refusal(protocol.StatusBusy,
+		"too many connections, see max_connections and max_connections_per_address")
+}
+
+// event acts on what a session made of a frame, but for its request. It returns false when the connection ends.
+func (h *handler) event(c *reactor.Conn, s *session, e protocol.Event) bool {
 	if e.Reply != nil {
 		c.Write(e.Reply)
 	}
 	if e.Reject != nil {
 		h.reject(c, s, e)
-	} else if e.Established {
-		h.establish(c, s)
+		return false
 	}
+	return !e.Established || h.establish(c, s)
 }
 
 // reject sends a refusal at once, or after the delay, which is the same for every reason.
@@ -152,7 +179,7 @@ func (h *handler) reject(c *reactor.Conn, s *session, e protocol.Event) {
 	h.Timer(c)
 }
 
-func (h *handler) establish(c *reactor.Conn, s *session) {
+func (h *handler) establish(c *reactor.Conn, s *session) bool {
 	s.point = s.wire.Point()
 	ok, heldBack := h.g.visits.Allow("connected " + s.point)
 	log := h.g.o.Logger.Info()
@@ -169,12 +196,19 @@ func (h *handler) establish(c *reactor.Conn, s *session) {
 	c.Establish()
 	if h.g.activity.connected(s.point, c.Remote().String()) > h.g.o.PointConns {
 		h.g.noteShare(s.point, "a connection was closed")
-		c.Close(errConns)
+		if h.legacy == nil {
+			c.Close(errConns)
+		} else {
+			c.Write(h.legacy.Refusal(protocol.StatusBusy, "the point has too many connections, see max_connections_per_point"))
+			c.CloseAfterFlush(errConns)
+		}
+		return false
 	}
 	c.SetMaxFrame(s.wire.MaxFrame())
 	s.seen()
 	h.g.metrics.established.WithLabelValues(h.name).Inc()
 	log.Msg("connected")
+	return true
 }
 
 // asked is the request of a message.

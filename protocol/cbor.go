@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Payloads are CBOR (RFC 8949), in a strict subset with one encoding for each value: definite lengths, shortest heads,
@@ -95,6 +96,9 @@ func appendValue(dst []byte, v any, asText bool) ([]byte, error) {
 	}
 	return dst, fmt.Errorf("%w: %T", ErrValue, v)
 }
+
+// largePayload is so many bytes that its texts alias the payload itself.
+const largePayload = 4 << 20
 
 // decoder reads one payload. It keeps the first failure in err. Reads after a failure return zero values, so that the
 // caller checks err once, at the end; only loops check it themselves.
@@ -196,7 +200,9 @@ func (d *decoder) textSpan(n uint64) string {
 	if from == to {
 		return ""
 	}
-	if d.copy == "" {
+	if d.copy == "" && len(d.buf) > largePayload {
+		d.copy = unsafe.String(unsafe.SliceData(d.buf), len(d.buf)) // nobody changes a payload
+	} else if d.copy == "" {
 		d.copy = string(d.buf)
 	}
 	s := d.copy[from:to]

@@ -12,6 +12,7 @@ import (
 	"github.com/flynn/noise"
 
 	"syncgate/crypto"
+	"syncgate/internal/rowset"
 )
 
 // ClientOptions set up a Client. Clock and Rand are required.
@@ -201,7 +202,11 @@ func (c *Client) Prepare(m *Message) (*Outgoing, error) {
 	payload := m.Payload
 	if m.Body != nil {
 		var err error
-		if payload, err = AppendPayload(nil, m.Body); err != nil {
+		var room []byte
+		if u, ok := m.Body.(*UploadRequest); ok { // a large row needs much, so that it does not grow step by step
+			room = make([]byte, 0, 4<<10+rowset.Size(u.Rows.Values))
+		}
+		if payload, err = AppendPayload(room, m.Body); err != nil {
 			return nil, err
 		}
 	}

@@ -40,7 +40,7 @@ var (
 	errLegacyNetwork = newError(StatusLegacyRefused, "not one of the source networks")
 	errLegacyFull    = newError(StatusBusy, "no room to remember another token")
 	errLegacyFit     = newError(StatusRequestMismatch, "the request's content is not as documented")
-	errLegacyReply   = newError(StatusTooLarge, "rows exceed one v1 reply")
+	errLegacyReply   = newError(StatusTooLarge, "rows exceed one v1 reply, see legacy.max_reply; page them")
 )
 
 // LegacyOptions set up the v1 wire. Key, TokenKey, Networks, Allow and Clock are required.
@@ -55,6 +55,8 @@ type LegacyOptions struct {
 
 	Zone         *time.Location    // of the times that agents write; default time.Local
 	Window       time.Duration     // how far such a time may be from Clock; zero takes the default of Limits
+	MaxPacket    int               // hex digits of a request's payload, which is twice its text
+	MaxReply     int               // bytes of a reply's Content
 	Names        map[string]string // other names for legacyWords: keys, constants and error words
 	Dialect      pyliteral.Dialect // the Python that replies are printed for, until a point's requests show another
 	FixedDialect bool              // Dialect holds for every point, whatever its requests show
@@ -62,14 +64,14 @@ type LegacyOptions struct {
 
 // Limits are the options' defaults and bounds.
 func (o *LegacyOptions) Limits() []limit.Limit {
-	return []limit.Limit{limit.Time("Window", &o.Window, 5*time.Minute, time.Second, time.Hour)}
+	return []limit.Limit{
+		limit.Time("Window", &o.Window, 5*time.Minute, time.Second, time.Hour),
+		limit.Bytes("MaxPacket", &o.MaxPacket, 16<<20, 64<<10, 256<<20),
+		limit.Bytes("MaxReply", &o.MaxReply, 32<<20, 64<<10, 200<<20),
+	}
 }
 
-const (
-	legacyFrame     = 4 << 20  // hex digits of a request's payload, which is twice its text
-	legacyMaxReply  = 16 << 20 // bytes of a reply's Content
-	legacyMaxTokens = 1 << 18  // tokens remembered, 80 bytes each; when full, new requests are refused as busy
-)
+const legacyMaxTokens = 1 << 18 // tokens remembered, 80 bytes each; when full, new requests are refused as busy
 
 // Legacy makes the sessions of the v1 wire's listener. It does no I/O. Any goroutine may call its methods.
 type Legacy struct {
@@ -102,6 +104,9 @@ func NewLegacy(o LegacyOptions) (*Legacy, error) {
 	}
 	return &Legacy{opts: o, cbc: cbc, names: names, memory: newLegacyMemory(o.Window, legacyMaxTokens)}, nil
 }
+
+// MaxPacket is the most hex digits of a request's payload.
+func (l *Legacy) MaxPacket() int { return l.opts.MaxPacket }
 
 // NewSession makes the session of one accepted connection. After an error the caller closes the connection and sends
 // nothing.

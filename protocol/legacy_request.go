@@ -37,7 +37,8 @@ type legacyRequest struct {
 	// The reply under construction. Rows are printed when their part arrives, and are then kept as text only.
 	id      RequestID
 	op      Op
-	reply   []byte // its Content so far
+	reply   []byte // its text so far
+	begun   int    // where its Content begins
 	lists   int    // begun in it, one for each statement
 	printed int    // rows in the last list
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 )
 
 // LegacySession is the server's side of one connection of the v1 wire. It has the methods of ServerSession that a
@@ -37,7 +39,7 @@ func (s *LegacySession) Point() string { return s.point }
 func (s *LegacySession) Cause() error { return s.cause }
 
 // MaxFrame returns the most hex digits of a payload, for SplitLegacy.
-func (s *LegacySession) MaxFrame() int { return legacyFrame }
+func (s *LegacySession) MaxFrame() int { return s.legacy.opts.MaxPacket }
 
 // Expired is false: a connection of the v1 wire has no end of its own.
 func (s *LegacySession) Expired(time.Time) bool { return false }
@@ -149,6 +151,12 @@ func (l *Legacy) refusal(cause error) []byte {
 	return l.packet(stranger, []byte(legacyNone), l.names["Info_Certification_Error"], "refused")
 }
 
+// Refusal is a reply to a packet of which nothing more is known than that an agent sent it. It repeats nothing of the
+// request. text says what is wrong, and what would cure it.
+func (l *Legacy) Refusal(status Status, text string) []byte {
+	return l.failure(&legacyRequest{legacyPrinter: legacyPrinter{neutral: true}}, status, text)
+}
+
 // Send collects the parts of the reply to the request in flight. With the last part it calls write with the packet,
 // under the session's lock; write may keep the packet. When the rows exceed a reply, Send answers with an error instead
 // and returns an error with StatusTooLarge; it refuses further parts. Send ignores GOAWAY and PING, which this wire
@@ -199,7 +207,7 @@ func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 	}
 	d, err := m.DownloadReply()
 	if err == nil {
-		err = r.add(d)
+		err = l.add(r, d)
 	}
 	switch {
 	case err != nil || m.More():
@@ -207,17 +215,22 @@ func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 	case r.lists == 0:
 		return l.packet(r, []byte("[]"), "", ""), nil
 	}
-	return l.packet(r, append(r.reply, "]]"...), "", ""), nil
+	return l.finish(r, append(r.reply, "]]"...), r.begun, "", ""), nil
 }
 
-// add prints the rows of a part into the list of its statement. A statement without a part has an empty list.
-func (r *legacyRequest) add(d *DownloadReply) error {
+// add prints the rows of a part into the list of its statement, behind the beginning of the reply. A statement without a
+// part has an empty list.
+func (l *Legacy) add(r *legacyRequest, d *DownloadReply) error {
 	if len(d.Columns) == 0 {
 		return nil
 	}
 	list := int(d.Statement) + 1
 	if list < r.lists || list > r.lists+maxColumns {
 		return fmt.Errorf("%w: list %d after %d", errBody, list, r.lists)
+	}
+	if r.reply == nil {
+		r.reply = l.begin(r)
+		r.begun = len(r.reply)
 	}
 	for ; r.lists < list; r.lists++ {
 		open := "], ["
@@ -230,27 +243,40 @@ func (r *legacyRequest) add(d *DownloadReply) error {
 	for i := range min(len(types), len(d.Types)) {
 		types[i] = legacyType(d.Types[i])
 	}
-	rows, row := d.Rows(), make(pyliteral.Tuple, len(types))
+	rows := d.Rows()
+	if size := 2 * rowset.Size(rows.Values); cap(r.reply)-len(r.reply) < size {
+		r.reply = slices.Grow(r.reply, len(r.reply)+size) // so that a large reply is seldom copied
+	}
 	for i := range rows.Len() {
-		for k, v := range rows.Row(i) {
-			var ok bool
-			if row[k], ok = r.value(v, types[k]); !ok {
-				return fmt.Errorf("%w: %T", ErrValue, v)
-			}
-		}
 		if r.printed > 0 {
 			r.reply = append(r.reply, ", "...)
 		}
-		text, err := pyliteral.Append(r.reply, row, r.dialect)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrValue, err)
+		if err := r.row(rows.Row(i), types); err != nil {
+			return err
 		}
-		r.reply = text
 		r.printed++
-		if len(r.reply) > legacyMaxReply {
+		if len(r.reply)-r.begun > l.opts.MaxReply {
 			return errLegacyReply
 		}
 	}
+	return nil
+}
+
+// row prints a row as a tuple.
+func (r *legacyRequest) row(values []any, types []string) (err error) {
+	dst := append(r.reply, '(')
+	for k, v := range values {
+		if k > 0 {
+			dst = append(dst, ", "...)
+		}
+		if dst, err = r.appendValue(dst, v, types[k]); err != nil {
+			return fmt.Errorf("%w: %w", ErrValue, err)
+		}
+	}
+	if len(values) == 1 {
+		dst = append(dst, ',')
+	}
+	r.reply = append(dst, ')')
 	return nil
 }
 
@@ -268,33 +294,17 @@ func (l *Legacy) failed(r *legacyRequest, err error) []byte {
 	return l.failure(r, StatusOf(err), text)
 }
 
-// legacyRaw is printed as it is.
-type legacyRaw []byte
+// legacyField is one entry of a reply: what stands before its key, the key, and its value. A legacyRaw is printed as it
+// is.
+type legacyField struct {
+	before, key string
+	value       pyliteral.Value
+}
 
-// packet prints a reply. A word, which is an Error_Type, marks a request that was not done.
-func (l *Legacy) packet(r *legacyRequest, content []byte, word, info string) []byte {
-	now := l.opts.Clock().In(l.opts.Zone).Format("2006-01-02 15:04:05.000000")
-	var failure, note pyliteral.Value
-	if word != "" {
-		failure = pyliteral.Str(word)
-	}
-	if info != "" {
-		note = r.text(info)
-	}
-	text := make([]byte, 0, len(content)+1024)
-	for _, f := range []struct {
-		before, key string
-		value       pyliteral.Value
-	}{
-		{"{", "userid", r.userID},
-		{", ", "Business", legacyRaw("{")}, {"", "Type", r.typed}, {", ", "Content", legacyRaw(content)},
-		{", ", "Table_Name", r.named}, {", ", "Table_Field", r.tableField}, {", ", "Is_Syncdb", r.isSyncdb},
-		{"}, ", "Error", legacyRaw("{")}, {"", "Error_Flag", word != ""},
-		{", ", "Error_Type", failure}, {", ", "Error_Info", note},
-		{"}, ", "Info_Status", legacyRaw("{")}, {"", "Info_Type", pyliteral.Str(l.names["RESPONSE"])},
-		{", ", "Security_Token", pyliteral.Str(legacyToken(content, now, l.opts.TokenKey))},
-		{", ", "Time", pyliteral.Str(now)}, {", ", "Is_End", true},
-	} {
+type legacyRaw string
+
+func (l *Legacy) print(r *legacyRequest, text []byte, fields []legacyField) []byte {
+	for _, f := range fields {
 		text = append(text, f.before...)
 		text = append(r.print(text, pyliteral.Str(l.names[f.key])), ": "...)
 		if raw, ok := f.value.(legacyRaw); ok {
@@ -303,5 +313,40 @@ func (l *Legacy) packet(r *legacyRequest, content []byte, word, info string) []b
 			text = r.print(text, f.value)
 		}
 	}
+	return text
+}
+
+// packet prints a reply. A word, which is an Error_Type, marks a request that was not done.
+func (l *Legacy) packet(r *legacyRequest, content []byte, word, info string) []byte {
+	text := l.begin(r)
+	begun := len(text)
+	return l.finish(r, append(text, content...), begun, word, info)
+}
+
+// begin prints a reply up to its Content.
+func (l *Legacy) begin(r *legacyRequest) []byte {
+	return l.print(r, make([]byte, 0, 1024), []legacyField{
+		{"{", "userid", r.userID}, {", ", "Business", legacyRaw("{")}, {"", "Type", r.typed}, {", ", "Content", legacyRaw("")},
+	})
+}
+
+// finish prints a reply behind its Content, which begins at begun.
+func (l *Legacy) finish(r *legacyRequest, text []byte, begun int, word, info string) []byte {
+	now := l.opts.Clock().In(l.opts.Zone).Format("2006-01-02 15:04:05.000000")
+	token := legacyToken(text[begun:], now, l.opts.TokenKey)
+	var failure, note pyliteral.Value
+	if word != "" {
+		failure = pyliteral.Str(word)
+	}
+	if info != "" {
+		note = r.text(info)
+	}
+	text = l.print(r, text, []legacyField{
+		{", ", "Table_Name", r.named}, {", ", "Table_Field", r.tableField}, {", ", "Is_Syncdb", r.isSyncdb},
+		{"}, ", "Error", legacyRaw("{")}, {"", "Error_Flag", word != ""},
+		{", ", "Error_Type", failure}, {", ", "Error_Info", note},
+		{"}, ", "Info_Status", legacyRaw("{")}, {"", "Info_Type", pyliteral.Str(l.names["RESPONSE"])},
+		{", ", "Security_Token", pyliteral.Str(token)}, {", ", "Time", pyliteral.Str(now)}, {", ", "Is_End", true},
+	})
 	return sealLegacy(append(text, "}}"...), l.cbc)
 }

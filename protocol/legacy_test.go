@@ -335,7 +335,7 @@ func TestLegacyDialects(t *testing.T) {
 }
 
 func TestLegacyTooLarge(t *testing.T) {
-	b := newLegacyBench(t, nil)
+	b := newLegacyBench(t, func(o *LegacyOptions) { o.MaxReply = 16 << 20 })
 	s := b.session()
 	m := b.receive(s, legacyAsk("point-01", "DOLOAD_DB", "t", "None", b.now))
 	part := m.Reply(StatusOK, &DownloadReply{Columns: []string{"a"}, Types: []string{"TEXT"},

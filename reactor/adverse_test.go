@@ -371,7 +371,7 @@ func TestCaps(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
 				test.options(o)
-				o.Listeners[0].Refusal = []byte("full")
+				o.Listeners[0].Refusal = func(error) []byte { return []byte("full") }
 			})
 			var in []*net.TCPConn
 			for range 3 {
@@ -395,7 +395,7 @@ func TestCaps(t *testing.T) {
 func TestUnestablished(t *testing.T) {
 	s := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
 		o.MaxUnestablished = fewStrangers
-		o.Listeners[0].Refusal = []byte("full")
+		o.Listeners[0].Refusal = func(error) []byte { return []byte("full") }
 	})
 	var all []*net.TCPConn
 	for range fewStrangers {
@@ -809,5 +809,33 @@ func TestBacklogIsNotStranded(t *testing.T) {
 	close(proceed)
 	for _, c := range refused {
 		expectEnd(t, c)
+	}
+}
+
+// A known client whose frame is too large, or does not come in time, gets the listener's answer, though it sends on
+// before it reads. A stranger gets nothing.
+func TestOverrun(t *testing.T) {
+	s := serve(t, hooks{}, func(o *Options) {
+		o.FrameTimeout, o.LingerTimeout = time.Second, testTimeout
+		o.Listeners[0].Overrun = func(_ *Conn, err error) []byte { return []byte(Reason(err)) }
+	})
+	const size = 8 << 20
+	c := s.dial(t)
+	send(t, c, frame(make([]byte, size))) // the client sends all of it before it reads
+	if b, err := io.ReadAll(c); string(b) != Reason(errTooLong) || err != nil {
+		t.Errorf("a frame that is too large: %q, %v", b, err)
+	}
+	c = s.dial(t)
+	send(t, c, frame(make([]byte, 1000))[:500])
+	if b, err := io.ReadAll(c); string(b) != "frame_timeout" || err != nil {
+		t.Errorf("half a frame: %q, %v", b, err)
+	}
+	stranger := serve(t, hooks{open: func(*Conn) error { return nil }}, func(o *Options) {
+		o.Listeners[0].Overrun = func(*Conn, error) []byte { return []byte("hello") }
+	})
+	c = stranger.dial(t)
+	send(t, c, frame(make([]byte, 1000))[:4])
+	if b, _ := io.ReadAll(c); len(b) != 0 {
+		t.Errorf("a stranger gets %q", b)
 	}
 }

@@ -186,6 +186,14 @@ func (c *Conn) Establish() {
 	}
 }
 
+// Extend gives a connection that is not established d from now on for its handshake.
+func (c *Conn) Extend(d time.Duration) {
+	if c.limitAt != 0 && c.state == open {
+		c.limitAt = c.loop().tick.after(d)
+		c.loop().markDirty(c)
+	}
+}
+
 // SetTimer has Handler.Timer called once after d, or up to 32 ms (a second, when d is above 16 s) later. It replaces
 // the timer set before; 0 or less removes it.
 func (c *Conn) SetTimer(d time.Duration) {
@@ -224,6 +232,21 @@ func (c *Conn) CloseAfterFlush(err error) {
 		c.ensureExtra().err = err
 		c.loop().markDirty(c)
 	}
+}
+
+// overrun ends the connection at a bound. A client that is known gets the listener's answer.
+func (c *Conn) overrun(err error) {
+	var answer []byte
+	if c.from.Overrun != nil && c.state == open && c.flags&(established|peeked) != 0 {
+		answer = c.from.Overrun(c, err)
+	}
+	if answer == nil {
+		c.Close(err)
+		return
+	}
+	c.limitAt = 0
+	c.Write(answer)
+	c.CloseAfterFlush(err)
 }
 
 // Close ends the connection when the call in progress has returned, without flushing. Handler.Close receives err,

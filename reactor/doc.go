@@ -55,7 +55,8 @@
 // frames in flight are answered, before we close too. A reset, in contrast, ends both directions at once.
 //
 // Lingering protects the last reply. When a socket is closed with unread bytes, or gets some afterwards, the kernel
-// sends a reset, which may overtake and destroy bytes that the peer has not read yet.
+// sends a reset, which may overtake and destroy bytes that the peer has not read yet. A known client of a listener with
+// Overrun may be sending a large frame still: while its bytes come, lingering goes on, for FrameTimeout at most.
 //
 // # Edge triggers
 //
@@ -90,8 +91,10 @@
 //
 // The ledger (package account) is charged for incomplete frames and for output: before a connection is established to its
 // address, then to its holder. A large frame is charged in full before it is read, so connections never wait for each
-// other with half a frame each. PauseMemory ends without help: bytes are held for incomplete frames, which FrameTimeout
-// ends, for frames in flight, which the workers end, and for peers that do not read, which StallTimeout ends.
+// other with half a frame each. One of unknown length is charged 4 MiB first, and behind them all that it may have.
+// Listener.Overrun has the last word to a known client where a limit on its frames ends the connection. PauseMemory ends
+// without help: bytes are held for incomplete frames, which FrameTimeout ends, for frames in flight, which the workers
+// end, and for peers that do not read, which StallTimeout ends.
 //
 // # Costs
 //

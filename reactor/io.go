@@ -15,8 +15,9 @@ const (
 	zeroCopySize  = 16 << 10 // bytes handed to Send are written from where they are from this size on
 	maxIovec      = 64
 	frameOverhead = 256     // bytes that a frame may have beside its body
-	unknownPart   = 4 << 10 // bytes of a frame of unknown length, after which all that it may have is reserved
-	frameStep     = 1 << 10 // bytes of a frame that an established connection has FrameTimeout for
+	unknownPart   = 4 << 10 // bytes of a frame of unknown length, after which unknownFrame is reserved
+	unknownFrame  = 4 << 20 // bytes of a frame of unknown length, after which all that it may have is reserved
+	frameStep     = 1 << 10 // bytes of a frame that a known client has FrameTimeout for
 	notSent       = 8 << 10 // bytes that the kernel takes for a connection beside those under way
 )
 
@@ -62,7 +63,7 @@ func (l *EventLoop) read(c *Conn) {
 			break
 		}
 		if n >= c.mostHeld() {
-			c.Close(ErrFrameTooLarge)
+			c.overrun(ErrFrameTooLarge)
 			break
 		}
 		if n > 0 && !l.reserve(c, buf[:n]) || !c.is(readable) {
@@ -116,7 +117,7 @@ func (l *EventLoop) deliver(c *Conn, b []byte, budget *int) (used int) {
 			err = errBadSplit
 		}
 		if err != nil {
-			c.Close(err)
+			c.overrun(err)
 			return used
 		}
 		if n == 0 || n > len(b)-used {
@@ -149,7 +150,9 @@ func (l *EventLoop) reserve(c *Conn, part []byte) bool {
 				return false
 			}
 		}
-		size = c.mostHeld()
+		if size = c.mostHeld(); len(part) < unknownFrame {
+			size = min(size, unknownFrame)
+		}
 	}
 	if size <= account.Floor && !c.holder.Stranger() || size <= int(c.reserved) {
 		return true
@@ -216,7 +219,7 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 	}
 	switch {
 	case c.is(queued):
-	case c.frameAt != 0 && (c.pauses != 0 || !c.is(established) || n < int(c.frameStep)):
+	case c.frameAt != 0 && (c.pauses != 0 || c.flags&(established|peeked) == 0 || n < int(c.frameStep)):
 	case c.reading():
 		c.frameAt, c.frameStep = l.tick.after(l.opts.FrameTimeout), int32(n+frameStep)
 	case c.state == open && c.pauses == PauseMemory:
@@ -229,6 +232,9 @@ func (l *EventLoop) keep(c *Conn, buf []byte, n int) {
 func (l *EventLoop) discard(c *Conn) {
 	for budget := l.opts.TurnBytes; c.is(readable); {
 		n, ok := l.receive(c, l.scratch)
+		if n > 0 && c.frameAt != 0 {
+			c.limitAt = l.tick.after(l.opts.LingerTimeout)
+		}
 		if budget -= n; ok && budget <= 0 {
 			l.enqueue(c)
 			return

@@ -167,8 +167,8 @@ func (l *EventLoop) assign(ln *listener, fd int, remote netip.AddrPort) {
 	r := l.reactor
 	victim, err := r.admission.admit(ln.index, remote.Addr())
 	if err != nil {
-		if len(ln.Refusal) > 0 {
-			_, _ = unix.Write(fd, ln.Refusal) // as much of it as there is room for
+		if ln.Refusal != nil {
+			_, _ = unix.Write(fd, ln.Refusal(err)) // as much of it as there is room for
 		}
 		unix.Close(fd)
 		l.opts.Observer.Refused(ln.index, err)

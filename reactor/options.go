@@ -48,8 +48,11 @@ type Listener struct {
 	// whose length is not known: the place to see whether these can be a client's, and to call SetHolder. An error
 	// closes the connection.
 	Peek func(c *Conn, part []byte) error
-	// Refusal, when set, is sent in one attempt to a connection refused at a cap, before it is closed.
-	Refusal []byte
+	// Refusal, when set, makes what is sent in one attempt to a connection refused at a cap, before it is closed.
+	Refusal func(err error) []byte
+	// Overrun, when set, is called when a bound ends an open connection that is established or was let through by Peek:
+	// Split's error, a frame that is too large, a timeout. What it returns is sent before the connection is closed.
+	Overrun func(c *Conn, err error) []byte
 	// Idle, when set, is called on the loop after half of IdleTimeout without a byte: the place for a ping.
 	Idle func(*Conn)
 	// Drain, when set, is called on the loop for every connection when Reactor.Drain begins, before the connection

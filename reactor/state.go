@@ -98,6 +98,9 @@ func (l *EventLoop) shutdownWrite(c *Conn) {
 	c.state = lingering
 	c.frameAt, c.timerAt = 0, 0
 	c.limitAt = l.tick.after(l.opts.LingerTimeout)
+	if c.from.Overrun != nil && c.flags&(established|peeked) != 0 {
+		c.frameAt = l.tick.after(l.opts.FrameTimeout) // for a client that sends on before it reads
+	}
 	l.enqueue(c)
 }
 
@@ -229,9 +232,9 @@ func (l *EventLoop) timeUp(c *Conn) {
 	}
 	switch {
 	case passed(c.limitAt):
-		c.Close(ErrHandshakeTimeout) // in lingering, c keeps the reason that it has
+		c.overrun(ErrHandshakeTimeout) // in lingering, c keeps the reason that it has
 	case passed(c.frameAt):
-		c.Close(ErrFrameTimeout)
+		c.overrun(ErrFrameTimeout)
 	case passed(c.stallAt):
 		c.Close(ErrStalled)
 	case passed(l.idleAt(c)):

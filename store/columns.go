@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"syncgate/internal/rowset"
@@ -26,11 +27,14 @@ func (cs columns) join(part func(c *rule.ControlColumn) string) string {
 	return strings.Join(all, ", ")
 }
 
-// selected is the list of a SELECT, with NULL as "".
+// selected is the list of a SELECT, with NULL as "". A flag may be a text in the original's table.
 func (cs columns) selected() string {
 	return cs.join(func(c *rule.ControlColumn) string {
-		if _, text := c.Field(new(rule.Row)).(*string); text {
+		switch c.Field(new(rule.Row)).(type) {
+		case *string:
 			return "COALESCE(" + c.Name + ", '')"
+		case *bool:
+			return "COALESCE(" + c.Name + ", 0) NOT IN ('', '0', 'False', 'None')"
 		}
 		return c.Name
 	})
@@ -56,7 +60,7 @@ func (cs columns) object(row string) string {
 }
 
 // past reads a row of the history; nil for NULL. A flag that was not declared then has its default.
-func (cs columns) past(text sql.NullString) (*rule.Row, error) {
+func (cs columns) past(text sql.NullString) (r *rule.Row, err error) {
 	if !text.Valid {
 		return nil, nil
 	}
@@ -64,14 +68,21 @@ func (cs columns) past(text sql.NullString) (*rule.Row, error) {
 	if err := json.Unmarshal([]byte(text.String), &kept); err != nil {
 		return nil, err
 	}
-	r := &rule.Row{}
+	r = &rule.Row{}
 	for _, c := range cs {
 		raw, ok := kept[c.Name]
-		field := c.Field(r)
-		if flag, is := field.(*bool); is {
-			*flag = string(raw) == "1" || !ok && strings.HasSuffix(c.Type, "DEFAULT 1")
-		} else if ok {
-			if err := json.Unmarshal(raw, field); err != nil {
+		value := string(raw)
+		var quoted string
+		if json.Unmarshal(raw, &quoted) == nil { // a number or a flag is a text where the original's table has texts
+			value = quoted
+		}
+		switch field := c.Field(r).(type) {
+		case *bool:
+			*field = value == "1" || value == "True" || !ok && strings.HasSuffix(c.Type, "DEFAULT 1")
+		case *string:
+			*field = value
+		case *uint64:
+			if *field, err = strconv.ParseUint(value, 10, 64); ok && err != nil {
 				return nil, fmt.Errorf("%s: %w", c.Name, err)
 			}
 		}

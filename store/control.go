@@ -20,7 +20,15 @@ func (s *Store) FetchedRules(ctx context.Context) ([]rule.Row, error) {
 }
 
 func (s *Store) rules(ctx context.Context, table string) ([]rule.Row, error) {
-	return readAll(ctx, s, "SELECT "+s.columns.selected()+" FROM "+table+" ORDER BY id", s.columns.fields)
+	rows, err := readAll(ctx, s, "SELECT "+s.columns.selected()+" FROM "+table+" ORDER BY id", s.columns.fields)
+	for i := range rows { // texts, as in the original's table, compare without case and blanks at the end
+		r := &rows[i]
+		r.Table, r.PointNo = strings.TrimRight(r.Table, " "), strings.TrimRight(r.PointNo, " ")
+		for _, word := range []*string{&r.Type, &r.User, &r.Range} {
+			*word = strings.ToLower(strings.TrimSpace(*word))
+		}
+	}
+	return rows, err
 }
 
 // SaveFetchedRules replaces the rows that FetchedRules reads. It ignores columns that are not declared.

@@ -219,8 +219,9 @@ func (s *Store) apply(ctx context.Context, sc *sql.Conn, m migrations.Migration,
 func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Migration) error {
 	_, name, _ := strings.Cut(m.Name, "_")
 	_, err := sc.ExecContext(ctx, m.SQL)
-	const columnExists, triggerExists = 1060, 1359 // MySQL has no IF NOT EXISTS for columns, no OR REPLACE for triggers
-	if isNumber(err, columnExists) {
+	// MySQL has no IF NOT EXISTS for columns, no IF EXISTS for constraints, no OR REPLACE for triggers.
+	const columnExists, noConstraint, noConstraintMySQL, triggerExists = 1060, 1091, 3940, 1359
+	if isNumber(err, columnExists, noConstraint, noConstraintMySQL) {
 		err = nil // an ALTER is done as a whole or not at all
 	} else if isNumber(err, triggerExists) {
 		if _, err = sc.ExecContext(ctx, "DROP TRIGGER IF EXISTS "+name); err == nil {
@@ -233,28 +234,50 @@ func (s *Store) runMigration(ctx context.Context, sc *sql.Conn, m migrations.Mig
 	return err
 }
 
-// addColumns adds the declared columns that a table lacks. It does nothing to a trigger.
+// Original reports whether the database has a sync_control that the original made, and Migrate has not adopted it yet.
+func (s *Store) Original(ctx context.Context) (yes bool, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT COUNT(*) > 0 AND COALESCE(SUM(column_name = 'enabled'), 0) = 0
+		FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'sync_control'`).Scan(&yes)
+	return yes, public(err)
+}
+
+// addColumns adds the declared columns that a table lacks. It does nothing to a trigger. The original's sync_control keeps
+// its columns and rows as they are. What is added to it comes last and is invisible to SELECT * and to an INSERT without
+// names, so that the original's programs can go on with the table.
 func (s *Store) addColumns(ctx context.Context, sc *sql.Conn, table string) error {
+	there := map[string]bool{}
+	err := each(ctx, sc, `SELECT LOWER(column_name) FROM information_schema.columns
+		WHERE table_schema = DATABASE() AND table_name = ?`, func(scan scanner) error {
+		var name string
+		err := scan(&name)
+		there[name] = true
+		return err
+	}, []any{table})
+	if err != nil {
+		return err
+	}
 	var missing []string
-	after := "FIRST"
+	adopts := table == "sync_control" && !there["enabled"]
+	after := " FIRST"
 	for _, d := range s.columns.definitions(table) {
-		var there bool
-		err := sc.QueryRowContext(ctx, `SELECT COUNT(*) > 0 FROM information_schema.columns
-			WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`, table, d.name).Scan(&there)
-		if err != nil {
-			return err
+		place := after
+		if after = " AFTER " + d.name; there[d.name] {
+			continue
 		}
-		if !there {
-			missing = append(missing, "ADD COLUMN "+d.column+" "+after)
-			if d.check != "" {
-				missing = append(missing, "ADD "+d.check)
-			}
+		if adopts {
+			place = " INVISIBLE"
 		}
-		after = "AFTER " + d.name
+		missing = append(missing, "ADD COLUMN "+d.column+place)
+		if d.check != "" {
+			missing = append(missing, "ADD "+d.check)
+		}
 	}
 	if missing == nil {
 		return nil
 	}
-	_, err := sc.ExecContext(ctx, "ALTER TABLE "+table+" "+strings.Join(missing, ", "))
+	if adopts {
+		missing = append(missing, "ENGINE = InnoDB")
+	}
+	_, err = sc.ExecContext(ctx, "ALTER TABLE "+table+" "+strings.Join(missing, ", "))
 	return err
 }

@@ -1,11 +1,13 @@
 package test
 
 import (
+	"bytes"
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +65,10 @@ func (c *legacyClient) packet(point, kind, table string, content pyliteral.Value
 		return string(text)
 	}
 	at := time.Now().UTC().Format("2006-01-02 15:04:05.000000")
+	var user pyliteral.Value = pyliteral.Unicode(point)
+	if n, err := strconv.ParseInt(point, 10, 64); err == nil {
+		user = n
+	}
 	signed, isText := pyliteral.Text(content)
 	if !isText {
 		signed = show(content)
@@ -70,7 +76,7 @@ func (c *legacyClient) packet(point, kind, table string, content pyliteral.Value
 	return c.seal(fmt.Sprintf("{'userid': %s, 'Business': {'Type': '%s', 'Content': %s, 'Table_Name': %s, 'Table_Field': None, 'Is_Syncdb': True}, "+
 		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, "+
 		"'Info_Status': {'Info_Type': 'REQUEST', 'Security_Token': '%x', 'Time': '%s', 'Is_End': True}}",
-		show(pyliteral.Unicode(point)), kind, show(content), show(pyliteral.Unicode(table)), md5.Sum([]byte(signed+at+legacyTokenKey)), at))
+		show(user), kind, show(content), show(pyliteral.Unicode(table)), md5.Sum([]byte(signed+at+legacyTokenKey)), at))
 }
 
 func (c *legacyClient) seal(text string) []byte {
@@ -97,7 +103,8 @@ func (c *legacyClient) send(packet []byte) {
 // receive reads one reply and checks its MD5 and its token.
 func (c *legacyClient) receive() legacyReply {
 	c.t.Helper()
-	for !strings.Contains(string(c.buf), "\n\r\n") {
+	for seen := 0; !bytes.Contains(c.buf[max(0, seen-2):], []byte("\n\r\n")); {
+		seen = len(c.buf)
 		piece := make([]byte, 64<<10)
 		n, err := c.conn.Read(piece)
 		if err != nil {

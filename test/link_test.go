@@ -75,6 +75,8 @@ func TestShortLivedLink(t *testing.T) {
 	rows := int(last.Seconds()) * bad.Rate / 200 * 2
 	fill(w.Point.DB, "large_up", 1, rows, 200)
 	fill(w.Centre, "large_down", 1, rows, 200)
+	w.Point.Must("UPDATE large_up SET update_time = NOW(6) - INTERVAL 1 MINUTE")
+	w.Centre.Must("UPDATE large_down SET update_time = NOW(6) - INTERVAL 1 MINUTE")
 	line.Worsen(bad)
 	agent := w.Point.Run()
 	var slowest time.Duration

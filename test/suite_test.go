@@ -276,7 +276,7 @@ func (s *suiteRun) written(t *testing.T, p *rule.Plan) (all []string) {
 		if st.File == nil {
 			continue
 		}
-		path := filepath.Join(s.files, filepath.FromSlash(st.File.Name))
+		path := filepath.Join(s.files, filepath.FromSlash(st.File.NameFor(pointName)))
 		text, err := os.ReadFile(path)
 		if err == nil {
 			err = os.Remove(path)

@@ -28,6 +28,7 @@ type settings struct {
 	Key    string `toml:"key"`
 
 	DSN          string `toml:"dsn"`
+	Zone         string `toml:"time_zone"`
 	DataDir      string `toml:"data_dir"`
 	FileDir      string `toml:"file_dir"`
 	AcceptUnsafe bool   `toml:"accept_unsafe_database"`

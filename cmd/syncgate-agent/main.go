@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -24,7 +25,15 @@ import (
 	"syncgate/store"
 )
 
-func main() { os.Exit(cli.Main(newRoot())) }
+// memory is what the agent tries to stay below. What a large row takes is above it, and is returned soon.
+const memory = 20 << 20
+
+func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
+	os.Exit(cli.Main(newRoot()))
+}
 
 func newRoot() *cobra.Command {
 	var f flags
@@ -120,7 +129,8 @@ func (f *flags) command(
 func (s *settings) open(ctx context.Context, tool bool, log zerolog.Logger) (*database.Database, error) {
 	where := database.Options{DSN: s.DSN, Dir: filepath.Join(s.DataDir, "db"), Join: tool, Log: log}
 	return database.Open(ctx, where, store.Options{
-		Set: migrations.Agent, FileRoot: s.FileDir, AcceptUnsafe: tool || s.AcceptUnsafe, AnyEngine: s.AcceptUnsafe,
+		Set: migrations.Agent, FileRoot: s.FileDir, Zone: s.Zone,
+		AcceptUnsafe: tool || s.AcceptUnsafe, AnyEngine: s.AcceptUnsafe,
 	})
 }
 

@@ -15,7 +15,9 @@ import (
 
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/database"
+	"syncgate/internal/text"
 	"syncgate/migrations"
+	"syncgate/rule"
 	"syncgate/store"
 	"syncgate/store/localdb"
 )
@@ -24,7 +26,7 @@ import (
 // serve`, and works on a database that serve would refuse. first: a private one that is not there is made.
 func openCentre(ctx context.Context, cfg *settings, tool, first bool, log zerolog.Logger) (*database.Database, error) {
 	o := database.Options{DSN: cfg.DSN, Dir: cfg.databaseDir(), Join: tool, Make: first, Log: log}
-	so := &options{store: store.Options{Set: migrations.Server, FileRoot: cfg.FileDir,
+	so := &options{store: store.Options{Set: migrations.Server, FileRoot: cfg.FileDir, Zone: cfg.Zone,
 		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe}}
 	so.limits().Apply(cfg)
 	return database.Open(ctx, o, so.store)
@@ -141,15 +143,76 @@ func newMigrate() *cobra.Command {
 	const short = "Update the central database's schema; safe to run twice at once"
 	return onDatabase("migrate", short, "", func(c *call) error {
 		ran := 0
-		err := c.db.Migrate(c.Context(), func(name string) {
+		original, err := c.db.Original(c.Context())
+		if err != nil {
+			return err
+		}
+		err = c.db.Migrate(c.Context(), func(name string) {
 			ran++
 			fmt.Fprintln(c.out, name)
 		})
 		if err == nil && ran == 0 {
 			fmt.Fprintln(c.out, "the schema is up to date")
 		}
+		if err == nil && original {
+			err = c.takenOver()
+		}
 		return err
 	})
+}
+
+// takenOver says what became of the original's sync_control: of each row what rules check finds, and the points that the
+// rows name.
+func (c *call) takenOver() error {
+	rows, err := c.db.Rules(c.Context())
+	if err != nil {
+		return err
+	}
+	ds, _, err := c.checkAll()
+	if err != nil {
+		return err
+	}
+	points, err := c.db.Points(c.Context())
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{rule.AnyPoint: true, "": true}
+	for _, p := range points {
+		known[p.Point] = true
+	}
+	fmt.Fprintf(c.out, "\nsync_control is the original's: %s kept; docs/takeover.md leads on\n",
+		text.Plural(len(rows), "row"))
+	var add []string
+	for _, row := range rows {
+		fmt.Fprintf(c.out, "rule %d: %s of %s, %s side, point %s", row.ID, row.Type, row.Table, row.User, row.PointNo)
+		found := slices.DeleteFunc(slices.Clone(ds), func(d rule.Diagnostic) bool { return d.RuleID != row.ID })
+		if len(found) == 0 {
+			fmt.Fprint(c.out, ": runs as in the original")
+		}
+		fmt.Fprintln(c.out)
+		for _, d := range found {
+			fmt.Fprintln(c.out, " ", d)
+		}
+		if !known[row.PointNo] {
+			known[row.PointNo] = true
+			add = append(add, row.PointNo)
+		}
+	}
+	if len(add) > 0 {
+		fmt.Fprintln(c.out, "\nThe rows name points that are not enrolled, whose agents are refused. To enrol them:")
+		for _, name := range add {
+			fmt.Fprintf(c.out, "syncgate point add %s\n", shellWord(name))
+		}
+	}
+	return nil
+}
+
+// shellWord is a text as one word of a shell.
+func shellWord(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // say prints v with --format json, else a line of text.

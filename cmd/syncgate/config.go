@@ -34,6 +34,7 @@ type settings struct {
 	Listen       string `toml:"listen"`
 	ListenLegacy string `toml:"listen_legacy"`
 	DSN          string `toml:"dsn"`
+	Zone         string `toml:"time_zone"`
 	DataDir      string `toml:"data_dir"`
 	MasterKey    string `toml:"master_key_file"`
 	FileDir      string `toml:"file_dir"`
@@ -49,6 +50,7 @@ type settings struct {
 	Loops             int             `toml:"loops"`
 	Workers           int             `toml:"workers"`
 	Queue             int             `toml:"queue"`
+	QueuePerPoint     int             `toml:"queue_per_point"`
 	MaxConnections    int             `toml:"max_connections"`
 	MaxPerAddress     int             `toml:"max_connections_per_address"`
 	MaxPerPoint       int             `toml:"max_connections_per_point"`
@@ -90,6 +92,8 @@ type legacySettings struct {
 	IV       string            `toml:"iv"`
 	TokenKey string            `toml:"token_key"`
 	Window   config.Duration   `toml:"window"`
+	Packet   config.Size       `toml:"max_packet"`
+	Reply    config.Size       `toml:"max_reply"`
 	Zone     string            `toml:"time_zone"`
 	Networks []string          `toml:"networks"`
 	Dialect  string            `toml:"dialect"`
@@ -114,6 +118,7 @@ func (o *options) limits() config.Limits {
 		"loops":                       config.Auto(of("Loops")),
 		"workers":                     config.Auto(of("Workers")),
 		"queue":                       of("Queue"),
+		"queue_per_point":             of("PerPoint"),
 		"downloads":                   of("Downloads"),
 		"database_connections":        config.Auto(limit.Find(o.store.Limits(), "MaxConns")),
 		"max_connections":             of("MaxConns"),
@@ -135,6 +140,8 @@ func (o *options) limits() config.Limits {
 		"admin.silent_after":          limit.Find(o.admin.Limits(), "Silent"),
 		"admin.max_lag":               limit.Find(o.admin.Limits(), "MaxLag"),
 		"legacy.window":               limit.Find(o.legacy.Limits(), "Window"),
+		"legacy.max_packet":           limit.Find(o.legacy.Limits(), "MaxPacket"),
+		"legacy.max_reply":            limit.Find(o.legacy.Limits(), "MaxReply"),
 	}
 }
 

@@ -111,6 +111,9 @@ func (h *Holder) Name() string { return h.name }
 // Stranger tells whether h is an address.
 func (h *Holder) Stranger() bool { return h.stranger }
 
+// EverMayTake tells whether h may take more at n bytes while nobody else holds any.
+func (h *Holder) EverMayTake(n int64) bool { return Fits(n, n, h.pot.size) }
+
 // Held is what h holds.
 func (h *Holder) Held() int64 { return h.held.Load() }
 
