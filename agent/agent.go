@@ -43,6 +43,7 @@ type Options struct {
 	BatchRows     int   // rows of one upload at most
 	OutboxBatches int   // uploads that may wait
 	OutboxBytes   int64 // bytes of them, also the most that one read may give
+	DropOldest    bool  // at a limit, drop the oldest batches instead of reading no more
 
 	MaxMessage   int  // bytes of the largest row or reply
 	Uncompressed bool // nothing is packed on its way
@@ -140,24 +141,16 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, process: process, wait: lockWait},
 		asked: newSignal(), wake: newSignal(),
 		started: o.Clock(), pages: make(chan struct{}, maxPages)}
-	servers, err := newServers(o.Server)
-	if err != nil {
-		return nil, fmt.Errorf("agent: Options.Server: %w", err)
+	var err error
+	if a.link, err = newLink(&a.opts, &a.news); err != nil {
+		return nil, err
 	}
-	observe := o.Observer
-	a.opts.Observer = func(e store.Event) {
-		a.counted.add(e)
-		observe(e)
-	}
-	o.Store.Observe(a.opts.Observer)
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal(),
 		moved: a.runs.moved}
-	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
-		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule,
-		holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}
+	a.link.downloads, a.link.runRule = a.downloads, a.runRule
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }

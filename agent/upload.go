@@ -168,6 +168,9 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
 	u.read.raise() // also after an error: the commit may have succeeded
+	if err == nil && u.opts.DropOldest && plan.Paged() {
+		err = u.outbox.makeRoom(ctx, u.name.table)
+	}
 	return page.More, err
 }
 
