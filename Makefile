@@ -15,13 +15,14 @@ SOAKTIME  ?= 30m
 ATTACKTIME ?= 20s
 TIME      ?= 10m
 TIMEOUT   ?= 45m
+AGENTMAX  ?= 9000000 # bytes of one agent
 
 # The race detector needs gcc. Without gcc the tests run without the detector and report this.
 # The value is computed when a recipe runs, because test-deps may install gcc first.
 RACE = $(if $(shell command -v gcc || true),-race)
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-attacks test-changes test-links lint fuzz bench-reactor bench-wire bench-sync bench-live soak clean deps test-deps go
+.PHONY: help build agent-all demo test test-attacks test-changes test-links lint fuzz bench-reactor bench-wire bench-sync bench-live bench-original soak clean deps test-deps go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,17 @@ help: ## list the targets
 build: go ## build bin/syncgate and bin/syncgate-agent
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+
+# Without inlining each agent is 8 % smaller. The agent waits for network and database, so nothing else is lost.
+agent-all: go ## build bin/syncgate-agent-{amd64,arm64,armv7}, static, each below AGENTMAX bytes
+	@mkdir -p bin
+	@for arch in amd64 arm64 armv7; do \
+		out=bin/syncgate-agent-$$arch; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$${arch%v7} GOARM=7 $(GO) build -trimpath -gcflags=all=-l -ldflags '-s -w' \
+			-o $$out ./cmd/syncgate-agent || exit 1; \
+		size=$$(wc -c <$$out); echo "$$out: $$size bytes"; \
+		if [ $$size -ge $(AGENTMAX) ]; then echo "make: $$out has $(AGENTMAX) bytes or more" >&2; exit 1; fi; \
+	done
 
 demo: deps build ## sync real rows up and down, then compare both sides; INPUT=FILE.tsv.gz, ARGS='--keep'
 	@bin/syncgate demo $(if $(INPUT),--input $(INPUT)) $(if $(TEXTS),--texts $(TEXTS)) $(ARGS)
@@ -75,6 +87,9 @@ bench-sync: deps build ## compare the whole path with the plain driver on the sa
 
 bench-live: deps build ## measure how soon other points have a row, and what many subscribed points cost
 	cd bench && $(GO) run ./sync --server ../bin/syncgate --live
+
+bench-original: deps build ## compare the v1 wire with a small model of the original server on the same durable MariaDB
+	cd bench && $(GO) run ./sync --server ../bin/syncgate --original
 
 soak: test-deps build ## run the reactor's tests at full size, then repeat demo and fault tests for SOAKTIME (30m)
 	REACTOR_SOAK=1 $(GO) test -count=1 -timeout 60m ./reactor

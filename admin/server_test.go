@@ -263,6 +263,31 @@ func TestChecks(t *testing.T) {
 	}
 }
 
+// What stands in the way of all points comes first: a drain, keys that do not open, a full disk, slow requests.
+func TestServerProblems(t *testing.T) {
+	f := serve(t, openStore(t), func(o *Options) {
+		o.Ready = func(context.Context) error { return errors.New("draining") }
+		o.Gateway.Load = func() Load { return Load{BadKeys: []string{hostile}, DiskFree: 100 << 20} }
+	})
+	for range 6 {
+		f.history.add(Sample{P99: 3})
+	}
+	var st Status
+	f.get("/api/status", &st)
+	var titles []string
+	for _, p := range st.Problems {
+		titles = append(titles, p.Title)
+		if p.Remedy == "" {
+			t.Errorf("no remedy: %+v", p)
+		}
+	}
+	want := []string{"The server is draining", "1 key of points cannot be opened", "The server's disk has 100MiB left",
+		"Requests are slow: one of 100 takes more than 3s"}
+	if st.State != "draining" || st.Healthy || strings.Join(titles[:min(4, len(titles))], "|") != strings.Join(want, "|") {
+		t.Errorf("%s, %v: %q", st.State, st.Healthy, titles)
+	}
+}
+
 // Without the database the page does not claim that there are no points and no rules, and what was read before stays.
 func TestDatabaseAway(t *testing.T) {
 	db := openStore(t)

@@ -43,6 +43,7 @@ type Options struct {
 	BatchRows     int   // rows of one upload at most
 	OutboxBatches int   // uploads that may wait
 	OutboxBytes   int64 // bytes of them, also the most that one read may give
+	DropOldest    bool  // at a limit, drop the oldest batches instead of reading no more
 
 	MaxMessage   int  // bytes of the largest row or reply
 	Uncompressed bool // nothing is packed on its way
@@ -96,12 +97,9 @@ func (o *Options) setDefaults() error {
 	return limit.Fill("agent", o.Limits())
 }
 
-// env returns the values that a plan is bound to besides the row. Times are UTC, like the local database's session.
-func (o *Options) env(plan *rule.Plan, state []rowset.StateItem) rule.Env {
-	now := o.Clock().UTC()
-	since, until := plan.Window(now)
-	return rule.Env{State: state, Since: since, Until: until, Now: now, Point: o.Point, Origin: rule.AnyPoint,
-		Limit: o.BatchRows}
+// env returns the values that a plan is bound to besides the row.
+func (o *Options) env(state []rowset.StateItem) rule.Env {
+	return rule.Env{State: state, Point: o.Point, Origin: rule.AnyPoint, Limit: o.BatchRows}
 }
 
 // Agent keeps one point in step with the centre. Run or Once may be called once.
@@ -143,24 +141,16 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, process: process, wait: lockWait},
 		asked: newSignal(), wake: newSignal(),
 		started: o.Clock(), pages: make(chan struct{}, maxPages)}
-	servers, err := newServers(o.Server)
-	if err != nil {
-		return nil, fmt.Errorf("agent: Options.Server: %w", err)
+	var err error
+	if a.link, err = newLink(&a.opts, &a.news); err != nil {
+		return nil, err
 	}
-	observe := o.Observer
-	a.opts.Observer = func(e store.Event) {
-		a.counted.add(e)
-		observe(e)
-	}
-	o.Store.Observe(a.opts.Observer)
 	if a.rules, err = newRules(&a.opts); err != nil {
 		return nil, err
 	}
 	a.progress = progress{opts: &a.opts, rules: a.rules, lines: make(map[ruleName]Line), news: newSignal(),
 		moved: a.runs.moved}
-	a.link = &link{opts: &a.opts, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
-		resubscribe: newSignal(), news: &a.news, downloads: a.downloads, runRule: a.runRule,
-		holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}
+	a.link.downloads, a.link.runRule = a.downloads, a.runRule
 	a.outbox = &outbox{opts: &a.opts, lock: &a.lock, reading: make(chan struct{}, maxReading)}
 	return a, nil
 }
@@ -230,7 +220,7 @@ func (a *Agent) waitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
 	if plan == nil {
 		return nil, rule.Env{}
 	}
-	return plan, a.opts.env(plan, nil)
+	return plan, a.opts.env(nil)
 }
 
 // QuarantinePlan is the plan that applies a quarantined row by the rules in force now. It does not need the agent lock.
@@ -243,7 +233,7 @@ func (a *Agent) QuarantinePlan(ctx context.Context, q *store.QuarantinedRow) (*r
 		err = cmp.Or(err, fmt.Errorf("no rule of this point downloads %s; a row that could not be sent is still in its table", q.Table))
 		return nil, rule.Env{}, err
 	}
-	return plan, a.opts.env(plan, nil), err
+	return plan, a.opts.env(nil), err
 }
 
 // supervise starts the loops of each rule and of each table with batches in the outbox. It wakes the loops whose rule

@@ -544,6 +544,26 @@ func TestOutboxFull(t *testing.T) {
 	f.log.has(t, "outbox has room again")
 }
 
+// The oldest rows are dropped where the settings say so: the newest arrive, in order, and the log says what is lost.
+func TestOutboxDropsOldest(t *testing.T) {
+	c := newCentre(t)
+	f := newField(t, c)
+	address := c.address()
+	c.stop()
+	f.outboxTable("things", 100)
+	f.run(f.agent(func(o *Options) { o.OutboxBatches, o.DropOldest = 3, true }))
+	f.eventually("the last batch waits behind the two that may be under way", func() bool {
+		return f.number("SELECT COUNT(*) * 100 + COALESCE(MAX(seq), 0) FROM sync_outbox") == 310
+	})
+	f.log.has(t, "the oldest rows were dropped and will never reach the centre")
+	c.listen(address)
+	rows := c.got("things", 30)
+	if len(rows) != 30 || rows[19] != "20row 20" || rows[29] != "100row 100" {
+		t.Errorf("%d rows came: %q", len(rows), rows)
+	}
+	f.outboxIsEmpty()
+}
+
 func TestOnceThroughSmallOutbox(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)

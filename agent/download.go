@@ -82,7 +82,7 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 		return in.part(ctx, reply, more)
 	})
 	if err == nil && plan.Snapshot() && in.all == 0 {
-		_, err = in.tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(plan, nil)) // a file without rows
+		_, err = in.tx.Apply(ctx, plan, rowset.Rows{}, l.opts.env(nil)) // a file without rows
 	}
 	if err != nil {
 		return false, false, err
@@ -244,7 +244,7 @@ func (l *loop) apply(ctx context.Context, tx *store.Tx, plan *rule.Plan, fit *ru
 	if slices.Equal(fit.Columns, rows.Columns) {
 		plan = fit.Plan
 	}
-	env := l.opts.env(plan, nil)
+	env := l.opts.env(nil)
 	env.Known = uploaded
 	out, err := tx.Apply(ctx, plan, rows, env)
 	if err == nil {
@@ -268,7 +268,7 @@ func (l *loop) carry(ctx context.Context, plan *rule.Plan) ([]rowset.StateItem, 
 		return saved, err
 	}
 	c := &carrier{}
-	_, err = l.opts.Store.Read(ctx, plan, l.opts.env(plan, saved), c)
+	_, err = l.opts.Store.Read(ctx, plan, l.opts.env(saved), c)
 	return c.state, err
 }
 
@@ -289,6 +289,9 @@ func (c *carrier) Begin(_ int, cols []rowset.Column) error {
 func (c *carrier) Row(values []any) error {
 	for i, v := range rowset.AppendCopy(nil, values) {
 		if i < len(c.columns) && v != nil {
+			if text, ok := v.(string); ok && c.columns[i].Type == rowset.Timestamp {
+				v = rowset.Instant(text)
+			}
 			c.state = append(c.state, rowset.StateItem{Name: c.columns[i].Name, Value: v})
 		}
 	}

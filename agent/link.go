@@ -37,6 +37,15 @@ type link struct {
 	now   atomic.Pointer[session] // the last one
 }
 
+func newLink(o *Options, n *news) (*link, error) {
+	servers, err := newServers(o.Server)
+	if err != nil {
+		return nil, fmt.Errorf("agent: Options.Server: %w", err)
+	}
+	return &link{opts: o, servers: servers, sessions: make(chan *session), rulesNews: newSignal(), resubscribe: newSignal(),
+		news: n, holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}, nil
+}
+
 const onceTries = 5 // tries after transient errors in a round of Once
 
 // run connects, serves the session to its end and connects again, until ctx ends. When persistent is false, run returns

@@ -255,7 +255,7 @@ func (b *outbox) split(ctx context.Context, x *batch) error {
 // same rows again. A rule that needs no outbox waits for the batches that an older program or another version of the
 // rule has left.
 func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
-	if !b.isFull() && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 {
+	if (b.opts.DropOldest || !b.isFull()) && plan.Paged() && !streamed(plan) && len(plan.UpdateState) == 0 {
 		return true, nil
 	}
 	waits := false
@@ -264,6 +264,48 @@ func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 			[]any{plan.Row.Table}, &waits)
 	})
 	return !waits, err
+}
+
+// makeRoom drops the oldest batches of a table until the outbox is within its limits. The first two are kept, because they
+// may be under way.
+func (b *outbox) makeRoom(ctx context.Context, table string) error {
+	over := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.batches > b.opts.OutboxBatches || b.bytes > b.opts.OutboxBytes
+	}
+	dropped := waiting{}
+	for more := true; more && over(); {
+		err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+			var epoch, seq uint64
+			var w waiting
+			err := tx.One(ctx, `SELECT epoch, seq, row_count, LENGTH(payload) FROM sync_outbox
+				WHERE sync_table = ? ORDER BY epoch, seq LIMIT 1 OFFSET 2`, []any{table}, &epoch, &seq, &w.rows, &w.bytes)
+			if more = err == nil; errors.Is(err, sql.ErrNoRows) {
+				return nil
+			}
+			if err == nil {
+				err = b.lock.check(ctx, tx)
+			}
+			if err == nil {
+				_, err = tx.Exec(ctx, `DELETE FROM sync_outbox WHERE epoch = ? AND seq = ?`, epoch, seq)
+			}
+			if err == nil {
+				b.count(table, -1, -w.rows, -w.bytes)
+				dropped.rows, dropped.bytes = dropped.rows+w.rows, dropped.bytes+w.bytes
+			}
+			return err
+		})
+		if err != nil {
+			return errors.Join(err, b.recount(ctx))
+		}
+	}
+	if dropped.rows > 0 {
+		b.opts.count(rowsDropped, table, int(dropped.rows))
+		b.opts.Log.Error().Str("table", table).Int64("rows", dropped.rows).Int64("bytes", dropped.bytes).
+			Msg("outbox is full: the oldest rows were dropped and will never reach the centre")
+	}
+	return nil
 }
 
 // isFull reports whether the outbox is at a limit, and logs each change.

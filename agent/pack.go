@@ -34,10 +34,11 @@ type packer struct {
 	whole    bool     // a read gives all rows that the rule selects
 	single   bool     // one batch is all that is wanted; it is left in values
 
-	columns []string
-	values  []any
-	size    int
-	total   int64
+	columns  []string
+	instants []string
+	values   []any
+	size     int
+	total    int64
 
 	batches   []batch
 	bytes     int64 // of their payloads
@@ -80,6 +81,7 @@ func (p *packer) Begin(_ int, cols []rowset.Column) error {
 	for i, c := range cols {
 		p.columns[i] = c.Name
 	}
+	p.instants = rowset.Instants(cols)
 	for _, f := range p.fields {
 		if !slices.ContainsFunc(p.columns, func(c string) bool { return strings.EqualFold(c, f) }) {
 			return fmt.Errorf("the upside gives no column %s, which update_state needs", f)
@@ -113,12 +115,16 @@ func (p *packer) Row(values []any) error {
 	return nil
 }
 
+func (p *packer) collected() rowset.Rows {
+	return rowset.Rows{Columns: p.columns, Values: p.values, Instants: p.instants}
+}
+
 // flush makes a batch of the collected rows.
 func (p *packer) flush() error {
 	if len(p.values) == 0 {
 		return nil
 	}
-	rows := rowset.Rows{Columns: p.columns, Values: p.values}
+	rows := p.collected()
 	request := &protocol.UploadRequest{Table: p.table, Rows: rows}
 	if p.whole {
 		request.Part = rowset.PartOfAll

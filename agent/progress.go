@@ -41,6 +41,8 @@ var (
 		Help: "Rows that the centre acknowledged or the point applied."}
 	ruleFailures = &store.Metric{Name: "agent_rule_failures_total", Label: "direction",
 		Help: "Turns of a rule that failed and are tried again."}
+	rowsDropped = &store.Metric{Name: "agent_rows_dropped_total", Label: "table",
+		Help: "Rows that were dropped unsent, because the outbox was full and the settings say so."}
 	connectionsLost = &store.Metric{Name: "agent_connections_lost_total", Label: "phase",
 		Help: "Connections that failed before or after the handshake."}
 )

@@ -31,9 +31,9 @@ func NewRemote(o Options, patience time.Duration) (*Remote, error) {
 		return nil, err
 	}
 	r := &Remote{opts: o}
-	servers, err := newServers(o.Server)
-	r.link = &link{opts: &r.opts, servers: servers, patience: patience, sessions: make(chan *session), rulesNews: newSignal(),
-		news: &news{}}
+	if r.link, err = newLink(&r.opts, &news{}); err == nil {
+		r.link.patience = patience
+	}
 	return r, err
 }
 

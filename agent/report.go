@@ -169,7 +169,7 @@ func (a *Agent) lag(ctx context.Context, s *rowset.RuleReport, plan *rule.Plan, 
 		if late && plan != nil {
 			state, err := loadState(ctx, a.opts.Store, ruleName{s.Direction, s.Table})
 			if err == nil {
-				rows, bytes, counted, err := a.opts.Store.Backlog(ctx, plan, a.opts.env(plan, state))
+				rows, bytes, counted, err := a.opts.Store.Backlog(ctx, plan, a.opts.env(state))
 				s.BacklogRows, s.BacklogBytes = s.BacklogRows+rows, s.BacklogBytes+bytes
 				late = err != nil || !counted
 			}

@@ -74,7 +74,7 @@ func (c *comparison) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return c.result, err
 	}
-	env := a.opts.env(plan, nil)
+	env := a.opts.env(nil)
 	// The number of the last change here that the centre has.
 	state, err := loadState(ctx, a.opts.Store, ruleName{rule.Upload, job.Table})
 	if err != nil {

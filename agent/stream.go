@@ -173,7 +173,7 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if downloaded != nil {
 		request.Seen = *downloaded + 1
 	}
-	env := u.opts.env(plan, state)
+	env := u.opts.env(state)
 	if u.stream.limit > 0 {
 		env.Limit = u.stream.limit
 	}
@@ -190,9 +190,8 @@ func (u *uploads) next(ctx context.Context, plan *rule.Plan, state []rowset.Stat
 	if p.full { // the rest of the page was read in vain
 		u.stream.limit = p.rows + p.rows/8
 	}
-	request.Rows, request.State = rowset.Rows{Columns: p.columns, Values: p.values}, page.State
-	if len(p.values) == 0 {
-		request.Rows.Columns = nil
+	if request.State = page.State; len(p.values) > 0 {
+		request.Rows = p.collected()
 	}
 	s = &shipment{plan: plan, from: state, request: request, seq: seq, state: page.State}
 	return s, p.rows, page.More, nil

@@ -133,7 +133,7 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		state = beginning(state)
 	}
 	pack := newPacker(&u.opts, plan)
-	page, err := u.opts.Store.Read(ctx, plan, u.opts.env(plan, state), pack)
+	page, err := u.opts.Store.Read(ctx, plan, u.opts.env(state), pack)
 	if err == nil {
 		err = pack.end()
 	}
@@ -168,6 +168,9 @@ func (u *uploads) page(ctx context.Context, plan *rule.Plan) (more bool, err err
 		u.log.Debug().Int("rows", pack.rows).Int("batches", len(pack.batches)).Msg("collected")
 	}
 	u.read.raise() // also after an error: the commit may have succeeded
+	if err == nil && u.opts.DropOldest && plan.Paged() {
+		err = u.outbox.makeRoom(ctx, u.name.table)
+	}
 	return page.More, err
 }
 
@@ -295,7 +298,7 @@ func (u *uploads) removeAcked(ctx context.Context) error {
 			row := store.NewUnsent(request.Rows.Columns, request.Rows.Values)
 			return u.quarantineRow(ctx, tx, u.planOrTable(), row, "more than the server takes")
 		}
-		err = tx.UpdateState(ctx, plan, request.Rows, u.opts.env(plan, nil))
+		err = tx.UpdateState(ctx, plan, request.Rows, u.opts.env(nil))
 		if errors.Is(err, store.ErrMismatch) {
 			u.log.Error().Err(err).Stringer("batch", x.request).
 				Msg("fields have changed since the batch was read; update_state is skipped, the rows are read again")

@@ -35,7 +35,7 @@ func (h *Handler) compare(ctx context.Context, r *Request) (*ruleset.Rule, error
 		}
 		where = job.Where
 	}
-	x, err := h.o.Store.Compare(e.Plan, h.env(r.Point, e.Plan), req.Columns, where)
+	x, err := h.o.Store.Compare(e.Plan, h.env(r.Point), req.Columns, where)
 	if err != nil {
 		return e, err
 	}

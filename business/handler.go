@@ -22,9 +22,8 @@ type HandlerOptions struct {
 	Store *store.Store // required
 	Rules *ruleset.Set // required
 
-	MaxUploadRows   int            // rows of one upload
-	MaxDownloadRows int            // rows of one page of a download
-	Location        *time.Location // of the database sessions' time_zone; UTC
+	MaxUploadRows   int // rows of one upload
+	MaxDownloadRows int // rows of one page of a download
 
 	// Failed is told of errors of the database, which may be about other requests, too. It may be nil.
 	Failed func(error)
@@ -57,9 +56,6 @@ func NewHandler(o HandlerOptions) (*Handler, error) {
 	}
 	if err := limit.Fill("business: handler", o.Limits()); err != nil {
 		return nil, err
-	}
-	if o.Location == nil {
-		o.Location = time.UTC
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -214,7 +210,7 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 			break
 		}
 		h.o.Rules.RecordFit(&f, r.Point)
-		e, u.Plan, u.Env = f.Rule, f.Plan, h.env(r.Point, f.Plan)
+		e, u.Plan, u.Env = f.Rule, f.Plan, h.env(r.Point)
 		if f.Plan.Form == rule.Generated { // else the rule's author has chosen the fields
 			u.Unknown = f.Extra
 		}
@@ -251,13 +247,11 @@ func (h *Handler) WaitingPlan(q *store.QuarantinedRow) (*rule.Plan, rule.Env) {
 	if err != nil || e.Plan == nil {
 		return nil, rule.Env{}
 	}
-	return e.Plan, h.env(q.Point, e.Plan)
+	return e.Plan, h.env(q.Point)
 }
 
-func (h *Handler) env(point string, p *rule.Plan) rule.Env {
-	now := h.o.Clock().In(h.o.Location)
-	since, until := p.Window(now)
-	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point}
+func (h *Handler) env(point string) rule.Env {
+	return rule.Env{Point: point, Origin: point}
 }
 
 // download streams a rule's rows to the client.
@@ -280,8 +274,9 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 			h.o.Rules.RecordFit(&f, r.Point)
 		}
 	}
-	env := h.env(r.Point, e.Plan)
+	env := h.env(r.Point)
 	env.State = req.State
+	env.Wall = r.isV1()
 	env.Limit = h.o.MaxDownloadRows
 	if req.MaxRows > 0 {
 		env.Limit = min(env.Limit, int(req.MaxRows))

@@ -203,7 +203,7 @@ func (t *typedParts) flush(r *Request) error {
 	part.Total = 0
 	m := r.Message.Reply(protocol.StatusOK, &part)
 	m.Flags = protocol.FlagMore
-	t.reply.Columns, t.reply.Values, t.size = nil, nil, 0
+	t.reply.Columns, t.reply.Values, t.size = nil, make([]any, 0, len(part.Values)), 0
 	return r.send(m)
 }
 

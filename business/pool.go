@@ -73,7 +73,8 @@ var ErrDrainCut = errors.New("requests were cut at the drain deadline")
 // arrived, so that an agent may have several batches under way and two upserts of one key keep their order. Queues run
 // side by side and take turns. A worker that takes a small upload also takes the small uploads at the head of other
 // queues of the same table: they share a transaction. A table has two such batches under way, so that what comes
-// meanwhile makes the next.
+// meanwhile makes the next. It takes several from one queue where they came over the v1 wire: an agent has one request
+// under way on a connection there, and those of several connections have no numbers that say which is the earlier.
 //
 // The order survives failure too. When an upload fails in such a way that the agent sends it again, those behind it in
 // its queue are refused until it has come again (see blocks).
@@ -91,6 +92,8 @@ type Pool struct {
 	queues    map[queueKey]*queue
 	ready     []*queue       // queues of which nothing runs; first come, first served
 	shared    map[string]int // batches of small uploads running, by table
+	gathers   map[string]gather
+	uploads   map[string]int // waiting, by table
 	waiting   int            // requests in queues
 	downloads []*Request     // waiting
 	alike     map[string]int // waiting downloads by what they ask for
@@ -128,6 +131,19 @@ func (s *slots) release(key string) {
 	s.used--
 }
 
+// gather lets the next batch of small uploads of a table wait for the clients of the last one. They got their replies
+// together and send again together: without a pause the first of them would get a commit of its own.
+type gather struct {
+	size  int // requests that are waited for, with those that wait already
+	until time.Time
+}
+
+// The next batch waits at most for a part of the time of the last one, and not for longer than gatherMost.
+const (
+	gatherShare = 2
+	gatherMost  = 5 * time.Millisecond
+)
+
 // PoolStats is a moment's load, for metrics.
 type PoolStats struct{ Waiting, WaitingDownloads, Running int }
 
@@ -140,6 +156,7 @@ type queueKey struct {
 type queue struct {
 	key      queueKey
 	requests []*Request // waiting
+	running  int
 }
 
 // NewPool checks o and makes a pool; nothing runs before Run.
@@ -153,8 +170,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, stops: map[*Request]func(){}, shared: map[string]int{},
-		points: map[string]int{},
+	p := &Pool{o: o, queues: map[queueKey]*queue{}, alike: map[string]int{}, stops: map[*Request]func(){},
+		shared: map[string]int{}, gathers: map[string]gather{}, uploads: map[string]int{}, points: map[string]int{},
 		blocks: blocks{}, loading: newSlots(o.Downloads), working: newSlots(o.Workers), tables: newSlots(o.Workers)}
 	p.work.L, p.load.L = &p.mu, &p.mu
 	return p, nil
@@ -197,11 +214,16 @@ func (p *Pool) Submit(r *Request) bool {
 		q = &queue{key: key}
 		p.queues[key] = q
 		p.ready = append(p.ready, q)
-		p.work.Signal()
 	}
 	r.queue = q
 	q.requests = append(q.requests, r)
 	p.waiting++
+	if key.op == protocol.OpUpload {
+		p.uploads[key.table]++
+	}
+	if q.running == 0 && !(p.small(q) && p.gathering(key.table, time.Now())) {
+		p.work.Signal()
+	}
 	return true
 }
 
@@ -249,23 +271,22 @@ func (p *Pool) worker(ctx context.Context, more *sync.Cond, take func() []*Reque
 			batch = take()
 		}
 		p.running += len(batch)
+		if len(p.ready) > 0 || len(p.downloads) > 0 {
+			more.Signal() // one worker after the other wakes, as long as each finds work
+		}
 		p.mu.Unlock()
 		if batch == nil {
 			return
 		}
+		began := time.Now()
 		p.run(ctx, batch)
 		p.mu.Lock()
 		p.running -= len(batch)
+		p.beginGather(batch, min(time.Since(began)/gatherShare, gatherMost))
 		p.occupy(batch[0], -1)
 		for _, r := range batch {
 			r.settle()
 			p.finish(r)
-		}
-		if len(p.ready) > 0 {
-			p.work.Broadcast() // several queues may have waited for their share
-		}
-		if len(p.downloads) > 0 {
-			p.load.Broadcast()
 		}
 		p.mu.Unlock()
 	}
@@ -284,11 +305,37 @@ func (p *Pool) finish(r *Request) {
 	if q.key.op == protocol.OpUpload && r.status.Info().Retry {
 		p.blocks.add(q.key, r.Message.RequestID, p.o.Clock(), p.o.BlockFor)
 	}
+	if q.running--; q.running > 0 {
+		return
+	}
 	if len(q.requests) == 0 {
 		delete(p.queues, q.key)
 		return
 	}
 	p.ready = append(p.ready, q)
+}
+
+// beginGather lets the next batch behind a batch wait. With mu held.
+func (p *Pool) beginGather(batch []*Request, wait time.Duration) {
+	first := batch[0]
+	if !first.leads {
+		return
+	}
+	table := first.queue.key.table
+	if size := min(len(batch)+p.uploads[table], p.o.Batch); size > 1 {
+		p.gathers[table] = gather{size, time.Now().Add(wait)}
+		time.AfterFunc(wait, p.work.Signal)
+	}
+}
+
+// gathering reports whether more small uploads of a table are waited for. With mu held.
+func (p *Pool) gathering(table string, now time.Time) bool {
+	g, ok := p.gathers[table]
+	if ok && (p.closing || p.uploads[table] >= g.size || !now.Before(g.until)) {
+		delete(p.gathers, table)
+		ok = false
+	}
+	return ok
 }
 
 // decrement counts one down, and keeps no zeros.
@@ -302,12 +349,12 @@ func decrement(counts map[string]int, key string) {
 // takes the small uploads of the same table that stand first in other queues. With mu held.
 func (p *Pool) takeWork() []*Request {
 	var batch []*Request
-	rest := p.ready[:0]
+	rest, now := p.ready[:0], time.Now()
 	for _, q := range p.ready {
 		small := p.small(q)
 		switch {
-		case len(batch) == 0 && p.mayRun(q, small):
-			batch = append(batch, q.pop())
+		case len(batch) == 0 && p.mayRun(q, small, now):
+			batch = p.pop(batch, q, small)
 			p.occupy(batch[0], 1)
 			if small {
 				p.shared[q.key.table]++
@@ -315,7 +362,7 @@ func (p *Pool) takeWork() []*Request {
 			}
 		case small && len(batch) > 0 && len(batch) < p.o.Batch &&
 			batch[0].leads && batch[0].queue.key.table == q.key.table:
-			batch = append(batch, q.pop())
+			batch = p.pop(batch, q, small)
 		default:
 			rest = append(rest, q)
 		}
@@ -327,8 +374,8 @@ func (p *Pool) takeWork() []*Request {
 }
 
 // mayRun reports whether a worker may take the next request of a queue. With mu held.
-func (p *Pool) mayRun(q *queue, small bool) bool {
-	return !(small && p.shared[q.key.table] >= p.o.Shared) && p.working.free(q.key.point) && p.tables.free(q.key.table)
+func (p *Pool) mayRun(q *queue, small bool, now time.Time) bool {
+	return !(small && (p.shared[q.key.table] >= p.o.Shared || p.gathering(q.key.table, now))) && p.working.free(q.key.point) && p.tables.free(q.key.table)
 }
 
 // occupy counts the worker of a batch that r leads: 1 when it begins, -1 when it ends. With mu held.
@@ -369,11 +416,19 @@ func (p *Pool) takeDownload() []*Request {
 	return nil
 }
 
-func (q *queue) pop() *Request {
-	r := q.requests[0]
-	q.requests[0] = nil
-	q.requests = q.requests[1:]
-	return r
+// pop moves the next request of a queue to a batch, and small ones behind it that may run in the same transaction. With
+// mu held.
+func (p *Pool) pop(batch []*Request, q *queue, small bool) []*Request {
+	for first := true; first || small && len(batch) < p.o.Batch && len(q.requests) > 0 && p.small(q) &&
+		q.requests[0].isV1() && batch[len(batch)-1].isV1(); first = false {
+		batch = append(batch, q.requests[0])
+		q.requests[0] = nil
+		q.requests = q.requests[1:]
+		if q.running++; q.key.op == protocol.OpUpload {
+			decrement(p.uploads, q.key.table)
+		}
+	}
+	return batch
 }
 
 // run runs a batch and recovers from its panics: a request without an answer then gets INTERNAL.

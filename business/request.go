@@ -72,6 +72,9 @@ func (r *Request) Refuse(err error) protocol.Status {
 	return StatusOf(err)
 }
 
+// isV1 reports whether the request came over the v1 wire.
+func (r *Request) isV1() bool { return r.Message.RequestID.Epoch()&protocol.LegacyEpoch != 0 }
+
 func (r *Request) setSize() {
 	r.size = max(len(r.Message.Payload), r.Message.Packed())
 	if u, ok := r.Message.Body.(*protocol.UploadRequest); ok { // the v1 wire

@@ -16,11 +16,11 @@ type feed[T any] struct {
 	readers int
 }
 
-// watched reports whether anybody reads.
-func (f *feed[T]) watched() bool {
+// watching is how many read.
+func (f *feed[T]) watching() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.readers > 0
+	return f.readers
 }
 
 // join makes the caller a reader of what comes from now on. It calls leave when it ends.

@@ -34,7 +34,7 @@ type Options struct {
 	Listen    string         // host:port of the v2 wire
 	Legacy    *LegacyOptions // nil: the v1 wire is not served
 
-	// Of these only the limits, Wire's ServerID and Handler's Location are read; New sets the rest. A connection that
+	// Of these only the limits and Wire's ServerID are read; New sets the rest. A connection that
 	// is silent for Wire.Keepalive is pinged, and closed after twice that. Pool.Drain bounds the whole drain.
 	Wire    protocol.ServerOptions
 	Reactor reactor.Options

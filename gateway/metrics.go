@@ -93,6 +93,7 @@ func newMetrics(g *Gateway) *metrics {
 		m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help},
 			func() float64 { return float64(value()) }))
 	}
+	gauge("taps", "Readers of every answered request, as syncgate tap is.", nil, func() int { return g.tap.lines.watching() })
 	sum("downloads_shared_total", "Downloads that were answered from the read of another one.", g.handler.Shared)
 	sum("sync_log_dropped_total", "Lines that sync_log lacks, because the database took none for too long.", g.log.lost)
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })

@@ -70,7 +70,7 @@ func (t *tap) sample(r *business.Request, m *protocol.Message) {
 }
 
 func (t *tap) answered(r *business.Request, reply *protocol.Message, at time.Time) {
-	if !t.lines.watched() {
+	if t.lines.watching() == 0 {
 		return
 	}
 	if t.values.Load() > 0 && r.Message.Op == protocol.OpUpload {

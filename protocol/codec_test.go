@@ -21,7 +21,7 @@ var bodies = []struct {
 	{&UploadRequest{Confirmed: 7, Table: "t", Rows: rowset.Rows{Columns: []string{"a", "b"},
 		Values: []any{int64(1), "x", nil, []byte{0}}}, State: []rowset.StateItem{{Name: "id", Value: int64(3)}},
 		Seen: 5, After: 0}, read((*Message).UploadRequest)},
-	{&UploadRequest{Table: "t", Part: rowset.All}, read((*Message).UploadRequest)},
+	{&UploadRequest{Table: "t", Part: rowset.All, Rows: rowset.Rows{Instants: []string{"ts"}}}, read((*Message).UploadRequest)},
 	{&UploadRequest{Table: "t"}, read((*Message).UploadRequest)},
 	{&UploadReply{9, map[string]uint64{"insert": 8, "update": 1}, []QuarantinedRow{{3, StatusRowRefused, "no"}}, true,
 		Reached{4, []rowset.StateItem{{Name: "id", Value: int64(3)}}}, 7, []string{"site"}},

@@ -103,7 +103,7 @@ func randomValue(r *rand.Rand, kind string) any {
 	case "UNSIGNED BIGINT":
 		return r.Uint64()
 	case "FLOAT":
-		return float32(r.NormFloat64())
+		return float64(float32(r.NormFloat64()))
 	case "DOUBLE":
 		return r.NormFloat64() * math.Pow10(r.IntN(40)-20)
 	case "DECIMAL":

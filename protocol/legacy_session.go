@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"syncgate/internal/pyliteral"
+	"syncgate/internal/rowset"
 )
 
 // LegacySession is the server's side of one connection of the v1 wire. It has the methods of ServerSession that a
@@ -241,27 +243,40 @@ func (l *Legacy) add(r *legacyRequest, d *DownloadReply) error {
 	for i := range min(len(types), len(d.Types)) {
 		types[i] = legacyType(d.Types[i])
 	}
-	rows, row := d.Rows(), make(pyliteral.Tuple, len(types))
+	rows := d.Rows()
+	if size := 2 * rowset.Size(rows.Values); cap(r.reply)-len(r.reply) < size {
+		r.reply = slices.Grow(r.reply, len(r.reply)+size) // so that a large reply is seldom copied
+	}
 	for i := range rows.Len() {
-		for k, v := range rows.Row(i) {
-			var ok bool
-			if row[k], ok = r.value(v, types[k]); !ok {
-				return fmt.Errorf("%w: %T", ErrValue, v)
-			}
-		}
 		if r.printed > 0 {
 			r.reply = append(r.reply, ", "...)
 		}
-		text, err := pyliteral.Append(r.reply, row, r.dialect)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrValue, err)
+		if err := r.row(rows.Row(i), types); err != nil {
+			return err
 		}
-		r.reply = text
 		r.printed++
 		if len(r.reply)-r.begun > l.opts.MaxReply {
 			return errLegacyReply
 		}
 	}
+	return nil
+}
+
+// row prints a row as a tuple.
+func (r *legacyRequest) row(values []any, types []string) (err error) {
+	dst := append(r.reply, '(')
+	for k, v := range values {
+		if k > 0 {
+			dst = append(dst, ", "...)
+		}
+		if dst, err = r.appendValue(dst, v, types[k]); err != nil {
+			return fmt.Errorf("%w: %w", ErrValue, err)
+		}
+	}
+	if len(values) == 1 {
+		dst = append(dst, ',')
+	}
+	r.reply = append(dst, ')')
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -28,10 +29,10 @@ type legacyPrinter struct {
 }
 
 func (p legacyPrinter) text(s string) pyliteral.Value {
-	if !utf8.ValidString(s) {
+	switch {
+	case !utf8.ValidString(s):
 		return pyliteral.Bytes(s)
-	}
-	if p.neutral && strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+	case !p.isUnicode(s):
 		return pyliteral.Str(s)
 	}
 	return pyliteral.Unicode(s)
@@ -44,6 +45,64 @@ func (p legacyPrinter) print(dst []byte, v pyliteral.Value) []byte {
 		return append(dst, legacyNone...)
 	}
 	return text
+}
+
+// appendValue prints value(v, t). The commonest values need no memory.
+func (p legacyPrinter) appendValue(dst []byte, v any, t string) ([]byte, error) {
+	switch x := v.(type) {
+	case int64:
+		if !legacyFloat(t) {
+			if dst = strconv.AppendInt(dst, x, 10); p.isLong(t) {
+				dst = append(dst, 'L')
+			}
+			return dst, nil
+		}
+	case string:
+		switch t {
+		case "CHAR", "VARCHAR", "TEXT", "ENUM", "SET":
+			if utf8.ValidString(x) {
+				return pyliteral.AppendText(dst, x, p.isUnicode(x), p.dialect)
+			}
+		case "DATETIME", "TIMESTAMP":
+			if text, ok := pyliteral.AppendDateTime(dst, legacyDateTime(x)); ok {
+				return text, nil
+			}
+		}
+	}
+	value, ok := p.value(v, t)
+	if !ok {
+		return dst, fmt.Errorf("%T", v)
+	}
+	return pyliteral.Append(dst, value, p.dialect)
+}
+
+// legacyDateTime is MySQL's text of a DATETIME; there is no such moment when the text is of another form.
+func legacyDateTime(s string) (d pyliteral.DateTime) {
+	const form = "YYYY-MM-DD hh:mm:ss"
+	if len(s) < len(form) {
+		return d
+	}
+	number := func(from, to int) (n int) {
+		for i := from; i < to; i++ {
+			n *= 10
+			if i < len(s) && s[i] >= '0' && s[i] <= '9' { // MySQL writes nothing else there
+				n += int(s[i] - '0')
+			}
+		}
+		return n
+	}
+	return pyliteral.DateTime{Year: number(0, 4), Month: number(5, 7), Day: number(8, 10), Hour: number(11, 13),
+		Minute: number(14, 16), Second: number(17, 19), Microsecond: number(20, 26)}
+}
+
+// isUnicode reports whether valid text is printed as u'…'.
+func (p legacyPrinter) isUnicode(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return true
+		}
+	}
+	return !p.neutral
 }
 
 // value converts a SQL value of a column of type t to the value that the agent's MySQLdb (1.2) would have returned. ok
@@ -59,10 +118,6 @@ func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 			return p.integer(int64(x), t), true
 		}
 		return new(big.Int).SetUint64(x), true
-	case float32:
-		// MySQL prints a FLOAT as the shortest text that reads back the same, and MySQLdb reads that text.
-		f, err := strconv.ParseFloat(strconv.FormatFloat(float64(x), 'g', -1, 32), 64)
-		return f, err == nil
 	case float64:
 		return x, true
 	case []byte:
@@ -76,21 +131,29 @@ func (p legacyPrinter) value(v any, t string) (value pyliteral.Value, ok bool) {
 	return nil, false
 }
 
-func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
+func legacyFloat(t string) bool { return t == "FLOAT" || t == "DOUBLE" || t == "REAL" }
+
+// isLong reports whether integers of a type are printed with an L.
+func (p legacyPrinter) isLong(t string) bool {
 	switch t {
-	case "FLOAT", "DOUBLE", "REAL":
-		return float64(i)
 	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR":
-		return i
+		return false
 	}
-	if p.neutral || p.dialect != pyliteral.Python2 {
-		return i
-	}
-	return pyliteral.Long(i)
+	return !p.neutral && p.dialect == pyliteral.Python2
 }
 
-// parsed converts MySQL's text of a value. A zero date becomes None. A value that the Python type cannot hold, such as
-// a date in year 0, stays text.
+func (p legacyPrinter) integer(i int64, t string) pyliteral.Value {
+	switch {
+	case legacyFloat(t):
+		return float64(i)
+	case p.isLong(t):
+		return pyliteral.Long(i)
+	}
+	return i
+}
+
+// parsed converts MySQL's text of a value. A date or time that the Python type cannot hold, such as 0000-00-00, becomes
+// None, as with MySQLdb.
 func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 	switch t {
 	case "TINYINT", "SMALLINT", "MEDIUMINT", "YEAR", "INT", "INTEGER", "BIGINT":
@@ -106,20 +169,18 @@ func (p legacyPrinter) parsed(s, t string) pyliteral.Value {
 			return pyliteral.Decimal(s)
 		}
 	case "DATETIME", "TIMESTAMP", "DATE":
-		if strings.HasPrefix(s, "0000-00-00") {
-			return nil
+		if d := legacyDateTime(s); pyliteral.IsMoment(d) {
+			return d
 		}
-		if t, err := time.Parse("2006-01-02 15:04:05", s); err == nil && t.Year() >= 1 {
-			return pyliteral.DateTime{Year: t.Year(), Month: int(t.Month()), Day: t.Day(),
-				Hour: t.Hour(), Minute: t.Minute(), Second: t.Second(), Microsecond: t.Nanosecond() / 1000}
-		}
-		if t, err := time.Parse("2006-01-02", s); err == nil && t.Year() >= 1 {
+		if t, err := time.Parse(time.DateOnly, s); err == nil && t.Year() >= 1 {
 			return pyliteral.Date{Year: t.Year(), Month: int(t.Month()), Day: t.Day()}
 		}
+		return nil
 	case "TIME":
 		if d, ok := legacyTimedelta(s); ok {
 			return d
 		}
+		return nil
 	case "BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "GEOMETRY", "VECTOR":
 		return pyliteral.Bytes(s)
 	}

@@ -51,6 +51,9 @@ func (u *UploadRequest) fields(c *coder) {
 	if c.has(u.Part != 0) {
 		number(c, 8, &u.Part, rowset.All)
 	}
+	if c.has(len(u.Rows.Instants) > 0) {
+		c.names(9, &u.Rows.Instants)
+	}
 	c.check(u.Table != "", "no table")
 	c.check(u.Part == 0 || u.Part&rowset.PartOfAll != 0 && u.State == nil, "not a part of a whole read")
 	c.check(u.Rows.Whole(), "the last row is not whole")
@@ -169,8 +172,16 @@ type DownloadReply struct {
 	Total uint64             // rows in all parts of this answer
 }
 
-// Rows returns the part's rows.
-func (r *DownloadReply) Rows() rowset.Rows { return rowset.Rows{Columns: r.Columns, Values: r.Values} }
+// Rows returns the part's rows. Those of a part that was decoded have a type for each column.
+func (r *DownloadReply) Rows() rowset.Rows {
+	rows := rowset.Rows{Columns: r.Columns, Values: r.Values}
+	for i, t := range r.Types {
+		if t == rowset.Timestamp {
+			rows.Instants = append(rows.Instants, r.Columns[i])
+		}
+	}
+	return rows
+}
 
 const keyValues = 4 // of a DownloadReply's rows
 

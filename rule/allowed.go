@@ -110,8 +110,7 @@ func (c *compiler) forbidden(s *script, i int) {
 	}
 }
 
-// isTimeZone reports whether @@session.time_zone or @@global.time_zone stands at i, which generated statements read and
-// which an edited copy of one may keep.
+// isTimeZone reports whether @@session.time_zone or @@global.time_zone stands at i, which convert_tz may need.
 func (s *script) isTimeZone(i int) bool {
 	return (strings.EqualFold(s.toks[i].value, "@@session") || strings.EqualFold(s.toks[i].value, "@@global")) &&
 		s.tok(i+1).is(".") && s.tok(i+2).is("time_zone")

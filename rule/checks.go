@@ -23,6 +23,9 @@ func (c *compiler) finish() {
 	}
 	c.checkFlags()
 	c.checkEngine()
+	takesTime := func(s Statement) bool { return s.Uses(Now, Since, Until) }
+	p := c.plan
+	p.TakesTime = slices.ContainsFunc(slices.Concat(p.Upside, p.Downside, p.UpdateState, p.more()), takesTime)
 }
 
 // checkEngine refuses to write into a table that keeps half a batch after a rollback: the same rows come again and

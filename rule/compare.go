@@ -58,6 +58,9 @@ func (p *Plan) Compare(asked []string, where string) (*Comparison, error) {
 	return x, nil
 }
 
+// Conditional reports whether not all rows of the table are compared.
+func (x *Comparison) Conditional() bool { return x.where != "" || x.reads.plan.Where != "" }
+
 // comparer is a compiler of statements that run in one of the phases, whichever the rule has. The row in hand is a key.
 func (p *Plan) comparer(in phase) compiler {
 	plan := &Plan{Row: p.Row, Fields: p.Key, Options: p.Options, Period: p.Period}
@@ -95,6 +98,8 @@ func (x *Comparison) checksum() string {
 	parts := Join(x.Columns, ", ", func(f string) string {
 		text := Quote(f)
 		switch col := x.reads.table.Column(f); {
+		case col.Type == "timestamp": // in UTC, whatever the session's zone is
+			text = "coalesce(convert_tz(" + text + ", @@session.time_zone, '+00:00'), " + text + ")"
 		case col.Binary:
 			text = "hex(" + text + ")"
 		case col.Collation != "":

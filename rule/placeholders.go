@@ -276,7 +276,10 @@ func (c *compiler) stateArg(s *script, i int, name string) Arg {
 		c.warn(s, s.toks[i].from, StateMismatch, "an upload carries no state", "use a field of the row, or :now")
 	}
 	var known bool
-	arg.Value, known = c.initial(name, comparedColumn(s.toks, i))
+	compared := comparedColumn(s.toks, i)
+	arg.Value, known = c.initial(name, compared)
+	col := c.table.Column(cmp.Or(compared, name))
+	arg.Instant = col != nil && col.Type == "timestamp"
 	arg.guessed = !known && arg.Name != ""
 	return arg
 }

@@ -55,9 +55,11 @@ type Plan struct {
 	UpdateState []Statement // all run after success, in order
 
 	Options
-	Period time.Duration // reach of :since back from :until; 0 is no period
-	Cursor []string      // columns of the last row that become the state of the next page; empty is not paged
-	Delete []Statement   // of a generated downside: takes the rows that have the mark rowset.Deleted
+	Period    time.Duration // reach of :since back from :until; 0 is no period
+	TakesTime bool          // some statement uses :now, :since or :until
+
+	Cursor []string    // columns of the last row that become the state of the next page; empty is not paged
+	Delete []Statement // of a generated downside: takes the rows that have the mark rowset.Deleted
 
 	Key      []string   // columns of the primary key
 	Recorded *Changes   // where the table's changes are recorded; nil: they are not
@@ -178,6 +180,7 @@ type Arg struct {
 	Value  any    // Fixed: the value; State: the value when nothing is carried
 	AsText bool   // a number is bound as the text that Python prints
 
+	Instant bool // State: of a TIMESTAMP, which a state has in UTC
 	guessed bool // State: Value is a guess by its name
 }
 
@@ -204,12 +207,13 @@ const DefaultLimit = 1000
 // ErrRowShape means that a row in hand has not as many values as the plan has fields.
 var ErrRowShape = errors.New("rule: the row does not have the rule's fields")
 
-// Env holds the values that statements take besides the row in hand. Bind writes the three times as text in their own
-// location, because MySQL compares a DATETIME so: give them in the location of the session's time_zone.
+// Env holds the values that statements take besides the row in hand. The store that runs them fills in the three times:
+// they are those of the database's clock in the zone of the session, and are bound as text in their own location.
 type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
+	Wall              bool    // rows that are read, and State, have what other clients see: TIMESTAMPs in the zone of the database, a FLOAT as printed
 	Known             *uint64 // the number of the last change here that the other side has seen; nil: rows that come in win
 	Origin            string  // the side that is read for; its own changes are not sent back to it
 	Limit             int     // rows a page; DefaultLimit when not positive

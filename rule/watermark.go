@@ -103,13 +103,3 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 }
 
 func isClock(col *Column) bool { return col.Type == "datetime" || col.Type == "timestamp" }
-
-// clock is the database's now as the column's writers see it. A TIMESTAMP is an instant and compares to the session's
-// now. A DATETIME is what the writers' clock showed. It is the time in the server's own zone, whatever the session's
-// is.
-func clock(col *Column) string {
-	if col.Type == "datetime" {
-		return "coalesce(convert_tz(now(6), @@session.time_zone, @@global.time_zone), now(6))"
-	}
-	return "now(6)"
-}

@@ -27,6 +27,7 @@ type Upload struct {
 	Refused    error    // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
 	// While Apply works on its copy:
+	zone   *zone          // of the session that applies them
 	rows   rowset.Rows    // Rows in the order of Plan.Fields
 	marks  []any          // the rows' values of rowset.Deleted; nil: they have none
 	lastOf map[string]int // the last row of each key, made when a row is postponed
@@ -77,17 +78,24 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 	outcomes := make([]Outcome, len(uploads))
 	var shared, single []*Upload
 	rows := 0
+	local, err := s.askZone(ctx)
+	if err != nil {
+		for i := range outcomes {
+			outcomes[i].Err = err
+		}
+		return outcomes
+	}
 	for i, asked := range uploads {
 		if asked.After != 0 {
 			outcomes[i] = s.beginGeneration(ctx, asked)
 			continue
 		}
 		s.floors.note(outboxID{asked.Point, asked.Epoch}, asked.Confirmed, false)
-		u, err := asked.prepare(&outcomes[i])
+		u, err := asked.prepare(&outcomes[i], local)
 		switch {
 		case err != nil:
 			outcomes[i] = s.fromLedger(ctx, asked, err)
-		case u.mayShare() && rows+u.rows.Len() <= sharedRowsTotal:
+		case u.zone == local && u.mayShare() && rows+u.rows.Len() <= sharedRowsTotal:
 			rows += u.rows.Len()
 			shared = append(shared, u)
 		default:
@@ -113,11 +121,12 @@ func (s *Store) Apply(ctx context.Context, uploads []*Upload) []Outcome {
 }
 
 // prepare makes the copy of u that the store works on. Its outcome goes to out.
-func (u Upload) prepare(out *Outcome) (*Upload, error) {
+func (u Upload) prepare(out *Outcome, local *zone) (*Upload, error) {
 	if u.Refused != nil {
 		return nil, u.Refused
 	}
 	var err error
+	u.Rows, u.zone = inZone(u.Rows, local)
 	if u.rows, u.marks, err = fit(u.Rows, u.Plan); err != nil {
 		return nil, err
 	}
@@ -172,6 +181,9 @@ func (u *Upload) expected() Outcome {
 func (s *Store) applyOne(ctx context.Context, u *Upload) {
 	err := s.retry(ctx, func(c *conn) error {
 		u.reset()
+		if err := c.useZone(ctx, u.zone); err != nil {
+			return err
+		}
 		err := c.inTx(ctx, func() error {
 			if err := c.insertLedger(ctx, []*Upload{u}); err != nil {
 				return err
@@ -213,14 +225,18 @@ func (s *Store) run(ctx context.Context, c *conn, u *Upload) error {
 
 // applyShared runs several uploads in one transaction. It returns false when nothing was kept.
 func (s *Store) applyShared(ctx context.Context, all []*Upload) bool {
-	// All transactions insert the ledger's rows in one order, so that two of them never wait for each other there.
-	slices.SortStableFunc(all, compareIDs)
+	// All transactions insert the ledger's rows in one order, so that two of them never wait for each other there. The
+	// uploads are applied as they came.
+	ledger := slices.SortedStableFunc(slices.Values(all), compareIDs)
 	err := s.withConn(ctx, func(c *conn) error {
 		for _, u := range all {
 			u.reset()
 		}
+		if err := c.useZone(ctx, all[0].zone); err != nil {
+			return err
+		}
 		return c.inTx(ctx, func() error {
-			if err := c.insertLedger(ctx, all); err != nil {
+			if err := c.insertLedger(ctx, ledger); err != nil {
 				return err
 			}
 			r := &runner{ctx: ctx, c: c, s: s, shared: true}

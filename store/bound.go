@@ -28,14 +28,14 @@ const (
 	stepTolerance = time.Second
 )
 
-// moment is an instant as the session's zone shows it, and as the server's own zone does. Both are kept as UTC.
-type moment struct{ session, local time.Time }
+// moment is an instant in UTC, and as the zone of the database's other clients shows it, which is kept as UTC too.
+type moment struct{ utc, local time.Time }
 
 func (m moment) in(local bool) time.Time {
 	if local {
 		return m.local
 	}
-	return m.session
+	return m.utc
 }
 
 // clock is what the database says about its time.
@@ -82,9 +82,9 @@ func (s *Store) runningSQL() string {
 	if s.mariadb {
 		age = "time_ms * 1000"
 	}
-	return `SELECT NOW(6), ` + toGlobal("NOW(6)", "@@session.time_zone") + `, s.id, s.began, ` +
-		toGlobal("s.began", "@@session.time_zone") + `, s.waits FROM (SELECT 1) AS one LEFT JOIN (
-		SELECT id, NOW(6) - INTERVAL ` + age + ` MICROSECOND AS began,
+	return `SELECT UTC_TIMESTAMP(6), ` + s.toLocal("UTC_TIMESTAMP(6)", "'+00:00'") + `, s.id, s.began, ` +
+		s.toLocal("s.began", "'+00:00'") + `, s.waits FROM (SELECT 1) AS one LEFT JOIN (
+		SELECT id, UTC_TIMESTAMP(6) - INTERVAL ` + age + ` MICROSECOND AS began,
 			IF(state LIKE 'Waiting for %metadata lock', LOWER(LEFT(info, 10000)), NULL) AS waits
 		FROM information_schema.processlist
 		WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump') AND id <> CONNECTION_ID() AND info IS NOT NULL
@@ -93,13 +93,15 @@ func (s *Store) runningSQL() string {
 
 // openSQL gives the oldest transaction that has modified rows. trx_started is in the zone of the host and has no
 // fraction, so it is never too late.
-const openSQL = `SELECT trx_mysql_thread_id,
-	COALESCE(CONVERT_TZ(trx_started, 'SYSTEM', @@session.time_zone), trx_started),
-	COALESCE(CONVERT_TZ(trx_started, 'SYSTEM', @@global.time_zone), trx_started) FROM information_schema.innodb_trx
-	WHERE trx_rows_modified > 0 AND trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1`
+func (s *Store) openSQL() string {
+	return `SELECT trx_mysql_thread_id, CONVERT_TZ(trx_started, 'SYSTEM', '+00:00'), ` +
+		s.toLocal("trx_started", "'SYSTEM'") + ` FROM information_schema.innodb_trx
+		WHERE trx_rows_modified > 0 AND trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1`
+}
 
-func toGlobal(expr, from string) string {
-	return "COALESCE(CONVERT_TZ(" + expr + ", " + from + ", @@global.time_zone), " + expr + ")"
+// toLocal is a time of another zone in that of the database's other clients.
+func (s *Store) toLocal(expr, from string) string {
+	return "CONVERT_TZ(" + expr + ", " + from + ", " + s.zoneSQL() + ")"
 }
 
 // clockOf is the database's clock, at most a second old.
@@ -126,24 +128,24 @@ func (s *Store) clockOf(ctx context.Context, c *conn) (clock, error) {
 		}
 	}
 	oldest := before.oldest
-	open, err := b.openNow(ctx, c)
+	open, err := s.openNow(ctx, c)
 	if err != nil {
 		return clock{}, err
 	}
-	if open != nil && open.session.Before(oldest.session) {
+	if open != nil && open.utc.Before(oldest.utc) {
 		oldest = *open
 	}
 	if !first {
 		s.lookForStep(b.clock.now, now, asked.Sub(b.asked))
 	}
 	next := clock{now: now, safe: oldest.moment, waiting: before.waiting}
-	behind := now.session.Sub(oldest.session)
+	behind := now.utc.Sub(oldest.utc)
 	if local := now.local.Add(-behind); local.Before(next.safe.local) {
 		next.safe.local = local // the local clock went back after the oldest had begun
 	}
 	if behind > heldAfter {
 		next.held = fmt.Sprintf("connection %d has a %s open since %s UTC", oldest.id, oldest.what,
-			oldest.session.Format(time.DateTime))
+			oldest.utc.Format(time.DateTime))
 	}
 	b.asked, b.clock, b.running = asked, next, running
 	if next.held != "" && next.held != b.told {
@@ -176,11 +178,12 @@ func (s *Store) runningNow(ctx context.Context, c *conn) (now moment, r writers,
 }
 
 // openNow is the oldest transaction that has modified rows; nil when there is none, or the account may not see it.
-func (b *bounds) openNow(ctx context.Context, c *conn) (oldest *started, err error) {
+func (s *Store) openNow(ctx context.Context, c *conn) (oldest *started, err error) {
+	b := &s.bounds
 	if !b.unseen.IsZero() && time.Since(b.unseen) < askPrivilege {
 		return nil, nil
 	}
-	err = c.ask(ctx, openSQL, func(v []any) error {
+	err = c.ask(ctx, s.openSQL(), func(v []any) error {
 		at, err := asMoment(v[1], v[2])
 		oldest = &started{moment: at, id: asUint(v[0]), what: "transaction"}
 		return err
@@ -204,7 +207,7 @@ func (s *Store) SeesTransactions(ctx context.Context) (bool, error) {
 // HeldBack is how far transactions and statements that are open keep reading by time behind the clock.
 func (s *Store) HeldBack(ctx context.Context) (time.Duration, error) {
 	now, err := s.bounds.ask(ctx, s)
-	return now.now.session.Sub(now.safe.session), err
+	return now.now.utc.Sub(now.safe.utc), err
 }
 
 // Held says which connection keeps rows that were written after it from being read by time; "" when none does.
@@ -263,8 +266,8 @@ func timeText(at time.Time, digits int) string {
 	return at.Format(layout)
 }
 
-func asMoment(session, local any) (m moment, err error) {
-	if m.session, err = asTime(session); err == nil {
+func asMoment(utc, local any) (m moment, err error) {
+	if m.utc, err = asTime(utc); err == nil {
 		m.local, err = asTime(local)
 	}
 	return m, err

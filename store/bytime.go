@@ -74,9 +74,15 @@ func (r *reader) lastByTime() ([]rowset.StateItem, error) {
 	state := []rowset.StateItem{{Name: r.p.Mark.Column, Value: beforeAll}}
 	env := r.env
 	env.Bound, env.LocalBound = r.reach.bound, r.reach.bound
-	err := r.c.read(r.ctx, &r.p.Mark.Last, &env, nil, func(values []any) error {
+	if err := r.bind(&r.p.Mark.Last, &env); err != nil {
+		return nil, err
+	}
+	err := r.c.scan(r.ctx, r.p.Mark.Last.SQL, func(values []any) error {
 		state = nil
 		for i, v := range rowset.AppendCopy(nil, values) {
+			if col := r.p.Table.Column(r.p.Cursor[i]); col != nil && col.Type == "timestamp" {
+				v = convert(v, r.session, utc)
+			}
 			state = append(state, rowset.StateItem{Name: r.p.Cursor[i], Value: v})
 		}
 		return nil

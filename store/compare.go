@@ -62,6 +62,9 @@ func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more
 		return nil, err
 	}
 	err = x.s.retry(ctx, func(c *conn) (err error) {
+		if err := x.useZone(ctx, c, &env); err != nil {
+			return err
+		}
 		if err := c.bind(&st, &env, nil); err != nil {
 			return err
 		}
@@ -76,6 +79,23 @@ func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more
 		return nil
 	})
 	return rows, err
+}
+
+// useZone sets the zone of the session: UTC, so that TIMESTAMPs of the key are the same at both sides, or that of the
+// database's other clients, as a generated select with a condition has it.
+func (x *Comparison) useZone(ctx context.Context, c *conn, env *rule.Env) error {
+	isInstant := func(k string) bool { return x.p.Table.Column(k).Type == "timestamp" }
+	if !x.Conditional() || slices.ContainsFunc(x.Key, isInstant) {
+		return c.useZone(ctx, utc)
+	}
+	local, err := x.s.localZone(ctx, c)
+	if err == nil {
+		err = c.useZone(ctx, local.now())
+	}
+	if err == nil {
+		err = c.readTimes(ctx, x.p, env)
+	}
+	return err
 }
 
 // List reads the rows of a range, limit at most, in the order of their keys. Rows with a change that the other side has
@@ -187,6 +207,9 @@ func (x *Comparison) Send(ctx context.Context, keys [][]any) error {
 		Head:  "INSERT INTO " + x.p.Recorded.Name + " (" + rule.QuoteAll(x.Key) + ", sync_origin) VALUES ",
 		Tuple: strings.TrimSuffix(marks(len(x.Key)), ")") + ", NULL)", Tail: " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"}
 	return x.s.retry(ctx, func(c *conn) error {
+		if err := c.useZone(ctx, utc); err != nil {
+			return err
+		}
 		_, err := c.each(ctx, t, len(keys), x.most(), func(i int) error {
 			c.args = append(c.args, keys[i]...)
 			return nil

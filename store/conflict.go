@@ -199,7 +199,7 @@ func (c *conn) recordConflict(ctx context.Context, it item, kept, lost version) 
 		lost_row, lost_origin, lost_at) VALUES (?, ?, ?, ?, ?, NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''),
 		NULLIF(?, ''), NULLIF(?, ''))`
 	_, err = c.do(ctx, q, u.Point, u.Plan.Row.ID, u.Plan.Row.Table, string(u.Plan.Conflict), text,
-		kept.row, kept.origin, kept.at, lost.row, lost.origin, lost.at)
+		kept.row, kept.origin, u.zone.utc(kept.at), lost.row, lost.origin, u.zone.utc(lost.at))
 	return err
 }
 

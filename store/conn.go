@@ -73,8 +73,8 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{mysqlConn: dc.(mysqlConn), stmts: map[stmtKey]*list.Element{}, order: list.New()}
-	err = c.text(ctx, fmt.Sprintf("SET SESSION time_zone = '+00:00', sql_mode = '%s', innodb_lock_wait_timeout = %d, "+
+	c := &conn{mysqlConn: dc.(mysqlConn), stmts: map[stmtKey]*list.Element{}, order: list.New(), zone: utc.name}
+	err = c.text(ctx, fmt.Sprintf("SET SESSION time_zone = '"+utc.name+"', sql_mode = '%s', innodb_lock_wait_timeout = %d, "+
 		"lock_wait_timeout = %d, "+
 		"autocommit = 1, foreign_key_checks = 1, unique_checks = 1, sql_safe_updates = 0, sql_auto_is_null = 0",
 		sessionMode, lockWait, lockWait))
@@ -96,6 +96,7 @@ type conn struct {
 	marks  int                       // placeholders of all of them
 	broken bool                      // not to be used again: a transaction or a result may still be open on it
 
+	zone   string // the session's time_zone; "": it is not known
 	origin string // the session's @sync_origin; "" is NULL
 	known  bool   // the session has a @sync_known
 

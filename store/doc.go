@@ -44,6 +44,5 @@
 // A SQL value is nil, int64, uint64 (above MaxInt64), float64, string or []byte. Everything is read and written by
 // prepared statements, so that a FLOAT is the same FLOAT at the other end, and no value is ever part of a statement's
 // text. DECIMAL, temporal types, JSON, ENUM and SET are MySQL's own text. The session is strict and keeps zero
-// dates, and 0 in an AUTO_INCREMENT column, as they are. A TIMESTAMP is text in the session's zone, +00:00, and
-// NOW() in a rule is in that zone too.
+// dates, and 0 in an AUTO_INCREMENT column, as they are. A TIMESTAMP is read and given as text in UTC; see zone.go.
 package store

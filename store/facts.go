@@ -17,6 +17,9 @@ type Facts struct {
 	Grants            []string
 	Engines           map[string]string // of syncgate's own tables
 	MaxPacket         int               // max_allowed_packet, bytes
+	Zone              string            // the time zone that rules see, and its present offset
+	Summer            bool              // it has another in half a year
+	OtherZone         bool              // init_connect may give other clients another one
 	Skew              time.Duration     // the database's clock before this host's, give or take half a round trip
 }
 
@@ -58,7 +61,10 @@ func (s *Store) Facts(ctx context.Context) (*Facts, error) {
 		})
 	}
 	f.MaxPacket, _ = strconv.Atoi(f.Variables["max_allowed_packet"]) // always a number
-	return f, public(err)
+	if err != nil {
+		return f, public(err)
+	}
+	return f, s.zoneFacts(ctx, f)
 }
 
 // GrowingTables are syncgate's own tables that grow with the traffic or with what goes wrong.

@@ -219,6 +219,9 @@ func (s *lateScan) run(ctx context.Context, c *conn, p *rule.Plan) error {
 	if s.from != "" {
 		env.State = []rowset.StateItem{{Name: p.Mark.Column, Value: s.from}}
 	}
+	if err := c.useZone(ctx, utc); err != nil { // where rules with and without a condition get the same
+		return err
+	}
 	var rows, atCut int
 	err := c.read(ctx, &p.Mark.Scan, &env, nil, func(v []any) error {
 		at, _ := v[0].(string)

@@ -69,6 +69,9 @@ func (c *conn) aboveFloor(ctx context.Context, all []*Upload) error {
 	lowest := map[outboxID]uint64{}
 	var points []any
 	for _, u := range all {
+		if u.Epoch >= unconfirmedEpochs {
+			continue
+		}
 		key := outboxID{u.Point, u.Epoch}
 		if seq, ok := lowest[key]; !ok || u.Seq < seq {
 			lowest[key] = u.Seq

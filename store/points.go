@@ -228,22 +228,30 @@ type PointUse struct {
 	At    time.Time
 }
 
-// TouchPoints records when points were last connected.
+// TouchPoints records when points were last connected. All get the time of the last one: they were seen within a second,
+// and thousands of them take a few statements.
 func (s *Store) TouchPoints(ctx context.Context, all ...PointUse) error {
-	return s.inTx(ctx, func(tx *Tx) error {
-		for _, u := range all {
-			column := "modern_seen_at"
-			if u.Wire == Legacy {
-				column = "legacy_seen_at"
-			}
-			_, err := tx.Exec(ctx, `UPDATE sync_point p
-				LEFT JOIN sync_point_key k ON k.point_no = p.point_no AND k.key_id = ?
-				SET p.`+column+` = ?, k.last_used_at = ? WHERE p.point_no = ?`, u.KeyID, stamp(u.At), stamp(u.At), u.Point)
-			if err != nil {
-				return err
-			}
+	var at time.Time
+	var keys []any
+	points := map[Wire][]any{}
+	for _, u := range all {
+		if points[u.Wire] = append(points[u.Wire], u.Point); u.At.After(at) {
+			at = u.At
 		}
-		return nil
+		if u.KeyID != 0 {
+			keys = append(keys, u.Point, u.KeyID)
+		}
+	}
+	seen := " = '" + stamp(at) + "' WHERE "
+	return s.inTx(ctx, func(tx *Tx) error {
+		err := tx.many(ctx, "UPDATE sync_point SET modern_seen_at"+seen+"point_no IN (", "?", ")", points[Modern], 1)
+		if err == nil {
+			err = tx.many(ctx, "UPDATE sync_point SET legacy_seen_at"+seen+"point_no IN (", "?", ")", points[Legacy], 1)
+		}
+		if err == nil {
+			err = tx.many(ctx, "UPDATE sync_point_key SET last_used_at"+seen+"(point_no, key_id) IN (", "(?, ?)", ")", keys, 2)
+		}
+		return err
 	})
 }
 

@@ -79,7 +79,7 @@ func TestPointsAndKeys(t *testing.T) {
 	}
 
 	at := time.Date(2026, 3, 4, 5, 6, 7, 123456000, time.FixedZone("", 3600))
-	if err := errors.Join(s.TouchPoints(ctx, PointUse{"a", 4, Modern, at}, PointUse{"a", 0, Legacy, at.Add(time.Hour)}), s.AllowLegacy(ctx, "a", true)); err != nil {
+	if err := errors.Join(s.TouchPoints(ctx, PointUse{"a", 4, Modern, at}), s.TouchPoints(ctx, PointUse{"a", 0, Legacy, at.Add(time.Hour)}), s.AllowLegacy(ctx, "a", true)); err != nil {
 		t.Fatal(err)
 	}
 	all, err := s.Points(ctx)

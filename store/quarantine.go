@@ -342,6 +342,13 @@ func (t *Tx) newer(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 	}
 	at := slices.IndexFunc(p.Fields, p.IsClock)
 	err = t.on(func(c *conn) error {
+		local, err := t.s.localZone(ctx, c) // that of the row
+		if err == nil {
+			err = c.useZone(ctx, local)
+		}
+		if err != nil {
+			return err
+		}
 		return c.read(ctx, p.Find, &e, row.Row(0), func(there []any) error {
 			present = true
 			if at < 0 || there[at] == nil || row.Values[at] == nil {

@@ -88,6 +88,10 @@ type reader struct {
 	sink Sink
 	inTx bool // of the caller
 
+	session  *zone // of the statements
+	shown    *zone // of the TIMESTAMPs that the sink gets
+	instants []int // places of TIMESTAMPs in a row
+
 	reach    *reach // of a plan that reads by time; nil: not asked yet
 	caughtUp bool   // what is new has been read
 
@@ -120,6 +124,9 @@ func (r *reader) read() error {
 			r.env.Limit = rule.DefaultLimit
 		}
 	}
+	if err := r.chooseZones(); err != nil {
+		return err
+	}
 	if err := r.askClock(); err != nil {
 		return err
 	}
@@ -135,6 +142,82 @@ func (r *reader) read() error {
 	return nil
 }
 
+// chooseZones chooses the zones of the session, the rows and the state. SQL of a rule's own needs the zone of the
+// database's other clients. Generated SQL reads in UTC, where no hour comes twice. A condition in it is SQL of the
+// rule's author, but an instant must not be lost either: it gets the present offset of that zone.
+func (r *reader) chooseZones() error {
+	r.session, r.shown = utc, utc
+	if own := r.p.Form != rule.Generated; own || r.p.Where != "" || r.env.Wall {
+		local, err := r.s.localZone(r.ctx, r.c)
+		if err != nil {
+			return err
+		}
+		switch {
+		case own:
+			r.session = local
+		case r.p.Where != "":
+			r.session = local.now()
+		}
+		if r.env.Wall {
+			r.shown = local
+		}
+	}
+	if r.p.Form == rule.Generated {
+		r.env.State = r.inUTC(r.env.State)
+	}
+	if err := r.c.useZone(r.ctx, r.session); err != nil {
+		return err
+	}
+	return r.c.fillTimes(r.ctx, r.p, &r.env)
+}
+
+// boundByNow lets the statements of a plan read up to the present time.
+func (r *reader) boundByNow() error {
+	err := r.chooseZones()
+	if err == nil && r.p.Mark != nil {
+		var now clock
+		now, err = r.s.clockOf(r.ctx, r.c)
+		text := timeText(now.now.in(r.p.Mark.Local), 6)
+		r.env.Bound, r.env.LocalBound = text, text
+	}
+	return err
+}
+
+// inUTC is a state whose TIMESTAMPs are marked or, where the rows show them so, in another zone.
+func (r *reader) inUTC(state []rowset.StateItem) []rowset.StateItem {
+	state = slices.Clone(state)
+	for i, item := range state {
+		if instant, ok := rowset.CutInstant(item.Value); ok {
+			state[i].Value = instant
+			continue
+		}
+		name := item.Name
+		if name == "" && i < len(r.p.Cursor) {
+			name = r.p.Cursor[i]
+		}
+		if col := r.p.Table.Column(name); col != nil && col.Type == "timestamp" {
+			state[i].Value = convert(item.Value, r.shown, utc)
+		}
+	}
+	return state
+}
+
+// bind puts the values of a statement into the session's zone and into c.args.
+func (r *reader) bind(st *rule.Statement, env *rule.Env) (err error) {
+	if err := r.c.bind(st, env, nil); err != nil {
+		return err
+	}
+	for i := range st.Args {
+		a, v := &st.Args[i], &r.c.args[i]
+		if instant, ok := rowset.CutInstant(*v); ok && a.Source == rule.State {
+			*v = r.session.wall(instant)
+		} else if r.p.Form == rule.Generated && (a.Instant || a.Source == rule.Bound) {
+			*v = convert(*v, utc, r.session)
+		}
+	}
+	return r.c.useZone(r.ctx, r.session)
+}
+
 // askClock gets the bound that the statements of a rule's own SQL use.
 func (r *reader) askClock() error {
 	bounded := func(st rule.Statement) bool { return st.Uses(rule.Bound, rule.LocalBound) }
@@ -142,7 +225,8 @@ func (r *reader) askClock() error {
 		return nil
 	}
 	now, err := r.s.clockOf(r.ctx, r.c)
-	r.env.Bound, r.env.LocalBound = now.bound(r.p, false, 6), now.bound(r.p, true, 6)
+	local := now.bound(r.p, true, 6)
+	r.env.Bound, r.env.LocalBound = local, local // as the session shows both
 	return err
 }
 
@@ -295,7 +379,7 @@ func stateNumber(state []rowset.StateItem, name string) (uint64, bool) {
 
 // run executes a statement once and returns its rows.
 func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int, error) {
-	if err := r.c.bind(st, &r.env, nil); err != nil {
+	if err := r.bind(st, &r.env); err != nil {
 		return 0, err
 	}
 	res, err := r.c.query(r.ctx, st.SQL)
@@ -311,6 +395,12 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 	}
 	if r.cursor == nil {
 		err = r.findCursor(pages, cols)
+	}
+	r.instants = r.instants[:0]
+	for k := range cols {
+		if cols[k].Type == rowset.Timestamp {
+			r.instants = append(r.instants, k)
+		}
 	}
 	if begin && err == nil {
 		err = r.announce(i, pages, cols)
@@ -328,6 +418,14 @@ func (r *reader) run(i int, st *rule.Statement, pages *paging, begin bool) (int,
 			return n, &statementError{sql: st.SQL, err: err}
 		}
 		r.texts.convertRow(values, dest, cols)
+		for _, i := range r.instants {
+			values[i] = convert(values[i], r.session, r.shown)
+		}
+		for i := range cols {
+			if f, ok := values[i].(float64); ok && r.env.Wall {
+				values[i] = cols[i].printed(f)
+			}
+		}
 		if pages.only != nil && !pages.only(values) {
 			n++
 			continue
@@ -388,6 +486,14 @@ func (r *reader) remember(values []any) {
 	r.last = r.last[:0]
 	for _, at := range r.cursor {
 		r.last = rowset.AppendCopy(r.last, values[at:at+1])
+		v := &r.last[len(r.last)-1]
+		switch text, ok := (*v).(string); {
+		case !ok || !slices.Contains(r.instants, at):
+		case r.p.Form == rule.Generated:
+			*v = r.shown.utc(text)
+		case !r.env.Wall:
+			*v = rowset.Instant(text)
+		}
 	}
 }
 
@@ -412,17 +518,40 @@ func sinkError(err error) error {
 type column struct {
 	rowset.Column
 	unsigned bool
+	digits   int // of a FLOAT or DOUBLE with a fixed number behind the point; else -1
+}
+
+// printed is the number that the database prints for a FLOAT or DOUBLE. The FLOAT nearest to 0.1 is 0.1.
+func (c *column) printed(f float64) float64 {
+	text := ""
+	switch {
+	case c.digits >= 0:
+		text = strconv.FormatFloat(f, 'f', c.digits, 64)
+	case c.Type == "FLOAT":
+		text = strconv.FormatFloat(f, 'g', 6, 64)
+	default:
+		return f
+	}
+	f, _ = strconv.ParseFloat(text, 64) // which is the text of a float64
+	return f
 }
 
 func columnsOf(rows driver.Rows) []column {
 	names := rows.Columns()
 	cols := make([]column, len(names))
-	types, _ := rows.(driver.RowsColumnTypeDatabaseTypeName)
+	types := rows.(interface { // as mysql.Rows are
+		driver.RowsColumnTypeDatabaseTypeName
+		driver.RowsColumnTypePrecisionScale
+	})
 	for i, name := range names {
 		kind := types.ColumnTypeDatabaseTypeName(i)
 		cols[i] = column{
 			Column:   rowset.Column{Name: name, Type: kind, Binary: binaryType(strings.ToLower(kind))},
 			unsigned: kind == "UNSIGNED BIGINT",
+			digits:   -1,
+		}
+		if _, scale, ok := types.ColumnTypePrecisionScale(i); ok && scale < 31 { // 31: not fixed
+			cols[i].digits = int(scale)
 		}
 	}
 	return cols

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,28 +137,36 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 	if st.Start != nil && len(e.State) == 0 {
 		st = st.Start
 	}
-	ask := func(what, fields string, limit int, into any) {
-		if err != nil {
-			return
-		}
-		e.Limit = limit
-		var args []any
-		if args, err = st.Bind(nil, &e, nil); err != nil {
-			return
-		}
-		_, from, _ := strings.Cut(st.SQL, "\nfrom ") // no value stands before it
-		query := "SELECT " + what + " FROM (SELECT " + fields + " FROM " + from + ") sync_backlog"
-		if s.mariadb {
-			query = fmt.Sprintf("SET STATEMENT max_statement_time = %d FOR %s", backlogTime, query)
-		}
-		err = s.db.QueryRowContext(ctx, query, args...).Scan(into)
-	}
-	ask("COUNT(*)", "1", backlogMost, &rows)
 	var mean float64
-	if rows > 0 {
+	err = s.withConn(ctx, func(c *conn) error {
+		r := &reader{ctx: ctx, c: c, s: s, p: p, env: e}
+		if err := r.boundByNow(); err != nil {
+			return err
+		}
+		ask := func(what, fields string, limit int) (answer any, err error) {
+			r.env.Limit = limit
+			if err := r.bind(st, &r.env); err != nil {
+				return nil, err
+			}
+			_, from, _ := strings.Cut(st.SQL, "\nfrom ") // no value stands before it
+			query := "SELECT " + what + " FROM (SELECT " + fields + " FROM " + from + ") sync_backlog"
+			if s.mariadb {
+				query = fmt.Sprintf("SET STATEMENT max_statement_time = %d FOR %s", backlogTime, query)
+			}
+			err = c.scan(ctx, query, func(v []any) error { answer = v[0]; return nil })
+			return answer, err
+		}
+		count, err := ask("COUNT(*)", "1", backlogMost)
+		if rows = asUint(count); rows == 0 || err != nil {
+			return err
+		}
 		head, _, _ := strings.Cut(st.SQL, "\nfrom ")
-		ask("AVG(LENGTH(CONCAT_WS('', "+rule.QuoteAll(p.Fields)+")))", strings.TrimPrefix(head, "select "), backlogSample, &mean)
-	}
+		average, err := ask("AVG(LENGTH(CONCAT_WS('', "+rule.QuoteAll(p.Fields)+")))", strings.TrimPrefix(head, "select "), backlogSample)
+		if text, ok := average.(string); ok && err == nil {
+			mean, err = strconv.ParseFloat(text, 64)
+		}
+		return err
+	})
 	return rows, uint64(mean * float64(rows)), true, public(err)
 }
 

@@ -151,6 +151,11 @@ func (it item) chain() []rule.Statement {
 // uploads applies uploads whose first statements have the same text.
 func (r *runner) uploads(all []*Upload) error {
 	first := &all[0].Plan.Downside[0]
+	for _, u := range all {
+		if err := r.c.fillTimes(r.ctx, u.Plan, &u.Env); err != nil {
+			return err
+		}
+	}
 	if err := r.c.setOrigin(r.ctx, all[0]); err != nil {
 		return err
 	}

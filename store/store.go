@@ -22,6 +22,7 @@ type Options struct {
 	MaxConns     int            // connections at most
 	AcceptUnsafe bool           // open although a setting of the server breaks the promise, see ErrUnsafe
 	AnyEngine    bool           // let rules write into tables that do not roll back, too
+	Zone         string         // time_zone of the database's other clients; default its own
 	Set          migrations.Set // which schema Migrate makes; default migrations.Server
 	FileRoot     string         // directory of the `file` operation; empty: such rules are refused
 	RowWait      time.Duration  // how long a row waits in sync_quarantine for the one it refers to
@@ -65,6 +66,7 @@ type Store struct {
 	observer    Observer         // may be nil
 
 	mariadb bool
+	zones   zones
 	bounds  bounds
 	late    late
 

@@ -61,7 +61,12 @@ func (s *Store) Begin(ctx context.Context) (*Tx, error) {
 			return nil, public(err)
 		}
 		t.sc = sc
-		err = onConn(sc, func(c *conn) error { return c.text(ctx, "START TRANSACTION") })
+		err = onConn(sc, func(c *conn) error {
+			if err := c.useZone(ctx, utc); err != nil { // that of times which the caller writes
+				return err
+			}
+			return c.text(ctx, "START TRANSACTION")
+		})
 		if err == nil {
 			return t, nil
 		}
@@ -129,12 +134,19 @@ func (t *Tx) apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 	if !again {
 		asked.Part = rowset.All // unless the rule appends, a transaction has all parts of a download
 	}
-	u, err := asked.prepare(&out)
-	if err != nil {
-		return out, err
-	}
-	u.reset()
-	err = t.on(func(c *conn) error {
+	var u *Upload
+	err := t.on(func(c *conn) error {
+		local, err := t.s.localZone(ctx, c)
+		if err != nil {
+			return err
+		}
+		if u, err = asked.prepare(&out, local); err != nil {
+			return notFromDB(err)
+		}
+		if err := c.useZone(ctx, u.zone); err != nil {
+			return err
+		}
+		u.reset()
 		r := &runner{ctx: ctx, c: c, s: t.s, files: t.files, again: again}
 		return r.uploads([]*Upload{u})
 	})
@@ -149,13 +161,26 @@ func (t *Tx) apply(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.E
 // UpdateState runs the update_state phase of a plan: a statement that uses the row runs once for each of rows, another
 // once.
 func (t *Tx) UpdateState(ctx context.Context, p *rule.Plan, rows rowset.Rows, e rule.Env) error {
-	if len(rows.Values) > 0 {
-		var err error
-		if rows, _, err = fit(rows, p); err != nil {
-			return err
-		}
+	if len(p.UpdateState) == 0 {
+		return nil
 	}
 	return t.on(func(c *conn) error {
+		z, err := t.s.localZone(ctx, c)
+		if err != nil {
+			return err
+		}
+		rows, z = inZone(rows, z)
+		if len(rows.Values) > 0 {
+			if rows, _, err = fit(rows, p); err != nil {
+				return notFromDB(err)
+			}
+		}
+		if err = c.useZone(ctx, z); err == nil {
+			err = c.fillTimes(ctx, p, &e)
+		}
+		if err != nil {
+			return err
+		}
 		r := &runner{ctx: ctx, c: c, s: t.s}
 		return r.updateState(p, rows, &e)
 	})

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -235,4 +237,44 @@ func TestAgentTellsHowItIs(t *testing.T) {
 	w.Point.Must("INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (1, 2, 1, 'x', 1, ''), (1, 3, 1, 'x', 1, '')")
 	ask(0, "dropped: 1", "outbox", "drop", "0000000000000001-0000000000000002")
 	ask(0, "dropped: 1", "outbox", "drop", "x")
+}
+
+// TestAgentDocument runs the blocks of docs/agent.md, in their order.
+func TestAgentDocument(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "docs", "agent.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := harnesstest.New(t)
+	for _, db := range w.Databases() {
+		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, name VARCHAR(20), price DECIMAL(8,2))")
+	}
+	w.Point.Must("INSERT INTO goods VALUES (1, 'nut', 0.20), (2, NULL, 1.50)")
+	for _, way := range []string{"upload", "download"} {
+		w.Rule("server", way, "goods", "")
+	}
+	w.Rule("client", "upload", "goods", "")
+	w.Enrol()
+	w.Serve()
+	lines := 0
+	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		for line := range strings.Lines(block[1]) {
+			lines++
+			cmd := exec.Command("sh", "-ec", line)
+			cmd.Dir = w.Dir
+			cmd.Env = slices.Concat(os.Environ(), w.Point.Env,
+				[]string{"PATH=" + filepath.Dir(harnesstest.Program(t, "syncgate-agent")) + ":" + os.Getenv("PATH")})
+			out, err := cmd.CombinedOutput()
+			if err != nil && !strings.Contains(string(out), "fail   durability") { // of the database of tests
+				t.Errorf("%s%v\n%s", line, err, out)
+			}
+		}
+	}
+	if lines < 10 {
+		t.Errorf("the document has %d commands", lines)
+	}
+	if n := w.Centre.Count("SELECT COUNT(*) FROM goods"); n != 2 {
+		t.Errorf("%d rows are at the centre", n)
+	}
 }

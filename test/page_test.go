@@ -45,6 +45,7 @@ func newPage(t *testing.T) *page {
 	address, _ := p.server.WaitLog("status page")["address"].(string)
 	p.at = "http://" + address
 	p.Env = append(p.Env, "SYNCGATE_ADMIN_LISTEN="+address) // after a restart, too
+	p.Point.Run()
 	return p
 }
 
@@ -71,7 +72,6 @@ func (p *page) send() {
 	p.browser.t.Helper()
 	p.sent++
 	p.Point.Must("INSERT INTO hits VALUES (?, 'u')", p.sent)
-	p.Point.MustOnce()
 }
 
 // The page in a real browser: what it says first, what is live, what it does, and what it does not do.
@@ -83,7 +83,7 @@ func TestPage(t *testing.T) {
 		run  func(*testing.T, *page)
 	}{
 		{"quick", pageQuick}, {"problems", pageProblems}, {"hostile", pageHostile}, {"typing", pageTyping},
-		{"log", pageLog}, {"quarantine", pageQuarantine}, {"accessible", pageAccessible}, {"narrow", pageNarrow},
+		{"log", pageLog}, {"sync", pageSync}, {"quarantine", pageQuarantine}, {"picture", pagePicture}, {"accessible", pageAccessible}, {"narrow", pageNarrow},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			p.browser.t = t
@@ -98,13 +98,13 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// pageBound is for a machine that does other work; SYNCGATE_TEST_QUICK=1 asks for the promised 100 ms.
+// The bound is for a machine that does other work; SYNCGATE_TEST_QUICK=1 asks for the promised 100 ms.
 func pageQuick(t *testing.T, p *page) {
-	bound, best := time.Second, time.Hour
+	bound, best := 3*time.Second, time.Hour
 	if os.Getenv("SYNCGATE_TEST_QUICK") != "" {
 		bound = 100 * time.Millisecond
 	}
-	for range 5 {
+	for n := 0; n < 10 && best > 100*time.Millisecond; n++ {
 		p.look("points")
 		best = min(best, p.since())
 	}
@@ -112,13 +112,12 @@ func pageQuick(t *testing.T, p *page) {
 	if best > bound {
 		t.Errorf("shown after %v, not within %v", best, bound)
 	}
-	p.shot("points")
 }
 
 func pageProblems(t *testing.T, p *page) {
 	p.look("")
 	for _, text := range []string{"3 things need you", "1 rule not in force", "2 points silent for more than 10 min", "shop-3400",
-		"40 rows in quarantine", "sync_control", "of 5,000"} {
+		"40 rows in quarantine", "sync_control", "1 of 5,000"} {
 		p.has(text)
 	}
 }
@@ -169,9 +168,17 @@ func pageLog(t *testing.T, p *page) {
 	p.server = p.Serve()
 	p.send()
 	p.wait("document.querySelectorAll('.lines li').length === 3")
+}
+
+// A person asks a point for its rows, and sees what it does about them.
+func pageSync(t *testing.T, p *page) {
 	p.look("points/" + pointName)
-	p.wait("document.querySelectorAll('.lines li').length === 3")
-	p.shot("point")
+	p.has("syncgate-agent") // it has reported
+	p.press("table", "Sync now: upload of hits")
+	p.has("Done.")
+	p.wait("document.querySelectorAll('.run li').length > 0 && document.querySelectorAll('.lines li .tag').length > 3")
+	p.Centre.Eventually(1, "SELECT COUNT(*) > 0 FROM sync_log WHERE batches = 0 AND sync_table = 'hits'")
+	p.shot("page-point")
 }
 
 // A row is edited and replayed; the others are dropped after a question.
@@ -179,7 +186,6 @@ func pageQuarantine(t *testing.T, p *page) {
 	p.look("quarantine?rule=1")
 	p.has("Data too long")
 	p.has("9007199254740990") // more than a number of JavaScript holds
-	p.shot("quarantine")
 	p.press(".rows", "Edit")
 	p.eval(`document.querySelector('input[name=url]').value = '"short"'`, nil)
 	p.press(".rows", "Save")
@@ -193,6 +199,19 @@ func pageQuarantine(t *testing.T, p *page) {
 	p.press("dialog", "Drop")
 	p.has("39 rows dropped.")
 	p.Centre.Eventually(0, "SELECT COUNT(*) FROM sync_quarantine")
+}
+
+// pagePicture makes the README's picture of the first view, with an hour of figures that are made up: the test's server
+// is seconds old.
+func pagePicture(t *testing.T, p *page) {
+	p.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `{ const real = fetch; const wave = (i, n) => 1.4 + Math.sin(i / n) + Math.sin(i / 7) / 3;
+		fetch = (url, o) => url !== "/api/history" ? real(url, o) : Promise.resolve(new Response(JSON.stringify(Array.from({length: 360}, (_, i) => ({
+			at: new Date(Date.now() - (360 - i) * 1e4), up: 900 * wave(i, 40), down: 350 * wave(i, 23), p50: .004 * wave(i, 60), p99: .03 * wave(i, 17), lag: 4 * wave(i, 9)}))))) }`}, nil)
+	p.look("")
+	p.wait("document.querySelectorAll('svg .line').length === 5")
+	p.eval(`document.querySelector('svg').dispatchEvent(new PointerEvent('pointermove', {clientX: 300, clientY: 500, bubbles: true}))`, nil)
+	p.wait("document.querySelectorAll('svg .cursor').length === 1")
+	p.shot("page")
 }
 
 // axe finds nothing serious in any view, light and dark.
@@ -220,7 +239,6 @@ func pageAccessible(t *testing.T, p *page) {
 					t.Errorf("%s, %s: %s, %s: %.300s", view, scheme, f.Impact, f.Help, f.Nodes[0].HTML)
 				}
 			}
-			p.shot("view-" + scheme + "-" + strings.ReplaceAll(view, "/", "-"))
 		}
 	}
 }
@@ -238,13 +256,12 @@ func pageNarrow(t *testing.T, p *page) {
 	if seen.Bottom > 800 || seen.Width > 390 || !strings.Contains(seen.Text, "1 rule not in force") {
 		t.Errorf("at 390 px: %+v", seen)
 	}
-	p.shot("narrow")
+	p.shot("page-narrow")
 	for _, view := range []string{"points", "points/" + pointName, "rules", "log"} {
 		p.look(view)
 		p.eval("({width: document.documentElement.scrollWidth})", &seen)
 		if seen.Width > 390 {
 			t.Errorf("%s is %v px wide on a screen of 390", view, seen.Width)
 		}
-		p.shot("narrow-" + strings.ReplaceAll(view, "/", "-"))
 	}
 }

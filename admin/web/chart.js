@@ -51,7 +51,7 @@ function nice(v) {
 function ticks(begin, end) {
   const step = end - begin > 1800e3 ? 600e3 : end - begin > 900e3 ? 300e3 : 120e3;
   const all = [];
-  for (let t = Math.ceil(begin / step) * step; t <= end; t += step) all.push(t);
+  for (let t = Math.ceil(begin / step) * step; t <= end - step / 5; t += step) all.push(t);
   return all;
 }
 

@@ -101,7 +101,7 @@ export function setQuery(changes) {
 const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 export const count = (n) => whole.format(n ?? 0);
-export const about = (n) => (n >= 10000 ? short.format(n) : whole.format(Math.round(n * 10) / 10));
+export const about = (n) => (n >= 10000 ? short.format(n) : whole.format(n >= 100 ? Math.round(n) : Math.round(n * 10) / 10));
 export const plural = (n, what) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 
 export function bytes(n) {
@@ -111,7 +111,7 @@ export function bytes(n) {
   return `${i ? n.toFixed(n < 10 ? 1 : 0) : n} ${units[i]}`;
 }
 
-export const seconds = (s) => (s < 0.0095 ? `${(s * 1000).toFixed(1)} ms` : s < 1 ? `${Math.round(s * 1000)} ms` : s < 60 ? `${s.toFixed(1)} s` : span(s));
+export const seconds = (s) => (s === 0 ? "0" : s < 0.0095 ? `${(s * 1000).toFixed(1)} ms` : s < 1 ? `${Math.round(s * 1000)} ms` : s < 60 ? `${s.toFixed(1)} s` : span(s));
 
 // span writes a length of time, in seconds, in its largest unit or two.
 export function span(s) {

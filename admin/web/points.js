@@ -150,7 +150,7 @@ async function sync(state, t, shared) {
 function run(state) {
   const { of: t, lines, error } = state.run;
   return h("section", { class: "run", role: "log", "aria-label": "Run" }, h("h3", {}, `${t.direction} of ${t.table}`),
-    h("ol", {}, lines.map((l) => h("li", {}, l.text ?? JSON.stringify(l)))),
+    h("ol", {}, lines.map((l) => h("li", { class: l.status ? "failed" : null }, l.text))),
     error && h("p", { class: "alarm" }, error),
-    !state.running && !error && h("p", { class: "quiet" }, lines.length ? "Done." : "Done. Nothing had to move."));
+    !state.running && !error && h("p", { class: "quiet" }, "Done."));
 }

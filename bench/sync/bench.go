@@ -41,6 +41,7 @@ type bench struct {
 	dsn     string
 	db      *sql.DB
 	address string
+	legacy  string // address of the v1 wire
 	keys    []crypto.Key
 	stops   []func() error
 	id      atomic.Int64
@@ -154,9 +155,9 @@ func (b *bench) serve(ctx context.Context, env ...string) (stop func() error, pi
 	stop = func() error { return errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()) }
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
-		var said struct{ Message, Address string }
+		var said struct{ Message, Address, Legacy string }
 		if json.Unmarshal(lines.Bytes(), &said) == nil && said.Message == "listening" {
-			b.address = said.Address
+			b.address, b.legacy = said.Address, said.Legacy
 			go func() {
 				for lines.Scan() { // keep the pipe from filling
 				}

@@ -25,12 +25,16 @@ func main() {
 	flag.IntVar(&o.idle, "idle", 8000, "idle sessions whose memory is weighed; 0: not weighed")
 	flag.StringVar(&o.only, "only", "", "measure only the work whose name contains this")
 	alive := flag.Bool("live", false, "measure instead how soon others have a row, and what subscribed points cost")
+	originals := flag.Bool("original", false, "compare instead the v1 wire with a model of the original server")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	measure := run
-	if *alive {
+	switch {
+	case *alive:
 		measure = live
+	case *originals:
+		measure = original
 	}
 	if err := measure(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/sync:", err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	_ "embed" // settings.toml
 	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -27,6 +28,7 @@ type settings struct {
 	Key    string `toml:"key"`
 
 	DSN          string `toml:"dsn"`
+	Zone         string `toml:"time_zone"`
 	DataDir      string `toml:"data_dir"`
 	FileDir      string `toml:"file_dir"`
 	AcceptUnsafe bool   `toml:"accept_unsafe_database"`
@@ -36,6 +38,8 @@ type settings struct {
 	ReportEvery   config.Duration `toml:"report_interval"`
 	BatchRows     int             `toml:"batch_rows"`
 	OutboxBatches int             `toml:"outbox_batches"`
+	OutboxBytes   config.Size     `toml:"outbox_bytes"`
+	OutboxFull    string          `toml:"outbox_full"`
 	MaxMessage    config.Size     `toml:"max_message"`
 	Uncompressed  bool            `toml:"uncompressed"`
 	Metrics       string          `toml:"metrics"`
@@ -52,6 +56,7 @@ func limits(o *agent.Options) config.Limits {
 		"report_interval": limit.Find(all, "ReportEvery"),
 		"batch_rows":      limit.Find(all, "BatchRows"),
 		"outbox_batches":  limit.Find(all, "OutboxBatches"),
+		"outbox_bytes":    limit.Find(all, "OutboxBytes"),
 		"max_message":     limit.Find(all, "MaxMessage"),
 	}
 }
@@ -144,6 +149,10 @@ func (s *settings) take(o *agent.Options) error {
 		return &config.Error{Place: "point, key_id, key",
 			Problem: "are required; 'syncgate point add NAME' on the server prints them"}
 	}
+	if s.OutboxFull != "stop" && s.OutboxFull != "drop" {
+		return &config.Error{Place: "outbox_full", Problem: fmt.Sprintf("%q is neither stop nor drop", s.OutboxFull)}
+	}
+	o.DropOldest = s.OutboxFull == "drop"
 	secret, err := base64.StdEncoding.DecodeString(s.Key)
 	if err != nil || copy(o.Key[:], secret) != len(o.Key) || len(secret) != len(o.Key) {
 		return &config.Error{Place: "key",

@@ -129,7 +129,8 @@ func (f *flags) command(
 func (s *settings) open(ctx context.Context, tool bool, log zerolog.Logger) (*database.Database, error) {
 	where := database.Options{DSN: s.DSN, Dir: filepath.Join(s.DataDir, "db"), Join: tool, Log: log}
 	return database.Open(ctx, where, store.Options{
-		Set: migrations.Agent, FileRoot: s.FileDir, AcceptUnsafe: tool || s.AcceptUnsafe, AnyEngine: s.AcceptUnsafe,
+		Set: migrations.Agent, FileRoot: s.FileDir, Zone: s.Zone,
+		AcceptUnsafe: tool || s.AcceptUnsafe, AnyEngine: s.AcceptUnsafe,
 	})
 }
 

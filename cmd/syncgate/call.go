@@ -26,7 +26,7 @@ import (
 // serve`, and works on a database that serve would refuse. first: a private one that is not there is made.
 func openCentre(ctx context.Context, cfg *settings, tool, first bool, log zerolog.Logger) (*database.Database, error) {
 	o := database.Options{DSN: cfg.DSN, Dir: cfg.databaseDir(), Join: tool, Make: first, Log: log}
-	so := &options{store: store.Options{Set: migrations.Server, FileRoot: cfg.FileDir,
+	so := &options{store: store.Options{Set: migrations.Server, FileRoot: cfg.FileDir, Zone: cfg.Zone,
 		AcceptUnsafe: tool || cfg.AcceptUnsafe, AnyEngine: cfg.AcceptUnsafe}}
 	so.limits().Apply(cfg)
 	return database.Open(ctx, o, so.store)

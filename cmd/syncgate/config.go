@@ -34,6 +34,7 @@ type settings struct {
 	Listen       string `toml:"listen"`
 	ListenLegacy string `toml:"listen_legacy"`
 	DSN          string `toml:"dsn"`
+	Zone         string `toml:"time_zone"`
 	DataDir      string `toml:"data_dir"`
 	MasterKey    string `toml:"master_key_file"`
 	FileDir      string `toml:"file_dir"`

@@ -98,5 +98,5 @@ func (c *call) quarantinePlan(_ context.Context, q *store.QuarantinedRow) (*rule
 	if err != nil {
 		return nil, rule.Env{}, err
 	}
-	return plan, environment(plan, q.Point), nil
+	return plan, environment(q.Point), nil
 }

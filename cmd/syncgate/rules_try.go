@@ -84,14 +84,12 @@ func environmentFor(plan *rule.Plan, point string) (rule.Env, error) {
 	case of != rule.AnyPoint && of != point:
 		return rule.Env{}, cli.Usage(fmt.Errorf("rule %d is for point %s, not %s", plan.Row.ID, of, point))
 	}
-	return environment(plan, point), nil
+	return environment(point), nil
 }
 
 // environment has the values that a plan binds besides rows, with no carried state.
-func environment(plan *rule.Plan, point string) rule.Env {
-	now := time.Now().UTC()
-	since, until := plan.Window(now)
-	return rule.Env{Since: since, Until: until, Now: now, Point: point, Origin: point, Limit: rule.DefaultLimit}
+func environment(point string) rule.Env {
+	return rule.Env{Point: point, Origin: point, Limit: rule.DefaultLimit, Wall: true}
 }
 
 // trial is one run of a rule, shown on the terminal.
@@ -205,6 +203,8 @@ func newRulesExplain() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		env.Now = time.Now() // an example: the database plans by it
+		env.Since, env.Until = plan.Window(env.Now)
 		// A row of the table supplies the values of a row, so that the database plans for real values.
 		values, err := c.db.SampleRow(c.Context(), plan.Row.Table, plan.Fields)
 		if err != nil {

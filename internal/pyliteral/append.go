@@ -24,12 +24,9 @@ func Append(dst []byte, v Value, d Dialect) ([]byte, error) {
 	case Dict:
 		return appendDict(dst, x, d)
 	case Unicode:
-		if d == Python2 {
-			dst = append(dst, 'u')
-		}
-		return appendText(dst, string(x), true, d)
+		return AppendText(dst, string(x), true, d)
 	case Str:
-		return appendText(dst, string(x), d != Python2, d)
+		return AppendText(dst, string(x), false, d)
 	case Bytes:
 		if d != Python2 {
 			dst = append(dst, 'b')
@@ -78,7 +75,8 @@ func appendScalar(dst []byte, v Value, d Dialect) ([]byte, error) {
 		}
 		return append(append(append(dst, "Decimal('"...), s...), "')"...), nil
 	case DateTime:
-		return appendCall(dst, "datetime", 5, x.Year, x.Month, x.Day, x.Hour, x.Minute, x.Second, x.Microsecond), nil
+		dst, _ = AppendDateTime(dst, x) // it is valid
+		return dst, nil
 	case Date:
 		return appendCall(dst, "date", 3, x.Year, x.Month, x.Day), nil
 	case Time:
@@ -196,6 +194,32 @@ func appendHex(dst []byte, letter byte, digits int, r rune) []byte {
 	return dst
 }
 
+// AppendText is Append of a Unicode or a Str.
+func AppendText(dst []byte, s string, unicode bool, d Dialect) ([]byte, error) {
+	if unicode && d == Python2 {
+		dst = append(dst, 'u')
+	}
+	return appendText(dst, s, unicode || d != Python2, d)
+}
+
+// AppendDateTime is Append of a DateTime; ok is false when there is no such moment.
+func AppendDateTime(dst []byte, t DateTime) (text []byte, ok bool) {
+	if !t.valid() {
+		return dst, false
+	}
+	return appendCall(dst, "datetime", 5, t.Year, t.Month, t.Day, t.Hour, t.Minute, t.Second, t.Microsecond), true
+}
+
+// plain is how many bytes at the beginning of s are characters that stand for themselves.
+func plain(s string, quote byte) int {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == quote || c == '\\' {
+			return i
+		}
+	}
+	return len(s)
+}
+
 // appendText appends s in the quotes that Python chooses: the double ones when there is a single one inside and no
 // double one. wide says that s is text, and not bytes.
 func appendText(dst []byte, s string, wide bool, d Dialect) ([]byte, error) {
@@ -205,6 +229,10 @@ func appendText(dst []byte, s string, wide bool, d Dialect) ([]byte, error) {
 	}
 	dst = append(dst, quote)
 	for len(s) > 0 {
+		if n := plain(s, quote); n > 0 {
+			dst, s = append(dst, s[:n]...), s[n:]
+			continue
+		}
 		r, n, ok := rune(s[0]), 1, true
 		if wide {
 			r, n, ok = decodeRune(s)

@@ -93,6 +93,9 @@ type Time struct{ Hour, Minute, Second, Microsecond int }
 // Microseconds < 1000000.
 type TimeDelta struct{ Days, Seconds, Microseconds int }
 
+// IsMoment reports whether there is such a date and time.
+func IsMoment(d DateTime) bool { return d.valid() }
+
 // moment is a date, a time, both or a timedelta; valid is false for what Python refuses to make, or makes otherwise.
 type moment interface{ valid() bool }
 

@@ -6,12 +6,17 @@
 // BINARY, VARBINARY, BLOB, BIT and GEOMETRY.
 package rowset
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+	"time"
+)
 
 // Rows is a batch of rows in one slice, row after row. len(Values) is a multiple of len(Columns).
 type Rows struct {
-	Columns []string
-	Values  []any
+	Columns  []string
+	Values   []any
+	Instants []string // the columns of type TIMESTAMP, whose values are in UTC
 }
 
 // Len is the number of rows; 0 when there is no column.
@@ -33,11 +38,36 @@ func (r Rows) Whole() bool {
 	return len(r.Values) == 0 || len(r.Columns) > 0 && len(r.Values)%len(r.Columns) == 0
 }
 
+// Timestamp is the Column.Type of instants. Their values are in UTC.
+const Timestamp = "TIMESTAMP"
+
 // Column describes a column of a result.
 type Column struct {
 	Name   string
 	Type   string // MySQL's name of the type: "VARCHAR", "UNSIGNED BIGINT", "DATETIME"
 	Binary bool   // []byte of the column are bytes, not text
+}
+
+// Instant is the value of a TIMESTAMP, in UTC, as the state of a rule with SQL of its own has it. CutInstant takes the
+// mark off again. Nothing else says of a value in a state that it is an instant.
+func Instant(text string) string { return text + "Z" }
+
+// CutInstant is described with Instant.
+func CutInstant(v any) (text string, ok bool) {
+	if text, ok = v.(string); ok {
+		text, ok = strings.CutSuffix(text, "Z")
+	}
+	return text, ok && len(text) >= len(time.DateTime) && text[4] == '-' && text[10] == ' '
+}
+
+// Instants are the names of the columns whose values are in UTC.
+func Instants(columns []Column) (names []string) {
+	for _, c := range columns {
+		if c.Type == Timestamp {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // StateItem is one named SQL value: a part of the carried state, or a column of a rule.

@@ -60,6 +60,15 @@ func (e *Examination) Server(f *store.Facts) {
 	} else {
 		e.Say(OK, "clock", fmt.Sprintf("the database's clock is within %v of this host's", MaxSkew))
 	}
+	zone := "rules see that of the database's other clients: " + f.Zone
+	if f.Summer {
+		zone += "; SQL of a rule's own takes a TIMESTAMP in the hour that comes twice in autumn for the first of the two"
+	}
+	if f.OtherZone {
+		e.Say(Warn, "time_zone", zone+". init_connect sets another for other clients: set time_zone in the settings to theirs")
+	} else {
+		e.Say(OK, "time_zone", zone+". If your applications set another in their sessions, set time_zone in the settings")
+	}
 	if v := f.Variables["read_only"]; v != "" && v != "OFF" && v != "0" {
 		e.Say(Fail, "read_only", "the server takes no writes: read_only is "+v+
 			"; find out why, then SET GLOBAL read_only = 0")
