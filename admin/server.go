@@ -169,7 +169,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", pageFiles())
+	pageFiles(mux)
 	s.api(mux)
 	live := check(func(context.Context) error { return s.options.Live() })
 	mux.Handle("GET /livez", live)

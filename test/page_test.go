@@ -104,7 +104,7 @@ func pageQuick(t *testing.T, p *page) {
 	if os.Getenv("SYNCGATE_TEST_QUICK") != "" {
 		bound = 100 * time.Millisecond
 	}
-	for range 5 {
+	for n := 0; n < 10 && best > 100*time.Millisecond; n++ {
 		p.look("points")
 		best = min(best, p.since())
 	}
