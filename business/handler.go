@@ -193,7 +193,7 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 		Point: r.Point, Epoch: id.Epoch(), Seq: id.Seq(), Hash: hash, Confirmed: req.Confirmed, Rows: req.Rows,
 		State: state, After: req.After, Part: req.Part, Table: req.Table,
 	}
-	e, err := h.o.Rules.Find(req.Table, rule.Upload, r.Point)
+	e, err := h.o.Rules.Find(h.table(r, req.Table, rule.Upload), rule.Upload, r.Point)
 	if e != nil {
 		r.RuleID = e.Row.ID
 	}
@@ -220,6 +220,14 @@ func (h *Handler) upload(ctx context.Context, r *Request) (*store.Upload, *rules
 		}
 	}
 	return u, e, nil
+}
+
+// table is the table of a request as its rule writes it. Agents of the v1 wire may write it in another case.
+func (h *Handler) table(r *Request, name, direction string) string {
+	if r.Message.Body == nil {
+		return name
+	}
+	return h.o.Rules.Spelled(name, direction, r.Point)
 }
 
 // altered reports whether err may come from an ALTER of the rule's table that the rule did not know of. Then the rule
@@ -260,7 +268,7 @@ func (h *Handler) download(ctx context.Context, r *Request) (*ruleset.Rule, erro
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.o.Rules.Find(req.Table, rule.Download, r.Point)
+	e, err := h.o.Rules.Find(h.table(r, req.Table, rule.Download), rule.Download, r.Point)
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", req.Table, err)
 	}

@@ -201,25 +201,31 @@ func (s *Set) Find(table, direction, point string) (*Rule, error) {
 	return r, nil
 }
 
-// Lookup is Find for a caller that wants the rule whatever its state; nil when there is none. A rule whose table is
-// written as asked for comes before one that the database would take for the same.
+// Lookup is Find for a caller that wants the rule whatever its state; nil when there is none.
 func (s *Set) Lookup(table, direction, point string) *Rule {
 	now := s.now.Load()
 	if now == nil {
 		return nil
 	}
-	like := fold(table)
-	for _, rules := range [...]struct {
-		in    map[key]*Rule
-		table string
-	}{{now.here, table}, {now.here, like}, {now.folded, like}} {
-		for _, point := range [...]string{point, rule.AnyPoint} {
-			if r := rules.in[key{rules.table, direction, point}]; r != nil {
-				return r
+	if r := now.here[key{table, direction, point}]; r != nil {
+		return r
+	}
+	return now.here[key{table, direction, rule.AnyPoint}]
+}
+
+// Spelled is a table as the rule writes it that the database would take for the one of that name; the name itself when
+// a rule has it or none comes near.
+func (s *Set) Spelled(table, direction, point string) string {
+	if now := s.now.Load(); now != nil && s.Lookup(table, direction, point) == nil {
+		for _, rules := range [...]map[key]*Rule{now.here, now.folded} {
+			for _, point := range [...]string{point, rule.AnyPoint} {
+				if r := rules[key{fold(table), direction, point}]; r != nil {
+					return r.Row.Table
+				}
 			}
 		}
 	}
-	return nil
+	return table
 }
 
 // ForPoint returns the rules of this side that count for a point, in the order of id: its own rows, and those of every

@@ -161,6 +161,23 @@ func TestFindPrefersThePointsOwnRow(t *testing.T) {
 	}
 }
 
+// A name in another case stands for the rule's table only where no rule has that very name.
+func TestSpelled(t *testing.T) {
+	row := func(id uint64, table string) rule.Row {
+		return rule.Row{ID: id, Table: table, Type: rule.Upload, User: rule.Server, PointNo: rule.AnyPoint, Enabled: true}
+	}
+	w := newSetWorld(t, row(1, "Log"), row(2, "log"), row(3, "Goods"), row(4, "hits"))
+	w.refresh()
+	for asked, want := range map[string]string{"Log": "Log", "log": "log", "LOG": "log", "goods": "Goods", "HITS ": "hits", "other": "other"} {
+		if got := w.Spelled(asked, rule.Upload, "p"); got != want {
+			t.Errorf("%q is %q, want %q", asked, got, want)
+		}
+	}
+	if w.Lookup("goods", rule.Upload, "p") != nil {
+		t.Error("Lookup takes another case for the same")
+	}
+}
+
 func TestClientRules(t *testing.T) {
 	client := func(id uint64, table, point, text string) rule.Row {
 		return rule.Row{ID: id, Table: table, Type: rule.Upload, User: rule.Client, PointNo: point, Enabled: true, SQL: text}
