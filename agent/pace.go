@@ -25,7 +25,7 @@ type pace struct {
 const (
 	leastBatch = 1 << 10
 	firstBatch = 64 << 10
-	batchTime  = 4 * time.Second // for a batch to leave
+	batchTime  = 6 * time.Second // for a batch to leave: longer than most round trips
 )
 
 // batch is how many bytes the next batch may have.
@@ -47,12 +47,9 @@ func (p *pace) sent(n int, took time.Duration) {
 	size := p.batch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case n < size/2:
-	case took > batchTime:
-		p.size = int(float64(n) * batchTime.Seconds() / took.Seconds())
-	case took < batchTime/4:
-		p.size = min(2*size, batchBytes)
+	if n >= size/2 {
+		suits := float64(n) * batchTime.Seconds() / max(took, time.Millisecond).Seconds()
+		p.size = int(min(suits, 2*float64(size), batchBytes))
 	}
 }
 

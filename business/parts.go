@@ -12,7 +12,7 @@ import (
 )
 
 // pagePatience bounds the waiting of a page that can end at any row: its worker is for other points, too.
-const pagePatience = 10 * time.Second
+const pagePatience = 30 * time.Second
 
 // parts turns the rows of a Read into the messages of a download: small ones at first, so that a reader begins to work
 // while the rest is read, and while the client reads slowly.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"net/netip"
@@ -261,4 +262,54 @@ func TestUnpackRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// piecesVector is testdata/pieces: a payload, the payloads of the records that carry it, and it packed.
+type piecesVector struct {
+	About   string        `json:"about"`
+	Payload string        `json:"payload"`
+	Pieces  []pieceVector `json:"pieces"`
+	Packed  string        `json:"packed"`
+}
+
+type pieceVector struct {
+	Flags   uint8  `json:"flags"`
+	Payload string `json:"payload"`
+}
+
+// makePieces makes the vector of a message in pieces, which goes on behind the first 512 bytes, and of a packed one. Its
+// DEFLATE has one stored block, since programs pack differently.
+func makePieces(t *testing.T, made map[string]any) {
+	t.Helper()
+	payload, err := AppendPayload(nil, uploadOf(1, strings.Repeat("a row, ", 300)).Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &piecesVector{About: "an UPLOAD's payload from byte 512 on, in pieces of up to 1024 bytes; and the whole payload packed",
+		Payload: hex.EncodeToString(payload)}
+	o := &Outgoing{payload: payload}
+	o.Skip(512)
+	h := NewHolds(1<<20, nil, time.Now)
+	j := &joiner{holds: h}
+	h.kept[""] = []*held{{digest: string(o.Digest()), size: len(payload), data: bytes.Clone(payload[:512])}}
+	for more := true; more; {
+		var m Message
+		m, more = o.next(1024)
+		v.Pieces = append(v.Pieces, pieceVector{m.Flags, hex.EncodeToString(m.Payload)})
+		if whole, err := j.add(&m); err != nil || whole == more || whole && !bytes.Equal(m.Payload, payload) {
+			t.Fatalf("joined: %v, %v", whole, err)
+		}
+	}
+	const plain = 40
+	packed := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))
+	packed = append(binary.BigEndian.AppendUint16(packed, plain), payload[:plain]...)
+	rest := payload[plain:]
+	packed = binary.LittleEndian.AppendUint16(append(packed, 1), uint16(len(rest)))
+	packed = append(binary.LittleEndian.AppendUint16(packed, ^uint16(len(rest))), rest...)
+	m := &Message{Flags: flagPacked, Payload: packed}
+	if err := errors.Join(m.checkPacked(1<<20), m.Unpack()); err != nil || !bytes.Equal(m.Payload, payload) {
+		t.Fatal(err)
+	}
+	v.Packed = hex.EncodeToString(packed)
+	made["pieces/upload"] = v
 }

@@ -24,6 +24,7 @@ func TestVectorsAreCurrent(t *testing.T) {
 	makeRefused(t, made)
 	makeMalformed(t, made)
 	makePayloads(t, made)
+	makePieces(t, made)
 	for name, v := range made {
 		var b bytes.Buffer
 		enc := json.NewEncoder(&b)

@@ -74,6 +74,24 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// A large frame over a slow link takes longer than FrameTimeout, and arrives as long as 1 KiB of it does within that.
+func TestSlowFrameArrives(t *testing.T) {
+	got := make(chan int, 1)
+	s := serve(t, hooks{frame: func(_ *Conn, b []byte) error { got <- len(b); return nil }},
+		func(o *Options) { o.FrameTimeout = 2 * time.Second })
+	c := s.dial(t)
+	whole := frame(make([]byte, 24<<10))
+	for len(whole) > 0 {
+		n := min(2<<10, len(whole))
+		send(t, c, whole[:n])
+		whole = whole[n:]
+		time.Sleep(250 * time.Millisecond) // 3 s in all
+	}
+	if n := receive(t, "Frame", got); n < 24<<10 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 // trickle is a client that sends first and then, until it is cut off, byte after byte of frames that hold nothing.
 func trickle(first []byte) func(net.Conn) {
 	return func(c net.Conn) {

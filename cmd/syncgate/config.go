@@ -165,6 +165,11 @@ func (s *settings) checkAddresses() error {
 			return &config.Error{Place: name, Problem: problem}
 		}
 	}
+	host, _, _ := net.SplitHostPort(s.AdminListen) // checked above
+	if ip, err := netip.ParseAddr(host); s.AdminListen != "" && s.Admin.Token == "" && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		problem := s.AdminListen + " can be reached from other hosts; set admin.token, or listen on 127.0.0.1"
+		return &config.Error{Place: "admin_listen", Problem: problem}
+	}
 	return nil
 }
 

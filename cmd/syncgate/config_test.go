@@ -210,11 +210,12 @@ func TestCheckAddresses(t *testing.T) {
 		"listen":        func(s *settings) { s.Listen = "" },
 		"listen_legacy": func(s *settings) { s.ListenLegacy = "here" },
 		"admin_listen":  func(s *settings) { s.AdminListen = "8080" },
+		"admin_listen ": func(s *settings) { s.AdminListen = "0.0.0.0:8080" }, // without a token
 	} {
 		s := load(t, "")
 		spoil(s)
 		var e *config.Error
-		if err := s.checkAddresses(); name == "" && err != nil || name != "" && (!errors.As(err, &e) || e.Place != name) {
+		if err := s.checkAddresses(); name == "" && err != nil || name != "" && (!errors.As(err, &e) || e.Place != strings.TrimSpace(name)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
