@@ -332,13 +332,17 @@ func TestFramesAllocateNothing(t *testing.T) {
 	p := newPair(t, nil)
 	p.greet(t)
 	write := func(f []byte) error { frame = f; return nil }
-	if n := testing.AllocsPerRun(100, func() {
-		m := Message{Op: OpDownload, Payload: payload}
-		if err := p.session.Send(&m, write); err != nil {
-			t.Fatal(err)
-		}
-	}); n > 0 {
-		t.Errorf("ServerSession.Send: %v allocations", n)
+	least := 1.0 // of some runs: under the race detector a sync.Pool drops a part of what is put into it
+	for range 10 {
+		least = min(least, testing.AllocsPerRun(100, func() {
+			m := Message{Op: OpDownload, Payload: payload}
+			if err := p.session.Send(&m, write); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
+	if least > 0 {
+		t.Errorf("ServerSession.Send: %v allocations", least)
 	}
 
 	p = newPair(t, nil)
