@@ -60,7 +60,7 @@ test-changes: go test-deps ## let applications write at a centre and three point
 	SYNCGATE_CHANGES_TIME=$(TIME) $(GO) test $(RACE) -count=1 -timeout 0 -v -run TestChangesModel ./test
 
 test-links: go test-deps ## let an agent work for TIME (10m) over a line of 8 kB/s that is cut every 30 s
-	SYNCGATE_TEST_LINKS=$(TIME) $(GO) test -count=1 -timeout 0 -v -run "TestShortLivedLink|TestFarLink|TestRowOf50MB" ./test
+	SYNCGATE_TEST_LINKS=$(TIME) $(GO) test -count=1 -timeout 0 -v -run "TestShortLivedLink|TestFarLink|TestRowOf50MB|TestBackAfter" ./test
 
 lint: go ## run gofmt, go vet, and golangci-lint where it is installed
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi

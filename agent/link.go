@@ -63,13 +63,7 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 			}
 		}
 		busy := retryAfter(err)
-		rest := max(wait.next(), busy)
-		switch {
-		case errors.Is(err, errNoAnswer):
-			rest = min(rest, probeEvery/2+rand.N(probeEvery/2))
-		case s != nil:
-			rest = min(rest, maxPause)
-		}
+		rest := max(min(wait.next(), longestPause(err, s != nil)), busy)
 		if l.servers.more() {
 			rest = wait.first
 		}
@@ -91,6 +85,21 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 		}
 		pause(ctx, rest)
 	}
+}
+
+// longestPause is the most that the agent waits before it connects again. A link that is down, or a proxy without a server
+// behind it, may be back at any moment, and a try costs nobody much. A server that has refused is asked less and less often.
+func longestPause(err error, connected bool) time.Duration {
+	_, refused := errors.AsType[*protocol.RejectError](err)
+	switch {
+	case refused:
+		return maxRetryAfter
+	case errors.Is(err, errNoAnswer):
+		return probeEvery/2 + rand.N(probeEvery/2)
+	case connected:
+		return maxPause
+	}
+	return probeEvery + rand.N(probeEvery)
 }
 
 // Bounds of one connection. The server allows a frame 30 s from its first byte to its last, and ends a session after an

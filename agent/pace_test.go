@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -131,4 +133,20 @@ func TestOutboxSplitsBatches(t *testing.T) {
 	f.once(f.agent(func(o *Options) { o.BatchRows = 8 }))
 	f.inOrder("things", 20)
 	f.outboxIsEmpty()
+}
+
+func TestPausesSuitWhatFailed(t *testing.T) {
+	reject := fmt.Errorf("%w: %w", ErrNotReached, &protocol.RejectError{Status: protocol.StatusRejected})
+	for _, c := range []struct {
+		err       error
+		connected bool
+		from, to  time.Duration
+	}{
+		{errNoAnswer, false, probeEvery / 2, probeEvery}, {fmt.Errorf("%w: %w", ErrNotReached, io.EOF), false, probeEvery, 2 * probeEvery},
+		{ErrLost, true, maxPause, maxPause}, {reject, false, maxRetryAfter, maxRetryAfter},
+	} {
+		if d := longestPause(c.err, c.connected); d < c.from || d > c.to {
+			t.Errorf("%v: %v", c.err, d)
+		}
+	}
 }

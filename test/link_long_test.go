@@ -71,3 +71,25 @@ func TestFarLink(t *testing.T) {
 		t.Error("too little")
 	}
 }
+
+// After an outage rows are at the other end a few seconds after the line is back, however long it was away.
+func TestBackAfterAnOutage(t *testing.T) {
+	if os.Getenv("SYNCGATE_TEST_LINKS") == "" {
+		t.Skip("make test-links runs it")
+	}
+	w, line := badWorld(t, "small_up")
+	w.Point.Run()
+	fill(w.Point.DB, "small_up", 1, 1, 10)
+	w.Centre.Eventually(1, "SELECT COUNT(*) FROM small_up")
+	line.Down()
+	fill(w.Point.DB, "small_up", 2, 2, 10)
+	time.Sleep(40 * time.Second)
+	line.Up()
+	back := time.Now()
+	w.Centre.Eventually(2, "SELECT COUNT(*) FROM small_up")
+	if took := time.Since(back); took > 3*time.Second {
+		t.Errorf("the row came %v after the line", took)
+	} else {
+		t.Logf("the row came %v after the line", took)
+	}
+}
