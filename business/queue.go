@@ -139,7 +139,8 @@ func (p *Pool) takeWork() []*Request {
 
 // mayRun reports whether a worker may take the next request of a queue. With mu held.
 func (p *Pool) mayRun(q *queue, small bool, now time.Time) bool {
-	return !(small && (p.shared[q.key.table] >= p.o.Shared || p.gathering(q.key.table, now))) && p.working.free(q.key.point) && p.tables.free(q.key.table)
+	return !(small && (p.shared[q.key.table] >= p.o.Shared || p.gathering(q.key.table, now))) &&
+		p.working.free(q.key.point) && p.tables.free(q.key.table)
 }
 
 // occupy counts the worker of a batch that r leads: 1 when it begins, -1 when it ends. With mu held.
