@@ -173,7 +173,8 @@ func (c *Client) Status(m *protocol.Message) string {
 func (c *Client) Upload(table string, rows rowset.Rows) (protocol.Status, *protocol.UploadReply) {
 	c.t.Helper()
 	id := c.Wire.RequestID()
-	c.Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id, Body: &protocol.UploadRequest{Table: table, Rows: rows}})
+	c.Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id,
+		Body: &protocol.UploadRequest{Table: table, Rows: rows}})
 	m := c.Replies(id)[0]
 	if m.Status != protocol.StatusOK {
 		return m.Status, nil
