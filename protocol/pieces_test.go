@@ -300,8 +300,8 @@ type pieceVector struct {
 	Payload string `json:"payload"`
 }
 
-// makePieces makes the vector of a message in pieces, which goes on behind the first 512 bytes, and of a packed one. Its
-// DEFLATE has one stored block, since programs pack differently.
+// makePieces makes the vector of a message in pieces, which goes on behind the first 512 bytes, and of a packed one.
+// Its DEFLATE has one stored block, since programs pack differently.
 func makePieces(t *testing.T, made map[string]any) {
 	t.Helper()
 	payload, err := AppendPayload(nil, uploadOf(1, strings.Repeat("a row, ", 300)).Body)
