@@ -19,8 +19,8 @@ const (
 )
 
 // Log is an io.Writer that keeps the last lines written to it and passes each new one to its readers. One Write is one
-// line, as zerolog writes. It never waits for a reader: one that falls behind is dropped. Its memory is bounded by twice
-// the number of lines times 8 KiB.
+// line, as zerolog writes. It never waits for a reader: one that falls behind is dropped. Its memory is bounded by
+// twice the number of lines times 8 KiB.
 type Log struct {
 	boot  string // tells the ids of this run from those of another
 	mu    sync.Mutex
@@ -62,8 +62,8 @@ func (l *Log) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// follow returns the lines kept after an id, all when it is of another run, and a channel of those that come after them.
-// The channel is closed when its reader falls behind, and nil when there are limit readers already.
+// follow returns the lines kept after an id, all when it is of another run, and a channel of those that come after
+// them. The channel is closed when its reader falls behind, and nil when there are limit readers already.
 func (l *Log) follow(after string, limit int) ([]logLine, chan logLine) {
 	boot, number, _ := strings.Cut(after, "-")
 	n, err := strconv.ParseUint(number, 10, 64)

@@ -10,8 +10,8 @@ import (
 	"syncgate/rule"
 )
 
-// tableLocks are the locks of the tables. No row of a table is applied while an upload of it is under way, and no
-// batch is read while a page is applied. Each side then knows exactly what the other has seen. That is how a row that both
+// tableLocks are the locks of the tables. No row of a table is applied while an upload of it is under way, and no batch
+// is read while a page is applied. Each side then knows exactly what the other has seen. That is how a row that both
 // changed is found.
 type tableLocks struct {
 	mu sync.Mutex
@@ -69,7 +69,8 @@ func isTurn(err error) bool { return errors.Is(err, errLoading) || errors.Is(err
 
 // opposite is the number of the last change that the rule of the other direction has moved, where the table goes both
 // ways with option changes, else nil. errLoading: that direction goes first, and has not loaded the table yet.
-// errUnsettled: after a crash the centre may have more than was saved here, and a change that it has must not win again.
+// errUnsettled: after a crash the centre may have more than was saved here, and a change that it has must not win
+// again.
 func (l *loop) opposite(ctx context.Context, plan *rule.Plan) (*uint64, error) {
 	name := l.other()
 	other, _ := l.rules.plan(name)

@@ -14,9 +14,9 @@ import (
 )
 
 // A column can be added at one end long before it is at the other, and the values that are sent meanwhile are left out
-// there. So the agent remembers which columns travel. When both ends have got one more, the table is read again from its
-// beginning: no value is lost, whatever was altered first, and rows that got a default by the ALTER itself have it at
-// the other end too.
+// there. So the agent remembers which columns travel. When both ends have got one more, the table is read again from
+// its beginning: no value is lost, whatever was altered first, and rows that got a default by the ALTER itself have it
+// at the other end too.
 
 // travelling are the columns of a rule's last rows.
 type travelling struct {

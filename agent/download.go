@@ -102,8 +102,8 @@ func (l *loop) page(ctx context.Context, plan *rule.Plan) (stateful, more bool, 
 // partTime is how long the transaction of a page stays open where the parts say the state behind them.
 const partTime = time.Second
 
-// arriving is a page whose parts arrive. They are applied in one transaction, which also saves the state behind them. On
-// a slow link there are several transactions, so that what has come is not fetched again when the link is cut.
+// arriving is a page whose parts arrive. They are applied in one transaction, which also saves the state behind them.
+// On a slow link there are several transactions, so that what has come is not fetched again when the link is cut.
 type arriving struct {
 	*loop
 	plan     *rule.Plan

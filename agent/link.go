@@ -346,7 +346,8 @@ func (l *link) do(ctx context.Context, m *protocol.Message, each func(*protocol.
 }
 
 // post is the part of do up to the sending of m. Requests that are posted one after the other arrive in this order, as
-// long as the connection stays. wait is the rest of do and has to be called. With on set, m is for that connection alone.
+// long as the connection stays. wait is the rest of do and has to be called. With on set, m is for that connection
+// alone.
 func (l *link) post(ctx context.Context, m *protocol.Message, on *session,
 ) (wait func(each func(*protocol.Message) error) error, err error) {
 	var s *session
@@ -454,8 +455,8 @@ func (s *session) send(m *protocol.Message) error {
 	return err
 }
 
-// sendCall writes a request. A large one leaves in pieces, between which others have their turn. When it was begun on an
-// earlier connection, the server is asked how much of it has come. A reply before the end is a refusal.
+// sendCall writes a request. A large one leaves in pieces, between which others have their turn. When it was begun on
+// an earlier connection, the server is asked how much of it has come. A reply before the end is a refusal.
 func (s *session) sendCall(ctx context.Context, o *protocol.Outgoing, c *call) error {
 	if o.Size() > s.large.Piece() {
 		if s.begun.again(string(o.Digest())) {

@@ -53,8 +53,8 @@ func saveState(ctx context.Context, tx *store.Tx, n ruleName, state []rowset.Sta
 	return err
 }
 
-// ErrTaken says that another agent works on the same database. Two agents would send the same batches, which the server's
-// ledger allows, and would each miscount the outbox.
+// ErrTaken says that another agent works on the same database. Two agents would send the same batches, which the
+// server's ledger allows, and would each miscount the outbox.
 var ErrTaken = errors.New("agent: another agent works on this database")
 
 // ErrOtherPoint says that the database is another point's. Its outbox and its positions belong to that point's rows.
@@ -121,8 +121,8 @@ func (l *agentLock) take(ctx context.Context) error {
 	return nil
 }
 
-// claim makes the database the point's. It is called when a server has accepted the point's key, so that a wrong name in
-// the settings claims nothing.
+// claim makes the database the point's. It is called when a server has accepted the point's key, so that a wrong name
+// in the settings claims nothing.
 func (l *agentLock) claim(ctx context.Context, server string) error {
 	if l.server == server {
 		return nil
@@ -138,7 +138,8 @@ func (l *agentLock) claim(ctx context.Context, server string) error {
 	return err
 }
 
-// check returns errNotOwner when another agent has taken the lock. None can take it between the check and the end of tx.
+// check returns errNotOwner when another agent has taken the lock. None can take it between the check and the end of
+// tx.
 func (l *agentLock) check(ctx context.Context, tx *store.Tx) error {
 	owner := uint64(0)
 	err := tx.One(ctx, `SELECT owner FROM sync_agent_owner WHERE id = 1 LOCK IN SHARE MODE`, nil, &owner)

@@ -9,7 +9,8 @@ import (
 	"syncgate/rule"
 )
 
-// The first load sends parents before children, also over several steps and where tables refer to each other in a circle.
+// The first load sends parents before children, also over several steps and where tables refer to each other in a
+// circle.
 func TestParentsGoFirst(t *testing.T) {
 	c := newCentre(t)
 	f := newField(t, c)

@@ -199,8 +199,8 @@ func move(ctx context.Context, tx *store.Tx, table string, epoch, seq, newEpoch,
 	return err
 }
 
-// split puts two batches in the place of x, which the server finds too large, and makes x the first of them. They and the
-// later batches of the table get the next numbers.
+// split puts two batches in the place of x, which the server finds too large, and makes x the first of them. They and
+// the later batches of the table get the next numbers.
 func (b *outbox) split(ctx context.Context, x *batch) error {
 	request, err := (&protocol.Message{Op: protocol.OpUpload, Payload: x.payload}).UploadRequest()
 	if err != nil {
@@ -266,8 +266,8 @@ func (b *outbox) mayRead(ctx context.Context, plan *rule.Plan) (bool, error) {
 	return !waits, err
 }
 
-// makeRoom drops the oldest batches of a table until the outbox is within its limits. The first two are kept, because they
-// may be under way.
+// makeRoom drops the oldest batches of a table until the outbox is within its limits. The first two are kept, because
+// they may be under way.
 func (b *outbox) makeRoom(ctx context.Context, table string) error {
 	over := func() bool {
 		b.mu.Lock()

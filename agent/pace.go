@@ -109,8 +109,8 @@ func (c *steady) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// settle waits until the kernel has few bytes that are not under way. TCP_NOTSENT_LOWAT alone lets it take 64 KiB, which
-// a slow link needs seconds for.
+// settle waits until the kernel has few bytes that are not under way. TCP_NOTSENT_LOWAT alone lets it take 64 KiB,
+// which a slow link needs seconds for.
 func (c *steady) settle(ctx context.Context) {
 	conn, ok := c.Conn.(*net.TCPConn)
 	if !ok {
@@ -128,8 +128,8 @@ func (c *steady) settle(ctx context.Context) {
 }
 
 const (
-	// probeEvery is how often the agent tries to reach a server. A packet a second costs nobody anything, and the agent is
-	// back within this time after the link is.
+	// probeEvery is how often the agent tries to reach a server. A packet a second costs nobody anything, and the agent
+	// is back within this time after the link is.
 	probeEvery = time.Second
 	// unacked is how long the other end may leave bytes without an acknowledgement. The link is then taken for cut.
 	unacked = 20 * time.Second
@@ -138,8 +138,8 @@ const (
 	unsent = 8 << 10
 )
 
-// dial connects. While an attempt waits it begins another every second, since a lost packet is repeated after ever longer
-// times. The first that succeeds ends the others.
+// dial connects. While an attempt waits it begins another every second, since a lost packet is repeated after ever
+// longer times. The first that succeeds ends the others.
 func dial(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

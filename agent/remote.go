@@ -82,8 +82,8 @@ type Row struct {
 	Values  []any
 }
 
-// Push is rows on their way to a table. The rows are a stream, see stream.go: its state is the number of rows, which the
-// centre keeps with the rows. So after a kill the centre says which row comes next, and none is applied twice.
+// Push is rows on their way to a table. The rows are a stream, see stream.go: its state is the number of rows, which
+// the centre keeps with the rows. So after a kill the centre says which row comes next, and none is applied twice.
 type Push struct {
 	Table string
 	Position
@@ -252,8 +252,8 @@ type Pull struct {
 	Done  func() error            // it is complete
 }
 
-// Pull fetches the rows that the centre's rule selects for the point, page after page. A page that a cut has interrupted
-// is asked for again.
+// Pull fetches the rows that the centre's rule selects for the point, page after page. A page that a cut has
+// interrupted is asked for again.
 func (r *Remote) Pull(ctx context.Context, p *Pull) error {
 	return r.connected(ctx, func(ctx context.Context) error {
 		wait := backoff{first: r.opts.RetryMin, limit: r.opts.RetryMax}

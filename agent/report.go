@@ -19,8 +19,8 @@ import (
 	"syncgate/store"
 )
 
-// The agent tells the centre how it and its rules are, and keeps the same in its own database. The report is for people:
-// when it cannot be made or sent, the next one is.
+// The agent tells the centre how it and its rules are, and keeps the same in its own database. The report is for
+// people: when it cannot be made or sent, the next one is.
 
 const (
 	reportPause   = time.Second      // between two reports at least
@@ -159,8 +159,8 @@ func ruleState(x *ruleset.Rule, failure error) rowset.RuleReport {
 	return s
 }
 
-// lag says how far a rule is behind. It asks the database only about an upload whose turn is late or fails, or while there
-// is no connection, and not at all without a plan.
+// lag says how far a rule is behind. It asks the database only about an upload whose turn is late or fails, or while
+// there is no connection, and not at all without a plan.
 func (a *Agent) lag(ctx context.Context, s *rowset.RuleReport, plan *rule.Plan, l Line, now time.Time) {
 	late := l.Err != nil || now.After(l.due.Add(lateGrace)) || !a.link.online.Load()
 	if s.Direction == rule.Upload {

@@ -9,11 +9,12 @@ import (
 
 // blocks holds, for each queue, the upload that failed in such a way that its agent sends it again. The agent may have
 // sent later ones already. If those ran, the older rows would come after the newer ones and undo them. So the later
-// uploads of its epoch are refused until it has come. A block ends by itself after a while, because the agent's operator
-// may have dropped the batch. The Pool's mutex guards it.
+// uploads of its epoch are refused until it has come. A block ends by itself after a while, because the agent's
+// operator may have dropped the batch. The Pool's mutex guards it.
 //
-// Each point has room for blocksPerPoint tables. When it needs more, one block of all its tables replaces them: its order
-// still holds, and only the point itself waits longer than it had to. So what one point sends costs no other its order.
+// Each point has room for blocksPerPoint tables. When it needs more, one block of all its tables replaces them: its
+// order still holds, and only the point itself waits longer than it had to. So what one point sends costs no other its
+// order.
 type blocks map[string]map[queueKey]block
 
 const blocksPerPoint = 64

@@ -79,7 +79,8 @@ var ErrDrainCut = errors.New("requests were cut at the drain deadline")
 // The order survives failure too. When an upload fails in such a way that the agent sends it again, those behind it in
 // its queue are refused until it has come again (see blocks).
 //
-// Downloads have goroutines and a queue of their own, so that clients that read slowly delay downloads and nothing else.
+// Downloads have goroutines and a queue of their own, so that clients that read slowly delay downloads and nothing
+// else.
 //
 // Workers and places in the queues are shared by account.Fits: a point, or a table, may have one more while as many are
 // free as it has. So a point with many tables, and a table whose lock is not to be had, leave workers for the others.

@@ -288,8 +288,8 @@ func TestPoolTakesSmallUploadsTogether(t *testing.T) {
 	for n := range sizes {
 		got = append(got, n)
 	}
-	// One at first, 64 of the others, the remaining 36 with the second of point 0 (which waited for its first), the large
-	// one alone, and the one of the other table.
+	// One at first, 64 of the others, the remaining 36 with the second of point 0 (which waited for its first), the
+	// large one alone, and the one of the other table.
 	slices.Sort(got)
 	if want := []int{1, 1, 1, 37, 64}; !slices.Equal(got, want) {
 		t.Errorf("batches of %v, want %v", got, want)

@@ -1,12 +1,12 @@
-// Package crypto has the points' keys, wraps them at rest, and seals what sessions send under them. It does no I/O, logs
-// nothing and reads no clock.
+// Package crypto has the points' keys, wraps them at rest, and seals what sessions send under them. It does no I/O,
+// logs nothing and reads no clock.
 //
 //	key file ── ParseMasterKey ──> MasterKey ── Unwrap ──> Key ──> handshake ──> records, one Cipher a direction
 //	                                   │
 //	database <─── wrapped key ─── Wrap ┘
 //
-// Key is the secret a detection point shares with the server under a key id; two ids may be live at once, so that a
-// key is changed without an outage. MasterKey wraps them at rest. Cipher is AES-256-GCM (NIST SP 800-38D) with a counter
+// Key is the secret a detection point shares with the server under a key id; two ids may be live at once, so that a key
+// is changed without an outage. MasterKey wraps them at rest. Cipher is AES-256-GCM (NIST SP 800-38D) with a counter
 // for a nonce: the record sealed n-th opens n-th or not at all. CBC serves the v1 wire and gives no authenticity.
 package crypto
 

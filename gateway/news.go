@@ -12,9 +12,9 @@ import (
 	"syncgate/store"
 )
 
-// news tells subscribers which of the tables that they download have rows for them. Nothing is kept for a subscriber but
-// a mark for each of its tables: it is told once, and then again only after it has asked for the table. What it asks for
-// begins at its own state, so nothing is lost when it is told late, twice or not at all.
+// news tells subscribers which of the tables that they download have rows for them. Nothing is kept for a subscriber
+// but a mark for each of its tables: it is told once, and then again only after it has asked for the table. What it
+// asks for begins at its own state, so nothing is lost when it is told late, twice or not at all.
 //
 // The look at a table costs one to three queries, whatever the number of subscribers: at intervals, and at once when an
 // upload to it was committed.

@@ -12,8 +12,8 @@ import (
 // maxPointSeries bounds the rules of points that have metrics of their own.
 const maxPointSeries = 20_000
 
-// pointMetrics collects what the points report. Sums over all points are always there; the series of each point and rule
-// are left out for a large fleet.
+// pointMetrics collects what the points report. Sums over all points are always there; the series of each point and
+// rule are left out for a large fleet.
 type pointMetrics struct {
 	g                                      *Gateway
 	connected, reporting, trouble, rows    *prometheus.Desc

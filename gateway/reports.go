@@ -18,8 +18,8 @@ type reports struct {
 	unsaved map[string]bool
 }
 
-// A point reports every reportEvery while nothing changes; with more than reportsPoints points less often, so that their
-// rules cost the database the same.
+// A point reports every reportEvery while nothing changes; with more than reportsPoints points less often, so that
+// their rules cost the database the same.
 const (
 	reportEvery   = 30 * time.Second
 	reportsPoints = 2000

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// turns runs jobs on goroutines of its own. Those with one key run in the order of the calls of add. Keys take turns, so
-// that a client with many or long jobs delays its own most. What bounds the jobs is that each belongs to a frame in
+// turns runs jobs on goroutines of its own. Those with one key run in the order of the calls of add. Keys take turns,
+// so that a client with many or long jobs delays its own most. What bounds the jobs is that each belongs to a frame in
 // flight, or is the one notice of its connection.
 type turns struct {
 	mu      sync.Mutex

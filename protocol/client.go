@@ -213,8 +213,8 @@ func (c *Client) Prepare(m *Message) (*Outgoing, error) {
 	return c.records.outgoing(m, payload)
 }
 
-// Next appends to dst the frame of the next record of o, which carries at most so many bytes of the payload. more reports
-// whether there is another. Records of other messages may be sealed between them.
+// Next appends to dst the frame of the next record of o, which carries at most so many bytes of the payload. more
+// reports whether there is another. Records of other messages may be sealed between them.
 func (c *Client) Next(dst []byte, o *Outgoing, piece int) (frames []byte, more bool, err error) {
 	m, more := c.records.cut(o, piece)
 	frames, err = c.Seal(dst, &m)

@@ -51,10 +51,10 @@ func Split(buf []byte, max int) (n int, err error) {
 	return n, err
 }
 
-// Length returns the length of the frame at the start of buf, of which buf may hold only a part, and 0 before its header
-// is complete. It returns an error when the bytes cannot become an allowed frame; the caller then closes the connection.
-// max is the largest allowed body. Length refuses a longer one from its header, before the caller allocates memory for
-// it. It checks the header only; the session checks the MD5.
+// Length returns the length of the frame at the start of buf, of which buf may hold only a part, and 0 before its
+// header is complete. It returns an error when the bytes cannot become an allowed frame; the caller then closes the
+// connection. max is the largest allowed body. Length refuses a longer one from its header, before the caller allocates
+// memory for it. It checks the header only; the session checks the MD5.
 func Length(buf []byte, max int) (n int, err error) {
 	if p := min(len(buf), len(magic)); string(buf[:p]) != magic[:p] {
 		return 0, errMagic

@@ -218,8 +218,8 @@ func (l *Legacy) reply(r *legacyRequest, m *Message) ([]byte, error) {
 	return l.finish(r, append(r.reply, "]]"...), r.begun, "", ""), nil
 }
 
-// add prints the rows of a part into the list of its statement, behind the beginning of the reply. A statement without a
-// part has an empty list.
+// add prints the rows of a part into the list of its statement, behind the beginning of the reply. A statement without
+// a part has an empty list.
 func (l *Legacy) add(r *legacyRequest, d *DownloadReply) error {
 	if len(d.Columns) == 0 {
 		return nil

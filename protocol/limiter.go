@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// sourceBuckets bounds the memory of the limiter. Sources share buckets by a keyed hash, so an attacker cannot choose
-	// whose bucket to fill.
+	// sourceBuckets bounds the memory of the limiter. Sources share buckets by a keyed hash, so an attacker cannot
+	// choose whose bucket to fill.
 	sourceBuckets = 4096
 	// longestWait is the longest that a client is told to wait.
 	longestWait = time.Minute

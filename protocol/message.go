@@ -153,6 +153,9 @@ func bodyOf[T any, P interface {
 		}
 		return b, nil
 	}
+	if err := m.Unpack(); err != nil {
+		return nil, err
+	}
 	b := P(new(T))
 	if err := decode(m.Payload, b); err != nil {
 		return nil, err
@@ -177,8 +180,8 @@ func (m *Message) Forget() {
 	m.Payload = bytes.Clone(m.Payload[:min(len(m.Payload), packedHead+tableWithin)])
 }
 
-// Table returns the table of an UPLOAD, DOWNLOAD or COMPARE without decoding the rows. It is "" when there is none; decoding the
-// request then returns an error.
+// Table returns the table of an UPLOAD, DOWNLOAD or COMPARE without decoding the rows. It is "" when there is none;
+// decoding the request then returns an error.
 func (m *Message) Table() string {
 	switch b := m.Body.(type) {
 	case *UploadRequest:

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Pace finds how large the pieces of a message may be, so that other messages of a connection wait half a second for one
-// at most. Its zero value begins with small pieces. Any goroutine may use it.
+// Pace finds how large the pieces of a message may be, so that other messages of a connection wait half a second for
+// one at most. Its zero value begins with small pieces. Any goroutine may use it.
 type Pace struct{ piece atomic.Int32 }
 
 const (

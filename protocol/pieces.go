@@ -17,8 +17,8 @@ import (
 //
 //	| size u32 | offset u32 | SHA-256 of the payload, 32 bytes |
 //
-// The pieces are the bytes from offset on. The receiver has those before offset from an earlier connection: what has come
-// of a message is kept when its connection ends.
+// The pieces are the bytes from offset on. The receiver has those before offset from an earlier connection: what has
+// come of a message is kept when its connection ends.
 const (
 	flagPiece  uint8 = 2
 	flagHead   uint8 = 4
@@ -261,8 +261,8 @@ func (j *joiner) held(id RequestID) Held {
 	return Held{[]byte(x.digest), uint64(len(x.data))}
 }
 
-// add takes a piece. It returns whether m is whole, and has the whole payload then. A refusal is for this message alone,
-// whose other pieces are ignored.
+// add takes a piece. It returns whether m is whole, and has the whole payload then. A refusal is for this message
+// alone, whose other pieces are ignored.
 func (j *joiner) add(m *Message) (whole bool, err error) {
 	payload := m.Payload
 	m.Payload = nil

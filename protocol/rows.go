@@ -74,8 +74,8 @@ const maxHeads = 1 + 1 + 5
 // Rows returns the number of rows since the last part.
 func (e *RowEncoder) Rows() int { return e.count / max(1, len(e.asText)) }
 
-// Part finishes a part of the reply to request id, with FlagMore, and with the state behind its rows where one is known.
-// The message aliases the encoder's buffer: the caller sends it before the next call.
+// Part finishes a part of the reply to request id, with FlagMore, and with the state behind its rows where one is
+// known. The message aliases the encoder's buffer: the caller sends it before the next call.
 func (e *RowEncoder) Part(id RequestID, state []rowset.StateItem) (*Message, error) {
 	if len(e.head) == 0 {
 		return nil, fmt.Errorf("%w: Part before Begin", errState)

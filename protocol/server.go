@@ -296,9 +296,9 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 }
 
 // SendPaced seals m and calls write with each frame, under the session's lock. So frames leave in the order of their
-// counters, whichever goroutine sends. frame is valid during write only. SendPaced returns write's error. An error before
-// write leaves the session unchanged. Before each record of a large message SendPaced calls wait, without the lock. wait
-// returns how many bytes of the payload the record may have.
+// counters, whichever goroutine sends. frame is valid during write only. SendPaced returns write's error. An error
+// before write leaves the session unchanged. Before each record of a large message SendPaced calls wait, without the
+// lock. wait returns how many bytes of the payload the record may have.
 func (s *ServerSession) SendPaced(m *Message, wait func() (int, error), write func(frame []byte, last bool) error) error {
 	scratch := s.server.buffers.Get().(*[]byte)
 	defer s.server.buffers.Put(scratch)

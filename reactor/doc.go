@@ -89,12 +89,12 @@
 //	StallTimeout                                closed when the kernel's send queue has not shrunk either   ErrStalled
 //	IdleTimeout                                 Listener.Idle at half of it, then closed   ErrIdle
 //
-// The ledger (package account) is charged for incomplete frames and for output: before a connection is established to its
-// address, then to its holder. A large frame is charged in full before it is read, so connections never wait for each
-// other with half a frame each. One of unknown length is charged 4 MiB first, and behind them all that it may have.
-// Listener.Overrun has the last word to a known client where a limit on its frames ends the connection. PauseMemory ends
-// without help: bytes are held for incomplete frames, which FrameTimeout ends, for frames in flight, which the workers
-// end, and for peers that do not read, which StallTimeout ends.
+// The ledger (package account) is charged for incomplete frames and for output: before a connection is established to
+// its address, then to its holder. A large frame is charged in full before it is read, so connections never wait for
+// each other with half a frame each. One of unknown length is charged 4 MiB first, and behind them all that it may
+// have. Listener.Overrun has the last word to a known client where a limit on its frames ends the connection.
+// PauseMemory ends without help: bytes are held for incomplete frames, which FrameTimeout ends, for frames in flight,
+// which the workers end, and for peers that do not read, which StallTimeout ends.
 //
 // # Costs
 //

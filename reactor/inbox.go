@@ -57,8 +57,8 @@ func (l *EventLoop) inboxPending() bool {
 	return len(l.inbox) > 0
 }
 
-// send submits bytes for a connection, if they fit. With more than most bytes outstanding it submits nothing and returns
-// a writeWaiter instead; most may be anyMost.
+// send submits bytes for a connection, if they fit. With more than most bytes outstanding it submits nothing and
+// returns a writeWaiter instead; most may be anyMost.
 func (l *EventLoop) send(id ConnID, data []byte, done bool, most int32) (*writeWaiter, error) {
 	wait := most != anyMost
 
@@ -159,9 +159,9 @@ func (r *Reactor) Send(id ConnID, b []byte, done bool) error {
 	return err
 }
 
-// SendWait is Send for long answers: it waits while more than most bytes, or HighWater bytes, are outstanding. It returns
-// ErrConnGone when the connection ends (a peer that takes nothing is closed after StallTimeout), or ctx's error. It must
-// not be called on a loop, which would wait for itself.
+// SendWait is Send for long answers: it waits while more than most bytes, or HighWater bytes, are outstanding. It
+// returns ErrConnGone when the connection ends (a peer that takes nothing is closed after StallTimeout), or ctx's
+// error. It must not be called on a loop, which would wait for itself.
 func (r *Reactor) SendWait(ctx context.Context, id ConnID, b []byte, done bool, most int) error {
 	l := r.loopOf(id)
 	for {

@@ -181,8 +181,8 @@ func (l *EventLoop) pauseForMemory(c *Conn) {
 }
 
 // resumeMemoryPaused resumes the connections under PauseMemory whose holders may have more, the longest paused first.
-// Another loop, or a worker, may be the one to free the memory, so while there are such connections the loop wakes every
-// memoryRetry. Resuming takes nothing yet: the connections resumed are read in this order and ask again.
+// Another loop, or a worker, may be the one to free the memory, so while there are such connections the loop wakes
+// every memoryRetry. Resuming takes nothing yet: the connections resumed are read in this order and ask again.
 func (l *EventLoop) resumeMemoryPaused() {
 	rest := l.memoryPaused[:0]
 	for _, c := range l.memoryPaused {

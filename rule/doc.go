@@ -10,7 +10,8 @@
 // a Plan after Compile has returned it, and any number of goroutines may use it.
 //
 // Values never become part of a statement: every placeholder of every form is an Arg, and Statement.Bind puts the
-// values into the order of the `?` marks. Identifiers come from the rule or from the table's facts, never from a packet.
+// values into the order of the `?` marks. Identifiers come from the rule or from the table's facts, never from a
+// packet.
 //
 // Compile checks the text and what it knows of the table. The database's own PREPARE has the last word about names and
 // types: Plan.Check gives it each statement and makes its refusals diagnostics with a position.

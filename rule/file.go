@@ -24,7 +24,8 @@ func (f *File) NameFor(point string) string {
 
 func (p *Plan) writesFile() bool { return len(p.Downside) > 0 && p.Downside[0].Op == OpFile }
 
-// Snapshot reports whether a download makes a file of all rows of the selection, and so begins from the start each time.
+// Snapshot reports whether a download makes a file of all rows of the selection, and so begins from the start each
+// time.
 func (p *Plan) Snapshot() bool {
 	return p.writesFile() && p.Row.Type == Download && p.FileMode != FileAppend
 }

@@ -80,8 +80,8 @@ func (c *compiler) pageable(key []string) bool {
 	return true
 }
 
-// pages reads the table in the order of some columns, behind a state with one item for each of them; its Start reads from
-// the beginning.
+// pages reads the table in the order of some columns, behind a state with one item for each of them; its Start reads
+// from the beginning.
 func (c *compiler) pages(columns, items []string, bound string) *Statement {
 	var cursor []*Column
 	for _, n := range columns {
@@ -130,8 +130,8 @@ func (c *compiler) generateChanges(key []string) {
 }
 
 // notFromThere is the condition of the rows whose last change did not come from the other side. A first load leaves the
-// others out: the other side has them, and may have changed them meanwhile. A change before complete_from may not be the
-// row's last.
+// others out: the other side has them, and may have changed them meanwhile. A change before complete_from may not be
+// the row's last.
 func (c *compiler) notFromThere(key []string) string {
 	changes := c.table.Changes
 	return "not exists (select 1 from " + changes.Name + " sync_change where " + SameKey(key, "sync_change", c.table.Quoted()) +
@@ -280,8 +280,8 @@ func (c *compiler) generateDownside(key []string) {
 }
 
 // guard keeps an upsert from the data of another row: the row that it meets must have this primary key. The key's first
-// column becomes NULL otherwise, which the database refuses. Spelled means that the key's text must be the same, and not
-// only equal to its collation; without it the row that is met gets the new spelling.
+// column becomes NULL otherwise, which the database refuses. Spelled means that the key's text must be the same, and
+// not only equal to its collation; without it the row that is met gets the new spelling.
 func (c *compiler) guard(key []string, spelled bool) []string {
 	same, sets, needed := make([]string, len(key)), make([]string, len(key)), len(c.otherUnique()) > 0
 	for i, k := range key {

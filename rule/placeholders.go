@@ -60,8 +60,8 @@ func isPlaceholder(t *token) bool {
 	return t.kind == tokPercent || t.kind == tokString && t.value == "%s"
 }
 
-// isText reports whether '%s' at i can be meant as it stands: in the format of a date it is the seconds, and behind like
-// a pattern.
+// isText reports whether '%s' at i can be meant as it stands: in the format of a date it is the seconds, and behind
+// like a pattern.
 func (s *script) isText(i int) bool {
 	open := i - 1
 	for open > 0 && !(s.toks[open].is("(") && s.toks[open].depth < s.toks[i].depth) {

@@ -102,8 +102,8 @@ func (p *Plan) IsClock(field string) bool {
 // OwnParent reports whether rows of the table refer to others of it.
 func (p *Plan) OwnParent() bool { return contains(p.Parents, p.Row.Table) }
 
-// LoadItem is the name in the state of the i-th column of the key up to which a table is loaded. The pages of a load also
-// carry the state that it began with, so that nothing which happens meanwhile is missed.
+// LoadItem is the name in the state of the i-th column of the key up to which a table is loaded. The pages of a load
+// also carry the state that it began with, so that nothing which happens meanwhile is missed.
 func LoadItem(i int) string { return fmt.Sprintf("sync_load_%d", i+1) }
 
 // Statement is one SQL statement with every value bound, or one file to write.

@@ -228,7 +228,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// PREPARE names one unknown column at a time. It is asked again until it knows them all, or says what was put in their place.
+// PREPARE names one unknown column at a time. It is asked again until it knows them all, or says what was put in their
+// place.
 func TestCheckAsksAgain(t *testing.T) {
 	s := loadSuite(t)
 	tab := &s.Tables["phishing_log"].Table

@@ -75,8 +75,8 @@ type PlanChecker interface {
 
 // Compile is what a row means at a side (rule.Server or rule.Client), the same to a Set and to `rules check`: its plan,
 // and the diagnostics about it. t is nil when there is no such table. The other side's tables are not here. Of its rows
-// Compile checks what can be seen without a table, takes the warnings and remarks of the table of that name here for what they are
-// worth, and makes no plan. An error means that the database could not be asked.
+// Compile checks what can be seen without a table, takes the warnings and remarks of the table of that name here for
+// what they are worth, and makes no plan. An error means that the database could not be asked.
 func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *rule.Table) (
 	*rule.Plan, []rule.Diagnostic, error) {
 	switch {

@@ -159,8 +159,8 @@ type Fit struct {
 func (f *Fit) exact() bool { return len(f.Extra) == 0 && len(f.Missing) == 0 }
 
 // Fit finds how rows with these columns go through r. Where they differ from r's fields it first looks at the table
-// anew, which may have been altered since it was looked at. An error means that the database could not be asked, or that
-// a column of the key does not come. Columns without names have the order of the fields.
+// anew, which may have been altered since it was looked at. An error means that the database could not be asked, or
+// that a column of the key does not come. Columns without names have the order of the fields.
 func (s *Set) Fit(ctx context.Context, r *Rule, columns []string) (Fit, error) {
 	if !slices.ContainsFunc(columns, func(c string) bool { return c != "" }) {
 		return Fit{Rule: r, Plan: r.Plan, Columns: columns}, nil

@@ -184,8 +184,8 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 	}
 }
 
-// Whatever becomes of the change table, the application's statement succeeds, the fault is found, and readers are told to
-// load the table anew.
+// Whatever becomes of the change table, the application's statement succeeds, the fault is found, and readers are told
+// to load the table anew.
 func TestChangesThatCannotBeRecorded(t *testing.T) {
 	for name, tt := range map[string]struct{ breaks, mends, fault string }{
 		"dropped":        {"DROP TABLE sync_change_goods", "", "there is no change table"},

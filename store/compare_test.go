@@ -25,8 +25,8 @@ func comparison(t *testing.T, s *Store, table string, env rule.Env) *Comparison 
 	return x
 }
 
-// Two tables with the same values and other types have the same checksums, whatever the key; a row with another value is
-// found by the database's own comparison of keys.
+// Two tables with the same values and other types have the same checksums, whatever the key; a row with another value
+// is found by the database's own comparison of keys.
 func TestCompare(t *testing.T) {
 	s := open(t)
 	for i, c := range []struct{ here, there, key, values, other string }{

@@ -12,10 +12,10 @@ import (
 	"syncgate/rule"
 )
 
-// A row that is applied conflicts when its key has a change here that the side it comes from has not seen: one of another
-// origin, with no number yet or a number above Env.Known. The triggers find it, in the statement that applies the row
-// and under its lock, and count it in @sync_conflicts. Conflicts are rare: the rows are applied as if there were none,
-// and when the triggers have counted some, that is undone and each row is settled by itself.
+// A row that is applied conflicts when its key has a change here that the side it comes from has not seen: one of
+// another origin, with no number yet or a number above Env.Known. The triggers find it, in the statement that applies
+// the row and under its lock, and count it in @sync_conflicts. Conflicts are rare: the rows are applied as if there
+// were none, and when the triggers have counted some, that is undone and each row is settled by itself.
 
 // settleAttempts bounds how often rows are settled anew because the application changed one of them meanwhile.
 const settleAttempts = 10
@@ -143,9 +143,9 @@ func (v version) wins(here version, p *rule.Plan) bool {
 }
 
 // recorded reports whether the row in hand comes from the recorded changes. A row that comes because a whole table is
-// loaded is no change, and takes the place of none. A change that is made while the table is loaded comes after the load.
-// Where the other direction has not been loaded yet (Env.Known is 0), it will begin with the rows that are there. It does
-// not tell of a delete that was made before, so that the row in hand is applied over it.
+// loaded is no change, and takes the place of none. A change that is made while the table is loaded comes after the
+// load. Where the other direction has not been loaded yet (Env.Known is 0), it will begin with the rows that are there.
+// It does not tell of a delete that was made before, so that the row in hand is applied over it.
 func (it item) recorded() bool { return slices.Contains(it.u.Rows.Columns, rowset.ChangedAt) }
 
 // version is the row in hand.
@@ -289,8 +289,8 @@ func (s *Store) conflictRows(ctx context.Context, where string, args ...any) ([]
 	}, args...)
 }
 
-// TakeConflict puts the version that lost into the table, as a change made here: it goes to every side. p is the plan of
-// a rule that applies rows of the table. *RowError: the database refuses the row, and nothing is changed.
+// TakeConflict puts the version that lost into the table, as a change made here: it goes to every side. p is the plan
+// of a rule that applies rows of the table. *RowError: the database refuses the row, and nothing is changed.
 func (s *Store) TakeConflict(ctx context.Context, id uint64, p *rule.Plan) error {
 	r, err := s.Conflict(ctx, id)
 	if err != nil {

@@ -179,8 +179,8 @@ func (c *conn) do(ctx context.Context, q string, args ...any) (int64, error) {
 	return c.exec(ctx, stmtKey{sql: q}, func() string { return q })
 }
 
-// each runs statements over n rows, at most so many in one, and returns the rows they matched. add appends the values of
-// a row to c.args.
+// each runs statements over n rows, at most so many in one, and returns the rows they matched. add appends the values
+// of a row to c.args.
 func (c *conn) each(ctx context.Context, t rule.InsertParts, n, most int, add func(i int) error) (matched int64, err error) {
 	for from, size := 0, 0; from < n; from += size {
 		size = chunkSize(min(n-from, most))
@@ -281,8 +281,8 @@ func (c *conn) query(ctx context.Context, sql string) (driver.Rows, error) {
 	return rows, err
 }
 
-// dropStale forgets a statement that a change of its table may have made wrong, so that it is prepared again. The server
-// also keeps a value that was too large with its statement, and refuses every later execution of it.
+// dropStale forgets a statement that a change of its table may have made wrong, so that it is prepared again. The
+// server also keeps a value that was too large with its statement, and refuses every later execution of it.
 func (c *conn) dropStale(key stmtKey, err error) {
 	const tooLong = 1105
 	if k := kindOf(err); k == kindSQL || k == kindRetry || isNumber(err, tooLong) {

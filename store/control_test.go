@@ -191,8 +191,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// A name with a dot is a table's own before it is another database's; row_end, which the server adds to every unique key
-// of a table with system versioning, is no part of one; and names are as the database writes them.
+// A name with a dot is a table's own before it is another database's; row_end, which the server adds to every unique
+// key of a table with system versioning, is no part of one; and names are as the database writes them.
 func TestTableNames(t *testing.T) {
 	s := open(t)
 	exec(t, s, "CREATE TABLE `my.table` (id INT PRIMARY KEY)")

@@ -18,13 +18,13 @@ import (
 	"syncgate/rule"
 )
 
-// files are the files that a transaction writes. publish runs just before COMMIT. A crash between the two leaves the new
-// file; the batch was not acknowledged, so the point sends it again and the file is written again. In the other order a
-// crash could leave an old file after the acknowledgement.
+// files are the files that a transaction writes. publish runs just before COMMIT. A crash between the two leaves the
+// new file; the batch was not acknowledged, so the point sends it again and the file is written again. In the other
+// order a crash could leave an old file after the acknowledgement.
 //
 // A snapshot goes to a temporary file, which publish renames, so that a reader sees the old file or the new one. The
-// parts of a read that takes several uploads are collected in a hidden file, which the last upload copies. Rows that are
-// appended go into the file itself, behind the bytes that are committed. sync_file has their number.
+// parts of a read that takes several uploads are collected in a hidden file, which the last upload copies. Rows that
+// are appended go into the file itself, behind the bytes that are committed. sync_file has their number.
 type files struct {
 	dir  string
 	root *os.Root // nil until the first file
@@ -67,8 +67,8 @@ func (r *runner) write(u *Upload, spec *rule.File) error {
 	return nil
 }
 
-// file is the file of an upload, opened behind the rows of earlier uploads. It is nil when the upload goes on with a read
-// whose beginning is not here: the next read makes the file.
+// file is the file of an upload, opened behind the rows of earlier uploads. It is nil when the upload goes on with a
+// read whose beginning is not here: the next read makes the file.
 func (r *runner) file(u *Upload, spec *rule.File) (*outFile, error) {
 	part := u.Part
 	if u.Plan.FileMode == rule.FileAppend {

@@ -162,8 +162,8 @@ func firstMigration(ctx context.Context, sc *sql.Conn) error {
 	return err
 }
 
-// appliedAlready returns the hash of each migration that was run; nil when sync_migration does not exist. A trigger that
-// somebody has dropped since was not run.
+// appliedAlready returns the hash of each migration that was run; nil when sync_migration does not exist. A trigger
+// that somebody has dropped since was not run.
 func appliedAlready(ctx context.Context, db querier) (map[string]string, error) {
 	done := map[string]string{}
 	err := each(ctx, db, "SELECT name, hash FROM sync_migration", func(scan scanner) error {
@@ -241,9 +241,9 @@ func (s *Store) Original(ctx context.Context) (yes bool, err error) {
 	return yes, public(err)
 }
 
-// addColumns adds the declared columns that a table lacks. It does nothing to a trigger. The original's sync_control keeps
-// its columns and rows as they are. What is added to it comes last and is invisible to SELECT * and to an INSERT without
-// names, so that the original's programs can go on with the table.
+// addColumns adds the declared columns that a table lacks. It does nothing to a trigger. The original's sync_control
+// keeps its columns and rows as they are. What is added to it comes last and is invisible to SELECT * and to an INSERT
+// without names, so that the original's programs can go on with the table.
 func (s *Store) addColumns(ctx context.Context, sc *sql.Conn, table string) error {
 	there := map[string]bool{}
 	err := each(ctx, sc, `SELECT LOWER(column_name) FROM information_schema.columns

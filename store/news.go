@@ -9,8 +9,8 @@ import (
 	"syncgate/rule"
 )
 
-// NewsOf names what News looks at for a plan: plans with the same name have the same news. "": the store cannot tell when
-// the plan has new rows.
+// NewsOf names what News looks at for a plan: plans with the same name have the same news. "": the store cannot tell
+// when the plan has new rows.
 func NewsOf(p *rule.Plan) string {
 	glance, _ := p.Glance()
 	switch {
@@ -22,8 +22,8 @@ func NewsOf(p *rule.Plan) string {
 	return glance
 }
 
-// News is how far the rows that a plan can read have come. It is another when there are rows to read that were not there
-// before.
+// News is how far the rows that a plan can read have come. It is another when there are rows to read that were not
+// there before.
 type News struct {
 	Mark   string
 	number uint64 // of the last change, where changes have numbers

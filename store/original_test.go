@@ -9,8 +9,8 @@ import (
 	"syncgate/store/localdb/localdbtest"
 )
 
-// Whatever types the original's sync_control has, Migrate adopts it, its rows read as they are meant, and an edit can be
-// undone from the history.
+// Whatever types the original's sync_control has, Migrate adopts it, its rows read as they are meant, and an edit can
+// be undone from the history.
 func TestMigrateAdoptsTheOriginal(t *testing.T) {
 	ctx := t.Context()
 	s, err := Open(ctx, Options{DSN: localdbtest.New(t), AcceptUnsafe: true})

@@ -49,8 +49,8 @@ const (
 // WrapKey seals a key that gets this id.
 type WrapKey func(keyID uint32) []byte
 
-// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already, or one whose name
-// differs only by case, which people and the tables of most databases take for the same.
+// AddPoint enrols a point with its first key, whose id is 1. ErrExists: the point is enrolled already, or one whose
+// name differs only by case, which people and the tables of most databases take for the same.
 func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) (keyID uint32, err error) {
 	const first = 1
 	return first, s.inTx(ctx, func(tx *Tx) error {
@@ -74,8 +74,8 @@ func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) 
 }
 
 // RotatePoint gives a point another key. Two keys are valid at once: its newest one so far stays, older ones are
-// revoked. ErrNotFound: no such point, or it is revoked. ErrKeyInUse: the point uses a key that would be revoked, and has
-// never used the one that would stay.
+// revoked. ErrNotFound: no such point, or it is revoked. ErrKeyInUse: the point uses a key that would be revoked, and
+// has never used the one that would stay.
 func (s *Store) RotatePoint(ctx context.Context, point string, wrap WrapKey) (keyID uint32, err error) {
 	err = s.inTx(ctx, func(tx *Tx) error {
 		err := tx.One(ctx, "SELECT 1 FROM sync_point WHERE point_no = ? AND revoked_at IS NULL FOR UPDATE",
@@ -228,8 +228,8 @@ type PointUse struct {
 	At    time.Time
 }
 
-// TouchPoints records when points were last connected. All get the time of the last one: they were seen within a second,
-// and thousands of them take a few statements.
+// TouchPoints records when points were last connected. All get the time of the last one: they were seen within a
+// second, and thousands of them take a few statements.
 func (s *Store) TouchPoints(ctx context.Context, all ...PointUse) error {
 	var at time.Time
 	var keys []any

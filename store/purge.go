@@ -117,8 +117,8 @@ func (s *Store) confirmOldest(ctx context.Context) error {
 	return err
 }
 
-// maxOutboxes bounds the outboxes of a point that are remembered. An agent has one, and begins another when its database
-// was restored.
+// maxOutboxes bounds the outboxes of a point that are remembered. An agent has one, and begins another when its
+// database was restored.
 const maxOutboxes = 1000
 
 // forgetOutboxes forgets the outboxes of a point that were used longest ago.

@@ -132,8 +132,8 @@ func NewUnsent(columns []string, row []any) Unsent {
 const mysqlErrors = 1000
 
 // QuarantineUnsent puts a row that cannot be sent into sync_quarantine, so that the rows after it go on. p is the plan
-// that it was read by; its Key may be empty. code is a number of syncgate's and why says the same in words, as "more than
-// a frame can carry". reason also says which row it is.
+// that it was read by; its Key may be empty. code is a number of syncgate's and why says the same in words, as "more
+// than a frame can carry". reason also says which row it is.
 func (t *Tx) QuarantineUnsent(ctx context.Context, point string, p *rule.Plan, u Unsent, code int, why string) (reason string, err error) {
 	values, err := EncodeRow(u.Row.Columns, u.Row.Values)
 	if err != nil {

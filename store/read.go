@@ -14,8 +14,8 @@ import (
 )
 
 // Sink takes a result while it arrives. An error of either method stops the query, and Read returns it. ErrEnough is no
-// failure: the sink took the row and wants no more. ErrFull is an ErrEnough for a row that the sink did not take; a paged
-// plan begins with it the next time.
+// failure: the sink took the row and wants no more. ErrFull is an ErrEnough for a row that the sink did not take; a
+// paged plan begins with it the next time.
 type Sink interface {
 	// Begin announces the rows of the plan's statement with that index, also when there are none. It is called once for
 	// all pages of a paged statement.
@@ -24,8 +24,8 @@ type Sink interface {
 	Row(values []any) error
 }
 
-// Stateful is a Sink that wants to know, while rows arrive, the state behind the rows that it has taken before. nil: no row
-// says it. It is called before Begin.
+// Stateful is a Sink that wants to know, while rows arrive, the state behind the rows that it has taken before. nil: no
+// row says it. It is called before Begin.
 type Stateful interface {
 	State(behind func() []rowset.StateItem)
 }
@@ -42,7 +42,8 @@ type Page struct {
 
 // Read runs the upside of a plan and gives each row to sink when it arrives; it holds one row at a time. It repeats a
 // paged plan from its last row until a page is short. When sink fails, or ctx ends, the connection is closed, which
-// ends the query at the server. ErrAltered: the rows may lack values of columns that the rule's table has got meanwhile.
+// ends the query at the server. ErrAltered: the rows may lack values of columns that the rule's table has got
+// meanwhile.
 func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (Page, error) {
 	var page Page
 	begun := false
@@ -65,8 +66,8 @@ func (s *Store) Read(ctx context.Context, p *rule.Plan, e rule.Env, sink Sink) (
 	return page, nil
 }
 
-// checkColumns returns ErrAltered when the plan's table has other columns than those that the plan was made with. Behind
-// a read it finds every ALTER that the rows can have met.
+// checkColumns returns ErrAltered when the plan's table has other columns than those that the plan was made with.
+// Behind a read it finds every ALTER that the rows can have met.
 func (c *conn) checkColumns(ctx context.Context, p *rule.Plan) error {
 	if p.Form != rule.Generated || p.Table == nil {
 		return nil

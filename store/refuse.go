@@ -34,8 +34,8 @@ const (
 	noParent    = 1452
 )
 
-// mayPass reports whether a later change of other rows may let the database take a row: a parent that is missing, a child
-// that is still there, or, where an upsert does not look for that, another row with a unique value of this one.
+// mayPass reports whether a later change of other rows may let the database take a row: a parent that is missing, a
+// child that is still there, or, where an upsert does not look for that, another row with a unique value of this one.
 func mayPass(p *rule.Plan, code int) bool {
 	switch code {
 	case duplicateKey, 1022, 1169, 1586:
@@ -229,8 +229,8 @@ func (r *runner) whole(items []item) ([]item, error) {
 	return kept, nil
 }
 
-// Foreign keys may form a circle: a shop has a manager, who works in a shop. Rows of such tables may need each other, so
-// that no order applies them. When rows of a circle wait, they are applied in one transaction without the database's
+// Foreign keys may form a circle: a shop has a manager, who works in a shop. Rows of such tables may need each other,
+// so that no order applies them. When rows of a circle wait, they are applied in one transaction without the database's
 // check, and each of them is checked before the commit.
 
 // errOrphans ends a transaction in which some rows refer to rows that are missing.
@@ -294,8 +294,8 @@ func inCircles(all []waitingRows) []waitingRows {
 	})
 }
 
-// applyCircle applies rows without the database's check of foreign keys, and returns the ids of those that are taken and
-// have their parents. errOrphans: these are not all.
+// applyCircle applies rows without the database's check of foreign keys, and returns the ids of those that are taken
+// and have their parents. errOrphans: these are not all.
 func (t *Tx) applyCircle(ctx context.Context, circle []waitingRows) (taken []any, err error) {
 	check := func(on string) error {
 		return onConn(t.sc, func(c *conn) error {
@@ -338,7 +338,8 @@ func (t *Tx) applyCircle(ctx context.Context, circle []waitingRows) (taken []any
 	return taken, t.dropQuarantined(ctx, taken)
 }
 
-// parentChecks are a query for each foreign key of a table. It finds the row with a key when the row's parent is missing.
+// parentChecks are a query for each foreign key of a table. It finds the row with a key when the row's parent is
+// missing.
 func (t *Tx) parentChecks(ctx context.Context, table string, columns []string) ([]string, error) {
 	schema, name := splitName(table)
 	child := (&rule.Table{Schema: schema, Name: name}).Quoted() + " child"

@@ -116,8 +116,8 @@ func (s *Store) PointReports(ctx context.Context, point string) ([]PointReport, 
 	return all, public(err)
 }
 
-// backlogMost bounds the rows that Backlog counts, backlogSample those whose size it takes, and backlogTime, in seconds,
-// the time of each of its two queries.
+// backlogMost bounds the rows that Backlog counts, backlogSample those whose size it takes, and backlogTime, in
+// seconds, the time of each of its two queries.
 const (
 	backlogMost   = 100_000
 	backlogSample = 100

@@ -42,8 +42,8 @@ func chunkUp(n int) int {
 }
 
 // fit puts rows into the order of the plan's fields. It finds each column by its name and leaves out those that are no
-// fields. Rows whose columns have no names have that order already, and may have more values behind it. marks are the rows' values of rowset.Deleted; nil:
-// they have none. ErrMismatch: a field does not come.
+// fields. Rows whose columns have no names have that order already, and may have more values behind it. marks are the
+// rows' values of rowset.Deleted; nil: they have none. ErrMismatch: a field does not come.
 func fit(rows rowset.Rows, p *rule.Plan) (fitted rowset.Rows, marks []any, err error) {
 	place, err := places(rows, p)
 	width := max(len(p.Fields), len(rows.Columns))

@@ -148,8 +148,8 @@ func (r *runner) supersede(items []item) error {
 // FindPlan is the plan that applies a quarantined row, or nil when there is none now.
 type FindPlan func(q *QuarantinedRow) (*rule.Plan, rule.Env)
 
-// RetryWaiting tries the rows that wait in sync_quarantine until ctx ends. It tries all rows of a table when it starts and
-// when the table's definition has changed, since that is how a refused row is usually cured.
+// RetryWaiting tries the rows that wait in sync_quarantine until ctx ends. It tries all rows of a table when it starts
+// and when the table's definition has changed, since that is how a refused row is usually cured.
 func (s *Store) RetryWaiting(ctx context.Context, find FindPlan) {
 	looked, pause := time.Time{}, time.Duration(0)
 	tables := map[string]string{} // their definitions
@@ -229,8 +229,8 @@ func (s *Store) retryChanged(ctx context.Context, find FindPlan, seen map[string
 	return err
 }
 
-// waitingRows are rows that came to one table by one rule from one point, with the same fields, and the plan that applies
-// them.
+// waitingRows are rows that came to one table by one rule from one point, with the same fields, and the plan that
+// applies them.
 type waitingRows struct {
 	rows []QuarantinedRow
 	plan *rule.Plan
@@ -260,7 +260,8 @@ func (r *QuarantinedRow) together(other *QuarantinedRow) bool {
 		slices.Equal(r.Fields, other.Fields)
 }
 
-// retryGroups applies each group in a transaction. careful leaves rows alone of which the table may have a newer version.
+// retryGroups applies each group in a transaction. careful leaves rows alone of which the table may have a newer
+// version.
 func (s *Store) retryGroups(ctx context.Context, all []waitingRows, careful bool) (took int, err error) {
 	for _, w := range all {
 		var taken []any

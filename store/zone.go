@@ -190,8 +190,8 @@ func (s *Store) askZone(ctx context.Context) (local *zone, err error) {
 // probeEvery is shorter than any time between two changes of a zone's offset.
 const probeEvery = 7 * 24 * 3600
 
-// loadZone asks the database for the offsets of a zone, because its tables of zones, and the zone of its host, are known
-// to it alone. It looks at each week, and halves the weeks in which the offset changes.
+// loadZone asks the database for the offsets of a zone, because its tables of zones, and the zone of its host, are
+// known to it alone. It looks at each week, and halves the weeks in which the offset changes.
 func (c *conn) loadZone(ctx context.Context, name string) (*zone, error) {
 	z := &zone{name: name}
 	if err := c.useZone(ctx, z); isNumber(err, 1298) {

@@ -154,8 +154,8 @@ func (x *zoneSite) receives(t *testing.T, from *zoneSite, form, sql string, rows
 	on(t, x.client, "DELETE FROM t")
 }
 
-// TestZoneOfClients compares what a rule's SQL sees, and what a client gets that knows nothing of UTC, with what another
-// client of the database sees.
+// TestZoneOfClients compares what a rule's SQL sees, and what a client gets that knows nothing of UTC, with what
+// another client of the database sees.
 func TestZoneOfClients(t *testing.T) {
 	for _, x := range zoneSites(t) {
 		on(t, x.client, "SET time_zone = '+00:00'")

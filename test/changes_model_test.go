@@ -66,8 +66,8 @@ type model struct {
 }
 
 // TestChangesModel lets applications at a centre and three points insert, update, delete, move keys, leave transactions
-// open and roll back, while processes and databases are killed, lines are cut and rules are edited. When that ends every
-// side has what was committed, nothing was applied twice, and nothing came back to where it was written.
+// open and roll back, while processes and databases are killed, lines are cut and rules are edited. When that ends
+// every side has what was committed, nothing was applied twice, and nothing came back to where it was written.
 // SYNCGATE_CHANGES_TIME says for how long, SYNCGATE_TEST_SEED with which random numbers.
 func TestChangesModel(t *testing.T) {
 	t.Parallel()
@@ -99,8 +99,8 @@ func TestChangesModel(t *testing.T) {
 	m.audit()
 }
 
-// firstRows writes a row of each writer, so that the first loads are over, and changes are recorded everywhere, when all
-// sides have them. The first row of a shared table is the centre's.
+// firstRows writes a row of each writer, so that the first loads are over, and changes are recorded everywhere, when
+// all sides have them. The first row of a shared table is the centre's.
 func (m *model) firstRows() {
 	m.t.Helper()
 	for _, s := range m.sites {

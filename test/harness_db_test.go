@@ -168,8 +168,8 @@ func Eventually(t testing.TB, what func() string, is func() bool) {
 	}
 }
 
-// AtLeast waits until a query gives at least the number. It also counts uncommitted rows, because the test looks for the
-// middle of a transfer.
+// AtLeast waits until a query gives at least the number. It also counts uncommitted rows, because the test looks for
+// the middle of a transfer.
 func (db *DB) AtLeast(want int, query string) {
 	db.t.Helper()
 	ctx, cancel := db.waitLimit()

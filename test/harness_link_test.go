@@ -149,8 +149,8 @@ func (l *Link) give(to, from net.Conn, arrive <-chan late) {
 // Carried is how many bytes the line has carried to the server and back.
 func (l *Link) Carried() (up, down int64) { return l.carried[0].Load(), l.carried[1].Load() }
 
-// Worsen makes the line bad for connections from now on. A line that lives for a time is cut again and again until the end
-// of the test.
+// Worsen makes the line bad for connections from now on. A line that lives for a time is cut again and again until the
+// end of the test.
 func (l *Link) Worsen(b Bad) {
 	l.mu.Lock()
 	l.bad = b

@@ -35,8 +35,8 @@ var kinds = [][]string{
 	{"geometry", "point(1, 2)"},
 }
 
-// TestTypesOverTheV1Wire compares what an agent gets for each type with what MySQLdb gives it, and what the rows that it
-// sends back become with what the original's text makes of them.
+// TestTypesOverTheV1Wire compares what an agent gets for each type with what MySQLdb gives it, and what the rows that
+// it sends back become with what the original's text makes of them.
 func TestTypesOverTheV1Wire(t *testing.T) {
 	t.Parallel()
 	w := New(t)

@@ -72,8 +72,8 @@ func (w *seedWorld) both(query string) {
 	w.model.db.Must(query)
 }
 
-// upload applies rows with syncgate, from the packet to the table. For a rule that is refused it returns an outcome whose
-// Err holds the diagnostics.
+// upload applies rows with syncgate, from the packet to the table. For a rule that is refused it returns an outcome
+// whose Err holds the diagnostics.
 func (w *seedWorld) upload(row rule.Row, rows []pyliteral.Tuple) store.Outcome {
 	w.t.Helper()
 	plan, ds := w.plan(row)
@@ -242,7 +242,8 @@ func TestSeedTable(t *testing.T) {
 	}
 }
 
-// run gives what the model makes of a case, and what syncgate makes of it by a row: the tables, or the rows that are sent.
+// run gives what the model makes of a case, and what syncgate makes of it by a row: the tables, or the rows that are
+// sent.
 func (w *seedWorld) run(c seedCase, row rule.Row, now time.Time) (model, here []string) {
 	w.t.Helper()
 	if row.Type == rule.Download && row.User == rule.Server {

@@ -32,8 +32,8 @@ func writtenOnce(w *World, rows int) {
 	}
 }
 
-// Agent, server and both databases are killed with -9 in the middle of an upload that has no outbox. Triggers count what
-// reaches the centre's table.
+// Agent, server and both databases are killed with -9 in the middle of an upload that has no outbox. Triggers count
+// what reaches the centre's table.
 func TestStreamSurvivesKills(t *testing.T) {
 	const rows, batch = 16_000, "SYNCGATE_AGENT_BATCH_ROWS=50"
 	w := counted(t, Options{Own: true})

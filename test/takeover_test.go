@@ -15,8 +15,8 @@ import (
 
 var pageBlock = regexp.MustCompile("(?s)```(sql|sh|toml|text)\n(.*?)```")
 
-// TestTakeover runs every block of docs/takeover.md in order. While the server runs, an agent of the original uploads and
-// downloads.
+// TestTakeover runs every block of docs/takeover.md in order. While the server runs, an agent of the original uploads
+// and downloads.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join(Root(t), "docs", "takeover.md"))

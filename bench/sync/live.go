@@ -32,8 +32,8 @@ const (
 // liveEnv lets all subscribers connect at once from one address.
 var liveEnv = []string{"SYNCGATE_HANDSHAKES_PER_SECOND=100000", "SYNCGATE_MAX_CONNECTIONS_PER_ADDRESS=20000"}
 
-// live measures how soon others have a row, with the default settings and real agents, and what many points cost that are
-// told of a table.
+// live measures how soon others have a row, with the default settings and real agents, and what many points cost that
+// are told of a table.
 func live(ctx context.Context, o options) (err error) {
 	o.rows, o.points, o.env = 0, subscribers+2, liveEnv
 	b, err := newBench(ctx, o)

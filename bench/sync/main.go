@@ -1,6 +1,6 @@
 // Command sync measures the whole path of syncgate, agent's socket to committed row and back, beside what the plain
-// driver does with the same rows on the same durable MariaDB in the same run. Both sides take turns; what is reported is
-// the median of the rounds and the ratio.
+// driver does with the same rows on the same durable MariaDB in the same run. Both sides take turns; what is reported
+// is the median of the rounds and the ratio.
 package main
 
 import (

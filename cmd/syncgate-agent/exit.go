@@ -62,7 +62,8 @@ func exitCode(err error) int {
 	return cli.ExitFailed
 }
 
-// worst is the code that a person has to look at first: settings, then data, then failures, then what a later try cures.
+// worst is the code that a person has to look at first: settings, then data, then failures, then what a later try
+// cures.
 func worst(a, b int) int {
 	order := []int{cli.ExitOK, exitLater, cli.ExitFailed, exitData, cli.ExitConfig, cli.ExitUsage}
 	return order[max(slices.Index(order, a), slices.Index(order, b))]

@@ -14,8 +14,8 @@ import (
 	"syncgate/store"
 )
 
-// format is how a file holds rows: csv as of RFC 4180, tsv with the escapes of MySQL's LOAD DATA, or jsonl, one object a
-// line as store.EncodeRow writes it. The first line of csv and tsv has the columns' names.
+// format is how a file holds rows: csv as of RFC 4180, tsv with the escapes of MySQL's LOAD DATA, or jsonl, one object
+// a line as store.EncodeRow writes it. The first line of csv and tsv has the columns' names.
 type format struct {
 	kind string
 	null string // NULL in csv, without quotes; tsv always has \N

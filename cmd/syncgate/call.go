@@ -161,8 +161,8 @@ func newMigrate() *cobra.Command {
 	})
 }
 
-// takenOver says what became of the original's sync_control: of each row what rules check finds, and the points that the
-// rows name.
+// takenOver says what became of the original's sync_control: of each row what rules check finds, and the points that
+// the rows name.
 func (c *call) takenOver() error {
 	rows, err := c.db.Rules(c.Context())
 	if err != nil {

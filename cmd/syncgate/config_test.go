@@ -111,8 +111,8 @@ func TestSecretsAreKept(t *testing.T) {
 	}
 }
 
-// What `syncgate config` prints is a file with every setting and the default and bounds of every number, as the packages
-// declare them.
+// What `syncgate config` prints is a file with every setting and the default and bounds of every number, as the
+// packages declare them.
 func TestExample(t *testing.T) {
 	for _, name := range config.Names(&settings{}) {
 		if !strings.Contains(example(), "\n"+name[strings.Index(name, ".")+1:]+" = ") {

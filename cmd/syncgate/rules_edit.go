@@ -224,7 +224,8 @@ func newRulesInit() *cobra.Command {
 }
 
 // recordChanges shows what records the changes of a table here, where that is asked for, and with write makes it. It
-// returns the table as it is then, or as it would be, and as it will be at the points, whose agents make the same there.
+// returns the table as it is then, or as it would be, and as it will be at the points, whose agents make the same
+// there.
 func (c *call) recordChanges(table *rule.Table, here, write bool) (local, remote *rule.Table, err error) {
 	ct, err := c.db.ChangeTable(c.Context(), table)
 	if err != nil {

@@ -34,7 +34,8 @@ func pythons(version string) []string {
 
 type answer struct{ repr, dump string }
 
-// run runs that version with arguments and returns the lines it prints. It skips the test where the version is not found.
+// run runs that version with arguments and returns the lines it prints. It skips the test where the version is not
+// found.
 func run(t *testing.T, version string, stdin []byte, args ...string) []string {
 	t.Helper()
 	for _, path := range pythons(version) {

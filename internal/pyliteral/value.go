@@ -142,8 +142,8 @@ var ErrValue = errors.New("pyliteral: value has no literal")
 // MaxDict is the number of pairs that one dict may have.
 const MaxDict = 128
 
-// SQL returns the SQL value that a client of MySQL sends for v. Dates, times and numbers without a Go type become MySQL's
-// text. ok is false for a container, and for a date or time that there is not.
+// SQL returns the SQL value that a client of MySQL sends for v. Dates, times and numbers without a Go type become
+// MySQL's text. ok is false for a container, and for a date or time that there is not.
 func SQL(v Value) (value any, ok bool) {
 	if t, timed := v.(moment); timed && !t.valid() {
 		return nil, false

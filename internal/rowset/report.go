@@ -27,8 +27,8 @@ type RuleReport struct {
 
 	SucceededMs uint64 `json:"succeeded_ms,omitempty"` // since the last turn that did all there was to do; 0: none yet
 	FailingMs   uint64 `json:"failing_ms,omitempty"`   // since it began to fail; 0: it does not
-	// LagMs is the age of the oldest row that is not acknowledged, or for a download, not applied. It may be as much too
-	// high as the rule rests between two turns. 0: the rule is up to date.
+	// LagMs is the age of the oldest row that is not acknowledged, or for a download, not applied. It may be as much
+	// too high as the rule rests between two turns. 0: the rule is up to date.
 	LagMs        uint64 `json:"lag_ms"`
 	BacklogRows  uint64 `json:"backlog_rows"` // of an upload, as far as they were counted
 	BacklogBytes uint64 `json:"backlog_bytes"`

@@ -38,6 +38,6 @@
 //
 // The parent-death signal ends the database: SIGTERM with durable settings, so that it shuts down in order, SIGKILL
 // with fast ones, whose data nobody needs. Linux sends the signal when the thread that started the child ends, so the
-// goroutine that starts it keeps its thread. A new owner waits for server.lock, and so for the old database's last write. It never signals a
-// process it did not start.
+// goroutine that starts it keeps its thread. A new owner waits for server.lock, and so for the old database's last
+// write. It never signals a process it did not start.
 package localdb

@@ -66,8 +66,8 @@ func (s *Server) command(ctx context.Context, log *os.File, args []string) *exec
 	return cmd
 }
 
-// serve starts the database, calls up when it answers, and waits until it ends. It returns nil when the database stopped
-// because ctx ended.
+// serve starts the database, calls up when it answers, and waits until it ends. It returns nil when the database
+// stopped because ctx ended.
 func (s *Server) serve(ctx context.Context, up func()) error {
 	if err := s.dir.prepareSocket(s.socket); err != nil {
 		return err

@@ -158,7 +158,8 @@ func CheckFormat(format string) error {
 const logPatience = 2 * time.Second
 
 // Logger writes to w in a format: json, console, or auto, which is console on a terminal, the systemd journal's own
-// fields under systemd, and json elsewhere. The others get every line as json. No line waits for who reads w. The caller calls end last.
+// fields under systemd, and json elsewhere. The others get every line as json. No line waits for who reads w. The
+// caller calls end last.
 func Logger(w io.Writer, format string, others ...io.Writer) (log zerolog.Logger, end func(), err error) {
 	if err := CheckFormat(format); err != nil {
 		return zerolog.Nop(), nil, err

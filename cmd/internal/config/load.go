@@ -71,8 +71,8 @@ func (o *Origin) Locate(err error) error {
 	return err
 }
 
-// Load fills cfg, a pointer to a struct, with the defaults in the text of a file, then from the source's file, then from
-// the environment, and checks the numbers. Every error is an *Error.
+// Load fills cfg, a pointer to a struct, with the defaults in the text of a file, then from the source's file, then
+// from the environment, and checks the numbers. Every error is an *Error.
 func Load(cfg any, defaults string, limits Limits, src Source) (*Origin, error) {
 	o := &Origin{places: map[string]string{}}
 	if err := decode(cfg, "defaults", []byte(defaults)); err != nil {

@@ -78,7 +78,8 @@ func New(t testing.TB) string {
 	return server.DSN(name)
 }
 
-// Server starts a server for this test alone. An empty Dir is a temporary one. The server is stopped when the test ends.
+// Server starts a server for this test alone. An empty Dir is a temporary one. The server is stopped when the test
+// ends.
 func Server(t testing.TB, o localdb.Options) *localdb.Server {
 	t.Helper()
 	if o.Dir == "" {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// LoadZone puts a time zone into the server's tables of zones, as mariadb-tzinfo-to-sql does, for the years from 1970 to
-// 2037.
+// LoadZone puts a time zone into the server's tables of zones, as mariadb-tzinfo-to-sql does, for the years from 1970
+// to 2037.
 func LoadZone(t testing.TB, db *sql.DB, name string) {
 	t.Helper()
 	zone, err := time.LoadLocation(name)
