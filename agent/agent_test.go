@@ -94,7 +94,8 @@ func (f *field) fill(name string, from, to int) {
 
 func (f *field) rule(direction, table, text string) {
 	f.t.Helper()
-	f.exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql, sync_is_update_state, sync_is_carry_state)
+	f.exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql, `+
+		`sync_is_update_state, sync_is_carry_state)
 		VALUES (?, ?, 'client', '*', ?, ?, ?)`, table, direction, text, strings.Contains(text, "update_state"), strings.Contains(text, "-- upside") && direction == rule.Download)
 }
 
@@ -104,9 +105,10 @@ func (f *field) agent(change ...func(*Options)) *Agent {
 	st := f.store()
 	f.t.Cleanup(func() { _ = st.Close() })
 	o := Options{Store: st, Server: f.centre.address(), Point: testKey.Point, KeyID: testKey.ID, Key: testKey.Secret,
-		Interval: 20 * time.Millisecond, FullInterval: 30 * time.Millisecond, RulesEvery: 20 * time.Millisecond, BatchRows: 10,
-		ReconnectMin: 2 * time.Millisecond, ReconnectMax: 20 * time.Millisecond, RetryMin: 2 * time.Millisecond, RetryMax: 20 * time.Millisecond,
-		Log: zerolog.New(f.log)}
+		Interval: 20 * time.Millisecond, FullInterval: 30 * time.Millisecond, RulesEvery: 20 * time.Millisecond,
+		BatchRows:    10,
+		ReconnectMin: 2 * time.Millisecond, ReconnectMax: 20 * time.Millisecond, RetryMin: 2 * time.Millisecond,
+		RetryMax: 20 * time.Millisecond, Log: zerolog.New(f.log)}
 	for _, c := range change {
 		c(&o)
 	}
@@ -232,7 +234,8 @@ func TestOnceSaysWhy(t *testing.T) {
 			f.table("others", 95)
 			c.on(func(p *peer, m *protocol.Message) bool {
 				u, err := m.UploadRequest()
-				return m.Op == protocol.OpUpload && err == nil && u.Table == "things" && p.refuse(m, protocol.StatusUnknownTable, "", 0)
+				return m.Op == protocol.OpUpload && err == nil && u.Table == "things" &&
+					p.refuse(m, protocol.StatusUnknownTable, "", 0)
 			})
 		}, func(o *Options) { o.OutboxBatches = 2 }, "upload things: SG0201 UNKNOWN_TABLE"},
 		{"always busy", func(c *centre, _ *field) {
@@ -240,10 +243,17 @@ func TestOnceSaysWhy(t *testing.T) {
 				return m.Op == protocol.OpUpload && p.refuse(m, protocol.StatusBusy, "", time.Millisecond)
 			})
 		}, nil, "upload things: SG0002 BUSY"},
-		{"broken rule", func(_ *centre, f *field) { f.rule(rule.Download, "things", "drop table things") }, nil, "download things: the rule is broken: sync_control id=2"},
-		{"local SQL", func(_ *centre, f *field) { f.rule(rule.Upload, "nowhere", "select id from nowhere") }, nil, "upload nowhere: the rule is broken: sync_control id=2 sync_sql[upside] 1:16 error SG0103 unknown table nowhere"},
+		{"broken rule", func(_ *centre, f *field) {
+			f.rule(rule.Download, "things", "drop table things")
+		}, nil, "download things: the rule is broken: sync_control id=2"},
+		{"local SQL", func(_ *centre, f *field) {
+			f.rule(rule.Upload, "nowhere", "select id from nowhere")
+		}, nil, "upload nowhere: the rule is broken: sync_control id=2 sync_sql[upside] 1:16 error SG0103 unknown " +
+			"table nowhere"},
 		{"full outbox", func(_ *centre, f *field) { f.rule(rule.Upload, "other", "select id, name from things") },
-			func(o *Options) { o.OutboxBytes = 1000 }, "upload other: the upside gives more than the outbox may hold (1000 bytes)"},
+			func(o *Options) {
+				o.OutboxBytes = 1000
+			}, "upload other: the upside gives more than the outbox may hold (1000 bytes)"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -444,7 +454,9 @@ func TestRequestIDReused(t *testing.T) {
 	address := c.address()
 	c.stop()
 	stop := f.run(f.agent())
-	f.eventually("all is collected", func() bool { return f.number("SELECT COALESCE(SUM(row_count), 0) FROM sync_outbox") == 120 })
+	f.eventually("all is collected", func() bool {
+		return f.number("SELECT COALESCE(SUM(row_count), 0) FROM sync_outbox") == 120
+	})
 	stop()
 	// The centre has seen sequences up to 9 of this epoch, with other rows.
 	var epoch uint64
@@ -512,7 +524,8 @@ func TestRefusedRuleKeepsItsBatches(t *testing.T) {
 	f.inOrder("others", 45)
 	f.eventually("the rows and the failure are counted", func() bool { return moved.Load() == 45 && failed.Load() > 0 })
 	f.eventually("the reason stands in the outbox", func() bool {
-		return f.number("SELECT COUNT(*) FROM sync_outbox WHERE last_status = 203 AND last_error = 'fields differ' AND attempts > 0") == 1
+		return f.number("SELECT COUNT(*) FROM sync_outbox WHERE last_status = 203 AND last_error = 'fields differ' "+
+			"AND attempts > 0") == 1
 	})
 	f.fill("others", 46, 60)
 	f.inOrder("others", 60)
@@ -657,7 +670,8 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	f := newField(t, c)
 	f.exec("CREATE TABLE things (id INT PRIMARY KEY, name VARCHAR(64), sent INT NOT NULL DEFAULT 0)")
 	f.exec("INSERT INTO things (id, name) SELECT seq, CONCAT('row ', seq) FROM seq_1_to_5")
-	f.rule(rule.Upload, "things", "select id, name from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
+	f.rule(rule.Upload, "things", "select id, name from things where sent = 0 order by id\n-- update_state\nupdate "+
+		"things set sent = 1 where id = :id")
 	held := make(chan struct{})
 	c.on(func(p *peer, m *protocol.Message) bool {
 		if m.Op == protocol.OpUpload {
@@ -669,8 +683,11 @@ func TestFieldsChangeUnderABatch(t *testing.T) {
 	f.run(a)
 	f.eventually("a batch is on its way", func() bool { return f.number("SELECT COUNT(*) FROM sync_outbox") == 1 })
 	before := a.rules.find(ruleName{rule.Upload, "things"}).Plan
-	f.exec("UPDATE sync_control SET sync_sql = ?", "select id, name, sent from things where sent = 0 order by id\n-- update_state\nupdate things set sent = 1 where id = :id")
-	f.eventually("the edit is seen", func() bool { return a.rules.find(ruleName{rule.Upload, "things"}).Plan != before })
+	f.exec("UPDATE sync_control SET sync_sql = ?", "select id, name, sent from things where sent = 0 order by id\n-- "+
+		"update_state\nupdate things set sent = 1 where id = :id")
+	f.eventually("the edit is seen", func() bool {
+		return a.rules.find(ruleName{rule.Upload, "things"}).Plan != before
+	})
 	close(held)
 	f.eventually("all are marked", func() bool { return f.number("SELECT COUNT(*) FROM things WHERE sent = 1") == 5 })
 	if rows := c.got("things", 10); len(rows) != 10 {
@@ -688,7 +705,8 @@ func TestRulesAreFetched(t *testing.T) {
 	f.fill("own", 1, 20)
 	f.rule(rule.Upload, "own", "select id, name from own where id > :state.id order by id limit :limit")
 	given := func(id int64, table, text string) protocol.RuleRow {
-		return protocol.RuleRow{{Name: "id", Value: id}, {Name: "sync_table", Value: table}, {Name: "sync_type", Value: "upload"},
+		return protocol.RuleRow{{Name: "id", Value: id}, {Name: "sync_table", Value: table},
+			{Name: "sync_type", Value: "upload"},
 			{Name: "sync_user", Value: "client"}, {Name: "sync_point_no", Value: "*"}, {Name: "sync_sql", Value: text},
 			{Name: "enabled", Value: int64(1)}, {Name: "a column of a later version", Value: "x"}}
 	}
@@ -705,7 +723,8 @@ func TestRulesAreFetched(t *testing.T) {
 	c.mu.Unlock()
 	c.version.Store(2)
 	p := <-subscribed
-	p.send(&protocol.Message{Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: protocol.MakeRequestID(1, 1), Body: &protocol.PingReply{RulesVersion: 2}})
+	p.send(&protocol.Message{Op: protocol.OpSubscribe, Flags: protocol.FlagMore,
+		RequestID: protocol.MakeRequestID(1, 1), Body: &protocol.PingReply{RulesVersion: 2}})
 	f.inOrder("things", 20)
 	if n := f.number("SELECT COUNT(*) FROM sync_agent_rule"); n != 2 {
 		t.Errorf("%d rules are stored, want 2", n)
@@ -717,7 +736,9 @@ func TestRulesAreFetched(t *testing.T) {
 	c.stop()
 	f.run(f.agent())
 	f.fill("things", 21, 30)
-	f.eventually("the new rows wait", func() bool { return f.number("SELECT COALESCE(SUM(row_count), 0) FROM sync_outbox") == 10 })
+	f.eventually("the new rows wait", func() bool {
+		return f.number("SELECT COALESCE(SUM(row_count), 0) FROM sync_outbox") == 10
+	})
 }
 
 // A row that names the point counts before the row of every point, and the point's own rows before those of the centre.
@@ -774,7 +795,9 @@ func TestLocalRuleEdits(t *testing.T) {
 			AND runs >= 2 AND rows_moved = 20 AND failures = 0`) == 1
 	})
 	f.exec("UPDATE sync_control SET enabled = 0")
-	f.eventually("it is off", func() bool { return f.number("SELECT COUNT(*) FROM sync_control WHERE enabled = 0") == 1 })
+	f.eventually("it is off", func() bool {
+		return f.number("SELECT COUNT(*) FROM sync_control WHERE enabled = 0") == 1
+	})
 }
 
 func TestPingBothWays(t *testing.T) {
@@ -808,7 +831,8 @@ func TestRowThatNoMessageCarries(t *testing.T) {
 	c.lenient = true // a row leaves the outbox for the quarantine
 	f := newField(t, c)
 	f.exec("CREATE TABLE things (id INT PRIMARY KEY, name LONGTEXT)")
-	f.exec("INSERT INTO things VALUES (1, 'row 1'), (2, 'row 2'), (3, REPEAT('x', 17 * 1024 * 1024)), (4, REPEAT('y', 2 * 1024 * 1024)), (5, 'row 3')")
+	f.exec("INSERT INTO things VALUES (1, 'row 1'), (2, 'row 2'), (3, REPEAT('x', 17 * 1024 * 1024)), (4, " +
+		"REPEAT('y', 2 * 1024 * 1024)), (5, 'row 3')")
 	f.rule(rule.Upload, "things", "")
 	f.exec("UPDATE things SET id = 6 WHERE id = 5")
 	report, err := f.agent().Once(t.Context())
@@ -819,7 +843,8 @@ func TestRowThatNoMessageCarries(t *testing.T) {
 	if len(rows) != 3 || rows[2] != fmt.Sprint(int64(6), "row 3") {
 		t.Errorf("%d rows came", len(rows))
 	}
-	if n := f.number("SELECT COUNT(*) FROM sync_quarantine WHERE error_text LIKE 'row id=3 has 1782%' OR error_text LIKE 'row id=4 has 209%'"); n != 2 {
+	if n := f.number("SELECT COUNT(*) FROM sync_quarantine WHERE error_text LIKE 'row id=3 has 1782%' OR error_text " +
+		"LIKE 'row id=4 has 209%'"); n != 2 {
 		t.Errorf("%d rows are in the quarantine by name, want 2\n%s", n, f.log)
 	}
 	if report[0].Quarantined != 2 {
