@@ -28,7 +28,8 @@ func TestEditsAreLive(t *testing.T) {
 		return c.Status(c.Ask(protocol.OpUpload, id(uint64(row)), upload("hits", int64(row), "a")))
 	}
 	state := func(id int64) string {
-		return w.one(`SELECT CONCAT_WS(' ', state, error_code, error_column, error_section) FROM sync_control_status WHERE id = ?`, id)
+		return w.one(`SELECT CONCAT_WS(' ', state, error_code, error_column, error_section) FROM sync_control_status `+
+			`WHERE id = ?`, id)
 	}
 	becomes := func(want string, id int64) {
 		t.Helper()
@@ -46,7 +47,8 @@ func TestEditsAreLive(t *testing.T) {
 	}
 
 	// A broken edit keeps the last good version, and says so.
-	w.exec(`UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, plate) values (:id, :url)' WHERE id = ?`, all)
+	w.exec(`UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, plate) values (:id, `+
+		`:url)' WHERE id = ?`, all)
 	becomes("stale SG0104 sync_sql downside", all)
 	if got := try(2); got != "OK" {
 		t.Fatal(got)
@@ -62,16 +64,19 @@ func TestEditsAreLive(t *testing.T) {
 	}
 
 	// So does one that only the database can refuse.
-	w.exec(`UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, url) values (:id, no_such_function(:url))' WHERE id = ?`, all)
+	w.exec(`UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, url) values (:id, `+
+		`no_such_function(:url))' WHERE id = ?`, all)
 	becomes("stale SG0141 sync_sql downside", all)
 	if got := try(3); got != "OK" {
 		t.Fatal(got)
 	}
 
 	// A good edit is in force; the row of a point's own comes before that of all.
-	w.exec(`UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, url) values (:id, concat(:url, ''!''))' WHERE id = ?`, all)
+	w.exec(`UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, url) values (:id, `+
+		`concat(:url, ''!''))' WHERE id = ?`, all)
 	becomes("ok", all)
-	own := w.rule("hits", "upload", pointName, "-- downside: insert\ninsert into hits (id, url) values (:id, concat(:url, '?'))")
+	own := w.rule("hits", "upload", pointName,
+		"-- downside: insert\ninsert into hits (id, url) values (:id, concat(:url, '?'))")
 	becomes("ok", own)
 	if got := try(4); got != "OK" {
 		t.Fatal(got)
@@ -121,7 +126,8 @@ func TestTheLedgerIsAskedBeforeTheRule(t *testing.T) {
 	}
 	seq := uint64(100)
 	for _, edit := range []struct{ statement, refusal string }{
-		{"UPDATE sync_control SET sync_field = '[\"id\", \"url\", \"more\"]', sync_sql = '-- downside: insert\ninsert into hits (id, url) values (:id, concat(:url, :more))' WHERE id = ?", "REQUEST_MISMATCH"},
+		{"UPDATE sync_control SET sync_field = '[\"id\", \"url\", \"more\"]', sync_sql = '-- downside: " +
+			"insert\ninsert into hits (id, url) values (:id, concat(:url, :more))' WHERE id = ?", "REQUEST_MISMATCH"},
 		{"UPDATE sync_control SET sync_sql = 'nonsense', enabled = 0 WHERE id = ?", "RULE_DISABLED"},
 		{"UPDATE sync_control SET enabled = 1 WHERE id = ?", "RULE_BROKEN"},
 		{"DELETE FROM sync_control WHERE id = ?", "NO_RULE"},
@@ -135,14 +141,16 @@ func TestTheLedgerIsAskedBeforeTheRule(t *testing.T) {
 			return strings.HasPrefix(got, edit.refusal)
 		})
 		m := c.Ask(protocol.OpUpload, id(1), sent)
-		if reply, err := m.UploadReply(); m.Status != protocol.StatusOK || err != nil || !reply.Duplicate || reply.Applied != 2 {
+		if reply, err := m.UploadReply(); m.Status != protocol.StatusOK || err != nil || !reply.Duplicate ||
+			reply.Applied != 2 {
 			t.Errorf("%s: the upload that came again is answered %s %+v %v", edit.refusal, c.Status(m), reply, err)
 		}
 		if got := ask(1, upload("hits", int64(9), "z")); !strings.HasPrefix(got, "REQUEST_ID_REUSED") {
 			t.Errorf("%s: another upload of the same id is answered %s", edit.refusal, got)
 		}
 	}
-	if got := ask(seq, upload("hits", int64(3), "c", int64(4), "d", int64(5), "e")); !strings.HasPrefix(got, "NO_RULE") {
+	if got := ask(seq, upload("hits", int64(3), "c", int64(4), "d", int64(5), "e")); !strings.HasPrefix(got,
+		"NO_RULE") {
 		t.Error(got)
 	}
 }
@@ -156,7 +164,9 @@ func TestRuleFollowsItsTable(t *testing.T) {
 		t.Fatalf("%d rules are broken", got)
 	}
 	w.exec(`CREATE TABLE late (id BIGINT PRIMARY KEY)`)
-	w.eventually("the rule is good", func() bool { return w.one(`SELECT state FROM sync_control_status WHERE id = ?`, r) == "ok" })
+	w.eventually("the rule is good", func() bool {
+		return w.one(`SELECT state FROM sync_control_status WHERE id = ?`, r) == "ok"
+	})
 	w.exec(`ALTER TABLE late ADD COLUMN name VARCHAR(10)`)
 	w.eventually("the rule has the new column", func() bool {
 		e, err := w.rules.Find("late", "upload", pointName)
@@ -177,7 +187,8 @@ func TestSubscribersHearOfEdits(t *testing.T) {
 	w.rule("hits", "upload", "*", upsert)
 	news := c.Read()
 	next, err := news.PingReply()
-	if err != nil || news.RequestID != id(1) || next.RulesVersion == first.RulesVersion || next.RulesVersion != w.rules.Version() {
+	if err != nil || news.RequestID != id(1) || next.RulesVersion == first.RulesVersion ||
+		next.RulesVersion != w.rules.Version() {
 		t.Fatal(news, err)
 	}
 	c.Ask(protocol.OpPing, id(2), nil) // a subscription holds no place in flight
@@ -221,7 +232,8 @@ func TestFullServerSaysBusy(t *testing.T) {
 	defer w.lock(1)()
 	release := w.lock(2)
 	send := func(i int, row int) {
-		clients[i].Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("hits", int64(row), "new")})
+		clients[i].Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id(1),
+			Body: upload("hits", int64(row), "new")})
 	}
 	send(0, 2)
 	w.running(1)
@@ -248,7 +260,8 @@ func TestTheSameRequestOnTwoConnections(t *testing.T) {
 	w := newWorld(t)
 	k := w.enrol(pointName)
 	w.exec(`CREATE TABLE sums (id BIGINT PRIMARY KEY, url BIGINT NOT NULL)`)
-	w.rule("sums", "upload", "*", "-- downside: insert\ninsert into sums (id, url) values (:id, :url) on duplicate key update url = url + values(url)")
+	w.rule("sums", "upload", "*", "-- downside: insert\ninsert into sums (id, url) values (:id, :url) on duplicate "+
+		"key update url = url + values(url)")
 	w.serve()
 	const n = 4
 	duplicates := make(chan bool, n)
@@ -283,7 +296,8 @@ func TestPipelinedUploadsKeepTheirOrder(t *testing.T) {
 	const n = 200
 	go func() {
 		for i := range n {
-			frame, err := c.Wire.Seal(nil, &protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)), Body: upload("hits", int64(1), fmt.Sprint(i))})
+			frame, err := c.Wire.Seal(nil, &protocol.Message{Op: protocol.OpUpload, RequestID: id(uint64(i + 1)),
+				Body: upload("hits", int64(1), fmt.Sprint(i))})
 			if err == nil {
 				_, err = c.Conn.Write(frame)
 			}
@@ -307,7 +321,8 @@ func TestPipelinedUploadsKeepTheirOrder(t *testing.T) {
 const endless = "-- upside\nselect seq as id, repeat('x', 1000) as url from seq_1_to_3000000"
 
 func (w *world) queries() string {
-	return w.one(`SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%seq_1_to_3000000%' AND id <> CONNECTION_ID()`)
+	return w.one(`SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%seq_1_to_3000000%' AND id <> ` +
+		`CONNECTION_ID()`)
 }
 
 func TestClientThatDoesNotRead(t *testing.T) {
@@ -320,7 +335,8 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		o.Pool.Workers, o.Pool.Downloads = 1, 1
 	})
 	deaf := w.connect(k)
-	deaf.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(1), Body: &protocol.DownloadRequest{Table: "hits"}})
+	deaf.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: id(1),
+		Body: &protocol.DownloadRequest{Table: "hits"}})
 	if m := deaf.Read(); !m.More() {
 		t.Fatal(deaf.Status(m))
 	}
@@ -401,7 +417,8 @@ func TestDownloadsArePaged(t *testing.T) {
 		}
 		state = d.Last.State
 	}
-	if d := c.Download(id(9), &protocol.DownloadRequest{Table: "hits"}); d.Text != "OK" || d.Rows.Len() != 1000 || !d.Last.More {
+	if d := c.Download(id(9), &protocol.DownloadRequest{Table: "hits"}); d.Text != "OK" || d.Rows.Len() != 1000 ||
+		!d.Last.More {
 		t.Error("the server's own choice:", d.Text, d.Rows.Len(), d.Last)
 	}
 }
@@ -415,7 +432,8 @@ func TestDatabaseThatDies(t *testing.T) {
 	w := newWorldOn(t, server.DSN("centre"))
 	k := w.enrol(pointName)
 	w.exec(`CREATE TABLE sums (id BIGINT PRIMARY KEY, url BIGINT NOT NULL)`)
-	w.rule("sums", "upload", "*", "-- downside: insert\ninsert into sums (id, url) values (:id, :url) on duplicate key update url = url + values(url)")
+	w.rule("sums", "upload", "*", "-- downside: insert\ninsert into sums (id, url) values (:id, :url) on duplicate "+
+		"key update url = url + values(url)")
 	w.serve()
 	c := w.connect(k)
 	version := w.rules.Version()
@@ -512,7 +530,8 @@ func TestStopInMidBatchLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := &protocol.Message{Op: protocol.OpUpload, RequestID: id(1), Body: upload("sums", int64(1), int64(1), int64(2), int64(1))}
+	request := &protocol.Message{Op: protocol.OpUpload, RequestID: id(1),
+		Body: upload("sums", int64(1), int64(1), int64(2), int64(1))}
 	c.Send(request)
 	w.running(1)
 	err = w.stop()
@@ -592,7 +611,8 @@ func TestSessionEnds(t *testing.T) {
 func TestStartNeedsTheDatabase(t *testing.T) {
 	w := newWorld(t)
 	w.store.Close()
-	g, err := New(Options{Store: w.store, MasterKey: w.master, Listen: "127.0.0.1:0", Rand: strings.NewReader(strings.Repeat("r", 1000))})
+	g, err := New(Options{Store: w.store, MasterKey: w.master, Listen: "127.0.0.1:0",
+		Rand: strings.NewReader(strings.Repeat("r", 1000))})
 	if err != nil {
 		t.Fatal(err)
 	}
