@@ -76,7 +76,8 @@ func newAttacked(t *testing.T, settings ...string) *attacked {
 	}
 	w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) " +
 		"VALUES ('big', 'download', 'server', '-- upside: select\nselect id, v from big')")
-	w.Env = append(append(w.Env, "SYNCGATE_MAX_BUFFERED=64MiB", "SYNCGATE_HANDSHAKES_PER_SECOND=2000"), legacySettings()...)
+	w.Env = append(append(w.Env, "SYNCGATE_MAX_BUFFERED=64MiB", "SYNCGATE_HANDSHAKES_PER_SECOND=2000"),
+		legacySettings()...)
 	w.Env = append(w.Env, settings...)
 	a.greedy = a.enrol("greedy")
 	var keys []crypto.Key
@@ -172,7 +173,8 @@ func (a *attacked) run(attack func(over <-chan struct{})) {
 	time.AfterFunc(lasts, func() { close(over) })
 	beside := a.serveOthers(over)
 	<-ended
-	a.t.Logf("p99 of the ordinary points: %v alone, %v beside the attack; peak memory %d MiB", before, beside, peak.Load()>>20)
+	a.t.Logf("p99 of the ordinary points: %v alone, %v beside the attack; peak memory %d MiB", before, beside,
+		peak.Load()>>20)
 	most := max(4*before, 3*time.Second) // other tests run beside this one
 	if suite {
 		most = max(2*before, 100*time.Millisecond)
@@ -221,7 +223,8 @@ func (a *attacked) from(i int, to string) net.Conn {
 func TestAttackHalfFrames(t *testing.T) {
 	a := newAttacked(t)
 	a.run(func(over <-chan struct{}) {
-		head := append([]byte("\xc5SG\x02\x03\x00\x00\x00"), binary.BigEndian.AppendUint32(nil, protocol.DefaultMaxFrame)...)
+		head := append([]byte("\xc5SG\x02\x03\x00\x00\x00"),
+			binary.BigEndian.AppendUint32(nil, protocol.DefaultMaxFrame)...)
 		part := append(head, make([]byte, protocol.DefaultMaxFrame-4096)...)
 		each(200, func(int) {
 			c := a.dial(a.greedy)
@@ -296,13 +299,15 @@ func TestAttackSlowReaders(t *testing.T) {
 		keys := []crypto.Key{a.greedy, second}
 		each(24, func(i int) {
 			c := a.dial(keys[i%2])
-			c.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: c.Wire.RequestID(), Body: &protocol.DownloadRequest{Table: "big"}})
+			c.Send(&protocol.Message{Op: protocol.OpDownload, RequestID: c.Wire.RequestID(),
+				Body: &protocol.DownloadRequest{Table: "big"}})
 			<-over
 			c.Conn.Close()
 		})
 	})
 	c := a.others[0]
-	if d := c.Download(c.Wire.RequestID(), &protocol.DownloadRequest{Table: "big"}); d.Status != protocol.StatusOK || d.Rows.Len() != 3000 {
+	if d := c.Download(c.Wire.RequestID(), &protocol.DownloadRequest{Table: "big"}); d.Status != protocol.StatusOK ||
+		d.Rows.Len() != 3000 {
 		t.Errorf("an ordinary point's download: %v, %d rows", d.Text, d.Rows.Len())
 	}
 }
@@ -433,7 +438,8 @@ func TestAttackLockedTable(t *testing.T) {
 			c := a.dial(a.greedy)
 			go func() { <-over; c.Conn.Close() }()
 			rows := rowset.Rows{Columns: []string{"id", "v"}, Values: []any{int64(1), strings.Repeat("y", 50<<10)}}
-			m := &protocol.Message{Op: protocol.OpUpload, RequestID: c.Wire.RequestID(), Body: &protocol.UploadRequest{Table: "big", Rows: rows}}
+			m := &protocol.Message{Op: protocol.OpUpload, RequestID: c.Wire.RequestID(),
+				Body: &protocol.UploadRequest{Table: "big", Rows: rows}}
 			if frame, err := c.Wire.Seal(nil, m); err == nil {
 				_, _ = c.Conn.Write(frame)
 			}

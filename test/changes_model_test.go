@@ -34,9 +34,12 @@ var modelTables = []modelTable{
 	{name: "downward", types: "download", changes: true, centre: true},
 	{name: "both_ways", types: "upload,download", changes: true, centre: true, points: true},
 	{name: "stamped", types: "upload", points: true},
-	{name: "centre_wins", types: "upload,download", conflict: "centre", changes: true, centre: true, points: true, shared: true},
-	{name: "point_wins", types: "upload,download", conflict: "point", changes: true, centre: true, points: true, shared: true},
-	{name: "newest_wins", types: "upload,download", conflict: "newest", changes: true, centre: true, points: true, shared: true},
+	{name: "centre_wins", types: "upload,download", conflict: "centre", changes: true, centre: true, points: true,
+		shared: true},
+	{name: "point_wins", types: "upload,download", conflict: "point", changes: true, centre: true, points: true,
+		shared: true},
+	{name: "newest_wins", types: "upload,download", conflict: "newest", changes: true, centre: true, points: true,
+		shared: true},
 }
 
 // modelRows are the rows of a table: what a row holds by its key.
@@ -132,7 +135,8 @@ func newModel(t *testing.T) *model {
 			s.name = m.Points[i-1].Name
 		}
 		for _, table := range modelTables {
-			db.Must("CREATE TABLE " + table.name + ` (side VARCHAR(10), id INT, v BIGINT NOT NULL, note VARCHAR(60) NULL,
+			db.Must("CREATE TABLE " + table.name + ` (side VARCHAR(10), id INT, v BIGINT NOT NULL, note ` +
+				`VARCHAR(60) NULL,
 				update_time TIMESTAMP(6) NOT NULL DEFAULT NOW(6) ON UPDATE NOW(6), PRIMARY KEY (side, id), KEY (update_time))`)
 			if i == 0 && table.centre || i > 0 && table.points {
 				s.writes = append(s.writes, table)
@@ -163,7 +167,8 @@ func newModel(t *testing.T) *model {
 // agent starts the agent of a point. It cannot start without its database, so that is not killed before it has.
 func (m *model) agent(i int) {
 	m.t.Helper()
-	m.agents[i] = m.Points[i].Run("SYNCGATE_AGENT_INTERVAL=100ms", "SYNCGATE_AGENT_FULL_INTERVAL=1s", "SYNCGATE_AGENT_BATCH_ROWS=50")
+	m.agents[i] = m.Points[i].Run("SYNCGATE_AGENT_INTERVAL=100ms", "SYNCGATE_AGENT_FULL_INTERVAL=1s",
+		"SYNCGATE_AGENT_BATCH_ROWS=50")
 	m.agents[i].WaitLog("agent starts")
 }
 
@@ -184,7 +189,8 @@ func (s *site) open(t *testing.T) {
 	s.app = sql.OpenDB(connector)
 	t.Cleanup(func() { s.app.Close() })
 	s.db.Must("CREATE TABLE journal (session INT, n INT, PRIMARY KEY (session, n))")
-	s.db.Must("CREATE TABLE audit (at INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20), op CHAR(6), k VARCHAR(30), v BIGINT)")
+	s.db.Must("CREATE TABLE audit (at INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20), op CHAR(6), k " +
+		"VARCHAR(30), v BIGINT)")
 	for _, table := range modelTables {
 		for op, row := range map[string]string{"INSERT": "NEW", "UPDATE": "NEW", "DELETE": "OLD"} {
 			s.db.Must(fmt.Sprintf(`CREATE TRIGGER audit_%s_%s AFTER %[2]s ON %[1]s FOR EACH ROW
@@ -294,17 +300,21 @@ func (w *transaction) own(table modelTable) error {
 		if _, taken := rows[moved]; taken {
 			return nil
 		}
-		_, err = w.tx.Exec("UPDATE "+table.name+" SET id = ?, v = ?, note = ? WHERE side = ? AND id = ?", to, version, note, w.s.name, id)
+		_, err = w.tx.Exec("UPDATE "+table.name+" SET id = ?, v = ?, note = ? WHERE side = ? AND id = ?", to, version,
+			note, w.s.name, id)
 		delete(rows, key)
 		rows[moved] = row
 	case there && kind == 2:
-		_, err = w.tx.Exec("UPDATE "+table.name+" SET v = ?, note = ? WHERE side = ? AND id = ?", version, note, w.s.name, id)
+		_, err = w.tx.Exec("UPDATE "+table.name+" SET v = ?, note = ? WHERE side = ? AND id = ?", version, note,
+			w.s.name, id)
 		rows[key] = row
 	case there && kind == 3:
-		_, err = w.tx.Exec("REPLACE INTO "+table.name+" (side, id, v, note) VALUES (?, ?, ?, ?)", w.s.name, id, version, note)
+		_, err = w.tx.Exec("REPLACE INTO "+table.name+" (side, id, v, note) VALUES (?, ?, ?, ?)", w.s.name, id,
+			version, note)
 		rows[key] = row
 	default:
-		_, err = w.tx.Exec("INSERT INTO "+table.name+" (side, id, v, note) VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v), note = VALUES(note)",
+		_, err = w.tx.Exec("INSERT INTO "+table.name+" (side, id, v, note) VALUES (?, ?, ?, ?) ON DUPLICATE KEY "+
+			"UPDATE v = VALUES(v), note = VALUES(note)",
 			w.s.name, id, version, note)
 		rows[key] = row
 	}
@@ -321,7 +331,8 @@ func (w *transaction) shared(table modelTable) error {
 	case 1:
 		_, err = w.tx.Exec("UPDATE IGNORE "+table.name+" SET id = ?, v = ? WHERE id = ?", w.r.IntN(30), version, id)
 	default:
-		_, err = w.tx.Exec("INSERT INTO "+table.name+" (side, id, v, note) VALUES ('all', ?, ?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v), note = VALUES(note)",
+		_, err = w.tx.Exec("INSERT INTO "+table.name+" (side, id, v, note) VALUES ('all', ?, ?, ?) ON DUPLICATE KEY "+
+			"UPDATE v = VALUES(v), note = VALUES(note)",
 			id, version, w.s.name)
 	}
 	return err
@@ -414,13 +425,17 @@ func (m *model) changes() string {
 			if !table.shared {
 				continue
 			}
-			query := "SELECT GROUP_CONCAT(CONCAT(f.id, ' #', f.sync_seq, ' ', COALESCE(f.sync_origin, '-'), ' ', TIME(f.sync_at), ' v', COALESCE(t.v, '-')) ORDER BY f.id SEPARATOR ', ') FROM sync_change_" +
+			query := "SELECT GROUP_CONCAT(CONCAT(f.id, ' #', f.sync_seq, ' ', COALESCE(f.sync_origin, '-'), ' ', " +
+				"TIME(f.sync_at), ' v', COALESCE(t.v, '-')) ORDER BY f.id SEPARATOR ', ') FROM sync_change_" +
 				table.name + " f LEFT JOIN " + table.name + " t ON t.side = f.side AND t.id = f.id"
 			fmt.Fprintf(&b, "\n%s at %s, complete from %s: %s", table.name, s.name,
-				s.db.Text("SELECT CONCAT(complete_from, ', missed ', missed, ', next ', next_seq) FROM sync_sequence WHERE sync_table = ?", table.name),
+				s.db.Text("SELECT CONCAT(complete_from, ', missed ', missed, ', next ', next_seq) FROM sync_sequence "+
+					"WHERE sync_table = ?", table.name),
 				s.db.Text(query))
 			if s != m.sites[0] {
-				fmt.Fprintf(&b, "\n  states %s", s.db.Text("SELECT GROUP_CONCAT(CONCAT_WS(' ', rule_key, HEX(state)) SEPARATOR ', ') FROM sync_agent_state WHERE rule_key LIKE CONCAT('%', ?)", table.name))
+				fmt.Fprintf(&b, "\n  states %s",
+					s.db.Text("SELECT GROUP_CONCAT(CONCAT_WS(' ', rule_key, HEX(state)) SEPARATOR ', ') FROM "+
+						"sync_agent_state WHERE rule_key LIKE CONCAT('%', ?)", table.name))
 			}
 		}
 	}
@@ -482,7 +497,8 @@ func (m *model) audit() {
 			if table.shared {
 				continue
 			}
-			if n := s.db.Count("SELECT COUNT(*) FROM audit WHERE name = ? AND k LIKE ?", table.name, s.name+" %"); n != 0 {
+			if n := s.db.Count("SELECT COUNT(*) FROM audit WHERE name = ? AND k LIKE ?", table.name,
+				s.name+" %"); n != 0 {
 				m.t.Errorf("%d rows of %s came back to %s", n, table.name, s.name)
 			}
 			if !table.changes {
