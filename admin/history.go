@@ -84,8 +84,9 @@ func compare(last, now *Load, seconds float64, at time.Time) Sample {
 			counts[i] -= last.Requests[i]
 		}
 	}
-	return Sample{At: at, Up: float64(now.RowsUp-last.RowsUp) / seconds, Down: float64(now.RowsDown-last.RowsDown) / seconds,
-		P50: quantile(0.5, now.Bounds, counts), P99: quantile(0.99, now.Bounds, counts)}
+	return Sample{At: at, Up: float64(now.RowsUp-last.RowsUp) / seconds,
+		Down: float64(now.RowsDown-last.RowsDown) / seconds,
+		P50:  quantile(0.5, now.Bounds, counts), P99: quantile(0.99, now.Bounds, counts)}
 }
 
 // quantile estimates a quantile of a histogram; counts[i] are the values up to bounds[i].

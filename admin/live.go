@@ -30,7 +30,8 @@ type syncNowBody struct {
 
 // logFilterOf is the filter of a query.
 func logFilterOf(q url.Values) (store.LogFilter, error) {
-	f := store.LogFilter{Point: q.Get("point"), Table: q.Get("table"), Type: q.Get("type"), Failed: q.Get("failed") == "1"}
+	f := store.LogFilter{Point: q.Get("point"), Table: q.Get("table"), Type: q.Get("type"),
+		Failed: q.Get("failed") == "1"}
 	var status, limit uint64
 	for name, to := range map[string]*uint64{"status": &status, "after": &f.After, "limit": &limit} {
 		var err error

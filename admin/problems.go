@@ -49,24 +49,29 @@ func (s *Server) problems(st *Status, points []Point, snap *snapshot) []Problem 
 		add(Problem{Kind: "not ready", Severe: true, Title: st.State,
 			Remedy: "Agents keep their rows meanwhile. 'syncgate doctor' looks for the cause."})
 	case snap.err != nil:
-		add(Problem{Kind: "database", Severe: true, Title: "The database does not answer within " + readTimeout.String(),
+		add(Problem{Kind: "database", Severe: true,
+			Title:  "The database does not answer within " + readTimeout.String(),
 			Remedy: "Look at its process list and its disks. The figures here are older ones."})
 	}
 	load := s.options.Gateway.Load()
 	if n := len(load.BadKeys); n > 0 {
 		p := Problem{Kind: "keys", Severe: true, Title: text.Plural(n, "key") + " of points cannot be opened",
-			Remedy: "They were sealed under another master key. Put that file back, or give the points new keys with 'syncgate point rotate'."}
+			Remedy: "They were sealed under another master key. Put that file back, or give the points new keys with " +
+				"'syncgate point rotate'."}
 		for _, name := range load.BadKeys {
 			p.Items = append(p.Items, Item{Name: name, Link: pointLink(name)})
 		}
 		add(p)
 	}
 	if p99 := time.Duration(s.history.slow() * float64(time.Second)); p99 > slowRequests {
-		add(Problem{Kind: "slow", Title: "Requests are slow: one of 100 takes more than " + p99.Round(time.Second/10).String(),
-			Remedy: "Most often the database waits for its disk or for locks. Look at SHOW PROCESSLIST, and at the upsides of downloads: 'syncgate rules explain'."})
+		add(Problem{Kind: "slow",
+			Title: "Requests are slow: one of 100 takes more than " + p99.Round(time.Second/10).String(),
+			Remedy: "Most often the database waits for its disk or for locks. Look at SHOW PROCESSLIST, and at the " +
+				"upsides of downloads: 'syncgate rules explain'."})
 	}
 	if load.DiskFree > 0 && load.DiskFree < littleDisk {
-		add(Problem{Kind: "disk", Severe: true, Title: "The server's disk has " + limit.FormatBytes(int64(load.DiskFree>>20<<20)) + " left",
+		add(Problem{Kind: "disk", Severe: true,
+			Title:  "The server's disk has " + limit.FormatBytes(int64(load.DiskFree>>20<<20)) + " left",
 			Remedy: "Free some of the disk that has data_dir, before the database stops."})
 	}
 	ruleProblems(snap.rules, add)
@@ -74,7 +79,8 @@ func (s *Server) problems(st *Status, points []Point, snap *snapshot) []Problem 
 	quarantineProblems(snap.quarantine, add)
 	for _, f := range st.Figures {
 		if f.Limit > 0 && f.Value*10 >= f.Limit*9 {
-			add(Problem{Kind: "limit", Title: fmt.Sprintf("%s: %s of %s", f.Name, text.Digits(f.Value), text.Digits(f.Limit)),
+			add(Problem{Kind: "limit",
+				Title:  fmt.Sprintf("%s: %s of %s", f.Name, text.Digits(f.Value), text.Digits(f.Limit)),
 				Remedy: "At the limit agents are told to wait. Find who uses most, or raise the setting."})
 		}
 	}
@@ -92,14 +98,16 @@ func bit(b bool) int {
 func ruleProblems(rules []store.RuleLine, add func(Problem)) {
 	for state, p := range map[string]Problem{
 		string(store.RuleBroken): {Severe: true, Title: "not in force; no rows move by it",
-			Remedy: "Correct the row of sync_control at the place that the error names. It is in force within a second."},
-		string(store.RuleStale): {Title: "edited with a mistake; the last good version stays in force until the next restart",
+			Remedy: "Correct the row of sync_control at the place that the error names. " +
+				"It is in force within a second."},
+		string(store.RuleStale): {Title: "edited with a mistake; the last good version " +
+			"stays in force until the next restart",
 			Remedy: "Correct the row of sync_control, or undo the edit with 'syncgate rules revert'."},
 	} {
 		for i := range rules {
 			if r := &rules[i]; r.State == state {
-				p.Items = append(p.Items, Item{Name: fmt.Sprintf("%s %s, rule %d", r.Type, r.Table, r.ID), Text: strings.TrimSpace(r.Place + " " + r.Error),
-					Link: fmt.Sprintf("#/rules?id=%d", r.ID)})
+				p.Items = append(p.Items, Item{Name: fmt.Sprintf("%s %s, rule %d", r.Type, r.Table, r.ID),
+					Text: strings.TrimSpace(r.Place + " " + r.Error), Link: fmt.Sprintf("#/rules?id=%d", r.ID)})
 			}
 		}
 		if n := len(p.Items); n > 0 {
@@ -121,10 +129,11 @@ const (
 // pointProblems finds what is wrong with points, each kind for all points at once.
 func (s *Server) pointProblems(points []Point, add func(Problem)) {
 	silent := Problem{Kind: "silent", Severe: true, Title: "silent for more than " + span(s.options.Silent),
-		Link:   "#/points?state=silent&sort=seen&desc=1",
-		Remedy: "Look at the agent there (systemctl status syncgate-agent) and at the link to it. It keeps its rows and sends them when it is back."}
-	failing := Problem{Kind: "failing", Severe: true, Title: "with rules that fail there", Link: "#/points?state=trouble",
-		Remedy: "The point's page has the error of each rule."}
+		Link: "#/points?state=silent&sort=seen&desc=1",
+		Remedy: "Look at the agent there (systemctl status syncgate-agent) and at the link to it. It keeps its rows " +
+			"and sends them when it is back."}
+	failing := Problem{Kind: "failing", Severe: true, Title: "with rules that fail there",
+		Link: "#/points?state=trouble", Remedy: "The point's page has the error of each rule."}
 	lag := Problem{Kind: "lag", Title: "behind by more than " + span(s.options.MaxLag), Link: "#/points?sort=lag",
 		Remedy: "Rows wait there. Look for a slow link, a rule that fails, or more rows than the link carries."}
 	disk := Problem{Kind: "point disk", Title: "with less than 1 GiB of disk left",
@@ -137,17 +146,20 @@ func (s *Server) pointProblems(points []Point, add func(Problem)) {
 		p := &points[i]
 		note := func(to *Problem, when bool, at time.Time, format string, args ...any) {
 			if when {
-				to.Items = append(to.Items, Item{Name: p.Point.Point, At: at, Text: fmt.Sprintf(format, args...), Link: pointLink(p.Point.Point)})
+				to.Items = append(to.Items, Item{Name: p.Point.Point, At: at, Text: fmt.Sprintf(format, args...),
+					Link: pointLink(p.Point.Point)})
 			}
 		}
 		note(&silent, p.State == pointSilent, p.Seen, "")
 		if r := p.Report; r != nil && p.Connections > 0 {
 			note(&failing, r.Failing > 0, time.Time{}, "%s", text.Plural(r.Failing, "rule"))
-			note(&lag, p.lag() > s.options.MaxLag, time.Now().Add(-p.lag()), "%s waiting", text.Plural(int(r.Backlog), "row"))
+			note(&lag, p.lag() > s.options.MaxLag, time.Now().Add(-p.lag()), "%s waiting",
+				text.Plural(int(r.Backlog), "row"))
 			note(&disk, r.DiskFree > 0 && r.DiskFree < littleDisk, time.Time{}, "%d MiB", r.DiskFree>>20)
 			note(&refused, r.Quarantined > 0, time.Time{}, "%s", text.Plural(int(r.Quarantined), "row"))
 			ahead := time.Duration(r.ClockAheadMs) * time.Millisecond
-			note(&clock, ahead.Abs() > wrongClock, time.Time{}, "%s %s", span(ahead.Abs()), map[bool]string{true: "ahead", false: "behind"}[ahead > 0])
+			note(&clock, ahead.Abs() > wrongClock, time.Time{}, "%s %s", span(ahead.Abs()),
+				map[bool]string{true: "ahead", false: "behind"}[ahead > 0])
 		}
 	}
 	for _, p := range []Problem{silent, failing, lag, disk, clock, refused} {
@@ -166,8 +178,8 @@ func quarantineProblems(counts []store.QuarantineCount, add func(Problem)) {
 	for _, c := range counts {
 		if n := c.Rows - c.Waiting; n > 0 {
 			refused += n
-			p.Items = append(p.Items, Item{Name: fmt.Sprintf("%s in %s", text.Plural(n, "row"), c.Table), Text: c.Reason,
-				At: c.Oldest, Link: fmt.Sprintf("#/quarantine?rule=%d&error=%d", c.RuleID, c.Code)})
+			p.Items = append(p.Items, Item{Name: fmt.Sprintf("%s in %s", text.Plural(n, "row"), c.Table),
+				Text: c.Reason, At: c.Oldest, Link: fmt.Sprintf("#/quarantine?rule=%d&error=%d", c.RuleID, c.Code)})
 		}
 	}
 	if refused > 0 {

@@ -194,7 +194,8 @@ func trust(next http.Handler) http.Handler {
 
 // policy lets the page load its own files and nothing else, and lets no script make markup of text.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"frame-ancestors 'none'; form-action 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+	"frame-ancestors 'none'; form-action 'none'; base-uri 'none'; require-trusted-types-for 'script'; " +
+	"trusted-types 'none'"
 
 // guard stands before the routes at the page's address.
 func (s *Server) guard(next http.Handler) http.Handler {
@@ -218,7 +219,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		case site == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate":
 			fail(w, http.StatusForbidden, "another site's page asked for it")
 		case s.options.Token != "" && !health(r.URL.Path) && !s.knows(r):
-			h.Set("WWW-Authenticate", `Basic realm="syncgate: any name, and the token as the password", charset="UTF-8"`)
+			h.Set("WWW-Authenticate",
+				`Basic realm="syncgate: any name, and the token as the password", charset="UTF-8"`)
 			fail(w, http.StatusUnauthorized, "the token is missing or wrong; it is the setting admin.token")
 		default:
 			next.ServeHTTP(w, r)

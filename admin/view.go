@@ -29,7 +29,8 @@ type Gateway struct {
 	// SyncNow has a point run a rule and passes on the lines of sync_log about it. The error is that of the run.
 	SyncNow func(ctx context.Context, point, table, direction string, line func(store.LogLine)) error
 	// Tap passes each answered request to send until ctx ends. missed is how many could not be passed on.
-	Tap func(ctx context.Context, f store.LogFilter, values bool, send func(lines []store.LogLine, missed uint64) error) error
+	Tap func(ctx context.Context, f store.LogFilter, values bool,
+		send func(lines []store.LogLine, missed uint64) error) error
 }
 
 // Load is the load at this moment, and counters since the start.
@@ -135,7 +136,8 @@ func sum(r *store.PointReport, now time.Time) *Report {
 		if one.LagMs > 0 { // it waits since the report, too
 			s.LagMs = max(s.LagMs, one.LagMs+uint64(max(0, now.Sub(r.ReportedAt).Milliseconds())))
 		}
-		s.Backlog, s.BacklogBytes, s.Quarantined = s.Backlog+one.BacklogRows, s.BacklogBytes+one.BacklogBytes, s.Quarantined+one.Quarantined
+		s.Backlog, s.BacklogBytes, s.Quarantined = s.Backlog+one.BacklogRows, s.BacklogBytes+one.BacklogBytes,
+			s.Quarantined+one.Quarantined
 		if one.State != string(store.RuleOK) {
 			s.Failing++
 		}

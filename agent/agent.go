@@ -230,7 +230,8 @@ func (a *Agent) QuarantinePlan(ctx context.Context, q *store.QuarantinedRow) (*r
 	}
 	plan, err := a.rules.plan(ruleName{rule.Download, q.Table})
 	if plan == nil {
-		err = cmp.Or(err, fmt.Errorf("no rule of this point downloads %s; a row that could not be sent is still in its table", q.Table))
+		err = cmp.Or(err, fmt.Errorf("no rule of this point downloads %s; "+
+			"a row that could not be sent is still in its table", q.Table))
 		return nil, rule.Env{}, err
 	}
 	return plan, a.opts.env(nil), err

@@ -120,7 +120,8 @@ func (c *columns) add(n ruleName, change *travelling) {
 // begun takes away, within tx, what again was when the reading from the beginning began. The caller calls forget after
 // the commit.
 func (c *columns) begun(ctx context.Context, tx *store.Tx, n ruleName, again int) error {
-	_, err := tx.Exec(ctx, `UPDATE sync_agent_columns SET read_again = read_again - ? WHERE rule_key = ?`, again, n.key())
+	_, err := tx.Exec(ctx, `UPDATE sync_agent_columns SET read_again = read_again - ? WHERE rule_key = ?`,
+		again, n.key())
 	return err
 }
 

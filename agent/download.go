@@ -192,7 +192,8 @@ func (p *arriving) end(ctx context.Context, failed error) error {
 var errStalled = errors.New("the server says that there is more, but the state does not move")
 
 // ask fetches the page behind a state, and for a file of all rows also those behind it. each gets their parts.
-func (l *loop) ask(ctx context.Context, plan *rule.Plan, from []rowset.StateItem, each func(reply *protocol.DownloadReply, more bool) error,
+func (l *loop) ask(ctx context.Context, plan *rule.Plan, from []rowset.StateItem,
+	each func(reply *protocol.DownloadReply, more bool) error,
 ) (last *protocol.DownloadReply, err error) {
 	for {
 		request := &protocol.Message{Op: protocol.OpDownload, Body: &protocol.DownloadRequest{Table: l.name.table,
@@ -230,7 +231,8 @@ func (l *loop) travelled(plan *rule.Plan, fit *ruleset.Fit) (change *travelling,
 	}
 	change, grown, _ := l.columns.met(l.name, fit.Columns, fit.Columns, fit.Extra)
 	if reread = len(grown) > 0 && !plan.Row.CarryState; reread {
-		l.log.Info().Strs("columns", grown).Msg("both ends have got columns; the table is read again from its beginning")
+		l.log.Info().Strs("columns", grown).
+			Msg("both ends have got columns; the table is read again from its beginning")
 	}
 	return change, reread
 }

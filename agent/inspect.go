@@ -66,8 +66,8 @@ type Batch struct {
 // Outbox lists the batches of a table, or of all for "", the first ones to leave first.
 func (a *Agent) Outbox(ctx context.Context, table string, limit int) (all []Batch, err error) {
 	err = a.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		return tx.Each(ctx, fmt.Sprintf(`SELECT epoch, seq, sync_table, row_count, LENGTH(payload), UNIX_TIMESTAMP(created_at),
-			attempts, COALESCE(last_status, 0), COALESCE(last_error, '') FROM sync_outbox
+		return tx.Each(ctx, fmt.Sprintf(`SELECT epoch, seq, sync_table, row_count, LENGTH(payload),
+			UNIX_TIMESTAMP(created_at), attempts, COALESCE(last_status, 0), COALESCE(last_error, '') FROM sync_outbox
 			WHERE ? IN ('', sync_table) ORDER BY epoch, seq LIMIT %d`, limit), func(scan func(...any) error) error {
 			var b Batch
 			var epoch, seq uint64
@@ -107,7 +107,8 @@ const (
 // Wake asks the agent that works on the database to try every rule now.
 func (a *Agent) Wake(ctx context.Context) error {
 	return a.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `REPLACE INTO sync_agent_state (rule_key, state) VALUES (?, ?)`, wakeKey, time.Now().String())
+		_, err := tx.Exec(ctx, `REPLACE INTO sync_agent_state (rule_key, state) VALUES (?, ?)`, wakeKey,
+			time.Now().String())
 		return err
 	})
 }
@@ -117,7 +118,8 @@ func (a *Agent) watchWake(ctx context.Context) {
 	for last := ""; pause(ctx, wakeCheck, nil, nil); {
 		now := ""
 		err := a.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-			return tx.One(ctx, `SELECT COALESCE(MAX(state), '-') FROM sync_agent_state WHERE rule_key = ?`, []any{wakeKey}, &now)
+			return tx.One(ctx, `SELECT COALESCE(MAX(state), '-') FROM sync_agent_state WHERE rule_key = ?`,
+				[]any{wakeKey}, &now)
 		})
 		if err == nil && last != "" && now != last {
 			_ = a.outbox.recount(ctx) // a person may have dropped batches; else the next start counts them

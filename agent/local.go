@@ -94,18 +94,20 @@ func (l *agentLock) take(ctx context.Context) error {
 	if err == nil {
 		err = l.db.InTx(ctx, func(tx *store.Tx) error {
 			var point, process, since string
-			err := tx.One(ctx, `SELECT point_no, process, CAST(updated_at AS CHAR) FROM sync_agent_owner WHERE id = 1`, nil,
+			err := tx.One(ctx,
+				`SELECT point_no, process, CAST(updated_at AS CHAR) FROM sync_agent_owner WHERE id = 1`, nil,
 				&point, &process, &since)
 			switch {
 			case err != nil && !errors.Is(err, sql.ErrNoRows):
 				return err
 			case got != 1:
-				return fmt.Errorf("%w: %s of point %s since %s UTC; stop that one, or give this one a database of its own",
+				return fmt.Errorf("%w: %s of point %s since %s UTC; stop that one, or give this one a database "+
+					"of its own",
 					ErrTaken, process, point, since)
 			case point != "" && point != l.point:
-				return fmt.Errorf("%w: it holds the outbox and the positions of point %s, and the settings are of point %s; "+
-					"give the agent the key of %s or another database; when the point was renamed, first run: "+
-					"UPDATE sync_agent_owner SET point_no = ''", ErrOtherPoint, point, l.point, point)
+				return fmt.Errorf("%w: it holds the outbox and the positions of point %s, and the settings are of "+
+					"point %s; give the agent the key of %s or another database; when the point was renamed, "+
+					"first run: UPDATE sync_agent_owner SET point_no = ''", ErrOtherPoint, point, l.point, point)
 			}
 			_, err = tx.Exec(ctx, `INSERT INTO sync_agent_owner (id, owner, process) VALUES (1, ?, ?)
 				ON DUPLICATE KEY UPDATE owner = VALUES(owner), process = VALUES(process)`, owner, l.process)

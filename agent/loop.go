@@ -143,8 +143,8 @@ func (l *loop) failed(err error) (rest time.Duration) {
 // transient reports whether err may soon disappear by itself.
 func transient(err error) bool {
 	var refused *Refusal
-	return errors.Is(err, ErrLost) || isTurn(err) || errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnavailable) ||
-		errors.As(err, &refused) && refused.Transient()
+	return errors.Is(err, ErrLost) || isTurn(err) || errors.Is(err, store.ErrRetry) ||
+		errors.Is(err, store.ErrUnavailable) || errors.As(err, &refused) && refused.Transient()
 }
 
 // backoff gives growing pauses with jitter: the n-th is between half and all of first·2ⁿ, at most limit. Jitter keeps a

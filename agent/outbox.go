@@ -73,8 +73,8 @@ func (b *outbox) recount(ctx context.Context) error {
 		b.mu.Lock()
 		b.batches, b.bytes, b.waiting = 0, 0, nil
 		b.mu.Unlock()
-		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(row_count) AS SIGNED), CAST(SUM(LENGTH(payload)) AS SIGNED)
-			FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
+		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(row_count) AS SIGNED),
+			CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
 			var table string
 			var batches int
 			var w waiting
@@ -162,7 +162,8 @@ func (b *outbox) renumber(ctx context.Context, x *batch) error {
 		if err := b.lock.check(ctx, tx); err != nil {
 			return err
 		}
-		err = tx.One(ctx, `SELECT EXISTS (SELECT 1 FROM sync_outbox WHERE epoch = ? AND seq = ?)`, []any{old, seq}, &there)
+		err = tx.One(ctx, `SELECT EXISTS (SELECT 1 FROM sync_outbox WHERE epoch = ? AND seq = ?)`,
+			[]any{old, seq}, &there)
 		if err == nil && !there {
 			err = errBatchGone // the numbers would go to the batches behind it
 		}
@@ -280,7 +281,8 @@ func (b *outbox) makeRoom(ctx context.Context, table string) error {
 			var epoch, seq uint64
 			var w waiting
 			err := tx.One(ctx, `SELECT epoch, seq, row_count, LENGTH(payload) FROM sync_outbox
-				WHERE sync_table = ? ORDER BY epoch, seq LIMIT 1 OFFSET 2`, []any{table}, &epoch, &seq, &w.rows, &w.bytes)
+				WHERE sync_table = ? ORDER BY epoch, seq LIMIT 1 OFFSET 2`,
+				[]any{table}, &epoch, &seq, &w.rows, &w.bytes)
 			if more = err == nil; errors.Is(err, sql.ErrNoRows) {
 				return nil
 			}

@@ -88,7 +88,8 @@ func (t *progress) unsaid(n ruleName) (moved Line, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l, last, now := t.lines[n], t.said[n], t.opts.Clock()
-	moved = Line{Rows: l.Rows - last.Rows, Batches: l.Batches - last.Batches, Quarantined: l.Quarantined - last.Quarantined}
+	moved = Line{Rows: l.Rows - last.Rows, Batches: l.Batches - last.Batches,
+		Quarantined: l.Quarantined - last.Quarantined}
 	if moved.Rows <= 0 && moved.Quarantined <= 0 || now.Sub(last.at) < time.Second {
 		return moved, false
 	}

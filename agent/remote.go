@@ -198,7 +198,8 @@ func (p *Push) begin(ctx context.Context, r *Remote) error {
 			rows, _ = reached.State[0].Value.(int64)
 		}
 		if uint64(rows) < p.read-uint64(len(p.waiting)) {
-			return fmt.Errorf("%w: the centre has %d rows and has acknowledged %d, as after a restore; push the file again",
+			return fmt.Errorf("%w: the centre has %d rows and has acknowledged %d, as after a restore; push the "+
+				"file again",
 				ErrData, rows, p.Rows)
 		}
 		p.Rows = uint64(rows)
@@ -264,7 +265,8 @@ func (r *Remote) Pull(ctx context.Context, p *Pull) error {
 				return err
 			}
 			var last *protocol.DownloadReply
-			m := &protocol.Message{Op: protocol.OpDownload, Body: &protocol.DownloadRequest{Table: p.Table, State: state}}
+			m := &protocol.Message{Op: protocol.OpDownload,
+				Body: &protocol.DownloadRequest{Table: p.Table, State: state}}
 			err = r.link.do(ctx, m, func(m *protocol.Message) (err error) {
 				if last, err = m.DownloadReply(); err == nil && len(last.Columns) > 0 {
 					err = p.Rows(last.Rows())

@@ -128,8 +128,8 @@ func (a *Agent) state(ctx context.Context) (r *rowset.Report, err error) {
 	}
 	order := []string{rowset.RuleBroken, rowset.RuleFailing, rowset.RuleStale, rowset.RuleOK}
 	slices.SortFunc(r.Rules, func(x, y rowset.RuleReport) int {
-		return cmp.Or(cmp.Compare(slices.Index(order, x.State), slices.Index(order, y.State)), cmp.Compare(y.LagMs, x.LagMs),
-			cmp.Compare(x.Table, y.Table), cmp.Compare(x.Direction, y.Direction))
+		return cmp.Or(cmp.Compare(slices.Index(order, x.State), slices.Index(order, y.State)),
+			cmp.Compare(y.LagMs, x.LagMs), cmp.Compare(x.Table, y.Table), cmp.Compare(x.Direction, y.Direction))
 	})
 	return r, err
 }

@@ -69,7 +69,8 @@ func (c *comparison) run(ctx context.Context) (Result, error) {
 		err = fmt.Errorf("no rule of this point is for the %s of %s", job.Direction, job.Table)
 	}
 	if err == nil && !job.DryRun && job.Direction == rule.Upload && plan.Load == nil {
-		err = fmt.Errorf("the rule that uploads %s has not the option changes, so that only a dry run can be made", job.Table)
+		err = fmt.Errorf("the rule that uploads %s has not the option changes, "+
+			"so that only a dry run can be made", job.Table)
 	}
 	if err != nil {
 		return c.result, err
@@ -101,7 +102,8 @@ func (c *comparison) run(ctx context.Context) (Result, error) {
 func (c *comparison) ask(ctx context.Context, r *protocol.CompareRequest) (*protocol.CompareReply, error) {
 	r.Table, r.Direction, r.Job, r.Columns = c.job.Table, c.job.Direction, c.job.Job, c.columns
 	for lost := 0; ; lost++ {
-		reply, err := ask(ctx, c.link, &protocol.Message{Op: protocol.OpCompare, Body: r}, (*protocol.Message).CompareReply)
+		reply, err := ask(ctx, c.link, &protocol.Message{Op: protocol.OpCompare, Body: r},
+			(*protocol.Message).CompareReply)
 		if !errors.Is(err, ErrLost) || ctx.Err() != nil || lost == maxLost {
 			return reply, err
 		}
@@ -231,7 +233,8 @@ func (c *comparison) found(reply *protocol.CompareReply, rows []store.Listed, fi
 		kind string
 		n    *uint64
 		at   []uint32
-	}{{"missing at the centre", &c.result.MissingThere, reply.Missing}, {"different", &c.result.Different, reply.Different}} {
+	}{{"missing at the centre", &c.result.MissingThere, reply.Missing},
+		{"different", &c.result.Different, reply.Different}} {
 		for _, i := range listed.at {
 			if int(i) >= len(rows) {
 				return nil, fmt.Errorf("the centre names row %d of %d", i, len(rows))
@@ -275,14 +278,17 @@ func (c *comparison) note() string {
 		}
 	}
 	if c.unknown {
-		all = append(all, "rows that only the centre has are not known, because it does not record which point its rows of "+
+		all = append(all, "rows that only the centre has are not known, because it does not record which point "+
+			"its rows of "+
 			c.job.Table+" come from; --where names the rows of the point")
 	}
 	if c.kept > 0 {
-		all = append(all, fmt.Sprintf("%d rows that the centre does not have stay at the point, because the rule has a condition", c.kept))
+		all = append(all, fmt.Sprintf("%d rows that the centre does not have stay at the point, "+
+			"because the rule has a condition", c.kept))
 	}
 	if c.skipped > 0 {
-		all = append(all, fmt.Sprintf("%d ranges have many changes that have not been sent yet; compare again later", c.skipped))
+		all = append(all, fmt.Sprintf("%d ranges have many changes that have not been sent yet; "+
+			"compare again later", c.skipped))
 	}
 	return strings.Join(all, "; ")
 }
@@ -342,7 +348,8 @@ func (l *loop) reloaded(ctx context.Context, clear func([]rowset.StateItem) erro
 	if err != nil {
 		return false, fmt.Errorf("compare the loaded table with the centre: %w", err)
 	}
-	logResult(l.log.Warn(), job, result).Msg("the table was loaded anew, because changes were missed; what differed is sent")
+	logResult(l.log.Warn(), job, result).
+		Msg("the table was loaded anew, because changes were missed; what differed is sent")
 	return true, clear(slices.Delete(state, at, at+1))
 }
 
@@ -362,7 +369,8 @@ func (a *Agent) Resync(ctx context.Context, job Job, report func(Result) error) 
 		up, down := a.rules.find(ruleName{rule.Upload, job.Table}), a.rules.find(ruleName{rule.Download, job.Table})
 		switch {
 		case up != nil && down != nil:
-			return result, fmt.Errorf("%s is uploaded and downloaded; --type upload sends the rows of this point, --type download those of the centre", job.Table)
+			return result, fmt.Errorf("%s is uploaded and downloaded; --type upload sends the rows of this point, "+
+				"--type download those of the centre", job.Table)
 		case up != nil:
 			job.Direction = rule.Upload
 		default:

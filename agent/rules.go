@@ -25,8 +25,8 @@ type rules struct {
 
 func newRules(o *Options) (*rules, error) {
 	r := &rules{point: o.Point, changed: newSignal()}
-	set := ruleset.Options{Source: o.Store, Sink: o.Store, Side: rule.Client, Poll: o.RulesEvery, Record: o.Store.RecordChanges,
-		Changed: r.changed.raise, Clock: o.Clock, Logger: o.Log}
+	set := ruleset.Options{Source: o.Store, Sink: o.Store, Side: rule.Client, Poll: o.RulesEvery,
+		Record: o.Store.RecordChanges, Changed: r.changed.raise, Clock: o.Clock, Logger: o.Log}
 	var err error
 	if r.local, err = ruleset.New(set); err != nil {
 		return nil, err

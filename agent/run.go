@@ -54,14 +54,16 @@ func (a *Agent) ask(name ruleName) (*run, error) {
 		return nil, &Refusal{protocol.StatusRuleBroken, protocol.ErrorReply{Message: err.Error()}}
 	case plan == nil:
 		return nil, &Refusal{protocol.StatusNoRule, protocol.ErrorReply{
-			Message: fmt.Sprintf("no rule of this point that is switched on has the direction %q for table %q", name.direction, name.table)}}
+			Message: fmt.Sprintf("no rule of this point that is switched on has the direction %q for table %q",
+				name.direction, name.table)}}
 	}
 	x := &run{name: name, before: a.progress.line(name), moved: newSignal(), done: make(chan error, 1)}
 	r := &a.runs
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if x.left = r.loops[name]; len(x.left) == 0 || len(r.all) >= maxRuns {
-		return nil, &Refusal{protocol.StatusBusy, protocol.ErrorReply{Message: "the agent begins to work, or does many such runs", RetryAfterMs: 1000}}
+		return nil, &Refusal{protocol.StatusBusy,
+			protocol.ErrorReply{Message: "the agent begins to work, or does many such runs", RetryAfterMs: 1000}}
 	}
 	r.all = append(r.all, x)
 	x.left[0].now.raise()

@@ -59,7 +59,8 @@ func (s *servers) next() string {
 		place := make(map[string]float64, len(s.all))
 		for i, one := range s.all {
 			s.left = append(s.left, one.address)
-			if place[one.address] = float64(i); one.weight > 0 { // the least of such numbers is one's in proportion to its weight
+			// the least of such numbers is one's in proportion to its weight
+			if place[one.address] = float64(i); one.weight > 0 {
 				place[one.address] = -math.Log(1-rand.Float64()) / one.weight
 			}
 		}

@@ -328,7 +328,8 @@ func (u *uploads) again(ctx context.Context, plan *rule.Plan) (int, error) {
 				return 0, err
 			}
 			u.columns.add(u.name, change)
-			u.log.Info().Strs("columns", change.known).Msg("the table has got columns; it is read again from its beginning")
+			u.log.Info().Strs("columns", change.known).
+				Msg("the table has got columns; it is read again from its beginning")
 		}
 	}
 	return u.columns.again(u.name), nil
@@ -350,7 +351,8 @@ func (u *uploads) travelled(plan *rule.Plan, sent []string, reply *protocol.Uplo
 	}
 	if len(found) > 0 && plan != nil && plan.Paged() {
 		change.again = 1
-		u.log.Info().Strs("columns", found).Msg("the centre has got columns; the table is read again from its beginning")
+		u.log.Info().Strs("columns", found).
+			Msg("the centre has got columns; the table is read again from its beginning")
 	}
 	return change
 }

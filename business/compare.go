@@ -144,8 +144,9 @@ func (h *Handler) resync(ctx context.Context, r *Request) error {
 		default:
 			return &store.MismatchError{Reason: "a comparison is running, done or failed"}
 		}
-		err := h.o.Store.ReportResync(ctx, store.Resync{ID: req.Job, Point: r.Point, State: req.State, Compared: req.Compared,
-			MissingThere: req.MissingThere, MissingHere: req.MissingHere, Different: req.Different, Note: req.Note})
+		err := h.o.Store.ReportResync(ctx, store.Resync{ID: req.Job, Point: r.Point, State: req.State,
+			Compared: req.Compared, MissingThere: req.MissingThere, MissingHere: req.MissingHere,
+			Different: req.Different, Note: req.Note})
 		if err != nil {
 			return err
 		}
@@ -154,6 +155,7 @@ func (h *Handler) resync(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
-	r.Answer(&protocol.ResyncReply{Job: next.ID, Table: next.Table, Direction: next.Type, Where: next.Where, DryRun: next.DryRun})
+	r.Answer(&protocol.ResyncReply{Job: next.ID, Table: next.Table, Direction: next.Type, Where: next.Where,
+		DryRun: next.DryRun})
 	return nil
 }

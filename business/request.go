@@ -28,7 +28,7 @@ type Request struct {
 	MaxPayload int             // bytes of the largest payload that the client takes; 0: no limit (the v1 wire has none)
 	Payer      *account.Holder // is charged for the request until it is answered; may be nil
 	Arrived    time.Time       // for metrics
-	Context    context.Context // ends when the client is gone: a download stops then, an upload is finished all the same
+	Context    context.Context // ends when the client is gone: a download stops then, an upload is still finished
 
 	// Known when the last reply is sent:
 	RuleID      uint64 // of the rule that it came under; 0: none

@@ -83,7 +83,8 @@ func Refusal(m *protocol.Message, err error) *protocol.Message {
 	s := StatusOf(err)
 	reply := &protocol.ErrorReply{Message: explain(s, err), RetryAfterMs: uint32(retryAfter(s) / time.Millisecond)}
 	if reused := (*store.ReusedError)(nil); errors.As(err, &reused) {
-		reply.Reached, _ = reachedOf(reused.Reached) // an unreadable state is as good as none: the client begins a generation
+		// An unreadable state is as good as none: the client begins a generation.
+		reply.Reached, _ = reachedOf(reused.Reached)
 	}
 	return m.Reply(s, reply)
 }

@@ -139,7 +139,8 @@ func (h *handler) overrun(c *reactor.Conn, err error) []byte {
 		return nil
 	case errors.Is(err, protocol.ErrTooLarge), errors.Is(err, reactor.ErrFrameTooLarge):
 		return h.legacy.Refusal(protocol.StatusTooLarge,
-			fmt.Sprintf("the packet has more than %d bytes, see legacy.max_packet; send fewer rows", h.legacy.MaxPacket()))
+			fmt.Sprintf("the packet has more than %d bytes, see legacy.max_packet; send fewer rows",
+				h.legacy.MaxPacket()))
 	}
 	return h.legacy.Refusal(protocol.StatusMalformed,
 		"the packet is not as documented, or its bytes did not come in time")
@@ -199,7 +200,8 @@ func (h *handler) establish(c *reactor.Conn, s *session) bool {
 		if h.legacy == nil {
 			c.Close(errConns)
 		} else {
-			c.Write(h.legacy.Refusal(protocol.StatusBusy, "the point has too many connections, see max_connections_per_point"))
+			c.Write(h.legacy.Refusal(protocol.StatusBusy,
+				"the point has too many connections, see max_connections_per_point"))
 			c.CloseAfterFlush(errConns)
 		}
 		return false

@@ -239,7 +239,8 @@ func (g *Gateway) FollowLog(ctx context.Context, filter store.LogFilter, send fu
 		} else if lines, at, missed, err = g.log.written.read(ctx, at); missed > 0 {
 			continue
 		} else {
-			lines = slices.DeleteFunc(slices.Clone(lines), func(l store.LogLine) bool { return l.ID <= filter.After || !filter.Matches(&l) })
+			lines = slices.DeleteFunc(slices.Clone(lines),
+				func(l store.LogLine) bool { return l.ID <= filter.After || !filter.Matches(&l) })
 		}
 		if err != nil {
 			return err

@@ -38,7 +38,8 @@ type metrics struct {
 var _ reactor.Observer = (*metrics)(nil)
 
 func newMetrics(g *Gateway) *metrics {
-	m := &metrics{trouble: &g.trouble, stored: map[*store.Metric]*prometheus.CounterVec{}, failures: map[*store.Metric]zerolog.Logger{}}
+	m := &metrics{trouble: &g.trouble, stored: map[*store.Metric]*prometheus.CounterVec{},
+		failures: map[*store.Metric]zerolog.Logger{}}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help}, labels)
 		m.all = append(m.all, v)
@@ -90,10 +91,12 @@ func newMetrics(g *Gateway) *metrics {
 	gauge("keys_age_seconds", "Time since the keys of the points were last read from the database.", nil,
 		func() int { return int(g.o.Clock().Sub(time.Unix(0, g.keysRead.Load())).Seconds()) })
 	sum := func(name, help string, value func() uint64) {
-		m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help},
-			func() float64 { return float64(value()) }))
+		m.all = append(m.all,
+			prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: name, Help: help},
+				func() float64 { return float64(value()) }))
 	}
-	gauge("taps", "Readers of every answered request, as syncgate tap is.", nil, func() int { return g.tap.lines.watching() })
+	gauge("taps", "Readers of every answered request, as syncgate tap is.", nil,
+		func() int { return g.tap.lines.watching() })
 	sum("downloads_shared_total", "Downloads that were answered from the read of another one.", g.handler.Shared)
 	sum("sync_log_dropped_total", "Lines that sync_log lacks, because the database took none for too long.", g.log.lost)
 	gauge("requests_waiting", "Requests waiting for a worker.", nil, func() int { return g.pool.Stats().Waiting })
@@ -133,14 +136,18 @@ func (m *metrics) database(g *Gateway, gauge func(name, help string, labels prom
 	add(m.up)
 	add(m.probes)
 	pool := g.o.Store.PoolStats
-	gauge("database_connections", "Connections to the database that are in use.", nil, func() int { return pool().InUse })
+	gauge("database_connections", "Connections to the database that are in use.", nil,
+		func() int { return pool().InUse })
 	add(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "database_connection_waits_total",
-		Help: "Times that a request waited for a connection to the database."}, func() float64 { return float64(pool().WaitCount) }))
-	add(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate", Name: "database_connection_wait_seconds_total",
-		Help: "Time that requests waited for a connection to the database."}, func() float64 { return pool().WaitDuration.Seconds() }))
+		Help: "Times that a request waited for a connection to the database."},
+		func() float64 { return float64(pool().WaitCount) }))
+	add(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "syncgate",
+		Name: "database_connection_wait_seconds_total",
+		Help: "Time that requests waited for a connection to the database."},
+		func() float64 { return pool().WaitDuration.Seconds() }))
 	for table := range store.GrowingTables {
-		gauge("table_rows", "Rows of a table of syncgate that grows, as the database estimates.", prometheus.Labels{"table": table},
-			func() int { return int(g.sizes.of(table)) })
+		gauge("table_rows", "Rows of a table of syncgate that grows, as the database estimates.",
+			prometheus.Labels{"table": table}, func() int { return int(g.sizes.of(table)) })
 	}
 }
 

@@ -95,7 +95,8 @@ func (n *news) subscribe(r *business.Request, s *session) {
 	}
 	n.mu.Lock()
 	old := n.subs[s]
-	sub := &subscription{s: s, id: r.Message.RequestID, runs: req.Runs, tables: map[string]*told{}, rules: true, queued: true}
+	sub := &subscription{s: s, id: r.Message.RequestID, runs: req.Runs, tables: map[string]*told{}, rules: true,
+		queued: true}
 	for _, table := range req.Tables {
 		if sub.tables[table] != nil {
 			continue
@@ -320,7 +321,8 @@ func (n *news) deliver(sub *subscription, first bool) {
 				reply.Polled = append(reply.Polled, table)
 			}
 		}
-		_ = sub.s.send(&protocol.Message{Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: sub.id, Body: reply},
+		_ = sub.s.send(&protocol.Message{Op: protocol.OpSubscribe, Flags: protocol.FlagMore, RequestID: sub.id,
+			Body: reply},
 			first) // gone: no subscriber any more
 		rules, first = false, false
 	}

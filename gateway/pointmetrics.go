@@ -37,7 +37,8 @@ func newPointMetrics(g *Gateway) *pointMetrics {
 		pointConnected: desc("point_connected", "1 while the point is connected.", "point"),
 		reportAge:      desc("point_report_age_seconds", "Time since the point's last report.", "point"),
 		clock:          desc("point_clock_ahead_seconds", "The point's clock before that of the server.", "point"),
-		disk:           desc("point_disk_free_bytes", "Bytes free where the agent keeps its data; -1: not known.", "point"),
+		disk: desc("point_disk_free_bytes",
+			"Bytes free where the agent keeps its data; -1: not known.", "point"),
 	}
 	for _, r := range rowset.RuleMetrics {
 		m.rules = append(m.rules, desc("point_"+r.Name, r.Help, "point", "table", "direction"))

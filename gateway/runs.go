@@ -15,7 +15,8 @@ var (
 	ErrNotConnected = errors.New("the point is not connected")
 	ErrOldAgent     = errors.New("the point's agent does not know how to run a rule when it is asked to; " +
 		"it syncs by itself. Update it to ask it")
-	errPointGone = errors.New("the connection of the point has ended before the run was over; what has moved stays moved")
+	errPointGone = errors.New("the connection of the point has ended before the run was over; " +
+		"what has moved stays moved")
 )
 
 // RunError is the outcome of a run that failed.
@@ -103,8 +104,8 @@ func (g *Gateway) RunNow(ctx context.Context, point, table, direction string, li
 	began := g.o.Clock()
 	say := func(status protocol.Status, text string) {
 		now := g.o.Clock()
-		l := store.LogLine{At: now, Point: point, Table: table, Type: direction, Ms: uint64(now.Sub(began).Milliseconds()),
-			Status: uint16(status), Text: text}
+		l := store.LogLine{At: now, Point: point, Table: table, Type: direction,
+			Ms: uint64(now.Sub(began).Milliseconds()), Status: uint16(status), Text: text}
 		g.log.add(l)
 		line(l)
 	}

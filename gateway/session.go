@@ -69,7 +69,9 @@ func (s *session) send(m *protocol.Message, done bool) error {
 	if s.modern == nil {
 		err = s.wire.Send(m, func(packet []byte) error { return write(packet, true) })
 	} else { // the reactor keeps what it is given, and this buffer is used again
-		err = s.modern.SendPaced(m, s.pace, func(frame []byte, last bool) error { return write(bytes.Clone(frame), last) })
+		err = s.modern.SendPaced(m, s.pace, func(frame []byte, last bool) error {
+			return write(bytes.Clone(frame), last)
+		})
 	}
 	if done && !ended {
 		_ = s.g.reactor.Send(s.id, nil, true) // gone: nothing to end

@@ -78,8 +78,8 @@ func (t *tap) answered(r *business.Request, reply *protocol.Message, at time.Tim
 			r.Sample = sampleOf(u.Rows.Columns, u.Rows.Values)
 		}
 	}
-	t.lines.add(store.LogLine{At: at, Point: r.Point, Table: r.Message.Table(), Type: r.Message.Op.String(), Rows: r.Rows,
-		Batches: 1, Ms: uint64(max(0, at.Sub(r.Arrived).Milliseconds())), Status: uint16(reply.Status),
+	t.lines.add(store.LogLine{At: at, Point: r.Point, Table: r.Message.Table(), Type: r.Message.Op.String(),
+		Rows: r.Rows, Batches: 1, Ms: uint64(max(0, at.Sub(r.Arrived).Milliseconds())), Status: uint16(reply.Status),
 		Bytes: uint64(len(r.Message.Payload)) + r.Sent, Values: r.Sample})
 }
 

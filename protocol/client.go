@@ -53,7 +53,8 @@ type Client struct {
 func NewClient(o ClientOptions) (*Client, error) {
 	o.Software = cmp.Or(o.Software, "syncgate-agent")
 	if !validPoint(o.Point) || !validText(o.Software, maxSoftware) || o.Clock == nil || o.Rand == nil {
-		return nil, errors.New("protocol: client: Point (1 to 64 bytes), Clock and Rand are required; Software has up to 64")
+		return nil, errors.New("protocol: client: Point (1 to 64 bytes), Clock and Rand are required; " +
+			"Software has up to 64")
 	}
 	return &Client{opts: o}, nil
 }

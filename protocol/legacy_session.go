@@ -326,7 +326,8 @@ func (l *Legacy) packet(r *legacyRequest, content []byte, word, info string) []b
 // begin prints a reply up to its Content.
 func (l *Legacy) begin(r *legacyRequest) []byte {
 	return l.print(r, make([]byte, 0, 1024), []legacyField{
-		{"{", "userid", r.userID}, {", ", "Business", legacyRaw("{")}, {"", "Type", r.typed}, {", ", "Content", legacyRaw("")},
+		{"{", "userid", r.userID}, {", ", "Business", legacyRaw("{")},
+		{"", "Type", r.typed}, {", ", "Content", legacyRaw("")},
 	})
 }
 

@@ -38,7 +38,11 @@ type bucket struct {
 }
 
 func newLimiter(handshakes int) *limiter {
-	l := &limiter{seed: maphash.MakeSeed(), sources: make([]bucket, sourceBuckets), points: make([]bucket, sourceBuckets)}
+	l := &limiter{
+		seed:    maphash.MakeSeed(),
+		sources: make([]bucket, sourceBuckets),
+		points:  make([]bucket, sourceBuckets),
+	}
 	l.total.Limiter = rate.NewLimiter(rate.Limit(handshakes), 2*handshakes)
 	for i := range sourceBuckets {
 		for _, b := range [...]*bucket{&l.sources[i], &l.points[i]} {

@@ -153,6 +153,9 @@ func bodyOf[T any, P interface {
 		}
 		return b, nil
 	}
+	if err := m.Unpack(); err != nil {
+		return nil, err
+	}
 	b := P(new(T))
 	if err := decode(m.Payload, b); err != nil {
 		return nil, err

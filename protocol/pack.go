@@ -62,7 +62,7 @@ func deflate(dst, b []byte) []byte {
 
 // Packed returns how many bytes Unpack makes; 0 when the payload is not packed.
 func (m *Message) Packed() int {
-	if m.Flags&flagPacked == 0 {
+	if m.Flags&flagPacked == 0 || len(m.Payload) < packedHead {
 		return 0
 	}
 	return int(binary.BigEndian.Uint32(m.Payload))
@@ -90,6 +90,9 @@ func (m *Message) Unpack() error {
 	if m.Flags&flagPacked == 0 {
 		return nil
 	}
+	if len(m.Payload) < packedHead {
+		return errPacked
+	}
 	out := make([]byte, m.Packed())
 	plain := copy(out, m.start())
 	r := inflaters.Get().(io.Reader)
@@ -110,8 +113,9 @@ func (m *Message) Unpack() error {
 
 // start is the part of the payload that is never packed, or all of it.
 func (m *Message) start() []byte {
-	if m.Flags&flagPacked == 0 {
+	if m.Flags&flagPacked == 0 || len(m.Payload) < packedHead { // the payload of a refused request is dropped
 		return m.Payload
 	}
-	return m.Payload[packedHead:][:binary.BigEndian.Uint16(m.Payload[4:])]
+	rest := m.Payload[packedHead:]
+	return rest[:min(len(rest), int(binary.BigEndian.Uint16(m.Payload[4:])))]
 }

@@ -251,6 +251,29 @@ func TestPiecesMakeRoom(t *testing.T) {
 	}
 }
 
+// A packed request is read as it is, and one whose payload was dropped can still be answered.
+func TestPackedRequestWithoutItsPayload(t *testing.T) {
+	payload, err := AppendPayload(nil, uploadOf(1, strings.Repeat("packs well ", 100)).Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Message{Op: OpUpload, Flags: flagPacked, RequestID: MakeRequestID(1, 1), Payload: pack(payload, 6)}
+	if m.Table() != "things" {
+		t.Errorf("table %q", m.Table())
+	}
+	dropped := *m
+	dropped.Payload = nil
+	if dropped.Table() != "" || dropped.Packed() != 0 {
+		t.Errorf("table %q", dropped.Table())
+	}
+	if _, err := dropped.UploadRequest(); err == nil {
+		t.Error("nothing was read")
+	}
+	if u, err := m.UploadRequest(); err != nil || u.Table != "things" {
+		t.Error(u, err)
+	}
+}
+
 func TestUnpackRefuses(t *testing.T) {
 	good := pack(bytes.Repeat([]byte("packs well "), 100), 4)
 	for name, p := range map[string][]byte{

@@ -271,7 +271,8 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	if wait := s.server.limiter.authentic(point, now); wait > 0 {
 		return nil, &RejectError{StatusBusy, wait}
 	}
-	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID, o.RulesVersion(), terms{}}
+	granted := Welcome{Version, o.MaxFrame, o.MaxInFlight, o.Keepalive, now.UnixMilli(), o.ServerID,
+		o.RulesVersion(), terms{}}
 	if h.most > 0 {
 		granted.most = o.MaxMessage
 	}
@@ -283,7 +284,8 @@ func (s *ServerSession) greet(frame []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now, terms{h.most, granted.packs}))
+	s.records.Store(newRecords(toClient.UnsafeKey(), toServer.UnsafeKey(), o.MaxFrame, now,
+		terms{h.most, granted.packs}))
 	s.joiner = joiner{holds: s.server.holds, point: point}
 	s.point, s.keyID, s.hello = point, id, h
 	return plainFrame(frameWelcome, reply), nil
@@ -299,7 +301,9 @@ func (s *ServerSession) Send(m *Message, write func(frame []byte) error) error {
 // counters, whichever goroutine sends. frame is valid during write only. SendPaced returns write's error. An error
 // before write leaves the session unchanged. Before each record of a large message SendPaced calls wait, without the
 // lock. wait returns how many bytes of the payload the record may have.
-func (s *ServerSession) SendPaced(m *Message, wait func() (int, error), write func(frame []byte, last bool) error) error {
+func (s *ServerSession) SendPaced(
+	m *Message, wait func() (int, error), write func(frame []byte, last bool) error,
+) error {
 	scratch := s.server.buffers.Get().(*[]byte)
 	defer s.server.buffers.Put(scratch)
 	buf, err := m.plaintext((*scratch)[:0])

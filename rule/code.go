@@ -29,7 +29,7 @@ const (
 	BadRange           Code = 118 // sync_range and sync_range_value cannot be read or do not fit the SQL
 	OddPeriod          Code = 119 // the period is unreasonably short or long
 	HourRange          Code = 120 // hours are hours here; the original multiplied them by 24
-	FallThrough        Code = 121 // an update that matches nothing goes on to the next operation; the original's did not
+	FallThrough        Code = 121 // an update that matches no row goes on to the next operation; the original's did not
 	NoPrimaryKey       Code = 122 // generated statements need a primary key
 	NoTableFacts       Code = 123 // generated statements need the table's columns, which are not known
 	NoWatermarkIndex   Code = 124 // no index begins with the column the upside advances by
@@ -37,7 +37,7 @@ const (
 	NoWatermark        Code = 126 // without an update_time only new rows are seen, not changed ones
 	NullWatermark      Code = 127 // rows whose update_time is NULL are never read
 	BadFile            Code = 128 // the file operation's name, format or column cannot be used
-	BadCursor          Code = 129 // a paged upside cannot advance: its state is not selected, not ordered by, or missing
+	BadCursor          Code = 129 // a paged upside cannot advance: its state is not selected, not ordered by or missing
 	UnboundedRead      Code = 130 // the upside reads the whole table each time
 	MissingPeer        Code = 131 // the other side's row for this table and direction is missing
 	DuplicateRule      Code = 132 // two rows for one table, direction, side and point

@@ -169,7 +169,8 @@ func (x *Comparison) Gone(from, to bool) (Statement, bool) {
 
 // Sum reads the number of rows and the checksum of a range.
 func (x *Comparison) Sum(from, to bool) Statement {
-	return x.reads.statementOf(Select, "select count(*), bit_xor("+x.checksum()+")"+x.table()+x.within(from, to, x.theirs()...))
+	return x.reads.statementOf(Select, "select count(*), bit_xor("+x.checksum()+")"+x.table()+
+		x.within(from, to, x.theirs()...))
 }
 
 // theirs are the conditions of the rows that are the other side's to have.

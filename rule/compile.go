@@ -26,7 +26,8 @@ func Compile(r Row, t *Table) (*Plan, []Diagnostic) {
 // Draft is Compile for a caller that asks the database as well. Where a diagnostic is an Error, the plan must not run,
 // but it holds the statements without an error, so that Plan.Check shows their mistakes together with the others.
 func Draft(r Row, t *Table) (*Plan, []Diagnostic) {
-	c := &compiler{row: r, table: t, plan: &Plan{Row: r, Table: t, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}}
+	plan := &Plan{Row: r, Table: t, Options: Options{Lag: DefaultLag, Conflict: CentreWins}}
+	c := &compiler{row: r, table: t, plan: plan}
 	if t != nil {
 		c.plan.table, c.plan.Recorded, c.plan.Key, c.plan.Parents = t, t.Changes, t.primaryKey(), t.Parents
 	}
@@ -131,7 +132,8 @@ func (c *compiler) checkColumns() {
 }
 
 // rangeMarks are the blanks, quotes and brackets around a range, as in day: 3 and {'day': 3}.
-var rangeMarks = strings.NewReplacer(" ", "", "'", "", `"`, "", "(", "", ")", "", "[", "", "]", "", "{", "", "}", "", ",", "")
+var rangeMarks = strings.NewReplacer(" ", "", "'", "", `"`, "", ",", "",
+	"(", "", ")", "", "[", "", "]", "", "{", "", "}", "")
 
 // period reads sync_range and sync_range_value.
 func (c *compiler) period() {

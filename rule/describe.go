@@ -25,7 +25,8 @@ func (p *Plan) Describe() string {
 	}
 	b.WriteString(p.Options.text())
 	if p.Load != nil {
-		b.WriteString("-- before there is any state:\n--   " + strings.ReplaceAll(p.Load.Start.named, "\n", "\n--   ") + "\n")
+		b.WriteString("-- before there is any state:\n--   " +
+			strings.ReplaceAll(p.Load.Start.named, "\n", "\n--   ") + "\n")
 	}
 	for _, s := range p.Upside {
 		if s.Start != nil {

@@ -16,7 +16,8 @@ func (f *File) NameFor(point string) string {
 	if !strings.Contains(f.Name, pointInName) {
 		return f.Name
 	}
-	if name := strings.ReplaceAll(f.Name, pointInName, point); !strings.Contains(point, "/") && badFileName(name) == "" {
+	name := strings.ReplaceAll(f.Name, pointInName, point)
+	if !strings.Contains(point, "/") && badFileName(name) == "" {
 		return name
 	}
 	return ""
@@ -35,9 +36,11 @@ func (c *compiler) checkFile() {
 	switch {
 	case c.plan.writesFile() && c.errors == 0:
 		name := c.plan.Downside[0].File.Name
-		c.column(Info, BadFile, "sync_sql", name+": "+c.plan.describeFile(), "-- option: file snapshot, or append, decides it otherwise")
+		c.column(Info, BadFile, "sync_sql", name+": "+c.plan.describeFile(),
+			"-- option: file snapshot, or append, decides it otherwise")
 	case c.plan.FileMode != "" && c.errors == 0:
-		c.refuseIn(BadOption, "sync_sql", "option file is for the row that writes a file", "write -- downside: file NAME FORMAT")
+		c.refuseIn(BadOption, "sync_sql", "option file is for the row that writes a file",
+			"write -- downside: file NAME FORMAT")
 	}
 }
 

@@ -26,7 +26,8 @@ func (c *compiler) generate() {
 	}
 	for _, f := range c.plan.listed {
 		if col := c.table.Column(f); col != nil && col.Generated && c.row.mainPhase() == downside {
-			c.warnIn(UnknownField, "sync_field", "the database computes "+f+" itself; the field is left out", "remove it")
+			c.warnIn(UnknownField, "sync_field", "the database computes "+f+" itself; the field is left out",
+				"remove it")
 		}
 	}
 	if c.errors > 0 {
@@ -134,7 +135,8 @@ func (c *compiler) generateChanges(key []string) {
 // the row's last.
 func (c *compiler) notFromThere(key []string) string {
 	changes := c.table.Changes
-	return "not exists (select 1 from " + changes.Name + " sync_change where " + SameKey(key, "sync_change", c.table.Quoted()) +
+	return "not exists (select 1 from " + changes.Name + " sync_change where " +
+		SameKey(key, "sync_change", c.table.Quoted()) +
 		" and sync_change.sync_origin = :sync_origin\n    and (sync_change.sync_seq = 0 or sync_change.sync_seq >= " +
 		"(select complete_from from sync_sequence where sync_table = " + Constant(changes.Sequence) + ")))"
 }
@@ -156,14 +158,16 @@ func (c *compiler) changesJoined(key []string, where string) (from, fields strin
 		switch i := index(key, f); {
 		case i < 0:
 			list = append(list, table+"."+Quote(f))
-		case isText(c.table.Column(f)): // the change table may have another spelling that the collation takes for the same
+		case isText(c.table.Column(f)):
+			// The change table may have another spelling that the collation takes for the same.
 			list = append(list, fmt.Sprintf("coalesce(%s.%s, sync_key_%d) as %s", table, Quote(f), i+1, Quote(f)))
 		default:
 			list = append(list, fmt.Sprintf("sync_key_%d as %s", i+1, Quote(f)))
 		}
 	}
-	return "(select " + strings.Join(inner, ", ") + ", sync_seq, sync_origin, sync_at from " + c.table.Changes.Name + where +
-		") sync_change\nleft join " + table + " on " + strings.Join(on, "\n  and "), strings.Join(list, ", ")
+	return "(select " + strings.Join(inner, ", ") + ", sync_seq, sync_origin, sync_at from " +
+		c.table.Changes.Name + where + ") sync_change\nleft join " + table + " on " +
+		strings.Join(on, "\n  and "), strings.Join(list, ", ")
 }
 
 // isDeleted is the mark of a row: that it is no longer there, or how its key is compared.
@@ -236,14 +240,17 @@ func (c *compiler) generateDelete(key []string) {
 	c.plan.Delete = []Statement{st}
 	if c.table.Changes != nil && len(c.table.Changes.Faults) == 0 {
 		from, fields := c.changesJoined(key, in+tuple+tail)
-		present := c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+"\nfrom "+from)
+		present := c.statementOf(Select, "select sync_seq, sync_origin, sync_at, "+c.isDeleted(key)+", "+fields+
+			"\nfrom "+from)
 		c.plan.Present = &present
 	}
 }
 
 // marks are the values of a key in the row in hand.
 func (c *compiler) marks(key []string) string {
-	return Join(key, ", ", func(k string) string { return exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named()) })
+	return Join(key, ", ", func(k string) string {
+		return exact(c.table.Column(k), (&Arg{Source: Field, Name: k}).named())
+	})
 }
 
 // generateDownside is an upsert by primary key.
@@ -262,8 +269,8 @@ func (c *compiler) generateDownside(key []string) {
 	if len(sets) == 0 {
 		sets = []string{Quote(key[0]) + " = " + Quote(key[0])}
 	}
-	head := "insert into " + c.table.Quoted() + " (" + QuoteAll(c.plan.Fields) + ")\nvalues (" + strings.Join(values, ", ") +
-		")\non duplicate key update "
+	head := "insert into " + c.table.Quoted() + " (" + QuoteAll(c.plan.Fields) + ")\nvalues (" +
+		strings.Join(values, ", ") + ")\non duplicate key update "
 	upsert := func(guards ...string) Statement {
 		return c.statementOf(Insert, head+strings.Join(append(guards, sets...), ", "))
 	}

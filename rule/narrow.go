@@ -169,7 +169,8 @@ func (p *Plan) Loses(row []any) string {
 // readNarrow notes the columns of the rule's table that an insert gives fields to as they are. Under a rule in the
 // original's form the database cuts and rounds, as it did there.
 func (c *compiler) readNarrow(s *script, values [][2]int) {
-	if c.table == nil || c.plan.Form == Literal || s.phase != downside || !sameName(s.toks[s.table].value, c.table.Name) {
+	if c.table == nil || c.plan.Form == Literal || s.phase != downside ||
+		!sameName(s.toks[s.table].value, c.table.Name) {
 		return
 	}
 	for i, name := range s.columns {

@@ -89,7 +89,8 @@ func (c *compiler) option(line *source) {
 			c.at(&script{phase: c.row.mainPhase(), src: line}, from, Error, BadOption, err.Error(), optionsFix())
 		} else if sameName(name, "where") {
 			at := from + len(name)
-			c.plan.where = line.cut(at+len(text[len(name):])-len(strings.TrimLeft(text[len(name):], " \t")), from+len(text))
+			blanks := len(text[len(name):]) - len(strings.TrimLeft(text[len(name):], " \t"))
+			c.plan.where = line.cut(at+blanks, from+len(text))
 		}
 		from += len(text) + 1
 	}
@@ -129,12 +130,17 @@ func (c *compiler) checkOptions() {
 	generated := c.plan.Form == Generated
 	say(o.Changes && !generated, "option changes is for rules without SQL of their own",
 		"remove the statements, or read the change table in them as docs/rules.md shows")
-	say(o.Where != "" && !generated, "option where is for rules without SQL of their own", "write the condition into the select")
-	say(o.Watermark != "" && !generated, "option watermark is for rules without SQL of their own", "name the column in the select")
+	say(o.Where != "" && !generated, "option where is for rules without SQL of their own",
+		"write the condition into the select")
+	say(o.Watermark != "" && !generated, "option watermark is for rules without SQL of their own",
+		"name the column in the select")
 	say(o.Watermark != "" && o.Changes, "options watermark and changes exclude each other", "keep one of them")
-	say(o.Where != "" && c.row.mainPhase() == downside, "option where is for the row that reads", "move it to the other row")
-	say(o.Rounding && c.row.mainPhase() != downside, "option allow-rounding is for the row that applies", "move it to the other row")
-	say(o.Outbox && c.row.mainPhase() == downside, "option outbox is for the row that reads", "move it to the other row")
+	say(o.Where != "" && c.row.mainPhase() == downside, "option where is for the row that reads",
+		"move it to the other row")
+	say(o.Rounding && c.row.mainPhase() != downside, "option allow-rounding is for the row that applies",
+		"move it to the other row")
+	say(o.Outbox && c.row.mainPhase() == downside, "option outbox is for the row that reads",
+		"move it to the other row")
 	c.checkWhere()
 }
 
@@ -156,7 +162,8 @@ func (c *compiler) checkWhere() {
 	}
 	c.placeholders(s)
 	if uses(s.args, State, Limit) {
-		c.refuse(s, 0, UnknownParameter, "the condition does not know :state and :limit", "it knows :point_no, :now, :since and :until")
+		c.refuse(s, 0, UnknownParameter, "the condition does not know :state and :limit",
+			"it knows :point_no, :now, :since and :until")
 	}
 }
 

@@ -158,8 +158,10 @@ func (c *compiler) chain(p phase, chain string, scripts []*script) {
 		s.op = op
 		n++
 	}
-	if says := fmt.Sprintf("%s has %d statements for %s", p, n, chain); c.plan.Form == Literal && n > 0 && n < len(ops) {
-		c.warnIn(BadOperation, "sync_operation_type", says, "the operations without a statement do nothing, as in the original")
+	says := fmt.Sprintf("%s has %d statements for %s", p, n, chain)
+	if c.plan.Form == Literal && n > 0 && n < len(ops) {
+		c.warnIn(BadOperation, "sync_operation_type", says,
+			"the operations without a statement do nothing, as in the original")
 	} else if n > 0 && n != len(ops) && !(p == upside && len(ops) == 1) {
 		bad(says, "give each operation one statement")
 	}

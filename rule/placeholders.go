@@ -183,7 +183,8 @@ func (c *compiler) fill(s *script) {
 			entries = append(entries, patchEntry{field: f, kind: "transfer"})
 		}
 		if row == nil && n > 0 && len(c.plan.Fields) == 0 {
-			c.refuseIn(NoTableFacts, "sync_field", "the whole row fills the statement, and the table's columns are not known",
+			c.refuseIn(NoTableFacts, "sync_field",
+				"the whole row fills the statement, and the table's columns are not known",
 				"create the table, or name the fields")
 			return
 		}

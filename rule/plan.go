@@ -213,8 +213,10 @@ type Env struct {
 	State             []rowset.StateItem
 	Since, Until, Now time.Time
 	Point             string
-	Wall              bool    // rows that are read, and State, have what other clients see: TIMESTAMPs in the zone of the database, a FLOAT as printed
-	Known             *uint64 // the number of the last change here that the other side has seen; nil: rows that come in win
+	// Wall: rows that are read, and State, have what other clients see: TIMESTAMPs in the zone of the database, a FLOAT
+	// as printed.
+	Wall              bool
+	Known             *uint64 // number of the last change here that the other side has seen; nil: rows that come in win
 	Origin            string  // the side that is read for; its own changes are not sent back to it
 	Limit             int     // rows a page; DefaultLimit when not positive
 	Bound, LocalBound string  // filled by the store that reads; Now when empty
@@ -315,7 +317,8 @@ func (p *Plan) Glance() (expression string, numbered bool) {
 		return fmt.Sprintf("(select max(%s) from %s)", Quote(p.Mark.Column), p.Table.Quoted()), false
 	case p.Mark == nil && len(p.Key) > 0 && slices.Equal(p.Cursor, p.Key):
 		order := Join(p.Key, ", ", func(k string) string { return Quote(k) + " desc" })
-		return fmt.Sprintf("(select concat_ws(',', %s) from %s order by %s limit 1)", QuoteAll(p.Key), p.Table.Quoted(), order), false
+		return fmt.Sprintf("(select concat_ws(',', %s) from %s order by %s limit 1)",
+			QuoteAll(p.Key), p.Table.Quoted(), order), false
 	}
 	return "", false
 }

@@ -136,8 +136,9 @@ func (s *setCheck) checkParents(r *Row) {
 				(other.PointNo == r.PointNo || other.PointNo == AnyPoint)
 		}
 		if !sameName(parent, r.Table) && !slices.ContainsFunc(s.rows, covered) {
-			s.say(r, Info, MissingParent, "sync_table", fmt.Sprintf("%s has a foreign key to %s, of which there is no %s here",
-				r.Table, parent, r.Type), "add rules for "+parent+", unless it has all its rows at both ends")
+			s.say(r, Info, MissingParent, "sync_table",
+				fmt.Sprintf("%s has a foreign key to %s, of which there is no %s here", r.Table, parent, r.Type),
+				"add rules for "+parent+", unless it has all its rows at both ends")
 		}
 	}
 }

@@ -88,10 +88,12 @@ func (c *compiler) generateByTime(mark *Column, key []string) {
 			"a row that is committed more than %v after its %s can be missed", c.plan.Lag, mark.Name),
 			"grant process on *.* to the account; or record the changes: -- option: changes")
 	}
-	c.column(Info, UnseenDeletes, "sync_table", "reading by "+mark.Name+" sees neither deleted rows nor the old keys of "+
-		"changed ones", "nothing, if rows stay and keep their keys; else record the changes: -- option: changes")
+	c.column(Info, UnseenDeletes, "sync_table",
+		"reading by "+mark.Name+" sees neither deleted rows nor the old keys of changed ones",
+		"nothing, if rows stay and keep their keys; else record the changes: -- option: changes")
 	bound := Quote(mark.Name) + " <= :sync_bound"
-	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime", Digits: narrowOf(mark).most}
+	m := &Mark{Table: c.table.FullName(), Column: mark.Name, Local: mark.Type == "datetime",
+		Digits: narrowOf(mark).most}
 	page, again := c.pages(names, names, bound), c.pages(names, Items(len(names), RereadItem), bound)
 	page.Start, again.Start = nil, nil
 	m.Again = *again

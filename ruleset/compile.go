@@ -84,7 +84,8 @@ func Compile(ctx context.Context, db PlanChecker, side string, row rule.Row, t *
 		return nil, otherSide(row, t), nil
 	case row.SQL == "" && t == nil:
 		return nil, []rule.Diagnostic{{Code: rule.UnknownTable, Severity: rule.Error, RuleID: row.ID,
-			Column: "sync_table", Message: "there is no table " + row.Table, Fix: "create it, or correct the name"}}, nil
+			Column: "sync_table", Message: "there is no table " + row.Table,
+			Fix: "create it, or correct the name"}}, nil
 	}
 	plan, ds := rule.Draft(row, t)
 	refused, err := db.CheckPlan(ctx, plan, t)

@@ -347,7 +347,8 @@ func (s *Set) reload(ctx context.Context, version uint64, old *snapshot, recheck
 	changed := old == nil || old.version != version
 	for _, row := range rows {
 		if s.o.Side == rule.Client && row.User != rule.Client {
-			next.elsewhere = append(next.elsewhere, store.RuleStatus{RuleID: row.ID, State: store.RuleElsewhere, CheckedAt: c.now})
+			next.elsewhere = append(next.elsewhere, store.RuleStatus{RuleID: row.ID, State: store.RuleElsewhere,
+				CheckedAt: c.now})
 			continue // a point runs no rules of the server
 		}
 		var last *Rule
@@ -404,5 +405,6 @@ func (r *Rule) duplicateOf(id uint64) *Rule {
 	d := rule.Diagnostic{Code: rule.DuplicateRule, Severity: rule.Error, RuleID: r.current.ID, Column: "sync_table",
 		Message: fmt.Sprintf("row %d is for the same table, direction, side and point, and is the one in force", id),
 		Fix:     "keep one of them"}
-	return &Rule{State: store.RuleBroken, Row: r.current, Diagnostics: []rule.Diagnostic{d}, current: r.current, checked: r.checked}
+	return &Rule{State: store.RuleBroken, Row: r.current, Diagnostics: []rule.Diagnostic{d},
+		current: r.current, checked: r.checked}
 }

@@ -64,8 +64,8 @@ func (s *Set) recordStates(ctx context.Context, next, old *snapshot) error {
 		if r.State == store.RuleDisabled || !s.statusPending && sameState(old.byID[id], r) {
 			continue
 		}
-		states = append(states, store.RuleStatus{RuleID: id, State: r.State, Problem: r.Problem(), Warnings: r.warnings(),
-			CheckedAt: r.checked})
+		states = append(states, store.RuleStatus{RuleID: id, State: r.State, Problem: r.Problem(),
+			Warnings: r.warnings(), CheckedAt: r.checked})
 	}
 	if old.byID == nil || s.statusPending || next.version != old.version {
 		states = append(states, next.elsewhere...)
@@ -259,7 +259,8 @@ func (s *Set) RecordFit(f *Fit, peer string) {
 	if same {
 		return
 	}
-	log, says := s.o.Logger.Warn(), "columns differ at the two ends; the values of those that one end lacks are left out"
+	log := s.o.Logger.Warn()
+	says := "columns differ at the two ends; the values of those that one end lacks are left out"
 	if f.exact() {
 		log, says = s.o.Logger.Info(), "the columns are the same at both ends again"
 	}

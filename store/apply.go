@@ -20,9 +20,9 @@ type Upload struct {
 	Rows       rowset.Rows // without names of columns: in the order of Plan.Fields
 	Env        rule.Env
 	State      []byte   // what its point reads on from; it makes the upload one of a stream. nil: it is none
-	After      uint64   // the upload has no rows and begins a generation of a stream behind this sequence; 0: it begins none
+	After      uint64   // the upload has no rows and begins a generation of a stream behind this sequence; 0: none
 	Table      string   // of a stream
-	Part       uint32   // rowset.PartOfAll and others: of a read of the rule's whole selection; 0: the rows are what is new
+	Part       uint32   // rowset.PartOfAll and others: of a read of the whole selection; 0: the rows are what is new
 	Unknown    []string // columns of Rows that are no fields of Plan, for Outcome
 	Refused    error    // why it must not be applied; the ledger may have its outcome nevertheless. nil: apply it
 
@@ -43,9 +43,9 @@ type Outcome struct {
 	ByOp        map[string]uint64 `json:"by_op,omitempty"`       // the same by operation: insert, update, …
 	Quarantined []Quarantined     `json:"quarantined,omitempty"` // rows that none took, in the order of Row
 	LeftOut     uint64            `json:"left_out,omitempty"`    // more such rows, see toldRows
-	Unknown     []string          `json:"unknown,omitempty"`     // columns that the rule does not have; they were left out
+	Unknown     []string          `json:"unknown,omitempty"`     // columns that the rule lacks; they were left out
 	Duplicate   bool              `json:"-"`                     // it was applied before, with this outcome
-	Reached     Reached           `json:"-"`                     // of an upload that begins a generation: where the stream stood
+	Reached     Reached           `json:"-"`                     // where the stream stood that it begins anew
 
 	// ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
 	Err error `json:"-"`

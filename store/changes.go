@@ -46,7 +46,8 @@ type ChangeTable struct {
 }
 
 // definitionSQL is a column as CREATE TABLE has it, without its name.
-const definitionSQL = "CONCAT(column_type, COALESCE(CONCAT(' CHARACTER SET ', character_set_name, ' COLLATE ', collation_name), ''))"
+const definitionSQL = "CONCAT(column_type, " +
+	"COALESCE(CONCAT(' CHARACTER SET ', character_set_name, ' COLLATE ', collation_name), ''))"
 
 // ChangeTable describes the change table of a table, whether it is there or not. The error is a *ChangesError when the
 // table has no key that a change table could have.
@@ -54,7 +55,8 @@ func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, 
 	t := &ChangeTable{of: of}
 	t.Name, t.Sequence = of.Beside(changeName("sync_change_", of.Name)), of.FullName()
 	prefix := false
-	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0, COALESCE(`+definitionSQL+`, '')
+	err := s.each(ctx, `SELECT DATABASE(), COALESCE(k.column_name, ''), COALESCE(k.sub_part, 0) > 0,
+		COALESCE(`+definitionSQL+`, '')
 		FROM information_schema.tables t
 		LEFT JOIN information_schema.statistics k ON k.table_schema = t.table_schema AND k.table_name = t.table_name
 			AND k.index_name = 'PRIMARY'
@@ -81,7 +83,8 @@ func (s *Store) ChangeTable(ctx context.Context, of *rule.Table) (*ChangeTable, 
 		return nil, &ChangesError{t.Sequence, "the primary key has a column of which only the beginning counts",
 			"make the primary key of whole columns"}
 	case reserved >= 0:
-		return nil, &ChangesError{t.Sequence, "the key's column " + t.key[reserved] + " has a name that the change table needs",
+		return nil, &ChangesError{t.Sequence,
+			"the key's column " + t.key[reserved] + " has a name that the change table needs",
 			"rename it"}
 	}
 	return t, nil
@@ -108,7 +111,8 @@ func (t *ChangeTable) createTable() string {
 	return text + "    sync_seq BIGINT UNSIGNED NOT NULL DEFAULT 0,\n" +
 		"    sync_origin VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,\n" +
 		"    sync_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n" +
-		"    PRIMARY KEY (" + t.keys("") + "),\n    KEY sync_seq (sync_seq)\n) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4"
+		"    PRIMARY KEY (" + t.keys("") + "),\n    KEY sync_seq (sync_seq)\n" +
+		") ENGINE = InnoDB DEFAULT CHARSET = utf8mb4"
 }
 
 // changeTrigger is one of the three triggers of a table.
@@ -120,20 +124,25 @@ type changeTrigger struct {
 // lets the application's statement succeed; the count makes every reader load the table anew. What ends the whole
 // transaction, such as a deadlock, no handler can catch, and the application is told of it.
 func (t *ChangeTable) triggers() []changeTrigger {
-	same := rule.Join(t.key, " AND ", func(k string) string { return "OLD." + rule.Quote(k) + " <=> NEW." + rule.Quote(k) })
+	same := rule.Join(t.key, " AND ", func(k string) string {
+		return "OLD." + rule.Quote(k) + " <=> NEW." + rule.Quote(k)
+	})
 	mark := func(row string) string {
 		return "INSERT INTO " + t.Name + " (" + t.keys("") + ", sync_origin, sync_at)\n    VALUES (" + t.keys(row) +
-			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE sync_seq = IF(@sync_known IS NULL OR sync_origin <=> @sync_origin OR " +
+			", @sync_origin, COALESCE(@sync_at, NOW(6)))\n    ON DUPLICATE KEY UPDATE " +
+			"sync_seq = IF(@sync_known IS NULL OR sync_origin <=> @sync_origin OR " +
 			"sync_seq BETWEEN 1 AND @sync_known,\n      0, 0 * (@sync_conflicts := @sync_conflicts + 1)), " +
 			"sync_origin = VALUES(sync_origin), sync_at = VALUES(sync_at);\n"
 	}
 	body := func(statements string) string {
 		return "BEGIN\n  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION\n  BEGIN\n" +
 			"    DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;\n    UPDATE " + t.own +
-			".`sync_sequence` SET missed = missed + 1 WHERE sync_table = " + rule.Constant(t.Sequence) + ";\n  END;\n  " + statements + "END"
+			".`sync_sequence` SET missed = missed + 1 WHERE sync_table = " + rule.Constant(t.Sequence) +
+			";\n  END;\n  " + statements + "END"
 	}
 	trigger := func(event, statements string) changeTrigger {
-		return changeTrigger{changeName("sync_change_"+strings.ToLower(event[:1])+"_", t.of.Name), event, body(statements)}
+		name := changeName("sync_change_"+strings.ToLower(event[:1])+"_", t.of.Name)
+		return changeTrigger{name, event, body(statements)}
 	}
 	return []changeTrigger{
 		trigger("INSERT", mark("NEW.")),
@@ -144,7 +153,8 @@ func (t *ChangeTable) triggers() []changeTrigger {
 
 // createTrigger is the statement that makes a trigger.
 func (t *ChangeTable) createTrigger(g changeTrigger) string {
-	return "CREATE TRIGGER " + t.of.Beside(g.name) + " AFTER " + g.event + " ON " + t.of.Beside(t.of.Name) + " FOR EACH ROW\n" + g.body
+	return "CREATE TRIGGER " + t.of.Beside(g.name) + " AFTER " + g.event + " ON " + t.of.Beside(t.of.Name) +
+		" FOR EACH ROW\n" + g.body
 }
 
 // SQL is every statement that makes the objects, in order, for a person to read.
@@ -296,14 +306,15 @@ func sequence(ctx context.Context, c *conn, p *rule.Plan) (position, error) {
 	}
 	before := at.upTo
 	err := c.inTx(ctx, func() error {
-		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence WHERE sync_table = " + rule.Constant(t.Sequence) +
-			" FOR UPDATE"
-		number := fmt.Sprintf("INSERT INTO %s (%s, sync_seq, sync_at) SELECT %s, @sync_seq := @sync_seq + 1, sync_at FROM %s "+
+		lock := "SELECT next_seq - 1, missed INTO @sync_seq, @sync_missed FROM sync_sequence " +
+			"WHERE sync_table = " + rule.Constant(t.Sequence) + " FOR UPDATE"
+		number := fmt.Sprintf("INSERT INTO %s (%s, sync_seq, sync_at) "+
+			"SELECT %s, @sync_seq := @sync_seq + 1, sync_at FROM %s "+
 			"WHERE sync_seq = 0 LIMIT %d FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE sync_seq = VALUES(sync_seq)",
 			t.Name, keys, keys, t.Name, sequencedAtOnce)
 		keep := "UPDATE sync_sequence SET next_seq = @sync_seq + 1 + (@sync_missed > 0), " +
-			"complete_from = IF(@sync_missed > 0, @sync_seq + 1, complete_from), missed = missed - @sync_missed WHERE sync_table = " +
-			rule.Constant(t.Sequence)
+			"complete_from = IF(@sync_missed > 0, @sync_seq + 1, complete_from), missed = missed - @sync_missed " +
+			"WHERE sync_table = " + rule.Constant(t.Sequence)
 		for _, q := range []string{lock, number, keep} {
 			if err := c.text(ctx, q); err != nil {
 				return &statementError{sql: q, err: err}

@@ -56,7 +56,9 @@ func (x *Comparison) bounded(b Bounds) (rule.Env, error) {
 }
 
 // read runs a query that begins with st and goes on with more, to which args belong.
-func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more string, args ...any) (rows [][]any, err error) {
+func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more string, args ...any) (
+	rows [][]any, err error,
+) {
 	env, err := x.bounded(b)
 	if err != nil {
 		return nil, err
@@ -205,7 +207,8 @@ func (x *Comparison) Send(ctx context.Context, keys [][]any) error {
 	}
 	t := rule.InsertParts{
 		Head:  "INSERT INTO " + x.p.Recorded.Name + " (" + rule.QuoteAll(x.Key) + ", sync_origin) VALUES ",
-		Tuple: strings.TrimSuffix(marks(len(x.Key)), ")") + ", NULL)", Tail: " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"}
+		Tuple: strings.TrimSuffix(marks(len(x.Key)), ")") + ", NULL)",
+		Tail:  " ON DUPLICATE KEY UPDATE sync_seq = 0, sync_origin = NULL, sync_at = NOW(6)"}
 	return x.s.retry(ctx, func(c *conn) error {
 		if err := c.useZone(ctx, utc); err != nil {
 			return err
@@ -235,8 +238,8 @@ type Resync struct {
 	Note         string `json:"note,omitempty"`
 }
 
-const resyncColumns = `SELECT id, point_no, sync_table, sync_type, row_condition, dry_run, state, compared, missing_there,
-	missing_here, different, COALESCE(note, '') FROM sync_resync `
+const resyncColumns = `SELECT id, point_no, sync_table, sync_type, row_condition, dry_run, state, compared,
+	missing_there, missing_here, different, COALESCE(note, '') FROM sync_resync `
 
 func (s *Store) resyncs(ctx context.Context, where string, args ...any) ([]Resync, error) {
 	return readAll(ctx, s, resyncColumns+where, func(r *Resync) []any {
@@ -248,7 +251,8 @@ func (s *Store) resyncs(ctx context.Context, where string, args ...any) ([]Resyn
 // AskResync asks a point for a comparison. It counts as an edit of the rules, so that connected points learn of it.
 func (s *Store) AskResync(ctx context.Context, r Resync) (id uint64, err error) {
 	err = s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, "DELETE FROM sync_resync WHERE reported_at < NOW(6) - INTERVAL 90 DAY AND state IN ('done', 'failed')")
+		_, err := tx.Exec(ctx, "DELETE FROM sync_resync WHERE reported_at < NOW(6) - INTERVAL 90 DAY "+
+			"AND state IN ('done', 'failed')")
 		if err != nil {
 			return err
 		}

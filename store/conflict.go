@@ -55,7 +55,8 @@ func (r *runner) settled(items []item) error {
 		}
 		apply = func() (int, error) { return r.settleEach(items) }
 	}
-	return notFromDB(fmt.Errorf("%w: rows of %s change faster than their conflicts are settled", ErrRetry, u.Plan.Row.Table))
+	return notFromDB(fmt.Errorf("%w: rows of %s change faster than their conflicts are settled",
+		ErrRetry, u.Plan.Row.Table))
 }
 
 func (o Outcome) clone() Outcome {
@@ -195,9 +196,9 @@ func (c *conn) recordConflict(ctx context.Context, it item, kept, lost version) 
 	if err != nil {
 		return notFromDB(err)
 	}
-	const q = `INSERT INTO sync_conflict (point_no, rule_id, sync_table, settled, row_key, kept_row, kept_origin, kept_at,
-		lost_row, lost_origin, lost_at) VALUES (?, ?, ?, ?, ?, NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''),
-		NULLIF(?, ''), NULLIF(?, ''))`
+	const q = `INSERT INTO sync_conflict (point_no, rule_id, sync_table, settled, row_key, kept_row, kept_origin,
+		kept_at, lost_row, lost_origin, lost_at) VALUES (?, ?, ?, ?, ?,
+		NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''), NULLIF(?, ''))`
 	_, err = c.do(ctx, q, u.Point, u.Plan.Row.ID, u.Plan.Row.Table, string(u.Plan.Conflict), text,
 		kept.row, kept.origin, u.zone.utc(kept.at), lost.row, lost.origin, u.zone.utc(lost.at))
 	return err
@@ -216,7 +217,8 @@ func (r *runner) stamp(items []item) error {
 	}
 	width := len(u.Plan.Key) + 2
 	t := rule.InsertParts{
-		Head:  "INSERT INTO " + u.Plan.Recorded.Name + " (" + rule.QuoteAll(u.Plan.Key) + ", sync_origin, sync_at) VALUES ",
+		Head: "INSERT INTO " + u.Plan.Recorded.Name + " (" + rule.QuoteAll(u.Plan.Key) +
+			", sync_origin, sync_at) VALUES ",
 		Tuple: marks(width), Tail: " ON DUPLICATE KEY UPDATE sync_at = VALUES(sync_at)"}
 	_, err := r.c.each(r.ctx, t, len(items), max(chunkMarks/width, 1), func(i int) error {
 		it := items[i]
@@ -263,7 +265,8 @@ func (t RowText) MarshalJSON() ([]byte, error) {
 
 const conflictColumns = `SELECT id, UNIX_TIMESTAMP(created_at), point_no, rule_id, sync_table, settled, row_key,
 	COALESCE(kept_row, ''), COALESCE(kept_origin, ''), COALESCE(kept_at, ''),
-	COALESCE(lost_row, ''), COALESCE(lost_origin, ''), COALESCE(lost_at, ''), UNIX_TIMESTAMP(taken_at) FROM sync_conflict `
+	COALESCE(lost_row, ''), COALESCE(lost_origin, ''), COALESCE(lost_at, ''),
+	UNIX_TIMESTAMP(taken_at) FROM sync_conflict `
 
 // Conflicts lists at most limit conflicts, the newest first; with open only those whose lost version was not taken.
 func (s *Store) Conflicts(ctx context.Context, open bool, limit int) ([]ConflictRow, error) {

@@ -74,8 +74,8 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	c := &conn{mysqlConn: dc.(mysqlConn), stmts: map[stmtKey]*list.Element{}, order: list.New(), zone: utc.name}
-	err = c.text(ctx, fmt.Sprintf("SET SESSION time_zone = '"+utc.name+"', sql_mode = '%s', innodb_lock_wait_timeout = %d, "+
-		"lock_wait_timeout = %d, "+
+	err = c.text(ctx, fmt.Sprintf("SET SESSION time_zone = '"+utc.name+"', sql_mode = '%s', "+
+		"innodb_lock_wait_timeout = %d, lock_wait_timeout = %d, "+
 		"autocommit = 1, foreign_key_checks = 1, unique_checks = 1, sql_safe_updates = 0, sql_auto_is_null = 0",
 		sessionMode, lockWait, lockWait))
 	if err == nil {
@@ -181,7 +181,9 @@ func (c *conn) do(ctx context.Context, q string, args ...any) (int64, error) {
 
 // each runs statements over n rows, at most so many in one, and returns the rows they matched. add appends the values
 // of a row to c.args.
-func (c *conn) each(ctx context.Context, t rule.InsertParts, n, most int, add func(i int) error) (matched int64, err error) {
+func (c *conn) each(ctx context.Context, t rule.InsertParts, n, most int, add func(i int) error) (
+	matched int64, err error,
+) {
 	for from, size := 0, 0; from < n; from += size {
 		size = chunkSize(min(n-from, most))
 		c.args = c.args[:0]

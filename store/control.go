@@ -135,7 +135,8 @@ func (s *Store) SaveRuleStatus(ctx context.Context, all []RuleStatus) error {
 			return err
 		}
 		for _, table := range []string{"sync_rule_status", "sync_rule_warning", "sync_rule_columns"} {
-			if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE rule_id NOT IN (SELECT id FROM sync_control)"); err != nil {
+			if _, err := tx.Exec(ctx, "DELETE FROM "+table+
+				" WHERE rule_id NOT IN (SELECT id FROM sync_control)"); err != nil {
 				return err
 			}
 		}
@@ -172,7 +173,8 @@ func (s *Store) SaveRuleDifferences(ctx context.Context, all []Difference) error
 				_, err = tx.Exec(ctx, "DELETE FROM sync_rule_columns WHERE rule_id = ? AND peer = ?", d.RuleID, d.Peer)
 			} else {
 				_, err = tx.Exec(ctx, `REPLACE INTO sync_rule_columns (rule_id, peer, missing_here, missing_there)
-					VALUES (?, ?, NULLIF(?, ''), NULLIF(?, ''))`, d.RuleID, d.Peer, clip(d.Here, textMax), clip(d.There, textMax))
+					VALUES (?, ?, NULLIF(?, ''), NULLIF(?, ''))`,
+					d.RuleID, d.Peer, clip(d.Here, textMax), clip(d.There, textMax))
 			}
 			if err != nil {
 				return err

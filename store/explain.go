@@ -65,7 +65,9 @@ func (s *Store) CheckPlan(ctx context.Context, p *rule.Plan, t *rule.Table) ([]r
 	return s.check(ctx, p, t, func(sql string) (*rule.Refusal, error) { return s.refusal(ctx, sql) })
 }
 
-func (s *Store) check(ctx context.Context, p *rule.Plan, t *rule.Table, prepare rule.Prepare) ([]rule.Diagnostic, error) {
+func (s *Store) check(
+	ctx context.Context, p *rule.Plan, t *rule.Table, prepare rule.Prepare,
+) ([]rule.Diagnostic, error) {
 	ds, err := p.Check(t, prepare)
 	if err != nil || len(ds) > 0 {
 		return ds, err

@@ -32,8 +32,8 @@ func (s *Store) Facts(ctx context.Context) (*Facts, error) {
 	f := &Facts{Variables: map[string]string{}, Engines: map[string]string{}}
 	var clock float64
 	began := time.Now()
-	err := s.db.QueryRowContext(ctx, "SELECT VERSION(), COALESCE(DATABASE(), ''), CURRENT_USER(), UNIX_TIMESTAMP(NOW(6))").
-		Scan(&f.Version, &f.Database, &f.User, &clock)
+	err := s.db.QueryRowContext(ctx, "SELECT VERSION(), COALESCE(DATABASE(), ''), CURRENT_USER(), "+
+		"UNIX_TIMESTAMP(NOW(6))").Scan(&f.Version, &f.Database, &f.User, &clock)
 	if err != nil {
 		return nil, public(err)
 	}
@@ -68,8 +68,9 @@ func (s *Store) Facts(ctx context.Context) (*Facts, error) {
 }
 
 // GrowingTables are syncgate's own tables that grow with the traffic or with what goes wrong.
-var GrowingTables = map[string]bool{"sync_request": true, "sync_stream": true, "sync_quarantine": true, "sync_conflict": true,
-	"sync_log": true}
+var GrowingTables = map[string]bool{
+	"sync_request": true, "sync_stream": true, "sync_quarantine": true, "sync_conflict": true, "sync_log": true,
+}
 
 // TableRows estimates the rows of the tables that grow.
 func (s *Store) TableRows(ctx context.Context) (map[string]uint64, error) {
@@ -120,7 +121,8 @@ func (s *Store) OrphanedTriggers(ctx context.Context) (all []string, err error) 
 	err = s.each(ctx, `SELECT CONCAT(t.trigger_name, ' on ', t.event_object_table, ' (', t.definer, ')')
 		FROM information_schema.triggers t
 		LEFT JOIN mysql.user u ON BINARY CONCAT(u.user, '@', u.host) = BINARY t.definer
-		WHERE t.trigger_schema = DATABASE() AND t.trigger_name LIKE 'sync\_%' AND u.user IS NULL`, func(scan scanner) error {
+		WHERE t.trigger_schema = DATABASE() AND t.trigger_name LIKE 'sync\_%'
+			AND u.user IS NULL`, func(scan scanner) error {
 		var name string
 		err := scan(&name)
 		all = append(all, name)

@@ -183,13 +183,15 @@ func (c *conn) advanceStreams(ctx context.Context, all []*Upload) error {
 		reply = IF(seq + 1 = VALUES(seq), VALUES(reply), reply),
 		state = IF(seq + 1 = VALUES(seq), VALUES(state), state),
 		seq = IF(seq + 1 = VALUES(seq), VALUES(seq), seq)`
-	matched, err := c.each(ctx, rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}, len(all), chunkMarks, func(i int) error {
+	insert := rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}
+	matched, err := c.each(ctx, insert, len(all), chunkMarks, func(i int) error {
 		u := all[i]
 		reply, err := json.Marshal(u.expected())
 		c.args = append(c.args, u.Point, u.Epoch, u.Seq, u.Hash[:], string(reply), u.State)
 		return notFromDB(err)
 	})
-	if err == nil && matched != int64(2*len(all)) { // MySQL counts 2 for a changed row, and 1 for a new or an unchanged one
+	// MySQL counts 2 for a changed row, and 1 for a new or an unchanged one.
+	if err == nil && matched != int64(2*len(all)) {
 		return errDone
 	}
 	return err

@@ -53,9 +53,10 @@ func (s *Store) Log(ctx context.Context, f LogFilter) ([]LogLine, error) {
 	if f.After == 0 {
 		order = " ORDER BY id DESC LIMIT ?"
 	}
-	all, err := readAll(ctx, s, `SELECT id, UNIX_TIMESTAMP(at), point_no, sync_table, sync_type, row_count, batches, ms, status,
-		message FROM sync_log`+w.where+order, func(l *LogLine) []any {
-		return []any{&l.ID, (*unixTime)(&l.At), &l.Point, &l.Table, &l.Type, &l.Rows, &l.Batches, &l.Ms, &l.Status, &l.Text}
+	all, err := readAll(ctx, s, `SELECT id, UNIX_TIMESTAMP(at), point_no, sync_table, sync_type, row_count, batches, ms,
+		status, message FROM sync_log`+w.where+order, func(l *LogLine) []any {
+		return []any{&l.ID, (*unixTime)(&l.At), &l.Point, &l.Table, &l.Type, &l.Rows, &l.Batches, &l.Ms,
+			&l.Status, &l.Text}
 	}, append(w.args, f.Limit)...)
 	if f.After == 0 {
 		slices.Reverse(all)
@@ -71,7 +72,8 @@ const (
 
 // AppendLog writes lines, which are not too many for one statement, and sets their ids.
 func (s *Store) AppendLog(ctx context.Context, lines []LogLine) error {
-	const head = "INSERT INTO sync_log (at, point_no, sync_table, sync_type, row_count, batches, ms, status, message) VALUES "
+	const head = "INSERT INTO sync_log " +
+		"(at, point_no, sync_table, sync_type, row_count, batches, ms, status, message) VALUES "
 	query := rule.InsertParts{Head: head, Tuple: marks(9)}.Rows(len(lines))
 	var args []any
 	for _, l := range lines {
@@ -100,7 +102,8 @@ func (s *Store) PurgeLog(ctx context.Context, keep time.Duration, most uint64) e
 	}
 	for deleted := int64(purgeRows); deleted == purgeRows; {
 		err := s.inTx(ctx, func(tx *Tx) error {
-			old, err := tx.Exec(ctx, "DELETE FROM sync_log WHERE at < UTC_TIMESTAMP(3) - INTERVAL ? SECOND ORDER BY at LIMIT ?",
+			old, err := tx.Exec(ctx, "DELETE FROM sync_log WHERE at < UTC_TIMESTAMP(3) - INTERVAL ? SECOND "+
+				"ORDER BY at LIMIT ?",
 				int64(keep.Seconds()), purgeRows)
 			if deleted = old; err != nil || last <= most {
 				return err

@@ -133,7 +133,8 @@ func (s *Store) pending(done map[string]string) (left []migrations.Migration, er
 		names = slices.DeleteFunc(names, func(name string) bool { return name == m.Name })
 	}
 	if len(names) > 0 {
-		return nil, fmt.Errorf("%w: %s was run on %s and is not known to this version: the database is newer than the program",
+		return nil, fmt.Errorf("%w: %s was run on %s and is not known to this version: "+
+			"the database is newer than the program",
 			ErrSchema, names[0], s.place)
 	}
 	return left, nil

@@ -40,7 +40,8 @@ func (s *Store) News(ctx context.Context, p *rule.Plan, last News) (now News, fr
 		case p.ByNumber():
 			at, err := sequence(ctx, c, p)
 			now = News{fmt.Sprint(at.upTo, " ", at.completeFrom), at.upTo}
-			if before := last.number; err == nil && last.Mark != "" && at.upTo > before && at.upTo <= before+originsAtOnce {
+			before := last.number
+			if err == nil && last.Mark != "" && at.upTo > before && at.upTo <= before+originsAtOnce {
 				from, err = originSince(ctx, c, p, before)
 			}
 			return err
@@ -63,7 +64,8 @@ func (s *Store) News(ctx context.Context, p *rule.Plan, last News) (now News, fr
 
 // originSince is the one origin of the changes after a number; "" when there are several, or it is this database.
 func originSince(ctx context.Context, c *conn, p *rule.Plan, number uint64) (origin string, err error) {
-	q := "SELECT MIN(COALESCE(sync_origin, '')), MAX(COALESCE(sync_origin, '')) FROM " + p.Recorded.Name + " WHERE sync_seq > ?"
+	q := "SELECT MIN(COALESCE(sync_origin, '')), MAX(COALESCE(sync_origin, '')) FROM " + p.Recorded.Name +
+		" WHERE sync_seq > ?"
 	err = c.ask(ctx, q, func(v []any) error {
 		if v[0] == v[1] {
 			origin, _ = v[0].(string)

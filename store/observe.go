@@ -17,7 +17,8 @@ var (
 	rowsQuarantined = &Metric{Name: "rows_quarantined_total", Label: "error",
 		Help: "Rows put into sync_quarantine, by MySQL's error number; of a large upload the first 1,000 have one."}
 	rowsLeftQuarantine = &Metric{Name: "quarantine_changes_total", Label: "change",
-		Help: "Rows of sync_quarantine that were retried with success, superseded by a later version, or that have waited for too long (expired)."}
+		Help: "Rows of sync_quarantine that were retried with success, superseded by a later version, " +
+			"or that have waited for too long (expired)."}
 	retryFailures = &Metric{Name: "quarantine_retry_failures_total", Label: "step",
 		Failure: "waiting rows of sync_quarantine could not be tried again",
 		Help:    "Rounds over the waiting rows of sync_quarantine that failed."}
@@ -30,20 +31,22 @@ var (
 		Help: "Rows of the ledger that were inserted, found for a repeated request, or purged."}
 	conflictsFound = &Metric{Name: "conflicts_total", Label: "settled",
 		Help: "Rows that two sides changed at once, by the option that settled them."}
-	boundHeld = &Metric{Name: "reads_held_total", Label: "by", Failure: "an open transaction holds back reading by time",
-		Help: "Statements and transactions that kept reading by time behind the clock for long."}
+	boundHeld = &Metric{Name: "reads_held_total", Label: "by",
+		Failure: "an open transaction holds back reading by time",
+		Help:    "Statements and transactions that kept reading by time behind the clock for long."}
 	clockSteps = &Metric{Name: "clock_steps_total", Label: "local", Failure: "the database's clock went back",
 		Help: "Times that the database's clock, or its local time, went back."}
-	rowsLate = &Metric{Name: "rows_late_total", Label: "table", Failure: "rows with times that had been read already are read now",
-		Help: "Rows that were committed with a time that had been read already."}
+	rowsLate = &Metric{Name: "rows_late_total", Label: "table",
+		Failure: "rows with times that had been read already are read now",
+		Help:    "Rows that were committed with a time that had been read already."}
 	purgeFailures = &Metric{Name: "purge_failures_total", Label: "of", Failure: "a purge failed",
 		Help: "Purges that failed: of confirmed and unconfirmed requests of the ledger, and of changes."}
 )
 
 // Metrics lists what a store counts.
 func Metrics() []*Metric {
-	return []*Metric{rowsApplied, rowsQuarantined, conflictsFound, rowsLeftQuarantine, retryFailures, rowsRounded, Retries,
-		ledgerRows, boundHeld, clockSteps, rowsLate, purgeFailures}
+	return []*Metric{rowsApplied, rowsQuarantined, conflictsFound, rowsLeftQuarantine, retryFailures, rowsRounded,
+		Retries, ledgerRows, boundHeld, clockSteps, rowsLate, purgeFailures}
 }
 
 // Event is one change of a metric.

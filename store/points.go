@@ -55,7 +55,8 @@ func (s *Store) AddPoint(ctx context.Context, point, note string, wrap WrapKey) 
 	const first = 1
 	return first, s.inTx(ctx, func(tx *Tx) error {
 		var twin string
-		err := tx.One(ctx, "SELECT point_no FROM sync_point WHERE LOWER(point_no) = LOWER(?) LIMIT 1", []any{point}, &twin)
+		err := tx.One(ctx, "SELECT point_no FROM sync_point WHERE LOWER(point_no) = LOWER(?) LIMIT 1",
+			[]any{point}, &twin)
 		if err == nil {
 			return fmt.Errorf("%w: point %s", ErrExists, twin)
 		}
@@ -102,7 +103,8 @@ func (s *Store) RotatePoint(ctx context.Context, point string, wrap WrapKey) (ke
 		if err == nil {
 			_, err = tx.Exec(ctx, `UPDATE sync_point_key SET revoked_at = CURRENT_TIMESTAMP(6)
 				WHERE point_no = ? AND revoked_at IS NULL AND key_id < (SELECT key_id FROM (SELECT key_id
-				FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL ORDER BY key_id DESC LIMIT 1 OFFSET 1) kept)`,
+				FROM sync_point_key WHERE point_no = ? AND revoked_at IS NULL
+				ORDER BY key_id DESC LIMIT 1 OFFSET 1) kept)`,
 				point, point)
 		}
 		return err
@@ -131,7 +133,8 @@ func (s *Store) Rewrap(ctx context.Context, wrap func(WrappedKey) ([]byte, error
 	}
 	return len(keys), s.inTx(ctx, func(tx *Tx) error {
 		for i, k := range keys {
-			_, err := tx.Exec(ctx, "UPDATE sync_point_key SET wrapped = ? WHERE point_no = ? AND key_id = ? AND wrapped = ?",
+			_, err := tx.Exec(ctx, "UPDATE sync_point_key SET wrapped = ? "+
+				"WHERE point_no = ? AND key_id = ? AND wrapped = ?",
 				sealed[i], k.Point, k.ID, k.Wrapped)
 			if err != nil {
 				return err
@@ -182,7 +185,8 @@ func (s *Store) Points(ctx context.Context) ([]Point, error) {
 	var all []Point
 	err := s.each(ctx, `SELECT p.point_no, COALESCE(p.note, ''), p.allow_legacy, UNIX_TIMESTAMP(p.created_at),
 		UNIX_TIMESTAMP(p.revoked_at), UNIX_TIMESTAMP(p.modern_seen_at), UNIX_TIMESTAMP(p.legacy_seen_at),
-		COALESCE(k.key_id, 0), UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at), UNIX_TIMESTAMP(k.last_used_at)
+		COALESCE(k.key_id, 0), UNIX_TIMESTAMP(k.created_at), UNIX_TIMESTAMP(k.revoked_at),
+		UNIX_TIMESTAMP(k.last_used_at)
 		FROM sync_point p LEFT JOIN sync_point_key k USING (point_no) ORDER BY p.point_no, k.key_id`,
 		func(scan scanner) error {
 			var p Point
@@ -249,7 +253,8 @@ func (s *Store) TouchPoints(ctx context.Context, all ...PointUse) error {
 			err = tx.many(ctx, "UPDATE sync_point SET legacy_seen_at"+seen+"point_no IN (", "?", ")", points[Legacy], 1)
 		}
 		if err == nil {
-			err = tx.many(ctx, "UPDATE sync_point_key SET last_used_at"+seen+"(point_no, key_id) IN (", "(?, ?)", ")", keys, 2)
+			err = tx.many(ctx, "UPDATE sync_point_key SET last_used_at"+seen+"(point_no, key_id) IN (",
+				"(?, ?)", ")", keys, 2)
 		}
 		return err
 	})

@@ -62,7 +62,8 @@ func (p *passed[ID]) take() map[ID]uint64 {
 // have confirmed, those of the v1 wire after a day, and the deletes of rows that every reader of changes has. A purge
 // that fails is counted and tried again.
 func (s *Store) Run(ctx context.Context) error {
-	confirmed, unconfirmed, changes := time.NewTicker(s.purgeEvery), time.NewTicker(forgetEvery), time.NewTicker(changesEvery)
+	confirmed, unconfirmed := time.NewTicker(s.purgeEvery), time.NewTicker(forgetEvery)
+	changes := time.NewTicker(changesEvery)
 	defer confirmed.Stop()
 	defer unconfirmed.Stop()
 	defer changes.Stop()
@@ -132,7 +133,8 @@ func (s *Store) forgetOutboxes(ctx context.Context) error {
 	for _, id := range old {
 		for _, table := range [...]string{"sync_request", "sync_request_floor"} {
 			if err == nil {
-				err = s.deleteAll(ctx, "DELETE FROM "+table+" WHERE point_no = ? AND epoch = ? LIMIT ?", id.point, id.epoch, purgeRows)
+				err = s.deleteAll(ctx, "DELETE FROM "+table+" WHERE point_no = ? AND epoch = ? LIMIT ?",
+					id.point, id.epoch, purgeRows)
 			}
 		}
 	}
@@ -252,7 +254,8 @@ func (s *Store) forgetDeletes(ctx context.Context) error {
 // number to load the table anew.
 func (s *Store) forget(ctx context.Context, t *ChangeTable, from, to uint64) error {
 	return s.inTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, "DELETE f FROM "+t.Name+" f LEFT JOIN "+t.of.Quoted()+" t ON "+rule.SameKey(t.key, "t", "f")+
+		_, err := tx.Exec(ctx, "DELETE f FROM "+t.Name+" f LEFT JOIN "+t.of.Quoted()+" t ON "+
+			rule.SameKey(t.key, "t", "f")+
 			" WHERE f.sync_seq > ? AND f.sync_seq <= ? AND t."+rule.Quote(t.key[0])+" IS NULL", from, to)
 		if err == nil {
 			_, err = tx.Exec(ctx, `UPDATE sync_sequence SET complete_from = GREATEST(complete_from, ?)

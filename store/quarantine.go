@@ -134,7 +134,9 @@ const mysqlErrors = 1000
 // QuarantineUnsent puts a row that cannot be sent into sync_quarantine, so that the rows after it go on. p is the plan
 // that it was read by; its Key may be empty. code is a number of syncgate's and why says the same in words, as "more
 // than a frame can carry". reason also says which row it is.
-func (t *Tx) QuarantineUnsent(ctx context.Context, point string, p *rule.Plan, u Unsent, code int, why string) (reason string, err error) {
+func (t *Tx) QuarantineUnsent(
+	ctx context.Context, point string, p *rule.Plan, u Unsent, code int, why string,
+) (reason string, err error) {
 	values, err := EncodeRow(u.Row.Columns, u.Row.Values)
 	if err != nil {
 		return "", err
@@ -144,7 +146,8 @@ func (t *Tx) QuarantineUnsent(ctx context.Context, point string, p *rule.Plan, u
 	for i, v := range key {
 		named = append(named, p.Key[i]+"="+clip(plainText(v), 64))
 	}
-	reason = fmt.Sprintf("row %s has %d bytes, %s; its large fields are left out here", strings.Join(named, ", "), u.Size, why)
+	reason = fmt.Sprintf("row %s has %d bytes, %s; its large fields are left out here",
+		strings.Join(named, ", "), u.Size, why)
 	e := &quarantineEntry{point: point, rule: &p.Row, key: keyHash(key), values: values, code: code, reason: reason}
 	return reason, t.on(func(c *conn) error { return c.addQuarantine(ctx, t.s, e) })
 }
@@ -194,8 +197,9 @@ func (f *QuarantineFilter) first() (where string, args []any) {
 func (s *Store) ListQuarantine(ctx context.Context, f QuarantineFilter) ([]QuarantinedRow, error) {
 	var all []QuarantinedRow
 	where, args := f.first()
-	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text,
-		UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at), UNIX_TIMESTAMP(waits_until) FROM sync_quarantine`+where,
+	err := s.each(ctx, `SELECT id, point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code,
+		error_text, UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(edited_at),
+		UNIX_TIMESTAMP(waits_until) FROM sync_quarantine`+where,
 		func(scan scanner) error {
 			var r QuarantinedRow
 			var values string
@@ -286,7 +290,9 @@ type Replayed struct {
 // ReplayQuarantine applies a row with the present plan of its rule and deletes it from the quarantine in the same
 // transaction. *RowError: the database refuses it again, and it stays. *NewerError: a newer version is in the table;
 // force replaces that. ErrMismatch: the rule has other fields now.
-func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e rule.Env, force bool) (out Replayed, err error) {
+func (s *Store) ReplayQuarantine(
+	ctx context.Context, id uint64, p *rule.Plan, e rule.Env, force bool,
+) (out Replayed, err error) {
 	if hasFile(p.Downside) {
 		return out, mismatch("a file takes whole batches, not one row")
 	}
@@ -295,8 +301,8 @@ func (s *Store) ReplayQuarantine(ctx context.Context, id uint64, p *rule.Plan, e
 	err = s.inTx(ctx, func(tx *Tx) error {
 		var text string
 		code := 0
-		err := tx.One(ctx, "SELECT point_no, row_values, error_code FROM sync_quarantine WHERE id = ? FOR UPDATE", []any{id},
-			&e.Point, &text, &code)
+		err := tx.One(ctx, "SELECT point_no, row_values, error_code FROM sync_quarantine WHERE id = ? FOR UPDATE",
+			[]any{id}, &e.Point, &text, &code)
 		if err == nil && code < mysqlErrors {
 			return mismatch("the row was read here and could not be sent; it is still in its table")
 		}

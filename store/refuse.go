@@ -324,7 +324,10 @@ func (t *Tx) applyCircle(ctx context.Context, circle []waitingRows) (taken []any
 		}
 		for _, r := range w.rows {
 			for _, q := range queries {
-				err := t.Each(ctx, q, func(scanner) error { orphans[r.ID] = true; return nil }, w.plan.KeyIn(r.Fields, r.Values)...)
+				err := t.Each(ctx, q, func(scanner) error {
+					orphans[r.ID] = true
+					return nil
+				}, w.plan.KeyIn(r.Fields, r.Values)...)
 				if err != nil {
 					return nil, err
 				}
@@ -346,8 +349,9 @@ func (t *Tx) parentChecks(ctx context.Context, table string, columns []string) (
 	key := rule.Join(columns, " AND ", func(k string) string { return "child." + rule.Quote(k) + " = ?" })
 	type check struct{ constraint, parent, set, on string }
 	var all []check
-	err := t.Each(ctx, `SELECT constraint_name, column_name, referenced_table_schema, referenced_table_name, referenced_column_name
-		FROM information_schema.key_column_usage WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?
+	err := t.Each(ctx, `SELECT constraint_name, column_name, referenced_table_schema, referenced_table_name,
+		referenced_column_name FROM information_schema.key_column_usage
+		WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?
 		AND referenced_table_name IS NOT NULL ORDER BY constraint_name, ordinal_position`, func(scan scanner) error {
 		var name, column, schema, parent, referred string
 		if err := scan(&name, &column, &schema, &parent, &referred); err != nil {

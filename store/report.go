@@ -38,8 +38,8 @@ func (s *Store) SavePointReports(ctx context.Context, all []PointReport) error {
 		r := &all[i]
 		at := stamp(cmp.Or(r.ReportedAt, now))
 		points = append(points, r.Point)
-		agents = append(agents, r.Point, clip(r.Software, 250), clip(r.Database, 250), r.ClockAheadMs, orNull(r.DiskFree),
-			orNull(r.Memory), ago(r, r.UpMs), at)
+		agents = append(agents, r.Point, clip(r.Software, 250), clip(r.Database, 250), r.ClockAheadMs,
+			orNull(r.DiskFree), orNull(r.Memory), ago(r, r.UpMs), at)
 		for _, x := range r.Rules {
 			rules = append(rules, r.Point, clip(x.Table, 128), clip(x.Direction, 12), orNull(x.Here), orNull(x.RuleID),
 				clip(x.State, 12), orNull(clip(x.Code, 12)), orNull(name(x.Column)), orNull(x.Line),
@@ -50,13 +50,14 @@ func (s *Store) SavePointReports(ctx context.Context, all []PointReport) error {
 	return s.inTx(ctx, func(tx *Tx) error {
 		err := tx.many(ctx, "DELETE FROM sync_point_status WHERE point_no IN (", "?", ")", points, 1)
 		if err == nil {
-			err = tx.many(ctx, `REPLACE INTO sync_point_agent (point_no, software, database_version, clock_ahead_ms, disk_free,
-				memory, started_at, reported_at) VALUES `, marks(8), "", agents, 8)
+			err = tx.many(ctx, `REPLACE INTO sync_point_agent (point_no, software, database_version, clock_ahead_ms,
+				disk_free, memory, started_at, reported_at) VALUES `, marks(8), "", agents, 8)
 		}
 		if err == nil {
-			err = tx.many(ctx, `REPLACE INTO sync_point_status (point_no, sync_table, sync_type, rule_id, client_rule_id,
-				state, error_code, error_column, error_line, error_text, failing_since, last_success_at, lag_ms, backlog_rows,
-				backlog_bytes, quarantined, rows_moved, failures, reported_at) VALUES `, marks(19), "", rules, 19)
+			err = tx.many(ctx, `REPLACE INTO sync_point_status (point_no, sync_table, sync_type, rule_id,
+				client_rule_id, state, error_code, error_column, error_line, error_text, failing_since, last_success_at,
+				lag_ms, backlog_rows, backlog_bytes, quarantined, rows_moved, failures,
+				reported_at) VALUES `, marks(19), "", rules, 19)
 		}
 		return err
 	})
@@ -74,7 +75,8 @@ func orNull[T comparable](v T) any {
 func (t *Tx) many(ctx context.Context, head, tuple, tail string, values []any, width int) error {
 	for rest := values; len(rest) > 0; {
 		n := chunkSize(len(rest) / width)
-		if _, err := t.Exec(ctx, rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}.Rows(n), rest[:n*width]...); err != nil {
+		insert := rule.InsertParts{Head: head, Tuple: tuple, Tail: tail}.Rows(n)
+		if _, err := t.Exec(ctx, insert, rest[:n*width]...); err != nil {
 			return err
 		}
 		rest = rest[n*width:]
@@ -101,13 +103,15 @@ func (s *Store) PointReports(ctx context.Context, point string) ([]PointReport, 
 	}
 	const ago = "COALESCE(GREATEST(1, TIMESTAMPDIFF(MICROSECOND, last_success_at, NOW(3)) DIV 1000), 0)"
 	err = s.each(ctx, `SELECT point_no, sync_table, sync_type, COALESCE(rule_id, 0), COALESCE(client_rule_id, 0), state,
-		COALESCE(error_code, ''), COALESCE(error_column, ''), COALESCE(error_line, 0), COALESCE(error_text, ''), `+ago+`, `+
-		strings.Replace(ago, "last_success_at", "failing_since", 1)+`, lag_ms, backlog_rows, backlog_bytes, quarantined,
-		rows_moved, failures FROM sync_point_status`+where+", sync_table, sync_type", func(scan scanner) error {
+		COALESCE(error_code, ''), COALESCE(error_column, ''), COALESCE(error_line, 0), COALESCE(error_text, ''),
+		`+ago+`, `+strings.Replace(ago, "last_success_at", "failing_since", 1)+`, lag_ms,
+		backlog_rows, backlog_bytes, quarantined, rows_moved, failures
+		FROM sync_point_status`+where+", sync_table, sync_type", func(scan scanner) error {
 		var name string
 		var x rowset.RuleReport
 		err := scan(&name, &x.Table, &x.Direction, &x.Here, &x.RuleID, &x.State, &x.Code, &x.Column, &x.Line, &x.Text,
-			&x.SucceededMs, &x.FailingMs, &x.LagMs, &x.BacklogRows, &x.BacklogBytes, &x.Quarantined, &x.Moved, &x.Failures)
+			&x.SucceededMs, &x.FailingMs, &x.LagMs, &x.BacklogRows, &x.BacklogBytes, &x.Quarantined, &x.Moved,
+			&x.Failures)
 		if r := of[name]; r != nil {
 			r.Rules = append(r.Rules, x)
 		}
@@ -161,7 +165,8 @@ func (s *Store) Backlog(ctx context.Context, p *rule.Plan, e rule.Env) (rows, by
 			return err
 		}
 		head, _, _ := strings.Cut(st.SQL, "\nfrom ")
-		average, err := ask("AVG(LENGTH(CONCAT_WS('', "+rule.QuoteAll(p.Fields)+")))", strings.TrimPrefix(head, "select "), backlogSample)
+		average, err := ask("AVG(LENGTH(CONCAT_WS('', "+rule.QuoteAll(p.Fields)+")))",
+			strings.TrimPrefix(head, "select "), backlogSample)
 		if text, ok := average.(string); ok && err == nil {
 			mean, err = strconv.ParseFloat(text, 64)
 		}

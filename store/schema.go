@@ -53,7 +53,8 @@ func (s *Store) table(ctx context.Context, schema, table string) (*rule.Table, e
 	}
 	rowEnd := "" // of a table with system versioning; the server adds it to every unique key
 	err = s.each(ctx, `SELECT column_name, LOWER(data_type), LOWER(column_type), is_nullable = 'YES', LOWER(extra),
-		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, ''), COALESCE(collation_name, '')
+		column_default IS NOT NULL OR is_nullable = 'YES', COALESCE(generation_expression, ''),
+		COALESCE(collation_name, '')
 		FROM information_schema.columns`+where+"ORDER BY ordinal_position", func(scan scanner) error {
 		var c rule.Column
 		var extra, expression string

@@ -85,8 +85,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("store: the DSN: %w", err)
 	}
 	place := fmt.Sprintf("database %s at %s", cfg.DBName, cfg.Addr)
-	s := &Store{o: o, place: place, columns: columns(rule.ControlColumns()), outageWait: outageWait, purgeEvery: purgeEvery,
-		boundEvery: boundEvery, lateEvery: lateEvery}
+	s := &Store{o: o, place: place, columns: columns(rule.ControlColumns()), outageWait: outageWait,
+		purgeEvery: purgeEvery, boundEvery: boundEvery, lateEvery: lateEvery}
 	link, err := newConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: the DSN: %w", err)

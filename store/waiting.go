@@ -139,7 +139,8 @@ func (r *runner) supersede(items []item) error {
 		}
 	}
 	return inLists(keys, func(list string, values []any) error {
-		gone, err := r.c.do(r.ctx, "DELETE FROM sync_quarantine WHERE row_key IN "+list+" AND sync_table = ?", append(values, table)...)
+		gone, err := r.c.do(r.ctx, "DELETE FROM sync_quarantine WHERE row_key IN "+list+" AND sync_table = ?",
+			append(values, table)...)
 		r.s.count(rowsLeftQuarantine, "superseded", uint64(gone), nil)
 		return err
 	})
@@ -185,7 +186,8 @@ func (s *Store) RetryWaiting(ctx context.Context, find FindPlan) {
 
 // RetryOnce tries each waiting row, and all of them again while some are taken. left: rows wait still.
 func (s *Store) RetryOnce(ctx context.Context, find FindPlan) (left bool, err error) {
-	expired, err := s.exec(ctx, "UPDATE sync_quarantine SET waits_until = NULL WHERE waits_until <= CURRENT_TIMESTAMP(6)")
+	expired, err := s.exec(ctx, "UPDATE sync_quarantine SET waits_until = NULL "+
+		"WHERE waits_until <= CURRENT_TIMESTAMP(6)")
 	if err != nil {
 		return true, err
 	}
@@ -292,7 +294,8 @@ func (t *Tx) applyWaiting(ctx context.Context, w waitingRows, careful bool) (tak
 		if careful {
 			present, cannot = t.newer(ctx, w.plan, one, w.env)
 		}
-		if _, newer := errors.AsType[*NewerError](cannot); newer || present && !slices.ContainsFunc(w.plan.Fields, w.plan.IsClock) {
+		_, newer := errors.AsType[*NewerError](cannot)
+		if newer || present && !slices.ContainsFunc(w.plan.Fields, w.plan.IsClock) {
 			continue
 		}
 		err = errors.Join(err, cannot)
@@ -314,7 +317,8 @@ func (t *Tx) lockQuarantined(ctx context.Context, rows []QuarantinedRow) ([]Quar
 	for i := range rows {
 		ids[i] = rows[i].ID
 	}
-	err := t.Each(ctx, "SELECT id FROM sync_quarantine WHERE id IN "+marks(len(ids))+" FOR UPDATE", func(scan scanner) error {
+	err := t.Each(ctx, "SELECT id FROM sync_quarantine WHERE id IN "+marks(len(ids))+
+		" FOR UPDATE", func(scan scanner) error {
 		var id uint64
 		err := scan(&id)
 		there[id] = true

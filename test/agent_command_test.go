@@ -11,14 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // The exit code of the agent tells a script whether to try later (75), to look at rows (65) or at the settings (78).
 func TestAgentExitCodes(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	for _, db := range w.Databases() {
 		db.Must(hitsTable)
 	}
@@ -66,7 +64,7 @@ func TestAgentExitCodes(t *testing.T) {
 // A database serves one point and one agent. The second is told who is there.
 func TestAgentOwnsItsDatabase(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w := Make(t, Options{Points: 2})
 	w.Enrol()
 	w.Serve()
 	agent := w.Point.Run()
@@ -91,11 +89,11 @@ func TestAgentOwnsItsDatabase(t *testing.T) {
 func TestAgentLeavesKilledServer(t *testing.T) {
 	t.Parallel()
 	const rows = 4000
-	w := counted(t, harnesstest.Options{})
+	w := counted(t, Options{})
 	w.Enrol()
 	first := w.Serve()
 	makeHits(t, w.Point.DB, 1, rows)
-	second := harnesstest.Start(t, append(w.Env, "SYNCGATE_LISTEN=127.0.0.1:0",
+	second := Start(t, append(w.Env, "SYNCGATE_LISTEN=127.0.0.1:0",
 		"SYNCGATE_MASTER_KEY_FILE="+filepath.Join(w.Dir, "centre", "master.key"),
 		"SYNCGATE_DATA_DIR="+filepath.Join(w.Dir, "second")), "syncgate", "serve")
 	both := w.Point.Setting("SYNCGATE_AGENT_SERVER") + "," + second.WaitLog("listening")["address"].(string)
@@ -112,7 +110,7 @@ func TestAgentLeavesKilledServer(t *testing.T) {
 func TestPullAndPush(t *testing.T) {
 	t.Parallel()
 	const rows = 2500
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Centre.Must(hitsTable)
 	makeHits(t, w.Centre, 1, rows)
 	w.Rule("server", "download", "hits", "")
@@ -128,7 +126,7 @@ func TestPullAndPush(t *testing.T) {
 	w.Point.Env = append(w.Point.Env, "SYNCGATE_AGENT_DSN=", "SYNCGATE_AGENT_DATA_DIR=/nonexistent") // push and pull need none
 	run := func(want int, says string, args ...string) {
 		t.Helper()
-		out, errs, code := harnesstest.Run(t, w.Point.Env, "syncgate-agent", args...)
+		out, errs, code := Run(t, w.Point.Env, "syncgate-agent", args...)
 		if code != want || !strings.Contains(out+errs, says) {
 			t.Errorf("%v: exit %d, want %d and %q in\n%s%s", args, code, want, says, out, errs)
 		}
@@ -152,7 +150,7 @@ func TestPullAndPush(t *testing.T) {
 	run(0, "", "pull", "hits", "--out", file)
 	w.Point.Link().Slow(20 * time.Millisecond)
 	for part := 1; part < 4; part++ {
-		push := harnesstest.Start(t, w.Point.Env, "syncgate-agent", "push", "to_killed", file)
+		push := Start(t, w.Point.Env, "syncgate-agent", "push", "to_killed", file)
 		w.Centre.AtLeast(part*rows/5, "SELECT COUNT(*) FROM to_killed")
 		_ = push.Process.Kill() // it may have ended
 	}
@@ -181,7 +179,7 @@ func badFile(t *testing.T, text string) string {
 // What a person at the point can ask, with a database account that has only the documented rights.
 func TestAgentTellsHowItIs(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	for _, db := range w.Databases() {
 		db.Must(hitsTable)
 	}
@@ -193,7 +191,7 @@ func TestAgentTellsHowItIs(t *testing.T) {
 	w.Point.Must("CREATE USER " + database + "@localhost IDENTIFIED BY 'x'")
 	ask := func(want int, says string, args ...string) string {
 		t.Helper()
-		out, errs, code := harnesstest.Run(t, w.Point.Env, "syncgate-agent", args...)
+		out, errs, code := Run(t, w.Point.Env, "syncgate-agent", args...)
 		if code != want || !strings.Contains(out+errs, says) {
 			t.Errorf("%v: exit %d, want %d and %q in\n%s%s", args, code, want, says, out, errs)
 		}
@@ -242,11 +240,11 @@ func TestAgentTellsHowItIs(t *testing.T) {
 // TestAgentDocument runs the blocks of docs/agent.md, in their order.
 func TestAgentDocument(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "docs", "agent.md"))
+	text, err := os.ReadFile(filepath.Join(Root(t), "docs", "agent.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := harnesstest.New(t)
+	w := New(t)
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, name VARCHAR(20), price DECIMAL(8,2))")
 	}
@@ -264,7 +262,7 @@ func TestAgentDocument(t *testing.T) {
 			cmd := exec.Command("sh", "-ec", line)
 			cmd.Dir = w.Dir
 			cmd.Env = slices.Concat(os.Environ(), w.Point.Env,
-				[]string{"PATH=" + filepath.Dir(harnesstest.Program(t, "syncgate-agent")) + ":" + os.Getenv("PATH")})
+				[]string{"PATH=" + filepath.Dir(Program(t, "syncgate-agent")) + ":" + os.Getenv("PATH")})
 			out, err := cmd.CombinedOutput()
 			if err != nil && !strings.Contains(string(out), "fail   durability") { // of the database of tests
 				t.Errorf("%s%v\n%s", line, err, out)

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // alteration is a change of a table that both ends get. The statements have %s for the table.
@@ -32,11 +30,11 @@ type altered struct {
 	table       string
 	down        bool
 	order       string // which end is altered first: giver, taker or both
-	give, taker *harnesstest.DB
+	give, taker *DB
 	rows        int
 }
 
-func (a *altered) sql(db *harnesstest.DB, text string) {
+func (a *altered) sql(db *DB, text string) {
 	db.Must("alter table " + a.table + " " + text)
 }
 
@@ -56,7 +54,7 @@ func (a *altered) arrived(t *testing.T) {
 }
 
 // alteredTables makes tables with rules; option is that of the rules at the point.
-func alteredTables(w *harnesstest.World, option string, downs []bool, orders ...string) []*altered {
+func alteredTables(w *World, option string, downs []bool, orders ...string) []*altered {
 	var all []*altered
 	for _, down := range downs {
 		for _, order := range orders {
@@ -67,7 +65,7 @@ func alteredTables(w *harnesstest.World, option string, downs []bool, orders ...
 					a.give, a.taker, kind = w.Centre, w.Point.DB, "download"
 				}
 				a.table = strings.Join([]string{kind, x.name, order}, "_")
-				for _, db := range []*harnesstest.DB{w.Centre, w.Point.DB} {
+				for _, db := range []*DB{w.Centre, w.Point.DB} {
 					db.Must("create table " + a.table + " (id int primary key, " + x.before + `, update_time datetime(6) not null
 						default current_timestamp(6) on update current_timestamp(6), key (update_time, id))`)
 				}
@@ -87,7 +85,7 @@ func (a *altered) equal(t *testing.T) {
 	t.Helper()
 	query := "select id, v, " + a.column + " as c from " + a.table
 	var give, take string
-	harnesstest.Eventually(t, func() string { return fmt.Sprintf("%s: given %s, taken %s", a.table, give, take) }, func() bool {
+	Eventually(t, func() string { return fmt.Sprintf("%s: given %s, taken %s", a.table, give, take) }, func() bool {
 		text := "select group_concat(id, ':', coalesce(v, '-'), ':', coalesce(c, '-') order by id) from (" + query + ") rows_of"
 		give, take = a.give.Text(text), a.taker.Text(text)
 		return give == take
@@ -97,7 +95,7 @@ func (a *altered) equal(t *testing.T) {
 // A column is added, filled, moved, dropped or renamed at one end, at the other, or at both at once, while rows travel.
 // Every value is the same at the end.
 func TestAlterInEveryOrder(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Enrol()
 	all := alteredTables(w, "", []bool{false, true}, "giver", "taker", "both")
 	w.Serve()
@@ -141,7 +139,7 @@ func TestAlterInEveryOrder(t *testing.T) {
 
 // Rows that were collected before an ALTER at both ends arrive, and so do those behind them.
 func TestAlterWhileRowsWait(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Enrol()
 	all := alteredTables(w, "-- option: outbox", []bool{false}, "waiting")
 	server := w.Serve()
@@ -170,7 +168,7 @@ func TestAlterWhileRowsWait(t *testing.T) {
 
 // A table that has a column more at one end, or computes one there, travels, and the difference is told.
 func TestFieldsThatDiffer(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Enrol()
 	const clock = ", update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6), key (update_time, id))"
 	for _, kind := range []string{"upload", "download"} {
@@ -198,9 +196,9 @@ func TestFieldsThatDiffer(t *testing.T) {
 // the other, while all of them edit it. A delete that nobody has read when the table is read again is not lost.
 func TestAlterWithChanges(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w := Make(t, Options{Points: 2})
 	w.Enrol()
-	all := []*harnesstest.DB{w.Points[1].DB, w.Centre, w.Points[0].DB}
+	all := []*DB{w.Points[1].DB, w.Centre, w.Points[0].DB}
 	for _, db := range all {
 		db.Must("create table goods (id int primary key, v int)")
 	}

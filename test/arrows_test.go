@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 const module = "syncgate"
@@ -91,7 +89,7 @@ type listed struct {
 func listPackages(t *testing.T) map[string]listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
-	cmd.Dir = harnesstest.Root(t)
+	cmd.Dir = Root(t)
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
@@ -163,7 +161,7 @@ func TestArrows(t *testing.T) {
 
 // docs/architecture.md lists the same arrows, but for those of the tests' own packages.
 func TestArchitectureListsArrows(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "docs", "architecture.md"))
+	text, err := os.ReadFile(filepath.Join(Root(t), "docs", "architecture.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +188,7 @@ func TestArchitectureListsArrows(t *testing.T) {
 // Every import of a program goes from cmd down: nothing outside of cmd has a main.
 func TestOnlyCmdHasPrograms(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`, "./...")
-	cmd.Dir = harnesstest.Root(t)
+	cmd.Dir = Root(t)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

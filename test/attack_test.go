@@ -53,9 +53,9 @@ func longAttack(t *testing.T) {
 
 // attacked is a server with ordinary points on it.
 type attacked struct {
-	*harnesstest.World
+	*World
 	t       *testing.T
-	server  *harnesstest.Process
+	server  *Process
 	address string
 	legacy  string
 	greedy  crypto.Key
@@ -65,7 +65,7 @@ type attacked struct {
 
 func newAttacked(t *testing.T, settings ...string) *attacked {
 	t.Helper()
-	w := harnesstest.New(t)
+	w := New(t)
 	a := &attacked{World: w, t: t}
 	w.Centre.Must("CREATE TABLE t (id BIGINT PRIMARY KEY, v LONGTEXT NULL)")
 	w.Centre.Must("CREATE TABLE big (id BIGINT PRIMARY KEY, v LONGTEXT NULL)")
@@ -177,7 +177,7 @@ func (a *attacked) run(attack func(over <-chan struct{})) {
 	if suite {
 		most = max(2*before, 100*time.Millisecond)
 	}
-	if harnesstest.Race {
+	if Race {
 		return // the detector takes time and memory of its own
 	}
 	if beside > most {
@@ -451,7 +451,7 @@ func TestAttackUnreadLog(t *testing.T) {
 	}
 	defer reader.Close()
 	a.server.Stop()
-	cmd := exec.Command(harnesstest.Program(t, "syncgate"), "serve")
+	cmd := exec.Command(Program(t, "syncgate"), "serve")
 	cmd.Env = append(append(os.Environ(), "SYNCGATE_LOG_FORMAT=json", "SYNCGATE_LOG_LEVEL=trace"), a.Env...)
 	cmd.Stderr = writer
 	if err := cmd.Start(); err != nil {
@@ -463,7 +463,7 @@ func TestAttackUnreadLog(t *testing.T) {
 		_ = cmd.Wait()
 	}()
 	var c *harnesstest.Client
-	harnesstest.Eventually(t, func() string { return "the server listens" }, func() bool {
+	Eventually(t, func() string { return "the server listens" }, func() bool {
 		conn, err := net.Dial("tcp", a.address)
 		if err == nil {
 			conn.Close()

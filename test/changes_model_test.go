@@ -45,7 +45,7 @@ type modelRows map[string]string
 // site is the centre or a point with its application.
 type site struct {
 	name   string
-	db     *harnesstest.DB
+	db     *DB
 	app    *sql.DB
 	writes []modelTable
 	ends   []map[string]modelRows // what each session of the application has committed, by table
@@ -56,13 +56,13 @@ const sessions = 3
 
 // model is a centre and points, applications that write on all of them, and what they have committed.
 type model struct {
-	*harnesstest.World
+	*World
 	t        *testing.T
 	sites    []*site // the centre first
 	versions atomic.Int64
-	server   *harnesstest.Process
-	agents   []*harnesstest.Process
-	links    []*harnesstest.Link
+	server   *Process
+	agents   []*Process
+	links    []*Link
 }
 
 // TestChangesModel lets applications at a centre and three points insert, update, delete, move keys, leave transactions
@@ -124,7 +124,7 @@ func (m *model) firstRows() {
 // newModel starts everything.
 func newModel(t *testing.T) *model {
 	t.Helper()
-	m := &model{t: t, World: harnesstest.Make(t, harnesstest.Options{Points: 3, Own: true})}
+	m := &model{t: t, World: Make(t, Options{Points: 3, Own: true})}
 	m.Enrol()
 	for i, db := range m.Databases() {
 		s := &site{name: "centre", db: db}
@@ -389,7 +389,7 @@ func (m *model) faults(ctx context.Context, r *rand.Rand) {
 func (m *model) same(when string) {
 	m.t.Helper()
 	differ := ""
-	harnesstest.Eventually(m.t, func() string { return "the same rows everywhere " + when + differ + m.changes() }, func() bool {
+	Eventually(m.t, func() string { return "the same rows everywhere " + when + differ + m.changes() }, func() bool {
 		differ = ""
 		for _, table := range modelTables {
 			for _, s := range m.sites {
@@ -440,7 +440,7 @@ func (m *model) expected(table modelTable, at *site) modelRows {
 	return all
 }
 
-func rowsOf(t *testing.T, db *harnesstest.DB, table modelTable) modelRows {
+func rowsOf(t *testing.T, db *DB, table modelTable) modelRows {
 	t.Helper()
 	found, err := db.Query("SELECT CONCAT(side, ' ', id), CONCAT(v, ' ', COALESCE(note, '<nil>')) FROM " + table.name)
 	if err != nil {

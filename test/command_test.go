@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"syncgate/store/localdb/localdbtest"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -47,7 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{name: "settings", args: []string{"config"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, errs, code := harnesstest.Run(t, append(tt.env, "SYNCGATE_DATA_DIR="+dir), "syncgate", tt.args...)
+			out, errs, code := Run(t, append(tt.env, "SYNCGATE_DATA_DIR="+dir), "syncgate", tt.args...)
 			if code != tt.code || !strings.Contains(errs, tt.says) {
 				t.Fatalf("exit %d, want %d and %q in\n%s%s", code, tt.code, tt.says, out, errs)
 			}
@@ -95,7 +93,7 @@ func TestExitSeedEraSettings(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, errs, code := harnesstest.Run(t, nil, "syncgate", "serve", "--config", file, "--data-dir", dir)
+			_, errs, code := Run(t, nil, "syncgate", "serve", "--config", file, "--data-dir", dir)
 			want, says := 78, []string{"legacy." + tt.setting + ": ", tt.says}
 			if tt.says == "" { // the settings are good, so serve reaches the database, which does not exist
 				want, says = 1, []string{"not available"}
@@ -110,7 +108,7 @@ func TestExitSeedEraSettings(t *testing.T) {
 }
 
 func TestMigrateTwiceAtOnce(t *testing.T) {
-	w := harnesstest.New(t) // newWorld has migrated; drop everything again
+	w := New(t) // newWorld has migrated; drop everything again
 	w.Centre.SetMaxOpenConns(1)
 	var tables []string
 	rows, err := w.Centre.Query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_type = 'VIEW' DESC")
@@ -153,9 +151,9 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 }
 
 func TestPointCommands(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Point.Enrol(pointName)
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "point", "add", pointName); code != 1 || !strings.Contains(errs, pointName) {
+	if _, errs, code := Run(t, w.Env, "syncgate", "point", "add", pointName); code != 1 || !strings.Contains(errs, pointName) {
 		t.Fatalf("a point enrolled twice: exit %d, %s", code, errs)
 	}
 	var key struct {
@@ -197,19 +195,19 @@ func TestPointCommands(t *testing.T) {
 func TestCommandsTakeTurns(t *testing.T) {
 	t.Parallel()
 	env := []string{"SYNCGATE_DATA_DIR=" + t.TempDir()}
-	if _, errs, code := harnesstest.Run(t, env, "syncgate", "migrate"); code != 0 {
+	if _, errs, code := Run(t, env, "syncgate", "migrate"); code != 0 {
 		t.Fatalf("migrate: exit %d: %s", code, errs)
 	}
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b", "c"} {
 		all.Go(func() {
-			if _, errs, code := harnesstest.Run(t, env, "syncgate", "point", "add", name); code != 0 {
+			if _, errs, code := Run(t, env, "syncgate", "point", "add", name); code != 0 {
 				t.Errorf("point add %s: exit %d: %s", name, code, errs)
 			}
 		})
 	}
 	all.Wait()
-	if out, errs, code := harnesstest.Run(t, env, "syncgate", "point", "list"); code != 0 || strings.Count(out, "enrolled") != 3 {
+	if out, errs, code := Run(t, env, "syncgate", "point", "list"); code != 0 || strings.Count(out, "enrolled") != 3 {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 }
@@ -217,9 +215,9 @@ func TestCommandsTakeTurns(t *testing.T) {
 // A command that is given the wrong database changes nothing in it, says which database it is and what to do, and keeps
 // no program from its own.
 func TestWrongDatabase(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Point.Enrol(pointName)
-	tables := func(db *harnesstest.DB) string {
+	tables := func(db *DB) string {
 		var all, run string
 		err := db.QueryRow(`SELECT GROUP_CONCAT(table_name ORDER BY table_name), (SELECT GROUP_CONCAT(name) FROM sync_migration)
 			FROM information_schema.tables WHERE table_schema = DATABASE()`).Scan(&all, &run)
@@ -230,7 +228,7 @@ func TestWrongDatabase(t *testing.T) {
 	}
 	point, centre := tables(w.Point.DB), tables(w.Centre)
 	for _, command := range []string{"quarantine list", "rules check", "point list", "migrate", "serve", "doctor"} {
-		out, errs, code := harnesstest.Run(t, w.Env, "syncgate", append(strings.Fields(command), "--dsn", w.Point.DSN)...)
+		out, errs, code := Run(t, w.Env, "syncgate", append(strings.Fields(command), "--dsn", w.Point.DSN)...)
 		said := out + errs
 		if code == 0 || !strings.Contains(said, "holds the tables of syncgate's agent") || !strings.Contains(said, "--dsn") {
 			t.Errorf("%s on a point's database: exit %d\n%s", command, code, said)
@@ -254,16 +252,16 @@ func TestCommandsDoNotMigrate(t *testing.T) {
 	empty := localdbtest.New(t)
 	env := []string{"SYNCGATE_DSN=" + empty, "SYNCGATE_DATA_DIR=" + t.TempDir(), "SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}
 	for _, args := range [][]string{{"quarantine", "list"}, {"rules", "list"}, {"point", "add", "p"}, {"doctor"}} {
-		if out, errs, code := harnesstest.Run(t, env, "syncgate", args...); code == 0 || !strings.Contains(out+errs, "syncgate migrate") {
+		if out, errs, code := Run(t, env, "syncgate", args...); code == 0 || !strings.Contains(out+errs, "syncgate migrate") {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
 		}
 	}
-	db := harnesstest.Open(t, empty)
+	db := Open(t, empty)
 	if n := db.Count("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"); n != 0 {
 		t.Errorf("%d tables were made", n)
 	}
 	for _, args := range [][]string{{"migrate"}, {"point", "add", "p"}} {
-		if out, errs, code := harnesstest.Run(t, env, "syncgate", args...); code != 0 {
+		if out, errs, code := Run(t, env, "syncgate", args...); code != 0 {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // The demo needs no configuration and ignores that of a real server. It moves rows between real durable databases, also
@@ -26,7 +24,7 @@ func TestDemo(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			out, errs, code := harnesstest.Run(t, []string{"TMPDIR=" + dir, "SYNCGATE_QUEUE=many"}, "syncgate", tt.args...)
+			out, errs, code := Run(t, []string{"TMPDIR=" + dir, "SYNCGATE_QUEUE=many"}, "syncgate", tt.args...)
 			if code != 0 || errs != "" || strings.Count(out, ": identical\n") != 2 {
 				t.Fatalf("exit %d\n%s%s", code, out, errs)
 			}

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // fileOf is the lines of a file.
@@ -21,9 +19,9 @@ func fileOf(t *testing.T, path string) []string {
 }
 
 // domains is a world with a table of domains, whose rows become files.
-func domains(t *testing.T) (w *harnesstest.World, centre, point string) {
-	w = harnesstest.New(t)
-	for _, db := range []*harnesstest.DB{w.Centre, w.Point.DB} {
+func domains(t *testing.T) (w *World, centre, point string) {
+	w = New(t)
+	for _, db := range []*DB{w.Centre, w.Point.DB} {
 		db.Must("CREATE TABLE list (domain VARCHAR(190) NOT NULL PRIMARY KEY, update_time DATETIME(6) NOT NULL)")
 	}
 	w.Point.Enrol(pointName)
@@ -33,7 +31,7 @@ func domains(t *testing.T) (w *harnesstest.World, centre, point string) {
 	return w, centre, point
 }
 
-func addDomains(db *harnesstest.DB, from, rows int) {
+func addDomains(db *DB, from, rows int) {
 	values := make([]string, rows)
 	for i := range values {
 		values[i] = fmt.Sprintf("('d%06d', now(6))", from+i)
@@ -90,7 +88,7 @@ func TestFileOfNewUploadedRows(t *testing.T) {
 	agent := w.Point.Run("SYNCGATE_AGENT_BATCH_ROWS=100")
 	path := filepath.Join(dir, pointName+".csv")
 	for kill := 1; kill <= 3; kill++ {
-		harnesstest.Eventually(t, func() string { return "the file does not grow" }, func() bool {
+		Eventually(t, func() string { return "the file does not grow" }, func() bool {
 			info, err := os.Stat(path)
 			return err == nil && info.Size() >= int64(kill*20_000)
 		})
@@ -98,7 +96,7 @@ func TestFileOfNewUploadedRows(t *testing.T) {
 		server = w.Serve()
 	}
 	all := func() bool { return len(fileOf(t, path)) >= 20_001 }
-	harnesstest.Eventually(t, func() string { return fmt.Sprintf("%d lines", len(fileOf(t, path))) }, all)
+	Eventually(t, func() string { return fmt.Sprintf("%d lines", len(fileOf(t, path))) }, all)
 	agent.Stop()
 	server.Stop()
 	lines := fileOf(t, path)
@@ -122,7 +120,7 @@ func TestFileOfADownload(t *testing.T) {
 	rounds := func(name, want string, rows int) {
 		t.Helper()
 		var text []byte
-		harnesstest.Eventually(t, func() string { return fmt.Sprintf("%.20q… of %d bytes", text, len(text)) }, func() bool {
+		Eventually(t, func() string { return fmt.Sprintf("%.20q… of %d bytes", text, len(text)) }, func() bool {
 			w.Point.MustOnce()
 			text, _ = os.ReadFile(filepath.Join(dir, name))
 			return strings.HasPrefix(string(text), want) && strings.Count(string(text), "\n") == rows

@@ -5,15 +5,13 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // The server's log answers what happened to a point: one grep for its name finds when it came and went and what it
 // moved, and one for the database what was wrong with that, and until when. No line has a value of a row.
 func TestWhatHappened(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Own: true})
+	w := Make(t, Options{Own: true})
 	w.Enrol()
 	w.Centre.Must("CREATE TABLE goods (id INT PRIMARY KEY, v VARCHAR(12), CHECK (v <> 'hushed'))")
 	w.Point.Must("CREATE TABLE goods (id INT PRIMARY KEY, v VARCHAR(12))")

@@ -6,17 +6,15 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // An agent with 100 rules and nothing to do takes little of the processor and of the memory.
 func TestAgentIdle(t *testing.T) {
-	if harnesstest.Race {
+	if Race {
 		t.Skip("the race detector takes both for itself")
 	}
 	const rules, watched = 100, 3 * time.Second
-	w := harnesstest.New(t)
+	w := New(t)
 	for i := range rules {
 		table := fmt.Sprintf("idle_%d", i)
 		for _, db := range w.Databases() {

@@ -26,7 +26,7 @@ func naughty(t testing.TB) []string {
 	all := []string{"", " ", "'", `"`, "`", `\`, `\\'`, "''", "%", "%s", "%%s", "'%s'", "%(url)s", "%n%n", "?", ":vc", ":state.tx", "NULL", "None", "0", "-1", "1e400",
 		"'; DROP TABLE phrase; -- ", `\'; DROP TABLE phrase; -- `, "x' OR '1'='1", "') ON DUPLICATE KEY UPDATE vc = ('", "/*!50000 DROP TABLE phrase */", "-- upside", "\x00", "a\x00b",
 		"\x1a", "\r\n", "\n\r\n", "\t", "\u200b", "\ufeff", "\u202e", "ﷺ", "中文", "😀", "e\u0301", "\U0010ffff", "{'a': 1}", "u'x'", "datetime.datetime(2020, 1, 1)", "__import__('os')", "ÿ", "a ", strings.Repeat("'", 300)}
-	path := harnesstest.SharedData(t, "naughty-strings.base64.txt")
+	path := SharedData(t, "naughty-strings.base64.txt")
 	if path == "" {
 		return all
 	}
@@ -64,7 +64,7 @@ const phraseTable = "CREATE TABLE phrase (id INT PRIMARY KEY, vc VARCHAR(2000), 
 // refuses names that it does not know.
 func TestInjection(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	all := naughty(t)
 	t.Logf("%d strings", len(all))
 	awkward := awkwardTables(t, w, all)
@@ -113,7 +113,7 @@ func quoted(name string) string { return "`" + strings.ReplaceAll(name, "`", "``
 
 // awkwardTables makes two tables with awkward names and fills them with the strings: one at the point for an upload,
 // one at the centre for a download. The function that it returns checks that both crossed.
-func awkwardTables(t *testing.T, w *harnesstest.World, all []string) (check func()) {
+func awkwardTables(t *testing.T, w *World, all []string) (check func()) {
 	t.Helper()
 	down := awkwardTable + "!"
 	var columns []string
@@ -126,9 +126,9 @@ func awkwardTables(t *testing.T, w *harnesstest.World, all []string) (check func
 		}
 		columns = append(columns, quoted(name)+kind)
 	}
-	for table, full := range map[string]*harnesstest.DB{awkwardTable: w.Point.DB, down: w.Centre} {
+	for table, full := range map[string]*DB{awkwardTable: w.Point.DB, down: w.Centre} {
 		kind := map[string]string{awkwardTable: "upload", down: "download"}[table]
-		for user, db := range map[string]*harnesstest.DB{"server": w.Centre, "client": w.Point.DB} {
+		for user, db := range map[string]*DB{"server": w.Centre, "client": w.Point.DB} {
 			db.Must("CREATE TABLE " + quoted(table) + " (" + strings.Join(columns, ", ") + ") CHARACTER SET utf8mb4")
 			db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES (?, ?, ?, ?)", table, kind, user, awkwardPoint)
 		}
@@ -158,7 +158,7 @@ func awkwardTables(t *testing.T, w *harnesstest.World, all []string) (check func
 func valid(text string) string { return strings.ToValidUTF8(text, "?") }
 
 // naughtyRows uploads each string as a value of each type, and as the name of a table and of a column.
-func naughtyRows(t *testing.T, w *harnesstest.World, c *harnesstest.Client, all []string) {
+func naughtyRows(t *testing.T, w *World, c *harnesstest.Client, all []string) {
 	t.Helper()
 	rows := rowset.Rows{Columns: []string{"id", "vc", "tx", "bl"}}
 	for i, text := range all {
@@ -186,7 +186,7 @@ func naughtyRows(t *testing.T, w *harnesstest.World, c *harnesstest.Client, all 
 }
 
 // phrases fails unless the table holds each string in all of its columns, byte for byte, and nothing else.
-func phrases(t *testing.T, db *harnesstest.DB, table string, all []string) {
+func phrases(t *testing.T, db *DB, table string, all []string) {
 	t.Helper()
 	rows, err := db.QueryContext(t.Context(), "SELECT id, vc, tx, bl FROM "+table+" WHERE id < 5000 ORDER BY id")
 	if err != nil {
@@ -242,7 +242,7 @@ func phrasesFrom(c *harnesstest.Client, state rowset.StateItem) (protocol.Status
 }
 
 // naughtyNames sends a HELLO under each string that can be a point's name.
-func naughtyNames(t *testing.T, w *harnesstest.World, all []string) {
+func naughtyNames(t *testing.T, w *World, all []string) {
 	t.Helper()
 	key, address := w.Point.Key(), w.Point.Setting("SYNCGATE_AGENT_SERVER")
 	names := slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "" || len(s) > 64 || !utf8.ValidString(s) })
@@ -263,7 +263,7 @@ func naughtyNames(t *testing.T, w *harnesstest.World, all []string) {
 }
 
 // naughtySeedEra does the same over the v1 wire, with rules that the original formatted into the text.
-func naughtySeedEra(t *testing.T, w *harnesstest.World, address string, all []string) {
+func naughtySeedEra(t *testing.T, w *World, address string, all []string) {
 	t.Helper()
 	c := dialLegacy(t, address, pyliteral.Python2)
 	list := pyliteral.List{}

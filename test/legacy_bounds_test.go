@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 
-	"syncgate/internal/harness/harnesstest"
 	"syncgate/internal/pyliteral"
 )
 
@@ -14,7 +13,7 @@ import (
 // requests of one point at once. Over a bound an agent gets an answer that names the setting, and no reset.
 func TestLegacyBounds(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Centre.Must("CREATE TABLE big (id INT PRIMARY KEY, s TEXT) CHARSET utf8mb4")
 	for _, row := range []string{
 		`'big', 'upload', 'server', '("id","s")', '{''downside'': ("replace into big values (%s,''%s'')",)}'`,

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"syncgate/internal/harness/harnesstest"
 	"syncgate/internal/pyliteral"
 )
 
@@ -40,7 +39,7 @@ var kinds = [][]string{
 // it sends back become with what the original's text makes of them.
 func TestTypesOverTheV1Wire(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Env = append(append(w.Env, legacySettings()...), "SYNCGATE_TIME_ZONE=+08:00", "SYNCGATE_LEGACY_DIALECT=auto:python3.12")
 	w.Enrol()
 	w.Must("point", "add", "python-3")

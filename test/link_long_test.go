@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // A row of 50 MB travels in both directions beside a small table. The figures are in docs/performance.md.
@@ -16,7 +14,7 @@ func TestRowOf50MB(t *testing.T) {
 		t.Skip("make test-links runs it")
 	}
 	w, _ := badWorld(t, "large_up", "large_down", "small_up")
-	for table, db := range map[string]*harnesstest.DB{"large_up": w.Point.DB, "large_down": w.Centre} {
+	for table, db := range map[string]*DB{"large_up": w.Point.DB, "large_down": w.Centre} {
 		db.Must("INSERT INTO " + table + " (id, v, update_time) SELECT 1, REPEAT(MD5(RAND()), 1600000), NOW(6) - INTERVAL 1 MINUTE")
 	}
 	began := time.Now()
@@ -30,7 +28,7 @@ func TestRowOf50MB(t *testing.T) {
 }
 
 // peak is the most memory that a process has held.
-func peak(t *testing.T, p *harnesstest.Process) string {
+func peak(t *testing.T, p *Process) string {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
@@ -53,7 +51,7 @@ func TestFarLink(t *testing.T) {
 	fill(w.Centre, "large_down", 1, rows, 200)
 	w.Point.Must("UPDATE large_up SET update_time = NOW(6) - INTERVAL 1 MINUTE")
 	w.Centre.Must("UPDATE large_down SET update_time = NOW(6) - INTERVAL 1 MINUTE")
-	line.Worsen(harnesstest.Bad{Rate: rate, Delay: 300 * time.Millisecond})
+	line.Worsen(Bad{Rate: rate, Delay: 300 * time.Millisecond})
 	agent := w.Point.Run()
 	got := func() (int, int) {
 		size := "SELECT CAST(COALESCE(SUM(LENGTH(v) + 8 + 26), 0) AS SIGNED) FROM "

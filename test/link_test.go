@@ -10,16 +10,14 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // badWorld is a world whose tables *_up are uploaded and *_down downloaded, with an agent that packs nothing.
-func badWorld(t *testing.T, tables ...string) (*harnesstest.World, *harnesstest.Link) {
+func badWorld(t *testing.T, tables ...string) (*World, *Link) {
 	t.Helper()
-	w := harnesstest.New(t)
+	w := New(t)
 	for _, table := range tables {
-		for _, db := range []*harnesstest.DB{w.Centre, w.Point.DB} {
+		for _, db := range []*DB{w.Centre, w.Point.DB} {
 			db.Must("CREATE TABLE " + table + ` (id BIGINT PRIMARY KEY, v LONGTEXT NOT NULL,
 				update_time DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), KEY (update_time))`)
 		}
@@ -46,7 +44,7 @@ func hard(n int) string {
 }
 
 // fill writes rows with ids from one to another, of size bytes each.
-func fill(db *harnesstest.DB, table string, from, to, size int) {
+func fill(db *DB, table string, from, to, size int) {
 	for from <= to {
 		var b strings.Builder
 		b.WriteString("INSERT INTO " + table + " (id, v) VALUES ")
@@ -67,10 +65,10 @@ const rowSize = 3 + 202 + 27
 // A line that is slow and lives short carries large tables in both directions. Small tables do not wait for them, and
 // little is sent twice.
 func TestShortLivedLink(t *testing.T) {
-	bad, last, wait := harnesstest.Bad{Rate: 32_000, Delay: 20 * time.Millisecond, Lives: 3 * time.Second}, 6*time.Second, 15*time.Second
+	bad, last, wait := Bad{Rate: 32_000, Delay: 20 * time.Millisecond, Lives: 3 * time.Second}, 6*time.Second, 15*time.Second
 	least := 70
 	if long, err := time.ParseDuration(os.Getenv("SYNCGATE_TEST_LINKS")); err == nil {
-		bad, last, wait = harnesstest.Bad{Rate: 8_000, Delay: 50 * time.Millisecond, Lives: 30 * time.Second}, long, time.Minute
+		bad, last, wait = Bad{Rate: 8_000, Delay: 50 * time.Millisecond, Lives: 30 * time.Second}, long, time.Minute
 		least = 80
 	}
 	w, line := badWorld(t, "large_up", "large_down", "small_up", "small_down")
@@ -87,7 +85,7 @@ func TestShortLivedLink(t *testing.T) {
 		all.Go(func() {
 			for _, way := range []struct {
 				table    string
-				from, to *harnesstest.DB
+				from, to *DB
 			}{{"small_up", w.Point.DB, w.Centre}, {"small_down", w.Centre, w.Point.DB}} {
 				inserted := time.Now()
 				fill(way.from, way.table, id, id, 10)
@@ -101,7 +99,7 @@ func TestShortLivedLink(t *testing.T) {
 		all.Wait()
 	}
 	badUp, badDown := line.Carried()
-	line.Worsen(harnesstest.Bad{}) // so that what has come of the last batch and page counts
+	line.Worsen(Bad{}) // so that what has come of the last batch and page counts
 	line.Cut()
 	w.Centre.Eventually(rows, "SELECT COUNT(*) FROM large_up")
 	w.Point.Eventually(rows, "SELECT COUNT(*) FROM large_down")
@@ -123,7 +121,7 @@ func TestLargeRowOutlivesCuts(t *testing.T) {
 	w, line := badWorld(t, "large_up", "large_down")
 	fill(w.Point.DB, "large_up", 1, 1, 250_000)
 	fill(w.Centre, "large_down", 1, 1, 250_000)
-	line.Worsen(harnesstest.Bad{Rate: 64_000, Lives: 2 * time.Second})
+	line.Worsen(Bad{Rate: 64_000, Lives: 2 * time.Second})
 	w.Point.Run()
 	w.Centre.Eventually(1, "SELECT COUNT(*) FROM large_up")
 	w.Point.Eventually(1, "SELECT COUNT(*) FROM large_down")
@@ -140,7 +138,7 @@ func TestLargeRowOutlivesCuts(t *testing.T) {
 
 // Rows of text take a third of their bytes on the wire, in both directions.
 func TestRowsArePacked(t *testing.T) {
-	path := harnesstest.SharedData(t, "debian-packages.tsv.gz")
+	path := SharedData(t, "debian-packages.tsv.gz")
 	if path == "" {
 		t.Skip("the Debian packages are not here")
 	}

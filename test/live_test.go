@@ -35,7 +35,7 @@ var brokenEdits = []struct{ column, text, says string }{
 
 // editing is a DBA who edits the rules of a few tables while a point uploads to each of them.
 type editing struct {
-	*harnesstest.World
+	*World
 	tables []string
 	wire   *harnesstest.Client
 	rows   int64
@@ -74,7 +74,7 @@ func (e *editing) live(table, mark string) {
 // all other rules as they were.
 func TestEditsByAnySQLClient(t *testing.T) {
 	t.Parallel()
-	e := &editing{World: harnesstest.New(t)}
+	e := &editing{World: New(t)}
 	e.Point.Enrol(pointName)
 	for i := range len(brokenEdits) + 1 { // the last one's rule is never broken
 		name := fmt.Sprint("edited", i)
@@ -105,7 +105,7 @@ func TestEditsByAnySQLClient(t *testing.T) {
 }
 
 // breakAll makes the broken edits. The view and the log report each of them, and the last good version stays in force.
-func (e *editing) breakAll(server *harnesstest.Process) {
+func (e *editing) breakAll(server *Process) {
 	e.T.Helper()
 	for i, edit := range brokenEdits {
 		value := edit.text
@@ -150,7 +150,7 @@ func (e *editing) mendAll() {
 // A DBA edits the point's rules at the centre, and the running agent notices.
 func TestEditsReachTheAgent(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Point.Enrol(pointName)
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE edited (id BIGINT PRIMARY KEY, url VARCHAR(190))")
@@ -170,7 +170,7 @@ func TestEditsReachTheAgent(t *testing.T) {
 func TestChecksRefuseNonsense(t *testing.T) {
 	t.Parallel()
 	dsn := localdbtest.New(t)
-	db := harnesstest.Open(t, dsn)
+	db := Open(t, dsn)
 	s, err := store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true})
 	if err == nil {
 		err = errors.Join(s.Migrate(t.Context(), nil), s.Close())

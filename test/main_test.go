@@ -4,10 +4,8 @@ package test
 
 import (
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
-func TestMain(m *testing.M) { harnesstest.Main(m) }
+func TestMain(m *testing.M) { Main(m) }
 
-const pointName = harnesstest.PointName
+const pointName = PointName

@@ -20,8 +20,6 @@ import (
 	"syncgate/rule"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 const (
@@ -34,7 +32,7 @@ const (
 type seedWorld struct {
 	t     testing.TB
 	model *seedModel
-	db    *harnesstest.DB
+	db    *DB
 	store *store.Store
 	wire  *protocol.Legacy
 	agent *legacyClient
@@ -45,7 +43,7 @@ type seedWorld struct {
 func newSeedWorld(t testing.TB, mode string) *seedWorld {
 	t.Helper()
 	dsn := localdbtest.New(t)
-	w := &seedWorld{t: t, model: newSeedModel(t, localdbtest.New(t), mode), db: harnesstest.Open(t, dsn), agent: &legacyClient{t: t, dialect: pyliteral.Python2}}
+	w := &seedWorld{t: t, model: newSeedModel(t, localdbtest.New(t), mode), db: Open(t, dsn), agent: &legacyClient{t: t, dialect: pyliteral.Python2}}
 	var err error
 	if w.store, err = store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true}); err != nil {
 		t.Fatal(err)
@@ -182,7 +180,7 @@ func (w *seedWorld) tables() (model, here []string) {
 // documentedDifferences are the first cells of the table in docs/seed-semantics.md.
 func documentedDifferences(t testing.TB) map[string]bool {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "docs", "seed-semantics.md"))
+	text, err := os.ReadFile(filepath.Join(Root(t), "docs", "seed-semantics.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

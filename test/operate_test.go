@@ -7,13 +7,12 @@ import (
 	"syscall"
 	"testing"
 
-	"syncgate/internal/harness/harnesstest"
 	"syncgate/protocol"
 )
 
 // A lost or another master key stops the start; a new one is moved to while the server runs.
 func TestMasterKey(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Point.Enrol(pointName)
 	path := filepath.Join(w.Dir, "centre", "master.key")
 	key, err := os.ReadFile(path)
@@ -23,11 +22,11 @@ func TestMasterKey(t *testing.T) {
 	refused := func(says string) {
 		t.Helper()
 		for _, args := range [][]string{{"serve"}, {"point", "rotate", pointName}} {
-			if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", args...); code != 78 || !strings.Contains(errs, says) {
+			if _, errs, code := Run(t, w.Env, "syncgate", args...); code != 78 || !strings.Contains(errs, says) {
 				t.Errorf("%v: exit %d, want 78 and %q\n%s", args, code, says, errs)
 			}
 		}
-		if out, _, code := harnesstest.Run(t, w.Env, "syncgate", "doctor"); code != 2 || !strings.Contains(out, "master") {
+		if out, _, code := Run(t, w.Env, "syncgate", "doctor"); code != 2 || !strings.Contains(out, "master") {
 			t.Errorf("doctor: exit %d\n%s", code, out)
 		}
 	}
@@ -73,7 +72,7 @@ func TestMasterKey(t *testing.T) {
 
 // A revoked key's session ends also when it has not sent a record yet.
 func TestRevokedBeforeTheFirstRecord(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Point.Enrol(pointName)
 	w.Env = append(w.Env, "SYNCGATE_LOG_LEVEL=debug")
 	server := w.Serve()
@@ -93,7 +92,7 @@ func TestRevokedBeforeTheFirstRecord(t *testing.T) {
 
 // A key that the point uses is not revoked by a second rotation.
 func TestRotateKeepsTheKeyInUse(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Point.Enrol(pointName)
 	w.Serve()
 	if _, errs, code := w.Point.Once(); code != 0 {
@@ -101,7 +100,7 @@ func TestRotateKeepsTheKeyInUse(t *testing.T) {
 	}
 	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_point_key WHERE key_id = 1 AND last_used_at IS NOT NULL")
 	w.Must("point", "rotate", pointName)
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "point", "rotate", pointName); code != 1 || !strings.Contains(errs, "key 2") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "point", "rotate", pointName); code != 1 || !strings.Contains(errs, "key 2") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	if _, errs, code := w.Point.Once(); code != 0 {
@@ -111,7 +110,7 @@ func TestRotateKeepsTheKeyInUse(t *testing.T) {
 
 // HUP reads the configuration again and ends nothing, whatever is in the file.
 func TestHangup(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	file := filepath.Join(t.TempDir(), "syncgate.toml")
 	write := func(text string) {
 		t.Helper()
@@ -146,7 +145,7 @@ func TestHangup(t *testing.T) {
 func TestPermanentFaults(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "syncgate.toml")
-	w := harnesstest.New(t)
+	w := New(t)
 	for _, tt := range []struct{ name, text, says string }{
 		{"drain", "drain_timeout = 20\n", file + `:1:1: drain_timeout: 20 has no unit; write "20s"`},
 		{"bounds", "\nqueue = -1\n", file + ":2:1: queue: -1 is not between"},
@@ -158,7 +157,7 @@ func TestPermanentFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, args := range [][]string{{"config", "check", file}, {"serve", "--config", file, "--data-dir", dir}} {
-			if _, errs, code := harnesstest.Run(t, nil, "syncgate", args...); code != 78 || !strings.Contains(errs, tt.says) {
+			if _, errs, code := Run(t, nil, "syncgate", args...); code != 78 || !strings.Contains(errs, tt.says) {
 				t.Errorf("%s, %v: exit %d, want 78 and %q\n%s", tt.name, args, code, tt.says, errs)
 			}
 		}
@@ -166,22 +165,22 @@ func TestPermanentFaults(t *testing.T) {
 	if err := os.WriteFile(file, []byte("queue = 8\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, errs, code := harnesstest.Run(t, nil, "syncgate", "config", "check", file); code != 0 || !strings.Contains(out, "ok") {
+	if out, errs, code := Run(t, nil, "syncgate", "config", "check", file); code != 0 || !strings.Contains(out, "ok") {
 		t.Errorf("a good file: exit %d\n%s%s", code, out, errs)
 	}
-	_, errs, code := harnesstest.Run(t, []string{"SYNCGATE_QUEU=7"}, "syncgate", "config", "check", file)
+	_, errs, code := Run(t, []string{"SYNCGATE_QUEU=7"}, "syncgate", "config", "check", file)
 	if code != 1 || !strings.Contains(errs, "did you mean SYNCGATE_QUEUE?") {
 		t.Errorf("an unknown variable: exit %d\n%s", code, errs)
 	}
-	if _, errs, code := harnesstest.Run(t, append(w.Env, "SYNCGATE_LISTEN=192.0.2.1:1"), "syncgate", "serve"); code != 78 {
+	if _, errs, code := Run(t, append(w.Env, "SYNCGATE_LISTEN=192.0.2.1:1"), "syncgate", "serve"); code != 78 {
 		t.Errorf("an address of another host: exit %d\n%s", code, errs)
 	}
 	empty := filepath.Join(dir, "empty")
-	_, errs, code = harnesstest.Run(t, nil, "syncgate", "point", "add", "p", "--data-dir", empty)
+	_, errs, code = Run(t, nil, "syncgate", "point", "add", "p", "--data-dir", empty)
 	if _, err := os.Stat(empty); code != 78 || !os.IsNotExist(err) || !strings.Contains(errs, "no private database") {
 		t.Errorf("point add without a database: exit %d, directory: %v\n%s", code, err, errs)
 	}
-	if _, errs, _ := harnesstest.Run(t, w.Env, "syncgate", "point", "list"); !strings.Contains(errs, "database: ") {
+	if _, errs, _ := Run(t, w.Env, "syncgate", "point", "list"); !strings.Contains(errs, "database: ") {
 		t.Errorf("point list does not say which database it looks at: %s", errs)
 	}
 }

@@ -8,26 +8,24 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // TestOperationsDocument runs the blocks of docs/operations.md, in their order, beside a running server and agent. The
 // accounts that it makes are enough for the work that it gives them.
 func TestOperationsDocument(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "docs", "operations.md"))
+	text, err := os.ReadFile(filepath.Join(Root(t), "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Enrol()
 	server := w.Serve()
 	agent := w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms")
 	agent.WaitLog("connected")
-	name := func(db *harnesstest.DB) string { return "`" + db.Text("SELECT DATABASE()") + "`" }
+	name := func(db *DB) string { return "`" + db.Text("SELECT DATABASE()") + "`" }
 	names := strings.NewReplacer("centre.", name(w.Centre)+".", "detection.", name(w.Point.DB)+".")
-	path := "PATH=" + filepath.Dir(harnesstest.Program(t, "syncgate")) + ":" + os.Getenv("PATH")
+	path := "PATH=" + filepath.Dir(Program(t, "syncgate")) + ":" + os.Getenv("PATH")
 	blocks := regexp.MustCompile("(?ms)^```(sh|sql centre|sql point)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
 	if len(blocks) < 10 {
 		t.Fatalf("%d blocks", len(blocks))
@@ -66,16 +64,16 @@ func TestOperationsDocument(t *testing.T) {
 	// Each account does its work.
 	agent.Stop()
 	server.Stop()
-	as := func(db *harnesstest.DB, account string) string { return account + db.DSN[strings.Index(db.DSN, "@"):] }
+	as := func(db *DB, account string) string { return account + db.DSN[strings.Index(db.DSN, "@"):] }
 	w.Env = append(w.Env, "SYNCGATE_DSN="+as(w.Centre, "syncgate:secret-1"))
-	if out, _, _ := harnesstest.Run(t, w.Env, "syncgate", "doctor"); !regexp.MustCompile(`ok +grants`).MatchString(out) {
+	if out, _, _ := Run(t, w.Env, "syncgate", "doctor"); !regexp.MustCompile(`ok +grants`).MatchString(out) {
 		t.Errorf("doctor of the server's account:\n%s", out)
 	}
 	w.Serve()
 	w.Point.Must("INSERT INTO goods (id, name, price, stock) VALUES (3, 'nut', 0.2, 20)")
 	w.Point.Run("SYNCGATE_AGENT_DSN="+as(w.Point.DB, "agent:secret-2"), "SYNCGATE_AGENT_INTERVAL=200ms")
 	w.Centre.Eventually(1520, "SELECT COALESCE(SUM(stock), 0) FROM goods")
-	dba := harnesstest.Open(t, as(w.Centre, "dba:secret-3"))
+	dba := Open(t, as(w.Centre, "dba:secret-3"))
 	dba.Must("UPDATE sync_control SET note = 'seen' WHERE sync_table = 'goods'")
 	if dba.Count("SELECT COUNT(*) FROM sync_control_status WHERE sync_table = 'goods'") != 2 {
 		t.Error("the DBA does not see the rules")

@@ -6,15 +6,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // crossed is how many rows went over the wire.
 type crossed struct{ up, down int }
 
 // rounds lets the agents make rounds until one round of all of them moves nothing.
-func rounds(w *harnesstest.World) (all crossed) {
+func rounds(w *World) (all crossed) {
 	w.T.Helper()
 	for range 10 {
 		before := all
@@ -51,7 +49,7 @@ func rounds(w *harnesstest.World) (all crossed) {
 // none comes back.
 func TestNoEcho(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Points: 3})
+	w := Make(t, Options{Points: 3})
 	w.Enrol()
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, who VARCHAR(20), n INT NOT NULL)")

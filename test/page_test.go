@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // hostilePoint is what somebody may call a point.
@@ -17,16 +15,16 @@ const hostilePoint = `<img src=x onerror=document.title='caught'>`
 
 // page is a server with 5,000 points, of which one is real, with whatever can be wrong, and a browser that looks at it.
 type page struct {
-	*harnesstest.World
+	*World
 	*browser
-	server *harnesstest.Process
+	server *Process
 	at     string
 	sent   int // rows of hits
 }
 
 func newPage(t *testing.T) *page {
 	t.Helper()
-	p := &page{browser: openBrowser(t), World: harnesstest.New(t)}
+	p := &page{browser: openBrowser(t), World: New(t)}
 	p.Point.Enrol(pointName)
 	p.Centre.Must(`INSERT INTO sync_point (point_no, note, modern_seen_at) SELECT CONCAT('shop-', LPAD(seq, 4, '0')), 'row of shops',
 		UTC_TIMESTAMP() - INTERVAL IF(seq % 1700 = 0, seq, 1) MINUTE FROM seq_1_to_4998`)

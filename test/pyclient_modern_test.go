@@ -322,7 +322,7 @@ func TestPyclientIsRefused(t *testing.T) {
 // The second client moves rows to the real server and back. MySQL stores exactly what Python sent.
 func TestPyclientRows(t *testing.T) {
 	python(t)
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Centre.Must(`CREATE TABLE odd (id BIGINT PRIMARY KEY, t LONGTEXT, b LONGBLOB, d DECIMAL(30,10), f DOUBLE, u BIGINT UNSIGNED, w DATETIME(6))
 		CHARACTER SET utf8mb4`)
 	w.Rule("server", "upload", "odd", "")

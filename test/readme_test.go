@@ -16,7 +16,7 @@ import (
 // TestReadmeSteps runs the steps of README's "Use it", as a newcomer types them, in an empty directory.
 func TestReadmeSteps(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "README.md"))
+	text, err := os.ReadFile(filepath.Join(Root(t), "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,8 +49,8 @@ until [ "$(mariadb -uroot -S syncgate-data/db/db.sock syncgate -Ne 'select name 
 	cmd.Dir = dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Env = append(os.Environ(), "SYNCGATE_LISTEN="+address,
-		"PATH="+filepath.Dir(harnesstest.Program(t, "syncgate"))+":"+os.Getenv("PATH"))
-	harnesstest.Program(t, "syncgate-agent")
+		"PATH="+filepath.Dir(Program(t, "syncgate"))+":"+os.Getenv("PATH"))
+	Program(t, "syncgate-agent")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s\n%s", err, steps, out)
 	}

@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // The agent and the DBA are told of each fault, each in the right place, and no row is lost: when the fault is
@@ -14,49 +12,49 @@ func TestRefusals(t *testing.T) {
 	noKey := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for _, tt := range []struct {
 		name  string
-		wrong func(w *harnesstest.World)          // before the first round
-		agent []string                            // more of the agent's environment in the first round
-		says  string                              // output of the agent's round
-		right func(w *harnesstest.World)          // corrects the fault
-		where func(w *harnesstest.World) []string // query and number at the centre that tell the DBA
+		wrong func(w *World)          // before the first round
+		agent []string                // more of the agent's environment in the first round
+		says  string                  // output of the agent's round
+		right func(w *World)          // corrects the fault
+		where func(w *World) []string // query and number at the centre that tell the DBA
 	}{
 		{name: "wrong key", agent: []string{"SYNCGATE_AGENT_KEY=" + noKey}, says: "SG0001"},
 		{name: "unknown point", agent: []string{"SYNCGATE_AGENT_POINT=nobody"}, says: "SG0001"},
 		{name: "unknown key id", agent: []string{"SYNCGATE_AGENT_KEY_ID=7"}, says: "SG0001"},
 		{
 			name:  "no rule",
-			wrong: func(w *harnesstest.World) { w.Centre.Must("DELETE FROM sync_control") }, says: "SG0200",
-			right: func(w *harnesstest.World) { w.Rule("server", "upload", "hits", "") },
+			wrong: func(w *World) { w.Centre.Must("DELETE FROM sync_control") }, says: "SG0200",
+			right: func(w *World) { w.Rule("server", "upload", "hits", "") },
 		},
 		{
 			name:  "rule switched off",
-			wrong: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET enabled = 0") }, says: "SG0205",
-			right: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET enabled = 1") },
+			wrong: func(w *World) { w.Centre.Must("UPDATE sync_control SET enabled = 0") }, says: "SG0205",
+			right: func(w *World) { w.Centre.Must("UPDATE sync_control SET enabled = 1") },
 		},
 		{
 			name:  "unknown table",
-			wrong: func(w *harnesstest.World) { w.Centre.Must("RENAME TABLE hits TO elsewhere") }, says: "SG0201",
-			right: func(w *harnesstest.World) { w.Centre.Must("RENAME TABLE elsewhere TO hits") },
+			wrong: func(w *World) { w.Centre.Must("RENAME TABLE hits TO elsewhere") }, says: "SG0201",
+			right: func(w *World) { w.Centre.Must("RENAME TABLE elsewhere TO hits") },
 		},
 		{
 			name: "unknown column in the SQL",
-			wrong: func(w *harnesstest.World) {
+			wrong: func(w *World) {
 				w.Centre.Must("UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, link) values (:id, :url)'")
 			},
 			says:  "SG0202",
-			right: func(w *harnesstest.World) { w.Centre.Must("UPDATE sync_control SET sync_sql = NULL") },
-			where: func(w *harnesstest.World) []string {
+			right: func(w *World) { w.Centre.Must("UPDATE sync_control SET sync_sql = NULL") },
+			where: func(w *World) []string {
 				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE state = 'broken' AND error_code = 'SG0104' AND error_column = 'sync_sql' AND error_line = 2"}
 			},
 		},
 		{
 			name: "database refuses the statement",
-			wrong: func(w *harnesstest.World) {
+			wrong: func(w *World) {
 				w.Centre.Must("CREATE TRIGGER no_hits BEFORE INSERT ON hits FOR EACH ROW INSERT INTO nowhere VALUES (1)")
 			},
 			says:  "SG0303",
-			right: func(w *harnesstest.World) { w.Centre.Must("DROP TRIGGER no_hits") },
-			where: func(w *harnesstest.World) []string {
+			right: func(w *World) { w.Centre.Must("DROP TRIGGER no_hits") },
+			where: func(w *World) []string {
 				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE failures > 0 AND last_failure LIKE '%1146%'"}
 			},
 		},
@@ -68,7 +66,7 @@ func TestRefusals(t *testing.T) {
 				tt.wrong(w)
 			}
 			w.Serve()
-			out, errs, code := harnesstest.Run(t, append(w.Point.Env, tt.agent...), "syncgate-agent", "once")
+			out, errs, code := Run(t, append(w.Point.Env, tt.agent...), "syncgate-agent", "once")
 			if code != 78 || !strings.Contains(out+errs, tt.says) || strings.Contains(out, " ok") {
 				t.Fatalf("exit %d, want 78 and %s in\n%s%s", code, tt.says, out, errs)
 			}

@@ -7,14 +7,12 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // The centre knows how a point is: its rules with their errors, how far they are behind, and the agent itself.
 func TestReport(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Enrol()
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, v VARCHAR(20))")
@@ -30,10 +28,10 @@ func TestReport(t *testing.T) {
 
 	const of = "SELECT CONCAT_WS(' ', state, rows_moved, backlog_rows, lag_ms > 0, COALESCE(error_code, ''), failures > 0) " +
 		"FROM sync_point_status WHERE sync_table = "
-	wait := func(db *harnesstest.DB, query, want string) {
+	wait := func(db *DB, query, want string) {
 		t.Helper()
 		got := ""
-		harnesstest.Eventually(t, func() string { return got + " instead of " + want }, func() bool {
+		Eventually(t, func() string { return got + " instead of " + want }, func() bool {
 			got = db.Text("SELECT COALESCE((" + query + "), '')")
 			return got == want
 		})
@@ -115,18 +113,18 @@ func TestReport(t *testing.T) {
 	// Without the server the commands say so and show what the database has.
 	w.Must("drain")
 	server.WaitLog("syncgate ends")
-	harnesstest.Eventually(t, func() string { return "the agent is not ready without the server" }, func() bool {
+	Eventually(t, func() string { return "the agent is not ready without the server" }, func() bool {
 		code, text := ask("/readyz")
 		return code == 503 && strings.Contains(text, "not connected")
 	})
 	if code, _ := ask("/livez"); code != 200 {
 		t.Error("without the server the agent is not alive")
 	}
-	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "points")
+	out, errs, code := Run(t, w.Env, "syncgate", "points")
 	if code != 0 || !strings.Contains(errs, "the server is not running") || !strings.Contains(out, "away") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "status"); code != 1 || !strings.Contains(errs, "the server is not running") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "status"); code != 1 || !strings.Contains(errs, "the server is not running") {
 		t.Errorf("status: exit %d, %s", code, errs)
 	}
 }

@@ -7,12 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"syncgate/internal/harness/harnesstest"
 	"syncgate/store"
 )
 
 // resync asks for a comparison, which the point's next round makes, and returns its result.
-func resync(w *harnesstest.World, p *harnesstest.Point, args ...string) (r store.Resync) {
+func resync(w *World, p *Point, args ...string) (r store.Resync) {
 	w.T.Helper()
 	var all []store.Resync
 	out := w.Must(append([]string{"rules", "resync", "goods", "--point", p.Name, "--no-wait", "--format", "json"}, args...)...)
@@ -44,7 +43,7 @@ func TestResyncSendsWhatDiffers(t *testing.T) {
 	for _, direction := range []string{"upload", "download"} {
 		t.Run(direction, func(t *testing.T) {
 			t.Parallel()
-			w := harnesstest.New(t)
+			w := New(t)
 			w.Enrol()
 			for _, db := range w.Databases() {
 				db.Must("CREATE TABLE goods (a INT, b VARCHAR(10) COLLATE utf8mb4_general_ci, n DECIMAL(12,3), x VARBINARY(8), at DATETIME(3), " +
@@ -85,7 +84,7 @@ func TestResyncSendsWhatDiffers(t *testing.T) {
 }
 
 // sent is the number of changes of a table that have a number.
-func sent(db *harnesstest.DB) (n int) {
+func sent(db *DB) (n int) {
 	_, _ = fmt.Sscan(db.Text("SELECT next_seq - 1 FROM sync_sequence WHERE sync_table = 'goods'"), &n)
 	return n
 }
@@ -93,7 +92,7 @@ func sent(db *harnesstest.DB) (n int) {
 // TRUNCATE fires no trigger. A comparison finds the rows that only the centre has, and no row of another point.
 func TestResyncAfterTruncate(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w := Make(t, Options{Points: 2})
 	w.Enrol()
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, who VARCHAR(20) NOT NULL)")
@@ -119,7 +118,7 @@ func TestResyncAfterTruncate(t *testing.T) {
 	expect(t, "rows of the other", w.Centre.Count("SELECT COUNT(*) FROM goods WHERE who = 'two'"), 1500)
 
 	for _, bad := range []string{"1) or (1", "sleep(1)", ":state.id > 1", "who = "} {
-		if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "resync", "goods", "--where", bad, "--dry-run", "--no-wait"); code == 0 {
+		if _, errs, code := Run(t, w.Env, "syncgate", "rules", "resync", "goods", "--where", bad, "--dry-run", "--no-wait"); code == 0 {
 			t.Errorf("the condition %q is taken: %s", bad, errs)
 		}
 	}
@@ -128,7 +127,7 @@ func TestResyncAfterTruncate(t *testing.T) {
 // Where both sides record changes, the centre knows which rows came from a point. A change that waits is not touched.
 func TestResyncBothWays(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w := Make(t, Options{Points: 2})
 	w.Enrol()
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE parents (id INT PRIMARY KEY)") // each side has its own
@@ -147,7 +146,7 @@ func TestResyncBothWays(t *testing.T) {
 
 	one.DB.Must("DELETE FROM parents WHERE id = 2") // and with it 200 rows of goods there, which no trigger sees
 	one.DB.Must("INSERT INTO parents VALUES (2)")
-	_, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "resync", "goods", "--point", one.Name)
+	_, errs, code := Run(t, w.Env, "syncgate", "rules", "resync", "goods", "--point", one.Name)
 	if code == 0 || !strings.Contains(errs, "--type") {
 		t.Errorf("without a direction: exit %d, %s", code, errs)
 	}
@@ -173,7 +172,7 @@ func TestResyncBothWays(t *testing.T) {
 // A centre whose table is an old copy gets what it lacks from the point.
 func TestResyncAfterRestore(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Enrol()
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, n INT NOT NULL)")
@@ -198,7 +197,7 @@ func TestResyncAfterRestore(t *testing.T) {
 	w.Centre.Eventually(309, "SELECT COUNT(*) FROM goods")
 	w.Centre.Eventually(20, "SELECT SUM(n) FROM goods")
 	expect(t, "checksum", w.Centre.Checksum("goods"), w.Point.Checksum("goods"))
-	out, errs, code := harnesstest.Run(t, w.Point.Env, "syncgate-agent", "resync", "goods", "--dry-run")
+	out, errs, code := Run(t, w.Point.Env, "syncgate-agent", "resync", "goods", "--dry-run")
 	if want := "309 rows compared: 0 missing at the centre, 0 missing at this point, 0 different\n"; code != 0 || !strings.HasPrefix(out, want) {
 		t.Errorf("the agent's command: exit %d\n%s%s", code, out, errs)
 	}
@@ -208,7 +207,7 @@ func TestResyncAfterRestore(t *testing.T) {
 // A reader that has missed deletes loads the table anew, and then deletes what is gone. The first load deletes nothing.
 func TestReloadDeletes(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Enrol()
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, n INT NOT NULL)")
@@ -220,7 +219,7 @@ func TestReloadDeletes(t *testing.T) {
 	rounds(w)
 	expect(t, "rows after the first load", w.Centre.Count("SELECT COUNT(*) FROM goods"), 2700)
 	for _, step := range []struct {
-		db   *harnesstest.DB
+		db   *DB
 		gone string
 	}{{w.Centre, "10, 2010"}, {w.Point.DB, "2011, 2012"}} {
 		step.db.Must("DELETE FROM goods WHERE id IN (" + step.gone + ")")

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // seeded is a source of random numbers. It prints its seed, which SYNCGATE_TEST_SEED may set.
@@ -154,7 +152,7 @@ func wideTexts(texts []string) []wideColumn {
 // generated statements. Then some of the rows change. All three databases hold the same, byte for byte.
 func TestAnyValueComesBack(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w := Make(t, Options{Points: 2})
 	w.Enrol()
 	r := seeded(t)
 	columns := wideColumns(naughty(t))
@@ -189,10 +187,10 @@ func TestAnyValueComesBack(t *testing.T) {
 }
 
 // throughCentre writes the rules that send a table from the point to the centre and from there to the other one.
-func throughCentre(w *harnesstest.World, table string) {
+func throughCentre(w *World, table string) {
 	w.T.Helper()
 	for _, rule := range []struct {
-		db         *harnesstest.DB
+		db         *DB
 		kind, user string
 	}{{w.Centre, "upload", "server"}, {w.Centre, "download", "server"}, {w.Point.DB, "upload", "client"}, {w.Points[1].DB, "download", "client"}} {
 		rule.db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES (?, ?, ?)", table, rule.kind, rule.user)
@@ -201,7 +199,7 @@ func throughCentre(w *harnesstest.World, table string) {
 
 // keyTables makes a table for each type that a key can have, with a few pages of rows at the point, and returns the
 // type of each key. Every page begins at the key with which the previous one ended.
-func keyTables(w *harnesstest.World, r *rand.Rand, columns []wideColumn) map[string]string {
+func keyTables(w *World, r *rand.Rand, columns []wideColumn) map[string]string {
 	w.T.Helper()
 	tables := map[string]string{}
 	for i, c := range columns {
@@ -226,7 +224,7 @@ func keyTables(w *harnesstest.World, r *rand.Rand, columns []wideColumn) map[str
 }
 
 // wideRow writes a row at the point: edge values, NULLs, or random values.
-func wideRow(p *harnesstest.Point, r *rand.Rand, columns []wideColumn, id, round int) {
+func wideRow(p *Point, r *rand.Rand, columns []wideColumn, id, round int) {
 	names := "id, update_time"
 	values := []any{id, fmt.Sprintf("2026-01-0%d 00:00:%02d", 1+round, id/50)}
 	for i, c := range columns {
@@ -244,7 +242,7 @@ func wideRow(p *harnesstest.Point, r *rand.Rand, columns []wideColumn, id, round
 }
 
 // sameWide fails unless all databases hold the same rows, and names the columns that differ.
-func sameWide(t *testing.T, columns []wideColumn, rows int, all ...*harnesstest.DB) {
+func sameWide(t *testing.T, columns []wideColumn, rows int, all ...*DB) {
 	t.Helper()
 	var sums []string
 	for _, db := range all {

@@ -8,8 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // seedUpload is a seed-era row as it exists in the field.
@@ -25,8 +23,8 @@ const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, 
 const phishingLog = `CREATE TABLE phishing_log (url VARCHAR(190) NOT NULL PRIMARY KEY, ip VARCHAR(64), title TEXT, hits INT, update_time DATETIME(6), KEY (update_time))`
 
 // withRules is a centre with one good table and one seed-era rule.
-func withRules(t testing.TB) *harnesstest.World {
-	w := harnesstest.New(t)
+func withRules(t testing.TB) *World {
+	w := New(t)
 	w.Centre.Must(phishingLog)
 	w.Centre.Must(seedUpload)
 	return w
@@ -36,16 +34,16 @@ func TestRulesCheck(t *testing.T) {
 	w := withRules(t)
 	w.Centre.Must("INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (12, 'phishing_log', 'download', 'server', 'point-01', ?)",
 		"-- upside\nselect url,\n  plat\nfrom phishing_log")
-	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "check")
+	out, errs, code := Run(t, w.Env, "syncgate", "rules", "check")
 	if code != 2 || !strings.Contains(out, "sync_control id=12 sync_sql[upside] 3:3 error SG0104 unknown column plat") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
-	out, _, code = harnesstest.Run(t, w.Env, "syncgate", "rules", "check", "--format", "json")
+	out, _, code = Run(t, w.Env, "syncgate", "rules", "check", "--format", "json")
 	var list []map[string]any
 	if err := json.Unmarshal([]byte(out), &list); err != nil || code != 2 || len(list) == 0 {
 		t.Fatalf("exit %d, %v\n%s", code, err, out)
 	}
-	out, _, code = harnesstest.Run(t, w.Env, "syncgate", "rules", "check", "--format", "sarif")
+	out, _, code = Run(t, w.Env, "syncgate", "rules", "check", "--format", "sarif")
 	var log struct {
 		Version string
 		Runs    []struct{ Results []map[string]any }
@@ -54,7 +52,7 @@ func TestRulesCheck(t *testing.T) {
 		t.Fatalf("exit %d, %v\n%s", code, err, out)
 	}
 	w.Centre.Must("DELETE FROM sync_control WHERE id = 12")
-	if out, _, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "check"); code > 1 {
+	if out, _, code := Run(t, w.Env, "syncgate", "rules", "check"); code > 1 {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
 }
@@ -71,7 +69,7 @@ func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 		('pointonly', 'upload', 'client', 'point-01', NULL), ('pointonly', 'download', 'client', 'point-01', 'select 1')`)
 	w.Serve()
 	w.Centre.Eventually(7, "SELECT COUNT(*) FROM sync_control_status WHERE state IN ('ok', 'broken')")
-	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "check", "--format", "json")
+	out, errs, code := Run(t, w.Env, "syncgate", "rules", "check", "--format", "json")
 	var found []struct {
 		Code, Severity, Message, Fix string
 		RuleID                       uint64 `json:"rule_id"`
@@ -130,10 +128,10 @@ func TestRulesTry(t *testing.T) {
 	if n := w.Centre.Count("SELECT COUNT(*) FROM phishing_log WHERE title = '''; drop table phishing_log; --'"); n != 1 {
 		t.Fatalf("%d rows were kept", n)
 	}
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "try", "1"); code != 2 || !strings.Contains(errs, "url, ip, title") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "try", "1"); code != 2 || !strings.Contains(errs, "url, ip, title") {
 		t.Fatalf("without rows: exit %d, %s", code, errs)
 	}
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "try", "99"); code != 1 || !strings.Contains(errs, "no row with id 99") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "try", "99"); code != 1 || !strings.Contains(errs, "no row with id 99") {
 		t.Fatalf("an unknown rule: exit %d, %s", code, errs)
 	}
 	if out := w.Must("rules", "explain", "1"); !strings.Contains(out, "?1  field url") || !strings.Contains(out, "plan: ") {
@@ -181,10 +179,10 @@ func TestRulesInit(t *testing.T) {
 	if n := w.Centre.Count("SELECT COUNT(*) FROM sync_control WHERE sync_table = 'hits'"); n != 4 {
 		t.Fatalf("%d rows", n)
 	}
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "init", "hits", "--point", pointName); code != 1 || !strings.Contains(errs, "is already for") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "init", "hits", "--point", pointName); code != 1 || !strings.Contains(errs, "is already for") {
 		t.Fatalf("a second time: exit %d, %s", code, errs)
 	}
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "rules", "init", "nothing"); code != 1 || !strings.Contains(errs, "nothing") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "init", "nothing"); code != 1 || !strings.Contains(errs, "nothing") {
 		t.Fatalf("no such table: exit %d, %s", code, errs)
 	}
 	if out := w.Must("rules", "list"); strings.Count(out, "hits") != 4 {
@@ -205,7 +203,7 @@ func TestQuarantineCommands(t *testing.T) {
 	if out := w.Must("quarantine", "show", "1"); !strings.Contains(out, "not a number") {
 		t.Fatalf("show says\n%s", out)
 	}
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "quarantine", "replay", "1"); code != 1 || !strings.Contains(errs, "stays in quarantine") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "quarantine", "replay", "1"); code != 1 || !strings.Contains(errs, "stays in quarantine") {
 		t.Fatalf("replay: exit %d, %s", code, errs)
 	}
 	w.Must("quarantine", "edit", "1", "--set", `{"hits": 7}`)
@@ -266,7 +264,7 @@ func TestRulesJSONKeys(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	w := withRules(t)
 	// The tests' database is not durable, and the doctor must report this.
-	out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "doctor")
+	out, errs, code := Run(t, w.Env, "syncgate", "doctor")
 	if code != 2 || !strings.Contains(out, "innodb_flush_log_at_trx_commit") || !strings.Contains(out, "fail ") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
@@ -277,7 +275,7 @@ func TestRulesCheckEngine(t *testing.T) {
 	w := withRules(t)
 	w.Centre.Must("ALTER TABLE phishing_log ENGINE = MyISAM")
 	for accepted, want := range map[string]bool{"false": true, "true": false} {
-		out, errs, code := harnesstest.Run(t, append(w.Env, "SYNCGATE_ACCEPT_UNSAFE_DATABASE="+accepted), "syncgate", "rules", "check")
+		out, errs, code := Run(t, append(w.Env, "SYNCGATE_ACCEPT_UNSAFE_DATABASE="+accepted), "syncgate", "rules", "check")
 		if said := strings.Contains(out, "sync_control id=1 sync_table error SG0146 the table phishing_log is MyISAM"); said != want || (code == 2) != want {
 			t.Errorf("accepted %s: exit %d\n%s%s", accepted, code, out, errs)
 		}

@@ -26,7 +26,7 @@ func TestSampleDatabases(t *testing.T) {
 			if !ok {
 				t.Fatal("the file has no rows or no changes")
 			}
-			w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+			w := Make(t, Options{Points: 2})
 			w.Enrol()
 			for _, db := range w.Databases() {
 				script(t, db, schema)
@@ -55,7 +55,7 @@ func TestSampleDatabases(t *testing.T) {
 }
 
 // script runs the statements of a text over one connection.
-func script(t *testing.T, db *harnesstest.DB, text string) {
+func script(t *testing.T, db *DB, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), harnesstest.Patience)
 	defer cancel()
@@ -75,10 +75,10 @@ func script(t *testing.T, db *harnesstest.DB, text string) {
 }
 
 // sameEverywhere waits until each table has the same checksum in every database.
-func sameEverywhere(w *harnesstest.World, tables []string) {
+func sameEverywhere(w *World, tables []string) {
 	w.T.Helper()
 	differ := ""
-	harnesstest.Eventually(w.T, func() string { return "the same rows everywhere; these differ: " + differ }, func() bool {
+	Eventually(w.T, func() string { return "the same rows everywhere; these differ: " + differ }, func() bool {
 		differ = ""
 		for _, table := range tables {
 			first := w.Point.Checksum(table)

@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"syncgate/internal/pyliteral"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // seedDownload is another seed-era row as it exists in the field, beside seedUpload.
@@ -40,7 +38,7 @@ const blackList = `CREATE TABLE black_list (domain VARCHAR(190) NOT NULL PRIMARY
 // Python 3, and over the v2 wire.
 func TestSeedRows(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.New(t)
+	w := New(t)
 	for _, query := range []string{phishingLog, blackList} {
 		w.Centre.Must(query)
 		w.Point.Must(query)
@@ -79,7 +77,7 @@ func seedTime(year, month, day, hour int) pyliteral.Value {
 }
 
 // legacyUploads sends new rows, the same packet again, and one changed row beside one that no operation takes.
-func legacyUploads(t *testing.T, w *harnesstest.World, c *legacyClient) {
+func legacyUploads(t *testing.T, w *World, c *legacyClient) {
 	t.Helper()
 	row := func(values ...pyliteral.Value) pyliteral.Value { return pyliteral.Tuple(values) }
 	text := func(s string) pyliteral.Value { return pyliteral.Unicode(s) }
@@ -126,7 +124,7 @@ func legacyDownloads(t *testing.T, c *legacyClient, want string) {
 }
 
 // legacyPython runs a session of the Python client, which shares no code with the server, where there is a Python.
-func legacyPython(t *testing.T, w *harnesstest.World, address string) {
+func legacyPython(t *testing.T, w *World, address string) {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if err := exec.Command(python, "-c", "import cryptography").Run(); err != nil {
@@ -165,7 +163,7 @@ func legacyPython(t *testing.T, w *harnesstest.World, address string) {
 }
 
 // modernRound runs the agent twice with the seed-era client rows.
-func modernRound(t *testing.T, w *harnesstest.World) {
+func modernRound(t *testing.T, w *World) {
 	t.Helper()
 	for _, query := range seedClient {
 		w.Point.Must(query)

@@ -24,7 +24,7 @@ import (
 // parameters.
 type seedModel struct {
 	t  testing.TB
-	db *harnesstest.DB
+	db *DB
 
 	// fallThrough makes the chain go on after an update that matches nothing. The original did not.
 	fallThrough bool
@@ -39,7 +39,7 @@ func newSeedModel(t testing.TB, dsn, mode string) *seedModel {
 	}
 	cfg.ClientFoundRows = true // a matched row counts, even when nothing in it changes
 	cfg.Params = map[string]string{"sql_mode": "'" + mode + "'", "time_zone": "'+00:00'"}
-	return &seedModel{t: t, db: harnesstest.Open(t, cfg.FormatDSN())}
+	return &seedModel{t: t, db: Open(t, cfg.FormatDSN())}
 }
 
 // errSeed is an exception of the original's own: an IndexError, a TypeError.
@@ -368,7 +368,7 @@ func (m *seedModel) refused(err error, query string) error {
 }
 
 // column is the first column of a query as text, in its order.
-func column(t testing.TB, db *harnesstest.DB, query string) (all []string) {
+func column(t testing.TB, db *DB, query string) (all []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
 	defer cancel()

@@ -3,15 +3,13 @@ package test
 import (
 	"fmt"
 	"testing"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // counted is the table hits at the centre with triggers that note every write of it, and a world that uploads it with
 // generated rules.
-func counted(t *testing.T, o harnesstest.Options) *harnesstest.World {
+func counted(t *testing.T, o Options) *World {
 	t.Helper()
-	w := harnesstest.Make(t, o)
+	w := Make(t, o)
 	w.Centre.Must(hitsTable)
 	w.Centre.Must("CREATE TABLE written (id BIGINT NOT NULL, how VARCHAR(6) NOT NULL)")
 	w.Centre.Must("CREATE TRIGGER hits_i AFTER INSERT ON hits FOR EACH ROW INSERT INTO written VALUES (NEW.id, 'insert')")
@@ -25,7 +23,7 @@ func counted(t *testing.T, o harnesstest.Options) *harnesstest.World {
 }
 
 // writtenOnce fails unless every row was written once.
-func writtenOnce(w *harnesstest.World, rows int) {
+func writtenOnce(w *World, rows int) {
 	w.T.Helper()
 	got := w.Centre.Text("SELECT CONCAT(COUNT(*), ' writes of ', COUNT(DISTINCT id), ' rows') FROM written")
 	if want := fmt.Sprintf("%d writes of %d rows", rows, rows); got != want {
@@ -38,7 +36,7 @@ func writtenOnce(w *harnesstest.World, rows int) {
 // what reaches the centre's table.
 func TestStreamSurvivesKills(t *testing.T) {
 	const rows, batch = 16_000, "SYNCGATE_AGENT_BATCH_ROWS=50"
-	w := counted(t, harnesstest.Options{Own: true})
+	w := counted(t, Options{Own: true})
 	w.Point.Enrol(pointName)
 	makeHits(t, w.Point.DB, 1, rows)
 	server := w.Serve()
@@ -72,7 +70,7 @@ func TestStreamSurvivesKills(t *testing.T) {
 // A point's machine is copied while its agent rests. Both copies work under one name, and the centre gets what each of
 // them has got since, once.
 func TestStreamOfACopiedMachine(t *testing.T) {
-	w := counted(t, harnesstest.Options{Points: 2})
+	w := counted(t, Options{Points: 2})
 	w.Point.Enrol(pointName)
 	makeHits(t, w.Point.DB, 1, 300)
 	w.Serve()
@@ -96,7 +94,7 @@ func TestStreamOfACopiedMachine(t *testing.T) {
 // A point's database is restored from a backup that is older than what the centre has. What it gets from then on
 // arrives, also under ids that the centre knows from before.
 func TestStreamOfARestoredPoint(t *testing.T) {
-	w := counted(t, harnesstest.Options{})
+	w := counted(t, Options{})
 	w.Point.Enrol(pointName)
 	makeHits(t, w.Point.DB, 1, 300)
 	w.Serve()

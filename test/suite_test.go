@@ -19,8 +19,6 @@ import (
 	"syncgate/rule"
 	"syncgate/store"
 	"syncgate/store/localdb/localdbtest"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // suite is rule/testdata/rules.json: tables, rules, and the expected diagnostics of each rule.
@@ -58,8 +56,8 @@ var suiteRows = []string{
 func TestSuiteOnServer(t *testing.T) {
 	t.Parallel()
 	dsn := localdbtest.New(t)
-	s := &suiteRun{db: harnesstest.Open(t, dsn), files: t.TempDir(), facts: map[string]*rule.Table{}}
-	readJSON(t, filepath.Join(harnesstest.Root(t), "rule", "testdata", "rules.json"), &s.suite)
+	s := &suiteRun{db: Open(t, dsn), files: t.TempDir(), facts: map[string]*rule.Table{}}
+	readJSON(t, filepath.Join(Root(t), "rule", "testdata", "rules.json"), &s.suite)
 	effects := map[string]string{}
 	readJSON(t, filepath.Join("testdata", "suite_effects.json"), &effects)
 	var err error
@@ -112,7 +110,7 @@ func readJSON(t testing.TB, path string, v any) {
 type suiteRun struct {
 	suite suite
 	store *store.Store
-	db    *harnesstest.DB
+	db    *DB
 	files string
 	facts map[string]*rule.Table
 }

@@ -5,14 +5,12 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 const hitsTable = "CREATE TABLE hits (id BIGINT UNSIGNED NOT NULL PRIMARY KEY, url VARCHAR(190) NOT NULL, title TEXT, weight DECIMAL(12,4), seen DATETIME(6), body BLOB)"
 
 // makeHits fills a table with rows that are a little awkward and all different.
-func makeHits(t testing.TB, db *harnesstest.DB, from, rows int) {
+func makeHits(t testing.TB, db *DB, from, rows int) {
 	t.Helper()
 	const chunk = 500
 	for at := from; at < from+rows; at += chunk {
@@ -27,8 +25,8 @@ func makeHits(t testing.TB, db *harnesstest.DB, from, rows int) {
 }
 
 // hits is a world that syncs the table hits in one direction, with generated statements.
-func hits(t testing.TB, kind string, rows int) *harnesstest.World {
-	w := harnesstest.New(t)
+func hits(t testing.TB, kind string, rows int) *World {
+	w := New(t)
 	w.Centre.Must(hitsTable)
 	w.Point.Must(hitsTable)
 	w.Rule("server", kind, "hits", "")
@@ -43,7 +41,7 @@ func hits(t testing.TB, kind string, rows int) *harnesstest.World {
 }
 
 // same fails unless hits holds the same on both sides.
-func same(w *harnesstest.World) {
+func same(w *World) {
 	w.T.Helper()
 	const query = "SELECT * FROM hits"
 	if centre, point := w.Centre.Sum(query), w.Point.Sum(query); centre != point {
@@ -69,7 +67,7 @@ func TestUploadAndDownload(t *testing.T) {
 
 // The point's rules may be at the centre. The agent fetches them.
 func TestRulesComeFromTheCentre(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Centre.Must(hitsTable)
 	w.Point.Must(hitsTable)
 	w.Point.Enrol(pointName)
@@ -84,7 +82,7 @@ func TestRulesComeFromTheCentre(t *testing.T) {
 
 // Rules that no frame can carry together come in parts.
 func TestManyRulesComeFromTheCentre(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Env = append(w.Env, "SYNCGATE_MAX_FRAME=64KiB")
 	w.Point.Enrol(pointName)
 	const rules = 40
@@ -117,7 +115,7 @@ const killAfter = 5000
 // never stops. At the end the centre holds each of the point's rows once. The table has no key, so a row that is
 // applied twice would be there twice.
 func TestUploadSurvivesKilledServer(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	const rows = 40_000
 	w.Point.Must(hitsTable)
 	w.Centre.Must(strings.Replace(hitsTable, "PRIMARY KEY", "", 1))

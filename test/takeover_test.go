@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"syncgate/internal/harness/harnesstest"
 	"syncgate/internal/pyliteral"
 	"syncgate/store/localdb/localdbtest"
 )
@@ -20,12 +19,12 @@ var pageBlock = regexp.MustCompile("(?s)```(sql|sh|toml|text)\n(.*?)```")
 // and downloads.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile(filepath.Join(harnesstest.Root(t), "docs", "takeover.md"))
+	page, err := os.ReadFile(filepath.Join(Root(t), "docs", "takeover.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir, dsn := t.TempDir(), localdbtest.New(t)
-	w := &takeover{t: t, dir: dir, dsn: dsn, db: harnesstest.Open(t, dsn)}
+	w := &takeover{t: t, dir: dir, dsn: dsn, db: Open(t, dsn)}
 	for _, block := range pageBlock.FindAllStringSubmatch(string(page), -1) {
 		switch kind, text := block[1], block[2]; kind {
 		case "sql":
@@ -59,7 +58,7 @@ func TestTakeover(t *testing.T) {
 type takeover struct {
 	t        testing.TB
 	dir, dsn string
-	db       *harnesstest.DB
+	db       *DB
 	said     string // by the last shell
 }
 
@@ -78,7 +77,7 @@ func (w *takeover) run(script string) {
 	w.t.Helper()
 	cmd := exec.CommandContext(w.t.Context(), "bash", "-euc", script)
 	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(harnesstest.Program(w.t, "syncgate"))+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(Program(w.t, "syncgate"))+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if w.said = string(out); err != nil {
 		w.t.Fatalf("%s: %v\n%s", script, err, out)
@@ -89,7 +88,7 @@ func (w *takeover) run(script string) {
 // of a table, one with a number.
 func (w *takeover) serve() {
 	w.t.Helper()
-	p := harnesstest.Start(w.t, []string{"SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}, "syncgate", "serve", "--config", filepath.Join(w.dir, "syncgate.toml"))
+	p := Start(w.t, []string{"SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}, "syncgate", "serve", "--config", filepath.Join(w.dir, "syncgate.toml"))
 	address, _ := p.WaitLog("listening")["legacy"].(string)
 	c := dialLegacy(w.t, address, pyliteral.Python2)
 	row := pyliteral.Tuple{pyliteral.Unicode("http://a/"), pyliteral.Unicode("it's"), int64(3), pyliteral.Unicode("more")}

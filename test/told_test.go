@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // slowest bounds the median time from a commit at one point to the row at another one, on a machine that does much
@@ -21,7 +19,7 @@ const slowest = time.Second
 // waits for the next poll.
 func TestRowsTravelAtOnce(t *testing.T) {
 	t.Parallel()
-	w := harnesstest.Make(t, harnesstest.Options{Points: 2})
+	w := Make(t, Options{Points: 2})
 	w.Enrol()
 	for _, db := range w.Databases() {
 		db.Must("CREATE TABLE goods (id INT PRIMARY KEY, n INT NOT NULL)")
@@ -73,10 +71,10 @@ func TestRowsTravelAtOnce(t *testing.T) {
 	if !strings.Contains(out, "the point is asked to run the rule now\n") || !strings.Contains(out, "done: ") {
 		t.Error(out)
 	}
-	if out, errs, code := harnesstest.Run(t, w.Env, "syncgate", "sync-now", to.Name, "nothing"); code != 1 || !strings.Contains(errs, "NO_RULE") {
+	if out, errs, code := Run(t, w.Env, "syncgate", "sync-now", to.Name, "nothing"); code != 1 || !strings.Contains(errs, "NO_RULE") {
 		t.Error(out, errs, code)
 	}
-	if _, errs, code := harnesstest.Run(t, w.Env, "syncgate", "sync-now", "nobody", "goods"); code != 1 || !strings.Contains(errs, "not connected") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "sync-now", "nobody", "goods"); code != 1 || !strings.Contains(errs, "not connected") {
 		t.Error(errs, code)
 	}
 	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_log WHERE point_no = ? AND batches = 0 AND message LIKE 'done: %'", to.Name)
@@ -90,9 +88,9 @@ func TestRowsTravelAtOnce(t *testing.T) {
 }
 
 // tapped are the lines that tap prints until the test ends. tap watches when the function returns.
-func tapped(w *harnesstest.World, args ...string) <-chan string {
+func tapped(w *World, args ...string) <-chan string {
 	w.T.Helper()
-	cmd := exec.Command(harnesstest.Program(w.T, "syncgate"), append([]string{"tap"}, args...)...)
+	cmd := exec.Command(Program(w.T, "syncgate"), append([]string{"tap"}, args...)...)
 	cmd.Env = append(os.Environ(), w.Env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

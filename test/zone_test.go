@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"testing"
 
-	"syncgate/internal/harness/harnesstest"
 	"syncgate/internal/pyliteral"
 )
 
 // TestZonesOfBothSides runs a centre and a point whose databases and hosts have different time zones.
 func TestZonesOfBothSides(t *testing.T) {
-	w := harnesstest.New(t)
+	w := New(t)
 	w.Env = append(append(w.Env, legacySettings()...), "SYNCGATE_TIME_ZONE=+08:00", "TZ=America/Lima")
 	w.Point.Env = append(w.Point.Env, "SYNCGATE_AGENT_TIME_ZONE=-05:00", "TZ=Asia/Tokyo")
 	w.Enrol()
@@ -65,8 +64,8 @@ func TestZonesOfBothSides(t *testing.T) {
 	if got := centre.Text("SELECT GROUP_CONCAT(id) FROM recent"); got != "1" {
 		t.Errorf("of the last three hours there is %s, not 1", got)
 	}
-	for table, db := range map[string]*harnesstest.DB{"plain": centre, "recent": centre, "back": point.DB} {
-		zone := map[*harnesstest.DB]string{centre: "+08:00", point.DB: "-05:00"}[db]
+	for table, db := range map[string]*DB{"plain": centre, "recent": centre, "back": point.DB} {
+		zone := map[*DB]string{centre: "+08:00", point.DB: "-05:00"}[db]
 		if n := db.Count("SELECT COUNT(*) FROM " + table + " WHERE ABS(TIMESTAMPDIFF(SECOND, made, CONVERT_TZ(NOW(), @@session.time_zone, '" + zone + "'))) > 300"); n > 0 {
 			t.Errorf("%s: a default is not in the zone of the database", table)
 		}

@@ -16,9 +16,10 @@ import (
 
 func main() {
 	var (
-		serve   = flag.String("serve", "", "serve as this server (used by the command itself)")
-		addr    = flag.String("addr", "", "address to serve")
-		names   = flag.String("servers", "reactor,gnet,gnet-batched,netpoll,net", "servers, in the order of their turns")
+		serve = flag.String("serve", "", "serve as this server (used by the command itself)")
+		addr  = flag.String("addr", "", "address to serve")
+		names = flag.String("servers", "reactor,gnet,gnet-batched,netpoll,net",
+			"servers, in the order of their turns")
 		sizes   = flag.String("sizes", "64,1024,16384", "body sizes in bytes")
 		conns   = flag.String("conns", "1,64,1000,8000", "numbers of connections")
 		depths  = flag.String("pipelined", "1,16", "frames sent at once")
@@ -40,7 +41,8 @@ func main() {
 			fail(fmt.Errorf("no server %q", name))
 		}
 	}
-	fmt.Printf("%s, %s, GOMAXPROCS %d; %d turns of %v each\n\n", runtime.Version(), kernel(), runtime.GOMAXPROCS(0), *rounds, *period)
+	fmt.Printf("%s, %s, GOMAXPROCS %d; %d turns of %v each\n\n", runtime.Version(), kernel(), runtime.GOMAXPROCS(0),
+		*rounds, *period)
 	b.header()
 	for _, body := range numbers(*sizes) {
 		for _, n := range numbers(*conns) {
@@ -132,15 +134,16 @@ func (b *bench) measure(c cell) {
 		case r.failed != nil:
 			fmt.Printf("%s %s | %v | | | | |\n", row, name, r.failed)
 		default:
-			fmt.Printf("%s %s | %.0f | %.0f | %.0f | %.0f | %.2f |\n", row, name, middle(r.rate), middle(r.p50), middle(r.p99),
-				middle(r.mil), middle(r.cost))
+			fmt.Printf("%s %s | %.0f | %.0f | %.0f | %.0f | %.2f |\n", row, name, middle(r.rate), middle(r.p50),
+				middle(r.p99), middle(r.mil), middle(r.cost))
 		}
 		switch {
 		case i == 0:
 		case r.failed != nil || first.failed != nil:
 			ratios += " – | – | – |"
 		default:
-			ratios += fmt.Sprintf(" %.2f | %.2f | %.2f |", ratio(first.rate, r.rate), ratio(first.p99, r.p99), ratio(first.cost, r.cost))
+			ratios += fmt.Sprintf(" %.2f | %.2f | %.2f |", ratio(first.rate, r.rate), ratio(first.p99, r.p99),
+				ratio(first.cost, r.cost))
 		}
 	}
 	b.ratios = append(b.ratios, ratios)
@@ -182,7 +185,8 @@ func (b *bench) turn(name string, c cell, into *result) error {
 	}
 	micros := func(q float64) float64 { return float64(l.took.quantile(q).Nanoseconds()) / 1e3 }
 	into.rate = append(into.rate, float64(answers)/elapsed.Seconds())
-	into.p50, into.p99, into.mil = append(into.p50, micros(.5)), append(into.p99, micros(.99)), append(into.mil, micros(.999))
+	into.p50, into.p99, into.mil = append(into.p50, micros(.5)), append(into.p99, micros(.99)),
+		append(into.mil, micros(.999))
 	into.cost = append(into.cost, (marks[1]-marks[0]).Seconds()/float64(answers)*1e6)
 	return nil
 }
@@ -191,7 +195,8 @@ func (b *bench) turn(name string, c cell, into *result) error {
 // after each has had an answer, less that with one, both after a garbage collection; and what processor time they take
 // to be left alone.
 func (b *bench) memory(n int) error {
-	fmt.Printf("\n| server | resident bytes per idle connection at %d | to first | live heap and stacks | processor time of all of them, ms/s |\n|:-----|-----:|-----:|-----:|-----:|\n", n)
+	fmt.Printf("\n| server | resident bytes per idle connection at %d | to first | live heap and stacks | processor "+
+		"time of all of them, ms/s |\n|:-----|-----:|-----:|-----:|-----:|\n", n)
 	first := 0.0
 	for i, name := range b.names {
 		rss, heap, work, err := b.idle(name, n)

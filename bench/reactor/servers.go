@@ -36,7 +36,8 @@ func frameSize(header []byte) (int, error) {
 type server func(addr string) error
 
 var servers = map[string]server{
-	"reactor": serveReactor, "gnet": serveGnet, "gnet-batched": serveGnetBatched, "netpoll": serveNetpoll, "net": serveNet,
+	"reactor": serveReactor, "gnet": serveGnet, "gnet-batched": serveGnetBatched, "netpoll": serveNetpoll,
+	"net": serveNet,
 }
 
 type reactorEcho struct{}

@@ -46,8 +46,9 @@ func newField(ctx context.Context, b *bench) (*field, error) {
 	for _, name := range []string{"moved_up", "moved_down"} {
 		kind := map[string]string{"moved_up": "upload", "moved_down": "download"}[name]
 		for user, db := range map[string]*sql.DB{"server": b.db, "client": f.db} {
-			for _, q := range []string{"CREATE TABLE " + name + indexed, "INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES ('" +
-				name + "', '" + kind + "', '" + user + "')"} {
+			for _, q := range []string{"CREATE TABLE " + name + indexed,
+				"INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES ('" +
+					name + "', '" + kind + "', '" + user + "')"} {
 				if _, err := db.ExecContext(ctx, q); err != nil {
 					return nil, err
 				}
@@ -68,8 +69,10 @@ func newField(ctx context.Context, b *bench) (*field, error) {
 func (f *field) agent(ctx context.Context, command string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(f.b.o.server), "syncgate-agent"), command)
 	key := f.b.keys[0]
-	cmd.Env = append(os.Environ(), "SYNCGATE_AGENT_DSN="+f.dsn, "SYNCGATE_AGENT_SERVER="+f.b.address, "SYNCGATE_AGENT_POINT="+key.Point,
-		fmt.Sprint("SYNCGATE_AGENT_KEY_ID=", key.ID), "SYNCGATE_AGENT_KEY="+base64.StdEncoding.EncodeToString(key.Secret[:]),
+	cmd.Env = append(os.Environ(), "SYNCGATE_AGENT_DSN="+f.dsn, "SYNCGATE_AGENT_SERVER="+f.b.address,
+		"SYNCGATE_AGENT_POINT="+key.Point,
+		fmt.Sprint("SYNCGATE_AGENT_KEY_ID=", key.ID),
+		"SYNCGATE_AGENT_KEY="+base64.StdEncoding.EncodeToString(key.Secret[:]),
 		"SYNCGATE_AGENT_DATA_DIR="+filepath.Join(f.b.dir, "agent"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("syncgate-agent %s: %w: %s", command, err, out)
@@ -86,8 +89,8 @@ func (f *field) sides(up bool) []side {
 	measure := func(move func(ctx context.Context) error) func(context.Context) (int, time.Duration, error) {
 		return func(ctx context.Context) (int, time.Duration, error) {
 			_, err := to.ExecContext(ctx, "TRUNCATE "+name)
-			for _, q := range []string{"DELETE FROM sync_agent_state WHERE rule_key = '" + direction + ":" + name + "'", "DELETE FROM sync_agent_stream",
-				"UPDATE sync_control SET enabled = sync_table = '" + name + "'"} {
+			for _, q := range []string{"DELETE FROM sync_agent_state WHERE rule_key = '" + direction + ":" + name + "'",
+				"DELETE FROM sync_agent_stream", "UPDATE sync_control SET enabled = sync_table = '" + name + "'"} {
 				if err == nil {
 					_, err = f.db.ExecContext(ctx, q)
 				}
@@ -109,7 +112,9 @@ func (f *field) sides(up bool) []side {
 	}
 	return []side{
 		{"syncgate-agent once", measure(func(ctx context.Context) error { return f.agent(ctx, "once") })},
-		{"copy program, 1,000 rows a transaction", measure(func(ctx context.Context) error { return copyRows(ctx, from, to, name) })},
+		{"copy program, 1,000 rows a transaction", measure(func(ctx context.Context) error {
+			return copyRows(ctx, from, to, name)
+		})},
 	}
 }
 

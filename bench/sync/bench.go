@@ -116,10 +116,11 @@ func (b *bench) schema(ctx context.Context) error {
 	}
 	for _, q := range []string{
 		"CREATE TABLE up_rows" + table, "CREATE TABLE down_rows" + table,
-		"INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('up_rows', 'upload', 'server', " +
-			"'-- downside: insert\ninsert into up_rows (id, url, ip, title, update_time) values (:id, :url, :ip, :title, :update_time)')",
-		"INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('down_rows', 'download', 'server', " +
-			"'-- upside\nselect id, url, ip, title, update_time from down_rows')",
+		"INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('up_rows', 'upload', " +
+			"'server', '-- downside: insert\ninsert into up_rows (id, url, ip, title, update_time) values (:id, " +
+			":url, :ip, :title, :update_time)')",
+		"INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('down_rows', 'download', " +
+			"'server', '-- upside\nselect id, url, ip, title, update_time from down_rows')",
 	} {
 		if _, err := b.db.ExecContext(ctx, q); err != nil {
 			return err
@@ -182,18 +183,21 @@ func (b *bench) rows(n int) rowset.Rows {
 	r := rowset.Rows{Columns: strings.Split(columns, ", "), Values: make([]any, 0, 5*n)}
 	for id := b.id.Add(int64(n)) - int64(n); n > 0; n-- {
 		id++
-		r.Values = append(r.Values, id, fmt.Sprintf("http://host-%d.example.org/path/%d", id%1000, id), fmt.Sprintf("10.%d.%d.%d", id>>16&255, id>>8&255, id&255),
+		r.Values = append(r.Values, id, fmt.Sprintf("http://host-%d.example.org/path/%d", id%1000, id),
+			fmt.Sprintf("10.%d.%d.%d", id>>16&255, id>>8&255, id&255),
 			"Please confirm your account", "2026-01-02 03:04:05.678901")
 	}
 	return r
 }
 
 func insert(into string, rows int) string {
-	return "INSERT INTO " + into + " (" + columns + ") VALUES " + strings.TrimSuffix(strings.Repeat("(?,?,?,?,?),", rows), ",")
+	return "INSERT INTO " + into + " (" + columns + ") VALUES " +
+		strings.TrimSuffix(strings.Repeat("(?,?,?,?,?),", rows), ",")
 }
 
 // together runs work on n goroutines for the length of a measurement and counts the rows they moved.
-func (b *bench) together(ctx context.Context, n int, work func(ctx context.Context, i int, moved func(int)) error) (int, time.Duration, error) {
+func (b *bench) together(ctx context.Context, n int,
+	work func(ctx context.Context, i int, moved func(int)) error) (int, time.Duration, error) {
 	limit, stop := context.WithTimeout(ctx, b.o.length)
 	defer stop()
 	var rows atomic.Int64

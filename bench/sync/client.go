@@ -34,7 +34,8 @@ func dial(ctx context.Context, address string, key crypto.Key, buffer int) (*cli
 		return nil, err
 	}
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, buffer), epoch: uint64(time.Now().UnixNano())}
-	c.wire, err = protocol.NewClient(protocol.ClientOptions{Point: key.Point, KeyID: key.ID, Key: key.Secret, Clock: time.Now, Rand: rand.Reader})
+	c.wire, err = protocol.NewClient(protocol.ClientOptions{Point: key.Point, KeyID: key.ID, Key: key.Secret,
+		Clock: time.Now, Rand: rand.Reader})
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +149,8 @@ func (c *client) download(table string) (rows int, first time.Duration, err erro
 	began := time.Now()
 	var state []rowset.StateItem
 	for more := true; more; {
-		if err := c.send(&protocol.Message{Op: protocol.OpDownload, Body: &protocol.DownloadRequest{Table: table, State: state}}); err != nil {
+		if err := c.send(&protocol.Message{Op: protocol.OpDownload,
+			Body: &protocol.DownloadRequest{Table: table, State: state}}); err != nil {
 			return rows, first, err
 		}
 		for last := false; !last; {

@@ -41,10 +41,12 @@ func live(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if _, err := b.db.ExecContext(ctx, "CREATE TABLE live_rows (id BIGINT PRIMARY KEY, n BIGINT NOT NULL)"); err != nil {
+	if _, err := b.db.ExecContext(ctx,
+		"CREATE TABLE live_rows (id BIGINT PRIMARY KEY, n BIGINT NOT NULL)"); err != nil {
 		return err
 	}
-	out, err := b.command("rules", "init", "live_rows", "--point", "*", "--type", "upload,download", "--both", "--changes", "--write").CombinedOutput()
+	out, err := b.command("rules", "init", "live_rows", "--point", "*", "--type", "upload,download", "--both",
+		"--changes", "--write").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("rules init: %w: %s", err, out)
 	}
@@ -74,7 +76,8 @@ func (b *bench) site(ctx context.Context, key crypto.Key) (db *sql.DB, stop func
 	cmd := exec.Command(filepath.Join(filepath.Dir(b.o.server), "syncgate-agent"), "run")
 	cmd.Env = append(os.Environ(), "SYNCGATE_AGENT_DSN="+server.DSN("point"), "SYNCGATE_AGENT_SERVER="+b.address,
 		"SYNCGATE_AGENT_POINT="+key.Point, fmt.Sprint("SYNCGATE_AGENT_KEY_ID=", key.ID),
-		"SYNCGATE_AGENT_KEY="+base64.StdEncoding.EncodeToString(key.Secret[:]), "SYNCGATE_AGENT_DATA_DIR="+filepath.Join(b.dir, key.Point))
+		"SYNCGATE_AGENT_KEY="+base64.StdEncoding.EncodeToString(key.Secret[:]),
+		"SYNCGATE_AGENT_DATA_DIR="+filepath.Join(b.dir, key.Point))
 	if err := cmd.Start(); err != nil {
 		return nil, nil, err
 	}
@@ -113,7 +116,8 @@ func (b *bench) latency(ctx context.Context) error {
 			centre, point = append(centre, atCentre), append(point, time.Since(began))
 		}
 	}
-	fmt.Printf("From a commit at a point, %d rows, default settings:\n\n| | p50 | p90 | p99 | worst |\n|---|---|---|---|---|\n", len(point))
+	fmt.Printf("From a commit at a point, %d rows, default settings:\n\n| | p50 | p90 | p99 | worst "+
+		"|\n|---|---|---|---|---|\n", len(point))
 	for _, l := range []struct {
 		what  string
 		times []time.Duration
@@ -179,13 +183,15 @@ func (b *bench) told(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nQueries a second of an idle server: %.1f; with %d subscribed points %.1f, %.1f more (goal: under 5).\n",
+	fmt.Printf("\nQueries a second of an idle server: %.1f; with %d subscribed points %.1f, %.1f more (goal: "+
+		"under 5).\n",
 		none, subscribers, some, some-none)
 	var took []time.Duration
 	before, err := b.executed(ctx)
 	for i := 0; i < commits && err == nil; i++ {
 		began := time.Now()
-		err = all[0].upload("live_rows", rowset.Rows{Columns: []string{"id", "n"}, Values: []any{int64(1_000_000 + i), int64(i)}})
+		err = all[0].upload("live_rows",
+			rowset.Rows{Columns: []string{"id", "n"}, Values: []any{int64(1_000_000 + i), int64(i)}})
 		for left := subscribers - 1; left > 0 && err == nil; { // it does not get its own row
 			select {
 			case n := <-rows:
@@ -202,8 +208,10 @@ func (b *bench) told(ctx context.Context) error {
 		return err
 	}
 	after, err := b.executed(ctx)
-	fmt.Printf("One row uploaded and fetched by %d points: median %v, worst %v of %d (goal 1s); %.0f queries for each.\n", subscribers-1,
-		median(took).Round(time.Millisecond), slices.Max(took).Round(time.Millisecond), commits, float64(after-before)/commits)
+	fmt.Printf("One row uploaded and fetched by %d points: median %v, worst %v of %d (goal 1s); %.0f queries for "+
+		"each.\n", subscribers-1,
+		median(took).Round(time.Millisecond), slices.Max(took).Round(time.Millisecond), commits,
+		float64(after-before)/commits)
 	return err
 }
 
@@ -233,7 +241,8 @@ type told struct {
 
 // begin subscribes and loads the table.
 func (t *told) begin() error {
-	err := t.send(&protocol.Message{Op: protocol.OpSubscribe, Body: &protocol.SubscribeRequest{Tables: []string{"live_rows"}}})
+	err := t.send(&protocol.Message{Op: protocol.OpSubscribe,
+		Body: &protocol.SubscribeRequest{Tables: []string{"live_rows"}}})
 	if err == nil {
 		_, err = t.fetch()
 	}

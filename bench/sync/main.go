@@ -80,11 +80,14 @@ func run(ctx context.Context, o options) (err error) {
 		{"agent, upload of 500,000 rows", 0.85, "", field.sides(true)},
 		{"agent, download of 500,000 rows", 1.0, "", field.sides(false)},
 		{"1,000-row uploads, 1 connection", 0.7, "TRUNCATE up_rows", []side{{"syncgate", b.uploads(1, 1000)},
-			{"driver, prepared", b.inserts(1, 1000, prepared)}, {"driver, interpolated", b.inserts(1, 1000, interpolated)}}},
+			{"driver, prepared", b.inserts(1, 1000, prepared)},
+			{"driver, interpolated", b.inserts(1, 1000, interpolated)}}},
 		{"1,000-row uploads, 4 connections", 0.7, "TRUNCATE up_rows", []side{{"syncgate", b.uploads(4, 1000)},
-			{"driver, prepared", b.inserts(4, 1000, prepared)}, {"driver, interpolated", b.inserts(4, 1000, interpolated)}}},
+			{"driver, prepared", b.inserts(4, 1000, prepared)},
+			{"driver, interpolated", b.inserts(4, 1000, interpolated)}}},
 		{"one-row uploads, 64 points", 1.5, "TRUNCATE up_rows", []side{{"syncgate", b.uploads(64, 1)},
-			{"driver, BEGIN … COMMIT", b.inserts(64, 1, explicit)}, {"driver, autocommit", b.inserts(64, 1, prepared)}}},
+			{"driver, BEGIN … COMMIT", b.inserts(64, 1, explicit)},
+			{"driver, autocommit", b.inserts(64, 1, prepared)}}},
 		{"download", 0.5, "", []side{{"syncgate", b.downloads},
 			{"driver, prepared", b.selects(false)}, {"driver, text", b.selects(true)}}},
 	}
@@ -100,13 +103,15 @@ func run(ctx context.Context, o options) (err error) {
 	if o.only != "" {
 		return nil
 	}
-	fmt.Printf("\nFirst row of a download: median %v, worst %v of %d (goal 5ms).\n", median(b.first).Round(time.Microsecond), slices.Max(b.first).Round(time.Microsecond), len(b.first))
+	fmt.Printf("\nFirst row of a download: median %v, worst %v of %d (goal 5ms).\n",
+		median(b.first).Round(time.Microsecond), slices.Max(b.first).Round(time.Microsecond), len(b.first))
 	if o.idle == 0 {
 		return nil
 	}
 	bytes, err := b.idle(ctx, o.idle)
 	if err == nil {
-		fmt.Printf("Resident bytes of the server for each of %d idle authenticated sessions: %.0f (goal 2,500).\n", o.idle, bytes)
+		fmt.Printf("Resident bytes of the server for each of %d idle authenticated sessions: %.0f (goal 2,500).\n",
+			o.idle, bytes)
 	}
 	return err
 }

@@ -44,9 +44,11 @@ func original(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, b.close()) }()
 	for _, q := range []string{"DELETE FROM sync_control",
 		`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_field, sync_operation_type, sync_sql) VALUES
-			('up_rows', 'upload', 'server', '("id","url","ip","title","update_time")', "{'upside': None, 'downside': 'insert'}",
+			('up_rows', 'upload', 'server', '("id","url","ip","title","update_time")',
+			"{'upside': None, 'downside': 'insert'}",
 			'{"upside": None, "downside": ("insert into up_rows (id,url,ip,title,update_time) values (''%s'',''%s'',''%s'',''%s'',''%s'') on duplicate key update url=values(url),ip=values(ip),title=values(title),update_time=values(update_time)",)}'),
-			('down_rows', 'download', 'server', '("id","url","ip","title","update_time")', "{'upside': 'select', 'downside': None}",
+			('down_rows', 'download', 'server', '("id","url","ip","title","update_time")',
+			"{'upside': 'select', 'downside': None}",
 			"{'upside': ('select id,url,ip,title,update_time from down_rows',), 'downside': None}")`,
 	} {
 		if _, err := b.db.ExecContext(ctx, q); err != nil {
@@ -83,7 +85,8 @@ func original(ctx context.Context, o options) (err error) {
 	}
 	for _, s := range sides {
 		if s.rows > 0 {
-			fmt.Printf("\nDownloads, processor time of %s without the database: %.2f µs a row", s.name, s.spent.Seconds()*1e6/float64(s.rows))
+			fmt.Printf("\nDownloads, processor time of %s without the database: %.2f µs a row", s.name,
+				s.spent.Seconds()*1e6/float64(s.rows))
 		}
 	}
 	fmt.Println()
@@ -114,7 +117,8 @@ func (b *bench) v1Servers(ctx context.Context) ([]*v1Server, error) {
 	b.stops = append(b.stops, func() error { _ = cmd.Process.Kill(); _ = cmd.Wait(); return nil }) // it was killed
 	port, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		return nil, fmt.Errorf("the model of the original needs the packages python3-mysqldb and python3-cryptography: %w", err)
+		return nil, fmt.Errorf("the model of the original needs the packages python3-mysqldb and "+
+			"python3-cryptography: %w", err)
 	}
 	return []*v1Server{{name: "syncgate", address: b.legacy, pid: pid},
 		{name: "original's way", address: "127.0.0.1:" + strings.TrimSpace(port), pid: cmd.Process.Pid}}, nil
@@ -145,9 +149,10 @@ func v1Dial(address, point string) (*v1Client, error) {
 func (c *v1Client) ask(kind, table, content string) (reply []byte, err error) {
 	c.sent++
 	at := time.Now().UTC().Format("2006-01-02 15:04:05.000000")
-	text := fmt.Sprintf("{'userid': '%s', 'Business': {'Type': '%s', 'Content': %s, 'Table_Name': '%s', 'Table_Field': None, 'Is_Syncdb': True}, "+
-		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, 'Info_Status': {'Info_Type': 'REQUEST', "+
-		"'Security_Token': '%x', 'Time': '%s', 'Is_End': True}}", c.point, kind, content, table, md5.Sum([]byte(content+at+v1Token)), at)
+	text := fmt.Sprintf("{'userid': '%s', 'Business': {'Type': '%s', 'Content': %s, 'Table_Name': '%s', "+
+		"'Table_Field': None, 'Is_Syncdb': True}, 'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': "+
+		"None}, 'Info_Status': {'Info_Type': 'REQUEST', 'Security_Token': '%x', 'Time': '%s', 'Is_End': True}}",
+		c.point, kind, content, table, md5.Sum([]byte(content+at+v1Token)), at)
 	payload := hex.EncodeToString(c.cbc.Seal([]byte(text)))
 	sum := md5.Sum([]byte(payload))
 	digits := hex.EncodeToString(sum[:])

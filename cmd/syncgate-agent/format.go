@@ -24,7 +24,8 @@ type format struct {
 // formatOf is the format that a file's name tells.
 func formatOf(name string) string {
 	name = strings.TrimSuffix(name, ".gz")
-	for kind, endings := range map[string][]string{"tsv": {".tsv", ".tab", ".txt"}, "jsonl": {".jsonl", ".ndjson", ".json"}} {
+	for kind, endings := range map[string][]string{"tsv": {".tsv", ".tab", ".txt"},
+		"jsonl": {".jsonl", ".ndjson", ".json"}} {
 		if slices.ContainsFunc(endings, func(ending string) bool { return strings.HasSuffix(name, ending) }) {
 			return kind
 		}
@@ -56,7 +57,8 @@ func newRowReader(in io.Reader, f format, columns []string) (*rowReader, error) 
 	for _, name := range names {
 		text, _ := name.(string)
 		if text == "" || slices.Contains(r.columns, text) {
-			return nil, fmt.Errorf("line 1: %q is empty or there twice; the first line has the columns' names, or --columns", text)
+			return nil, fmt.Errorf("line 1: %q is empty or there twice; the first line has the columns' names, or "+
+				"--columns", text)
 		}
 		r.columns = append(r.columns, text)
 	}

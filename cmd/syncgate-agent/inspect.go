@@ -25,7 +25,8 @@ func (f *flags) newSync() *cobra.Command {
 	return f.formatted(f.onPoint("sync TABLE", short, true, func(c *cobra.Command, args []string, p *point) error {
 		report, asked, err := p.Sync(c.Context(), args[0])
 		if asked && err == nil {
-			return f.say(c, map[string]any{"asked": true}, "the running agent was asked; 'syncgate-agent status' shows the outcome")
+			return f.say(c, map[string]any{"asked": true},
+				"the running agent was asked; 'syncgate-agent status' shows the outcome")
 		}
 		if err == nil && len(report) == 0 {
 			return cli.Usage(fmt.Errorf("no rule of this point names the table %s", args[0]))
@@ -63,7 +64,8 @@ func (f *flags) newStatus() *cobra.Command {
 			_, err := fmt.Fprintln(out, "it has not reported yet")
 			return err
 		}
-		fmt.Fprintf(out, "reported %s, clock %v before the centre's\n", cli.Stamp(s.Last.ReportedAt), time.Duration(-s.Last.ClockAheadMs)*time.Millisecond)
+		fmt.Fprintf(out, "reported %s, clock %v before the centre's\n", cli.Stamp(s.Last.ReportedAt),
+			time.Duration(-s.Last.ClockAheadMs)*time.Millisecond)
 		t := cli.NewTable(out, "TYPE\tTABLE\tSTATE\tLAST SUCCESS\tLAG\tBACKLOG\tQUARANTINED\tMOVED")
 		for _, r := range s.Last.Rules {
 			t.Row(r.Direction, r.Table, r.State, ago(r.SucceededMs, s.Last.ReportedAt), age(r.LagMs),
@@ -74,7 +76,8 @@ func (f *flags) newStatus() *cobra.Command {
 		}
 		for _, r := range s.Last.Rules {
 			if r.Text != "" {
-				fmt.Fprintf(out, "%s %s: %s\n", r.Direction, r.Table, strings.Join([]string{r.Code, r.Text, remedy(r.Code)}, " "))
+				fmt.Fprintf(out, "%s %s: %s\n", r.Direction, r.Table,
+					strings.Join([]string{r.Code, r.Text, remedy(r.Code)}, " "))
 			}
 		}
 		return nil
@@ -154,12 +157,15 @@ func (f *flags) servers(c *cobra.Command, e *doctor.Examination, o *agent.Option
 			if skew.Abs() > doctor.MaxSkew {
 				level = doctor.Warn
 			}
-			e.Say(level, "server", fmt.Sprintf("%s (%s) takes the key; its clock is %v ahead of this one's", server, w.ServerID, skew))
+			e.Say(level, "server", fmt.Sprintf("%s (%s) takes the key; its clock is %v ahead of this one's", server,
+				w.ServerID, skew))
 		case errors.As(err, &reject) && reject.Status == protocol.StatusRejected:
 			code = worst(code, exitCode(err))
-			e.Say(doctor.Fail, "key", fmt.Sprintf("%s does not take the key. An unknown point, a wrong key and a revoked one look the "+
-				"same. Ask for 'syncgate point list' there: it must have the point %q with key %d; if it has, the key itself differs, "+
-				"and 'syncgate point rotate %s' makes a new one", server, o.Point, o.KeyID, o.Point))
+			e.Say(doctor.Fail, "key",
+				fmt.Sprintf("%s does not take the key. An unknown point, a wrong key and a revoked one look the "+
+					"same. Ask for 'syncgate point list' there: it must have the point %q with key %d; if it has, the "+
+					"key itself differs, and 'syncgate point rotate %s' makes a new one",
+					server, o.Point, o.KeyID, o.Point))
 		default:
 			code = worst(code, exitCode(err))
 			e.Say(doctor.Fail, "server", err.Error())
@@ -231,7 +237,8 @@ func (f *flags) newOutbox() *cobra.Command {
 			}
 			t := cli.NewTable(c.OutOrStdout(), "ID\tTABLE\tROWS\tBYTES\tSINCE\tREFUSED\tWHY")
 			for _, b := range all {
-				t.Row(b.ID, b.Table, b.Rows, b.Bytes, b.Since, b.Attempts, strings.Join([]string{b.Status, b.Error, b.Remedy}, " "))
+				t.Row(b.ID, b.Table, b.Rows, b.Bytes, b.Since, b.Attempts,
+					strings.Join([]string{b.Status, b.Error, b.Remedy}, " "))
 			}
 			return t.Flush()
 		})

@@ -122,7 +122,9 @@ func (f *flags) reported(c *cobra.Command, report agent.Report, err error) error
 func (f *flags) command(
 	use, short string, do func(*cobra.Command, *agent.Agent, zerolog.Logger) error,
 ) *cobra.Command {
-	return f.onPoint(use, short, false, func(c *cobra.Command, _ []string, p *point) error { return do(c, p.Agent, p.log) })
+	return f.onPoint(use, short, false, func(c *cobra.Command, _ []string, p *point) error {
+		return do(c, p.Agent, p.log)
+	})
 }
 
 // open opens the configured database or the private one.
@@ -221,14 +223,16 @@ func (f *flags) newResync() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%d rows compared: %d missing at the centre, %d missing at this point, %d different\n",
+		fmt.Fprintf(c.OutOrStdout(),
+			"%d rows compared: %d missing at the centre, %d missing at this point, %d different\n",
 			r.Compared, r.MissingThere, r.MissingHere, r.Different)
 		if r.Note != "" {
 			fmt.Fprintln(c.OutOrStdout(), r.Note)
 		}
 		return nil
 	})
-	cmd.Flags().StringVar(&job.Direction, "type", "", "upload: this point's rows are right; download: the centre's (default the rule's)")
+	cmd.Flags().StringVar(&job.Direction, "type", "",
+		"upload: this point's rows are right; download: the centre's (default the rule's)")
 	cmd.Flags().BoolVar(&job.DryRun, "dry-run", false, "only say what differs")
 	return cmd
 }

@@ -92,7 +92,8 @@ const maxReasons = 20
 func (f *flags) newPush() *cobra.Command {
 	const short = "Send the rows of a file, or of - for the standard input, to the centre"
 	cmd, x := f.onRemote("push TABLE FILE", short, (*transfer).push)
-	cmd.Flags().StringSliceVar(&x.columns, "columns", nil, "names of the columns, when the first line does not have them")
+	cmd.Flags().StringSliceVar(&x.columns, "columns", nil,
+		"names of the columns, when the first line does not have them")
 	cmd.Flags().StringVar(&x.state, "state", "", "file that keeps how far the push has come (default FILE.TABLE.push)")
 	cmd.Flags().BoolVar(&x.again, "again", false, "begin anew, also when the file was pushed before")
 	return cmd
@@ -156,7 +157,8 @@ func (x *transfer) push(c *cobra.Command, args []string, r *agent.Remote) error 
 	err = r.Push(c.Context(), p)
 	bar.end()
 	if err != nil {
-		return fmt.Errorf("%s of %s are acknowledged: %w; the same command goes on from there", text.Plural(int(p.Rows), "row"), path, err)
+		return fmt.Errorf("%s of %s are acknowledged: %w; the same command goes on from there",
+			text.Plural(int(p.Rows), "row"), path, err)
 	}
 	now.Done = true
 	return errors.Join(x.saveState(&now), x.report(c, &now))
@@ -180,8 +182,8 @@ func (x *transfer) report(c *cobra.Command, p *pushed) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(c.OutOrStdout(), "%s to %s: %s applied, %d in quarantine\n", text.Plural(int(p.Rows), "row"), p.Table,
-			text.Digits(p.Applied), p.Quarantined)
+		fmt.Fprintf(c.OutOrStdout(), "%s to %s: %s applied, %d in quarantine\n",
+			text.Plural(int(p.Rows), "row"), p.Table, text.Digits(p.Applied), p.Quarantined)
 	}
 	var problems []string
 	for _, q := range p.Reasons {
@@ -194,7 +196,8 @@ func (x *transfer) report(c *cobra.Command, p *pushed) error {
 		problems = append(problems, "the centre keeps these rows: 'syncgate quarantine list --point "+p.Point+"' there")
 	}
 	if len(p.LeftOut) > 0 {
-		problems = append(problems, "the centre's table has no column "+strings.Join(p.LeftOut, ", ")+"; its values were left out")
+		problems = append(problems, "the centre's table has no column "+strings.Join(p.LeftOut, ", ")+
+			"; its values were left out")
 	}
 	if problems == nil {
 		return nil

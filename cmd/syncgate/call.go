@@ -59,7 +59,8 @@ func onCentre(use, short, formats string, run func(*call) error) *cobra.Command 
 }
 
 // onRow makes a command about the row of a table that its argument names. get reads the row, list lists all of them.
-func onRow[T any](use, short, table, list string, get func(*call) (T, error), run func(*call, *T) error) *cobra.Command {
+func onRow[T any](use, short, table, list string,
+	get func(*call) (T, error), run func(*call, *T) error) *cobra.Command {
 	return onCentre(use+" ID", short, textOrJSON, func(c *call) error {
 		row, err := get(c)
 		if err == nil {

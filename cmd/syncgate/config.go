@@ -166,7 +166,8 @@ func (s *settings) checkAddresses() error {
 		}
 	}
 	host, _, _ := net.SplitHostPort(s.AdminListen) // checked above
-	if ip, err := netip.ParseAddr(host); s.AdminListen != "" && s.Admin.Token == "" && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+	if ip, err := netip.ParseAddr(host); s.AdminListen != "" && s.Admin.Token == "" && host != "localhost" &&
+		(err != nil || !ip.IsLoopback()) {
 		problem := s.AdminListen + " can be reached from other hosts; set admin.token, or listen on 127.0.0.1"
 		return &config.Error{Place: "admin_listen", Problem: problem}
 	}
@@ -223,7 +224,8 @@ func (f *flags) load() (*settings, error) {
 	var err error
 	s.origin, err = config.Load(s, example(), new(options).limits(), config.Source{
 		Path: f.file, Prefix: "SYNCGATE_", Environ: os.Environ(),
-		Others:  []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_", "SYNCGATE_TEST_", "SYNCGATE_BENCH_", "SYNCGATE_CHANGES_"},
+		Others: []string{"SYNCGATE_CONFIG", "SYNCGATE_AGENT_", "SYNCGATE_TEST_", "SYNCGATE_BENCH_",
+			"SYNCGATE_CHANGES_"},
 		Secrets: []string{"dsn", "admin.token", "legacy.key", "legacy.iv", "legacy.token_key"},
 	})
 	if err != nil {

@@ -25,9 +25,11 @@ func newConflictsList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return list(c, rows, "ID\tSINCE\tPOINT\tTABLE\tKEY\tKEPT\tLOST\tSETTLED\tTAKEN", func(r *store.ConflictRow) []any {
-			return []any{r.ID, r.CreatedAt, r.Point, r.Table, r.Key, side(r.Kept), side(r.Lost), r.Settled, r.TakenAt}
-		})
+		return list(c, rows, "ID\tSINCE\tPOINT\tTABLE\tKEY\tKEPT\tLOST\tSETTLED\tTAKEN",
+			func(r *store.ConflictRow) []any {
+				return []any{r.ID, r.CreatedAt, r.Point, r.Table, r.Key, side(r.Kept), side(r.Lost),
+					r.Settled, r.TakenAt}
+			})
 	})
 	cmd.Flags().UintVar(&limit, "limit", 100, "conflicts at most")
 	cmd.Flags().BoolVar(&all, "all", false, "also those whose lost version was taken")
@@ -79,7 +81,8 @@ func newConflictsTake() *cobra.Command {
 		if err := c.db.TakeConflict(c.Context(), r.ID, plan); err != nil {
 			return err
 		}
-		return c.say(map[string]any{"id": r.ID, "taken": true}, "conflict %d: the version that lost is in %s now", r.ID, r.Table)
+		return c.say(map[string]any{"id": r.ID, "taken": true}, "conflict %d: the version that lost is in %s now",
+			r.ID, r.Table)
 	})
 }
 

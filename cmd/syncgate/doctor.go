@@ -62,8 +62,9 @@ func (e *examination) transactions(c *call, user string) error {
 	case err != nil:
 		return err
 	case !sees:
-		e.Say(doctor.Warn, "transactions", "rules that read by update_time miss rows whose transaction is open for longer than "+
-			"the rule's lag, because "+user+" may not see transactions; grant process on *.* to "+user)
+		e.Say(doctor.Warn, "transactions",
+			"rules that read by update_time miss rows whose transaction is open for longer than "+
+				"the rule's lag, because "+user+" may not see transactions; grant process on *.* to "+user)
 	case held != "":
 		e.Say(doctor.Warn, "transactions", held+"; rows that were written after it wait for its end")
 	default:
@@ -92,9 +93,10 @@ func (e *examination) schema(c *call) bool {
 func (e *examination) triggers(c *call) error {
 	orphaned, err := c.db.OrphanedTriggers(c.Context())
 	for _, t := range orphaned {
-		e.Say(doctor.Fail, "triggers", t+": the account that made the trigger is gone, so that every change of the table fails "+
-			"with error 1449; drop the trigger, then run 'syncgate migrate', or for sync_change_… "+
-			"'syncgate rules init TABLE --changes --write'")
+		e.Say(doctor.Fail, "triggers",
+			t+": the account that made the trigger is gone, so that every change of the table fails "+
+				"with error 1449; drop the trigger, then run 'syncgate migrate', or for sync_change_… "+
+				"'syncgate rules init TABLE --changes --write'")
 	}
 	return err
 }
@@ -112,10 +114,12 @@ func (e *examination) keys(c *call) {
 	case errors.Is(err, fs.ErrNotExist) && len(stored) == 0:
 		e.Say(doctor.OK, "keys", "no point is enrolled yet; "+file+" is made with the first key")
 	case err != nil:
-		e.Say(doctor.Fail, "keys", fmt.Sprintf("master_key_file %s: %v; %d keys are sealed under it", file, err, len(stored)))
+		e.Say(doctor.Fail, "keys", fmt.Sprintf("master_key_file %s: %v; %d keys are sealed under it", file, err,
+			len(stored)))
 	case n < len(stored):
-		e.Say(doctor.Fail, "keys", fmt.Sprintf("%s opens %d of %d keys; the others are sealed under another master key: put that "+
-			"file back, or give those points new keys with 'syncgate point rotate'", file, n, len(stored)))
+		e.Say(doctor.Fail, "keys",
+			fmt.Sprintf("%s opens %d of %d keys; the others are sealed under another master key: put that "+
+				"file back, or give those points new keys with 'syncgate point rotate'", file, n, len(stored)))
 	default:
 		e.Say(doctor.OK, "keys", fmt.Sprintf("%s opens all %d", file, n))
 	}

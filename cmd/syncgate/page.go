@@ -34,7 +34,8 @@ func (p *page) run(ctx context.Context, o *admin.Options, log zerolog.Logger) er
 	o.Program, o.Store, o.Log, o.ErrorLog = "syncgate "+cli.Version(), p.db.Store, p.tail, log
 	o.Live, o.Ready = p.gateway.CheckLive, p.gateway.CheckReady
 	o.Gateway = admin.Gateway{
-		Load: p.load, Activity: p.activity, Reports: p.gateway.Reports, Replay: p.replay, FollowLog: p.gateway.FollowLog, Drain: p.drain,
+		Load: p.load, Activity: p.activity, Reports: p.gateway.Reports, Replay: p.replay,
+		FollowLog: p.gateway.FollowLog, Drain: p.drain,
 		Level: func() string { return zerolog.GlobalLevel().String() }, SetLevel: cli.SetLevel,
 		Reload: func() (any, error) { return p.reload() }, SyncNow: p.gateway.RunNow, Tap: p.gateway.Tap,
 	}

@@ -38,7 +38,8 @@ func onPoint(use, short string, run func(c *call, name string) error) *cobra.Com
 			return fmt.Errorf("point %s is already enrolled, or is revoked; "+
 				"'syncgate point rotate %s' gives an enrolled point another key", name, name)
 		case errors.Is(err, store.ErrKeyInUse):
-			return fmt.Errorf("%w; give the agent its newer key first, or revoke that one with 'syncgate point revoke %s --key-id N'",
+			return fmt.Errorf("%w; give the agent its newer key first, or revoke that one with 'syncgate point "+
+				"revoke %s --key-id N'",
 				err, name)
 		case errors.Is(err, store.ErrNotFound):
 			return fmt.Errorf("point %s does not exist or is revoked; "+
@@ -204,7 +205,8 @@ func masterKey(ctx context.Context, path string, db *database.Database) (*crypto
 		}
 	}
 	if opened := opens(key, stored); err == nil && opened == 0 && len(stored) > 0 {
-		err = fmt.Errorf("opens none of the database's %s; it is not the key that sealed them, or dsn names another database",
+		err = fmt.Errorf("opens none of the database's %s; it is not the key that sealed them, or dsn names "+
+			"another database",
 			text.Plural(len(stored), "key"))
 	}
 	if err != nil {
@@ -309,8 +311,9 @@ func newKeyRewrap() *cobra.Command {
 		if err := errors.Join(os.Rename(path, path+".old"), os.Rename(path+".new", path)); err != nil {
 			return fmt.Errorf("the keys are sealed under %s.new already: %w", path, err)
 		}
-		fmt.Fprintf(c.out, "%s sealed under the new key in %s. Sessions go on.\nRestart 'syncgate serve' before the next "+
-			"'syncgate point add', and back up the new file.\n", text.Plural(n, "key"), path)
+		fmt.Fprintf(c.out,
+			"%s sealed under the new key in %s. Sessions go on.\nRestart 'syncgate serve' before the next "+
+				"'syncgate point add', and back up the new file.\n", text.Plural(n, "key"), path)
 		return nil
 	})
 }

@@ -48,7 +48,8 @@ func newRulesList() *cobra.Command {
 		}
 		const heading = "ID\tTABLE\tTYPE\tSIDE\tPOINT\tSTATE\tROWS MOVED\tFAILURES\tLAST RUN\tLAG\tBACKLOG\tERROR"
 		return list(c, rows, heading, func(r *store.RuleLine) []any {
-			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun, lag(r.LagMs), r.BacklogRows, r.Error}
+			return []any{r.ID, r.Table, r.Type, r.User, r.PointNo, r.State, r.RowsMoved, r.Failures, r.LastRun,
+				lag(r.LagMs), r.BacklogRows, r.Error}
 		})
 	})
 }

@@ -216,10 +216,12 @@ func newRulesInit() *cobra.Command {
 	f.StringSliceVar(&types, "type", []string{rule.Upload}, "upload, download, or both with a comma")
 	f.BoolVar(&both, "both", false, "the point's row too; agents fetch it from here")
 	f.BoolVar(&dry, "dry-run", false, "only show what would be written")
-	f.BoolVar(&changes, "changes", false, "read the table's changes, deletes too; shows what that needs, and --write makes it")
+	f.BoolVar(&changes, "changes", false,
+		"read the table's changes, deletes too; shows what that needs, and --write makes it")
 	f.BoolVar(&write, "write", false, "with --changes: make the change table and the triggers, and write the rules")
 	f.StringVar(&where, "where", "", "condition of the rows that are read, such as \"region = 'north'\"")
-	f.StringVar(&conflict, "conflict", "", "with --changes: who wins when two sides changed a row: centre (default), point or newest")
+	f.StringVar(&conflict, "conflict", "",
+		"with --changes: who wins when two sides changed a row: centre (default), point or newest")
 	return cmd
 }
 
@@ -259,7 +261,8 @@ func (c *call) mayInit(row *rule.Row, table *rule.Table, changes bool) error {
 		return err
 	}
 	for _, r := range all {
-		if r.Type != row.Type || r.User != row.User || r.PointNo != row.PointNo || !strings.EqualFold(r.Table, row.Table) {
+		if r.Type != row.Type || r.User != row.User || r.PointNo != row.PointNo ||
+			!strings.EqualFold(r.Table, row.Table) {
 			continue
 		}
 		if draft, _ := rule.Draft(r, table); !changes || draft.Form != rule.Generated {

@@ -45,7 +45,8 @@ of the primary key; rows that differ are sent with the changes that the rule rea
 are deleted there. The rule needs the option changes; without it --dry-run says what differs.`
 	f := cmd.Flags()
 	f.StringVar(&ask.Point, "point", "", "the point to compare with (default each point that has the rule)")
-	f.StringVar(&ask.Type, "type", "", "upload: the point's rows are right; download: the centre's (default the rule's)")
+	f.StringVar(&ask.Type, "type", "",
+		"upload: the point's rows are right; download: the centre's (default the rule's)")
 	f.StringVar(&ask.Where, "where", "", "condition of the rows that are compared, on both sides")
 	f.BoolVar(&ask.DryRun, "dry-run", false, "only say what differs")
 	f.BoolVar(&noWait, "no-wait", false, "do not wait for the points")
@@ -85,7 +86,8 @@ func (c *call) resyncPoints(ask *store.Resync) (points []string, err error) {
 			if c.Flags().Changed("type") {
 				continue
 			}
-			return nil, cli.Usage(fmt.Errorf("%s is uploaded and downloaded; --type upload sends the points' rows, --type download the centre's", ask.Table))
+			return nil, cli.Usage(fmt.Errorf("%s is uploaded and downloaded; --type upload sends the points' rows, "+
+				"--type download the centre's", ask.Table))
 		}
 		if err := c.checkResync(r, table, ask); err != nil {
 			return nil, fmt.Errorf("rule %d: %w", r.ID, err)
@@ -93,12 +95,14 @@ func (c *call) resyncPoints(ask *store.Resync) (points []string, err error) {
 		ask.Table, wants[r.PointNo] = r.Table, true
 	}
 	for _, p := range live {
-		if p.RevokedAt.IsZero() && (ask.Point == "" || p.Point == ask.Point) && (wants[rule.AnyPoint] || wants[p.Point]) {
+		if p.RevokedAt.IsZero() && (ask.Point == "" || p.Point == ask.Point) &&
+			(wants[rule.AnyPoint] || wants[p.Point]) {
 			points = append(points, p.Point)
 		}
 	}
 	if len(points) == 0 {
-		return nil, fmt.Errorf("no enrolled point%s has a rule of the centre for %s; 'syncgate rules list' shows the rules",
+		return nil, fmt.Errorf("no enrolled point%s has a rule of the centre for %s; 'syncgate rules list' "+
+			"shows the rules",
 			strings.TrimRight(" "+ask.Point, " "), ask.Table)
 	}
 	return points, nil
@@ -154,9 +158,11 @@ func (c *call) awaitResyncs(all []store.Resync) error {
 			return errors.New("interrupted; the points go on, and sync_resync has their results")
 		}
 	}
-	err := list(c, all, "POINT\tTABLE\tTYPE\tRESULT\tROWS\tMISSING AT CENTRE\tMISSING AT POINT\tDIFFERENT\tNOTE", func(r *store.Resync) []any {
-		return []any{r.Point, r.Table, r.Type, r.State, r.Compared, r.MissingThere, r.MissingHere, r.Different, r.Note}
-	})
+	err := list(c, all, "POINT\tTABLE\tTYPE\tRESULT\tROWS\tMISSING AT CENTRE\tMISSING AT POINT\tDIFFERENT\tNOTE",
+		func(r *store.Resync) []any {
+			return []any{r.Point, r.Table, r.Type, r.State, r.Compared, r.MissingThere, r.MissingHere,
+				r.Different, r.Note}
+		})
 	for _, r := range all {
 		if r.State == "failed" && err == nil {
 			err = errors.New("a comparison failed")

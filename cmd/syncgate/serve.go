@@ -138,8 +138,10 @@ func serve(ctx context.Context, cfg *settings, log zerolog.Logger, p *page) (err
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "syncgate_build_info", Help: "1, with the version.",
-		ConstLabels: prometheus.Labels{"version": cli.Version(), "go": runtime.Version()}}, func() float64 { return 1 }))
+	metrics.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "syncgate_build_info", Help: "1, with the version.",
+			ConstLabels: prometheus.Labels{"version": cli.Version(), "go": runtime.Version()}},
+			func() float64 { return 1 }))
 	o.Registry = metrics
 
 	var g *gateway.Gateway

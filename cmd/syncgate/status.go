@@ -98,7 +98,8 @@ func newPoints() *cobra.Command {
 			for _, x := range r.Rules {
 				most, rows, kept = max(most, x.LagMs), rows+x.BacklogRows, kept+x.Quarantined
 			}
-			return []any{l.Point.Point, l.State, ruleStates(r.Rules), lag(most), rows, kept, clockAhead(r.ClockAheadMs), version(r.Software), l.Wire, l.SeenAt}
+			return []any{l.Point.Point, l.State, ruleStates(r.Rules), lag(most), rows, kept, clockAhead(r.ClockAheadMs),
+				version(r.Software), l.Wire, l.SeenAt}
 		})
 	})
 }
@@ -173,7 +174,8 @@ func newStatus() *cobra.Command {
 				return errors.Join(err, dberr)
 			}
 			return errors.Join(c.say(map[string]any{"state": "not running", "points": lines},
-				"%s are enrolled; 'syncgate points' shows what was last known of each", text.Plural(len(lines), "point")),
+				"%s are enrolled; 'syncgate points' shows what was last known of each",
+				text.Plural(len(lines), "point")),
 				&cli.ExitError{Code: cli.ExitFailed, Err: err})
 		}
 		if c.format == "json" {
@@ -229,20 +231,23 @@ func (c *call) pointStatus(name string) error {
 	}
 	r := p.Report
 	if r == nil {
-		fmt.Fprintln(c.out, "\nreports nothing: its agent is older than this server, or has not connected since the server was updated")
+		fmt.Fprintln(c.out, "\nreports nothing: its agent is older than this server, or has not connected since the "+
+			"server was updated")
 		return nil
 	}
-	fmt.Fprintf(c.out, "\n%s on %s, up for %s; reported %s\n", r.Software, r.Database, lag(r.UpMs), cli.Stamp(r.ReportedAt))
+	fmt.Fprintf(c.out, "\n%s on %s, up for %s; reported %s\n", r.Software, r.Database, lag(r.UpMs),
+		cli.Stamp(r.ReportedAt))
 	fmt.Fprintf(c.out, "clock %d ms ahead; disk free: %s MiB; memory: %s MiB\n\n", r.ClockAheadMs,
 		text.Digits(r.DiskFree>>20), text.Digits(r.Memory>>20))
-	t := cli.NewTable(c.out, "TYPE\tTABLE\tSTATE\tLAST SUCCESS\tLAG\tBACKLOG\tBYTES\tQUARANTINED\tMOVED\tFAILURES\tERROR")
+	t := cli.NewTable(c.out,
+		"TYPE\tTABLE\tSTATE\tLAST SUCCESS\tLAG\tBACKLOG\tBYTES\tQUARANTINED\tMOVED\tFAILURES\tERROR")
 	for _, x := range r.Rules {
 		success := ""
 		if x.SucceededMs > 0 {
 			success = lag(max(x.SucceededMs, 1000)) + " ago"
 		}
-		t.Row(x.Direction, x.Table, x.State, success, lag(x.LagMs), x.BacklogRows, x.BacklogBytes, x.Quarantined, x.Moved,
-			x.Failures, place(&x))
+		t.Row(x.Direction, x.Table, x.State, success, lag(x.LagMs), x.BacklogRows, x.BacklogBytes,
+			x.Quarantined, x.Moved, x.Failures, place(&x))
 	}
 	return t.Flush()
 }
@@ -263,13 +268,14 @@ func newConnections() *cobra.Command {
 		if err := a.server.Get(a, "connections", nil, &all); err != nil {
 			return err
 		}
-		return list(&call{format: a.format, out: a.out}, all, "POINT\tCONNECTIONS\tFROM\tROWS UP\tROWS DOWN\tLAST FAILURE", func(p *admin.Connected) []any {
-			failure := ""
-			if f := p.Failure; f != nil {
-				failure = fmt.Sprintf("%s %s %s: %s", cli.Stamp(f.At), f.Code, f.Table, f.Message)
-			}
-			return []any{p.Point, p.Connections, p.Remote, p.RowsUp, p.RowsDown, failure}
-		})
+		return list(&call{format: a.format, out: a.out}, all,
+			"POINT\tCONNECTIONS\tFROM\tROWS UP\tROWS DOWN\tLAST FAILURE", func(p *admin.Connected) []any {
+				failure := ""
+				if f := p.Failure; f != nil {
+					failure = fmt.Sprintf("%s %s %s: %s", cli.Stamp(f.At), f.Code, f.Table, f.Message)
+				}
+				return []any{p.Point, p.Connections, p.Remote, p.RowsUp, p.RowsDown, failure}
+			})
 	})
 }
 

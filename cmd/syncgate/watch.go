@@ -131,7 +131,8 @@ const tapColumns = "%-12s  %-20s %-9s %-24s %8v %10v %9v  %s\n"
 // tapText is a line of a tap for a terminal.
 func tapText(l *tapLine) string {
 	if l.Type == "" && l.Missed == 0 { // the server watches from here on
-		return strings.TrimSuffix(fmt.Sprintf(tapColumns, "TIME", "POINT", "REQUEST", "TABLE", "ROWS", "BYTES", "MS", "STATUS"), "\n")
+		return strings.TrimSuffix(fmt.Sprintf(tapColumns, "TIME", "POINT", "REQUEST", "TABLE", "ROWS", "BYTES", "MS",
+			"STATUS"), "\n")
 	}
 	if l.Missed > 0 {
 		return fmt.Sprintf("-- %d requests are not shown, because this terminal was too slow", l.Missed)

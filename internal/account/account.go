@@ -171,6 +171,8 @@ func (l *Ledger) Largest(most int) []Use {
 		}
 	}
 	l.mu.Unlock()
-	slices.SortFunc(all, func(a, b Use) int { return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(all, func(a, b Use) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name))
+	})
 	return all[:min(most, len(all))]
 }

@@ -18,7 +18,8 @@ import (
 // POINT=point-07` finds the lines of a point. The message has the fields as text too, for who reads without -o verbose.
 type journalWriter struct{ otherwise io.Writer }
 
-var priorities = map[string]journal.Priority{"trace": journal.PriDebug, "debug": journal.PriDebug, "info": journal.PriInfo,
+var priorities = map[string]journal.Priority{"trace": journal.PriDebug, "debug": journal.PriDebug,
+	"info": journal.PriInfo,
 	"warn": journal.PriWarning, "error": journal.PriErr, "fatal": journal.PriCrit, "panic": journal.PriEmerg}
 
 // Write takes one line.

@@ -126,7 +126,8 @@ func checkSecret(cfg any, src Source) error {
 		if !slices.Contains(src.Secrets, name) || v.IsZero() || isDSN && !strings.Contains(account, ":") {
 			return nil
 		}
-		return &Error{src.Path, fmt.Sprintf("has %s, and others may read it (mode %04o); chmod o= it", name, info.Mode().Perm())}
+		return &Error{src.Path, fmt.Sprintf("has %s, and others may read it (mode %04o); chmod o= it", name,
+			info.Mode().Perm())}
 	})
 }
 
@@ -144,7 +145,8 @@ func find(text, name string) (line, column int) {
 			in = strings.Trim(strings.TrimSpace(strings.SplitN(content, "#", 2)[0]), "[] ")
 		}
 		before, _, assigned := strings.Cut(content, "=")
-		if before = strings.Trim(strings.TrimSpace(before), `"'`); assigned && (in == table && before == key || in == "" && before == name) {
+		if before = strings.Trim(strings.TrimSpace(before), `"'`); assigned &&
+			(in == table && before == key || in == "" && before == name) {
 			return line, strings.Index(l, content) + 1
 		}
 	}

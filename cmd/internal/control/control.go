@@ -105,7 +105,8 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (io.Read
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%w (nothing answers at %s)", ErrNotRunning, c.path)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: not allowed; run as the server's account, or in the group of admin.socket_group", c.path)
+		return nil, fmt.Errorf("%s: not allowed; run as the server's account, "+
+			"or in the group of admin.socket_group", c.path)
 	case err != nil:
 		return nil, err
 	case res.StatusCode == http.StatusOK:

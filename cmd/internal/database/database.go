@@ -107,7 +107,8 @@ func (o *Options) checkDir() error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.Join && !o.Make:
 		return fmt.Errorf("there is no private database in %s; name the central database with --config or --dsn, "+
-			"or the directory with --data-dir; 'syncgate serve' or the agent's first run makes a private database", o.Dir)
+			"or the directory with --data-dir; "+
+			"'syncgate serve' or the agent's first run makes a private database", o.Dir)
 	case errors.Is(err, fs.ErrNotExist):
 		return os.MkdirAll(o.Dir, 0o700)
 	case err != nil:

@@ -62,12 +62,15 @@ func (e *Examination) Server(f *store.Facts) {
 	}
 	zone := "rules see that of the database's other clients: " + f.Zone
 	if f.Summer {
-		zone += "; SQL of a rule's own takes a TIMESTAMP in the hour that comes twice in autumn for the first of the two"
+		zone += "; SQL of a rule's own takes a TIMESTAMP in the hour that comes twice in autumn for the " +
+			"first of the two"
 	}
 	if f.OtherZone {
-		e.Say(Warn, "time_zone", zone+". init_connect sets another for other clients: set time_zone in the settings to theirs")
+		e.Say(Warn, "time_zone",
+			zone+". init_connect sets another for other clients: set time_zone in the settings to theirs")
 	} else {
-		e.Say(OK, "time_zone", zone+". If your applications set another in their sessions, set time_zone in the settings")
+		e.Say(OK, "time_zone",
+			zone+". If your applications set another in their sessions, set time_zone in the settings")
 	}
 	if v := f.Variables["read_only"]; v != "" && v != "OFF" && v != "0" {
 		e.Say(Fail, "read_only", "the server takes no writes: read_only is "+v+
@@ -106,7 +109,8 @@ func (e *Examination) Grants(f *store.Facts) {
 		if !has[w.name] && !has["ALL PRIVILEGES"] {
 			missing++
 			e.Say(w.level, "grants",
-				fmt.Sprintf("%s is missing: %s; GRANT %s ON `%s`.* TO %s", w.name, w.why, w.name, f.Database, Account(f.User)))
+				fmt.Sprintf("%s is missing: %s; GRANT %s ON `%s`.* TO %s", w.name, w.why, w.name, f.Database,
+					Account(f.User)))
 		}
 	}
 	if missing == 0 {

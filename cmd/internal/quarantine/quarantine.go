@@ -143,7 +143,8 @@ func (c *commands) explain(err error, id uint64) error {
 		return fmt.Errorf("sync_quarantine has no row with id %d; '%s quarantine list' shows its rows. "+
 			"A row leaves it by itself when a later version of it is applied", id, c.program)
 	case errors.As(err, &newer):
-		return fmt.Errorf("row %d stays in quarantine: %w; --force replaces it, '%s quarantine drop %d' drops the old one",
+		return fmt.Errorf("row %d stays in quarantine: %w; --force replaces it, '%s quarantine drop %d' drops "+
+			"the old one",
 			id, err, c.program, id)
 	case err != nil:
 		return fmt.Errorf("row %d stays in quarantine: %w", id, err)
@@ -152,21 +153,22 @@ func (c *commands) explain(err error, id uint64) error {
 }
 
 func (c *commands) show() *cobra.Command {
-	return c.onRow("show", "Show a quarantined row with its values and its error", func(c *call, q *store.QuarantinedRow) error {
-		if c.json {
-			return cli.WriteJSON(c.out, q)
-		}
-		fmt.Fprintf(c.out, "row %d of request %d/%d of point %s, for %s by rule %d, since %s\nerror %d: %s\n",
-			q.Row, q.Epoch, q.Seq, q.Point, q.Table, q.RuleID, cli.Stamp(q.CreatedAt), q.Code, q.Reason)
-		if !q.WaitsUntil.IsZero() {
-			fmt.Fprintf(c.out, "it is tried again by itself until %s\n", cli.Stamp(q.WaitsUntil))
-		}
-		t := cli.NewTable(c.out, "")
-		for i, f := range q.Fields {
-			fmt.Fprintf(t, "  %s\t%s\n", f, cli.Sample(q.Values[i]))
-		}
-		return t.Flush()
-	})
+	return c.onRow("show", "Show a quarantined row with its values and its error",
+		func(c *call, q *store.QuarantinedRow) error {
+			if c.json {
+				return cli.WriteJSON(c.out, q)
+			}
+			fmt.Fprintf(c.out, "row %d of request %d/%d of point %s, for %s by rule %d, since %s\nerror %d: %s\n",
+				q.Row, q.Epoch, q.Seq, q.Point, q.Table, q.RuleID, cli.Stamp(q.CreatedAt), q.Code, q.Reason)
+			if !q.WaitsUntil.IsZero() {
+				fmt.Fprintf(c.out, "it is tried again by itself until %s\n", cli.Stamp(q.WaitsUntil))
+			}
+			t := cli.NewTable(c.out, "")
+			for i, f := range q.Fields {
+				fmt.Fprintf(t, "  %s\t%s\n", f, cli.Sample(q.Values[i]))
+			}
+			return t.Flush()
+		})
 }
 
 func (c *commands) edit() *cobra.Command {
@@ -251,11 +253,13 @@ func (c *commands) replay() *cobra.Command {
 }
 
 // chosen are the rows that an argument or the flags name. one: it is an argument.
-func (c *commands) chosen(call *call, args []string, f store.QuarantineFilter, all bool) ([]store.QuarantinedRow, bool, error) {
+func (c *commands) chosen(call *call, args []string, f store.QuarantineFilter, all bool,
+) ([]store.QuarantinedRow, bool, error) {
 	empty := f == store.QuarantineFilter{}
 	switch {
 	case len(args) == 0 && empty && !all:
-		return nil, false, cli.Usage(errors.New("name the row, or choose rows with --rule, --table, --point, --error or --all"))
+		return nil, false, cli.Usage(errors.New("name the row, " +
+			"or choose rows with --rule, --table, --point, --error or --all"))
 	case len(args) > 0 && (all || !empty):
 		return nil, false, cli.Usage(errors.New("name one row, or choose rows by flags"))
 	case len(args) == 0:

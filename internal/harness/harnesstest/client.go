@@ -1,11 +1,10 @@
+// Package harnesstest is a client of the v2 wire for tests, which can send what an agent never sends.
 package harnesstest
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"net"
-	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +12,9 @@ import (
 	"syncgate/internal/rowset"
 	"syncgate/protocol"
 )
+
+// Patience bounds waits that take well under a second on an idle machine.
+const Patience = 2 * time.Minute
 
 // Client is one connection on the v2 wire. It can send what an agent never sends.
 type Client struct {
@@ -63,26 +65,6 @@ func Handshake(t testing.TB, address string, key crypto.Key) (*Client, error) {
 	c := Knock(t, address, key)
 	_, err := c.Next()
 	return c, err
-}
-
-// Key is the key of the point's agent.
-func (p *Point) Key() crypto.Key {
-	p.t.Helper()
-	secret, err := base64.StdEncoding.DecodeString(p.Setting("SYNCGATE_AGENT_KEY"))
-	if err != nil || len(secret) != crypto.KeySize {
-		p.t.Fatal(len(secret), err)
-	}
-	id, err := strconv.ParseUint(p.Setting("SYNCGATE_AGENT_KEY_ID"), 10, 32)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return crypto.Key{Point: p.Name, ID: uint32(id), Secret: [crypto.KeySize]byte(secret)}
-}
-
-// Dial shakes hands with the key of the point's agent. The error is the server's refusal.
-func (p *Point) Dial() (*Client, error) {
-	p.t.Helper()
-	return Handshake(p.t, p.Setting("SYNCGATE_AGENT_SERVER"), p.Key())
 }
 
 // Next reads one frame. The message is nil when the frame concerns the connection alone.
@@ -173,7 +155,8 @@ func (c *Client) Status(m *protocol.Message) string {
 func (c *Client) Upload(table string, rows rowset.Rows) (protocol.Status, *protocol.UploadReply) {
 	c.t.Helper()
 	id := c.Wire.RequestID()
-	c.Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id, Body: &protocol.UploadRequest{Table: table, Rows: rows}})
+	c.Send(&protocol.Message{Op: protocol.OpUpload, RequestID: id,
+		Body: &protocol.UploadRequest{Table: table, Rows: rows}})
 	m := c.Replies(id)[0]
 	if m.Status != protocol.StatusOK {
 		return m.Status, nil

@@ -33,7 +33,8 @@ func LoadZone(t testing.TB, db *sql.DB, name string) {
 		if !known {
 			kind = len(kinds)
 			kinds[at.Format("MST -0700")] = kind
-			exec("INSERT INTO mysql.time_zone_transition_type VALUES (?, ?, ?, ?, ?)", id, kind, offset, at.IsDST(), abbreviation)
+			exec("INSERT INTO mysql.time_zone_transition_type VALUES (?, ?, ?, ?, ?)",
+				id, kind, offset, at.IsDST(), abbreviation)
 		}
 		if at.Unix() > 0 {
 			exec("INSERT INTO mysql.time_zone_transition VALUES (?, ?, ?)", id, at.Unix(), kind)

@@ -1,4 +1,4 @@
-package harnesstest
+package test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	_ "github.com/go-sql-driver/mysql" // the driver of every test
 
+	"syncgate/internal/harness/harnesstest"
 	"syncgate/store/localdb"
 )
 
@@ -37,7 +38,7 @@ func Open(t testing.TB, dsn string) *DB {
 }
 
 func (db *DB) waitLimit() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), Patience)
+	return context.WithTimeout(context.Background(), harnesstest.Patience)
 }
 
 // Must runs a statement.
@@ -160,9 +161,9 @@ func (db *DB) Freeze() (thaw func()) {
 // Eventually waits until is returns true. It is for what reports no change, such as a table.
 func Eventually(t testing.TB, what func() string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(Patience); !is(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(harnesstest.Patience); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", Patience, what())
+			t.Fatalf("not within %v: %s", harnesstest.Patience, what())
 		}
 	}
 }

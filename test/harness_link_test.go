@@ -1,4 +1,4 @@
-package harnesstest
+package test
 
 import (
 	"errors"

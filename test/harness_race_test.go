@@ -1,6 +1,6 @@
-//go:build !race
+//go:build race
 
-package harnesstest
+package test
 
 // Race reports whether the tests run with the race detector.
-const Race = false
+const Race = true

@@ -1,14 +1,4 @@
-// Package harnesstest gives tests a whole system: a centre and points with databases of their own, the two programs as
-// real processes, a link that can be cut, and a client of the v2 wire.
-//
-//	func TestMain(m *testing.M) { harnesstest.Main(m) }
-//
-//	func TestSomething(t *testing.T) {
-//		w := harnesstest.New(t)
-//		w.Rule("server", "upload", "hits", "")
-//		w.Serve()
-//	}
-package harnesstest
+package test
 
 import (
 	"bytes"
@@ -21,14 +11,11 @@ import (
 	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"syncgate/internal/harness"
+	"syncgate/internal/harness/harnesstest"
 	"syncgate/store/localdb/localdbtest"
 )
-
-// Patience bounds waits that take well under a second on an idle machine.
-const Patience = 2 * time.Minute
 
 // programs are the two commands. They are built once a run, with the race detector when the tests have it. A test
 // binary has no other place to keep what all its tests share.
@@ -80,7 +67,7 @@ func Root(t testing.TB) string {
 	if !ok {
 		t.Fatal("no caller")
 	}
-	return filepath.Join(filepath.Dir(file), "..", "..", "..")
+	return filepath.Join(filepath.Dir(file), "..")
 }
 
 // SharedData is the path of a file of real data, or "" where it does not exist.
@@ -112,7 +99,7 @@ func Start(t testing.TB, env []string, name string, args ...string) *Process {
 	p := &Process{started, t}
 	t.Cleanup(func() {
 		if os.Getenv("SYNCGATE_TEST_STACKS") != "" && t.Failed() {
-			_ = p.Dump(Patience) // the test may have ended it
+			_ = p.Dump(harnesstest.Patience) // the test may have ended it
 		}
 		_ = p.Process.Kill() // the test may have ended it
 		if t.Failed() {
@@ -131,7 +118,7 @@ func (p *Process) WaitLog(message string) map[string]any {
 // WaitLine waits until the log has a line, and returns it.
 func (p *Process) WaitLine(what string, is func(line map[string]any) bool) map[string]any {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
 	defer cancel()
 	line, err := p.Process.WaitLine(ctx, is)
 	if err != nil {
@@ -151,7 +138,7 @@ func (p *Process) Kill() {
 // Stop sends TERM. The process must end with exit code 0.
 func (p *Process) Stop() {
 	p.t.Helper()
-	if err := p.Process.Stop(Patience); err != nil {
+	if err := p.Process.Stop(harnesstest.Patience); err != nil {
 		p.t.Fatalf("the process did not end as it should: %v\n%s", err, p.Log())
 	}
 }
@@ -159,7 +146,7 @@ func (p *Process) Stop() {
 // Run runs a command to its end and returns its standard output, its standard error and its exit code.
 func Run(t testing.TB, env []string, name string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*harnesstest.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, Program(t, name), args...)
 	cmd.Env = append(os.Environ(), env...)

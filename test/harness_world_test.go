@@ -1,15 +1,19 @@
-package harnesstest
+package test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"syncgate/crypto"
+	"syncgate/internal/harness/harnesstest"
 	"syncgate/migrations"
 	"syncgate/store"
 	"syncgate/store/localdb"
@@ -72,7 +76,7 @@ func (w *World) database(name string, set migrations.Set) *DB {
 	var dsn string
 	if w.own {
 		server = localdbtest.Server(w.T, localdb.Options{Durable: true})
-		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
 		defer cancel()
 		if err := server.CreateDatabase(ctx, "syncgate"); err != nil {
 			w.T.Fatal(err)
@@ -211,4 +215,24 @@ func (w *World) Rule(user, kind, table, sync string, more ...string) {
 		columns, marks, values = columns+", "+more[i], marks+", ?", append(values, more[i+1])
 	}
 	db.Must("INSERT INTO sync_control ("+columns+") VALUES ("+marks+")", values...)
+}
+
+// Key is the key of the point's agent.
+func (p *Point) Key() crypto.Key {
+	p.t.Helper()
+	secret, err := base64.StdEncoding.DecodeString(p.Setting("SYNCGATE_AGENT_KEY"))
+	if err != nil || len(secret) != crypto.KeySize {
+		p.t.Fatal(len(secret), err)
+	}
+	id, err := strconv.ParseUint(p.Setting("SYNCGATE_AGENT_KEY_ID"), 10, 32)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return crypto.Key{Point: p.Name, ID: uint32(id), Secret: [crypto.KeySize]byte(secret)}
+}
+
+// Dial shakes hands with the key of the point's agent. The error is the server's refusal.
+func (p *Point) Dial() (*harnesstest.Client, error) {
+	p.t.Helper()
+	return harnesstest.Handshake(p.t, p.Setting("SYNCGATE_AGENT_SERVER"), p.Key())
 }
