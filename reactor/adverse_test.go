@@ -109,7 +109,7 @@ func TestIdleHookKeepsAlive(t *testing.T) {
 	closed, ended := closings()
 	pings := atomic.Int32{}
 	s := serve(t, hooks{close: closed, frame: func(*Conn, []byte) error { return nil }}, func(o *Options) {
-		o.IdleTimeout = 200 * time.Millisecond
+		o.IdleTimeout = 500 * time.Millisecond
 		o.Listeners[0].Idle = func(c *Conn) { pings.Add(1); c.Write(frame([]byte("ping"))) }
 	})
 	c := s.dial(t)
