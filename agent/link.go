@@ -42,8 +42,8 @@ func newLink(o *Options, n *news) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: Options.Server: %w", err)
 	}
-	return &link{opts: o, servers: servers, sessions: make(chan *session), rulesNews: newSignal(), resubscribe: newSignal(),
-		news: n, holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}, nil
+	return &link{opts: o, servers: servers, sessions: make(chan *session), rulesNews: newSignal(),
+		resubscribe: newSignal(), news: n, holds: protocol.NewHolds(o.MaxMessage, nil, o.Clock)}, nil
 }
 
 const onceTries = 5 // tries after transient errors in a round of Once
@@ -184,7 +184,8 @@ func (l *link) connect(ctx context.Context) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	l.holds.Sweep()
-	s := &session{link: l, address: address, conn: &steady{Conn: conn, stuck: writeTimeout}, returned: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
+	s := &session{link: l, address: address, conn: &steady{Conn: conn, stuck: writeTimeout},
+		returned: make(chan struct{}), pongs: make(chan protocol.RequestID, 16),
 		goAway: make(chan time.Duration, 1), closed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	if err := s.handshake(); err != nil || !stop() {
@@ -330,7 +331,8 @@ func (s *session) subscribe(asked []string) ([]string, error) {
 	}
 	id := s.wire.RequestID()
 	s.subscription.Store(&id)
-	m := &protocol.Message{Op: protocol.OpSubscribe, RequestID: id, Body: &protocol.SubscribeRequest{Tables: tables, Runs: s.runRule != nil}}
+	m := &protocol.Message{Op: protocol.OpSubscribe, RequestID: id,
+		Body: &protocol.SubscribeRequest{Tables: tables, Runs: s.runRule != nil}}
 	return append([]string{}, tables...), s.send(m)
 }
 
