@@ -13,7 +13,6 @@ import (
 	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/reactor"
-	"syncgate/store"
 	"syncgate/store/localdb"
 	"syncgate/store/localdb/localdbtest"
 )
