@@ -17,180 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"syncgate/internal/rowset"
-	"syncgate/migrations"
 	"syncgate/store"
-	"syncgate/store/localdb/localdbtest"
 )
-
-func TestMain(m *testing.M) { localdbtest.Main(m) }
-
-const waitLimit = 30 * time.Second
-
-// hostile is what a point may call itself.
-const hostile = `<img src=x onerror=alert(1)>`
-
-func openStore(t *testing.T) *store.Store {
-	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{DSN: localdbtest.New(t), AcceptUnsafe: true, Set: migrations.Server})
-	if err == nil {
-		err = db.Migrate(t.Context(), nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
-type fixture struct {
-	*Server
-	t      *testing.T
-	logged *Log
-	client http.Client
-	stop   func() // ends Run and waits for it
-	asked  []string
-}
-
-func (f *fixture) gateway() Gateway {
-	return Gateway{
-		Load: func() Load {
-			return Load{RowsUp: 7, Figures: []Figure{{Name: "connections", Value: 95, Limit: 100}}}
-		},
-		Activity: func() (map[string]Activity, []Failure) {
-			at := time.Now().Add(-time.Hour)
-			return map[string]Activity{
-				"point-01": {Connections: 1, Remote: "10.0.0.7:4711", RowsUp: 5, RowsDown: 6},
-				hostile:    {Failure: &Failure{At: at, Code: "SG0303", Message: "&"}},
-			}, []Failure{{At: at, Code: "SG0303", Point: hostile, Message: "&"}}
-		},
-		Reports: func() []store.PointReport {
-			return []store.PointReport{{Point: "point-03", ReportedAt: time.Now()}, {Point: "point-01", ReportedAt: time.Now(), ClockAheadMs: -90_000, Report: rowset.Report{
-				Software: "agent 1", DiskFree: 5 << 20, Rules: []rowset.RuleReport{
-					{Table: "t", Direction: "upload", State: "failing", LagMs: 400_000, BacklogRows: 7}, {State: "ok", LagMs: 1000, Quarantined: 2}}}}}
-		},
-		Level: func() string { return "info" },
-		SetLevel: func(level string) error {
-			f.asked = append(f.asked, level)
-			if level == "loud" {
-				return errors.New("no such level")
-			}
-			return nil
-		},
-		Drain:  func() { f.asked = append(f.asked, "drain") },
-		Reload: func() (any, error) { return nil, errors.New("line 3") },
-		FollowLog: func(ctx context.Context, filter store.LogFilter, send func([]store.LogLine) error) error {
-			if err := send([]store.LogLine{{ID: filter.After + 1, Point: filter.Point}}); err != nil {
-				return err
-			}
-			<-ctx.Done()
-			return ctx.Err()
-		},
-		Replay: func(_ context.Context, q *store.QuarantinedRow, _ bool) (store.Replayed, error) {
-			return store.Replayed{}, fmt.Errorf("not %d", q.ID)
-		},
-	}
-}
-
-func serve(t *testing.T, db *store.Store, change func(*Options)) *fixture {
-	t.Helper()
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "syncgate_answer"}, func() float64 { return 42 }))
-	f := &fixture{t: t, logged: NewLog(100)}
-	o := Options{Address: "127.0.0.1:0", Store: db, Gatherer: reg, Gateway: f.gateway(), Log: f.logged, ErrorLog: io.Discard,
-		Live: func() error { return nil }, Ready: func(context.Context) error { return nil }}
-	if change != nil {
-		change(&o)
-	}
-	var err error
-	if f.Server, err = New(o); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
-	ended := false
-	f.stop = func() {
-		if ended {
-			return
-		}
-		ended = true
-		cancel()
-		select {
-		case err := <-result:
-			if err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		case <-time.After(waitLimit):
-			t.Error("Run does not return")
-		}
-	}
-	f.client.Transport = &http.Transport{}
-	t.Cleanup(func() {
-		f.stop()
-		f.client.CloseIdleConnections()
-	})
-	return f
-}
-
-// do sends a request. header has names and values; Host and Body are not headers.
-func (f *fixture) do(method, path string, header ...string) *http.Response {
-	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
-	f.t.Cleanup(cancel)
-	host := "syncgate"
-	if f.Addr() != nil {
-		host = f.Addr().String()
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, http.NoBody)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		switch header[i] {
-		case "Host":
-			req.Host = header[i+1]
-		case "Body":
-			req.Body, req.ContentLength = io.NopCloser(strings.NewReader(header[i+1])), int64(len(header[i+1]))
-		default:
-			req.Header.Set(header[i], header[i+1])
-		}
-	}
-	res, err := f.client.Do(req)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() { _ = res.Body.Close() })
-	return res
-}
-
-func (f *fixture) ask(method, path string, header ...string) (int, string) {
-	f.t.Helper()
-	res := f.do(method, path, header...)
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
-}
-
-// get reads an answer into v.
-func (f *fixture) get(path string, v any) {
-	f.t.Helper()
-	code, body := f.ask("GET", path)
-	if err := json.Unmarshal([]byte(body), v); err != nil || code != 200 {
-		f.t.Fatalf("%s: %d %s: %v", path, code, body, err)
-	}
-}
-
-func enrol(t *testing.T, db *store.Store, points ...string) {
-	t.Helper()
-	for _, p := range points {
-		if _, err := db.AddPoint(t.Context(), p, "", func(uint32) []byte { return []byte("k") }); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func TestRoutes(t *testing.T) {
 	f := serve(t, openStore(t), nil)
@@ -234,7 +62,8 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s %s: %d %q", tc.method, tc.path, res.StatusCode, b)
 		}
 		csp := res.Header.Get("Content-Security-Policy")
-		if !strings.Contains(csp, "require-trusted-types-for") || res.Header.Get("X-Content-Type-Options") != "nosniff" {
+		if !strings.Contains(csp, "require-trusted-types-for") ||
+			res.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s %s lacks the protecting headers: %v", tc.method, tc.path, res.Header)
 		}
 	}
@@ -283,7 +112,8 @@ func TestServerProblems(t *testing.T) {
 	}
 	want := []string{"The server is draining", "1 key of points cannot be opened", "The server's disk has 100MiB left",
 		"Requests are slow: one of 100 takes more than 3s"}
-	if st.State != "draining" || st.Healthy || strings.Join(titles[:min(4, len(titles))], "|") != strings.Join(want, "|") {
+	if st.State != "draining" || st.Healthy ||
+		strings.Join(titles[:min(4, len(titles))], "|") != strings.Join(want, "|") {
 		t.Errorf("%s, %v: %q", st.State, st.Healthy, titles)
 	}
 }
@@ -345,7 +175,8 @@ func TestOtherSites(t *testing.T) {
 			t.Errorf("%v: %d %s, want %d", tc.header, code, body, tc.want)
 		}
 	}
-	if code, _ := f.ask("GET", "/api/status", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"); code != 403 {
+	if code, _ := f.ask("GET", "/api/status", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode",
+		"no-cors"); code != 403 {
 		t.Errorf("a read from another site: %d", code)
 	}
 	if len(f.asked) != 3 {
@@ -356,8 +187,11 @@ func TestOtherSites(t *testing.T) {
 // An address that other hosts reach needs a token, and then asks for it.
 func TestToken(t *testing.T) {
 	db := openStore(t)
-	if _, err := New(Options{Address: "0.0.0.0:0", Store: db, Gatherer: prometheus.NewRegistry(), Log: NewLog(1), ErrorLog: io.Discard,
-		Live: func() error { return nil }, Ready: func(context.Context) error { return nil }}); err == nil || !strings.Contains(err.Error(), "token") {
+	if _, err := New(Options{Address: "0.0.0.0:0", Store: db, Gatherer: prometheus.NewRegistry(), Log: NewLog(1),
+		ErrorLog: io.Discard,
+		Live: func() error {
+			return nil
+		}, Ready: func(context.Context) error { return nil }}); err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("without a token: %v", err)
 	}
 	f := serve(t, db, func(o *Options) { o.Address, o.Token = "0.0.0.0:0", "geheim" })
@@ -370,7 +204,8 @@ func TestToken(t *testing.T) {
 		path, header string
 		want         int
 	}{
-		{"/", "", 401}, {"/app.js", "", 401}, {"/api/status", "", 401}, {"/metrics", "", 401}, {"/livez", "", 200}, {"/readyz", "", 200},
+		{"/", "", 401}, {"/app.js", "", 401}, {"/api/status", "", 401}, {"/metrics", "", 401}, {"/livez", "", 200},
+		{"/readyz", "", 200},
 		{"/api/status", "Bearer geheim", 200}, {"/api/status", basic("geheim"), 200},
 		{"/api/status", "Bearer falsch", 401}, {"/api/status", basic("falsch"), 401}, {"/api/status", "geheim", 401},
 	} {
@@ -384,8 +219,10 @@ func TestPoints(t *testing.T) {
 	db := openStore(t)
 	enrol(t, db, "point-01", "point-02", "point-03", hostile)
 	now := time.Now()
-	for point, at := range map[string]time.Time{"point-01": now.Add(-time.Hour), "point-02": now.Add(-time.Hour), "point-03": now.Add(-time.Minute)} {
-		if err := db.TouchPoints(t.Context(), store.PointUse{Point: point, KeyID: 1, Wire: store.Modern, At: at}); err != nil {
+	for point, at := range map[string]time.Time{"point-01": now.Add(-time.Hour), "point-02": now.Add(-time.Hour),
+		"point-03": now.Add(-time.Minute)} {
+		if err := db.TouchPoints(t.Context(),
+			store.PointUse{Point: point, KeyID: 1, Wire: store.Modern, At: at}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -428,12 +265,14 @@ func TestPoints(t *testing.T) {
 	for _, p := range st.Problems {
 		kinds[p.Kind] = p
 	}
-	if p := kinds["silent"]; p.Title != "1 point silent for more than 10 min" || p.Items[0].Name != "point-02" || p.Remedy == "" {
+	if p := kinds["silent"]; p.Title != "1 point silent for more than 10 min" || p.Items[0].Name != "point-02" ||
+		p.Remedy == "" {
 		t.Errorf("%+v", p)
 	}
 	for kind, want := range map[string]string{
 		"failing": "1 point with rules that fail there", "lag": "1 point behind by more than 5 min",
-		"point disk": "1 point with less than 1 GiB of disk left", "clock": "1 point whose clocks are wrong by more than 1 min",
+		"point disk":       "1 point with less than 1 GiB of disk left",
+		"clock":            "1 point whose clocks are wrong by more than 1 min",
 		"point quarantine": "1 point with rows in their own quarantine",
 	} {
 		if p := kinds[kind]; p.Title != want || len(p.Items) != 1 || p.Items[0].Name != "point-01" || p.Remedy == "" {
@@ -447,7 +286,8 @@ func TestPoints(t *testing.T) {
 
 func TestStreams(t *testing.T) {
 	f := serve(t, openStore(t), nil)
-	for _, line := range []string{`{"level":"info","point":"a","message":"one"}`, `{"level":"warn","point":"b","message":"two"}`, "plain\rwords"} {
+	for _, line := range []string{`{"level":"info","point":"a","message":"one"}`,
+		`{"level":"warn","point":"b","message":"two"}`, "plain\rwords"} {
 		fmt.Fprintln(f.logged, line)
 	}
 	for query, want := range map[string]string{
@@ -476,10 +316,12 @@ func TestStreams(t *testing.T) {
 		t.Errorf("Content-Type %q", got)
 	}
 	in := bufio.NewReader(res.Body)
-	mustRead(t, in, "retry: 1000\n\nid: "+f.logged.boot+"-2\ndata: {\"level\":\"warn\",\"point\":\"b\",\"message\":\"two\"}\n\n")
+	mustRead(t, in,
+		"retry: 1000\n\nid: "+f.logged.boot+"-2\ndata: {\"level\":\"warn\",\"point\":\"b\",\"message\":\"two\"}\n\n")
 	fmt.Fprintln(f.logged, `{"level":"error"}`)
 	mustRead(t, in, "id: "+f.logged.boot+"-4\ndata: {\"level\":\"error\"}\n\n")
-	synced := bufio.NewReader(f.do("GET", "/api/synclog?point=p", "Accept", "text/event-stream", "Last-Event-ID", "41").Body)
+	synced := bufio.NewReader(f.do("GET", "/api/synclog?point=p", "Accept", "text/event-stream",
+		"Last-Event-ID", "41").Body)
 	mustRead(t, synced, "retry: 1000\n\nid: 42\ndata: {\"id\":42,")
 	f.stop() // with readers still there
 	if _, err := in.ReadByte(); err == nil {
@@ -547,7 +389,8 @@ func TestControlSocket(t *testing.T) {
 		{"quarantine/edit", `{"id":7,"set":{"a":1}}`, 404, ""},
 		{"drain", "", 200, "{}"},
 	} {
-		if code, body := f.ask("POST", "/api/"+tc.path, "Body", tc.body); code != tc.want || !strings.Contains(body, tc.says) {
+		if code, body := f.ask("POST", "/api/"+tc.path, "Body", tc.body); code != tc.want ||
+			!strings.Contains(body, tc.says) {
 			t.Errorf("%s %s: %d %s, want %d %s", tc.path, tc.body, code, body, tc.want, tc.says)
 		}
 	}
@@ -577,7 +420,8 @@ func TestQuantile(t *testing.T) {
 }
 
 func TestSpan(t *testing.T) {
-	for d, want := range map[time.Duration]string{-time.Hour: "0 s", 59 * time.Second: "59 s", 10 * time.Minute: "10 min", 25 * time.Hour: "1 d 1 h"} {
+	for d, want := range map[time.Duration]string{-time.Hour: "0 s", 59 * time.Second: "59 s",
+		10 * time.Minute: "10 min", 25 * time.Hour: "1 d 1 h"} {
 		if got := span(d); got != want {
 			t.Errorf("span(%v) = %q, want %q", d, got, want)
 		}

@@ -73,7 +73,8 @@ func newCentre(t testing.TB, change ...func(*protocol.ServerOptions)) *centre {
 	keys := func(point string, id uint32) (crypto.Key, bool) {
 		return testKey, point == testKey.Point && id == testKey.ID
 	}
-	o := protocol.ServerOptions{Keys: keys, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader, Handshakes: 10_000}
+	o := protocol.ServerOptions{Keys: keys, RulesVersion: c.version.Load, Clock: time.Now, Rand: rand.Reader,
+		Handshakes: 10_000}
 	for _, f := range change {
 		f(&o)
 	}
@@ -252,7 +253,8 @@ func (p *peer) upload(m *protocol.Message) {
 }
 
 // streamed is what apply does first with an upload of a stream. done: the answer is final.
-func (c *centre) streamed(u *protocol.UploadRequest, id protocol.RequestID, digest [32]byte) (reply *protocol.UploadReply, ok, done bool) {
+func (c *centre) streamed(u *protocol.UploadRequest, id protocol.RequestID,
+	digest [32]byte) (reply *protocol.UploadReply, ok, done bool) {
 	last, known := c.streams[id.Epoch()]
 	reached := &protocol.UploadReply{Reached: last.reached}
 	const generationBits = 32
@@ -310,10 +312,12 @@ func (c *centre) apply(m *protocol.Message) (*protocol.UploadReply, bool) {
 		}
 		c.rows[u.Table] = append(c.rows[u.Table], fmt.Sprint(u.Rows.Row(i)...))
 	}
-	reply := protocol.UploadReply{Applied: uint64(u.Rows.Len()), ByOp: map[string]uint64{"insert": uint64(u.Rows.Len())}}
+	reply := protocol.UploadReply{Applied: uint64(u.Rows.Len()),
+		ByOp: map[string]uint64{"insert": uint64(u.Rows.Len())}}
 	c.ledger[m.RequestID] = entered{digest: digest, reply: reply}
 	if len(u.State) > 0 {
-		c.streams[m.RequestID.Epoch()] = entered{digest, reply, protocol.Reached{Seq: m.RequestID.Seq(), State: u.State}}
+		c.streams[m.RequestID.Epoch()] = entered{digest, reply,
+			protocol.Reached{Seq: m.RequestID.Seq(), State: u.State}}
 	}
 	close(c.change)
 	c.change = make(chan struct{})
@@ -344,7 +348,8 @@ func (p *peer) download(m *protocol.Message, cutAfter int) {
 		}
 		to := min(from+n, len(all))
 		if from < to {
-			r := m.Reply(protocol.StatusOK, &protocol.DownloadReply{Columns: []string{"name"}, Types: []string{"VARCHAR"}, Values: all[from:to]})
+			r := m.Reply(protocol.StatusOK,
+				&protocol.DownloadReply{Columns: []string{"name"}, Types: []string{"VARCHAR"}, Values: all[from:to]})
 			r.Flags = protocol.FlagMore
 			p.send(r)
 			sent++

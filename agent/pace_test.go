@@ -142,7 +142,8 @@ func TestPausesSuitWhatFailed(t *testing.T) {
 		connected bool
 		from, to  time.Duration
 	}{
-		{errNoAnswer, false, probeEvery / 2, probeEvery}, {fmt.Errorf("%w: %w", ErrNotReached, io.EOF), false, probeEvery, 2 * probeEvery},
+		{errNoAnswer, false, probeEvery / 2, probeEvery},
+		{fmt.Errorf("%w: %w", ErrNotReached, io.EOF), false, probeEvery, 2 * probeEvery},
 		{ErrLost, true, maxPause, maxPause}, {reject, false, maxRetryAfter, maxRetryAfter},
 	} {
 		if d := longestPause(c.err, c.connected); d < c.from || d > c.to {

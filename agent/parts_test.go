@@ -32,7 +32,8 @@ func TestPacker(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40, most: batchBytes, maxRow: testRowBytes}
+			p := &packer{table: "things", maxRows: test.maxRows, maxBytes: 1 << 40, most: batchBytes,
+				maxRow: testRowBytes}
 			if err := p.Begin(0, []rowset.Column{{Name: "id"}, {Name: "name"}}); err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +60,8 @@ func TestPacker(t *testing.T) {
 				}
 			}
 			if fmt.Sprint(got) != fmt.Sprint(test.want) || len(p.oversized) != test.oversized {
-				t.Errorf("batches of %v rows and %d oversized, want %v and %d", got, len(p.oversized), test.want, test.oversized)
+				t.Errorf("batches of %v rows and %d oversized, want %v and %d", got, len(p.oversized), test.want,
+					test.oversized)
 			}
 		})
 	}
@@ -67,8 +69,10 @@ func TestPacker(t *testing.T) {
 
 func TestPackerHasEnough(t *testing.T) {
 	for name, p := range map[string]*packer{
-		"rows":  {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, most: batchBytes, maxRow: testRowBytes, enough: store.ErrEnough},
-		"bytes": {maxRows: 10, most: batchBytes, maxRow: testRowBytes, maxBytes: int64(3 * rowset.Size([]any{"x"})), enough: store.ErrEnough},
+		"rows": {maxRows: 10, pageRows: 3, maxBytes: 1 << 40, most: batchBytes, maxRow: testRowBytes,
+			enough: store.ErrEnough},
+		"bytes": {maxRows: 10, most: batchBytes, maxRow: testRowBytes, maxBytes: int64(3 * rowset.Size([]any{"x"})),
+			enough: store.ErrEnough},
 	} {
 		if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err != nil {
 			t.Fatal(err)
@@ -103,7 +107,8 @@ func TestUpdateStateNeedsItsFields(t *testing.T) {
 	if err := p.Begin(0, []rowset.Column{{Name: "name"}, {Name: "id"}}); err != nil {
 		t.Errorf("all are there: %v", err)
 	}
-	if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err == nil || !strings.Contains(err.Error(), "no column ID") {
+	if err := p.Begin(0, []rowset.Column{{Name: "name"}}); err == nil ||
+		!strings.Contains(err.Error(), "no column ID") {
 		t.Errorf("one lacks: %v", err)
 	}
 }

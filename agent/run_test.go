@@ -31,7 +31,8 @@ func TestDownloadsWhenTold(t *testing.T) {
 		switch m.Op {
 		case protocol.OpSubscribe:
 			subscribed <- *m
-			reply := &protocol.SubscribeReply{PingReply: protocol.PingReply{RulesVersion: p.version.Load()}, News: []string{"listed"}}
+			reply := &protocol.SubscribeReply{PingReply: protocol.PingReply{RulesVersion: p.version.Load()},
+				News: []string{"listed"}}
 			r := m.Reply(protocol.StatusOK, reply)
 			r.Flags = protocol.FlagMore
 			p.send(r)
@@ -86,7 +87,8 @@ func TestRunsWhenAsked(t *testing.T) {
 		t.Helper()
 		p := c.sessions()[0]
 		id := p.session.RequestID()
-		p.send(&protocol.Message{Op: protocol.OpRun, RequestID: id, Body: &protocol.RunRequest{Table: table, Type: kind}})
+		p.send(&protocol.Message{Op: protocol.OpRun, RequestID: id,
+			Body: &protocol.RunRequest{Table: table, Type: kind}})
 		for {
 			select {
 			case m := <-c.ran:
@@ -125,7 +127,8 @@ func TestRunsWhenAsked(t *testing.T) {
 	})
 	f.fill("things", 26, 27)
 	_, last := ask("things", rule.Upload)
-	if e, err := last.ErrorReply(); err != nil || last.Status != protocol.StatusSQLError || !strings.Contains(e.Message, "does not like it") {
+	if e, err := last.ErrorReply(); err != nil || last.Status != protocol.StatusSQLError ||
+		!strings.Contains(e.Message, "does not like it") {
 		t.Error(last.Status, e, err)
 	}
 }

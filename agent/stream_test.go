@@ -109,7 +109,9 @@ func TestStreamGoesOnAfterACrash(t *testing.T) {
 	f.table("things", 30)
 	stop := f.run(f.agent())
 	f.inOrder("things", 30)
-	f.eventually("the own copy is written", func() bool { return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_stream") == 3 })
+	f.eventually("the own copy is written", func() bool {
+		return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_stream") == 3
+	})
 	crashed := f.copyOf()
 	f.fill("things", 31, 60)
 	f.inOrder("things", 60)
@@ -160,7 +162,9 @@ func TestStreamOfARestoredDatabase(t *testing.T) {
 		a := f.agent()
 		stop := f.run(a)
 		f.inOrder("things", 30)
-		f.eventually("the own copy is written", func() bool { return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_stream") == 3 })
+		f.eventually("the own copy is written", func() bool {
+			return f.number("SELECT MAX(seq & 0xffffffff) FROM sync_agent_stream") == 3
+		})
 		restored := f.copyOf()
 		f.fill("things", 31, 30+more)
 		f.inOrder("things", 30+more)
@@ -226,7 +230,8 @@ func TestStreamThroughSmallFrames(t *testing.T) {
 	c := newCentre(t, func(o *protocol.ServerOptions) { o.MaxFrame = 64 << 10 })
 	f := newField(t, c)
 	f.exec("CREATE TABLE things (id INT PRIMARY KEY, name MEDIUMTEXT)")
-	f.exec("INSERT INTO things SELECT seq, CONCAT('row ', seq, REPEAT(' ', IF(seq = 7, 70000, 20000))) FROM seq_1_to_20")
+	f.exec("INSERT INTO things SELECT seq, CONCAT('row ', seq, REPEAT(' ', IF(seq = 7, 70000, 20000))) FROM " +
+		"seq_1_to_20")
 	f.rule(rule.Upload, "things", "")
 	f.run(f.agent())
 	f.eventually("all rows came", func() bool { return len(c.got("things", 20)) == 20 })
@@ -266,7 +271,8 @@ func TestRenumberLooksAtWhatItMoves(t *testing.T) {
 	f := newField(t, c)
 	f.exec("INSERT INTO sync_agent_owner (id, owner) VALUES (1, 5)")
 	f.exec("INSERT INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, 77, 4)")
-	f.exec("INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (77, 2, 1, 'things', 1, ''), (77, 3, 1, 'things', 1, '')")
+	f.exec("INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (77, 2, 1, " +
+		"'things', 1, ''), (77, 3, 1, 'things', 1, '')")
 	a := f.agent()
 	a.lock.owner.Store(5)
 	gone := &batch{request: protocol.MakeRequestID(77, 1), table: "things"}

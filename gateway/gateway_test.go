@@ -19,7 +19,8 @@ func TestEveryRequestHasItsReply(t *testing.T) {
 	k := w.enrol(pointName)
 	w.rule("hits", "upload", "*", upsert)
 	w.rule("hits", "download", "*", "")
-	w.exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES ('hits', 'upload', 'client', '*')`)
+	w.exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES ('hits', 'upload', ` +
+		`'client', '*')`)
 	w.serve()
 	c := w.connect(k)
 
@@ -112,7 +113,9 @@ func TestBrokenProtocolHasItsNumber(t *testing.T) {
 	if m, err := c.Next(); err == nil {
 		t.Fatalf("a damaged frame is answered: %v", m)
 	}
-	w.eventually("the log has it", func() bool { return strings.Contains(w.log.String(), `"status":"SG0004","point":"point-01"`) })
+	w.eventually("the log has it", func() bool {
+		return strings.Contains(w.log.String(), `"status":"SG0004","point":"point-01"`)
+	})
 }
 
 func TestRevokedKeyEndsItsSessions(t *testing.T) {
@@ -155,7 +158,8 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 	w.exec(`CREATE TABLE later (id BIGINT PRIMARY KEY, url VARCHAR(20))`)
 	w.rule("hits", "upload", "*", upsert)
 	w.rule("absent", "upload", "*", "")
-	broken := w.rule("later", "download", "*", "-- upside\nselect id, plate from later where id > :state.id order by id limit :limit")
+	broken := w.rule("later", "download", "*",
+		"-- upside\nselect id, plate from later where id > :state.id order by id limit :limit")
 	off := w.rule("later", "upload", pointName, strings.ReplaceAll(upsert, "hits", "later"))
 	w.exec(`UPDATE sync_control SET enabled = 0 WHERE id = ?`, off)
 	w.rule("later", "upload", "*", strings.ReplaceAll(upsert, "hits", "later"))
@@ -167,17 +171,24 @@ func TestRefusalsNameTheirReason(t *testing.T) {
 		body any
 		want string
 	}{
-		{"no rule", protocol.OpUpload, upload("elsewhere", int64(1), "a"), "NO_RULE: No rule of sync_control covers this table, direction and point."},
-		{"no rule that way", protocol.OpDownload, &protocol.DownloadRequest{Table: "hits"}, "NO_RULE: No rule of sync_control covers this table, direction and point."},
+		{"no rule", protocol.OpUpload, upload("elsewhere", int64(1), "a"),
+			"NO_RULE: No rule of sync_control covers this table, direction and point."},
+		{"no rule that way", protocol.OpDownload, &protocol.DownloadRequest{Table: "hits"},
+			"NO_RULE: No rule of sync_control covers this table, direction and point."},
 		{"unknown table", protocol.OpUpload, upload("absent", int64(1), "a"), "UNKNOWN_TABLE: "},
-		{"broken", protocol.OpDownload, &protocol.DownloadRequest{Table: "later"}, fmt.Sprintf("RULE_BROKEN: rule %d is broken: SG0104 in sync_sql[upside]", broken)},
-		{"switched off, though * has one", protocol.OpUpload, upload("later", int64(1), "a"), "RULE_DISABLED: The rule is switched off."},
+		{"broken", protocol.OpDownload, &protocol.DownloadRequest{Table: "later"},
+			fmt.Sprintf("RULE_BROKEN: rule %d is broken: SG0104 in sync_sql[upside]", broken)},
+		{"switched off, though * has one", protocol.OpUpload, upload("later", int64(1), "a"),
+			"RULE_DISABLED: The rule is switched off."},
 		{"field twice", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
 			Columns: []string{"id", "url", "URL"}, Values: []any{int64(1), "a", "b"}}},
 			`REQUEST_MISMATCH: the request does not fit the rule: column "URL" comes twice`},
-		{"field too few", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{Columns: []string{"url"}, Values: []any{"a"}}},
-			`REQUEST_MISMATCH: the request does not fit the rule: column "id" is a field of the rule and not in the request`},
-		{"rows too many", protocol.OpUpload, upload("hits", int64(1), "a", int64(2), "a", int64(3), "a", int64(4), "a"), "TOO_LARGE: "},
+		{"field too few", protocol.OpUpload,
+			&protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{Columns: []string{"url"}, Values: []any{"a"}}},
+			`REQUEST_MISMATCH: the request does not fit the rule: column "id" is a field of the rule and not in ` +
+				`the request`},
+		{"rows too many", protocol.OpUpload, upload("hits", int64(1), "a", int64(2), "a", int64(3), "a", int64(4), "a"),
+			"TOO_LARGE: "},
 		{"no payload", protocol.OpUpload, nil, "MALFORMED: "},
 		{"fields in another order", protocol.OpUpload, &protocol.UploadRequest{Table: "hits", Rows: rowset.Rows{
 			Columns: []string{"URL", "id"}, Values: []any{"turned", int64(7)}}}, "OK"},
@@ -225,7 +236,8 @@ func TestDatabaseErrorsStayAtTheCentre(t *testing.T) {
 	if err != nil || up.Applied != 1 || len(up.Quarantined) != 1 {
 		t.Fatal(c.Status(m), up, err)
 	}
-	if q := up.Quarantined[0]; q.Row != 1 || q.Status != protocol.StatusRowRefused || q.Reason != "a value is too long for its column (error 1406)" {
+	if q := up.Quarantined[0]; q.Row != 1 || q.Status != protocol.StatusRowRefused ||
+		q.Reason != "a value is too long for its column (error 1406)" {
 		t.Errorf("%+v", q)
 	}
 
@@ -242,7 +254,8 @@ func TestDatabaseErrorsStayAtTheCentre(t *testing.T) {
 		t.Error(got)
 	}
 	w.eventually("the failure stands in the view", func() bool {
-		return strings.Contains(w.one(`SELECT last_failure FROM sync_control_status WHERE id = ?`, rule), "Unknown column")
+		return strings.Contains(w.one(`SELECT last_failure FROM sync_control_status WHERE id = ?`, rule),
+			"Unknown column")
 	})
 	w.exec(`ALTER TABLE hits CHANGE address url VARCHAR(20)`)
 	if m = c.Ask(protocol.OpUpload, id(2), upload("hits", int64(3), "secret")); m.Status != protocol.StatusOK {

@@ -32,7 +32,8 @@ func TestActivity(t *testing.T) {
 	if p.Conns != 1 || p.Remote == "" || p.RowsUp != 2 || p.RowsDown != 2 || p.Failure != failures[0] {
 		t.Errorf("%+v", p)
 	}
-	if f := failures[0]; f.Status != protocol.StatusNoRule || f.Point != pointName || f.Table != "none" || f.Message == "" || f.At.IsZero() {
+	if f := failures[0]; f.Status != protocol.StatusNoRule || f.Point != pointName || f.Table != "none" ||
+		f.Message == "" || f.At.IsZero() {
 		t.Errorf("%+v", f)
 	}
 	for range maxFailures {

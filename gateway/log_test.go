@@ -61,11 +61,13 @@ func TestSyncLog(t *testing.T) {
 		l.Table != "nothing" || l.Text == "" || l.Batches != 1 {
 		t.Errorf("%+v", failed)
 	}
-	if down := follow(store.LogFilter{Type: "download"}, 1); down[0].Rows != 2 || down[0].At.Before(time.Now().Add(-waitLimit)) {
+	if down := follow(store.LogFilter{Type: "download"}, 1); down[0].Rows != 2 ||
+		down[0].At.Before(time.Now().Add(-waitLimit)) {
 		t.Errorf("%+v", down)
 	}
 	w.eventually("four lines can be selected", func() bool {
-		return w.one(`SELECT CONCAT(SUM(row_count), ' ', SUM(batches), ' ', MAX(status) > 0) FROM sync_log WHERE point_no = ?`, pointName) == "4 4 1"
+		return w.one(`SELECT CONCAT(SUM(row_count), ' ', SUM(batches), ' ', MAX(status) > 0) FROM sync_log WHERE `+
+			`point_no = ?`, pointName) == "4 4 1"
 	})
 	// A reader that resumes behind a line gets what comes later, and no line twice.
 	all, err := w.store.Log(ctx, store.LogFilter{Limit: 100})

@@ -22,7 +22,8 @@ import (
 func TestMetrics(t *testing.T) {
 	for _, each := range []bool{true, false} {
 		w := newWorld(t).serve(func(o *Options) { o.PointMetrics = each })
-		rule := rowset.RuleReport{Table: "hits\"\n", Direction: "upload", State: rowset.RuleFailing, LagMs: 1500, BacklogRows: 7, Moved: 9}
+		rule := rowset.RuleReport{Table: "hits\"\n", Direction: "upload", State: rowset.RuleFailing, LagMs: 1500,
+			BacklogRows: 7, Moved: 9}
 		w.reports.add(store.PointReport{Point: "p", ReportedAt: time.Now(),
 			Report: rowset.Report{Rules: []rowset.RuleReport{rule, rule, {Table: "u", State: rowset.RuleOK}}}})
 		problems, err := testutil.GatherAndLint(w.series)
@@ -30,9 +31,11 @@ func TestMetrics(t *testing.T) {
 			t.Error(problems, err)
 		}
 		const sums = "# HELP syncgate_backlog_rows Rows that are not acknowledged, of all points, as reported.\n" +
-			"# TYPE syncgate_backlog_rows gauge\nsyncgate_backlog_rows 14\n# HELP syncgate_database_up 1 while the database " +
-			"answers SELECT 1 within three seconds.\n# TYPE syncgate_database_up gauge\nsyncgate_database_up 1\n"
-		if err := testutil.GatherAndCompare(w.series, strings.NewReader(sums), "syncgate_backlog_rows", "syncgate_database_up"); err != nil {
+			"# TYPE syncgate_backlog_rows gauge\nsyncgate_backlog_rows 14\n# HELP syncgate_database_up 1 while the " +
+			"database answers SELECT 1 within three seconds.\n# TYPE syncgate_database_up " +
+			"gauge\nsyncgate_database_up 1\n"
+		if err := testutil.GatherAndCompare(w.series, strings.NewReader(sums), "syncgate_backlog_rows",
+			"syncgate_database_up"); err != nil {
 			t.Error(err)
 		}
 		n, err := testutil.GatherAndCount(w.series, "syncgate_point_rule_lag_seconds")
@@ -73,7 +76,8 @@ func TestDeployedMetrics(t *testing.T) {
 	}
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skip("promtool is not installed (Debian's package prometheus has it), so that the tests of the alert rules are not run")
+		t.Skip("promtool is not installed (Debian's package prometheus has it), so that the tests of the alert rules " +
+			"are not run")
 	}
 	cmd := exec.Command(promtool, "test", "rules", "prometheus-alerts-test.yml")
 	cmd.Dir = filepath.Join("..", "deploy")

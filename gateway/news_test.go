@@ -109,7 +109,8 @@ func TestSubscribersAreTold(t *testing.T) {
 		}
 	}
 	// A point uploads: the others are told, and it is not.
-	if status, _ := a.Upload("goods", rowset.Rows{Columns: []string{"id", "url"}, Values: []any{int64(9), "up"}}); status != protocol.StatusOK {
+	if status, _ := a.Upload("goods",
+		rowset.Rows{Columns: []string{"id", "url"}, Values: []any{int64(9), "up"}}); status != protocol.StatusOK {
 		t.Fatal(status)
 	}
 	if got, n := b.told(), b.rows(); got != "[goods] []" || n != 1 {
@@ -214,7 +215,8 @@ func TestRunNow(t *testing.T) {
 	var lines []string
 	run := func() error {
 		lines = nil
-		return w.RunNow(t.Context(), pointName, "hits", "upload", func(l store.LogLine) { lines = append(lines, l.Text) })
+		return w.RunNow(t.Context(), pointName, "hits", "upload",
+			func(l store.LogLine) { lines = append(lines, l.Text) })
 	}
 	if err := run(); !errors.Is(err, ErrNotConnected) {
 		t.Error(err)
@@ -228,7 +230,8 @@ func TestRunNow(t *testing.T) {
 	c.Ask(protocol.OpSubscribe, c.Wire.RequestID(), &protocol.SubscribeRequest{Runs: true})
 	agent := func(answers ...*protocol.Message) {
 		ask := c.Read()
-		if r, err := ask.RunRequest(); err != nil || ask.RequestID.Epoch() != 0 || r.Table != "hits" || r.Type != "upload" {
+		if r, err := ask.RunRequest(); err != nil || ask.RequestID.Epoch() != 0 || r.Table != "hits" ||
+			r.Type != "upload" {
 			t.Error(ask, r, err)
 		}
 		for i, m := range answers {
@@ -242,12 +245,14 @@ func TestRunNow(t *testing.T) {
 			c.Conn.Close()
 		}
 	}
-	go agent(&protocol.Message{Body: &protocol.RunReply{Text: "3 rows", Rows: 3}}, &protocol.Message{Body: &protocol.RunReply{Text: "done: 5 rows", Rows: 5}})
+	go agent(&protocol.Message{Body: &protocol.RunReply{Text: "3 rows", Rows: 3}},
+		&protocol.Message{Body: &protocol.RunReply{Text: "done: 5 rows", Rows: 5}})
 	if err := run(); err != nil || len(lines) != 3 || lines[1] != "3 rows" || lines[2] != "done: 5 rows" {
 		t.Error(lines, err)
 	}
 	go agent(&protocol.Message{Status: protocol.StatusNoRule, Body: &protocol.ErrorReply{Message: "no such rule"}})
-	if err := run(); protocol.StatusOf(err) != protocol.StatusNoRule || len(lines) != 2 || !strings.Contains(lines[1], "no such rule") {
+	if err := run(); protocol.StatusOf(err) != protocol.StatusNoRule || len(lines) != 2 ||
+		!strings.Contains(lines[1], "no such rule") {
 		t.Error(lines, err)
 	}
 	go agent()
@@ -276,7 +281,8 @@ func TestDownloadsShareARead(t *testing.T) {
 		s.rows() // which loads the empty table
 		clients = append(clients, s)
 	}
-	if status, _ := clients[7].Upload("goods", rowset.Rows{Columns: []string{"id", "url"}, Values: []any{int64(1), "x"}}); status != protocol.StatusOK {
+	if status, _ := clients[7].Upload("goods",
+		rowset.Rows{Columns: []string{"id", "url"}, Values: []any{int64(1), "x"}}); status != protocol.StatusOK {
 		t.Fatal(status)
 	}
 	locked, err := w.db.Conn(t.Context())
@@ -310,7 +316,8 @@ func TestDownloadsShareARead(t *testing.T) {
 			t.Errorf("client %d got %d rows", i, rows)
 		}
 	}
-	if got := w.handler.Shared(); got != uint64(len(clients)-3) { // the first waited alone, the second read, one is the rows' origin
+	// the first waited alone, the second read, one is the rows' origin
+	if got := w.handler.Shared(); got != uint64(len(clients)-3) {
 		t.Errorf("%d downloads were answered from another's read", got)
 	}
 }

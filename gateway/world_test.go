@@ -65,7 +65,8 @@ func newWorldOn(t *testing.T, dsn string) *world {
 	if w.master, err = crypto.ParseMasterKey(crypto.GenerateMasterKey()); err != nil {
 		t.Fatal(err)
 	}
-	w.exec(`CREATE TABLE hits (id BIGINT PRIMARY KEY, url VARCHAR(20) NOT NULL, update_time DATETIME(6) NULL, KEY (update_time))`)
+	w.exec(`CREATE TABLE hits (id BIGINT PRIMARY KEY, url VARCHAR(20) NOT NULL, update_time DATETIME(6) NULL, KEY ` +
+		`(update_time))`)
 	return w
 }
 
@@ -83,7 +84,8 @@ func (w *world) open() *store.Store {
 func (w *world) serve(change ...func(*Options)) *world {
 	w.t.Helper()
 	w.series = prometheus.NewRegistry()
-	o := Options{Store: w.store, MasterKey: w.master, Listen: "127.0.0.1:0", Rand: rand.Reader, Poll: 50 * time.Millisecond,
+	o := Options{Store: w.store, MasterKey: w.master, Listen: "127.0.0.1:0", Rand: rand.Reader,
+		Poll:   50 * time.Millisecond,
 		Logger: zerolog.New(w.log), Registry: w.series, Wire: protocol.ServerOptions{Handshakes: 10000}}
 	ready := make(chan bool)
 	o.Ready = func() { close(ready) }
@@ -171,7 +173,8 @@ func (w *world) rule(table, kind, point, text string) int64 {
 	if kind == "upload" {
 		fields = `["id", "url"]`
 	}
-	res, err := w.db.Exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_sql)
+	res, err := w.db.Exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, `+
+		`sync_field, sync_sql)
 		VALUES (?, ?, 'server', ?, ?, ?)`, table, kind, point, fields, text)
 	if err != nil {
 		w.t.Fatal(err)
@@ -183,7 +186,8 @@ func (w *world) rule(table, kind, point, text string) int64 {
 	return id
 }
 
-const upsert = "-- downside: insert\ninsert into hits (id, url) values (:id, :url) on duplicate key update url = values(url)"
+const upsert = "-- downside: insert\ninsert into hits (id, url) values (:id, :url) on duplicate key update url = " +
+	"values(url)"
 
 // enrol adds a point and gives its key.
 func (w *world) enrol(point string) crypto.Key {

@@ -42,7 +42,8 @@ func TestAgentExitCodes(t *testing.T) {
 		{"a wrong key", "SYNCGATE_AGENT_KEY_ID=9", 78, "SG0001"},
 		{"no server", "SYNCGATE_AGENT_SERVER=127.0.0.1:1", 75, "not reached"},
 		{"one server of two", "SYNCGATE_AGENT_SERVER=127.0.0.1:1, " + server, 0, ""},
-		{"one of two is silent", "SYNCGATE_AGENT_SERVER=" + nobody.Addr().String() + "*1000," + server + "*0.001", 0, ""},
+		{"one of two is silent", "SYNCGATE_AGENT_SERVER=" + nobody.Addr().String() + "*1000," + server +
+			"*0.001", 0, ""},
 		{"bad weights", "SYNCGATE_AGENT_SERVER=a:1*2, b:1", 78, "SYNCGATE_AGENT_SERVER"},
 		{"no database", "SYNCGATE_AGENT_DSN=root@unix(" + w.Dir + "/none.sock)/x", 75, "not available"},
 		{"no rights", "SYNCGATE_AGENT_DSN=" + reader, 78, "denied"},
@@ -123,7 +124,8 @@ func TestPullAndPush(t *testing.T) {
 	w.Centre.Must("ALTER TABLE to_tsv ADD CHECK (id <> 7)")
 	w.Point.Enrol(pointName)
 	w.Serve()
-	w.Point.Env = append(w.Point.Env, "SYNCGATE_AGENT_DSN=", "SYNCGATE_AGENT_DATA_DIR=/nonexistent") // push and pull need none
+	// push and pull need none
+	w.Point.Env = append(w.Point.Env, "SYNCGATE_AGENT_DSN=", "SYNCGATE_AGENT_DATA_DIR=/nonexistent")
 	run := func(want int, says string, args ...string) {
 		t.Helper()
 		out, errs, code := Run(t, w.Point.Env, "syncgate-agent", args...)
@@ -199,11 +201,14 @@ func TestAgentTellsHowItIs(t *testing.T) {
 	}
 	w.Point.Env = append(w.Point.Env, "SYNCGATE_AGENT_DSN="+strings.Replace(w.Point.DSN, "root@", database+":x@", 1))
 	ask(78, "denied", "check")
-	w.Point.Must("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, CREATE VIEW, DROP ON `" + database + "`.* TO " + database + "@localhost")
-	ask(1, "GRANT TRIGGER ON `"+database+"`.* TO '"+database+"'@'localhost'", "check") // the database of tests is not durable
+	w.Point.Must("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, CREATE VIEW, DROP ON `" + database +
+		"`.* TO " + database + "@localhost")
+	// the database of tests is not durable
+	ask(1, "GRANT TRIGGER ON `"+database+"`.* TO '"+database+"'@'localhost'", "check")
 	w.Point.Must("GRANT TRIGGER ON `" + database + "`.* TO " + database + "@localhost")
 	said := ask(1, "all that are needed", "check")
-	for _, line := range []string{"ok     settings      point point-01, key 1", "takes the key", "ok     upload        hits"} {
+	for _, line := range []string{"ok     settings      point point-01, key 1", "takes the key",
+		"ok     upload        hits"} {
 		if !strings.Contains(said, line) {
 			t.Errorf("check does not say %q:\n%s", line, said)
 		}
@@ -232,7 +237,8 @@ func TestAgentTellsHowItIs(t *testing.T) {
 	}
 	agent.Stop()
 	ask(0, `"running": false`, "status", "--format", "json")
-	w.Point.Must("INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (1, 2, 1, 'x', 1, ''), (1, 3, 1, 'x', 1, '')")
+	w.Point.Must("INSERT INTO sync_outbox (epoch, seq, rule_id, sync_table, row_count, payload) VALUES (1, 2, 1, " +
+		"'x', 1, ''), (1, 3, 1, 'x', 1, '')")
 	ask(0, "dropped: 1", "outbox", "drop", "0000000000000001-0000000000000002")
 	ask(0, "dropped: 1", "outbox", "drop", "x")
 }

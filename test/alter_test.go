@@ -45,7 +45,8 @@ func (a *altered) insert(column string) {
 		a.give.Must("insert into "+a.table+" (id, v) values (?, ?)", a.rows, a.rows)
 		return
 	}
-	a.give.Must("insert into "+a.table+" (id, v, "+column+") values (?, ?, ?)", a.rows, a.rows, fmt.Sprint("row ", a.rows))
+	a.give.Must("insert into "+a.table+" (id, v, "+column+") values (?, ?, ?)", a.rows, a.rows,
+		fmt.Sprint("row ", a.rows))
 }
 
 func (a *altered) arrived(t *testing.T) {
@@ -66,7 +67,8 @@ func alteredTables(w *World, option string, downs []bool, orders ...string) []*a
 				}
 				a.table = strings.Join([]string{kind, x.name, order}, "_")
 				for _, db := range []*DB{w.Centre, w.Point.DB} {
-					db.Must("create table " + a.table + " (id int primary key, " + x.before + `, update_time datetime(6) not null
+					db.Must("create table " + a.table + " (id int primary key, " + x.before +
+						`, update_time datetime(6) not null
 						default current_timestamp(6) on update current_timestamp(6), key (update_time, id))`)
 				}
 				w.Rule("server", kind, a.table, "")
@@ -86,7 +88,8 @@ func (a *altered) equal(t *testing.T) {
 	query := "select id, v, " + a.column + " as c from " + a.table
 	var give, take string
 	Eventually(t, func() string { return fmt.Sprintf("%s: given %s, taken %s", a.table, give, take) }, func() bool {
-		text := "select group_concat(id, ':', coalesce(v, '-'), ':', coalesce(c, '-') order by id) from (" + query + ") rows_of"
+		text := "select group_concat(id, ':', coalesce(v, '-'), ':', coalesce(c, '-') order by id) from (" +
+			query + ") rows_of"
 		give, take = a.give.Text(text), a.taker.Text(text)
 		return give == take
 	})
@@ -170,10 +173,12 @@ func TestAlterWhileRowsWait(t *testing.T) {
 func TestFieldsThatDiffer(t *testing.T) {
 	w := New(t)
 	w.Enrol()
-	const clock = ", update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6), key (update_time, id))"
+	const clock = ", update_time datetime(6) not null default current_timestamp(6) on update current_timestamp(6), " +
+		"key (update_time, id))"
 	for _, kind := range []string{"upload", "download"} {
 		w.Centre.Must("create table " + kind + "s (id int primary key, v int, twice int, here int default 4" + clock)
-		w.Point.Must("create table " + kind + "s (id int primary key, v int, twice int as (v * 2), there int default 5" + clock)
+		w.Point.Must("create table " + kind + "s (id int primary key, v int, twice int as (v * 2), there int " +
+			"default 5" + clock)
 		w.Rule("server", kind, kind+"s", "")
 		w.Rule("client", kind, kind+"s", "")
 	}
@@ -184,7 +189,8 @@ func TestFieldsThatDiffer(t *testing.T) {
 	w.Centre.Eventually(1, "select count(*) from uploads where v = 2 and twice is null and here = 4")
 	w.Point.Eventually(1, "select count(*) from downloads where v = 2 and twice = 4 and there = 5")
 	w.Centre.Eventually(2, "select count(*) from sync_control_status where columns_differ like '%point-01 has %there%'")
-	w.Point.Eventually(1, "select count(*) from sync_control_status where columns_differ like 'the centre has twice, here%'")
+	w.Point.Eventually(1, "select count(*) from sync_control_status where columns_differ like 'the centre has "+
+		"twice, here%'")
 	said := func(line map[string]any) bool {
 		return line["message"] == "the centre does not have these columns; their values are left out until it has" &&
 			slices.Equal(line["columns"].([]any), []any{"there"})
@@ -218,7 +224,8 @@ func TestAlterWithChanges(t *testing.T) {
 	rounds(w)
 	const rows = "select group_concat(id, ':', v, ':', coalesce(site, '-') order by id) from goods"
 	want := w.Centre.Text(rows)
-	for _, has := range []string{"100:0:row 0", "101:0:row 1", "102:0:row 2", "1:1:edit 0", "2:2:edit 1", "3:3:edit 2"} {
+	for _, has := range []string{"100:0:row 0", "101:0:row 1", "102:0:row 2", "1:1:edit 0", "2:2:edit 1",
+		"3:3:edit 2"} {
 		if !strings.Contains(","+want+",", ","+has+",") {
 			t.Errorf("the centre lacks %s: %s", has, want)
 		}

@@ -42,7 +42,8 @@ func openBrowser(t testing.TB) *browser {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
-	cmd := exec.CommandContext(ctx, program, "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
+	cmd := exec.CommandContext(ctx, program, "--headless=new", "--remote-debugging-pipe", "--no-sandbox",
+		"--disable-gpu",
 		"--no-first-run", "--disable-extensions", "--disable-background-networking", "--hide-scrollbars", "--lang=en",
 		"--user-data-dir="+t.TempDir(), "about:blank")
 	cmd.ExtraFiles = []*os.File{in, out} // 3 and 4
@@ -167,8 +168,10 @@ func (b *browser) open(url string) {
 // size makes the page this wide and high, in pixels, light or dark.
 func (b *browser) size(width, height int, scheme string) {
 	b.t.Helper()
-	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}, nil)
-	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+	b.call("Emulation.setDeviceMetricsOverride",
+		map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}, nil)
+	b.call("Emulation.setEmulatedMedia",
+		map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
 // shot writes what is seen to a file of SYNCGATE_TEST_SCREENSHOTS, when that names a folder.
@@ -193,7 +196,8 @@ func (b *browser) shot(name string) {
 func (b *browser) key(key string, code int) {
 	b.t.Helper()
 	for _, kind := range []string{"keyDown", "keyUp"} {
-		b.call("Input.dispatchKeyEvent", map[string]any{"type": kind, "key": key, "text": string(rune(code)), "windowsVirtualKeyCode": code}, nil)
+		b.call("Input.dispatchKeyEvent",
+			map[string]any{"type": kind, "key": key, "text": string(rune(code)), "windowsVirtualKeyCode": code}, nil)
 	}
 }
 

@@ -3,7 +3,6 @@ package test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -16,8 +15,6 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-
-	"syncgate/internal/harness/harnesstest"
 )
 
 // modelTable is a table of the model: who writes it, where its rows go, and what the writers may do. Its key is the
@@ -34,9 +31,12 @@ var modelTables = []modelTable{
 	{name: "downward", types: "download", changes: true, centre: true},
 	{name: "both_ways", types: "upload,download", changes: true, centre: true, points: true},
 	{name: "stamped", types: "upload", points: true},
-	{name: "centre_wins", types: "upload,download", conflict: "centre", changes: true, centre: true, points: true, shared: true},
-	{name: "point_wins", types: "upload,download", conflict: "point", changes: true, centre: true, points: true, shared: true},
-	{name: "newest_wins", types: "upload,download", conflict: "newest", changes: true, centre: true, points: true, shared: true},
+	{name: "centre_wins", types: "upload,download", conflict: "centre", changes: true, centre: true, points: true,
+		shared: true},
+	{name: "point_wins", types: "upload,download", conflict: "point", changes: true, centre: true, points: true,
+		shared: true},
+	{name: "newest_wins", types: "upload,download", conflict: "newest", changes: true, centre: true, points: true,
+		shared: true},
 }
 
 // modelRows are the rows of a table: what a row holds by its key.
@@ -132,7 +132,8 @@ func newModel(t *testing.T) *model {
 			s.name = m.Points[i-1].Name
 		}
 		for _, table := range modelTables {
-			db.Must("CREATE TABLE " + table.name + ` (side VARCHAR(10), id INT, v BIGINT NOT NULL, note VARCHAR(60) NULL,
+			db.Must("CREATE TABLE " + table.name + ` (side VARCHAR(10), id INT, v BIGINT NOT NULL, note ` +
+				`VARCHAR(60) NULL,
 				update_time TIMESTAMP(6) NOT NULL DEFAULT NOW(6) ON UPDATE NOW(6), PRIMARY KEY (side, id), KEY (update_time))`)
 			if i == 0 && table.centre || i > 0 && table.points {
 				s.writes = append(s.writes, table)
@@ -163,7 +164,8 @@ func newModel(t *testing.T) *model {
 // agent starts the agent of a point. It cannot start without its database, so that is not killed before it has.
 func (m *model) agent(i int) {
 	m.t.Helper()
-	m.agents[i] = m.Points[i].Run("SYNCGATE_AGENT_INTERVAL=100ms", "SYNCGATE_AGENT_FULL_INTERVAL=1s", "SYNCGATE_AGENT_BATCH_ROWS=50")
+	m.agents[i] = m.Points[i].Run("SYNCGATE_AGENT_INTERVAL=100ms", "SYNCGATE_AGENT_FULL_INTERVAL=1s",
+		"SYNCGATE_AGENT_BATCH_ROWS=50")
 	m.agents[i].WaitLog("agent starts")
 }
 
@@ -184,7 +186,8 @@ func (s *site) open(t *testing.T) {
 	s.app = sql.OpenDB(connector)
 	t.Cleanup(func() { s.app.Close() })
 	s.db.Must("CREATE TABLE journal (session INT, n INT, PRIMARY KEY (session, n))")
-	s.db.Must("CREATE TABLE audit (at INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20), op CHAR(6), k VARCHAR(30), v BIGINT)")
+	s.db.Must("CREATE TABLE audit (at INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20), op CHAR(6), k " +
+		"VARCHAR(30), v BIGINT)")
 	for _, table := range modelTables {
 		for op, row := range map[string]string{"INSERT": "NEW", "UPDATE": "NEW", "DELETE": "OLD"} {
 			s.db.Must(fmt.Sprintf(`CREATE TRIGGER audit_%s_%s AFTER %[2]s ON %[1]s FOR EACH ROW
@@ -195,136 +198,6 @@ func (s *site) open(t *testing.T) {
 	for range sessions {
 		s.ends = append(s.ends, map[string]modelRows{})
 	}
-}
-
-// write is one session of a site's application: transaction after transaction until ctx ends.
-func (m *model) write(ctx context.Context, s *site, session int, r *rand.Rand) {
-	for n := 0; ctx.Err() == nil; n++ {
-		w := &transaction{m: m, s: s, session: session, r: r, rows: map[string]modelRows{}}
-		for name, rows := range s.ends[session] {
-			w.rows[name] = maps.Clone(rows)
-		}
-		done, err := w.run(n)
-		for err != nil { // it is not known whether it was committed
-			if m.t.Failed() {
-				return
-			}
-			var found int
-			query := s.app.QueryRow("SELECT COUNT(*) FROM journal WHERE session = ? AND n = ?", session, n)
-			if err = query.Scan(&found); err == nil {
-				done = found == 1
-				break
-			}
-			time.Sleep(20 * time.Millisecond) // the database comes back
-		}
-		if done {
-			s.ends[session] = w.rows
-		}
-	}
-}
-
-// transaction is one of a session. rows are what there is if it is committed.
-type transaction struct {
-	m       *model
-	s       *site
-	session int
-	r       *rand.Rand
-	tx      *sql.Tx
-	rows    map[string]modelRows
-}
-
-// run makes a few statements. The error says that the end is not known.
-func (w *transaction) run(n int) (done bool, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), harnesstest.Patience)
-	defer cancel()
-	if w.tx, err = w.s.app.BeginTx(ctx, nil); err != nil {
-		return false, err
-	}
-	defer w.tx.Rollback() // after a commit it does nothing
-	for range 1 + w.r.IntN(5) {
-		table := w.s.writes[w.r.IntN(len(w.s.writes))]
-		if table.shared {
-			err = w.shared(table)
-		} else {
-			err = w.own(table)
-		}
-		if err != nil {
-			break // a deadlock with what is applied, or the database was killed
-		}
-	}
-	if w.r.IntN(12) == 0 {
-		time.Sleep(time.Duration(w.r.IntN(4000)) * time.Millisecond) // the transaction stays open
-	}
-	if err == nil {
-		_, err = w.tx.Exec("INSERT INTO journal VALUES (?, ?)", w.session, n)
-	}
-	if err != nil || w.r.IntN(8) == 0 {
-		return false, errors.Join(err, w.tx.Rollback())
-	}
-	if err = w.tx.Commit(); err == nil {
-		time.Sleep(time.Duration(w.r.IntN(30)) * time.Millisecond) // the application thinks
-	}
-	return err == nil, err
-}
-
-// own changes a row that only this session writes.
-func (w *transaction) own(table modelTable) error {
-	rows := w.rows[table.name]
-	if rows == nil {
-		rows = modelRows{}
-		w.rows[table.name] = rows
-	}
-	id := sessions*w.r.IntN(40) + w.session
-	key := fmt.Sprint(w.s.name, " ", id)
-	version, note := w.m.versions.Add(1), []any{nil, "", "it's", "中文 😀"}[w.r.IntN(4)]
-	row := fmt.Sprint(version, " ", note)
-	_, there := rows[key]
-	kind := w.r.IntN(6)
-	if !table.changes {
-		kind = 2 + kind%2*3 // its rule sees neither deletes nor moved keys
-	}
-	var err error
-	switch {
-	case there && kind == 0:
-		_, err = w.tx.Exec("DELETE FROM "+table.name+" WHERE side = ? AND id = ?", w.s.name, id)
-		delete(rows, key)
-	case there && kind == 1:
-		to := sessions*w.r.IntN(40) + w.session
-		moved := fmt.Sprint(w.s.name, " ", to)
-		if _, taken := rows[moved]; taken {
-			return nil
-		}
-		_, err = w.tx.Exec("UPDATE "+table.name+" SET id = ?, v = ?, note = ? WHERE side = ? AND id = ?", to, version, note, w.s.name, id)
-		delete(rows, key)
-		rows[moved] = row
-	case there && kind == 2:
-		_, err = w.tx.Exec("UPDATE "+table.name+" SET v = ?, note = ? WHERE side = ? AND id = ?", version, note, w.s.name, id)
-		rows[key] = row
-	case there && kind == 3:
-		_, err = w.tx.Exec("REPLACE INTO "+table.name+" (side, id, v, note) VALUES (?, ?, ?, ?)", w.s.name, id, version, note)
-		rows[key] = row
-	default:
-		_, err = w.tx.Exec("INSERT INTO "+table.name+" (side, id, v, note) VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v), note = VALUES(note)",
-			w.s.name, id, version, note)
-		rows[key] = row
-	}
-	return err
-}
-
-// shared changes a row that everybody writes.
-func (w *transaction) shared(table modelTable) error {
-	id, version := w.r.IntN(30), w.m.versions.Add(1)
-	var err error
-	switch w.r.IntN(5) {
-	case 0:
-		_, err = w.tx.Exec("DELETE FROM "+table.name+" WHERE id = ?", id)
-	case 1:
-		_, err = w.tx.Exec("UPDATE IGNORE "+table.name+" SET id = ?, v = ? WHERE id = ?", w.r.IntN(30), version, id)
-	default:
-		_, err = w.tx.Exec("INSERT INTO "+table.name+" (side, id, v, note) VALUES ('all', ?, ?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v), note = VALUES(note)",
-			id, version, w.s.name)
-	}
-	return err
 }
 
 // faults breaks something now and then until ctx ends, and leaves everything running.
@@ -414,13 +287,17 @@ func (m *model) changes() string {
 			if !table.shared {
 				continue
 			}
-			query := "SELECT GROUP_CONCAT(CONCAT(f.id, ' #', f.sync_seq, ' ', COALESCE(f.sync_origin, '-'), ' ', TIME(f.sync_at), ' v', COALESCE(t.v, '-')) ORDER BY f.id SEPARATOR ', ') FROM sync_change_" +
+			query := "SELECT GROUP_CONCAT(CONCAT(f.id, ' #', f.sync_seq, ' ', COALESCE(f.sync_origin, '-'), ' ', " +
+				"TIME(f.sync_at), ' v', COALESCE(t.v, '-')) ORDER BY f.id SEPARATOR ', ') FROM sync_change_" +
 				table.name + " f LEFT JOIN " + table.name + " t ON t.side = f.side AND t.id = f.id"
 			fmt.Fprintf(&b, "\n%s at %s, complete from %s: %s", table.name, s.name,
-				s.db.Text("SELECT CONCAT(complete_from, ', missed ', missed, ', next ', next_seq) FROM sync_sequence WHERE sync_table = ?", table.name),
+				s.db.Text("SELECT CONCAT(complete_from, ', missed ', missed, ', next ', next_seq) FROM sync_sequence "+
+					"WHERE sync_table = ?", table.name),
 				s.db.Text(query))
 			if s != m.sites[0] {
-				fmt.Fprintf(&b, "\n  states %s", s.db.Text("SELECT GROUP_CONCAT(CONCAT_WS(' ', rule_key, HEX(state)) SEPARATOR ', ') FROM sync_agent_state WHERE rule_key LIKE CONCAT('%', ?)", table.name))
+				fmt.Fprintf(&b, "\n  states %s",
+					s.db.Text("SELECT GROUP_CONCAT(CONCAT_WS(' ', rule_key, HEX(state)) SEPARATOR ', ') FROM "+
+						"sync_agent_state WHERE rule_key LIKE CONCAT('%', ?)", table.name))
 			}
 		}
 	}
@@ -482,7 +359,8 @@ func (m *model) audit() {
 			if table.shared {
 				continue
 			}
-			if n := s.db.Count("SELECT COUNT(*) FROM audit WHERE name = ? AND k LIKE ?", table.name, s.name+" %"); n != 0 {
+			if n := s.db.Count("SELECT COUNT(*) FROM audit WHERE name = ? AND k LIKE ?", table.name,
+				s.name+" %"); n != 0 {
 				m.t.Errorf("%d rows of %s came back to %s", n, table.name, s.name)
 			}
 			if !table.changes {

@@ -22,7 +22,8 @@ const legacyKey = "0123456789abcdef"
 
 // legacySettings are the settings of a server that speaks the v1 wire to this host.
 func legacySettings() []string {
-	return []string{"SYNCGATE_LISTEN_LEGACY=127.0.0.1:0", "SYNCGATE_LEGACY_KEY=text:" + legacyKey, "SYNCGATE_LEGACY_TOKEN_KEY=" + legacyTokenKey,
+	return []string{"SYNCGATE_LISTEN_LEGACY=127.0.0.1:0", "SYNCGATE_LEGACY_KEY=text:" + legacyKey,
+		"SYNCGATE_LEGACY_TOKEN_KEY=" + legacyTokenKey,
 		"SYNCGATE_LEGACY_NETWORKS=127.0.0.0/8", "SYNCGATE_LEGACY_TIME_ZONE=UTC"}
 }
 
@@ -73,9 +74,10 @@ func (c *legacyClient) packet(point, kind, table string, content pyliteral.Value
 	if !isText {
 		signed = show(content)
 	}
-	return c.seal(fmt.Sprintf("{'userid': %s, 'Business': {'Type': '%s', 'Content': %s, 'Table_Name': %s, 'Table_Field': None, 'Is_Syncdb': True}, "+
-		"'Error': {'Error_Flag': False, 'Error_Type': None, 'Error_Info': None}, "+
-		"'Info_Status': {'Info_Type': 'REQUEST', 'Security_Token': '%x', 'Time': '%s', 'Is_End': True}}",
+	return c.seal(fmt.Sprintf("{'userid': %s, 'Business': {'Type': '%s', 'Content': %s, 'Table_Name': %s, "+
+		"'Table_Field': None, 'Is_Syncdb': True}, 'Error': {'Error_Flag': False, 'Error_Type': None, "+
+		"'Error_Info': None}, 'Info_Status': {'Info_Type': 'REQUEST', 'Security_Token': '%x', 'Time': '%s', "+
+		"'Is_End': True}}",
 		show(user), kind, show(content), show(pyliteral.Unicode(table)), md5.Sum([]byte(signed+at+legacyTokenKey)), at))
 }
 
@@ -144,7 +146,8 @@ func (c *legacyClient) read(text []byte) legacyReply {
 		}
 		return n.Get(key).Value
 	}
-	r := legacyReply{content: get("Business", "Content"), word: get("Error", "Error_Type"), info: get("Error", "Error_Info")}
+	r := legacyReply{content: get("Business", "Content"), word: get("Error", "Error_Type"),
+		info: get("Error", "Error_Info")}
 	r.failed, _ = get("Error", "Error_Flag").(bool)
 	printed, err := pyliteral.Append(nil, r.content, c.dialect)
 	if err != nil {

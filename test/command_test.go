@@ -32,14 +32,20 @@ func TestExitCodes(t *testing.T) {
 		{name: "argument missing", args: []string{"point", "add"}, code: 2, says: "NAME is missing"},
 		{name: "bad format", args: []string{"point", "list", "--format", "xml"}, code: 2, says: "text, json"},
 		{name: "bad point name", args: []string{"point", "add", "*"}, code: 2, says: "every point"},
-		{name: "unknown setting", args: []string{"serve", "--config", bad}, code: 78, says: "bad.toml:2:1: unknown setting \"lissten\"; did you mean \"listen\"?"},
-		{name: "no such file", args: []string{"serve", "--config", filepath.Join(dir, "none.toml")}, code: 78, says: "none.toml"},
-		{name: "bad environment", env: []string{"SYNCGATE_QUEUE=many"}, args: []string{"serve"}, code: 78, says: "SYNCGATE_QUEUE"},
-		{name: "setting out of bounds", env: []string{"SYNCGATE_MAX_FRAME=17MiB"}, args: []string{"serve"}, code: 78, says: "max_frame: 17MiB is not between 4KiB and 16MiB"},
+		{name: "unknown setting", args: []string{"serve", "--config", bad}, code: 78,
+			says: "bad.toml:2:1: unknown setting \"lissten\"; did you mean \"listen\"?"},
+		{name: "no such file", args: []string{"serve", "--config", filepath.Join(dir, "none.toml")}, code: 78,
+			says: "none.toml"},
+		{name: "bad environment", env: []string{"SYNCGATE_QUEUE=many"}, args: []string{"serve"}, code: 78,
+			says: "SYNCGATE_QUEUE"},
+		{name: "setting out of bounds", env: []string{"SYNCGATE_MAX_FRAME=17MiB"}, args: []string{"serve"}, code: 78,
+			says: "max_frame: 17MiB is not between 4KiB and 16MiB"},
 		{name: "bad address", args: []string{"serve", "--listen", "here"}, code: 78, says: "listen: \"here\""},
-		{name: "DSN without a database", args: []string{"migrate", "--dsn", "root@tcp(db:3306)/"}, code: 78, says: "dsn: names no database"},
+		{name: "DSN without a database", args: []string{"migrate", "--dsn", "root@tcp(db:3306)/"}, code: 78,
+			says: "dsn: names no database"},
 		{name: "bad DSN", args: []string{"migrate", "--dsn", "what?"}, code: 78, says: "user:password@tcp"},
-		{name: "no database there", args: []string{"migrate", "--dsn", "root@unix(" + dir + "/none.sock)/x"}, code: 1, says: "not available"},
+		{name: "no database there", args: []string{"migrate", "--dsn", "root@unix(" + dir + "/none.sock)/x"}, code: 1,
+			says: "not available"},
 		{name: "unknown number", args: []string{"explain-error", "SG9999"}, code: 1, says: "SG9999"},
 		{name: "known number", args: []string{"explain-error", "sg0104"}},
 		{name: "settings", args: []string{"config"}},
@@ -111,7 +117,8 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 	w := New(t) // newWorld has migrated; drop everything again
 	w.Centre.SetMaxOpenConns(1)
 	var tables []string
-	rows, err := w.Centre.Query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_type = 'VIEW' DESC")
+	rows, err := w.Centre.Query("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() " +
+		"ORDER BY table_type = 'VIEW' DESC")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,13 +160,15 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 func TestPointCommands(t *testing.T) {
 	w := New(t)
 	w.Point.Enrol(pointName)
-	if _, errs, code := Run(t, w.Env, "syncgate", "point", "add", pointName); code != 1 || !strings.Contains(errs, pointName) {
+	if _, errs, code := Run(t, w.Env, "syncgate", "point", "add", pointName); code != 1 ||
+		!strings.Contains(errs, pointName) {
 		t.Fatalf("a point enrolled twice: exit %d, %s", code, errs)
 	}
 	var key struct {
 		KeyID uint32 `json:"key_id"`
 	}
-	if err := json.Unmarshal([]byte(w.Must("point", "rotate", pointName, "--format", "json")), &key); err != nil || key.KeyID != 2 {
+	if err := json.Unmarshal([]byte(w.Must("point", "rotate", pointName, "--format", "json")), &key); err != nil ||
+		key.KeyID != 2 {
 		t.Fatalf("the second key has id %d: %v", key.KeyID, err)
 	}
 	w.Serve()
@@ -219,7 +228,8 @@ func TestWrongDatabase(t *testing.T) {
 	w.Point.Enrol(pointName)
 	tables := func(db *DB) string {
 		var all, run string
-		err := db.QueryRow(`SELECT GROUP_CONCAT(table_name ORDER BY table_name), (SELECT GROUP_CONCAT(name) FROM sync_migration)
+		err := db.QueryRow(`SELECT GROUP_CONCAT(table_name ORDER BY table_name), (SELECT GROUP_CONCAT(name) FROM `+
+			`sync_migration)
 			FROM information_schema.tables WHERE table_schema = DATABASE()`).Scan(&all, &run)
 		if err != nil {
 			t.Fatal(err)
@@ -230,7 +240,8 @@ func TestWrongDatabase(t *testing.T) {
 	for _, command := range []string{"quarantine list", "rules check", "point list", "migrate", "serve", "doctor"} {
 		out, errs, code := Run(t, w.Env, "syncgate", append(strings.Fields(command), "--dsn", w.Point.DSN)...)
 		said := out + errs
-		if code == 0 || !strings.Contains(said, "holds the tables of syncgate's agent") || !strings.Contains(said, "--dsn") {
+		if code == 0 || !strings.Contains(said, "holds the tables of syncgate's agent") ||
+			!strings.Contains(said, "--dsn") {
 			t.Errorf("%s on a point's database: exit %d\n%s", command, code, said)
 		}
 	}
@@ -252,7 +263,8 @@ func TestCommandsDoNotMigrate(t *testing.T) {
 	empty := localdbtest.New(t)
 	env := []string{"SYNCGATE_DSN=" + empty, "SYNCGATE_DATA_DIR=" + t.TempDir(), "SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}
 	for _, args := range [][]string{{"quarantine", "list"}, {"rules", "list"}, {"point", "add", "p"}, {"doctor"}} {
-		if out, errs, code := Run(t, env, "syncgate", args...); code == 0 || !strings.Contains(out+errs, "syncgate migrate") {
+		if out, errs, code := Run(t, env, "syncgate", args...); code == 0 ||
+			!strings.Contains(out+errs, "syncgate migrate") {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
 		}
 	}

@@ -31,8 +31,9 @@ func TestWhatHappened(t *testing.T) {
 		})
 	}
 	said("connected", map[string]any{"point": "point-01", "wire": "modern", "level": "info"})
-	said("rows moved, some into sync_quarantine", map[string]any{"point": "point-01", "table": "goods", "type": "upload",
-		"rows": 1.0, "quarantined": 1.0, "batches": 1.0, "status": "SG0000"})
+	said("rows moved, some into sync_quarantine",
+		map[string]any{"point": "point-01", "table": "goods", "type": "upload",
+			"rows": 1.0, "quarantined": 1.0, "batches": 1.0, "status": "SG0000"})
 
 	began := time.Now()
 	thaw := w.Centre.Freeze()

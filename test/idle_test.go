@@ -18,7 +18,8 @@ func TestAgentIdle(t *testing.T) {
 	for i := range rules {
 		table := fmt.Sprintf("idle_%d", i)
 		for _, db := range w.Databases() {
-			db.Must("CREATE TABLE " + table + " (id INT PRIMARY KEY, update_time DATETIME(6) NOT NULL, KEY (update_time))")
+			db.Must("CREATE TABLE " + table + " (id INT PRIMARY KEY, update_time DATETIME(6) NOT NULL, KEY " +
+				"(update_time))")
 		}
 		w.Rule("server", "upload", table, "")
 		w.Rule("client", "upload", table, "")

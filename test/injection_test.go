@@ -23,9 +23,13 @@ import (
 // naughty returns strings that are known to break programs, and the published list of such strings where it exists.
 func naughty(t testing.TB) []string {
 	t.Helper()
-	all := []string{"", " ", "'", `"`, "`", `\`, `\\'`, "''", "%", "%s", "%%s", "'%s'", "%(url)s", "%n%n", "?", ":vc", ":state.tx", "NULL", "None", "0", "-1", "1e400",
-		"'; DROP TABLE phrase; -- ", `\'; DROP TABLE phrase; -- `, "x' OR '1'='1", "') ON DUPLICATE KEY UPDATE vc = ('", "/*!50000 DROP TABLE phrase */", "-- upside", "\x00", "a\x00b",
-		"\x1a", "\r\n", "\n\r\n", "\t", "\u200b", "\ufeff", "\u202e", "ﷺ", "中文", "😀", "e\u0301", "\U0010ffff", "{'a': 1}", "u'x'", "datetime.datetime(2020, 1, 1)", "__import__('os')", "ÿ", "a ", strings.Repeat("'", 300)}
+	all := []string{"", " ", "'", `"`, "`", `\`, `\\'`, "''", "%", "%s", "%%s", "'%s'", "%(url)s", "%n%n", "?", ":vc",
+		":state.tx", "NULL", "None", "0", "-1", "1e400",
+		"'; DROP TABLE phrase; -- ", `\'; DROP TABLE phrase; -- `, "x' OR '1'='1", "') ON DUPLICATE KEY UPDATE vc = ('",
+		"/*!50000 DROP TABLE phrase */", "-- upside", "\x00", "a\x00b",
+		"\x1a", "\r\n", "\n\r\n", "\t", "\u200b", "\ufeff", "\u202e", "ﷺ", "中文", "😀", "e\u0301", "\U0010ffff",
+		"{'a': 1}", "u'x'", "datetime.datetime(2020, 1, 1)", "__import__('os')", "ÿ", "a ",
+		strings.Repeat("'", 300)}
 	path := SharedData(t, "naughty-strings.base64.txt")
 	if path == "" {
 		return all
@@ -71,16 +75,20 @@ func TestInjection(t *testing.T) {
 	w.Centre.Must(phraseTable)
 	w.Centre.Must(strings.Replace(phraseTable, "phrase", "seed_phrase", 1))
 	for _, rule := range []string{
-		`('server', 'phrase', 'upload', ?, '-- downside: insert\ninsert into phrase (id, vc, tx, bl) values (:id, :vc, :tx, :bl)', '', 0)`,
+		`('server', 'phrase', 'upload', ?, '-- downside: insert\ninsert into phrase (id, vc, tx, bl) values (:id, ` +
+			`:vc, :tx, :bl)', '', 0)`,
 		`('server', 'phrase', 'download', ?, 'select id, vc, tx, bl from phrase where bl = :state.tx', '', 1)`,
-		`('server', 'seed_phrase', 'upload', ?, '{"downside": "insert into seed_phrase (id, vc, tx, bl) values (%s, ''%s'', ''%s'', \\"%s\\")"}', 'id, vc, tx, bl', 0)`,
-		`('server', 'seed_phrase', 'download', ?, '{"upside": "select id, vc, tx, bl from seed_phrase where bl = ''%s''"}', '', 1)`,
+		`('server', 'seed_phrase', 'upload', ?, '{"downside": "insert into seed_phrase (id, vc, tx, bl) values (%s, ` +
+			`''%s'', ''%s'', \\"%s\\")"}', 'id, vc, tx, bl', 0)`,
+		`('server', 'seed_phrase', 'download', ?, '{"upside": "select id, vc, tx, bl from seed_phrase where bl = ` +
+			`''%s''"}', '', 1)`,
 	} {
 		point := awkwardPoint
 		if strings.Contains(rule, "seed_phrase") {
 			point = awkwardLegacy
 		}
-		w.Centre.Must("INSERT INTO sync_control (sync_user, sync_table, sync_type, sync_point_no, sync_sql, sync_field, sync_is_use_state_carry_data) VALUES "+rule, point)
+		w.Centre.Must("INSERT INTO sync_control (sync_user, sync_table, sync_type, sync_point_no, sync_sql, "+
+			"sync_field, sync_is_use_state_carry_data) VALUES "+rule, point)
 	}
 	w.Point.Enrol(awkwardLegacy)
 	w.Point.Enrol(awkwardPoint)
@@ -100,7 +108,8 @@ func TestInjection(t *testing.T) {
 	naughtyNames(t, w, all)
 	naughtySeedEra(t, w, legacy, all)
 	for table, want := range map[string]int{"phrase": 1, "sync_control": 1, "sync_point": 1, "sync_quarantine": 1} {
-		if n := w.Centre.Count("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", table); n != want {
+		if n := w.Centre.Count("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND "+
+			"table_name = ?", table); n != want {
 			t.Errorf("%d tables %s", n, table)
 		}
 	}
@@ -130,7 +139,8 @@ func awkwardTables(t *testing.T, w *World, all []string) (check func()) {
 		kind := map[string]string{awkwardTable: "upload", down: "download"}[table]
 		for user, db := range map[string]*DB{"server": w.Centre, "client": w.Point.DB} {
 			db.Must("CREATE TABLE " + quoted(table) + " (" + strings.Join(columns, ", ") + ") CHARACTER SET utf8mb4")
-			db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES (?, ?, ?, ?)", table, kind, user, awkwardPoint)
+			db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES (?, ?, ?, ?)",
+				table, kind, user, awkwardPoint)
 		}
 		for i, text := range all {
 			values := []any{i}
@@ -140,7 +150,8 @@ func awkwardTables(t *testing.T, w *World, all []string) (check func()) {
 					values[k] = []byte(text)
 				}
 			}
-			full.Must("INSERT INTO "+quoted(table)+" VALUES (?"+strings.Repeat(", ?", len(awkwardColumns)-1)+")", values...)
+			full.Must("INSERT INTO "+quoted(table)+" VALUES (?"+strings.Repeat(", ?", len(awkwardColumns)-1)+
+				")", values...)
 		}
 	}
 	return func() {
@@ -175,11 +186,14 @@ func naughtyRows(t *testing.T, w *World, c *harnesstest.Client, all []string) {
 		if !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
 			t.Errorf("an upload to the table %q is answered with %v", text, status)
 		}
-		if status := c.Download(c.Wire.RequestID(), &protocol.DownloadRequest{Table: text}).Status; !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
+		if status := c.Download(c.Wire.RequestID(), &protocol.DownloadRequest{Table: text}).
+			Status; !slices.Contains([]protocol.Status{protocol.StatusNoRule, protocol.StatusMalformed}, status) {
 			t.Errorf("a download of the table %q is answered with %v", text, status)
 		}
-		status, _ = c.Upload("phrase", rowset.Rows{Columns: []string{"id", "vc", "tx", "bl" + text}, Values: []any{int64(9999), "", "", ""}})
-		if text != "" && !slices.Contains([]protocol.Status{protocol.StatusRequestMismatch, protocol.StatusMalformed}, status) {
+		status, _ = c.Upload("phrase",
+			rowset.Rows{Columns: []string{"id", "vc", "tx", "bl" + text}, Values: []any{int64(9999), "", "", ""}})
+		if text != "" &&
+			!slices.Contains([]protocol.Status{protocol.StatusRequestMismatch, protocol.StatusMalformed}, status) {
 			t.Errorf("an upload with the column %q is answered with %v", "bl"+text, status)
 		}
 	}
@@ -200,7 +214,8 @@ func phrases(t *testing.T, db *DB, table string, all []string) {
 		if err := rows.Scan(&id, &vc, &tx, &bl); err != nil {
 			t.Fatal(err)
 		}
-		if want := []byte(valid(all[id])); !bytes.Equal(vc, want) || !bytes.Equal(tx, want) || string(bl) != all[id] && !bytes.Equal(bl, want) {
+		if want := []byte(valid(all[id])); !bytes.Equal(vc, want) || !bytes.Equal(tx, want) || string(bl) != all[id] &&
+			!bytes.Equal(bl, want) {
 			t.Errorf("%s has %q, %q and %q for %q", table, vc, tx, bl, all[id])
 		}
 	}
@@ -245,7 +260,9 @@ func phrasesFrom(c *harnesstest.Client, state rowset.StateItem) (protocol.Status
 func naughtyNames(t *testing.T, w *World, all []string) {
 	t.Helper()
 	key, address := w.Point.Key(), w.Point.Setting("SYNCGATE_AGENT_SERVER")
-	names := slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "" || len(s) > 64 || !utf8.ValidString(s) })
+	names := slices.DeleteFunc(slices.Clone(all), func(s string) bool {
+		return s == "" || len(s) > 64 || !utf8.ValidString(s)
+	})
 	for batch := range slices.Chunk(names, 150) { // a refusal is delayed, so the test asks for many at once
 		var clients []*harnesstest.Client
 		for _, name := range batch {
@@ -269,7 +286,8 @@ func naughtySeedEra(t *testing.T, w *World, address string, all []string) {
 	list := pyliteral.List{}
 	for i, text := range all {
 		text = valid(text)
-		list = append(list, pyliteral.Tuple{int64(i), pyliteral.Unicode(text), pyliteral.Unicode(text), pyliteral.Unicode(text)})
+		list = append(list, pyliteral.Tuple{int64(i), pyliteral.Unicode(text), pyliteral.Unicode(text),
+			pyliteral.Unicode(text)})
 	}
 	if r := c.ask(c.packet(awkwardLegacy, "UPLOAD_DB", "seed_phrase", list)); r.failed || r.info != nil {
 		t.Fatalf("%+v", r)
@@ -289,7 +307,8 @@ func naughtySeedEra(t *testing.T, w *World, address string, all []string) {
 		if want := fmt.Sprintf("(%dL, %s, %s, ", i, row, row); r.failed || !strings.Contains(r.text, want) {
 			t.Errorf("the state %q finds %+v, not %s", text, r, want)
 		}
-		if r := c.ask(c.packet(awkwardLegacy, "DOLOAD_DB", "seed_phrase"+text+"'", nil)); !r.failed || r.content != nil {
+		if r := c.ask(c.packet(awkwardLegacy, "DOLOAD_DB", "seed_phrase"+text+"'", nil)); !r.failed ||
+			r.content != nil {
 			t.Errorf("the table %q gives %+v", text, r)
 		}
 	}

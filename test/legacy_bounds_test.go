@@ -18,13 +18,16 @@ func TestLegacyBounds(t *testing.T) {
 	for _, row := range []string{
 		`'big', 'upload', 'server', '("id","s")', '{''downside'': ("replace into big values (%s,''%s'')",)}'`,
 		`'big', 'download', 'server', NULL, '{''upside'': ("select id,s from big",)}'`,
-		`'twice', 'download', 'server', NULL, '{''upside'': ("select id,s from big union all select -id,s from big",)}'`,
+		`'twice', 'download', 'server', NULL, '{''upside'': ("select id,s from big union all select -id,s ` +
+			`from big",)}'`,
 	} {
-		w.Centre.Must("INSERT INTO sync_control (sync_point_no, sync_table, sync_type, sync_user, sync_field, sync_sql) VALUES ('*', " + row + ")")
+		w.Centre.Must("INSERT INTO sync_control (sync_point_no, sync_table, sync_type, sync_user, sync_field, " +
+			"sync_sql) VALUES ('*', " + row + ")")
 	}
 	w.Enrol()
 	const conns = 110
-	w.Env = append(w.Env, append(legacySettings(), fmt.Sprintf("SYNCGATE_MAX_CONNECTIONS_PER_POINT=%d", conns), "SYNCGATE_LEGACY_MAX_REPLY=25MiB")...)
+	w.Env = append(w.Env, append(legacySettings(), fmt.Sprintf("SYNCGATE_MAX_CONNECTIONS_PER_POINT=%d", conns),
+		"SYNCGATE_LEGACY_MAX_REPLY=25MiB")...)
 	address, _ := w.Serve().WaitLog("listening")["legacy"].(string)
 	upload := func(c *legacyClient, first, rows int) legacyReply {
 		text, list := pyliteral.Str(strings.Repeat("x", 1000)), pyliteral.List{}

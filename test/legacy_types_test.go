@@ -19,13 +19,16 @@ import (
 var kinds = [][]string{
 	{"tinyint", "-128", "127"}, {"bool", "true"}, {"smallint unsigned", "65535"}, {"mediumint", "-8388608"},
 	{"mediumint unsigned zerofill", "7"}, {"int", "-1", "2147483647"}, {"int unsigned", "4294967295"},
-	{"int(5) zerofill", "42"}, {"bigint", "-9223372036854775808", "1"}, {"bigint unsigned", "18446744073709551615", "1"},
-	{"decimal(10,2)", "1.50", "-0.05", "0"}, {"decimal(30,10)", "0.0000001", "12345678901234567890.5"}, {"decimal(5,0)", "100"},
+	{"int(5) zerofill", "42"}, {"bigint", "-9223372036854775808", "1"},
+	{"bigint unsigned", "18446744073709551615", "1"},
+	{"decimal(10,2)", "1.50", "-0.05", "0"}, {"decimal(30,10)", "0.0000001", "12345678901234567890.5"},
+	{"decimal(5,0)", "100"},
 	{"float", "0.1", "16777217", "1e-20", "123456.789", "100", "3.4e38"}, {"float(10,2)", "0.1", "123456.78"},
 	{"double", "0.1", "1e16", "1e-5", "123456789.123", "100", "1e15"}, {"double(10,3)", "0.1", "-1234567.891"},
 	{"date", "'2020-01-02'", "'0000-00-00'", "'2020-00-10'", "'9999-12-31'", "'0001-01-01'"},
 	{"datetime", "'2020-01-02 00:00:00'", "'0000-00-00'", "'2020-10-00 01:02:03'", "'2020-01-02 03:04:05'"},
-	{"datetime(6)", "'2020-01-02 03:04:05.000006'", "'2020-01-02 03:04:05'"}, {"datetime(1)", "'2020-01-02 03:04:05.6'"},
+	{"datetime(6)", "'2020-01-02 03:04:05.000006'", "'2020-01-02 03:04:05'"},
+	{"datetime(1)", "'2020-01-02 03:04:05.6'"},
 	{"timestamp null", "'2020-01-02 03:04:05'", "'0000-00-00'"}, {"timestamp(3) null", "'2020-07-02 03:04:05.006'"},
 	{"time", "'01:02:03'", "'23:59:59'", "'00:00:00'"}, {"time(3)", "'00:00:00.5'"}, {"year", "2020", "0"},
 	{"char(5)", "'a'", "'中 '"}, {"varchar(100) character set latin1", "'é'"}, {"varchar(100)", "'中😀'", "''", "'100'"},
@@ -40,7 +43,8 @@ var kinds = [][]string{
 func TestTypesOverTheV1Wire(t *testing.T) {
 	t.Parallel()
 	w := New(t)
-	w.Env = append(append(w.Env, legacySettings()...), "SYNCGATE_TIME_ZONE=+08:00", "SYNCGATE_LEGACY_DIALECT=auto:python3.12")
+	w.Env = append(append(w.Env, legacySettings()...), "SYNCGATE_TIME_ZONE=+08:00",
+		"SYNCGATE_LEGACY_DIALECT=auto:python3.12")
 	w.Enrol()
 	w.Must("point", "add", "python-3")
 	client, err := w.Centre.Conn(t.Context())
@@ -60,7 +64,8 @@ func TestTypesOverTheV1Wire(t *testing.T) {
 	for i, kind := range kinds {
 		names, columns = append(names, fmt.Sprintf("c%d", i)), append(columns, fmt.Sprintf("c%d %s", i, kind[0]))
 		height = max(height, len(kind))
-		if text := kind[0]; !strings.HasPrefix(text, "bit") && !strings.Contains(text, "binary") && text != "blob" && text != "geometry" {
+		if text := kind[0]; !strings.HasPrefix(text, "bit") && !strings.Contains(text, "binary") && text != "blob" &&
+			text != "geometry" {
 			texts = append(texts, names[i])
 		}
 	}
@@ -81,8 +86,10 @@ func TestTypesOverTheV1Wire(t *testing.T) {
 	all := strings.Join(names, ", ")
 	w.Rule("server", "download", "kinds", "select "+all+" from kinds order by id")
 	marks := "'%s'" + strings.Repeat(",'%s'", len(texts)-1)
-	w.Rule("server", "upload", "sent", `{'upside': None, 'downside': ("insert into sent (`+strings.Join(texts, ",")+`) values (`+marks+`)",)}`,
-		"sync_field", `("`+strings.Join(texts, `","`)+`")`, "sync_operation_type", "{'upside': None, 'downside': 'insert'}")
+	w.Rule("server", "upload", "sent", `{'upside': None, 'downside': ("insert into sent (`+strings.Join(texts, ",")+
+		`) values (`+marks+`)",)}`,
+		"sync_field", `("`+strings.Join(texts, `","`)+`")`, "sync_operation_type",
+		"{'upside': None, 'downside': 'insert'}")
 	w.Centre.Must("UPDATE sync_control SET sync_point_no = '*'")
 	address, _ := w.Serve().WaitLog("listening")["legacy"].(string)
 
@@ -99,7 +106,8 @@ func TestTypesOverTheV1Wire(t *testing.T) {
 			c := dialLegacy(t, address, agent.dialect)
 			reply := c.ask(c.packet(agent.point, "DOLOAD_DB", "kinds", pyliteral.List{}))
 			if reply.text != said[0] {
-				t.Errorf("the wire gives\n%s\nMySQLdb\n%s", strings.ReplaceAll(reply.text, ", ", "\n"), strings.ReplaceAll(said[0], ", ", "\n"))
+				t.Errorf("the wire gives\n%s\nMySQLdb\n%s", strings.ReplaceAll(reply.text, ", ", "\n"),
+					strings.ReplaceAll(said[0], ", ", "\n"))
 			}
 			must("DELETE FROM sent")
 			must("DELETE FROM model")
@@ -113,7 +121,8 @@ func TestTypesOverTheV1Wire(t *testing.T) {
 				if err := json.Unmarshal([]byte(said[i+1]), &quoted); err != nil {
 					t.Fatal(err)
 				}
-				must("INSERT INTO model (" + strings.Join(texts, ", ") + ") VALUES (" + strings.Join(quoted[:len(texts)], ", ") + ")")
+				must("INSERT INTO model (" + strings.Join(texts, ", ") + ") VALUES (" +
+					strings.Join(quoted[:len(texts)], ", ") + ")")
 			}
 			if r := c.ask(c.packet(agent.point, "UPLOAD_DB", "sent", back)); r.failed || r.info != nil {
 				t.Fatalf("the upload is answered with %+v", r)
@@ -121,7 +130,8 @@ func TestTypesOverTheV1Wire(t *testing.T) {
 			for _, name := range texts {
 				q := "SELECT GROUP_CONCAT(COALESCE(HEX(" + name + "), 'NULL') ORDER BY id) FROM "
 				if model, sent := w.Centre.Text(q+"model"), w.Centre.Text(q+"sent"); model != sent {
-					t.Errorf("%s: the original makes %s, here it is %s", columns[slices.Index(names, name)], model, sent)
+					t.Errorf("%s: the original makes %s, here it is %s", columns[slices.Index(names, name)],
+						model, sent)
 				}
 			}
 		})

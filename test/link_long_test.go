@@ -15,7 +15,8 @@ func TestRowOf50MB(t *testing.T) {
 	}
 	w, _ := badWorld(t, "large_up", "large_down", "small_up")
 	for table, db := range map[string]*DB{"large_up": w.Point.DB, "large_down": w.Centre} {
-		db.Must("INSERT INTO " + table + " (id, v, update_time) SELECT 1, REPEAT(MD5(RAND()), 1600000), NOW(6) - INTERVAL 1 MINUTE")
+		db.Must("INSERT INTO " + table + " (id, v, update_time) SELECT 1, REPEAT(MD5(RAND()), 1600000), NOW(6) - " +
+			"INTERVAL 1 MINUTE")
 	}
 	began := time.Now()
 	agent := w.Point.Run()

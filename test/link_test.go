@@ -65,7 +65,8 @@ const rowSize = 3 + 202 + 27
 // A line that is slow and lives short carries large tables in both directions. Small tables do not wait for them, and
 // little is sent twice.
 func TestShortLivedLink(t *testing.T) {
-	bad, last, wait := Bad{Rate: 32_000, Delay: 20 * time.Millisecond, Lives: 3 * time.Second}, 6*time.Second, 15*time.Second
+	bad, last, wait := Bad{Rate: 32_000, Delay: 20 * time.Millisecond, Lives: 3 * time.Second}, 6*time.Second,
+		15*time.Second
 	least := 70
 	if long, err := time.ParseDuration(os.Getenv("SYNCGATE_TEST_LINKS")); err == nil {
 		bad, last, wait = Bad{Rate: 8_000, Delay: 50 * time.Millisecond, Lives: 30 * time.Second}, long, time.Minute
@@ -106,7 +107,8 @@ func TestShortLivedLink(t *testing.T) {
 	up, down := line.Carried()
 	agent.Stop()
 	size := rows * rowSize
-	t.Logf("%d bytes of rows took %d up (%d %%; %d while the line was bad), and %d down (%d %%; %d); the slowest small row took %v",
+	t.Logf("%d bytes of rows took %d up (%d %%; %d while the line was bad), and %d down (%d %%; %d); the slowest "+
+		"small row took %v",
 		size, up, 100*size/int(up), badUp, down, 100*size/int(down), badDown, slowest)
 	if slowest > wait {
 		t.Errorf("a small row took %v", slowest)
@@ -156,13 +158,17 @@ func TestRowsArePacked(t *testing.T) {
 	size := 0
 	for id := 1; id <= 2000 && lines.Scan(); id++ {
 		size += len(lines.Text()) + 8 + 26
-		w.Point.Must("INSERT INTO large_up (id, v, update_time) VALUES (?, ?, NOW(6) - INTERVAL 1 MINUTE)", id, lines.Text())
-		w.Centre.Must("INSERT INTO large_down (id, v, update_time) VALUES (?, ?, NOW(6) - INTERVAL 1 MINUTE)", id, lines.Text())
+		w.Point.Must("INSERT INTO large_up (id, v, update_time) VALUES (?, ?, NOW(6) - INTERVAL 1 MINUTE)", id,
+			lines.Text())
+		w.Centre.Must("INSERT INTO large_down (id, v, update_time) VALUES (?, ?, NOW(6) - INTERVAL 1 MINUTE)", id,
+			lines.Text())
 	}
 	w.Point.MustOnce("SYNCGATE_AGENT_UNCOMPRESSED=false")
 	up, down := line.Carried()
-	t.Logf("%d bytes of rows took %d bytes up (%d %%) and %d down (%d %%)", size, up, 100*int(up)/size, down, 100*int(down)/size)
-	if n := w.Centre.Count("SELECT COUNT(*) FROM large_up") + w.Point.Count("SELECT COUNT(*) FROM large_down"); n != 4000 {
+	t.Logf("%d bytes of rows took %d bytes up (%d %%) and %d down (%d %%)", size, up, 100*int(up)/size, down,
+		100*int(down)/size)
+	if n := w.Centre.Count("SELECT COUNT(*) FROM large_up") +
+		w.Point.Count("SELECT COUNT(*) FROM large_down"); n != 4000 {
 		t.Errorf("%d rows came", n)
 	}
 	if 100*up > 35*int64(size) || 100*down > 35*int64(size) {

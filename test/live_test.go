@@ -25,7 +25,8 @@ const inForce = 12 * time.Second
 // brokenEdits are edits that no server can run, each of another column or kind, with the text that the view shows.
 var brokenEdits = []struct{ column, text, says string }{
 	{"sync_sql", "-- downside: insert\ninsert into %s (id, url)\nvalues (:id, urll)", "SG0104 sync_sql downside 3:14"},
-	{"sync_sql", "-- downside: insert\ninsert into %s (id, url)\n  values (:id, :urll)", "SG0112 sync_sql downside 3:16"},
+	{"sync_sql", "-- downside: insert\ninsert into %s (id, url)\n  values (:id, :urll)",
+		"SG0112 sync_sql downside 3:16"},
 	{"sync_sql", "insert into %s (id, url) values (:id, no_such_function(:url))", "SG0141 sync_sql downside 1:1"},
 	{"sync_sql", "drop table %s", "SG0105 sync_sql downside 1:1"},
 	{"sync_sql", "{'downside': (\"insert into %s (id,url) values ('%%s','%%s')\"", "SG0101 sync_sql"},
@@ -116,7 +117,8 @@ func (e *editing) breakAll(server *Process) {
 	}
 	e.Centre.Eventually(len(brokenEdits), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'stale'")
 	for i, edit := range brokenEdits {
-		says := e.Centre.Text(`SELECT CONCAT_WS(' ', error_code, error_column, error_section, CONCAT(error_line, ':', error_position))
+		says := e.Centre.Text(`SELECT CONCAT_WS(' ', error_code, error_column, error_section, CONCAT(error_line, `+
+			`':', error_position))
 			FROM sync_control_status WHERE sync_table = ? AND error_text <> ''`, e.tables[i])
 		if !strings.HasPrefix(says, edit.says) {
 			e.T.Errorf("of %q the view says %q, want %q", edit.text, says, edit.says)
@@ -124,7 +126,8 @@ func (e *editing) breakAll(server *Process) {
 		code, _, _ := strings.Cut(edit.says, " ")
 		server.WaitLine("of "+code, func(line map[string]any) bool {
 			problem, _ := line["problem"].(string)
-			return line["table"] == e.tables[i] && line["code"] == code && line["state"] == "stale" && strings.Contains(problem, edit.column)
+			return line["table"] == e.tables[i] && line["code"] == code && line["state"] == "stale" &&
+				strings.Contains(problem, edit.column)
 		})
 		if got := e.applied(e.tables[i]); got != "u!" {
 			e.T.Errorf("%s has %q after a broken edit", e.tables[i], got)
@@ -136,15 +139,18 @@ func (e *editing) breakAll(server *Process) {
 func (e *editing) mendAll() {
 	e.T.Helper()
 	for i := range brokenEdits {
-		e.Centre.Must("UPDATE sync_control SET sync_sql = ?, sync_field = 'id, url', sync_operation_type = NULL WHERE sync_table = ?", goodRule(e.tables[i], "."), e.tables[i])
+		e.Centre.Must("UPDATE sync_control SET sync_sql = ?, sync_field = 'id, url', sync_operation_type = NULL "+
+			"WHERE sync_table = ?", goodRule(e.tables[i], "."), e.tables[i])
 	}
-	e.Centre.Eventually(len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'ok' AND error_code IS NULL AND error_line IS NULL AND error_text IS NULL")
+	e.Centre.Eventually(len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE state = 'ok' AND error_code "+
+		"IS NULL AND error_line IS NULL AND error_text IS NULL")
 	for i := range brokenEdits {
 		if got := e.applied(e.tables[i]); got != "u." {
 			e.T.Errorf("%s has %q after it was mended", e.tables[i], got)
 		}
 	}
-	e.Centre.Eventually(len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE runs >= 2 AND rows_moved = runs AND failures = 0 AND last_run_at IS NOT NULL")
+	e.Centre.Eventually(len(e.tables), "SELECT COUNT(*) FROM sync_control_status WHERE runs >= 2 AND rows_moved = "+
+		"runs AND failures = 0 AND last_run_at IS NOT NULL")
 }
 
 // A DBA edits the point's rules at the centre, and the running agent notices.
@@ -157,7 +163,8 @@ func TestEditsReachTheAgent(t *testing.T) {
 	}
 	w.Point.Must("INSERT INTO edited VALUES (1, 'a'), (2, 'b')")
 	w.Rule("server", "upload", "edited", "")
-	w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('edited', 'upload', 'client', 'select id, url from edited where id = 1')")
+	w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_sql) VALUES ('edited', 'upload', " +
+		"'client', 'select id, url from edited where id = 1')")
 	w.Serve()
 	agent := w.Point.Run("SYNCGATE_AGENT_INTERVAL=100ms")
 	w.Centre.Eventually(1, "SELECT COUNT(*) FROM edited")
@@ -180,12 +187,13 @@ func TestChecksRefuseNonsense(t *testing.T) {
 	}
 	db.Must("INSERT INTO sync_control (id, sync_table, sync_type, sync_user) VALUES (1, 'hits', 'upload', 'server')")
 	for column, values := range map[string][]struct{ value, says string }{
-		"sync_table":       {{"''", "sync_table must not be empty"}, {"NULL", "'sync_table' cannot be null"}},
-		"sync_type":        {{"''", "sync_type"}, {"'sideways'", "sync_type"}},
-		"sync_user":        {{"'nobody'", "sync_user"}},
-		"sync_point_no":    {{"''", "sync_point_no must name a point or be *"}},
-		"sync_range":       {{"'sometimes'", "sync_range"}, {"'period'", "sync_range period needs a sync_range_value"}},
-		"sync_range_value": {{"'day'", "must look like day:3 or hour:6"}, {"'day:0'", "must look like day:3 or hour:6"}, {"'minute:5'", "must look like day:3 or hour:6"}, {"'day:3; drop'", "must look like day:3 or hour:6"}},
+		"sync_table":    {{"''", "sync_table must not be empty"}, {"NULL", "'sync_table' cannot be null"}},
+		"sync_type":     {{"''", "sync_type"}, {"'sideways'", "sync_type"}},
+		"sync_user":     {{"'nobody'", "sync_user"}},
+		"sync_point_no": {{"''", "sync_point_no must name a point or be *"}},
+		"sync_range":    {{"'sometimes'", "sync_range"}, {"'period'", "sync_range period needs a sync_range_value"}},
+		"sync_range_value": {{"'day'", "must look like day:3 or hour:6"}, {"'day:0'", "must look like day:3 or hour:6"},
+			{"'minute:5'", "must look like day:3 or hour:6"}, {"'day:3; drop'", "must look like day:3 or hour:6"}},
 
 		"sync_is_carry_state":          {{"2", "sync_is_carry_state must be 0 or 1"}},
 		"sync_is_use_state_carry_data": {{"-1", "sync_is_use_state_carry_data must be 0 or 1"}},
@@ -200,10 +208,12 @@ func TestChecksRefuseNonsense(t *testing.T) {
 			}
 		}
 	}
-	for _, good := range []string{"sync_range = 'period', sync_range_value = 'day:3'", "sync_range = '', sync_range_value = NULL", "sync_range = NULL", "sync_point_no = '*'", "enabled = 0"} {
+	for _, good := range []string{"sync_range = 'period', sync_range_value = 'day:3'",
+		"sync_range = '', sync_range_value = NULL", "sync_range = NULL", "sync_point_no = '*'", "enabled = 0"} {
 		db.Must("UPDATE sync_control SET " + good + " WHERE id = 1")
 	}
-	if _, err := db.ExecContext(t.Context(), "INSERT INTO sync_point (point_no) VALUES ('*')"); err == nil || !strings.Contains(err.Error(), "point_no must not be empty or *") {
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO sync_point (point_no) VALUES ('*')"); err == nil ||
+		!strings.Contains(err.Error(), "point_no must not be empty or *") {
 		t.Errorf("a point * is answered with %v", err)
 	}
 }
@@ -211,7 +221,8 @@ func TestChecksRefuseNonsense(t *testing.T) {
 // metric waits until the page of metrics has a line.
 func metric(t testing.TB, address, line string) {
 	t.Helper()
-	for deadline := time.Now().Add(harnesstest.Patience); ; time.Sleep(50 * time.Millisecond) { // the page does not report its changes
+	// the page does not report its changes
+	for deadline := time.Now().Add(harnesstest.Patience); ; time.Sleep(50 * time.Millisecond) {
 		reply, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +236,8 @@ func metric(t testing.TB, address, line string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the metrics do not have %s but %q", line, slices.DeleteFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "syncgate_rules") }))
+			t.Fatalf("the metrics do not have %s but %q", line, slices.DeleteFunc(lines,
+				func(l string) bool { return !strings.HasPrefix(l, "syncgate_rules") }))
 		}
 	}
 }

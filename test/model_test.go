@@ -23,9 +23,11 @@ import (
 )
 
 const (
-	seedTable   = "CREATE TABLE seed (k VARCHAR(10) NOT NULL PRIMARY KEY, n INT NOT NULL, s VARCHAR(60) NULL UNIQUE, d DATETIME(6) NULL, x DOUBLE NOT NULL DEFAULT 0, ti TIME NULL)"
-	seedIDTable = "CREATE TABLE seed_id (id INT NOT NULL PRIMARY KEY AUTO_INCREMENT, k VARCHAR(10) NOT NULL, n INT NOT NULL, s VARCHAR(60) NULL UNIQUE)"
-	strictMode  = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+	seedTable = "CREATE TABLE seed (k VARCHAR(10) NOT NULL PRIMARY KEY, n INT NOT NULL, s VARCHAR(60) NULL UNIQUE, " +
+		"d DATETIME(6) NULL, x DOUBLE NOT NULL DEFAULT 0, ti TIME NULL)"
+	seedIDTable = "CREATE TABLE seed_id (id INT NOT NULL PRIMARY KEY AUTO_INCREMENT, k VARCHAR(10) NOT NULL, n INT " +
+		"NOT NULL, s VARCHAR(60) NULL UNIQUE)"
+	strictMode = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 )
 
 // seedWorld has a database for the model and one for syncgate, which reads packets of the v1 wire.
@@ -43,7 +45,8 @@ type seedWorld struct {
 func newSeedWorld(t testing.TB, mode string) *seedWorld {
 	t.Helper()
 	dsn := localdbtest.New(t)
-	w := &seedWorld{t: t, model: newSeedModel(t, localdbtest.New(t), mode), db: Open(t, dsn), agent: &legacyClient{t: t, dialect: pyliteral.Python2}}
+	w := &seedWorld{t: t, model: newSeedModel(t, localdbtest.New(t), mode), db: Open(t, dsn),
+		agent: &legacyClient{t: t, dialect: pyliteral.Python2}}
 	var err error
 	if w.store, err = store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true}); err != nil {
 		t.Fatal(err)
@@ -55,7 +58,8 @@ func newSeedWorld(t testing.TB, mode string) *seedWorld {
 	if w.agent.cbc, err = crypto.NewCBC([]byte(legacyKey), []byte(legacyKey)); err != nil {
 		t.Fatal(err)
 	}
-	w.wire, err = protocol.NewLegacy(protocol.LegacyOptions{Key: []byte(legacyKey), TokenKey: legacyTokenKey, Zone: time.UTC, Clock: time.Now,
+	w.wire, err = protocol.NewLegacy(protocol.LegacyOptions{Key: []byte(legacyKey), TokenKey: legacyTokenKey,
+		Zone: time.UTC, Clock: time.Now,
 		Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Allow: func(string) bool { return true }})
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +93,8 @@ func (w *seedWorld) upload(row rule.Row, rows []pyliteral.Tuple) store.Outcome {
 		w.t.Fatal(err)
 	}
 	w.seq++
-	return w.store.Apply(w.t.Context(), []*store.Upload{{Point: pointName, Epoch: 1, Seq: w.seq, Plan: plan, Rows: request.Rows}})[0]
+	return w.store.Apply(w.t.Context(),
+		[]*store.Upload{{Point: pointName, Epoch: 1, Seq: w.seq, Plan: plan, Rows: request.Rows}})[0]
 }
 
 // receive is what syncgate reads from an agent's packet.
@@ -128,7 +133,8 @@ func (w *seedWorld) download(row rule.Row, content pyliteral.Value, now time.Tim
 	}
 	since, until := plan.Window(now)
 	var sink texts
-	_, err = w.store.Read(w.t.Context(), plan, rule.Env{Since: since, Until: until, Now: now, State: request.State}, &sink)
+	_, err = w.store.Read(w.t.Context(), plan,
+		rule.Env{Since: since, Until: until, Now: now, State: request.State}, &sink)
 	return sink, err
 }
 
@@ -155,7 +161,8 @@ func (s *texts) Row(values []any) error {
 }
 
 const (
-	seedRows   = "SELECT CONCAT_WS(' | ', k, n, IFNULL(s, 'NULL'), IFNULL(d, 'NULL'), x, IFNULL(ti, 'NULL')) FROM seed ORDER BY k"
+	seedRows = "SELECT CONCAT_WS(' | ', k, n, IFNULL(s, 'NULL'), IFNULL(d, 'NULL'), x, IFNULL(ti, 'NULL')) FROM " +
+		"seed ORDER BY k"
 	seedIDRows = "SELECT CONCAT_WS(' | ', k, n, IFNULL(s, 'NULL')) FROM seed_id ORDER BY k"
 )
 
@@ -165,8 +172,9 @@ func (w *seedWorld) reset() {
 	w.used = false
 	w.both("DELETE FROM seed")
 	w.both("DELETE FROM seed_id")
-	w.both("INSERT INTO seed (k, n, s, d) VALUES ('a', 1, '007', '2026-01-06'), ('e', 2, '7', '2025-12-02'), ('l', 3, '100.0', '2026-01-10 11:00:00')," +
-		"('m', 4, '1e+16', NULL), ('n', 5, '100% off', NULL), ('o', 6, '0', NULL), ('p', 7, 'word', NULL)")
+	w.both("INSERT INTO seed (k, n, s, d) VALUES ('a', 1, '007', '2026-01-06'), ('e', 2, '7', '2025-12-02'), ('l', " +
+		"3, '100.0', '2026-01-10 11:00:00'),('m', 4, '1e+16', NULL), ('n', 5, '100% off', NULL), ('o', 6, '0', " +
+		"NULL), ('p', 7, 'word', NULL)")
 	w.both("INSERT INTO seed_id (k, n, s) VALUES ('z', 9, 'there')")
 }
 
@@ -288,9 +296,12 @@ func TestSeedModel(t *testing.T) {
 	day := pyliteral.DateTime{Year: 2026, Month: 1, Day: 2}
 	pools := [][]pyliteral.Value{
 		append(text("a", "b", "c", "d", "é", "far too long for it"), nil),
-		append(text("2", "", "many", "1.50"), int64(0), int64(-7), pyliteral.Long(3), pyliteral.Decimal("41.0"), int64(1)<<40, 1.5, nil),
-		append(text("", "x", "y", "中文 😀", "%s %", ":k ?", "it's", `"`, "None", "NULL", strings.Repeat("z", 61)), pyliteral.Str("bytes"), int64(5), 100.0, nil),
-		append(text("2026-01-02 03:04:05", "not a date", "0000-00-00", ""), day, pyliteral.DateTime{Year: 2026, Month: 1, Day: 2, Microsecond: 7},
+		append(text("2", "", "many", "1.50"), int64(0), int64(-7), pyliteral.Long(3), pyliteral.Decimal("41.0"),
+			int64(1)<<40, 1.5, nil),
+		append(text("", "x", "y", "中文 😀", "%s %", ":k ?", "it's", `"`, "None", "NULL", strings.Repeat("z", 61)),
+			pyliteral.Str("bytes"), int64(5), 100.0, nil),
+		append(text("2026-01-02 03:04:05", "not a date", "0000-00-00", ""), day,
+			pyliteral.DateTime{Year: 2026, Month: 1, Day: 2, Microsecond: 7},
 			pyliteral.Date{Year: 2024, Month: 2, Day: 29}, nil),
 	}
 	rapid.Check(t, func(r *rapid.T) {
@@ -330,7 +341,8 @@ func TestSeedModel(t *testing.T) {
 func TestSeedLenientMode(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, "")
-	rows := []pyliteral.Tuple{{pyliteral.Str("a"), pyliteral.Str("many"), pyliteral.Str(strings.Repeat("z", 61)), pyliteral.Str("soon")}}
+	rows := []pyliteral.Tuple{{pyliteral.Str("a"), pyliteral.Str("many"), pyliteral.Str(strings.Repeat("z", 61)),
+		pyliteral.Str("soon")}}
 	row := chainOf("insert").row("downside", seedSpellings[0])
 	w.model.upload(row, rows)
 	outcome := w.upload(row, rows)
@@ -347,7 +359,8 @@ func TestSeedDeadlock(t *testing.T) {
 	t.Parallel()
 	w := newSeedWorld(t, strictMode)
 	w.both("CREATE TRIGGER deadlock BEFORE INSERT ON seed FOR EACH ROW SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213")
-	rows, row := []pyliteral.Tuple{{pyliteral.Str("a"), int64(1), nil, nil}}, chainOf("insert", "update").row("downside", seedSpellings[0])
+	rows, row := []pyliteral.Tuple{{pyliteral.Str("a"), int64(1), nil, nil}}, chainOf("insert", "update").
+		row("downside", seedSpellings[0])
 	if taken := w.model.upload(row, rows); taken[0] != "update" {
 		t.Errorf("the model has it taken by %q", taken)
 	}

@@ -100,7 +100,8 @@ func TestRotateKeepsTheKeyInUse(t *testing.T) {
 	}
 	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_point_key WHERE key_id = 1 AND last_used_at IS NOT NULL")
 	w.Must("point", "rotate", pointName)
-	if _, errs, code := Run(t, w.Env, "syncgate", "point", "rotate", pointName); code != 1 || !strings.Contains(errs, "key 2") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "point", "rotate", pointName); code != 1 ||
+		!strings.Contains(errs, "key 2") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	if _, errs, code := w.Point.Once(); code != 0 {

@@ -26,7 +26,8 @@ func TestOperationsDocument(t *testing.T) {
 	name := func(db *DB) string { return "`" + db.Text("SELECT DATABASE()") + "`" }
 	names := strings.NewReplacer("centre.", name(w.Centre)+".", "detection.", name(w.Point.DB)+".")
 	path := "PATH=" + filepath.Dir(Program(t, "syncgate")) + ":" + os.Getenv("PATH")
-	blocks := regexp.MustCompile("(?ms)^```(sh|sql centre|sql point)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	blocks := regexp.MustCompile("(?ms)^```(sh|sql centre|sql point)\n(.*?)^```$").
+		FindAllStringSubmatch(string(text), -1)
 	if len(blocks) < 10 {
 		t.Fatalf("%d blocks", len(blocks))
 	}
@@ -36,7 +37,8 @@ func TestOperationsDocument(t *testing.T) {
 			for line := range strings.Lines(block[2]) {
 				cmd := exec.Command("sh", "-ec", line)
 				cmd.Env = slices.Concat(os.Environ(), w.Env, []string{path})
-				if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(line, "rules check") { // which warns with 1
+				// which warns with 1
+				if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(line, "rules check") {
 					t.Errorf("%s%v\n%s", line, err, out)
 				}
 			}
@@ -46,7 +48,8 @@ func TestOperationsDocument(t *testing.T) {
 				db = w.Point.DB
 			}
 			for _, statement := range strings.SplitAfter(body, ";\n") {
-				if statement = strings.TrimSuffix(strings.TrimSpace(statement), ";"); strings.HasPrefix(statement, "select") {
+				statement = strings.TrimSuffix(strings.TrimSpace(statement), ";")
+				if strings.HasPrefix(statement, "select") {
 					rows, err := db.Query(statement)
 					if err != nil {
 						t.Errorf("%s: %v", statement, err)

@@ -64,7 +64,9 @@ func TestNoEcho(t *testing.T) {
 		want crossed
 	}{
 		{"the first load", func() {}, crossed{0, 60}},
-		{"the centre inserts 10", func() { w.Centre.Must("INSERT INTO goods SELECT seq, 'centre', 0 FROM seq_101_to_110") }, crossed{0, 30}},
+		{"the centre inserts 10", func() {
+			w.Centre.Must("INSERT INTO goods SELECT seq, 'centre', 0 FROM seq_101_to_110")
+		}, crossed{0, 30}},
 		{"a point inserts, updates and deletes 12", func() {
 			one.Must("INSERT INTO goods SELECT seq, 'one', 0 FROM seq_201_to_207")
 			one.Must("UPDATE goods SET n = -1 WHERE id IN (101, 102, 103)")
@@ -72,7 +74,8 @@ func TestNoEcho(t *testing.T) {
 		}, crossed{12, 24}},
 		{"all edit 5 rows each", func() {
 			for i, db := range w.Databases() {
-				db.Must("UPDATE goods SET who = ?, n = n + 1 WHERE id BETWEEN ? AND ?", fmt.Sprint("side ", i), 5*i+1, 5*i+5)
+				db.Must("UPDATE goods SET who = ?, n = n + 1 WHERE id BETWEEN ? AND ?", fmt.Sprint("side ", i),
+					5*i+1, 5*i+5)
 			}
 		}, crossed{15, 45}},
 		{"a row that is changed often", func() {
@@ -80,7 +83,9 @@ func TestNoEcho(t *testing.T) {
 				two.Must("UPDATE goods SET n = ? WHERE id = 201", n)
 			}
 		}, crossed{1, 2}},
-		{"4 keys change", func() { two.Must("UPDATE goods SET id = id + 1000 WHERE id BETWEEN 1 AND 4") }, crossed{8, 16}},
+		{"4 keys change", func() {
+			two.Must("UPDATE goods SET id = id + 1000 WHERE id BETWEEN 1 AND 4")
+		}, crossed{8, 16}},
 		{"a row that is inserted and deleted", func() {
 			three.Must("INSERT INTO goods VALUES (300, 'three', 0)")
 			three.Must("DELETE FROM goods WHERE id = 300")

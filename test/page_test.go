@@ -26,7 +26,8 @@ func newPage(t *testing.T) *page {
 	t.Helper()
 	p := &page{browser: openBrowser(t), World: New(t)}
 	p.Point.Enrol(pointName)
-	p.Centre.Must(`INSERT INTO sync_point (point_no, note, modern_seen_at) SELECT CONCAT('shop-', LPAD(seq, 4, '0')), 'row of shops',
+	p.Centre.Must(`INSERT INTO sync_point (point_no, note, modern_seen_at) SELECT ` +
+		`CONCAT('shop-', LPAD(seq, 4, '0')), 'row of shops',
 		UTC_TIMESTAMP() - INTERVAL IF(seq % 1700 = 0, seq, 1) MINUTE FROM seq_1_to_4998`)
 	p.Centre.Must("INSERT INTO sync_point (point_no, note) VALUES (?, ?)", hostilePoint, "not a tag")
 	for _, db := range p.Databases() {
@@ -35,7 +36,8 @@ func newPage(t *testing.T) *page {
 	p.Rule("server", "upload", "hits", "")
 	p.Rule("client", "upload", "hits", "")
 	p.Rule("server", "upload", "white_list", "## upside\nselect 1")
-	p.Centre.Must(`INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text)
+	p.Centre.Must(`INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, `+
+		`error_code, error_text)
 		SELECT ?, 1, 'hits', 1, seq, 0, CONCAT('{"id": 90071992547409', 900 + seq, ', "url": "<b>', REPEAT('long', 60), '</b>"}'), 1406,
 		'Data too long for column ''url'' at row 1' FROM seq_1_to_40`, pointName)
 	p.Env = append(p.Env, "SYNCGATE_ADMIN_LISTEN=127.0.0.1:0", "SYNCGATE_ADMIN_ALLOW_ACTIONS=true")
@@ -60,7 +62,8 @@ func (p *page) has(text string) {
 // press presses the first button with a text, as it is read to those who cannot see it.
 func (p *page) press(within, text string) {
 	p.browser.t.Helper()
-	button := "[...document.querySelectorAll('" + within + " button')].find(b => (b.ariaLabel ?? b.innerText).startsWith('" + text + "') && !b.disabled)"
+	button := "[...document.querySelectorAll('" + within + " button')].find(b => (b.ariaLabel ?? " +
+		"b.innerText).startsWith('" + text + "') && !b.disabled)"
 	p.wait(button)
 	p.eval(button+".click()", nil)
 }
@@ -81,7 +84,8 @@ func TestPage(t *testing.T) {
 		run  func(*testing.T, *page)
 	}{
 		{"quick", pageQuick}, {"problems", pageProblems}, {"hostile", pageHostile}, {"typing", pageTyping},
-		{"log", pageLog}, {"sync", pageSync}, {"quarantine", pageQuarantine}, {"picture", pagePicture}, {"accessible", pageAccessible}, {"narrow", pageNarrow},
+		{"log", pageLog}, {"sync", pageSync}, {"quarantine", pageQuarantine}, {"picture", pagePicture},
+		{"accessible", pageAccessible}, {"narrow", pageNarrow},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			p.browser.t = t
@@ -114,8 +118,8 @@ func pageQuick(t *testing.T, p *page) {
 
 func pageProblems(t *testing.T, p *page) {
 	p.look("")
-	for _, text := range []string{"3 things need you", "1 rule not in force", "2 points silent for more than 10 min", "shop-3400",
-		"40 rows in quarantine", "sync_control", "1 of 5,000"} {
+	for _, text := range []string{"3 things need you", "1 rule not in force", "2 points silent for more than 10 min",
+		"shop-3400", "40 rows in quarantine", "sync_control", "1 of 5,000"} {
 		p.has(text)
 	}
 }
@@ -147,7 +151,8 @@ func pageTyping(t *testing.T, p *page) {
 	p.wait("document.activeElement.value === 'shop-001'")
 	p.eval("document.querySelector('th button').focus()", nil)
 	p.key("Enter", 13)
-	p.wait("document.querySelector('tbody a').innerText === 'shop-0019' && document.activeElement.closest('th').ariaSort === 'descending'")
+	p.wait("document.querySelector('tbody a').innerText === 'shop-0019' && " +
+		"document.activeElement.closest('th').ariaSort === 'descending'")
 }
 
 // The log is live, can be paused, and goes on after a restart of the server.
@@ -202,12 +207,15 @@ func pageQuarantine(t *testing.T, p *page) {
 // pagePicture makes the README's picture of the first view, with an hour of figures that are made up: the test's server
 // is seconds old.
 func pagePicture(t *testing.T, p *page) {
-	p.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `{ const real = fetch; const wave = (i, n) => 1.4 + Math.sin(i / n) + Math.sin(i / 7) / 3;
+	p.call("Page.addScriptToEvaluateOnNewDocument",
+		map[string]any{"source": `{ const real = fetch; const wave = (i, n) => 1.4 + Math.sin(i / n) + ` +
+			`Math.sin(i / 7) / 3;
 		fetch = (url, o) => url !== "/api/history" ? real(url, o) : Promise.resolve(new Response(JSON.stringify(Array.from({length: 360}, (_, i) => ({
 			at: new Date(Date.now() - (360 - i) * 1e4), up: 900 * wave(i, 40), down: 350 * wave(i, 23), p50: .004 * wave(i, 60), p99: .03 * wave(i, 17), lag: 4 * wave(i, 9)}))))) }`}, nil)
 	p.look("")
 	p.wait("document.querySelectorAll('svg .line').length === 5")
-	p.eval(`document.querySelector('svg').dispatchEvent(new PointerEvent('pointermove', {clientX: 300, clientY: 500, bubbles: true}))`, nil)
+	p.eval(`document.querySelector('svg').dispatchEvent(new PointerEvent('pointermove', {clientX: 300, clientY: 500, `+
+		`bubbles: true}))`, nil)
 	p.wait("document.querySelectorAll('svg .cursor').length === 1")
 	p.shot("page")
 }
@@ -249,7 +257,8 @@ func pageNarrow(t *testing.T, p *page) {
 		Bottom, Width float64
 		Text          string
 	}
-	p.eval(`({bottom: document.querySelector('.problems li').getBoundingClientRect().bottom, width: document.documentElement.scrollWidth,
+	p.eval(`({bottom: document.querySelector('.problems li').getBoundingClientRect().bottom, width: `+
+		`document.documentElement.scrollWidth,
 		text: document.querySelector('.problems li').innerText})`, &seen)
 	if seen.Bottom > 800 || seen.Width > 390 || !strings.Contains(seen.Text, "1 rule not in force") {
 		t.Errorf("at 390 px: %+v", seen)

@@ -31,8 +31,10 @@ func TestPythonLegacyClient(t *testing.T) {
 		name, flag        string
 		download, nothing string
 	}{
-		{"python3", "", `[[('中 "it\'s"', 3, Decimal('1.50'), datetime.timedelta(days=-1, seconds=82800), b'\xff'), (None, None, Decimal('0E-10'), None, b'')]]`, "[]"},
-		{"python2", "--python2", `[[(u'\u4e2d "it\'s"', 3L, Decimal('1.50'), datetime.timedelta(-1, 82800), '\xff'), (None, None, Decimal('0E-10'), None, '')]]`, "[]"},
+		{"python3", "", `[[('中 "it\'s"', 3, Decimal('1.50'), datetime.timedelta(days=-1, seconds=82800), b'\xff'), ` +
+			`(None, None, Decimal('0E-10'), None, b'')]]`, "[]"},
+		{"python2", "--python2", `[[(u'\u4e2d "it\'s"', 3L, Decimal('1.50'), datetime.timedelta(-1, 82800), '\xff'), ` +
+			`(None, None, Decimal('0E-10'), None, '')]]`, "[]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -41,7 +43,8 @@ func TestPythonLegacyClient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			args := []string{"-B", "-W", "ignore", filepath.Join("pyclient", "legacy.py"), host, port, legacyKeyHex, legacyKeyHex, legacyTokenKey, "point-01"}
+			args := []string{"-B", "-W", "ignore", filepath.Join("pyclient", "legacy.py"), host, port, legacyKeyHex,
+				legacyKeyHex, legacyTokenKey, "point-01"}
 			if tt.flag != "" {
 				args = append(args, tt.flag)
 			}
@@ -57,8 +60,10 @@ func TestPythonLegacyClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			want, err := json.Marshal(map[string]any{
-				"upload": []any{nil, nil}, "again": []any{nil, nil}, "download": []any{tt.download, nil}, "nothing": []any{tt.nothing, nil},
-				"ragged": []any{nil, "Client_Data_Pack_Error"}, "refused": []any{nil, "Info_Certification_Error"}, "closed": true,
+				"upload": []any{nil, nil}, "again": []any{nil, nil}, "download": []any{tt.download, nil},
+				"nothing": []any{tt.nothing, nil},
+				"ragged":  []any{nil, "Client_Data_Pack_Error"}, "refused": []any{nil, "Info_Certification_Error"},
+				"closed": true,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -173,7 +178,10 @@ func (c *legacyCentre) serve(conn net.Conn) error {
 			continue
 		}
 		for _, m := range c.answer(e.Message) {
-			if err := session.Send(m, func(packet []byte) error { _, err := conn.Write(packet); return err }); err != nil {
+			if err := session.Send(m, func(packet []byte) error {
+				_, err := conn.Write(packet)
+				return err
+			}); err != nil {
 				return err
 			}
 		}
@@ -186,7 +194,8 @@ func (c *legacyCentre) answer(m *protocol.Message) []*protocol.Message {
 	defer c.mu.Unlock()
 	if m.Op == protocol.OpUpload {
 		c.uploads[m.RequestID]++
-		return []*protocol.Message{m.Reply(protocol.StatusOK, &protocol.UploadReply{Duplicate: c.uploads[m.RequestID] > 1})}
+		return []*protocol.Message{m.Reply(protocol.StatusOK,
+			&protocol.UploadReply{Duplicate: c.uploads[m.RequestID] > 1})}
 	}
 	d, err := m.DownloadRequest()
 	if err != nil || d.Table != "black_list" {

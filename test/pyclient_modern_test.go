@@ -27,7 +27,8 @@ import (
 func python(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"/usr/bin/python3", "python3"} {
-		if path, err := exec.LookPath(name); err == nil && exec.Command(path, "-c", "import cbor2, cryptography").Run() == nil {
+		if path, err := exec.LookPath(name); err == nil && exec.Command(path, "-c", "import cbor2, cryptography").
+			Run() == nil {
 			return path
 		}
 	}
@@ -152,7 +153,8 @@ func (c *miniature) connection(conn net.Conn) error {
 				}
 			}
 		default: // the client has answered the PING that came after SUBSCRIBE
-			err = s.Send(&protocol.Message{Op: protocol.OpGoAway, Body: &protocol.GoAway{Reason: "test over", GraceMs: 10}}, write)
+			err = s.Send(&protocol.Message{Op: protocol.OpGoAway,
+				Body: &protocol.GoAway{Reason: "test over", GraceMs: 10}}, write)
 		}
 		if err != nil {
 			return err
@@ -181,7 +183,8 @@ func (c *miniature) answers(s *protocol.ServerSession, m *protocol.Message) []*p
 	case protocol.OpDownload:
 		return c.download(m, fail)
 	case protocol.OpRules:
-		return []*protocol.Message{m.Reply(protocol.StatusOK, &protocol.RulesReply{Version: 42, Rules: []protocol.RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}}}})}
+		return []*protocol.Message{m.Reply(protocol.StatusOK, &protocol.RulesReply{Version: 42,
+			Rules: []protocol.RuleRow{{{Name: "id", Value: int64(1)}, {Name: "note", Value: nil}}}})}
 	}
 	return fail(protocol.StatusOpUnsupported)
 }
@@ -222,11 +225,13 @@ func (c *miniature) download(m *protocol.Message, fail func(protocol.Status) []*
 	}
 	var out []*protocol.Message
 	for i := range rows.Len() {
-		r := m.Reply(protocol.StatusOK, &protocol.DownloadReply{Columns: rows.Columns, Types: slices.Repeat([]string{"TEXT"}, len(rows.Columns)), Values: rows.Row(i)})
+		r := m.Reply(protocol.StatusOK, &protocol.DownloadReply{Columns: rows.Columns,
+			Types: slices.Repeat([]string{"TEXT"}, len(rows.Columns)), Values: rows.Row(i)})
 		r.Flags = protocol.FlagMore
 		out = append(out, r)
 	}
-	return append(out, m.Reply(protocol.StatusOK, &protocol.DownloadReply{State: d.State, More: true, Total: uint64(rows.Len())}))
+	return append(out,
+		m.Reply(protocol.StatusOK, &protocol.DownloadReply{State: d.State, More: true, Total: uint64(rows.Len())}))
 }
 
 var pyKey = crypto.Key{Point: "point-中", ID: 7, Secret: [32]byte{1, 2, 3}}
@@ -273,14 +278,16 @@ func TestPyclientSession(t *testing.T) {
 	if err := json.Unmarshal(got["download"], &download); err != nil {
 		t.Fatal(err)
 	}
-	if !download.Same || !download.More || download.Parts != 5 || download.Total != 4 || download.State[0] != [2]string{"since", "2026-01-01"} {
+	if !download.Same || !download.More || download.Parts != 5 || download.Total != 4 ||
+		download.State[0] != [2]string{"since", "2026-01-01"} {
 		t.Errorf("what went up came down as %s", got["download"])
 	}
 	first := c.tables["awkward"].Row(0)
 	if first[0] != int64(1) || first[1] != nil || first[2] != "" || len(first[3].([]byte)) != 0 || first[4] != 0.1 {
 		t.Errorf("%#v", first)
 	}
-	if second := c.tables["awkward"].Row(1); second[1] != uint64(1<<64-1) || second[2] != "it's \"q\" \\ % \n \x00 中 \U0001f600" || len(second[3].([]byte)) != 256 {
+	if second := c.tables["awkward"].Row(1); second[1] != uint64(1<<64-1) ||
+		second[2] != "it's \"q\" \\ % \n \x00 中 \U0001f600" || len(second[3].([]byte)) != 256 {
 		t.Errorf("%#v", second)
 	}
 }
@@ -323,7 +330,8 @@ func TestPyclientIsRefused(t *testing.T) {
 func TestPyclientRows(t *testing.T) {
 	python(t)
 	w := New(t)
-	w.Centre.Must(`CREATE TABLE odd (id BIGINT PRIMARY KEY, t LONGTEXT, b LONGBLOB, d DECIMAL(30,10), f DOUBLE, u BIGINT UNSIGNED, w DATETIME(6))
+	w.Centre.Must(`CREATE TABLE odd (id BIGINT PRIMARY KEY, t LONGTEXT, b LONGBLOB, d DECIMAL(30,10), f DOUBLE, u ` +
+		`BIGINT UNSIGNED, w DATETIME(6))
 		CHARACTER SET utf8mb4`)
 	w.Rule("server", "upload", "odd", "")
 	w.Rule("server", "download", "odd", "")
@@ -343,7 +351,8 @@ func TestPyclientRows(t *testing.T) {
 		Got   json.RawMessage
 		Last  json.RawMessage
 	}
-	pyclient(t, &got, "rows", host, port, pointName, w.Point.Setting("SYNCGATE_AGENT_KEY_ID"), w.Point.Setting("SYNCGATE_AGENT_KEY"))
+	pyclient(t, &got, "rows", host, port, pointName, w.Point.Setting("SYNCGATE_AGENT_KEY_ID"),
+		w.Point.Setting("SYNCGATE_AGENT_KEY"))
 	if u := got.Upload[0]; u.Status != 0 || u.Applied != 3 || u.Duplicate {
 		t.Errorf("upload: %+v", u)
 	}

@@ -35,7 +35,8 @@ func TestReadmeSteps(t *testing.T) {
 	// A person sees when a program has started.
 	steps = strings.NewReplacer("127.0.0.1:11366", address,
 		"syncgate serve &", "syncgate serve & until syncgate status | grep -q serving; do sleep 0.1; done\n#",
-		"agent.toml & ", "agent.toml & until [ -S syncgate-agent-data/db/db.sock ]; do sleep 0.1; done\n#").Replace(steps)
+		"agent.toml & ",
+		"agent.toml & until [ -S syncgate-agent-data/db/db.sock ]; do sleep 0.1; done\n#").Replace(steps)
 	steps += `
 until [ "$(mariadb -uroot -S syncgate-data/db/db.sock syncgate -Ne 'select name from goods')" = nail ]; do sleep 0.1; done`
 	dir, err := os.MkdirTemp("/tmp", "sg") // short, for the sockets

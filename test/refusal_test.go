@@ -39,23 +39,27 @@ func TestRefusals(t *testing.T) {
 		{
 			name: "unknown column in the SQL",
 			wrong: func(w *World) {
-				w.Centre.Must("UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, link) values (:id, :url)'")
+				w.Centre.Must("UPDATE sync_control SET sync_sql = '-- downside: insert\ninsert into hits (id, link) " +
+					"values (:id, :url)'")
 			},
 			says:  "SG0202",
 			right: func(w *World) { w.Centre.Must("UPDATE sync_control SET sync_sql = NULL") },
 			where: func(w *World) []string {
-				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE state = 'broken' AND error_code = 'SG0104' AND error_column = 'sync_sql' AND error_line = 2"}
+				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE state = 'broken' AND error_code = " +
+					"'SG0104' AND error_column = 'sync_sql' AND error_line = 2"}
 			},
 		},
 		{
 			name: "database refuses the statement",
 			wrong: func(w *World) {
-				w.Centre.Must("CREATE TRIGGER no_hits BEFORE INSERT ON hits FOR EACH ROW INSERT INTO nowhere VALUES (1)")
+				w.Centre.Must("CREATE TRIGGER no_hits BEFORE INSERT ON hits FOR EACH ROW INSERT INTO nowhere " +
+					"VALUES (1)")
 			},
 			says:  "SG0303",
 			right: func(w *World) { w.Centre.Must("DROP TRIGGER no_hits") },
 			where: func(w *World) []string {
-				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE failures > 0 AND last_failure LIKE '%1146%'"}
+				return []string{"SELECT COUNT(*) FROM sync_control_status WHERE failures > 0 AND last_failure " +
+					"LIKE '%1146%'"}
 			},
 		},
 	} {

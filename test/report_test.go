@@ -26,8 +26,8 @@ func TestReport(t *testing.T) {
 	agentRuns := w.Point.Run("SYNCGATE_AGENT_INTERVAL=200ms", "SYNCGATE_AGENT_REPORT_INTERVAL=1s",
 		"SYNCGATE_AGENT_METRICS=127.0.0.1:0")
 
-	const of = "SELECT CONCAT_WS(' ', state, rows_moved, backlog_rows, lag_ms > 0, COALESCE(error_code, ''), failures > 0) " +
-		"FROM sync_point_status WHERE sync_table = "
+	const of = "SELECT CONCAT_WS(' ', state, rows_moved, backlog_rows, lag_ms > 0, COALESCE(error_code, ''), " +
+		"failures > 0) FROM sync_point_status WHERE sync_table = "
 	wait := func(db *DB, query, want string) {
 		t.Helper()
 		got := ""
@@ -40,29 +40,31 @@ func TestReport(t *testing.T) {
 		wait(db, of+"'goods'", "ok 2 0 0  0")
 		wait(db, of+"'parts'", "failing 0 7 1 SG0200 1")
 	}
-	wait(w.Centre, "SELECT s.rule_id = c.id FROM sync_point_status s JOIN sync_control c ON c.sync_table = s.sync_table "+
-		"WHERE c.sync_user = 'server'", "1")
-	agent := w.Centre.Text("SELECT CONCAT_WS(' ', software, database_version, disk_free > 0, memory > 0, ABS(clock_ahead_ms) < 5000) " +
-		"FROM sync_point_agent")
-	if !strings.HasPrefix(agent, "syncgate-agent ") || !strings.HasSuffix(agent, " 1 1 1") || !strings.Contains(agent, "MariaDB") {
+	wait(w.Centre, "SELECT s.rule_id = c.id FROM sync_point_status s JOIN sync_control c ON c.sync_table = "+
+		"s.sync_table WHERE c.sync_user = 'server'", "1")
+	agent := w.Centre.Text("SELECT CONCAT_WS(' ', software, database_version, disk_free > 0, memory > 0, " +
+		"ABS(clock_ahead_ms) < 5000) FROM sync_point_agent")
+	if !strings.HasPrefix(agent, "syncgate-agent ") || !strings.HasSuffix(agent, " 1 1 1") ||
+		!strings.Contains(agent, "MariaDB") {
 		t.Errorf("of itself the agent says %q", agent)
 	}
 
 	// An edit that the point's database refuses: the last good version stays, and the centre is told where it is wrong.
-	w.Centre.Must("UPDATE sync_control SET sync_sql = '-- upside\nselect id, nothing from goods where id > :state.id order by id limit :limit' " +
-		"WHERE sync_table = 'goods' AND sync_user = 'client'")
+	w.Centre.Must("UPDATE sync_control SET sync_sql = '-- upside\nselect id, nothing from goods where id > :state.id " +
+		"order by id limit :limit' WHERE sync_table = 'goods' AND sync_user = 'client'")
 	wait(w.Centre, "SELECT CONCAT_WS(' ', state, error_column, error_line, error_text LIKE '%nothing%') "+
 		"FROM sync_point_status WHERE sync_table = 'goods'", "stale sync_sql 2 1")
 	w.Point.Must("INSERT INTO goods VALUES (3, 'three')")
 	wait(w.Centre, "SELECT COUNT(*) FROM goods", "3")
 
 	// The DBA's view at both ends, and the commands.
-	const view = "SELECT CONCAT_WS(' ', state, points_reporting, points_in_trouble, error_text LIKE 'at point-01: %nothing%') " +
-		"FROM sync_control_status WHERE sync_table = 'goods' AND sync_user = "
+	const view = "SELECT CONCAT_WS(' ', state, points_reporting, points_in_trouble, error_text LIKE 'at point-01: " +
+		"%nothing%') FROM sync_control_status WHERE sync_table = 'goods' AND sync_user = "
 	wait(w.Centre, view+"'client'", "stale 1 1 1")
 	wait(w.Centre, view+"'server'", "stale 1 1 1")
 	w.Rule("client", "upload", "elsewhere", "", "enabled", "0")
-	w.Point.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES ('goods', 'upload', 'server', '*')")
+	w.Point.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no) VALUES ('goods', " +
+		"'upload', 'server', '*')")
 	wait(w.Point.DB, "SELECT GROUP_CONCAT(state ORDER BY id) FROM sync_control_status", "failing,disabled,elsewhere")
 	shows := func(want []string, args ...string) {
 		t.Helper()
@@ -124,7 +126,8 @@ func TestReport(t *testing.T) {
 	if code != 0 || !strings.Contains(errs, "the server is not running") || !strings.Contains(out, "away") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
-	if _, errs, code := Run(t, w.Env, "syncgate", "status"); code != 1 || !strings.Contains(errs, "the server is not running") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "status"); code != 1 ||
+		!strings.Contains(errs, "the server is not running") {
 		t.Errorf("status: exit %d, %s", code, errs)
 	}
 }

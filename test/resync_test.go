@@ -14,14 +14,16 @@ import (
 func resync(w *World, p *Point, args ...string) (r store.Resync) {
 	w.T.Helper()
 	var all []store.Resync
-	out := w.Must(append([]string{"rules", "resync", "goods", "--point", p.Name, "--no-wait", "--format", "json"}, args...)...)
+	out := w.Must(append([]string{"rules", "resync", "goods", "--point", p.Name, "--no-wait", "--format", "json"},
+		args...)...)
 	if err := json.Unmarshal([]byte(out), &all); err != nil || len(all) != 1 {
 		w.T.Fatalf("%v: %s", err, out)
 	}
 	report := p.MustOnce()
-	row := w.Centre.Text("SELECT CONCAT_WS('|', state, compared, missing_there, missing_here, different, COALESCE(note, '')) "+
-		"FROM sync_resync WHERE id = ?", all[0].ID)
-	if _, err := fmt.Sscanf(row, "done|%d|%d|%d|%d|", &r.Compared, &r.MissingThere, &r.MissingHere, &r.Different); err != nil {
+	row := w.Centre.Text("SELECT CONCAT_WS('|', state, compared, missing_there, missing_here, different, "+
+		"COALESCE(note, '')) FROM sync_resync WHERE id = ?", all[0].ID)
+	if _, err := fmt.Sscanf(row, "done|%d|%d|%d|%d|", &r.Compared, &r.MissingThere, &r.MissingHere,
+		&r.Different); err != nil {
 		w.T.Fatalf("%v: %s\n%s", err, row, report)
 	}
 	return r
@@ -46,8 +48,8 @@ func TestResyncSendsWhatDiffers(t *testing.T) {
 			w := New(t)
 			w.Enrol()
 			for _, db := range w.Databases() {
-				db.Must("CREATE TABLE goods (a INT, b VARCHAR(10) COLLATE utf8mb4_general_ci, n DECIMAL(12,3), x VARBINARY(8), at DATETIME(3), " +
-					"PRIMARY KEY (a, b))")
+				db.Must("CREATE TABLE goods (a INT, b VARCHAR(10) COLLATE utf8mb4_general_ci, n DECIMAL(12,3), x " +
+					"VARBINARY(8), at DATETIME(3), PRIMARY KEY (a, b))")
 			}
 			source, target := w.Point.DB, w.Centre
 			if direction == "download" {
@@ -114,11 +116,13 @@ func TestResyncAfterTruncate(t *testing.T) {
 	expect(t, "a dry run", resync(w, one, "--where", "who = 'one'", "--dry-run"), found(1, 0, 1498, 0))
 	expect(t, "rows at the centre", w.Centre.Count("SELECT COUNT(*) FROM goods"), 3000)
 	expect(t, "with the condition", resync(w, one, "--where", "who <> 'two'"), found(2, 0, 1498, 0))
-	expect(t, "rows of the point", w.Centre.Text("SELECT GROUP_CONCAT(id, who) FROM goods WHERE who <> 'two'"), "2one,3000new")
+	expect(t, "rows of the point", w.Centre.Text("SELECT GROUP_CONCAT(id, who) FROM goods WHERE who <> 'two'"),
+		"2one,3000new")
 	expect(t, "rows of the other", w.Centre.Count("SELECT COUNT(*) FROM goods WHERE who = 'two'"), 1500)
 
 	for _, bad := range []string{"1) or (1", "sleep(1)", ":state.id > 1", "who = "} {
-		if _, errs, code := Run(t, w.Env, "syncgate", "rules", "resync", "goods", "--where", bad, "--dry-run", "--no-wait"); code == 0 {
+		if _, errs, code := Run(t, w.Env, "syncgate", "rules", "resync", "goods", "--where", bad, "--dry-run",
+			"--no-wait"); code == 0 {
 			t.Errorf("the condition %q is taken: %s", bad, errs)
 		}
 	}
@@ -198,7 +202,8 @@ func TestResyncAfterRestore(t *testing.T) {
 	w.Centre.Eventually(20, "SELECT SUM(n) FROM goods")
 	expect(t, "checksum", w.Centre.Checksum("goods"), w.Point.Checksum("goods"))
 	out, errs, code := Run(t, w.Point.Env, "syncgate-agent", "resync", "goods", "--dry-run")
-	if want := "309 rows compared: 0 missing at the centre, 0 missing at this point, 0 different\n"; code != 0 || !strings.HasPrefix(out, want) {
+	if want := "309 rows compared: 0 missing at the centre, 0 missing at this point, 0 different\n"; code != 0 ||
+		!strings.HasPrefix(out, want) {
 		t.Errorf("the agent's command: exit %d\n%s%s", code, out, errs)
 	}
 	agent.Stop()
@@ -228,7 +233,8 @@ func TestReloadDeletes(t *testing.T) {
 		w.Point.Must("UPDATE goods SET n = n + 1 WHERE id BETWEEN 2020 AND 2029")
 		rounds(w)
 		for i, db := range w.Databases() {
-			expect(t, fmt.Sprintf("%s at side %d", step.gone, i), db.Count("SELECT COUNT(*) FROM goods WHERE id IN ("+step.gone+")"), 0)
+			expect(t, fmt.Sprintf("%s at side %d", step.gone, i),
+				db.Count("SELECT COUNT(*) FROM goods WHERE id IN ("+step.gone+")"), 0)
 		}
 		expect(t, "checksum", w.Centre.Checksum("goods"), w.Point.Checksum("goods"))
 	}

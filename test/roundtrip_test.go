@@ -45,8 +45,10 @@ func wideNumbers() []wideColumn {
 	for i, kind := range []string{"TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT"} {
 		bits := []int{8, 16, 24, 32, 64}[i]
 		least, most := int64(-1)<<(bits-1), int64(1)<<(bits-1)-1
-		all = append(all, wideColumn{kind, []any{least, most, int64(0), int64(-1)}, func(r *rand.Rand) any { return int64(r.Uint64()) >> (64 - bits) }},
-			wideColumn{kind + " UNSIGNED", []any{uint64(most), uint64(math.MaxUint64) >> (64 - bits), uint64(0)}, func(r *rand.Rand) any { return r.Uint64() >> (64 - bits) }})
+		all = append(all, wideColumn{kind, []any{least, most, int64(0), int64(-1)},
+			func(r *rand.Rand) any { return int64(r.Uint64()) >> (64 - bits) }},
+			wideColumn{kind + " UNSIGNED", []any{uint64(most), uint64(math.MaxUint64) >> (64 - bits), uint64(0)},
+				func(r *rand.Rand) any { return r.Uint64() >> (64 - bits) }})
 	}
 	digits := func(r *rand.Rand, n int) string {
 		text := make([]byte, n)
@@ -56,15 +58,20 @@ func wideNumbers() []wideColumn {
 		return string(text)
 	}
 	return append(all,
-		wideColumn{"DECIMAL(65,30)", []any{"0", "-0.000000000000000000000000000001", strings.Repeat("9", 35) + "." + strings.Repeat("9", 30)},
+		wideColumn{"DECIMAL(65,30)",
+			[]any{"0", "-0.000000000000000000000000000001", strings.Repeat("9", 35) + "." + strings.Repeat("9", 30)},
 			func(r *rand.Rand) any { return "-" + digits(r, 1+r.IntN(35)) + "." + digits(r, 30) }},
-		wideColumn{"DECIMAL(20,0)", []any{"99999999999999999999", "-1"}, func(r *rand.Rand) any { return digits(r, 20) }},
-		wideColumn{"FLOAT", []any{float32(0), float32(math.MaxFloat32), -float32(math.MaxFloat32), float32(math.SmallestNonzeroFloat32), float32(0.1), float32(16777217)},
+		wideColumn{"DECIMAL(20,0)", []any{"99999999999999999999", "-1"},
+			func(r *rand.Rand) any { return digits(r, 20) }},
+		wideColumn{"FLOAT", []any{float32(0), float32(math.MaxFloat32), -float32(math.MaxFloat32),
+			float32(math.SmallestNonzeroFloat32), float32(0.1), float32(16777217)},
 			func(r *rand.Rand) any { return float32(r.NormFloat64() * math.Pow(10, float64(r.IntN(60)-30))) }},
-		wideColumn{"DOUBLE", []any{0.0, math.Copysign(0, -1), math.MaxFloat64, -math.MaxFloat64, math.SmallestNonzeroFloat64, 0.1 + 0.2, 9007199254740993.0},
+		wideColumn{"DOUBLE", []any{0.0, math.Copysign(0, -1), math.MaxFloat64, -math.MaxFloat64,
+			math.SmallestNonzeroFloat64, 0.1 + 0.2, 9007199254740993.0},
 			func(r *rand.Rand) any { return r.NormFloat64() * math.Pow(10, float64(r.IntN(600)-300)) }},
 		wideColumn{"BIT(1)", []any{[]byte{0}, []byte{1}}, func(r *rand.Rand) any { return []byte{byte(r.IntN(2))} }},
-		wideColumn{"BIT(13)", []any{[]byte{0x1f, 0xff}, []byte{0, 0}}, func(r *rand.Rand) any { return []byte{byte(r.IntN(32)), byte(r.IntN(256))} }},
+		wideColumn{"BIT(13)", []any{[]byte{0x1f, 0xff}, []byte{0, 0}},
+			func(r *rand.Rand) any { return []byte{byte(r.IntN(32)), byte(r.IntN(256))} }},
 		wideColumn{"BIT(64)", []any{make([]byte, 8)}, func(r *rand.Rand) any { return randomBytes(r, 8) }},
 		wideColumn{"BOOLEAN", []any{true, false}, func(r *rand.Rand) any { return r.IntN(2) == 1 }},
 	)
@@ -84,11 +91,16 @@ func wideTimes() []wideColumn {
 	}
 	clock := func(r *rand.Rand) string { return fmt.Sprintf("%02d:%02d:%02d", r.IntN(24), r.IntN(60), r.IntN(60)) }
 	return []wideColumn{
-		{"DATE", []any{"0000-00-00", "2026-00-00", "1000-01-01", "9999-12-31", "2024-02-29"}, func(r *rand.Rand) any { return date(r) }},
-		{"DATETIME", []any{"0000-00-00 00:00:00", "9999-12-31 23:59:59", "1969-12-31 23:59:59"}, func(r *rand.Rand) any { return date(r) + " " + clock(r) }},
-		{"DATETIME(3)", []any{"2026-01-02 03:04:05.600"}, func(r *rand.Rand) any { return fmt.Sprintf("%s %s.%03d", date(r), clock(r), r.IntN(1000)) }},
-		{"DATETIME(6)", []any{"9999-12-31 23:59:59.999999", "2026-01-02 00:00:00.000001"}, func(r *rand.Rand) any { return fmt.Sprintf("%s %s.%06d", date(r), clock(r), r.IntN(1e6)) }},
-		{"TIMESTAMP(6)", []any{"0000-00-00 00:00:00", "1970-01-02 00:00:00.000001", "2038-01-18 00:00:00.999999"}, func(r *rand.Rand) any { return fmt.Sprintf("%04d-%s", 1971+r.IntN(66), "06-15 12:00:00.5") }},
+		{"DATE", []any{"0000-00-00", "2026-00-00", "1000-01-01", "9999-12-31", "2024-02-29"},
+			func(r *rand.Rand) any { return date(r) }},
+		{"DATETIME", []any{"0000-00-00 00:00:00", "9999-12-31 23:59:59", "1969-12-31 23:59:59"},
+			func(r *rand.Rand) any { return date(r) + " " + clock(r) }},
+		{"DATETIME(3)", []any{"2026-01-02 03:04:05.600"},
+			func(r *rand.Rand) any { return fmt.Sprintf("%s %s.%03d", date(r), clock(r), r.IntN(1000)) }},
+		{"DATETIME(6)", []any{"9999-12-31 23:59:59.999999", "2026-01-02 00:00:00.000001"},
+			func(r *rand.Rand) any { return fmt.Sprintf("%s %s.%06d", date(r), clock(r), r.IntN(1e6)) }},
+		{"TIMESTAMP(6)", []any{"0000-00-00 00:00:00", "1970-01-02 00:00:00.000001", "2038-01-18 00:00:00.999999"},
+			func(r *rand.Rand) any { return fmt.Sprintf("%04d-%s", 1971+r.IntN(66), "06-15 12:00:00.5") }},
 		{"TIME", []any{"-838:59:59", "838:59:59", "00:00:00"}, func(r *rand.Rand) any { return clock(r) }},
 		{"TIME(6)", []any{"-838:59:59.999999", "-00:00:00.000001", "838:59:59.999999"}, func(r *rand.Rand) any {
 			return fmt.Sprintf("-%d:%02d:%02d.%06d", r.IntN(838), r.IntN(60), r.IntN(60), 1+r.IntN(1e6-1))
@@ -137,14 +149,21 @@ func wideTexts(texts []string) []wideColumn {
 		{"VARBINARY(100)", []any{[]byte{}, []byte{0}, []byte(" ")}, bytes(0, 100)},
 		{"TINYBLOB", []any{[]byte{}, make([]byte, 255)}, bytes(0, 255)},
 		{"LONGBLOB", []any{make([]byte, 70_000)}, bytes(0, 300)},
-		{"ENUM('', 'a', 'B', '2', 'with, comma', '中')", []any{"", "2", "with, comma"}, func(r *rand.Rand) any { return []any{"a", "B", "中"}[r.IntN(3)] }},
+		{"ENUM('', 'a', 'B', '2', 'with, comma', '中')", []any{"", "2", "with, comma"},
+			func(r *rand.Rand) any { return []any{"a", "B", "中"}[r.IntN(3)] }},
 		{"SET('x', 'y', '中')", []any{"", "x,y,中"}, func(r *rand.Rand) any { return []any{"x", "y", "x,中"}[r.IntN(3)] }},
-		{"JSON", []any{"null", `{"a": [1.50, "\u4e2d\n", {}], "b":1}`, `"x"`}, func(r *rand.Rand) any { return fmt.Sprintf(`{"k": %v, "t": "%d"}`, r.Float64(), r.IntN(9)) }},
+		{"JSON", []any{"null", `{"a": [1.50, "\u4e2d\n", {}], "b":1}`, `"x"`},
+			func(r *rand.Rand) any { return fmt.Sprintf(`{"k": %v, "t": "%d"}`, r.Float64(), r.IntN(9)) }},
 		{"POINT", nil, wkb},
 		{"GEOMETRY", nil, wkb},
-		{"UUID", []any{"00000000-0000-0000-0000-000000000000"}, func(r *rand.Rand) any { return fmt.Sprintf("%08x-0000-4000-8000-%012x", r.Uint32(), r.Uint64()>>16) }},
-		{"INET6", []any{"::", "::ffff:10.0.0.1"}, func(r *rand.Rand) any { return fmt.Sprintf("2001:db8::%x", r.Uint32()>>16) }},
-		{"INET4", []any{"0.0.0.0", "255.255.255.255"}, func(r *rand.Rand) any { return fmt.Sprintf("10.%d.%d.1", r.IntN(256), r.IntN(256)) }},
+		{"UUID", []any{"00000000-0000-0000-0000-000000000000"},
+			func(r *rand.Rand) any { return fmt.Sprintf("%08x-0000-4000-8000-%012x", r.Uint32(), r.Uint64()>>16) }},
+		{"INET6", []any{"::", "::ffff:10.0.0.1"}, func(r *rand.Rand) any {
+			return fmt.Sprintf("2001:db8::%x", r.Uint32()>>16)
+		}},
+		{"INET4", []any{"0.0.0.0", "255.255.255.255"}, func(r *rand.Rand) any {
+			return fmt.Sprintf("10.%d.%d.1", r.IntN(256), r.IntN(256))
+		}},
 	}
 }
 
@@ -181,7 +200,8 @@ func TestAnyValueComesBack(t *testing.T) {
 	for table, kind := range keyed {
 		query := "SELECT * FROM " + table
 		if point := w.Point.Sum(query); point != w.Centre.Sum(query) || point != other.Sum(query) {
-			t.Errorf("with a key of %s the point has %s, the centre %s, the other point %s", kind, point, w.Centre.Sum(query), other.Sum(query))
+			t.Errorf("with a key of %s the point has %s, the centre %s, the other point %s", kind, point,
+				w.Centre.Sum(query), other.Sum(query))
 		}
 	}
 }
@@ -192,8 +212,10 @@ func throughCentre(w *World, table string) {
 	for _, rule := range []struct {
 		db         *DB
 		kind, user string
-	}{{w.Centre, "upload", "server"}, {w.Centre, "download", "server"}, {w.Point.DB, "upload", "client"}, {w.Points[1].DB, "download", "client"}} {
-		rule.db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES (?, ?, ?)", table, rule.kind, rule.user)
+	}{{w.Centre, "upload", "server"}, {w.Centre, "download", "server"}, {w.Point.DB, "upload", "client"},
+		{w.Points[1].DB, "download", "client"}} {
+		rule.db.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user) VALUES (?, ?, ?)", table,
+			rule.kind, rule.user)
 	}
 }
 
@@ -203,12 +225,14 @@ func keyTables(w *World, r *rand.Rand, columns []wideColumn) map[string]string {
 	w.T.Helper()
 	tables := map[string]string{}
 	for i, c := range columns {
-		if strings.Contains(c.kind, "TEXT") || strings.Contains(c.kind, "BLOB") || strings.HasPrefix(c.kind, "BIT") || slices.Contains([]string{"BOOLEAN", "JSON", "POINT", "GEOMETRY"}, c.kind) {
+		if strings.Contains(c.kind, "TEXT") || strings.Contains(c.kind, "BLOB") || strings.HasPrefix(c.kind, "BIT") ||
+			slices.Contains([]string{"BOOLEAN", "JSON", "POINT", "GEOMETRY"}, c.kind) {
 			continue
 		}
 		table := fmt.Sprint("keyed", i)
 		for _, db := range w.Databases() {
-			db.Must("CREATE TABLE " + table + " (k " + c.kind + " NOT NULL, n INT NOT NULL, PRIMARY KEY (k)) CHARACTER SET utf8mb4")
+			db.Must("CREATE TABLE " + table + " (k " + c.kind + " NOT NULL, n INT NOT NULL, PRIMARY KEY (k)) " +
+				"CHARACTER SET utf8mb4")
 		}
 		keys := slices.Clone(c.edges)
 		for range 30 {

@@ -11,7 +11,8 @@ import (
 )
 
 // seedUpload is a seed-era row as it exists in the field.
-const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_operation_type, sync_sql,
+const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, ` +
+	`sync_operation_type, sync_sql,
 	sync_patch_field, sync_patch_field_value, sync_is_update_time) VALUES ('phishing_log', 'upload', 'server', 'point-01',
 	'("url","ip","title","hits","update_time")', '{''upside'': ''select'', ''downside'': ''insert|update'', ''update_state'': None}',
 	'{''upside'': None, ''downside'': ("insert into phishing_log (url,ip,title,hits,update_time) values (''%s'',''%s'',''%s'',''%s'',''%s'')",
@@ -20,7 +21,8 @@ const seedUpload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, 
 	'{''upside'': None, ''downside'': ((("transfer",None),("transfer",None),("transfer",None),("transfer",None),("transfer",None)),
 	(("transfer",None),("transfer",None),("transfer",None),("transfer",None),("transfer",None))), ''update_state'': None}', 1)`
 
-const phishingLog = `CREATE TABLE phishing_log (url VARCHAR(190) NOT NULL PRIMARY KEY, ip VARCHAR(64), title TEXT, hits INT, update_time DATETIME(6), KEY (update_time))`
+const phishingLog = `CREATE TABLE phishing_log (url VARCHAR(190) NOT NULL PRIMARY KEY, ip VARCHAR(64), title TEXT, ` +
+	`hits INT, update_time DATETIME(6), KEY (update_time))`
 
 // withRules is a centre with one good table and one seed-era rule.
 func withRules(t testing.TB) *World {
@@ -32,7 +34,8 @@ func withRules(t testing.TB) *World {
 
 func TestRulesCheck(t *testing.T) {
 	w := withRules(t)
-	w.Centre.Must("INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (12, 'phishing_log', 'download', 'server', 'point-01', ?)",
+	w.Centre.Must("INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES "+
+		"(12, 'phishing_log', 'download', 'server', 'point-01', ?)",
 		"-- upside\nselect url,\n  plat\nfrom phishing_log")
 	out, errs, code := Run(t, w.Env, "syncgate", "rules", "check")
 	if code != 2 || !strings.Contains(out, "sync_control id=12 sync_sql[upside] 3:3 error SG0104 unknown column plat") {
@@ -48,7 +51,8 @@ func TestRulesCheck(t *testing.T) {
 		Version string
 		Runs    []struct{ Results []map[string]any }
 	}
-	if err := json.Unmarshal([]byte(out), &log); err != nil || code != 2 || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != len(list) {
+	if err := json.Unmarshal([]byte(out), &log); err != nil || code != 2 || log.Version != "2.1.0" ||
+		len(log.Runs) != 1 || len(log.Runs[0].Results) != len(list) {
 		t.Fatalf("exit %d, %v\n%s", code, err, out)
 	}
 	w.Centre.Must("DELETE FROM sync_control WHERE id = 12")
@@ -85,7 +89,8 @@ func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 		said[fmt.Sprint(f.RuleID, f.Severity, f.Code, f.Message)] = true
 		broken[f.RuleID] = broken[f.RuleID] || f.Severity == "error"
 	}
-	rows, err := w.Centre.Query("SELECT id, state = 'broken', COALESCE(error_code, ''), COALESCE(error_text, '') FROM sync_control_status")
+	rows, err := w.Centre.Query("SELECT id, state = 'broken', COALESCE(error_code, ''), COALESCE(error_text, '') " +
+		"FROM sync_control_status")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +114,8 @@ func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 func TestRulesTry(t *testing.T) {
 	w := withRules(t)
 	rows := filepath.Join(w.Dir, "rows.jsonl")
-	text := `{"url": "http://a", "ip": "10.0.0.1", "title": "'; drop table phishing_log; --", "hits": 3, "update_time": "2020-01-01 00:00:00"}
+	text := `{"url": "http://a", "ip": "10.0.0.1", "title": "'; drop table phishing_log; --", "hits": 3, ` +
+		`"update_time": "2020-01-01 00:00:00"}
 {"url": "http://b", "hits": "not a number"}
 `
 	if err := os.WriteFile(rows, []byte(text), 0o600); err != nil {
@@ -125,19 +131,24 @@ func TestRulesTry(t *testing.T) {
 		t.Fatalf("%d rows were kept", n)
 	}
 	w.Must("rules", "try", "1", "--input", rows, "--execute")
-	if n := w.Centre.Count("SELECT COUNT(*) FROM phishing_log WHERE title = '''; drop table phishing_log; --'"); n != 1 {
+	if n := w.Centre.Count("SELECT COUNT(*) FROM phishing_log WHERE title = '''; drop table " +
+		"phishing_log; --'"); n != 1 {
 		t.Fatalf("%d rows were kept", n)
 	}
-	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "try", "1"); code != 2 || !strings.Contains(errs, "url, ip, title") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "try", "1"); code != 2 ||
+		!strings.Contains(errs, "url, ip, title") {
 		t.Fatalf("without rows: exit %d, %s", code, errs)
 	}
-	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "try", "99"); code != 1 || !strings.Contains(errs, "no row with id 99") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "try", "99"); code != 1 ||
+		!strings.Contains(errs, "no row with id 99") {
 		t.Fatalf("an unknown rule: exit %d, %s", code, errs)
 	}
-	if out := w.Must("rules", "explain", "1"); !strings.Contains(out, "?1  field url") || !strings.Contains(out, "plan: ") {
+	if out := w.Must("rules", "explain", "1"); !strings.Contains(out, "?1  field url") ||
+		!strings.Contains(out, "plan: ") {
 		t.Fatalf("explain says\n%s", out)
 	}
-	if out := w.Must("rules", "show", "1"); !strings.Contains(out, ":text.url") || !strings.Contains(out, "-- downside: update") {
+	if out := w.Must("rules", "show", "1"); !strings.Contains(out, ":text.url") ||
+		!strings.Contains(out, "-- downside: update") {
 		t.Fatalf("show says\n%s", out)
 	}
 }
@@ -159,7 +170,8 @@ func TestRulesConvertHistoryRevert(t *testing.T) {
 		t.Fatalf("diff says\n%s", out)
 	}
 	w.Must("rules", "revert", "1")
-	if w.Centre.Count(text) != 0 || w.Centre.Count("SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '{''upside'': None%'") != 1 {
+	if w.Centre.Count(text) != 0 ||
+		w.Centre.Count("SELECT COUNT(*) FROM sync_control WHERE sync_sql LIKE '{''upside'': None%'") != 1 {
 		t.Fatal("the row is not as it was")
 	}
 	w.Centre.Must("DELETE FROM sync_control WHERE id = 1")
@@ -172,17 +184,20 @@ func TestRulesConvertHistoryRevert(t *testing.T) {
 func TestRulesInit(t *testing.T) {
 	w := withRules(t)
 	w.Centre.Must(hitsTable)
-	if out := w.Must("rules", "init", "hits", "--point", pointName, "--both", "--dry-run"); !strings.Contains(out, "on duplicate key update") {
+	if out := w.Must("rules", "init", "hits", "--point", pointName, "--both", "--dry-run"); !strings.Contains(out,
+		"on duplicate key update") {
 		t.Fatalf("init says\n%s", out)
 	}
 	w.Must("rules", "init", "hits", "--point", pointName, "--both", "--type", "upload,download")
 	if n := w.Centre.Count("SELECT COUNT(*) FROM sync_control WHERE sync_table = 'hits'"); n != 4 {
 		t.Fatalf("%d rows", n)
 	}
-	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "init", "hits", "--point", pointName); code != 1 || !strings.Contains(errs, "is already for") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "init", "hits", "--point", pointName); code != 1 ||
+		!strings.Contains(errs, "is already for") {
 		t.Fatalf("a second time: exit %d, %s", code, errs)
 	}
-	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "init", "nothing"); code != 1 || !strings.Contains(errs, "nothing") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "rules", "init", "nothing"); code != 1 ||
+		!strings.Contains(errs, "nothing") {
 		t.Fatalf("no such table: exit %d, %s", code, errs)
 	}
 	if out := w.Must("rules", "list"); strings.Count(out, "hits") != 4 {
@@ -203,7 +218,8 @@ func TestQuarantineCommands(t *testing.T) {
 	if out := w.Must("quarantine", "show", "1"); !strings.Contains(out, "not a number") {
 		t.Fatalf("show says\n%s", out)
 	}
-	if _, errs, code := Run(t, w.Env, "syncgate", "quarantine", "replay", "1"); code != 1 || !strings.Contains(errs, "stays in quarantine") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "quarantine", "replay", "1"); code != 1 ||
+		!strings.Contains(errs, "stays in quarantine") {
 		t.Fatalf("replay: exit %d, %s", code, errs)
 	}
 	w.Must("quarantine", "edit", "1", "--set", `{"hits": 7}`)
@@ -252,9 +268,11 @@ func TestRulesJSONKeys(t *testing.T) {
 			}
 		}
 	}
-	for _, command := range []string{"point list", "rules list", "rules history", "quarantine list", "quarantine show 1"} {
+	for _, command := range []string{"point list", "rules list", "rules history", "quarantine list",
+		"quarantine show 1"} {
 		var v any
-		if out := w.Must(append(strings.Fields(command), "--format", "json")...); json.Unmarshal([]byte(out), &v) != nil {
+		if out := w.Must(append(strings.Fields(command), "--format", "json")...); json.Unmarshal([]byte(out),
+			&v) != nil {
 			t.Fatalf("%s prints no JSON:\n%s", command, out)
 		}
 		look(command, v)
@@ -275,8 +293,10 @@ func TestRulesCheckEngine(t *testing.T) {
 	w := withRules(t)
 	w.Centre.Must("ALTER TABLE phishing_log ENGINE = MyISAM")
 	for accepted, want := range map[string]bool{"false": true, "true": false} {
-		out, errs, code := Run(t, append(w.Env, "SYNCGATE_ACCEPT_UNSAFE_DATABASE="+accepted), "syncgate", "rules", "check")
-		if said := strings.Contains(out, "sync_control id=1 sync_table error SG0146 the table phishing_log is MyISAM"); said != want || (code == 2) != want {
+		out, errs, code := Run(t, append(w.Env, "SYNCGATE_ACCEPT_UNSAFE_DATABASE="+accepted), "syncgate",
+			"rules", "check")
+		if said := strings.Contains(out, "sync_control id=1 sync_table error SG0146 the table phishing_log is "+
+			"MyISAM"); said != want || (code == 2) != want {
 			t.Errorf("accepted %s: exit %d\n%s%s", accepted, code, out, errs)
 		}
 	}

@@ -36,7 +36,8 @@ func TestSampleDatabases(t *testing.T) {
 			for _, found := range regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`).FindAllStringSubmatch(schema, -1) {
 				tables = append(tables, found[1])
 				w.Must("rules", "init", found[1], "--point", "point-01", "--both", "--changes", "--write")
-				w.Must("rules", "init", found[1], "--point", "point-02", "--type", "download", "--both", "--changes", "--write")
+				w.Must("rules", "init", found[1], "--point", "point-02", "--type", "download", "--both",
+					"--changes", "--write")
 			}
 			w.Serve()
 			for _, p := range w.Points {

@@ -12,18 +12,21 @@ import (
 )
 
 // seedDownload is another seed-era row as it exists in the field, beside seedUpload.
-const seedDownload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_operation_type, sync_sql,
+const seedDownload = `INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, ` +
+	`sync_operation_type, sync_sql,
 	sync_is_carry_state, sync_is_use_state_carry_data) VALUES ('black_list', 'download', 'server', 'point-01',
 	'{''upside'': ''select'', ''downside'': ''insert|update'', ''update_state'': None}',
 	'{''upside'': ("select domain,update_time from black_list where update_time > ''%s''",), ''downside'': None, ''update_state'': None}', 1, 1)`
 
 // seedClient are seed-era rows for the other side. Today's agent runs them.
 var seedClient = []string{
-	`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_range, sync_range_value, sync_operation_type, sync_sql)
+	`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_field, sync_range, ` +
+		`sync_range_value, sync_operation_type, sync_sql)
 	VALUES ('phishing_log', 'upload', 'client', 'point-01', '("url","ip","title","hits","update_time")', 'period', 'day:3',
 	'{''upside'': ''select'', ''downside'': None, ''update_state'': None}',
 	'{''upside'': ("select url,ip,title,hits,update_time from phishing_log where update_time > ''%s'' and update_time <= ''%s''",), ''downside'': None, ''update_state'': None}')`,
-	`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_operation_type, sync_sql, sync_patch_field,
+	`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_operation_type, sync_sql, ` +
+		`sync_patch_field,
 	sync_patch_field_value, sync_is_carry_state) VALUES ('black_list', 'download', 'client', 'point-01',
 	'{''upside'': ''select'', ''downside'': ''insert|update'', ''update_state'': None}',
 	'{''upside'': ("select max(update_time) as update_time from black_list",),
@@ -32,7 +35,8 @@ var seedClient = []string{
 	'{''downside'': ((("transfer",None),("transfer",None)), (("transfer",None),("transfer",None)))}', 1)`,
 }
 
-const blackList = `CREATE TABLE black_list (domain VARCHAR(190) NOT NULL PRIMARY KEY, update_time DATETIME NOT NULL, KEY (update_time))`
+const blackList = `CREATE TABLE black_list (domain VARCHAR(190) NOT NULL PRIMARY KEY, update_time DATETIME NOT NULL, ` +
+	`KEY (update_time))`
 
 // TestSeedRows runs the two rows unchanged on a real server: over the v1 wire, as an agent under Python 2 and one under
 // Python 3, and over the v2 wire.
@@ -52,8 +56,10 @@ func TestSeedRows(t *testing.T) {
 	before := w.Centre.Sum("SELECT * FROM sync_control")
 
 	for dialect, want := range map[pyliteral.Dialect]string{
-		pyliteral.Python2:   `[[(u'a.example', datetime.datetime(2026, 1, 2, 0, 0)), (u'\u4e2d\u6587.example', datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
-		pyliteral.Python312: `[[('a.example', datetime.datetime(2026, 1, 2, 0, 0)), ('中文.example', datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
+		pyliteral.Python2: `[[(u'a.example', datetime.datetime(2026, 1, 2, 0, 0)), (u'\u4e2d\u6587.example', ` +
+			`datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
+		pyliteral.Python312: `[[('a.example', datetime.datetime(2026, 1, 2, 0, 0)), ('中文.example', ` +
+			`datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
 	} {
 		legacyUploads(t, w, dialLegacy(t, address, dialect))
 		legacyDownloads(t, dialLegacy(t, address, dialect), want)
@@ -63,7 +69,8 @@ func TestSeedRows(t *testing.T) {
 
 	// The server rejects a point on the v1 wire once it has spoken the v2 wire.
 	c := dialLegacy(t, address, pyliteral.Python2)
-	if r := c.ask(c.packet(pointName, "DOLOAD_DB", "black_list", nil)); !r.failed || r.word != pyliteral.Str("Info_Certification_Error") {
+	if r := c.ask(c.packet(pointName, "DOLOAD_DB", "black_list", nil)); !r.failed ||
+		r.word != pyliteral.Str("Info_Certification_Error") {
 		t.Errorf("after the v2 wire: %+v", r)
 	}
 	c.closed()
@@ -116,7 +123,8 @@ func legacyUploads(t *testing.T, w *World, c *legacyClient) {
 func legacyDownloads(t *testing.T, c *legacyClient, want string) {
 	t.Helper()
 	for from, want := range map[string]string{"1970-01-01 00:00:00": want, "2026-01-02 03:04:05": "[[]]"} {
-		state := pyliteral.List{pyliteral.Tuple{pyliteral.Tuple{pyliteral.Unicode("update_time"), pyliteral.Unicode(from)}}}
+		state := pyliteral.List{pyliteral.Tuple{pyliteral.Tuple{pyliteral.Unicode("update_time"),
+			pyliteral.Unicode(from)}}}
 		if r := c.ask(c.packet(pointName, "DOLOAD_DB", "black_list", state)); r.failed || r.text != want {
 			t.Errorf("a download from %s is answered with %+v, want %s", from, r, want)
 		}
@@ -136,12 +144,15 @@ func legacyPython(t *testing.T, w *World, address string) {
 		t.Fatal(err)
 	}
 	for flag, list := range map[string]string{
-		"--python2": `[[(u'a.example', datetime.datetime(2026, 1, 2, 0, 0)), (u'\u4e2d\u6587.example', datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
-		"":          `[[('a.example', datetime.datetime(2026, 1, 2, 0, 0)), ('中文.example', datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
+		"--python2": `[[(u'a.example', datetime.datetime(2026, 1, 2, 0, 0)), (u'\u4e2d\u6587.example', ` +
+			`datetime.datetime(2026, 1, 2, 3, 4, 5))]]`,
+		"": `[[('a.example', datetime.datetime(2026, 1, 2, 0, 0)), ('中文.example', datetime.datetime(2026, ` +
+			`1, 2, 3, 4, 5))]]`,
 	} {
 		w.Centre.Must("DELETE FROM phishing_log")
 		args := strings.Fields("-B -W ignore pyclient/legacy.py " + flag)
-		out, err := exec.CommandContext(t.Context(), python, append(args, host, port, legacyKeyHex, legacyKeyHex, legacyTokenKey, pointName)...).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), python,
+			append(args, host, port, legacyKeyHex, legacyKeyHex, legacyTokenKey, pointName)...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -150,13 +161,16 @@ func legacyPython(t *testing.T, w *World, address string) {
 			t.Fatal(err)
 		}
 		want := map[string]any{
-			"upload": []any{nil, nil}, "again": []any{nil, nil}, "download": []any{list, nil}, "nothing": []any{"None", "Server_config_Error"},
-			"ragged": []any{nil, "Client_Data_Pack_Error"}, "refused": []any{nil, "Info_Certification_Error"}, "closed": true,
+			"upload": []any{nil, nil}, "again": []any{nil, nil}, "download": []any{list, nil},
+			"nothing": []any{"None", "Server_config_Error"},
+			"ragged":  []any{nil, "Client_Data_Pack_Error"}, "refused": []any{nil, "Info_Certification_Error"},
+			"closed": true,
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("the client in Python %s saw\n%v\nwant\n%v", flag, got, want)
 		}
-		if n := w.Centre.Count(`SELECT COUNT(*) FROM phishing_log WHERE hits IN (3, -1) AND title IN ('中文 "it''s"', '')`); n != 2 {
+		if n := w.Centre.Count(`SELECT COUNT(*) FROM phishing_log WHERE hits IN (3, -1) AND title IN ('中文 ` +
+			`"it''s"', '')`); n != 2 {
 			t.Errorf("%d rows of the client in Python %s", n, flag)
 		}
 	}
@@ -168,7 +182,8 @@ func modernRound(t *testing.T, w *World) {
 	for _, query := range seedClient {
 		w.Point.Must(query)
 	}
-	w.Point.Must(`INSERT INTO phishing_log VALUES ('http://new/', NULL, 'it''s %s', 5, UTC_TIMESTAMP(6) - INTERVAL 10 SECOND),
+	w.Point.Must(`INSERT INTO phishing_log VALUES ('http://new/', NULL, 'it''s %s', 5, UTC_TIMESTAMP(6) - ` +
+		`INTERVAL 10 SECOND),
 		('http://a/?q=''%s''', '10.9.9.9', '', 9, UTC_TIMESTAMP(6) - INTERVAL 1 HOUR), ('http://old/', NULL, NULL, 1, UTC_TIMESTAMP(6) - INTERVAL 5 DAY)`)
 	const list = "SELECT * FROM black_list"
 	for round := range 2 {
@@ -180,7 +195,8 @@ func modernRound(t *testing.T, w *World) {
 		if out, errs, code := w.Point.Once(); code != 0 {
 			t.Fatalf("exit %d\n%s%s", code, out, errs)
 		}
-		const log = "SELECT url, ip, title, hits FROM phishing_log WHERE url LIKE 'http://new/' OR url LIKE 'http://a/%'"
+		const log = "SELECT url, ip, title, hits FROM phishing_log WHERE url LIKE 'http://new/' OR url LIKE " +
+			"'http://a/%'"
 		if centre, point := w.Centre.Sum(log), w.Point.Sum(log); centre != point {
 			t.Errorf("the centre has %s, the point has %s", centre, point)
 		}

@@ -56,7 +56,8 @@ func (m *seedModel) upload(row rule.Row, rows []pyliteral.Tuple) []string {
 	for i, values := range rows {
 		failed := false
 		for k, op := range ops {
-			patch, source := seedOf(patches, len(statements), k, isSeedName), seedOf(sources, len(statements), k, isSeedPair)
+			patch, source := seedOf(patches, len(statements), k, isSeedName),
+				seedOf(sources, len(statements), k, isSeedPair)
 			matched, err := m.operate(op, at(statements, k), fields, values, patch, source)
 			if err != nil {
 				failed = true
@@ -84,7 +85,8 @@ func (m *seedModel) operate(op string, statement pyliteral.Value, fields []strin
 	if err == nil && len(values) > 0 {
 		for i := range values {
 			if text, ok := pyliteral.Text(values[i]); ok {
-				values[i] = pyliteral.Unicode(strings.NewReplacer(`'`, `\'`, `"`, `\"`).Replace(text)) // not the backslash
+				// not the backslash
+				values[i] = pyliteral.Unicode(strings.NewReplacer(`'`, `\'`, `"`, `\"`).Replace(text))
 			}
 		}
 		query, err = seedFormat(query, values)
@@ -101,7 +103,8 @@ func (m *seedModel) operate(op string, statement pyliteral.Value, fields []strin
 
 // seedValues are the values of one statement: those of the patch, or the whole row, from which the value of a first
 // field id was dropped.
-func seedValues(query string, fields []string, row pyliteral.Tuple, patch, source []pyliteral.Value) (values []pyliteral.Value, err error) {
+func seedValues(query string, fields []string, row pyliteral.Tuple, patch,
+	source []pyliteral.Value) (values []pyliteral.Value, err error) {
 	if len(patch)+len(source) == 0 {
 		if len(fields) > 0 && fields[0] == "id" {
 			row = row[1:]
@@ -141,7 +144,8 @@ func (m *seedModel) download(row rule.Row, content pyliteral.Value, now time.Tim
 	case row.Range == rule.Period:
 		unit, number, _ := strings.Cut(row.RangeValue, ":")
 		n, err := strconv.Atoi(strings.TrimSpace(number))
-		days, known := map[string]int{"hour": 1, "day": 1, "week": 7, "month": 30}[unit] // hours were multiplied by 24, too
+		// hours were multiplied by 24, too
+		days, known := map[string]int{"hour": 1, "day": 1, "week": 7, "month": 30}[unit]
 		if err != nil || !known {
 			return nil, errSeed
 		}
@@ -180,7 +184,8 @@ func (m *seedModel) fields(row rule.Row) (names []string) {
 		names = append(names, name)
 	}
 	if names == nil {
-		return column(m.t, m.db, "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = '"+
+		return column(m.t, m.db, "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() "+
+			"AND table_name = '"+
 			row.Table+"' ORDER BY ordinal_position")
 	}
 	return names

@@ -12,8 +12,10 @@ func counted(t *testing.T, o Options) *World {
 	w := Make(t, o)
 	w.Centre.Must(hitsTable)
 	w.Centre.Must("CREATE TABLE written (id BIGINT NOT NULL, how VARCHAR(6) NOT NULL)")
-	w.Centre.Must("CREATE TRIGGER hits_i AFTER INSERT ON hits FOR EACH ROW INSERT INTO written VALUES (NEW.id, 'insert')")
-	w.Centre.Must("CREATE TRIGGER hits_u AFTER UPDATE ON hits FOR EACH ROW INSERT INTO written VALUES (NEW.id, 'update')")
+	w.Centre.Must("CREATE TRIGGER hits_i AFTER INSERT ON hits FOR EACH ROW INSERT INTO written VALUES " +
+		"(NEW.id, 'insert')")
+	w.Centre.Must("CREATE TRIGGER hits_u AFTER UPDATE ON hits FOR EACH ROW INSERT INTO written VALUES " +
+		"(NEW.id, 'update')")
 	w.Rule("server", "upload", "hits", "")
 	for _, p := range w.Points {
 		p.Must(hitsTable)
@@ -28,7 +30,8 @@ func writtenOnce(w *World, rows int) {
 	got := w.Centre.Text("SELECT CONCAT(COUNT(*), ' writes of ', COUNT(DISTINCT id), ' rows') FROM written")
 	if want := fmt.Sprintf("%d writes of %d rows", rows, rows); got != want {
 		w.T.Errorf("%s, want %s: %s", got, want, w.Centre.Text(
-			"SELECT GROUP_CONCAT(id, how ORDER BY id) FROM (SELECT id, MAX(how) how FROM written GROUP BY id HAVING COUNT(*) > 1 LIMIT 10) t"))
+			"SELECT GROUP_CONCAT(id, how ORDER BY id) FROM (SELECT id, MAX(how) how FROM written GROUP BY id HAVING "+
+				"COUNT(*) > 1 LIMIT 10) t"))
 	}
 }
 
@@ -77,7 +80,8 @@ func TestStreamOfACopiedMachine(t *testing.T) {
 	w.Point.MustOnce()
 	copied := w.Points[1]
 	copied.Env = append(copied.Env, w.Point.Env[len(w.Point.Env)-4:]...) // name, key and server
-	for _, table := range []string{"hits", "sync_control", "sync_agent_stream", "sync_agent_state", "sync_agent_epoch"} {
+	for _, table := range []string{"hits", "sync_control", "sync_agent_stream", "sync_agent_state",
+		"sync_agent_epoch"} {
 		copied.Must("REPLACE INTO " + table + " SELECT * FROM " + w.Point.Text("SELECT DATABASE()") + "." + table)
 	}
 	makeHits(t, w.Point.DB, 301, 200)

@@ -40,7 +40,8 @@ type suiteRule struct {
 
 // suiteRows are in the tables before each rule runs. One is of tomorrow; generated statements must not read it yet.
 var suiteRows = []string{
-	"INSERT INTO phishing_log (url, ip, plate, update_time) VALUES ('url 1', '10.0.0.1', 'new', '2026-01-01'), ('b', NULL, 'new', NOW(6) + INTERVAL 1 DAY), ('~', '', '', '2026-01-02')",
+	"INSERT INTO phishing_log (url, ip, plate, update_time) VALUES ('url 1', '10.0.0.1', 'new', '2026-01-01'), ('b', " +
+		"NULL, 'new', NOW(6) + INTERVAL 1 DAY), ('~', '', '', '2026-01-02')",
 	"INSERT INTO black_list VALUES ('domain 1', '2026-01-01'), ('b.cn', '2026-01-01'), ('z', '2026-01-02 03:04:05')",
 	"INSERT INTO bare_log VALUES ('msg 1', '2026-01-01'), ('b', NULL)",
 	"INSERT INTO only_keys VALUES ('point-01', 1), ('point_no 1', 1)",
@@ -61,7 +62,8 @@ func TestSuiteOnServer(t *testing.T) {
 	effects := map[string]string{}
 	readJSON(t, filepath.Join("testdata", "suite_effects.json"), &effects)
 	var err error
-	if s.store, err = store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true, FileRoot: s.files}); err != nil {
+	if s.store, err = store.Open(t.Context(),
+		store.Options{DSN: dsn, AcceptUnsafe: true, FileRoot: s.files}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.store.Close() })
@@ -124,7 +126,8 @@ func (s *suiteRun) makeTables(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(&table.Table, facts, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(rule.Column{}, "Collation", "OnUpdate")); d != "" {
+		if d := cmp.Diff(&table.Table, facts, cmpopts.EquateEmpty(),
+			cmpopts.IgnoreFields(rule.Column{}, "Collation", "OnUpdate")); d != "" {
 			t.Errorf("the server describes %s in another way (-suite +server)\n%s", name, d)
 		}
 		s.facts[name] = facts
@@ -145,14 +148,16 @@ func (s *suiteRun) insertRules(t *testing.T) (rows map[int]rule.Row, refused map
 	defer tx.Rollback() // after Commit it does nothing
 	rows, refused = map[int]rule.Row{}, map[int]error{}
 	for i := range s.suite.Rules {
-		row := map[string]any{"id": i + 1, "sync_table": "phishing_log", "sync_type": rule.Upload, "sync_user": rule.Server, "sync_point_no": pointName}
+		row := map[string]any{"id": i + 1, "sync_table": "phishing_log", "sync_type": rule.Upload,
+			"sync_user": rule.Server, "sync_point_no": pointName}
 		maps.Copy(row, s.suite.Rules[i].Columns)
 		names := slices.Sorted(maps.Keys(row))
 		values := make([]any, len(names))
 		for k, name := range names {
 			values[k] = row[name]
 		}
-		if _, err := tx.Exec("INSERT INTO sync_control ("+strings.Join(names, ", ")+") VALUES (?"+strings.Repeat(", ?", len(names)-1)+")", values...); err != nil {
+		if _, err := tx.Exec("INSERT INTO sync_control ("+strings.Join(names, ", ")+") VALUES (?"+
+			strings.Repeat(", ?", len(names)-1)+")", values...); err != nil {
 			refused[i] = err
 		}
 	}
@@ -185,7 +190,8 @@ func (s *suiteRun) compile(t *testing.T, c *suiteRule, row rule.Row) *rule.Plan 
 	}
 	checkSaid(t, c.Refused, refused)
 	for _, d := range refused {
-		if d.Severity != rule.Error || d.RuleID != row.ID || d.Column != "sync_sql" || d.Section == "" || d.Line == 0 || d.Col == 0 || d.Message == "" {
+		if d.Severity != rule.Error || d.RuleID != row.ID || d.Column != "sync_sql" || d.Section == "" || d.Line == 0 ||
+			d.Col == 0 || d.Message == "" {
 			t.Errorf("PREPARE's refusal has no place: %s", d)
 		}
 	}
@@ -201,7 +207,9 @@ func checkSaid(t *testing.T, want []string, ds []rule.Diagnostic) {
 	left := slices.Clone(want)
 	for _, d := range ds {
 		short := fmt.Sprintf("%s %s", d.Code, d.Severity)
-		at := slices.IndexFunc(left, func(w string) bool { return w == short || w == fmt.Sprintf("%s %d:%d", short, d.Line, d.Col) })
+		at := slices.IndexFunc(left, func(w string) bool {
+			return w == short || w == fmt.Sprintf("%s %d:%d", short, d.Line, d.Col)
+		})
 		if at < 0 {
 			t.Errorf("said but not expected: %s", d)
 			continue

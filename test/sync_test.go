@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-const hitsTable = "CREATE TABLE hits (id BIGINT UNSIGNED NOT NULL PRIMARY KEY, url VARCHAR(190) NOT NULL, title TEXT, weight DECIMAL(12,4), seen DATETIME(6), body BLOB)"
+const hitsTable = "CREATE TABLE hits (id BIGINT UNSIGNED NOT NULL PRIMARY KEY, url VARCHAR(190) NOT NULL, title " +
+	"TEXT, weight DECIMAL(12,4), seen DATETIME(6), body BLOB)"
 
 // makeHits fills a table with rows that are a little awkward and all different.
 func makeHits(t testing.TB, db *DB, from, rows int) {
@@ -17,8 +18,10 @@ func makeHits(t testing.TB, db *DB, from, rows int) {
 		n := min(chunk, from+rows-at)
 		var values []any
 		for i := at; i < at+n; i++ {
-			values = append(values, i, fmt.Sprintf("http://host-%d.example/%%s?'q'=\\%d", i, i), fmt.Sprintf("título 中文 😀 %d\n", i),
-				fmt.Sprintf("%d.%04d", i, i%10000), time.Unix(int64(i), int64(i)*1000).UTC().Format("2006-01-02 15:04:05.000000"), []byte{0, byte(i), 0xff})
+			values = append(values, i, fmt.Sprintf("http://host-%d.example/%%s?'q'=\\%d", i, i),
+				fmt.Sprintf("título 中文 😀 %d\n", i),
+				fmt.Sprintf("%d.%04d", i, i%10000), time.Unix(int64(i), int64(i)*1000).UTC().
+					Format("2006-01-02 15:04:05.000000"), []byte{0, byte(i), 0xff})
 		}
 		db.Must("INSERT INTO hits VALUES "+strings.TrimSuffix(strings.Repeat("(?,?,?,?,?,?),", n), ","), values...)
 	}
@@ -90,7 +93,8 @@ func TestManyRulesComeFromTheCentre(t *testing.T) {
 		return "-- " + strings.Repeat("x", i*1000) + "\n-- upside\nselect 1"
 	}
 	for i := range rules {
-		w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES (?, 'upload', 'client', ?, ?)",
+		w.Centre.Must("INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES "+
+			"(?, 'upload', 'client', ?, ?)",
 			fmt.Sprint("things_", i), pointName, text(i))
 	}
 	server := w.Serve()
@@ -101,7 +105,8 @@ func TestManyRulesComeFromTheCentre(t *testing.T) {
 	}
 	for i := range rules {
 		table, size := fmt.Sprint("things_", i), len(text(i))
-		if n := w.Point.Count("SELECT COALESCE(MAX(LENGTH(sync_sql)), 0) FROM sync_agent_rule WHERE sync_table = ?", table); n != size {
+		if n := w.Point.Count("SELECT COALESCE(MAX(LENGTH(sync_sql)), 0) FROM sync_agent_rule WHERE sync_table = ?",
+			table); n != size {
 			t.Errorf("%s has %d bytes of SQL, want %d", table, n, size)
 		}
 	}
@@ -119,7 +124,8 @@ func TestUploadSurvivesKilledServer(t *testing.T) {
 	const rows = 40_000
 	w.Point.Must(hitsTable)
 	w.Centre.Must(strings.Replace(hitsTable, "PRIMARY KEY", "", 1))
-	w.Rule("server", "upload", "hits", "-- downside: insert\ninsert into hits (id, url, title, weight, seen, body) values (:id, :url, :title, :weight, :seen, :body)")
+	w.Rule("server", "upload", "hits", "-- downside: insert\ninsert into hits (id, url, title, weight, seen, body) "+
+		"values (:id, :url, :title, :weight, :seen, :body)")
 	w.Rule("client", "upload", "hits", "")
 	w.Point.Enrol(pointName)
 	makeHits(t, w.Point.DB, 1, rows)

@@ -50,7 +50,8 @@ func TestTakeover(t *testing.T) {
 			}
 		}
 	}
-	if n := w.db.Count("SELECT COUNT(*) FROM sync_control WHERE enabled = 1 AND sync_sql LIKE '%-- downside: update%'"); n != 2 {
+	if n := w.db.Count("SELECT COUNT(*) FROM sync_control WHERE enabled = 1 AND sync_sql LIKE '%-- downside: " +
+		"update%'"); n != 2 {
 		t.Errorf("%d rows were converted, want that of the page and its copy", n)
 	}
 }
@@ -88,31 +89,38 @@ func (w *takeover) run(script string) {
 // of a table, one with a number.
 func (w *takeover) serve() {
 	w.t.Helper()
-	p := Start(w.t, []string{"SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}, "syncgate", "serve", "--config", filepath.Join(w.dir, "syncgate.toml"))
+	p := Start(w.t, []string{"SYNCGATE_ACCEPT_UNSAFE_DATABASE=true"}, "syncgate", "serve", "--config",
+		filepath.Join(w.dir, "syncgate.toml"))
 	address, _ := p.WaitLog("listening")["legacy"].(string)
 	c := dialLegacy(w.t, address, pyliteral.Python2)
-	row := pyliteral.Tuple{pyliteral.Unicode("http://a/"), pyliteral.Unicode("it's"), int64(3), pyliteral.Unicode("more")}
+	row := pyliteral.Tuple{pyliteral.Unicode("http://a/"), pyliteral.Unicode("it's"), int64(3),
+		pyliteral.Unicode("more")}
 	if r := c.ask(c.packet(pointName, "UPLOAD_DB", "Phishing_Log", pyliteral.List{row})); r.failed {
 		w.t.Errorf("an upload is answered with %+v", r)
 	}
-	if n := w.db.Count("SELECT COUNT(*) FROM phishing_log WHERE url = 'http://a/' AND ip = 'it''s' AND hits = 3"); n != 1 {
+	if n := w.db.Count("SELECT COUNT(*) FROM phishing_log WHERE url = 'http://a/' AND ip = 'it''s' AND " +
+		"hits = 3"); n != 1 {
 		w.t.Error("the row is not there")
 	}
-	if r := c.ask(c.packet(pointName, "DOLOAD_DB", "black_list", pyliteral.Str("{'whatever': 1}"))); r.failed || r.text != "[[]]" {
+	if r := c.ask(c.packet(pointName, "DOLOAD_DB", "black_list", pyliteral.Str("{'whatever': 1}"))); r.failed ||
+		r.text != "[[]]" {
 		w.t.Errorf("a download is answered with %+v", r)
 	}
 	c = dialLegacy(w.t, address, pyliteral.Python2)
-	state := pyliteral.List{pyliteral.Tuple{pyliteral.Tuple{pyliteral.Unicode("update_time"), pyliteral.Unicode("1970-01-01")}}}
+	state := pyliteral.List{pyliteral.Tuple{pyliteral.Tuple{pyliteral.Unicode("update_time"),
+		pyliteral.Unicode("1970-01-01")}}}
 	if r := c.ask(c.packet("7", "DOLOAD_DB", "black_list", state)); r.failed || r.text != "[[(u'a.example',)]]" {
 		w.t.Errorf("a download with a number for a userid is answered with %+v", r)
 	}
-	if r := c.ask(c.packet("7", "DOLOAD_DB", "black_list", pyliteral.Str("word"))); !r.failed || !strings.Contains(fmt.Sprint(r.info), "SG0203") {
+	if r := c.ask(c.packet("7", "DOLOAD_DB", "black_list", pyliteral.Str("word"))); !r.failed ||
+		!strings.Contains(fmt.Sprint(r.info), "SG0203") {
 		w.t.Errorf("a word where a state is needed is answered with %+v", r)
 	}
 	p.Stop()
 	// The original reads its rows as they were, but for the edit.
 	const rows = "SELECT * FROM %s WHERE id <> 2"
-	if before, after := w.db.Sum(fmt.Sprintf(rows, "original_control")), w.db.Sum(fmt.Sprintf(rows, "sync_control")); before != after {
+	if before, after := w.db.Sum(fmt.Sprintf(rows, "original_control")),
+		w.db.Sum(fmt.Sprintf(rows, "sync_control")); before != after {
 		w.t.Errorf("the rows were changed: %s, before %s", after, before)
 	}
 }

@@ -71,13 +71,16 @@ func TestRowsTravelAtOnce(t *testing.T) {
 	if !strings.Contains(out, "the point is asked to run the rule now\n") || !strings.Contains(out, "done: ") {
 		t.Error(out)
 	}
-	if out, errs, code := Run(t, w.Env, "syncgate", "sync-now", to.Name, "nothing"); code != 1 || !strings.Contains(errs, "NO_RULE") {
+	if out, errs, code := Run(t, w.Env, "syncgate", "sync-now", to.Name, "nothing"); code != 1 ||
+		!strings.Contains(errs, "NO_RULE") {
 		t.Error(out, errs, code)
 	}
-	if _, errs, code := Run(t, w.Env, "syncgate", "sync-now", "nobody", "goods"); code != 1 || !strings.Contains(errs, "not connected") {
+	if _, errs, code := Run(t, w.Env, "syncgate", "sync-now", "nobody", "goods"); code != 1 ||
+		!strings.Contains(errs, "not connected") {
 		t.Error(errs, code)
 	}
-	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_log WHERE point_no = ? AND batches = 0 AND message LIKE 'done: %'", to.Name)
+	w.Centre.Eventually(1, "SELECT COUNT(*) FROM sync_log WHERE point_no = ? AND batches = 0 AND message LIKE "+
+		"'done: %'", to.Name)
 	w.Centre.Eventually(23, `SELECT SUM(row_count) FROM sync_log WHERE point_no = ? AND sync_table = 'goods'
 		AND sync_type = 'upload' AND status = 0`, from.Name)
 	// What the centre itself changes, and deletes, is told too.

@@ -14,8 +14,8 @@ import (
 // reads it.
 func TestFormats(t *testing.T) {
 	columns := []string{"id", "wide \"name\", with\tall", "x"}
-	texts := []any{"", `\N`, `\\N`, "NULL", " a ", "a,b", `say "no"`, "tab\there", "cr\r\nlf\n", "\r", `back\slash`, `\n`, "nul\x00",
-		"título 中文 😀", "\ufeffmark", nil, []byte{0, 0xff, '\n', '"'}}
+	texts := []any{"", `\N`, `\\N`, "NULL", " a ", "a,b", `say "no"`, "tab\there", "cr\r\nlf\n", "\r", `back\slash`,
+		`\n`, "nul\x00", "título 中文 😀", "\ufeffmark", nil, []byte{0, 0xff, '\n', '"'}}
 	for _, f := range []format{{"csv", `\N`}, {"csv", ""}, {"csv", "NULL"}, {"tsv", ""}, {"jsonl", ""}} {
 		text := ""
 		if f.kind != "jsonl" {

@@ -60,7 +60,8 @@ var printings = []struct {
 	{Dict{Str("a"), Unicode("b")}, "{'a': u'b'}", "{'a': 'b'}"},
 	{DateTime{2020, 1, 2, 3, 4, 0, 0}, "datetime.datetime(2020, 1, 2, 3, 4)", "datetime.datetime(2020, 1, 2, 3, 4)"},
 	{DateTime{2020, 1, 2, 0, 0, 0, 0}, "datetime.datetime(2020, 1, 2, 0, 0)", "datetime.datetime(2020, 1, 2, 0, 0)"},
-	{DateTime{2020, 1, 2, 0, 0, 0, 5}, "datetime.datetime(2020, 1, 2, 0, 0, 0, 5)", "datetime.datetime(2020, 1, 2, 0, 0, 0, 5)"},
+	{DateTime{2020, 1, 2, 0, 0, 0, 5}, "datetime.datetime(2020, 1, 2, 0, 0, 0, 5)",
+		"datetime.datetime(2020, 1, 2, 0, 0, 0, 5)"},
 	{Date{20, 1, 2}, "datetime.date(20, 1, 2)", "datetime.date(20, 1, 2)"},
 	{Time{0, 0, 7, 0}, "datetime.time(0, 0, 7)", "datetime.time(0, 0, 7)"},
 	{TimeDelta{}, "datetime.timedelta(0)", "datetime.timedelta(0)"},
@@ -97,7 +98,8 @@ func TestAppendRefuses(t *testing.T) {
 	for _, v := range []Value{
 		math.Inf(1), math.NaN(), Decimal("NaN"), Decimal(""), Decimal("1e99999999999"), Decimal("1.2.3"),
 		Date{2019, 2, 29}, DateTime{0, 1, 1, 0, 0, 0, 0}, Time{24, 0, 0, 0}, TimeDelta{0, -1, 0},
-		Unicode("\xff"), Dict{List{}, nil}, Dict{Tuple{Dict{}}, nil}, List{Dict{int64(1), math.Inf(-1)}}, 1, uint64(1), struct{}{},
+		Unicode("\xff"), Dict{List{}, nil}, Dict{Tuple{Dict{}}, nil}, List{Dict{int64(1), math.Inf(-1)}}, 1,
+		uint64(1), struct{}{},
 	} {
 		if b, err := Append(nil, v, Python2); !errors.Is(err, ErrValue) {
 			t.Errorf("Append(%#v) = %s, %v", v, b, err)
@@ -209,7 +211,8 @@ func checkSpans(t *testing.T, src []byte, n *Node) {
 // TestParseMemory holds the bound that Parse documents, on the inputs that cost
 // most.
 func TestParseMemory(t *testing.T) {
-	for _, unit := range []string{"0,", "300,", "'',", "'a',", "(),", "(0,),", "[],", "{},", "0.5,", "1L,", "u'\\u4e2d',", "'\\n',", "{0:0},", "99999999999999999999,",
+	for _, unit := range []string{"0,", "300,", "'',", "'a',", "(),", "(0,),", "[],", "{},", "0.5,", "1L,",
+		"u'\\u4e2d',", "'\\n',", "{0:0},", "99999999999999999999,",
 		"datetime.date(1,1,1),", "datetime.datetime(1,1,1),", "Decimal('1'),", "(((((0,),),),),),", "('a' 'b'),"} {
 		src := []byte("[" + strings.Repeat(unit, 1<<17/len(unit)) + "]")
 		var before, after runtime.MemStats

@@ -25,7 +25,8 @@ func ExampleParse() {
 }
 
 func ExampleAppend() {
-	row := pyliteral.Tuple{pyliteral.Unicode("中 'x'"), pyliteral.Long(3), pyliteral.DateTime{Year: 2020, Month: 1, Day: 2}}
+	row := pyliteral.Tuple{pyliteral.Unicode("中 'x'"), pyliteral.Long(3),
+		pyliteral.DateTime{Year: 2020, Month: 1, Day: 2}}
 	for _, d := range []pyliteral.Dialect{pyliteral.Python2, pyliteral.Python3} {
 		text, err := pyliteral.Append(nil, row, d)
 		fmt.Println(string(text), err)

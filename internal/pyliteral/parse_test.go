@@ -66,7 +66,8 @@ var readings = []struct {
 	{"(1,)", Tuple{int64(1)}, Tuple{int64(1)}},
 	{"1,", Tuple{int64(1)}, Tuple{int64(1)}},
 	{"'a', 'b'", Tuple{Str("a"), Str("b")}, Tuple{Str("a"), Str("b")}},
-	{"(1,\n [2, (3,)],)", Tuple{int64(1), List{int64(2), Tuple{int64(3)}}}, Tuple{int64(1), List{int64(2), Tuple{int64(3)}}}},
+	{"(1,\n [2, (3,)],)", Tuple{int64(1), List{int64(2), Tuple{int64(3)}}},
+		Tuple{int64(1), List{int64(2), Tuple{int64(3)}}}},
 	{"(1, \\\n2)", Tuple{int64(1), int64(2)}, Tuple{int64(1), int64(2)}},
 	{"[]", List{}, List{}},
 	{"{}", Dict{}, Dict{}},
@@ -213,7 +214,8 @@ func TestParseLimits(t *testing.T) {
 	}
 	var b strings.Builder
 	for i := range MaxDict + 1 {
-		b.WriteString(bigInt("1000").String() + strings.Repeat("1", i/50) + string(rune('0'+i%10)) + string(rune('0'+i/10%10)) + ":0,")
+		b.WriteString(bigInt("1000").String() + strings.Repeat("1", i/50) + string(rune('0'+i%10)) +
+			string(rune('0'+i/10%10)) + ":0,")
 	}
 	if _, err := Parse([]byte("{"+b.String()+"}"), Limits{}); err == nil || !strings.Contains(err.Error(), "pairs") {
 		t.Errorf("a dict beyond MaxDict: %v", err)
@@ -244,7 +246,8 @@ func TestSpans(t *testing.T) {
 		t.Fatal(err)
 	}
 	items := n.Get("Business").Get("Content").Items
-	if len(items) != 2 || src[items[0].Items[1].Start:items[0].Items[1].End] != "'a'" || src[items[1].Start:items[1].End] != "'b'" {
+	if len(items) != 2 || src[items[0].Items[1].Start:items[0].Items[1].End] != "'a'" ||
+		src[items[1].Start:items[1].End] != "'b'" {
 		t.Errorf("items of Content: %v", items)
 	}
 }

@@ -352,7 +352,8 @@ func TestRealPython(t *testing.T) {
 
 // TestPrintable compares which code points are printable. Planes 4 to 13 hold none, 15 and 16 are private.
 func TestPrintable(t *testing.T) {
-	const script = "print(' '.join(str(i) for r in (range(0x40000), range(0xe0000, 0xe1000)) for i in r if chr(i).isprintable() != chr(i - 1 if i else 0).isprintable()))"
+	const script = "print(' '.join(str(i) for r in (range(0x40000), range(0xe0000, 0xe1000)) for i in r if " +
+		"chr(i).isprintable() != chr(i - 1 if i else 0).isprintable()))"
 	for _, tt := range versions[1:] {
 		t.Run(tt.version, func(t *testing.T) {
 			there := strings.Fields(run(t, tt.version, nil, "-c", script)[0])
