@@ -141,6 +141,11 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{opts: o, lock: agentLock{db: o.Store, point: o.Point, process: process, wait: lockWait},
 		asked: newSignal(), wake: newSignal(),
 		started: o.Clock(), pages: make(chan struct{}, maxPages)}
+	a.opts.Observer = func(e store.Event) {
+		a.counted.add(e)
+		o.Observer(e)
+	}
+	o.Store.Observe(a.opts.Observer)
 	var err error
 	if a.link, err = newLink(&a.opts, &a.news); err != nil {
 		return nil, err

@@ -51,7 +51,8 @@ func ExamplePool() {
 	replies := make(printer)
 	rows := rowset.Rows{Columns: []string{"id"}, Values: []any{int64(1), int64(2)}}
 	for _, m := range []*protocol.Message{
-		{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(1, 1), Body: &protocol.UploadRequest{Table: "hits", Rows: rows}},
+		{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(1, 1),
+			Body: &protocol.UploadRequest{Table: "hits", Rows: rows}},
 		{Op: protocol.OpFile, RequestID: protocol.MakeRequestID(1, 2)},
 	} {
 		if !pool.Submit(&business.Request{Point: "point-01", Message: m, Client: replies, Context: ctx}) {

@@ -73,13 +73,16 @@ func (a *answers) status(name string) protocol.Status {
 }
 
 func (a *answers) upload(point, table string, seq uint64) *Request {
-	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(7, seq), Body: &protocol.UploadRequest{Table: table}}
-	return &Request{Point: point, Context: context.Background(), Message: m, Client: answer{a, fmt.Sprintf("%s/%s/%d", point, table, seq)}}
+	m := &protocol.Message{Op: protocol.OpUpload, RequestID: protocol.MakeRequestID(7, seq),
+		Body: &protocol.UploadRequest{Table: table}}
+	return &Request{Point: point, Context: context.Background(), Message: m,
+		Client: answer{a, fmt.Sprintf("%s/%s/%d", point, table, seq)}}
 }
 
 func (a *answers) download(point string, n int) *Request {
 	m := &protocol.Message{Op: protocol.OpDownload, RequestID: protocol.MakeRequestID(7, uint64(n))}
-	return &Request{Point: point, Context: context.Background(), Message: m, Client: answer{a, fmt.Sprintf("%s/download/%d", point, n)}}
+	return &Request{Point: point, Context: context.Background(), Message: m,
+		Client: answer{a, fmt.Sprintf("%s/download/%d", point, n)}}
 }
 
 // runner is a Runner made of functions.
@@ -135,18 +138,19 @@ func TestPoolKeepsTheOrderOfAQueue(t *testing.T) {
 	var mu sync.Mutex
 	last := map[string]uint64{}
 	a := newAnswers()
-	p, _ := start(t, PoolOptions{Workers: 8, PerPoint: 1000, Queue: 4000, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, r := range batch {
-			key := r.Point + "/" + r.Message.Table()
-			if seq := r.Message.RequestID.Seq(); seq != last[key]+1 {
-				t.Errorf("%s: %d after %d", key, seq, last[key])
+	p, _ := start(t, PoolOptions{Workers: 8, PerPoint: 1000, Queue: 4000,
+		Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, r := range batch {
+				key := r.Point + "/" + r.Message.Table()
+				if seq := r.Message.RequestID.Seq(); seq != last[key]+1 {
+					t.Errorf("%s: %d after %d", key, seq, last[key])
+				}
+				last[key]++
 			}
-			last[key]++
-		}
-		return make([]error, len(batch))
-	}}})
+			return make([]error, len(batch))
+		}}})
 	for seq := range uint64(50) {
 		for point := range 6 {
 			for _, table := range []string{"a", "b", "c"} {
@@ -185,12 +189,13 @@ func TestPoolTakesV1UploadsTogether(t *testing.T) {
 	batches := make(chan []*Request, 10)
 	entered, gate := make(chan bool, 10), make(chan bool)
 	a := newAnswers()
-	p, _ := start(t, PoolOptions{Workers: 4, Small: 100, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
-		batches <- batch
-		entered <- true
-		<-gate
-		return make([]error, len(batch))
-	}}})
+	p, _ := start(t, PoolOptions{Workers: 4, Small: 100,
+		Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+			batches <- batch
+			entered <- true
+			<-gate
+			return make([]error, len(batch))
+		}}})
 	submit(t, p, a.v1("p", "a", 1))
 	<-entered
 	var sent []*Request
@@ -267,12 +272,13 @@ func TestPoolTakesSmallUploadsTogether(t *testing.T) {
 	sizes := make(chan int, 10)
 	entered, gate := make(chan bool, 10), make(chan bool)
 	a := newAnswers()
-	p, _ := start(t, PoolOptions{Workers: 1, Small: 100, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
-		sizes <- len(batch)
-		entered <- true
-		<-gate
-		return make([]error, len(batch))
-	}}})
+	p, _ := start(t, PoolOptions{Workers: 1, Small: 100,
+		Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+			sizes <- len(batch)
+			entered <- true
+			<-gate
+			return make([]error, len(batch))
+		}}})
 	submit(t, p, a.upload("first", "a", 1))
 	<-entered
 	for i := range 100 {
@@ -299,11 +305,12 @@ func TestPoolTakesSmallUploadsTogether(t *testing.T) {
 func TestPoolMakesFewBatchesOfATable(t *testing.T) {
 	entered, gate := make(chan string, 10), make(chan bool)
 	a := newAnswers()
-	p, _ := start(t, PoolOptions{Workers: 8, Batch: 1, Small: 100, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
-		entered <- batch[0].Point
-		<-gate
-		return make([]error, len(batch))
-	}}})
+	p, _ := start(t, PoolOptions{Workers: 8, Batch: 1, Small: 100,
+		Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+			entered <- batch[0].Point
+			<-gate
+			return make([]error, len(batch))
+		}}})
 	submit(t, p, a.upload("p", "a", 1), a.upload("q", "a", 1))
 	<-entered
 	<-entered
@@ -405,13 +412,14 @@ func TestPoolSharesWorkers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			gate, entered := make(chan bool), make(chan bool, 10)
 			a := newAnswers()
-			p, _ := start(t, PoolOptions{Workers: 8, Small: 100, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
-				if batch[0].Point == "greedy" || batch[0].Message.Table() == "greedy" {
-					entered <- true
-					<-gate
-				}
-				return make([]error, len(batch))
-			}}})
+			p, _ := start(t, PoolOptions{Workers: 8, Small: 100,
+				Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+					if batch[0].Point == "greedy" || batch[0].Message.Table() == "greedy" {
+						entered <- true
+						<-gate
+					}
+					return make([]error, len(batch))
+				}}})
 			for i := range 8 {
 				submit(t, p, greedy(a, i))
 			}
@@ -485,7 +493,11 @@ func TestPoolBlocksWhatComesAfterAFailure(t *testing.T) {
 	a := newAnswers()
 	gate, entered := make(chan bool), make(chan bool)
 	var ran []uint64
-	p, _ := start(t, PoolOptions{Workers: 1, Clock: func() time.Time { mu.Lock(); defer mu.Unlock(); return now }, Runner: runner{
+	p, _ := start(t, PoolOptions{Workers: 1, Clock: func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}, Runner: runner{
 		uploads: func(_ context.Context, batch []*Request) []error {
 			errs := make([]error, len(batch))
 			for i, r := range batch {
@@ -606,11 +618,12 @@ func TestBlocks(t *testing.T) {
 func TestPoolDrains(t *testing.T) {
 	gate, entered := make(chan bool), make(chan bool, 10)
 	a := newAnswers()
-	p, stop := start(t, PoolOptions{Workers: 1, Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
-		entered <- true
-		<-gate
-		return make([]error, len(batch))
-	}}})
+	p, stop := start(t, PoolOptions{Workers: 1,
+		Runner: runner{uploads: func(_ context.Context, batch []*Request) []error {
+			entered <- true
+			<-gate
+			return make([]error, len(batch))
+		}}})
 	submit(t, p, a.upload("p", "a", 1), a.upload("p", "a", 2))
 	<-entered
 	stopped := make(chan error)
@@ -635,11 +648,12 @@ func TestPoolDrains(t *testing.T) {
 func TestPoolDrainHasADeadline(t *testing.T) {
 	entered := make(chan bool, 10)
 	a := newAnswers()
-	p, stop := start(t, PoolOptions{Workers: 1, Drain: time.Millisecond, Runner: runner{uploads: func(ctx context.Context, batch []*Request) []error {
-		entered <- true
-		<-ctx.Done()
-		return slices.Repeat([]error{ctx.Err()}, len(batch))
-	}}})
+	p, stop := start(t, PoolOptions{Workers: 1, Drain: time.Millisecond,
+		Runner: runner{uploads: func(ctx context.Context, batch []*Request) []error {
+			entered <- true
+			<-ctx.Done()
+			return slices.Repeat([]error{ctx.Err()}, len(batch))
+		}}})
 	submit(t, p, a.upload("p", "a", 1), a.upload("p", "a", 2))
 	<-entered
 	err := stop()

@@ -18,8 +18,10 @@ import (
 )
 
 func TestEveryErrorHasItsNumber(t *testing.T) {
-	broken := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.BadSQL, RuleID: 7, Column: "sync_sql", Section: "upside", Line: 3, Col: 9, Message: "secret"}}
-	absent := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.UnknownTable, RuleID: 7, Column: "sync_table", Message: "secret"}}
+	broken := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.BadSQL, RuleID: 7, Column: "sync_sql",
+		Section: "upside", Line: 3, Col: 9, Message: "secret"}}
+	absent := &ruleset.BrokenError{Problem: rule.Diagnostic{Code: rule.UnknownTable, RuleID: 7, Column: "sync_table",
+		Message: "secret"}}
 	for _, tc := range []struct {
 		err    error
 		status protocol.Status
@@ -35,15 +37,20 @@ func TestEveryErrorHasItsNumber(t *testing.T) {
 		{ruleset.ErrNoRule, protocol.StatusNoRule, ""},
 		{ruleset.ErrDisabled, protocol.StatusRuleDisabled, ""},
 		{store.ErrNoTable, protocol.StatusUnknownTable, ""},
-		{broken, protocol.StatusRuleBroken, "rule 7 is broken: SG0102 in sync_sql[upside] 3:9; the server's log and sync_control_status say more"},
-		{absent, protocol.StatusUnknownTable, "rule 7 is broken: SG0103 in sync_table; the server's log and sync_control_status say more"},
-		{&store.MismatchError{Reason: `column "plate" is not there`}, protocol.StatusRequestMismatch, `the request does not fit the rule: column "plate" is not there`},
+		{broken, protocol.StatusRuleBroken, "rule 7 is broken: SG0102 in sync_sql[upside] 3:9; the server's log and " +
+			"sync_control_status say more"},
+		{absent, protocol.StatusUnknownTable, "rule 7 is broken: SG0103 in sync_table; the server's log and " +
+			"sync_control_status say more"},
+		{&store.MismatchError{Reason: `column "plate" is not there`}, protocol.StatusRequestMismatch,
+			`the request does not fit the rule: column "plate" is not there`},
 		{store.ErrReused, protocol.StatusRequestIDReused, ""},
 		{store.ErrUnavailable, protocol.StatusDBUnavailable, ""},
 		{store.ErrReadOnly, protocol.StatusDBReadOnly, ""},
 		{store.ErrRetry, protocol.StatusDeadlock, ""},
-		{&store.SQLError{Code: 1064, Message: "secret", Statement: "secret"}, protocol.StatusSQLError, "the database refused the rule's statement with error 1064"},
-		{&store.RowError{Row: 4, Code: 1062, Reason: "secret"}, protocol.StatusRowRefused, "row 4 was refused by the database with error 1062, and the rule is all-or-nothing"},
+		{&store.SQLError{Code: 1064, Message: "secret", Statement: "secret"}, protocol.StatusSQLError,
+			"the database refused the rule's statement with error 1064"},
+		{&store.RowError{Row: 4, Code: 1062, Reason: "secret"}, protocol.StatusRowRefused,
+			"row 4 was refused by the database with error 1062, and the rule is all-or-nothing"},
 		{store.ErrFile, protocol.StatusFileError, ""},
 		{context.DeadlineExceeded, protocol.StatusDBUnavailable, ""},
 		{context.Canceled, protocol.StatusGoingAway, ""},

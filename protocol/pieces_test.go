@@ -210,22 +210,25 @@ func TestPiecesRefused(t *testing.T) {
 		held    int64
 		want    Status
 	}{
-		"no head":                {payload: []byte("part"), flags: flagPiece},
-		"a short head":           {payload: []byte("part"), flags: flagPiece | flagHead, want: StatusMalformed},
-		"larger than is taken":   {payload: head(1<<20+1, 0, "x"), flags: flagPiece | flagHead, want: StatusTooLarge},
-		"more than was said":     {payload: head(3, 0, "four"), flags: flagPiece | flagHead, want: StatusMalformed},
-		"goes on from nothing":   {payload: head(9, 5, "four"), flags: flagPiece | flagHead, want: StatusBusy},
-		"no memory":              {payload: head(1<<19, 0, "x"), flags: flagPiece | flagHead, held: 1 << 20, want: StatusBusy},
+		"no head":              {payload: []byte("part"), flags: flagPiece},
+		"a short head":         {payload: []byte("part"), flags: flagPiece | flagHead, want: StatusMalformed},
+		"larger than is taken": {payload: head(1<<20+1, 0, "x"), flags: flagPiece | flagHead, want: StatusTooLarge},
+		"more than was said":   {payload: head(3, 0, "four"), flags: flagPiece | flagHead, want: StatusMalformed},
+		"goes on from nothing": {payload: head(9, 5, "four"), flags: flagPiece | flagHead, want: StatusBusy},
+		"no memory": {payload: head(1<<19, 0, "x"), flags: flagPiece | flagHead, held: 1 << 20,
+			want: StatusBusy},
 		"packed without a head":  {payload: []byte{0, 0, 1}, flags: flagPacked, want: StatusMalformed},
 		"more than DEFLATE does": {payload: []byte{0, 15, 0, 0, 0, 0, 1, 2}, flags: flagPacked, want: StatusMalformed},
-		"a large one":            {payload: append([]byte{8, 0, 0, 0, 0, 0}, make([]byte, 5<<19)...), flags: flagPacked, want: StatusTooLarge},
+		"a large one": {payload: append([]byte{8, 0, 0, 0, 0, 0}, make([]byte, 5<<19)...), flags: flagPacked,
+			want: StatusTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := inPieces(t, true, ledger)
 			greedy.Add(test.held)
 			defer greedy.Add(-test.held)
 			p.session.records.Load().max, p.client.records.max = HardMaxFrame, HardMaxFrame
-			frame, err := p.client.Seal(nil, &Message{Op: OpUpload, Flags: test.flags, RequestID: MakeRequestID(9, 9), Payload: test.payload})
+			frame, err := p.client.Seal(nil, &Message{Op: OpUpload, Flags: test.flags, RequestID: MakeRequestID(9, 9),
+				Payload: test.payload})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,7 +281,8 @@ func TestUnpackRefuses(t *testing.T) {
 	good := pack(bytes.Repeat([]byte("packs well "), 100), 4)
 	for name, p := range map[string][]byte{
 		"good": good, "cut": good[:len(good)-3], "longer": append(bytes.Clone(good), 1),
-		"another size": append([]byte{0, 0, 4, 0}, good[4:]...), "damaged": append(bytes.Clone(good[:50]), 0xff, 0xff, 0xff),
+		"another size": append([]byte{0, 0, 4, 0}, good[4:]...),
+		"damaged":      append(bytes.Clone(good[:50]), 0xff, 0xff, 0xff),
 	} {
 		m := &Message{Flags: flagPacked, Payload: p}
 		if err := m.Unpack(); (err == nil) != (name == "good") && name != "longer" {
@@ -308,7 +312,8 @@ func makePieces(t *testing.T, made map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &piecesVector{About: "an UPLOAD's payload from byte 512 on, in pieces of up to 1024 bytes; and the whole payload packed",
+	v := &piecesVector{About: "an UPLOAD's payload from byte 512 on, in pieces of up to 1024 bytes; and the whole " +
+		"payload packed",
 		Payload: hex.EncodeToString(payload)}
 	o := &Outgoing{payload: payload}
 	o.Skip(512)

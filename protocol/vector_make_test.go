@@ -192,7 +192,8 @@ func makeSessions(t *testing.T, made map[string]any) {
 	reply.Duplicate = true
 	r.down("the stored reply", r.event.Message.Reply(StatusOK, reply))
 	r.up("the next UPLOAD; sequence 1 is confirmed", up(MakeRequestID(0x1122334455667788, 2), 1))
-	r.down("the server is full", r.event.Message.Reply(StatusBusy, &ErrorReply{Message: "too many requests wait", RetryAfterMs: 250}))
+	r.down("the server is full", r.event.Message.Reply(StatusBusy,
+		&ErrorReply{Message: "too many requests wait", RetryAfterMs: 250}))
 
 	r.downloads()
 	r.up("RULES", &Message{Op: OpRules, RequestID: r.client.RequestID()})
@@ -224,7 +225,8 @@ func makeSessions(t *testing.T, made map[string]any) {
 	record(t, v).greeted().live()
 	made["session-live"] = v
 
-	v = newVector("A stream of uploads: its generation begins, a request is applied, another one has a used number, a new generation begins.")
+	v = newVector("A stream of uploads: its generation begins, a request is applied, another one has a used number, " +
+		"a new generation begins.")
 	record(t, v).greeted().uploadStream()
 	made["session-stream"] = v
 }
@@ -238,7 +240,8 @@ func (r *recorder) live() {
 		r.down(about, &Message{Op: OpSubscribe, Flags: FlagMore, RequestID: sub,
 			Body: &SubscribeReply{PingReply{version, testEpoch.UnixMilli()}, news, polled}})
 	}
-	tell("ask for both now; the server cannot tell the news of site", 42, []string{"black_list", "site"}, []string{"site"})
+	tell("ask for both now; the server cannot tell the news of site", 42, []string{"black_list", "site"},
+		[]string{"site"})
 	tell("black_list has news", 42, []string{"black_list"}, nil)
 	run := r.session.RequestID()
 	r.down("RUN of the server's", &Message{Op: OpRun, RequestID: run, Body: &RunRequest{"phishing_log", "upload"}})

@@ -13,11 +13,13 @@ func FuzzCompile(f *testing.F) {
 	s := loadSuite(f)
 	for i := range s.Rules {
 		r := s.Rules[i].row()
-		f.Add(r.SQL, r.Field, r.OperationType, r.PatchField, r.PatchFieldValue, r.RangeValue, r.Type == rule.Upload, r.User == rule.Server, r.UseCarriedState, i%3 == 0)
+		f.Add(r.SQL, r.Field, r.OperationType, r.PatchField, r.PatchFieldValue, r.RangeValue, r.Type == rule.Upload,
+			r.User == rule.Server, r.UseCarriedState, i%3 == 0)
 	}
 	facts := &s.Tables["phishing_log"].Table
 	f.Fuzz(func(t *testing.T, sql, field, ops, patch, values, span string, up, server, use, known bool) {
-		r := rule.Row{ID: 12, Table: "phishing_log", Type: rule.Download, User: rule.Client, PointNo: "p", SQL: sql, Field: field, OperationType: ops,
+		r := rule.Row{ID: 12, Table: "phishing_log", Type: rule.Download, User: rule.Client, PointNo: "p", SQL: sql,
+			Field: field, OperationType: ops,
 			PatchField: patch, PatchFieldValue: values, UseCarriedState: use, UpdateState: use}
 		if up {
 			r.Type = rule.Upload
@@ -73,11 +75,13 @@ func checkArgs(t *testing.T, p *rule.Plan, s *rule.Statement) {
 
 // Plain SQL that needs no values is sent as it was written.
 func FuzzPlainIsUnchanged(f *testing.F) {
-	for _, s := range []string{"select a from t where b = '%s;' and c = \"--\"", "select `x#` from t", "select 1", "select 'it''s' from t where a like '%\\_'"} {
+	for _, s := range []string{"select a from t where b = '%s;' and c = \"--\"", "select `x#` from t", "select 1",
+		"select 'it''s' from t where a like '%\\_'"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, sql string) {
-		p, _ := rule.Compile(rule.Row{ID: 12, Table: "t", Type: rule.Download, User: rule.Server, PointNo: "p", SQL: sql}, nil)
+		p, _ := rule.Compile(rule.Row{ID: 12, Table: "t", Type: rule.Download, User: rule.Server, PointNo: "p",
+			SQL: sql}, nil)
 		if p == nil || p.Form != rule.Named || strings.ContainsAny(sql, ":;#-/") {
 			return
 		}

@@ -111,14 +111,16 @@ func TestConvert(t *testing.T) {
 // A fixed value that is bound becomes a constant of the plain form.
 func TestConvertFixed(t *testing.T) {
 	row := rule.Row{ID: 1, Table: "t", Type: rule.Upload, User: rule.Server, PointNo: "p", Field: "('a','b')",
-		SQL:             `{'downside': ("replace into t values ('%s','%s','%s','%s','%s')",)}`,
-		PatchField:      `{'downside': (('a','b','x','y','z'),)}`,
-		PatchFieldValue: `{'downside': ((('transfer',None),('fixed',"it's \\ 1"),('fixed',None),('fixed',7),('fixed',b'\x00\xff')),)}`}
+		SQL:        `{'downside': ("replace into t values ('%s','%s','%s','%s','%s')",)}`,
+		PatchField: `{'downside': (('a','b','x','y','z'),)}`,
+		PatchFieldValue: `{'downside': ((('transfer',None),` +
+			`('fixed',"it's \\ 1"),('fixed',None),('fixed',7),('fixed',b'\x00\xff')),)}`}
 	got, _, err := rule.Convert(row, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "-- option: allow-rounding\n-- downside: replace\nreplace into t values (:text.a,'it''s \\\\ 1',NULL,'7',x'00ff')\n"
+	want := "-- option: allow-rounding\n-- downside: replace\nreplace into t " +
+		"values (:text.a,'it''s \\\\ 1',NULL,'7',x'00ff')\n"
 	if got.SQL != want {
 		t.Errorf("got %s want %s", got.SQL, want)
 	}

@@ -6,7 +6,8 @@ import (
 )
 
 func TestLex(t *testing.T) {
-	kinds := map[kind]string{tokWord: "w", tokName: "n", tokString: "s", tokNumber: "1", tokParam: "p", tokVariable: "v", tokPercent: "%", tokMark: "?", tokOp: "o", tokComment: "c", tokHint: "h"}
+	kinds := map[kind]string{tokWord: "w", tokName: "n", tokString: "s", tokNumber: "1", tokParam: "p",
+		tokVariable: "v", tokPercent: "%", tokMark: "?", tokOp: "o", tokComment: "c", tokHint: "h"}
 	for _, tt := range []struct{ text, kinds string }{
 		{"select a.b from t", "wwowww"},
 		{"a--b", "wooww"[:4]},
@@ -99,7 +100,8 @@ func TestDistance(t *testing.T) {
 
 // Tokens stand in order, do not overlap, and leave only space between them.
 func FuzzLex(f *testing.F) {
-	for _, s := range []string{"select 'a''b' from `t` where x = :y -- z", "'%s' %s %%", "1e-3 0xff .5 /*! x */ @@a", ":state.`a.b`", "\"\\\"\" #"} {
+	for _, s := range []string{"select 'a''b' from `t` where x = :y -- z", "'%s' %s %%", "1e-3 0xff .5 /*! x */ @@a",
+		":state.`a.b`", "\"\\\"\" #"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

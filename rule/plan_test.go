@@ -25,7 +25,8 @@ func compile(t *testing.T, r rule.Row, tab *rule.Table) *rule.Plan {
 }
 
 func TestBind(t *testing.T) {
-	p := compile(t, rule.Row{Table: "t", Type: rule.Upload, User: rule.Client, PointNo: "p", Range: rule.Period, RangeValue: "hour:6", UpdateState: true,
+	p := compile(t, rule.Row{Table: "t", Type: rule.Upload, User: rule.Client, PointNo: "p", Range: rule.Period,
+		RangeValue: "hour:6", UpdateState: true,
 		Field: "a, b", SQL: `-- upside
 select a, b from t where u > :since and u <= :until and a > :state.a and a > :state.1 and p = :point_no order by a limit 5
 -- update_state
@@ -33,12 +34,14 @@ update t set u = :now where b = :b and a = :state.A`}, nil)
 	zone := time.FixedZone("", 8*3600)
 	now := time.Date(2026, 3, 1, 1, 2, 3, 450_000_999, zone)
 	since, until := p.Window(now)
-	env := &rule.Env{State: []rowset.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now, Point: "p-1"}
+	env := &rule.Env{State: []rowset.StateItem{{Name: "a", Value: int64(7)}}, Since: since, Until: until, Now: now,
+		Point: "p-1"}
 	got, err := p.Upside[0].Bind([]any{"kept"}, env, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]any{"kept", "2026-02-28 19:02:03.45", "2026-03-01 01:02:03.45", int64(7), int64(7), "p-1"}, got); d != "" {
+	if d := cmp.Diff([]any{"kept", "2026-02-28 19:02:03.45", "2026-03-01 01:02:03.45", int64(7), int64(7), "p-1"},
+		got); d != "" {
 		t.Error(d)
 	}
 	got, err = p.UpdateState[0].Bind(nil, env, []any{"x", nil})
@@ -55,14 +58,17 @@ update t set u = :now where b = :b and a = :state.A`}, nil)
 
 func TestBindLimitAndInitialState(t *testing.T) {
 	s := loadSuite(t)
-	p := compile(t, rule.Row{Table: "black_list", Type: rule.Download, User: rule.Server, PointNo: "p"}, &s.Tables["black_list"].Table)
+	p := compile(t, rule.Row{Table: "black_list", Type: rule.Download, User: rule.Server, PointNo: "p"},
+		&s.Tables["black_list"].Table)
 	for _, tt := range []struct{ limit, want int64 }{{0, rule.DefaultLimit}, {-1, rule.DefaultLimit}, {20, 20}} {
 		got, err := p.Upside[0].Bind(nil, &rule.Env{Limit: int(tt.limit), LocalBound: "bound"}, nil)
-		if d := cmp.Diff([]any{"1970-01-01 00:00:00", "1970-01-01 00:00:00", "", "bound", tt.want}, got); d != "" || err != nil {
+		if d := cmp.Diff([]any{"1970-01-01 00:00:00", "1970-01-01 00:00:00", "", "bound", tt.want}, got); d != "" ||
+			err != nil {
 			t.Error(d, err)
 		}
 	}
-	if got, _ := p.Load.Start.Bind(nil, &rule.Env{Limit: 3, Now: time.Unix(0, 0).UTC()}, nil); cmp.Diff([]any{"1970-01-01 00:00:00", int64(3)}, got) != "" {
+	got, _ := p.Load.Start.Bind(nil, &rule.Env{Limit: 3, Now: time.Unix(0, 0).UTC()}, nil)
+	if cmp.Diff([]any{"1970-01-01 00:00:00", int64(3)}, got) != "" {
 		t.Errorf("the first page is bound to %v", got)
 	}
 	if p.Lag != rule.DefaultLag {
@@ -94,20 +100,24 @@ func TestRows(t *testing.T) {
 }
 
 func TestDiagnosticText(t *testing.T) {
-	d := rule.Diagnostic{Code: rule.UnknownColumn, Severity: rule.Error, RuleID: 12, Column: "sync_sql", Section: "upside", Line: 3, Col: 17,
+	d := rule.Diagnostic{Code: rule.UnknownColumn, Severity: rule.Error, RuleID: 12, Column: "sync_sql",
+		Section: "upside", Line: 3, Col: 17,
 		Message: "unknown column plat", Fix: "did you mean plate?"}
-	if got, want := d.String(), "sync_control id=12 sync_sql[upside] 3:17 error SG0104 unknown column plat; did you mean plate?"; got != want {
+	if got, want := d.String(), "sync_control id=12 sync_sql[upside] 3:17 error SG0104 unknown column plat; "+
+		"did you mean plate?"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	text, err := json.Marshal(d)
-	want := `{"code":"SG0104","severity":"error","rule_id":12,"column":"sync_sql","section":"upside","line":3,"col":17,"message":"unknown column plat","fix":"did you mean plate?"}`
+	want := `{"code":"SG0104","severity":"error","rule_id":12,"column":"sync_sql",` +
+		`"section":"upside","line":3,"col":17,"message":"unknown column plat","fix":"did you mean plate?"}`
 	if err != nil || string(text) != want {
 		t.Errorf("%s %v", text, err)
 	}
 }
 
 func TestTooLarge(t *testing.T) {
-	p, ds := rule.Compile(rule.Row{ID: 12, Table: "t", Type: rule.Upload, User: rule.Server, PointNo: "p", SQL: strings.Repeat(" ", 1<<20)}, nil)
+	p, ds := rule.Compile(rule.Row{ID: 12, Table: "t", Type: rule.Upload, User: rule.Server, PointNo: "p",
+		SQL: strings.Repeat(" ", 1<<20)}, nil)
 	if p != nil {
 		t.Error("a rule of a megabyte was read")
 	}
@@ -133,7 +143,8 @@ func TestInit(t *testing.T) {
 	}
 	names := func(columns ...rule.Column) string { return (&rule.Table{Columns: columns}).UpdateColumn() }
 	set := rule.Column{Name: "updated_at", Type: "timestamp", OnUpdate: true}
-	own, other := rule.Column{Name: "update_time", Type: "datetime"}, rule.Column{Name: "seen", Type: "datetime", OnUpdate: true}
+	own := rule.Column{Name: "update_time", Type: "datetime"}
+	other := rule.Column{Name: "seen", Type: "datetime", OnUpdate: true}
 	if got := [4]string{names(set), names(set, own), names(set, other), names(own)}; got != [4]string{"updated_at"} {
 		t.Errorf("columns that are set at each update: %q", got)
 	}
@@ -154,33 +165,53 @@ func TestCheckSet(t *testing.T) {
 		want []string
 	}{
 		{"a child without its parent", []rule.Row{child(1, srv, "p"), child(2, cli, "p")}, []string{"1 SG0148 info"}},
-		{"a child with its parent for all", []rule.Row{child(1, srv, "p"), child(2, cli, "p"), row(3, up, srv, "*"), row(4, up, cli, "*")}, nil},
+		{"a child with its parent for all", []rule.Row{child(1, srv, "p"), child(2, cli, "p"), row(3, up, srv, "*"),
+			row(4, up, cli, "*")}, nil},
 		{"a pair", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p")}, nil},
 		{"a pair through *", []rule.Row{row(1, up, srv, "*"), row(2, up, cli, "p")}, nil},
 		{"a client alone", []rule.Row{row(1, up, cli, "p")}, []string{"1 SG0131 warning"}},
 		{"a server alone", []rule.Row{row(1, down, srv, "p")}, []string{"1 SG0131 info"}},
-		{"another direction is no peer", []rule.Row{row(1, up, srv, "p"), row(2, down, cli, "p")}, []string{"1 SG0131 info", "2 SG0131 warning"}},
-		{"another point is no peer", []rule.Row{row(1, up, srv, "q"), row(2, up, cli, "p")}, []string{"1 SG0131 info", "2 SG0131 warning"}},
-		{"two for one key", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), row(3, up, srv, "p")}, []string{"3 SG0132 error"}},
-		{"a disabled one does not count", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Enabled = false })}, nil},
-		{"the same fields in another order", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Field = "a,b" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "('b','A')" })}, nil},
-		{"other fields", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Field = "a,b" }), with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "a" })}, []string{"2 SG0138 warning"}},
-		{"a select of less than all", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" })}, []string{"2 SG0138 warning"}},
-		{"less than all the other way", []rule.Row{with(row(1, down, srv, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" }), row(2, down, cli, "p")}, []string{"2 SG0138 warning"}},
-		{"a select of everything", []rule.Row{row(1, up, srv, "p"), with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select * from t where a > 0" })}, nil},
-		{"names that the database tells apart by case", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "T" }), with(row(4, up, cli, "p"), func(r *rule.Row) { r.Table = "T" })}, nil},
-		{"names that the database takes for one", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "t.t" })}, []string{"3 SG0132 error"}},
-		{"round and round", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.UpdateTime = true }), row(2, up, cli, "p"), row(3, down, srv, "p"), row(4, down, cli, "p")}, []string{"1 SG0133 warning"}},
+		{"another direction is no peer", []rule.Row{row(1, up, srv, "p"), row(2, down, cli, "p")},
+			[]string{"1 SG0131 info", "2 SG0131 warning"}},
+		{"another point is no peer", []rule.Row{row(1, up, srv, "q"), row(2, up, cli, "p")},
+			[]string{"1 SG0131 info", "2 SG0131 warning"}},
+		{"two for one key", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"), row(3, up, srv, "p")},
+			[]string{"3 SG0132 error"}},
+		{"a disabled one does not count", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"),
+			with(row(3, up, srv, "p"), func(r *rule.Row) { r.Enabled = false })}, nil},
+		{"the same fields in another order", []rule.Row{with(row(1, up, srv, "p"),
+			func(r *rule.Row) { r.Field = "a,b" }),
+			with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "('b','A')" })}, nil},
+		{"other fields", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.Field = "a,b" }),
+			with(row(2, up, cli, "p"), func(r *rule.Row) { r.Field = "a" })}, []string{"2 SG0138 warning"}},
+		{"a select of less than all", []rule.Row{row(1, up, srv, "p"),
+			with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select a from t where a > 0" })},
+			[]string{"2 SG0138 warning"}},
+		{"less than all the other way", []rule.Row{with(row(1, down, srv, "p"),
+			func(r *rule.Row) { r.SQL = "select a from t where a > 0" }), row(2, down, cli, "p")},
+			[]string{"2 SG0138 warning"}},
+		{"a select of everything", []rule.Row{row(1, up, srv, "p"),
+			with(row(2, up, cli, "p"), func(r *rule.Row) { r.SQL = "select * from t where a > 0" })}, nil},
+		{"names that the database tells apart by case",
+			[]rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"),
+				with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "T" }),
+				with(row(4, up, cli, "p"), func(r *rule.Row) { r.Table = "T" })}, nil},
+		{"names that the database takes for one", []rule.Row{row(1, up, srv, "p"), row(2, up, cli, "p"),
+			with(row(3, up, srv, "p"), func(r *rule.Row) { r.Table = "t.t" })}, []string{"3 SG0132 error"}},
+		{"round and round", []rule.Row{with(row(1, up, srv, "p"), func(r *rule.Row) { r.UpdateTime = true }),
+			row(2, up, cli, "p"), row(3, down, srv, "p"), row(4, down, cli, "p")}, []string{"1 SG0133 warning"}},
 	} {
 		var got []string
 		for _, d := range rule.CheckSet(tt.rows, func(name string) *rule.Table {
 			if name == "t" || name == "t.t" {
-				return &rule.Table{Name: "t", Columns: []rule.Column{{Name: "a", Type: "int"}, {Name: "b", Type: "int", Nullable: true}},
+				return &rule.Table{Name: "t", Columns: []rule.Column{{Name: "a", Type: "int"},
+					{Name: "b", Type: "int", Nullable: true}},
 					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
 			}
 			if name == "child" {
-				return &rule.Table{Name: "child", Columns: []rule.Column{{Name: "a", Type: "int"}}, Parents: []string{"child", "T"},
-					Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
+				return &rule.Table{Name: "child", Columns: []rule.Column{{Name: "a", Type: "int"}},
+					Parents: []string{"child", "T"},
+					Keys:    []rule.Key{{Name: "PRIMARY", Columns: []string{"a"}, Unique: true, Primary: true}}}
 			}
 			return nil
 		}) {
@@ -211,10 +242,15 @@ func TestCheck(t *testing.T) {
 		message string
 		want    string
 	}{
-		{1054, "Unknown column 'o.ulr' in 'WHERE'", "sync_control id=12 sync_sql[upside] 3:36 error SG0104 unknown column o.ulr; did you mean url?"},
-		{1146, "Table 'centre.odd' doesn't exist", "sync_control id=12 sync_sql[upside] 3:22 error SG0103 unknown table odd"},
-		{1064, "You have an error in your SQL syntax; check the manual for the right syntax to use near 'limt 3' at line 2", "sync_control id=12 sync_sql[upside] 3:48 error SG0102 the database cannot read the statement at limt 3"},
-		{1305, "FUNCTION centre.f does not exist", "sync_control id=12 sync_sql[upside] 2:1 error SG0141 FUNCTION centre.f does not exist"},
+		{1054, "Unknown column 'o.ulr' in 'WHERE'",
+			"sync_control id=12 sync_sql[upside] 3:36 error SG0104 unknown column o.ulr; did you mean url?"},
+		{1146, "Table 'centre.odd' doesn't exist",
+			"sync_control id=12 sync_sql[upside] 3:22 error SG0103 unknown table odd"},
+		{1064, "You have an error in your SQL syntax; check the manual for the right syntax to use near 'limt 3' at " +
+			"line 2",
+			"sync_control id=12 sync_sql[upside] 3:48 error SG0102 the database cannot read the statement at limt 3"},
+		{1305, "FUNCTION centre.f does not exist",
+			"sync_control id=12 sync_sql[upside] 2:1 error SG0141 FUNCTION centre.f does not exist"},
 	} {
 		ds, err := p.Check(tab, func(sql string) (*rule.Refusal, error) {
 			if sql != p.Upside[0].SQL {
@@ -277,7 +313,8 @@ func TestOtherDatabase(t *testing.T) {
 	facts := s.Tables["only_keys"].Table
 	facts.Schema = "centre"
 	row := rule.Row{ID: 12, Table: "centre.only_keys", Type: rule.Upload, User: rule.Server, PointNo: "p"}
-	if got := compile(t, row, &facts).Downside[0].Insert.Head; got != "insert into `centre`.`only_keys` (`point_no`, `id`)\nvalues " {
+	if got := compile(t, row, &facts).Downside[0].Insert.Head; got != "insert into "+
+		"`centre`.`only_keys` (`point_no`, `id`)\nvalues " {
 		t.Error(got)
 	}
 	row.SQL = "insert into centre.only_keys (id) values (:id) on duplicate key update id = :id"
@@ -287,7 +324,8 @@ func TestOtherDatabase(t *testing.T) {
 
 // A carried NULL, as max() of an empty table gives, is nothing carried.
 func TestCarriedNull(t *testing.T) {
-	for _, sql := range []string{"select a from t where update_time > :state.m", "select a from t where update_time > :state.1"} {
+	for _, sql := range []string{"select a from t where update_time > :state.m",
+		"select a from t where update_time > :state.1"} {
 		p := compile(t, rule.Row{Table: "t", Type: rule.Download, User: rule.Server, PointNo: "p", SQL: sql}, nil)
 		got, err := p.Upside[0].Bind(nil, &rule.Env{State: []rowset.StateItem{{Name: "m"}}}, nil)
 		if d := cmp.Diff([]any{"1970-01-01 00:00:00"}, got); d != "" || err != nil {
@@ -300,7 +338,8 @@ func TestCarriedNull(t *testing.T) {
 func TestManyMistakes(t *testing.T) {
 	s := loadSuite(t)
 	sql := "select " + strings.Repeat("sleep(), ", 20000) + "url from phishing_log where url > ''"
-	p, ds := rule.Compile(rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p", Field: "url", SQL: sql}, &s.Tables["phishing_log"].Table)
+	p, ds := rule.Compile(rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Client, PointNo: "p",
+		Field: "url", SQL: sql}, &s.Tables["phishing_log"].Table)
 	if p != nil || len(ds) != 100 {
 		t.Errorf("%d diagnostics, plan %v", len(ds), p != nil)
 	}
@@ -308,11 +347,15 @@ func TestManyMistakes(t *testing.T) {
 
 // Only what writes rows needs a table that rolls back.
 func TestNoRollback(t *testing.T) {
-	table := &rule.Table{Name: "t", Engine: "MyISAM", NoRollback: true, Columns: []rule.Column{{Name: "id", Type: "int"}},
-		Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"id"}, Unique: true, Primary: true}}}
+	table := &rule.Table{Name: "t", Engine: "MyISAM", NoRollback: true,
+		Columns: []rule.Column{{Name: "id", Type: "int"}},
+		Keys:    []rule.Key{{Name: "PRIMARY", Columns: []string{"id"}, Unique: true, Primary: true}}}
 	for typ, want := range map[string]bool{rule.Upload: true, rule.Download: false} {
-		_, ds := rule.Compile(rule.Row{ID: 1, Table: "t", Type: typ, User: rule.Server, PointNo: rule.AnyPoint, Enabled: true}, table)
-		said := slices.ContainsFunc(ds, func(d rule.Diagnostic) bool { return d.Code == rule.NoRollback && d.Severity == rule.Error })
+		_, ds := rule.Compile(rule.Row{ID: 1, Table: "t", Type: typ, User: rule.Server, PointNo: rule.AnyPoint,
+			Enabled: true}, table)
+		said := slices.ContainsFunc(ds, func(d rule.Diagnostic) bool {
+			return d.Code == rule.NoRollback && d.Severity == rule.Error
+		})
 		if said != want {
 			t.Errorf("%s: %v", typ, ds)
 		}

@@ -54,10 +54,12 @@ func loadSuite(t testing.TB) *suite {
 
 // row is the rule's row with what every rule has in common.
 func (c *suiteRule) row() rule.Row {
-	r := rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Server, PointNo: "point-01", Enabled: true}
-	text := map[string]*string{"sync_table": &r.Table, "sync_type": &r.Type, "sync_user": &r.User, "sync_point_no": &r.PointNo,
-		"sync_field": &r.Field, "sync_range": &r.Range, "sync_range_value": &r.RangeValue, "sync_operation_type": &r.OperationType,
-		"sync_sql": &r.SQL, "sync_patch_field": &r.PatchField, "sync_patch_field_value": &r.PatchFieldValue}
+	r := rule.Row{ID: 12, Table: "phishing_log", Type: rule.Upload, User: rule.Server, PointNo: "point-01",
+		Enabled: true}
+	text := map[string]*string{"sync_table": &r.Table, "sync_type": &r.Type, "sync_user": &r.User,
+		"sync_point_no": &r.PointNo, "sync_field": &r.Field, "sync_range": &r.Range, "sync_range_value": &r.RangeValue,
+		"sync_operation_type": &r.OperationType, "sync_sql": &r.SQL,
+		"sync_patch_field": &r.PatchField, "sync_patch_field_value": &r.PatchFieldValue}
 	flag := map[string]*bool{"sync_is_carry_state": &r.CarryState, "sync_is_use_state_carry_data": &r.UseCarriedState,
 		"sync_is_update_state": &r.UpdateState, "sync_is_update_time": &r.UpdateTime}
 	for name, v := range c.Columns {

@@ -41,11 +41,13 @@ func TestColumnsThatDiffer(t *testing.T) {
 	w.RecordFit(&f, "p")
 	w.RecordFit(&f, "p")
 	w.refresh()
-	if want := []store.Difference{{RuleID: 1, Peer: "p", Here: "site", There: "url"}}; !slices.Equal(w.differences, want) {
+	want := []store.Difference{{RuleID: 1, Peer: "p", Here: "site", There: "url"}}
+	if !slices.Equal(w.differences, want) {
 		t.Errorf("recorded %+v", w.differences)
 	}
 	if r, _ := w.Find("hits", rule.Upload, "p"); r != nil {
-		if _, err := w.Fit(w.Context(), r, []string{"url"}); err == nil || !strings.Contains(err.Error(), "the fields lack the key's id") {
+		if _, err := w.Fit(w.Context(), r, []string{"url"}); err == nil ||
+			!strings.Contains(err.Error(), "the fields lack the key's id") {
 			t.Errorf("without the key: %v", err)
 		}
 	}
@@ -57,7 +59,8 @@ func TestAnAlterIsSeenAtTheFirstRowWithTheColumn(t *testing.T) {
 	w.refresh()
 	old := w.tables["hits"]
 	now := *old
-	now.Columns = append(slices.Clone(old.Columns), rule.Column{Name: "site", Type: "varchar", ColumnType: "varchar(10)"})
+	now.Columns = append(slices.Clone(old.Columns),
+		rule.Column{Name: "site", Type: "varchar", ColumnType: "varchar(10)"})
 	w.tables["hits"] = &now
 	if f := w.fit("id", "url", "site"); !f.exact() || !slices.Equal(f.Plan.Fields, []string{"id", "url", "site"}) {
 		t.Errorf("%+v", f)

@@ -103,12 +103,15 @@ type setWorld struct {
 }
 
 func newSetWorld(t *testing.T, rows ...rule.Row) *setWorld {
-	w := &setWorld{T: t, now: time.Unix(1e9, 0), desk: &desk{rows: rows, failing: map[string]bool{}, asked: map[string]int{},
+	w := &setWorld{T: t, now: time.Unix(1e9, 0), desk: &desk{rows: rows, failing: map[string]bool{},
+		asked: map[string]int{},
 		tables: map[string]*rule.Table{"hits": {Name: "hits", Engine: "InnoDB", Columns: []rule.Column{
-			{Name: "id", Type: "bigint", ColumnType: "bigint(20)"}, {Name: "url", Type: "varchar", ColumnType: "varchar(20)"}},
+			{Name: "id", Type: "bigint", ColumnType: "bigint(20)"},
+			{Name: "url", Type: "varchar", ColumnType: "varchar(20)"}},
 			Keys: []rule.Key{{Name: "PRIMARY", Columns: []string{"id"}, Unique: true, Primary: true}}}}}}
 	var err error
-	w.Set, err = New(Options{Source: w.desk, Sink: w.desk, Side: rule.Server, Clock: func() time.Time { return w.now }, Logger: zerolog.New(&w.log)})
+	w.Set, err = New(Options{Source: w.desk, Sink: w.desk, Side: rule.Server, Clock: func() time.Time { return w.now },
+		Logger: zerolog.New(&w.log)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +135,9 @@ func (w *setWorld) inForce(point string) string {
 }
 
 func row(id uint64, point, values string) rule.Row {
-	return rule.Row{ID: id, Table: "hits", Type: rule.Upload, User: rule.Server, PointNo: point, Enabled: true, Field: `["id", "url"]`,
-		SQL: "-- downside: insert\ninsert into hits (id, url) values (" + values + ")"}
+	return rule.Row{ID: id, Table: "hits", Type: rule.Upload, User: rule.Server, PointNo: point, Enabled: true,
+		Field: `["id", "url"]`,
+		SQL:   "-- downside: insert\ninsert into hits (id, url) values (" + values + ")"}
 }
 
 func sql(values string) string { return "insert into hits (id, url) values (" + values + ")" }
@@ -153,7 +157,8 @@ func TestFindPrefersThePointsOwnRow(t *testing.T) {
 			t.Errorf("%s: %s, want %s", point, got, want)
 		}
 	}
-	if got := w.inForce("broken"); !strings.HasPrefix(got, "the rule is broken: sync_control id=4 sync_sql[downside] 2:41 error SG0112") {
+	if got := w.inForce("broken"); !strings.HasPrefix(got,
+		"the rule is broken: sync_control id=4 sync_sql[downside] 2:41 error SG0112") {
 		t.Error(got)
 	}
 	if _, err := w.Find("hits", rule.Download, "own"); !errors.Is(err, ErrNoRule) {
@@ -164,11 +169,13 @@ func TestFindPrefersThePointsOwnRow(t *testing.T) {
 // A name in another case stands for the rule's table only where no rule has that very name.
 func TestSpelled(t *testing.T) {
 	row := func(id uint64, table string) rule.Row {
-		return rule.Row{ID: id, Table: table, Type: rule.Upload, User: rule.Server, PointNo: rule.AnyPoint, Enabled: true}
+		return rule.Row{ID: id, Table: table, Type: rule.Upload, User: rule.Server, PointNo: rule.AnyPoint,
+			Enabled: true}
 	}
 	w := newSetWorld(t, row(1, "Log"), row(2, "log"), row(3, "Goods"), row(4, "hits"))
 	w.refresh()
-	for asked, want := range map[string]string{"Log": "Log", "log": "log", "LOG": "log", "goods": "Goods", "HITS ": "hits", "other": "other"} {
+	for asked, want := range map[string]string{"Log": "Log", "log": "log", "LOG": "log", "goods": "Goods",
+		"HITS ": "hits", "other": "other"} {
 		if got := w.Spelled(asked, rule.Upload, "p"); got != want {
 			t.Errorf("%q is %q, want %q", asked, got, want)
 		}
@@ -180,12 +187,14 @@ func TestSpelled(t *testing.T) {
 
 func TestClientRules(t *testing.T) {
 	client := func(id uint64, table, point, text string) rule.Row {
-		return rule.Row{ID: id, Table: table, Type: rule.Upload, User: rule.Client, PointNo: point, Enabled: true, SQL: text}
+		return rule.Row{ID: id, Table: table, Type: rule.Upload, User: rule.Client, PointNo: point, Enabled: true,
+			SQL: text}
 	}
 	broken := client(4, "d", "*", "-- upside\ndrop table d")
 	off := client(5, "a", "p3", "")
 	off.Enabled = false
-	w := newSetWorld(t, client(1, "a", "*", ""), client(2, "b", "*", ""), client(3, "a", "p1", ""), broken, off, row(6, "*", ":id, :url"))
+	w := newSetWorld(t, client(1, "a", "*", ""), client(2, "b", "*", ""), client(3, "a", "p1", ""), broken, off,
+		row(6, "*", ":id, :url"))
 	if _, _, err := w.Client("p1"); !errors.Is(err, store.ErrUnavailable) {
 		t.Error(err)
 	}
@@ -252,7 +261,8 @@ func TestLastGoodVersionStays(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	if len(w.states) != 2 || w.states[1].State != store.RuleStale || w.states[1].Problem.Code != rule.RefusedByDatabase {
+	if len(w.states) != 2 || w.states[1].State != store.RuleStale ||
+		w.states[1].Problem.Code != rule.RefusedByDatabase {
 		t.Errorf("%+v", w.states)
 	}
 	w.rows[0].Enabled = false

@@ -45,7 +45,7 @@ type Outcome struct {
 	LeftOut     uint64            `json:"left_out,omitempty"`    // more such rows, see toldRows
 	Unknown     []string          `json:"unknown,omitempty"`     // columns that the rule lacks; they were left out
 	Duplicate   bool              `json:"-"`                     // it was applied before, with this outcome
-	Reached     Reached           `json:"-"`                     // where the stream stood that it begins anew
+	Reached     Reached           `json:"-"`                     // where the stream stood, if it begins a generation
 
 	// ErrUnavailable, ErrReadOnly, ErrRetry, ErrReused, ErrMismatch, *SQLError, *RowError, …
 	Err error `json:"-"`

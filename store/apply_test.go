@@ -12,7 +12,8 @@ import (
 )
 
 const phishing = `CREATE TABLE phishing_log (
-	url VARCHAR(100) PRIMARY KEY, ip VARCHAR(64) NOT NULL, hits INT NOT NULL, update_time DATETIME(6) NULL) ENGINE = InnoDB`
+	url VARCHAR(100) PRIMARY KEY, ip VARCHAR(64) NOT NULL, hits INT NOT NULL,
+	update_time DATETIME(6) NULL) ENGINE = InnoDB`
 
 func phishingPlan(t testing.TB, s *Store, sql string) *rule.Plan {
 	t.Helper()
@@ -65,14 +66,18 @@ func TestChains(t *testing.T) {
 		{"insert of a row that is there", insertSQL, []any{"old", "1", int64(1)}, "", 1062, "1", "0"},
 		{"insert falls to update", insertSQL + updateSQL, []any{"old", "1", int64(1)}, "update", 0, "1", "1"},
 		{"update takes it", updateSQL + insertSQL, []any{"old", "1", int64(1)}, "update", 0, "1", "1"},
-		{"update that changes nothing has matched", updateSQL + insertSQL, []any{"old", "0", int64(0)}, "update", 0, "1", "0"},
-		{"update without a match falls to insert", updateSQL + insertSQL, []any{"new", "1", int64(1)}, "insert", 0, "1", "1"},
+		{"update that changes nothing has matched", updateSQL + insertSQL, []any{"old", "0", int64(0)}, "update", 0,
+			"1", "0"},
+		{"update without a match falls to insert", updateSQL + insertSQL, []any{"new", "1", int64(1)}, "insert", 0, "1",
+			"1"},
 		{"a last update without a match is done", updateSQL, []any{"new", "1", int64(1)}, "update", 0, "0", ""},
 		{"delete without a match, nothing after it", deleteSQL, []any{"new", "1", int64(1)}, "delete", 0, "0", ""},
 		{"delete takes it", deleteSQL + insertSQL, []any{"old", "1", int64(1)}, "delete", 0, "0", ""},
-		{"delete without a match falls to insert", deleteSQL + insertSQL, []any{"new", "1", int64(1)}, "insert", 0, "1", "1"},
+		{"delete without a match falls to insert", deleteSQL + insertSQL, []any{"new", "1", int64(1)}, "insert", 0, "1",
+			"1"},
 		{"refused by all", insertSQL + updateSQL, []any{"old", "1", bad}, "", 1366, "1", "0"},
-		{"refused by insert, no match in update: it is nowhere", insertSQL + updateSQL, []any{"new", "1", nil}, "", 1048, "0", ""},
+		{"refused by insert, no match in update: it is nowhere", insertSQL + updateSQL, []any{"new", "1", nil}, "",
+			1048, "0", ""},
 		{"NULL where none may be", insertSQL, []any{"new", nil, int64(1)}, "", 1048, "0", ""},
 		{"too long", insertSQL, []any{"new", string(make([]byte, 65)), int64(1)}, "", 1406, "0", ""},
 		{"out of range", insertSQL, []any{"new", "1", int64(1) << 40}, "", 1264, "0", ""},
@@ -135,7 +140,8 @@ func TestStoredReplyIsTheOneSent(t *testing.T) {
 	}
 	first.Duplicate = true
 	equal(t, "second reply", fmt.Sprint(second), fmt.Sprint(first))
-	equal(t, "aside", one(t, s, "SELECT GROUP_CONCAT(row_values) FROM sync_quarantine"), `{"url": "c", "ip": "3", "hits": "bad"}`)
+	equal(t, "aside", one(t, s, "SELECT GROUP_CONCAT(row_values) FROM sync_quarantine"),
+		`{"url": "c", "ip": "3", "hits": "bad"}`)
 }
 
 func TestAllOrNothing(t *testing.T) {
@@ -147,10 +153,12 @@ func TestAllOrNothing(t *testing.T) {
 	}
 	u := upload(p, "p1", 1, []any{"a", "1", int64(1)}, []any{"b", "2", "bad"})
 	var refused *RowError
-	if err := s.Apply(testContext(t), []*Upload{u})[0].Err; !errors.As(err, &refused) || refused.Row != 1 || refused.Code != 1366 {
+	if err := s.Apply(testContext(t), []*Upload{u})[0].Err; !errors.As(err, &refused) || refused.Row != 1 ||
+		refused.Code != 1366 {
 		t.Fatalf("got %v", err)
 	}
-	equal(t, "kept", one(t, s, "SELECT (SELECT COUNT(*) FROM phishing_log) + (SELECT COUNT(*) FROM sync_request) + (SELECT COUNT(*) FROM sync_quarantine)"), "0")
+	equal(t, "kept", one(t, s, "SELECT (SELECT COUNT(*) FROM phishing_log) + (SELECT COUNT(*) FROM sync_request) + "+
+		"(SELECT COUNT(*) FROM sync_quarantine)"), "0")
 
 	mended := upload(p, "p1", 1, []any{"a", "1", int64(1)}, []any{"b", "2", int64(2)})
 	equal(t, "applied when mended", applied(t, s, mended).Applied, 2)
@@ -175,7 +183,8 @@ func TestLargeBatches(t *testing.T) {
 		o := applied(t, s, u)
 		equal(t, "applied", o.Applied, uint64(n-bad))
 		equal(t, "aside", len(o.Quarantined), bad)
-		equal(t, "rows", one(t, s, "SELECT CONCAT(COUNT(*), ' ', COUNT(DISTINCT url)) FROM phishing_log"), fmt.Sprintf("%d %[1]d", n-bad))
+		equal(t, "rows", one(t, s, "SELECT CONCAT(COUNT(*), ' ', COUNT(DISTINCT url)) FROM phishing_log"),
+			fmt.Sprintf("%d %[1]d", n-bad))
 	}
 }
 
@@ -224,7 +233,8 @@ func TestColumnsInAnotherOrder(t *testing.T) {
 	equal(t, "left out, from the ledger", fmt.Sprint(applied(t, s, more).Unknown), "[x]")
 
 	// The rule was edited after the upload was applied and before its answer arrived.
-	u.Plan = planOf(t, s, uploadRule("phishing_log", `["url","ip"]`, "", "-- downside: update\nUPDATE phishing_log SET ip = :ip WHERE url = :url\n"))
+	u.Plan = planOf(t, s, uploadRule("phishing_log", `["url","ip"]`, "",
+		"-- downside: update\nUPDATE phishing_log SET ip = :ip WHERE url = :url\n"))
 	equal(t, "duplicate under another rule", applied(t, s, u).Duplicate, true)
 }
 
@@ -246,8 +256,10 @@ func TestTogether(t *testing.T) {
 		}
 	}
 	// One statement has one CURRENT_TIMESTAMP.
-	equal(t, "one INSERT of the ledger", one(t, s, "SELECT CONCAT(COUNT(*), COUNT(DISTINCT created_at)) FROM sync_request"), "41")
-	equal(t, "updated", one(t, s, "SELECT reply FROM sync_request WHERE point_no = 'p2'"), `{"applied":1,"by_op":{"update":1}}`)
+	equal(t, "one INSERT of the ledger", one(t, s,
+		"SELECT CONCAT(COUNT(*), COUNT(DISTINCT created_at)) FROM sync_request"), "41")
+	equal(t, "updated", one(t, s, "SELECT reply FROM sync_request WHERE point_no = 'p2'"),
+		`{"applied":1,"by_op":{"update":1}}`)
 
 	more := []*Upload{
 		upload(insert, "p4", 1, []any{"e", "1", int64(1)}),
@@ -258,7 +270,8 @@ func TestTogether(t *testing.T) {
 		upload(insert, "p6", 1, []any{"f", "1", int64(1)}), // twice in one call
 	}
 	outcomes := s.Apply(testContext(t), more)
-	for i, want := range []string{"1 0 false <nil>", "0 1 false <nil>", "1 0 true <nil>", "", "1 0 false <nil>", "1 0 true <nil>"} {
+	for i, want := range []string{"1 0 false <nil>", "0 1 false <nil>", "1 0 true <nil>", "", "1 0 false <nil>",
+		"1 0 true <nil>"} {
 		o := outcomes[i]
 		if got := fmt.Sprint(o.Applied, len(o.Quarantined), o.Duplicate, o.Err); want != "" && got != want {
 			t.Errorf("%d: got %s, want %s", i, got, want)
@@ -326,7 +339,8 @@ func TestBrokenStatementKeepsNothing(t *testing.T) {
 	exec(t, s, "ALTER TABLE phishing_log DROP COLUMN hits")
 	u := upload(p, "p1", 1, []any{"a", "1", int64(1)})
 	var bad *SQLError
-	if err := s.Apply(testContext(t), []*Upload{u})[0].Err; !errors.As(err, &bad) || bad.Code != 1054 || bad.Statement == "" {
+	if err := s.Apply(testContext(t), []*Upload{u})[0].Err; !errors.As(err, &bad) || bad.Code != 1054 ||
+		bad.Statement == "" {
 		t.Fatalf("got %v", err)
 	}
 	equal(t, "ledger", one(t, s, "SELECT COUNT(*) FROM sync_request"), "0")
@@ -371,7 +385,8 @@ func TestUpdateStateRunsInTheSameTransaction(t *testing.T) {
 	p := phishingPlan(t, s, insertSQL)
 	withState := *p
 	withState.UpdateState = []rule.Statement{
-		{Op: rule.Insert, SQL: "INSERT INTO mark VALUES (?, 1)", Args: []rule.Arg{{Source: rule.Field, Name: "url", Field: 0}}},
+		{Op: rule.Insert, SQL: "INSERT INTO mark VALUES (?, 1)",
+			Args: []rule.Arg{{Source: rule.Field, Name: "url", Field: 0}}},
 		{Op: rule.Update, SQL: "UPDATE mark SET n = n + ?", Args: []rule.Arg{{Source: rule.Fixed, Value: int64(10)}}},
 	}
 	applied(t, s, upload(&withState, "p1", 1, []any{"a", "1", int64(1)}, []any{"b", "1", int64(1)}))
@@ -379,7 +394,8 @@ func TestUpdateStateRunsInTheSameTransaction(t *testing.T) {
 
 	exec(t, s, "DELETE FROM phishing_log")
 	var refused *RowError
-	if err := s.Apply(testContext(t), []*Upload{upload(&withState, "p1", 2, []any{"a", "1", int64(1)})})[0].Err; !errors.As(err, &refused) {
+	if err := s.Apply(testContext(t), []*Upload{upload(&withState, "p1", 2,
+		[]any{"a", "1", int64(1)})})[0].Err; !errors.As(err, &refused) {
 		t.Errorf("got %v", err)
 	}
 	equal(t, "rows", one(t, s, "SELECT COUNT(*) FROM phishing_log"), "0")
@@ -391,7 +407,8 @@ func TestStatementErrorsAreNotTheRows(t *testing.T) {
 	p := phishingPlan(t, s, insertSQL)
 	exec(t, s, "DROP TABLE phishing_log")
 	var bad *SQLError
-	if err := s.Apply(testContext(t), []*Upload{upload(p, "p1", 1, []any{"a", "1", int64(1)})})[0].Err; !errors.As(err, &bad) || bad.Code != 1146 {
+	err := s.Apply(testContext(t), []*Upload{upload(p, "p1", 1, []any{"a", "1", int64(1)})})[0].Err
+	if !errors.As(err, &bad) || bad.Code != 1146 {
 		t.Errorf("got %v", err)
 	}
 }

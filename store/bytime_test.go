@@ -17,7 +17,8 @@ import (
 	"syncgate/rule"
 )
 
-const timed = "update_time DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), KEY (update_time)"
+const timed = "update_time DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), " +
+	"KEY (update_time)"
 
 // follower reads a table by time, as an agent does.
 type follower struct {
@@ -111,9 +112,11 @@ func TestLoadByKeyThenByTime(t *testing.T) {
 			s := open(t)
 			digits := strings.TrimLeft(kind, "DATEIMSP")
 			now := "CURRENT_TIMESTAMP" + digits
-			exec(t, s, "CREATE TABLE goods (b INT, v INT, a VARCHAR(10), at "+kind+" NOT NULL DEFAULT "+now+" ON UPDATE "+now+
+			exec(t, s, "CREATE TABLE goods (b INT, v INT, a VARCHAR(10), at "+kind+" NOT NULL DEFAULT "+
+				now+" ON UPDATE "+now+
 				", PRIMARY KEY (a, b), KEY (at)) ENGINE = InnoDB")
-			exec(t, s, "INSERT INTO goods (a, b, v, at) SELECT seq MOD 3, seq, 0, '2026-01-01 00:00:00' + INTERVAL 10 - seq SECOND FROM seq_1_to_10")
+			exec(t, s, "INSERT INTO goods (a, b, v, at) SELECT seq MOD 3, seq, 0, '2026-01-01 00:00:00' "+
+				"+ INTERVAL 10 - seq SECOND FROM seq_1_to_10")
 			f := follow(t, s, "goods", "-- option: lag 0s\n-- option: watermark at\n-- option: where v >= 0")
 			f.env.Limit = 3
 			for stop := 1; ; stop++ {
@@ -201,7 +204,8 @@ const upsert = " ON DUPLICATE KEY UPDATE v = VALUES(v)"
 
 func waitFor(t testing.TB, s *Store, statement string) {
 	t.Helper()
-	for one(t, s, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE ? AND state LIKE '%'", statement) == "0" {
+	for one(t, s, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE ? AND state LIKE '%'",
+		statement) == "0" {
 		time.Sleep(5 * time.Millisecond)
 	}
 	time.Sleep(20 * time.Millisecond)
@@ -251,7 +255,8 @@ func TestReaderAheadOfTheClock(t *testing.T) {
 		var said error
 		s.Observe(func(e Event) { said = errors.Join(said, e.Err) })
 		f := follow(t, s, table, "-- option: lag 0s")
-		f.env.State = []rowset.StateItem{{Name: "update_time", Value: one(t, s, "SELECT NOW(6) + INTERVAL "+ahead+" SECOND")},
+		f.env.State = []rowset.StateItem{{Name: "update_time",
+			Value: one(t, s, "SELECT NOW(6) + INTERVAL "+ahead+" SECOND")},
 			{Name: "id", Value: int64(0)}, number(rereadDone, 0)}
 		f.until("1")
 		exec(t, s, "INSERT INTO "+table+" (id, v) VALUES (2, 2)")
@@ -305,7 +310,8 @@ func TestWithoutProcess(t *testing.T) {
 	if err != nil || !sees {
 		t.Errorf("the owner sees transactions: %v, %v", sees, err)
 	}
-	_, found := rule.Compile(rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Client, PointNo: "*", Enabled: true}, table)
+	_, found := rule.Compile(rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Client, PointNo: "*",
+		Enabled: true}, table)
 	if worst, _ := rule.Worst(found); worst != rule.Warning || found[0].Code != rule.UnseenTransactions {
 		t.Errorf("found %v", found)
 	}
@@ -337,7 +343,8 @@ func TestWritersAtRandom(t *testing.T) {
 				case 1:
 					on(t, c, fmt.Sprintf("UPDATE goods SET v = v + SLEEP(%d) WHERE id = %d", random.IntN(2), id))
 				case 2:
-					on(t, c, fmt.Sprintf("UPDATE goods SET update_time = update_time - INTERVAL 30 SECOND, v = v + 50000 WHERE id = %d", id))
+					on(t, c, fmt.Sprintf("UPDATE goods SET update_time = update_time - INTERVAL 30 SECOND, "+
+						"v = v + 50000 WHERE id = %d", id))
 				}
 				if random.IntN(5) == 0 {
 					on(t, c, "ROLLBACK")

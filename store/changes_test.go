@@ -60,7 +60,8 @@ func sequenced(t testing.TB, s *Store, ct *ChangeTable) (p position) {
 
 func feedOf(t testing.TB, s *Store, ct *ChangeTable) string {
 	t.Helper()
-	return one(t, s, "SELECT GROUP_CONCAT(sync_seq, ':', CONCAT_WS('/', "+ct.keys("")+") ORDER BY sync_seq SEPARATOR ' ') FROM "+ct.Name)
+	return one(t, s, "SELECT GROUP_CONCAT(sync_seq, ':', CONCAT_WS('/', "+ct.keys("")+
+		") ORDER BY sync_seq SEPARATOR ' ') FROM "+ct.Name)
 }
 
 // Every kind of change leaves its key, a transaction that is open is numbered when it is committed, and what is rolled
@@ -108,13 +109,16 @@ func TestChangesKeepTheirOrigin(t *testing.T) {
 	exec(t, s, "CREATE TABLE goods (a INT PRIMARY KEY) ENGINE = InnoDB")
 	ct := recorded(t, s, "goods")
 	err := s.withConn(testContext(t), func(c *conn) error {
-		return errors.Join(c.text(testContext(t), "SET @sync_origin = 'point-01', @sync_at = '2026-01-02 03:04:05.678'"),
-			c.text(testContext(t), "INSERT INTO goods VALUES (1)"), c.text(testContext(t), "SET @sync_origin = NULL, @sync_at = NULL"))
+		return errors.Join(
+			c.text(testContext(t), "SET @sync_origin = 'point-01', @sync_at = '2026-01-02 03:04:05.678'"),
+			c.text(testContext(t), "INSERT INTO goods VALUES (1)"),
+			c.text(testContext(t), "SET @sync_origin = NULL, @sync_at = NULL"))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "origin", one(t, s, "SELECT CONCAT(sync_origin, ' ', sync_at) FROM "+ct.Name), "point-01 2026-01-02 03:04:05.678000")
+	equal(t, "origin", one(t, s, "SELECT CONCAT(sync_origin, ' ', sync_at) FROM "+ct.Name),
+		"point-01 2026-01-02 03:04:05.678000")
 	exec(t, s, "DELETE FROM goods")
 	equal(t, "origin of the next", one(t, s, "SELECT sync_origin IS NULL FROM "+ct.Name), "1")
 }
@@ -163,7 +167,8 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 		for i, k := range ct.key {
 			on[i] = "f." + rule.Quote(k) + " = t." + rule.Quote(k)
 		}
-		equal(t, tt.columns+": joined", one(t, s, "SELECT COUNT(*) FROM "+ct.Name+" f JOIN "+table+" t ON "+strings.Join(on, " AND ")), "1")
+		equal(t, tt.columns+": joined", one(t, s, "SELECT COUNT(*) FROM "+ct.Name+" f JOIN "+table+" t ON "+
+			strings.Join(on, " AND ")), "1")
 		if err := s.DropChanges(testContext(t), ct); err != nil {
 			t.Error(err)
 		}
@@ -188,12 +193,15 @@ func TestChangeTableOfEveryKey(t *testing.T) {
 // to load the table anew.
 func TestChangesThatCannotBeRecorded(t *testing.T) {
 	for name, tt := range map[string]struct{ breaks, mends, fault string }{
-		"dropped":        {"DROP TABLE sync_change_goods", "", "there is no change table"},
-		"locked away":    {"RENAME TABLE sync_change_goods TO elsewhere", "RENAME TABLE elsewhere TO sync_change_goods", ""},
-		"column dropped": {"ALTER TABLE sync_change_goods DROP sync_at", "ALTER TABLE sync_change_goods ADD sync_at TIMESTAMP(6) NOT NULL DEFAULT NOW(6)", ""},
-		"key altered":    {"ALTER TABLE goods MODIFY a BIGINT", "", "another key"},
-		"trigger gone":   {"DROP TRIGGER sync_change_d_goods", "", "there is no trigger"},
-		"trigger other":  {"CREATE OR REPLACE TRIGGER sync_change_i_goods AFTER INSERT ON goods FOR EACH ROW DO 1", "", "is not the one"},
+		"dropped": {"DROP TABLE sync_change_goods", "", "there is no change table"},
+		"locked away": {"RENAME TABLE sync_change_goods TO elsewhere", "RENAME TABLE elsewhere TO sync_change_goods",
+			""},
+		"column dropped": {"ALTER TABLE sync_change_goods DROP sync_at",
+			"ALTER TABLE sync_change_goods ADD sync_at TIMESTAMP(6) NOT NULL DEFAULT NOW(6)", ""},
+		"key altered":  {"ALTER TABLE goods MODIFY a BIGINT", "", "another key"},
+		"trigger gone": {"DROP TRIGGER sync_change_d_goods", "", "there is no trigger"},
+		"trigger other": {"CREATE OR REPLACE TRIGGER sync_change_i_goods AFTER INSERT ON goods FOR EACH ROW DO 1", "",
+			"is not the one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -289,13 +297,15 @@ func TestFeedMakesAnEqualCopy(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	from, to := open(t), open(t)
-	const create = "CREATE TABLE goods (a INT, b VARCHAR(20), n INT, amount DECIMAL(20,6), PRIMARY KEY (a, b)) ENGINE = InnoDB"
+	const create = "CREATE TABLE goods (a INT, b VARCHAR(20), n INT, amount DECIMAL(20,6), PRIMARY KEY (a, b)) " +
+		"ENGINE = InnoDB"
 	exec(t, from, create)
 	exec(t, to, create)
 	exec(t, from, "INSERT INTO goods SELECT seq, 'old', seq, seq / 3 FROM seq_1_to_500")
 	recorded(t, from, "goods")
 	f := &feed{from: from, to: to,
-		upside:   changesPlan(t, from, rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Client, SQL: "-- option: changes"}),
+		upside: changesPlan(t, from, rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Client,
+			SQL: "-- option: changes"}),
 		downside: changesPlan(t, to, rule.Row{ID: 2, Table: "goods", Type: rule.Upload, User: rule.Server})}
 	var writers sync.WaitGroup
 	end := time.Now().Add(2 * time.Second)
@@ -319,7 +329,8 @@ func TestFeedMakesAnEqualCopy(t *testing.T) {
 	}
 	for f.page(t) {
 	}
-	const all = "SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(',', a, b, n, amount) ORDER BY a, b SEPARATOR '\n'), '') FROM goods"
+	const all = "SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(',', a, b, n, amount) ORDER BY a, b SEPARATOR '\n'), '') " +
+		"FROM goods"
 	if diff := cmp.Diff(strings.Split(one(t, from, all), "\n"), strings.Split(one(t, to, all), "\n")); diff != "" {
 		t.Errorf("the table (-) and its copy (+) are not equal:\n%s", diff)
 	}
@@ -343,7 +354,8 @@ func churn(t testing.TB, s *Store, rnd *rand.Rand) {
 		case 2:
 			_, err = tx.Exec("REPLACE INTO goods VALUES (?, ?, ?, ?)", a, b, rnd.IntN(1000), "1.5")
 		default:
-			_, err = tx.Exec("INSERT INTO goods VALUES (?, ?, ?, 0.000001) ON DUPLICATE KEY UPDATE n = VALUES(n)", a, b, rnd.IntN(1000))
+			_, err = tx.Exec("INSERT INTO goods VALUES (?, ?, ?, 0.000001) ON DUPLICATE KEY UPDATE n = VALUES(n)", a, b,
+				rnd.IntN(1000))
 		}
 		if err != nil { // a deadlock of the application's own
 			break
@@ -365,7 +377,8 @@ func TestChangesDoNotGoBack(t *testing.T) {
 	exec(t, s, "CREATE TABLE goods (a INT PRIMARY KEY, n INT) ENGINE = InnoDB")
 	recorded(t, s, "goods")
 	down := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Upload, User: rule.Server})
-	read := changesPlan(t, s, rule.Row{ID: 2, Table: "goods", Type: rule.Download, User: rule.Server, SQL: "-- option: changes"})
+	read := changesPlan(t, s, rule.Row{ID: 2, Table: "goods", Type: rule.Download, User: rule.Server,
+		SQL: "-- option: changes"})
 	state := []rowset.StateItem{{Name: rowset.ChangeSeq, Value: int64(0)}}
 	seen := func(point string) (keys string) {
 		c := &collect{}
@@ -402,7 +415,8 @@ func TestDeletesAreForgottenWhenAllHavePassed(t *testing.T) {
 	s := open(t)
 	exec(t, s, "CREATE TABLE goods (a INT PRIMARY KEY) ENGINE = InnoDB")
 	recorded(t, s, "goods")
-	read := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Download, User: rule.Server, SQL: "-- option: changes"})
+	read := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Download, User: rule.Server,
+		SQL: "-- option: changes"})
 	states := map[string][]rowset.StateItem{}
 	reads := func(point string) (rows int) {
 		for more := true; more; {
@@ -420,7 +434,8 @@ func TestDeletesAreForgottenWhenAllHavePassed(t *testing.T) {
 		if err := s.purgeChanges(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
-		return one(t, s, "SELECT CONCAT((SELECT COUNT(*) FROM sync_change_goods), ' ', complete_from) FROM sync_sequence")
+		return one(t, s, "SELECT CONCAT((SELECT COUNT(*) FROM sync_change_goods), ' ', complete_from) "+
+			"FROM sync_sequence")
 	}
 	exec(t, s, "INSERT INTO goods VALUES (1), (2), (3)")
 	equal(t, "first load", reads("point-01")+reads("point-02"), 6)
@@ -449,7 +464,8 @@ func TestOwnSQLReadsChanges(t *testing.T) {
 	recorded(t, s, "goods")
 	p := changesPlan(t, s, rule.Row{ID: 1, Table: "goods", Type: rule.Download, User: rule.Server, Field: "sync_seq, a",
 		SQL: `select f.sync_seq, f.a from sync_change_goods f
-			where f.sync_seq > :state.sync_seq and not (f.sync_origin <=> :sync_origin) order by f.sync_seq limit :limit`})
+			where f.sync_seq > :state.sync_seq and not (f.sync_origin <=> :sync_origin)
+			order by f.sync_seq limit :limit`})
 	exec(t, s, "INSERT INTO goods VALUES (7), (8)")
 	exec(t, s, "DELETE FROM goods WHERE a = 7")
 	c := &collect{}

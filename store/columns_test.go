@@ -50,7 +50,8 @@ func TestADeclaredColumnIsFollowedEverywhere(t *testing.T) {
 		}
 	}
 	for _, table := range []string{"sync_control", "sync_agent_rule"} {
-		equal(t, table, one(t, s, `SELECT GROUP_CONCAT(column_name ORDER BY ordinal_position) FROM information_schema.columns
+		equal(t, table, one(t, s, `SELECT GROUP_CONCAT(column_name ORDER BY ordinal_position)
+			FROM information_schema.columns
 			WHERE table_schema = DATABASE() AND table_name = ? AND ordinal_position BETWEEN 17 AND 20`, table),
 			"enabled,sync_extra,sync_is_extra,note")
 	}
@@ -102,7 +103,8 @@ func TestADeclaredColumnIsFollowedEverywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "at the point", one(t, s, `SELECT GROUP_CONCAT(id, sync_table, COALESCE(sync_extra, '-'), sync_is_extra, enabled
+	equal(t, "at the point", one(t, s, `SELECT GROUP_CONCAT(id, sync_table, COALESCE(sync_extra, '-'),
+		sync_is_extra, enabled
 		ORDER BY id) FROM sync_agent_rule`), "7textra00,8t-11")
 	if got, err = s.FetchedRules(testContext(t)); err != nil || len(got) != 2 {
 		t.Fatal(got, err)
@@ -138,7 +140,8 @@ func TestNoTwoColumnsAreSwitched(t *testing.T) {
 func schemaOf(t *testing.T, s *Store) string {
 	t.Helper()
 	exec(t, s, "SET SESSION group_concat_max_len = 1000000")
-	return one(t, s, `SELECT GROUP_CONCAT(CONCAT_WS(' ', table_name, ordinal_position, column_name, column_type, is_nullable,
+	return one(t, s, `SELECT GROUP_CONCAT(CONCAT_WS(' ', table_name, ordinal_position, column_name,
+		column_type, is_nullable,
 		COALESCE(column_default, '-'), COALESCE(collation_name, '-'), column_key, extra)
 		ORDER BY table_name, ordinal_position SEPARATOR '\n')
 		FROM information_schema.columns WHERE table_schema = DATABASE()`) + "\n" +

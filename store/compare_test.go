@@ -14,7 +14,8 @@ func comparison(t *testing.T, s *Store, table string, env rule.Env) *Comparison 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, ds := rule.Compile(rule.Row{ID: 1, Table: table, Type: rule.Upload, User: rule.Client, PointNo: "*", Enabled: true}, facts)
+	p, ds := rule.Compile(rule.Row{ID: 1, Table: table, Type: rule.Upload, User: rule.Client, PointNo: "*",
+		Enabled: true}, facts)
 	if p == nil {
 		t.Fatal(ds)
 	}
@@ -31,16 +32,20 @@ func TestCompare(t *testing.T) {
 	s := open(t)
 	for i, c := range []struct{ here, there, key, values, other string }{
 		{"INT", "BIGINT UNSIGNED", "k", "(1, 'x', NULL), (7, 'ä', 'b'), (90, '', '')", "(90, '', NULL)"},
-		{"VARCHAR(10) COLLATE utf8mb4_general_ci", "VARCHAR(20) CHARACTER SET latin1", "k", "('a', 'x', NULL), ('B', 'ä', 'b')", "('B', 'ä', 'c')"},
+		{"VARCHAR(10) COLLATE utf8mb4_general_ci", "VARCHAR(20) CHARACTER SET latin1", "k",
+			"('a', 'x', NULL), ('B', 'ä', 'b')", "('B', 'ä', 'c')"},
 		{"VARBINARY(10)", "VARBINARY(20)", "k, v", "('a', 'x', NULL), ('\\0', 'ä', 'b')", "('a', 'x', '')"},
-		{"DATETIME(6)", "DATETIME(6)", "v, k", "('2026-01-02 03:04:05.000006', 'x', NULL), ('2026-01-02', 'ä', 'b')", "('2026-01-02', 'ä', NULL)"},
-		{"DECIMAL(20,10)", "DECIMAL(30,10)", "k", "(0.1, 'x', NULL), (99999999.0000000001, 'ä', 'b')", "(0.1, 'y', NULL)"},
+		{"DATETIME(6)", "DATETIME(6)", "v, k", "('2026-01-02 03:04:05.000006', 'x', NULL), ('2026-01-02', 'ä', 'b')",
+			"('2026-01-02', 'ä', NULL)"},
+		{"DECIMAL(20,10)", "DECIMAL(30,10)", "k", "(0.1, 'x', NULL), (99999999.0000000001, 'ä', 'b')",
+			"(0.1, 'y', NULL)"},
 		{"ENUM('b', 'a')", "ENUM('a', 'b')", "k", "('a', 'x', NULL), ('b', 'ä', 'b')", "('b', 'x', 'b')"},
 	} {
 		t.Run(c.here, func(t *testing.T) {
 			here, there := fmt.Sprint("here_", i), fmt.Sprint("there_", i)
 			for table, kind := range map[string]string{here: c.here, there: c.there} {
-				exec(t, s, "CREATE TABLE "+table+" (k "+kind+", v VARCHAR(10), b BLOB, PRIMARY KEY ("+c.key+")) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
+				exec(t, s, "CREATE TABLE "+table+" (k "+kind+", v VARCHAR(10), b BLOB, PRIMARY KEY ("+
+					c.key+")) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
 				exec(t, s, "INSERT INTO "+table+" VALUES "+c.values)
 			}
 			x, y := comparison(t, s, here, rule.Env{}), comparison(t, s, there, rule.Env{})

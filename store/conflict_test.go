@@ -41,7 +41,9 @@ func newSite(t testing.TB, name string, option rule.Conflict) *site {
 	return x
 }
 
-func (x *site) read(t testing.TB, p *rule.Plan, state []rowset.StateItem, origin string) (rowset.Rows, []rowset.StateItem) {
+func (x *site) read(t testing.TB, p *rule.Plan, state []rowset.StateItem, origin string) (
+	rowset.Rows, []rowset.StateItem,
+) {
 	t.Helper()
 	c := &collect{}
 	page, err := x.s.Read(testContext(t), p, rule.Env{State: state, Point: origin, Origin: origin, Limit: 20}, c)
@@ -76,7 +78,8 @@ func (x *site) download(t testing.TB, centre *site) (rows int) {
 	page, state := centre.read(t, centre.down, x.fetched, x.name)
 	if page.Len() > 0 {
 		err := x.s.InTx(testContext(t), func(tx *Tx) error {
-			_, err := tx.Apply(testContext(t), x.down, page, rule.Env{Point: x.name, Origin: rule.AnyPoint, Known: known(x.acked)})
+			_, err := tx.Apply(testContext(t), x.down, page,
+				rule.Env{Point: x.name, Origin: rule.AnyPoint, Known: known(x.acked)})
 			return err
 		})
 		if err != nil {
@@ -179,7 +182,8 @@ func TestConflictsEndEqual(t *testing.T) {
 				}
 			}
 			quiet(t, centre, points)
-			const all = "SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(' ', a, b, n) ORDER BY a, b SEPARATOR '\\n'), '') FROM goods"
+			const all = "SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(' ', a, b, n) ORDER BY a, b SEPARATOR '\\n'), '') " +
+				"FROM goods"
 			want := one(t, centre.s, all)
 			lost := one(t, centre.s, "SELECT COUNT(*) FROM sync_conflict")
 			for _, p := range points {

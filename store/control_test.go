@@ -18,9 +18,11 @@ import (
 
 func TestRules(t *testing.T) {
 	s := open(t)
-	exec(t, s, `INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_sql, sync_is_carry_state, note, updated_by)
+	exec(t, s, `INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_sql,
+		sync_is_carry_state, note, updated_by)
 		VALUES (5, 'black_list', 'download', 'server', 'select 1', 1, 'why', 'me')`)
-	exec(t, s, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, enabled) VALUES (2, 't', 'upload', 'client', 'p1', 0)")
+	exec(t, s, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user, sync_point_no, enabled) "+
+		"VALUES (2, 't', 'upload', 'client', 'p1', 0)")
 	got, err := s.Rules(testContext(t))
 	if err != nil || len(got) != 2 {
 		t.Fatal(got, err)
@@ -32,7 +34,8 @@ func TestRules(t *testing.T) {
 		got[i].UpdatedAt, got[i].UpdatedBy = "", ""
 	}
 	equal(t, "first", got[0], rule.Row{ID: 2, Table: "t", Type: "upload", User: "client", PointNo: "p1"})
-	equal(t, "second", got[1], rule.Row{ID: 5, Table: "black_list", Type: "download", User: "server", PointNo: "*", SQL: "select 1",
+	equal(t, "second", got[1], rule.Row{ID: 5, Table: "black_list", Type: "download", User: "server", PointNo: "*",
+		SQL:        "select 1",
 		CarryState: true, Enabled: true, Note: "why"})
 }
 
@@ -63,8 +66,10 @@ func seesEveryEdit(t *testing.T, s *Store) {
 	seen := map[uint64]string{version(): "no rules"}
 	const same = ", updated_at = '2026-01-01 00:00:00'"
 	for _, q := range []string{
-		"INSERT INTO sync_control (id, sync_table, sync_type, sync_user, updated_at) VALUES (1, 't', 'upload', 'server', '2026-01-01 00:00:00')",
-		"INSERT INTO sync_control (id, sync_table, sync_type, sync_user, updated_at) VALUES (2, 't', 'upload', 'server', '2026-01-01 00:00:00')",
+		"INSERT INTO sync_control (id, sync_table, sync_type, sync_user, updated_at) " +
+			"VALUES (1, 't', 'upload', 'server', '2026-01-01 00:00:00')",
+		"INSERT INTO sync_control (id, sync_table, sync_type, sync_user, updated_at) " +
+			"VALUES (2, 't', 'upload', 'server', '2026-01-01 00:00:00')",
 		"UPDATE sync_control SET sync_sql = 'a' WHERE id = 1",
 		"UPDATE sync_control SET sync_sql = 'b'" + same + " WHERE id = 1",
 		"UPDATE sync_control SET sync_sql = NULL, sync_patch_field = 'b'" + same + " WHERE id = 1",
@@ -74,8 +79,10 @@ func seesEveryEdit(t *testing.T, s *Store) {
 		"UPDATE sync_control SET sync_is_update_time = 1" + same + " WHERE id = 2",
 		"UPDATE sync_control SET note = 'x'" + same + " WHERE id = 2",
 		"DELETE FROM sync_control WHERE id = 1",
-		"INSERT INTO sync_control (sync_table, sync_type, sync_user, updated_at) VALUES ('p', 'upload', 'server', '2026-01-01'), ('p', 'upload', 'client', '2026-01-01')",
-		"UPDATE sync_control SET enabled = 0" + same + " WHERE sync_table = 'p'", // the same edit of both halves of a rule
+		"INSERT INTO sync_control (sync_table, sync_type, sync_user, updated_at) " +
+			"VALUES ('p', 'upload', 'server', '2026-01-01'), ('p', 'upload', 'client', '2026-01-01')",
+		// The same edit of both halves of a rule.
+		"UPDATE sync_control SET enabled = 0" + same + " WHERE sync_table = 'p'",
 		"TRUNCATE sync_control",
 	} {
 		before := version()
@@ -108,7 +115,8 @@ func TestSyncControlRefusesNonsense(t *testing.T) {
 		"sync_range = 'period', sync_range_value = 'month:2'": "",
 		"sync_range = '', sync_range_value = ''":              "",
 	} {
-		exec(t, s, "REPLACE INTO sync_control (id, sync_table, sync_type, sync_user) VALUES (1, 't', 'upload', 'server')")
+		exec(t, s, "REPLACE INTO sync_control (id, sync_table, sync_type, sync_user) "+
+			"VALUES (1, 't', 'upload', 'server')")
 		_, err := s.db.Exec("UPDATE sync_control SET " + values)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v", values, err)
@@ -121,16 +129,19 @@ func TestHistoryOfEdits(t *testing.T) {
 	exec(t, s, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user) VALUES (1, 't', 'upload', 'server')")
 	exec(t, s, "UPDATE sync_control SET note = 'a \"quote\"'")
 	exec(t, s, "DELETE FROM sync_control")
-	equal(t, "edits", one(t, s, `SELECT GROUP_CONCAT(action, ' ', changed_by <> '', ' ', COALESCE(JSON_VALUE(row_before, '$.note'), '-'), ' ',
+	equal(t, "edits", one(t, s, `SELECT GROUP_CONCAT(action, ' ', changed_by <> '', ' ',
+		COALESCE(JSON_VALUE(row_before, '$.note'), '-'), ' ',
 		COALESCE(JSON_VALUE(row_after, '$.note'), '-') ORDER BY id) FROM sync_control_history`),
 		`insert 1 - -,update 1 - a "quote",delete 1 a "quote" -`)
 }
 
 func TestStatusOfRules(t *testing.T) {
 	s := open(t)
-	exec(t, s, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user) VALUES (1, 't', 'upload', 'server'), (2, 'u', 'upload', 'server')")
+	exec(t, s, "INSERT INTO sync_control (id, sync_table, sync_type, sync_user) "+
+		"VALUES (1, 't', 'upload', 'server'), (2, 'u', 'upload', 'server')")
 	status := func() string {
-		return one(t, s, `SELECT GROUP_CONCAT(id, state, COALESCE(error_code, '-'), COALESCE(error_line, '-'), ' ', runs, ' ', rows_moved, ' ', failures,
+		return one(t, s, `SELECT GROUP_CONCAT(id, state, COALESCE(error_code, '-'), COALESCE(error_line, '-'),
+			' ', runs, ' ', rows_moved, ' ', failures,
 			COALESCE(last_failure, '-') ORDER BY id) FROM sync_control_status`)
 	}
 	equal(t, "new", status(), "1new-- 0 0 0-,2new-- 0 0 0-")
@@ -138,8 +149,10 @@ func TestStatusOfRules(t *testing.T) {
 	err := errors.Join(
 		s.SaveRuleStatus(testContext(t), []RuleStatus{{RuleID: 1, State: RuleOK, CheckedAt: at},
 			{RuleID: 2, State: RuleBroken, CheckedAt: at, Problem: &rule.Diagnostic{
-				Code: 104, Column: "sync_sql", Section: "upside", Line: 3, Col: 17, Message: strings.Repeat("ü", 5000)}}}),
-		s.AddRuleRuns(testContext(t), []RuleRuns{{RuleID: 1, Runs: 2, Rows: 30, Failures: 1, At: at, LastFailure: "oh", FailedAt: at}}),
+				Code: 104, Column: "sync_sql", Section: "upside", Line: 3, Col: 17,
+				Message: strings.Repeat("ü", 5000)}}}),
+		s.AddRuleRuns(testContext(t), []RuleRuns{{RuleID: 1, Runs: 2, Rows: 30, Failures: 1, At: at, LastFailure: "oh",
+			FailedAt: at}}),
 		s.AddRuleRuns(testContext(t), []RuleRuns{{RuleID: 1, Runs: 1, Rows: 5, At: at}}))
 	if err != nil {
 		t.Fatal(err)
@@ -157,14 +170,17 @@ func TestStatusOfRules(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	equal(t, "the history of a row that was truncated", one(t, s, `SELECT GROUP_CONCAT(action, ' ', changed_by LIKE '%TRUNCATE%',
-		' ', COALESCE(JSON_VALUE(row_before, '$.sync_table'), '-') ORDER BY id) FROM sync_control_history WHERE control_id = 2`),
+	equal(t, "the history of a row that was truncated", one(t, s, `SELECT GROUP_CONCAT(
+		action, ' ', changed_by LIKE '%TRUNCATE%',
+		' ', COALESCE(JSON_VALUE(row_before, '$.sync_table'), '-') ORDER BY id)
+		FROM sync_control_history WHERE control_id = 2`),
 		"insert 0 -,delete 1 u")
 }
 
 func TestTable(t *testing.T) {
 	s := open(t)
-	exec(t, s, `CREATE TABLE facts (id BIGINT UNSIGNED AUTO_INCREMENT, a VARCHAR(64) NOT NULL, b BLOB, c DECIMAL(12,2) NOT NULL DEFAULT 1,
+	exec(t, s, `CREATE TABLE facts (id BIGINT UNSIGNED AUTO_INCREMENT, a VARCHAR(64) NOT NULL, b BLOB,
+		c DECIMAL(12,2) NOT NULL DEFAULT 1,
 		d INT AS (c * 2) STORED, PRIMARY KEY (a, id), UNIQUE KEY one (c), KEY two (id, c)) ENGINE = InnoDB`)
 	got, err := s.Table(testContext(t), "facts")
 	if err != nil {
@@ -196,7 +212,8 @@ func TestTable(t *testing.T) {
 func TestTableNames(t *testing.T) {
 	s := open(t)
 	exec(t, s, "CREATE TABLE `my.table` (id INT PRIMARY KEY)")
-	exec(t, s, `CREATE TABLE versioned (id INT PRIMARY KEY, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, e TIMESTAMP(6) GENERATED ALWAYS AS ROW END,
+	exec(t, s, `CREATE TABLE versioned (id INT PRIMARY KEY, s TIMESTAMP(6) GENERATED ALWAYS AS ROW START,
+		e TIMESTAMP(6) GENERATED ALWAYS AS ROW END,
 		PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING`)
 	for name, want := range map[string]string{"my.table": "`my.table` [id]", "versioned": "`versioned` [id]"} {
 		facts, err := s.Table(testContext(t), name)
@@ -230,7 +247,8 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, q := range []string{"DROP TABLE phishing_log", "ALTER TABLE phishing_log ADD x INT", insertSQL + ";TRUNCATE phishing_log"} {
+	for _, q := range []string{"DROP TABLE phishing_log", "ALTER TABLE phishing_log ADD x INT",
+		insertSQL + ";TRUNCATE phishing_log"} {
 		if p, _ := rule.Compile(uploadRule("phishing_log", "", "", "-- downside: insert\n"+q), table); p != nil {
 			t.Errorf("%s became a plan", q)
 		}
@@ -246,7 +264,8 @@ func TestMigrate(t *testing.T) {
 		}
 		stores := make([]*Store, 4)
 		for i := range stores {
-			if stores[i], err = Open(testContext(t), Options{DSN: dsn, AcceptUnsafe: true, Set: set, MaxConns: 1}); err != nil {
+			if stores[i], err = Open(testContext(t),
+				Options{DSN: dsn, AcceptUnsafe: true, Set: set, MaxConns: 1}); err != nil {
 				t.Fatal(err)
 			}
 			defer stores[i].Close()
@@ -280,14 +299,17 @@ func TestMigrate(t *testing.T) {
 		}
 		exec(t, s, "DELETE FROM sync_migration WHERE name LIKE '9999%'")
 		exec(t, s, "UPDATE sync_migration SET hash = 'x' WHERE name = '0002_sync_rule_status'")
-		if err := s.Migrate(testContext(t), nil); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "0002_sync_rule_status") {
+		if err := s.Migrate(testContext(t), nil); !errors.Is(err, ErrSchema) ||
+			!strings.Contains(err.Error(), "0002_sync_rule_status") {
 			t.Errorf("another wording: %v", err)
 		}
 		// Both programs have migrated one database, as earlier versions let them.
-		foreign := map[migrations.Set]string{migrations.Server: "0012_sync_outbox", migrations.Agent: "0013_sync_request"}[set]
+		foreign := map[migrations.Set]string{migrations.Server: "0012_sync_outbox",
+			migrations.Agent: "0013_sync_request"}[set]
 		exec(t, s, "INSERT INTO sync_migration (name, hash) VALUES (?, '')", foreign)
 		err = s.Migrate(testContext(t), nil)
-		if !errors.Is(err, ErrOtherSet) || !strings.Contains(err.Error(), foreign) || !strings.Contains(err.Error(), "drop its tables") {
+		if !errors.Is(err, ErrOtherSet) || !strings.Contains(err.Error(), foreign) ||
+			!strings.Contains(err.Error(), "drop its tables") {
 			t.Errorf("both sets: %v", err)
 		}
 		// A crash between a statement and the note that it was run: it is run again.
@@ -307,7 +329,8 @@ func TestMigrateWithoutTriggers(t *testing.T) {
 	}
 	exec(t, root, "CREATE DATABASE modest")
 	exec(t, root, "CREATE USER modest@localhost")
-	exec(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE VIEW, REFERENCES, INDEX, ALTER, DROP ON modest.* TO modest@localhost")
+	exec(t, root, "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE VIEW, REFERENCES, INDEX, ALTER, DROP "+
+		"ON modest.* TO modest@localhost")
 	t.Cleanup(func() {
 		exec(t, root, "DROP DATABASE modest")
 		exec(t, root, "DROP USER modest@localhost")
@@ -339,7 +362,8 @@ func TestOrphanedTriggers(t *testing.T) {
 	exec(t, s, "CREATE USER dba@localhost")
 	t.Cleanup(func() { exec(t, s, "DROP USER IF EXISTS dba@localhost") })
 	exec(t, s, "DROP TRIGGER sync_control_edit_insert")
-	exec(t, s, "CREATE DEFINER = dba@localhost TRIGGER sync_control_edit_insert AFTER INSERT ON sync_control FOR EACH ROW SET @x = 1")
+	exec(t, s, "CREATE DEFINER = dba@localhost TRIGGER sync_control_edit_insert AFTER INSERT ON sync_control "+
+		"FOR EACH ROW SET @x = 1")
 	exec(t, s, "DROP USER dba@localhost")
 	got, err := s.OrphanedTriggers(testContext(t))
 	if err != nil || !slices.Equal(got, []string{"sync_control_edit_insert on sync_control (dba@localhost)"}) {
@@ -375,7 +399,8 @@ func TestOpenRefusesWhatWouldLoseRows(t *testing.T) {
 		t.Error(facts.Unsafe())
 	}
 	if facts.Version == "" || facts.MaxPacket < 1<<20 || len(facts.Grants) == 0 ||
-		facts.Skew.Abs() > time.Minute || facts.Variables["sql_mode"] == "" || facts.User == "" || facts.Database == "" {
+		facts.Skew.Abs() > time.Minute || facts.Variables["sql_mode"] == "" || facts.User == "" ||
+		facts.Database == "" {
 		t.Errorf("%+v", facts)
 	}
 }
@@ -390,7 +415,8 @@ func TestSessionIsSet(t *testing.T) {
 	cfg.ParseTime, cfg.MultiStatements, cfg.ClientFoundRows = true, true, false
 	cfg.Params = map[string]string{"sql_mode": "''", "time_zone": "'+09:00'", "autocommit": "0"}
 	s := openDSN(t, cfg.FormatDSN())
-	equal(t, "session", one(t, s, "SELECT CONCAT_WS(' ', IF(@@autocommit, 'ON', 'OFF'), @@character_set_client, @@character_set_connection, @@character_set_results)"),
+	equal(t, "session", one(t, s, "SELECT CONCAT_WS(' ', IF(@@autocommit, 'ON', 'OFF'), @@character_set_client, "+
+		"@@character_set_connection, @@character_set_results)"),
 		"ON utf8mb4 utf8mb4 utf8mb4")
 	for _, mode := range []string{"STRICT_ALL_TABLES", "NO_AUTO_VALUE_ON_ZERO"} {
 		if !strings.Contains(one(t, s, "SELECT @@sql_mode"), mode) {

@@ -26,7 +26,8 @@ INSERT INTO black_list (domain, hits) VALUES (:domain, :hits)
 -- downside: update
 UPDATE black_list SET hits = :hits WHERE domain = :domain`})
 	u := &store.Upload{Point: "point-01", Epoch: 4711, Seq: 1, Hash: sha256.Sum256([]byte("the request")), Plan: up,
-		Rows: rowset.Rows{Values: []any{"a.example", int64(3), "b.example", int64(5), "a.example", int64(4), "c.example", "many"}}}
+		Rows: rowset.Rows{Values: []any{"a.example", int64(3), "b.example", int64(5), "a.example", int64(4),
+			"c.example", "many"}}}
 	for range 2 {
 		o := s.Apply(ctx, []*store.Upload{u})[0]
 		fmt.Println("applied", o.Applied, o.ByOp, "put aside", len(o.Quarantined), "duplicate", o.Duplicate, o.Err)
@@ -91,7 +92,8 @@ func privateStore(ctx context.Context) (s *store.Store, stop func()) {
 	if err != nil {
 		log.Panic(err)
 	}
-	if _, err := tx.Exec(ctx, "CREATE TABLE black_list (domain VARCHAR(100) PRIMARY KEY, hits INT NOT NULL) ENGINE = InnoDB"); err != nil {
+	if _, err := tx.Exec(ctx, "CREATE TABLE black_list (domain VARCHAR(100) PRIMARY KEY, hits INT NOT NULL) "+
+		"ENGINE = InnoDB"); err != nil {
 		log.Panic(err)
 	}
 	if err := tx.Commit(ctx); err != nil {

@@ -10,7 +10,8 @@ import (
 // The smallest value of a state has the type of what the statement gives, whatever the state is called.
 func TestStateTypes(t *testing.T) {
 	s := open(t)
-	exec(t, s, "CREATE TABLE numbers (n INT PRIMARY KEY, big BIGINT UNSIGNED, at DATETIME, word VARCHAR(5)) ENGINE = InnoDB")
+	exec(t, s, "CREATE TABLE numbers (n INT PRIMARY KEY, big BIGINT UNSIGNED, at DATETIME, word VARCHAR(5)) "+
+		"ENGINE = InnoDB")
 	exec(t, s, "INSERT INTO numbers SELECT seq, seq, '2026-01-01', seq FROM seq_0_to_9")
 	for _, tt := range []struct {
 		sql, code string

@@ -66,7 +66,8 @@ func twoRows(t *testing.T, s *Store) *Upload {
 	t.Helper()
 	exec(t, s, phishing)
 	exec(t, s, "INSERT INTO phishing_log (url, ip, hits) VALUES ('a', '', 0), ('b', '', 0)")
-	p := phishingPlan(t, s, "-- downside: update\nUPDATE phishing_log SET ip = :ip, hits = hits + :hits WHERE url = :url\n")
+	p := phishingPlan(t, s, "-- downside: update\nUPDATE phishing_log SET ip = :ip, hits = hits + :hits "+
+		"WHERE url = :url\n")
 	return upload(p, "p1", 1, []any{"a", "x", int64(1)}, []any{"b", "x", int64(1)})
 }
 
@@ -75,7 +76,8 @@ func expectOnce(t *testing.T, s *Store, o Outcome) {
 	if o.Err != nil || o.Applied != 2 {
 		t.Errorf("%+v", o)
 	}
-	equal(t, "hits", one(t, s, "SELECT GROUP_CONCAT(url, hits ORDER BY url) FROM phishing_log WHERE url IN ('a', 'b')"), "a1,b1")
+	equal(t, "hits", one(t, s, "SELECT GROUP_CONCAT(url, hits ORDER BY url) FROM phishing_log WHERE url IN ('a', 'b')"),
+		"a1,b1")
 	equal(t, "ledger", one(t, s, "SELECT COUNT(*) FROM sync_request"), "1")
 }
 
@@ -110,7 +112,8 @@ func TestLockWaitEndsInErrRetry(t *testing.T) {
 	if err := s.Apply(testContext(t), []*Upload{u})[0].Err; !errors.Is(err, ErrRetry) {
 		t.Errorf("got %v", err)
 	}
-	equal(t, "nothing was kept", one(t, s, "SELECT (SELECT COUNT(*) FROM sync_request) + (SELECT SUM(hits) FROM phishing_log)"), "0")
+	equal(t, "nothing was kept", one(t, s, "SELECT (SELECT COUNT(*) FROM sync_request) + ("+
+		"SELECT SUM(hits) FROM phishing_log)"), "0")
 	if err := other.Rollback(); err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +355,8 @@ func TestServerKilledInMidBatch(t *testing.T) {
 	for ctx.Err() == nil && s.db.PingContext(ctx) != nil {
 		time.Sleep(time.Millisecond) // the last kill may have come after the last upload
 	}
-	equal(t, "rows, each once", one(t, s, "SELECT CONCAT(COUNT(*), ' ', SUM(n)) FROM counted"), fmt.Sprintf("%d %[1]d", points*requests*rows))
+	equal(t, "rows, each once", one(t, s, "SELECT CONCAT(COUNT(*), ' ', SUM(n)) FROM counted"),
+		fmt.Sprintf("%d %[1]d", points*requests*rows))
 	equal(t, "ledger", one(t, s, "SELECT COUNT(*) FROM sync_request"), fmt.Sprint(points*requests))
 }
 

@@ -38,7 +38,8 @@ func TestFileFormats(t *testing.T) {
 		{rule.CSV, []int{0, 1, 2}, "domain,hits,mark\na.example,1,/w==\n\"b, \"\"c\"\"\t\\\",,eA==\n,1.5,\n"},
 		{rule.TSV, []int{1, 0}, "hits\tdomain\n1\ta.example\n\\N\tb, \"c\"\\t\\\\\n1.5\t\n"},
 		{rule.JSONL, []int{0, 1, 2}, `{"domain": "a.example", "hits": 1, "mark": {"base64":"/w=="}}` + "\n" +
-			`{"domain": "b, \"c\"\t\\", "hits": null, "mark": {"base64":"eA=="}}` + "\n" + `{"domain": "", "hits": 1.5, "mark": null}` + "\n"},
+			`{"domain": "b, \"c\"\t\\", "hits": null, "mark": {"base64":"eA=="}}` + "\n" +
+			`{"domain": "", "hits": 1.5, "mark": null}` + "\n"},
 		{rule.Lines, []int{0}, "a.example\nb, \"c\"\t\\\n\n"},
 	} {
 		name := fmt.Sprint("lists/list.", tt.format)
@@ -60,10 +61,11 @@ func TestFileIsTheOldOneOrTheNewOne(t *testing.T) {
 	for name, u := range map[string]*Upload{
 		"a value with a line break": upload(p, "p1", 2, []any{"fine", nil, nil}, []any{"a\nb", nil, nil}),
 		"a name that leaves":        upload(filePlan("../list", rule.Lines, 0), "p1", 3, []any{"new", nil, nil}),
-		"an absolute name":          upload(filePlan("/tmp/syncgate-list", rule.Lines, 0), "p1", 4, []any{"new", nil, nil}),
-		"a directory":               upload(filePlan("sub", rule.Lines, 0), "p1", 5, []any{"new", nil, nil}),
-		"a link that leaves":        upload(filePlan("away/list", rule.Lines, 0), "p1", 6, []any{"new", nil, nil}),
-		"a link":                    upload(filePlan("link", rule.Lines, 0), "p1", 7, []any{"new", nil, nil}),
+		"an absolute name": upload(filePlan("/tmp/syncgate-list", rule.Lines, 0), "p1", 4,
+			[]any{"new", nil, nil}),
+		"a directory":        upload(filePlan("sub", rule.Lines, 0), "p1", 5, []any{"new", nil, nil}),
+		"a link that leaves": upload(filePlan("away/list", rule.Lines, 0), "p1", 6, []any{"new", nil, nil}),
+		"a link":             upload(filePlan("link", rule.Lines, 0), "p1", 7, []any{"new", nil, nil}),
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
 			t.Fatal(err)
@@ -102,7 +104,8 @@ func TestFileOfSeveralParts(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, part := range []string{"a", "b"} {
-			if _, err := tx.Apply(testContext(t), p, rowset.Rows{Values: []any{fmt.Sprint(part, commit), nil, nil}}, rule.Env{}); err != nil {
+			if _, err := tx.Apply(testContext(t), p, rowset.Rows{Values: []any{fmt.Sprint(part, commit), nil, nil}},
+				rule.Env{}); err != nil {
 				t.Fatal(err)
 			}
 		}

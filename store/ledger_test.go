@@ -106,15 +106,18 @@ func TestForgetUnconfirmed(t *testing.T) {
 func TestLedgerIsBounded(t *testing.T) {
 	s := open(t)
 	s.o.LedgerRows = 5
-	exec(t, s, `INSERT INTO sync_request (point_no, epoch, seq, hash, reply) SELECT 'silent', 7, seq, '', '' FROM seq_1_to_20`)
+	exec(t, s, `INSERT INTO sync_request (point_no, epoch, seq, hash, reply)
+		SELECT 'silent', 7, seq, '', '' FROM seq_1_to_20`)
 	exec(t, s, `INSERT INTO sync_request (point_no, epoch, seq, hash, reply, created_at)
 		SELECT 'odd', seq, 1, '', '', CURRENT_TIMESTAMP(6) - INTERVAL seq MINUTE FROM seq_1_to_1010`)
 	if err := s.purgeUnconfirmed(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "left", one(t, s, "SELECT CONCAT(MIN(seq), '-', MAX(seq)) FROM sync_request WHERE point_no = 'silent'"), "16-20")
+	equal(t, "left", one(t, s, "SELECT CONCAT(MIN(seq), '-', MAX(seq)) FROM sync_request WHERE point_no = 'silent'"),
+		"16-20")
 	equal(t, "floor", one(t, s, "SELECT confirmed FROM sync_request_floor WHERE point_no = 'silent'"), "15")
-	equal(t, "outboxes", one(t, s, "SELECT CONCAT(COUNT(*), ' ', MAX(epoch)) FROM sync_request WHERE point_no = 'odd'"), "1000 1000")
+	equal(t, "outboxes", one(t, s, "SELECT CONCAT(COUNT(*), ' ', MAX(epoch)) FROM sync_request WHERE point_no = 'odd'"),
+		"1000 1000")
 	exec(t, s, phishing)
 	u := upload(phishingPlan(t, s, insertSQL), "silent", 15, []any{"url", "ip", int64(1)})
 	u.Epoch = 7
@@ -157,10 +160,12 @@ func TestQuarantineIsBounded(t *testing.T) {
 
 func TestQuarantine(t *testing.T) {
 	s := open(t)
-	exec(t, s, "CREATE TABLE odd (id INT PRIMARY KEY, f DOUBLE, b VARBINARY(20), u BIGINT UNSIGNED, tx VARCHAR(20)) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
+	exec(t, s, "CREATE TABLE odd (id INT PRIMARY KEY, f DOUBLE, b VARBINARY(20), u BIGINT UNSIGNED, tx VARCHAR(20)) "+
+		"ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
 	p := planOf(t, s, uploadRule("odd", "", "", "-- downside: insert\nINSERT INTO odd VALUES (:id, :f, :b, :u, :tx)\n"))
 	row := []any{int64(1), 2.0, []byte{0, 0xff}, uint64(1<<64 - 1), "way too long for this column"}
-	applied(t, s, upload(p, "p1", 9, []any{int64(0), nil, nil, nil, nil}, row, []any{int64(1 << 40), nil, nil, nil, "\xff"}))
+	applied(t, s, upload(p, "p1", 9, []any{int64(0), nil, nil, nil, nil}, row,
+		[]any{int64(1 << 40), nil, nil, nil, "\xff"}))
 
 	all, err := s.ListQuarantine(testContext(t), QuarantineFilter{Limit: 10})
 	if err != nil || len(all) != 2 {
@@ -176,21 +181,24 @@ func TestQuarantine(t *testing.T) {
 	}
 
 	var refused *RowError
-	if _, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}, false); !errors.As(err, &refused) || refused.Code != 1406 {
+	if _, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}, false); !errors.As(err, &refused) ||
+		refused.Code != 1406 {
 		t.Errorf("replay as it is: %v", err)
 	}
 	q.Values[4] = "short"
 	if err := s.EditQuarantine(testContext(t), q.ID, q.Fields, q.Values); err != nil {
 		t.Fatal(err)
 	}
-	if edited, err := s.QuarantineRow(testContext(t), q.ID); err != nil || edited.EditedAt.IsZero() || edited.Values[4] != "short" {
+	if edited, err := s.QuarantineRow(testContext(t), q.ID); err != nil || edited.EditedAt.IsZero() ||
+		edited.Values[4] != "short" {
 		t.Errorf("%+v %v", edited, err)
 	}
 	o, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}, false)
 	if err != nil || o.Op != "insert" {
 		t.Errorf("%+v %v", o, err)
 	}
-	equal(t, "the row", one(t, s, "SELECT CONCAT(f, HEX(b), u, tx) FROM odd WHERE id = 1"), "200FF18446744073709551615short")
+	equal(t, "the row", one(t, s, "SELECT CONCAT(f, HEX(b), u, tx) FROM odd WHERE id = 1"),
+		"200FF18446744073709551615short")
 	if _, err := s.ReplayQuarantine(testContext(t), q.ID, p, rule.Env{}, false); !errors.Is(err, ErrNotFound) {
 		t.Errorf("replayed twice: %v", err)
 	}
@@ -206,7 +214,8 @@ func TestQuarantine(t *testing.T) {
 	}
 	equal(t, "left", one(t, s, "SELECT COUNT(*) FROM sync_quarantine"), "0")
 
-	exec(t, s, "INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, error_code, error_text) VALUES ('p', 1, 'odd', 1, 1, 0, '{\"id\": [1]}', 1, '')")
+	exec(t, s, "INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, "+
+		"error_code, error_text) VALUES ('p', 1, 'odd', 1, 1, 0, '{\"id\": [1]}', 1, '')")
 	if _, err := s.ListQuarantine(testContext(t), QuarantineFilter{Limit: 10}); err == nil {
 		t.Error("a list is no SQL value")
 	}
@@ -228,7 +237,8 @@ func TestDecodeRow(t *testing.T) {
 }
 
 func FuzzDecodeRow(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"a": null, "b": -1, "c": 1.5, "d": {"base64": "AP8="}, "e": {"text64": "/w=="}}`, `[`, `{"a": {"base64": 1}}`} {
+	for _, seed := range []string{`{}`, `[`,
+		`{"a": null, "b": -1, "c": 1.5, "d": {"base64": "AP8="}, "e": {"text64": "/w=="}}`, `{"a": {"base64": 1}}`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

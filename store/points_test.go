@@ -39,7 +39,8 @@ func TestPointsAndKeys(t *testing.T) {
 	if _, err := s.AddPoint(ctx, "a", "", sealed("a")); !errors.Is(err, ErrExists) {
 		t.Errorf("enrolled twice: %v", err)
 	}
-	if _, err := s.AddPoint(ctx, "A", "", sealed("A")); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "point a") {
+	if _, err := s.AddPoint(ctx, "A", "", sealed("A")); !errors.Is(err, ErrExists) ||
+		!strings.Contains(err.Error(), "point a") {
 		t.Errorf("a name that differs by case: %v", err)
 	}
 	for _, name := range []string{"", "*"} {
@@ -67,7 +68,8 @@ func TestPointsAndKeys(t *testing.T) {
 		t.Error(err)
 	}
 	equal(t, "a point revoked", keys(t, s), "a2 a4 ")
-	for _, err := range []error{s.RevokePoint(ctx, "b", 0), s.RevokePoint(ctx, "a", 3), s.RevokePoint(ctx, "x", 0), s.AllowLegacy(ctx, "x", true)} {
+	for _, err := range []error{s.RevokePoint(ctx, "b", 0), s.RevokePoint(ctx, "a", 3), s.RevokePoint(ctx, "x", 0),
+		s.AllowLegacy(ctx, "x", true)} {
 		if !errors.Is(err, ErrNotFound) {
 			t.Error("nothing there:", err)
 		}
@@ -79,7 +81,8 @@ func TestPointsAndKeys(t *testing.T) {
 	}
 
 	at := time.Date(2026, 3, 4, 5, 6, 7, 123456000, time.FixedZone("", 3600))
-	if err := errors.Join(s.TouchPoints(ctx, PointUse{"a", 4, Modern, at}), s.TouchPoints(ctx, PointUse{"a", 0, Legacy, at.Add(time.Hour)}), s.AllowLegacy(ctx, "a", true)); err != nil {
+	if err := errors.Join(s.TouchPoints(ctx, PointUse{"a", 4, Modern, at}),
+		s.TouchPoints(ctx, PointUse{"a", 0, Legacy, at.Add(time.Hour)}), s.AllowLegacy(ctx, "a", true)); err != nil {
 		t.Fatal(err)
 	}
 	all, err := s.Points(ctx)
@@ -91,7 +94,8 @@ func TestPointsAndKeys(t *testing.T) {
 		!a.ModernSeenAt.Equal(at) || !a.LegacySeenAt.Equal(at.Add(time.Hour)) {
 		t.Errorf("%+v", a)
 	}
-	if k := a.Keys[3]; k.ID != 4 || !k.LastUsedAt.Equal(at) || !k.RevokedAt.IsZero() || !a.Keys[2].LastUsedAt.IsZero() || a.Keys[2].RevokedAt.IsZero() {
+	if k := a.Keys[3]; k.ID != 4 || !k.LastUsedAt.Equal(at) || !k.RevokedAt.IsZero() ||
+		!a.Keys[2].LastUsedAt.IsZero() || a.Keys[2].RevokedAt.IsZero() {
 		t.Errorf("%+v", a.Keys)
 	}
 	if b.RevokedAt.IsZero() || b.Keys[0].RevokedAt.IsZero() || b.AllowLegacy {

@@ -17,7 +17,8 @@ import (
 func numbered(t testing.TB, s *Store, n int) {
 	t.Helper()
 	exec(t, s, "CREATE TABLE numbered (id INT PRIMARY KEY, pad VARCHAR(200) NOT NULL) ENGINE = InnoDB")
-	p := planOf(t, s, uploadRule("numbered", "", "", "-- downside: insert\nINSERT INTO numbered (id, pad) VALUES (:id, :pad)\n"))
+	p := planOf(t, s, uploadRule("numbered", "", "",
+		"-- downside: insert\nINSERT INTO numbered (id, pad) VALUES (:id, :pad)\n"))
 	u := upload(p, "fill", 1)
 	for i := range n {
 		u.Rows.Values = append(u.Rows.Values, int64(i+1), fmt.Sprintf("%0200d", i))
@@ -64,12 +65,16 @@ func TestPages(t *testing.T) {
 		more   bool
 		begun  string
 	}{
-		{name: "from a state", env: rule.Env{State: from(3), Limit: 3}, ids: "4 5 6 7 8 9 10 ", state: int64(10), begun: "[0]"},
-		{name: "a last page that is full", env: rule.Env{State: from(0), Limit: 5}, ids: "1 2 3 4 5 6 7 8 9 10 ", state: int64(10), begun: "[0]"},
+		{name: "from a state", env: rule.Env{State: from(3), Limit: 3}, ids: "4 5 6 7 8 9 10 ", state: int64(10),
+			begun: "[0]"},
+		{name: "a last page that is full", env: rule.Env{State: from(0), Limit: 5}, ids: "1 2 3 4 5 6 7 8 9 10 ",
+			state: int64(10), begun: "[0]"},
 		{name: "the default limit", env: rule.Env{State: from(8)}, ids: "9 10 ", state: int64(10), begun: "[0]"},
 		{name: "nothing left", env: rule.Env{State: from(10)}, ids: "", state: int64(10), begun: "[0]"},
-		{name: "enough in mid-page", env: rule.Env{State: from(0), Limit: 4}, enough: 6, ids: "1 2 3 4 5 6 ", state: int64(6), more: true, begun: "[0]"},
-		{name: "enough at the end of a page", env: rule.Env{State: from(0), Limit: 3}, enough: 3, ids: "1 2 3 ", state: int64(3), more: true, begun: "[0]"},
+		{name: "enough in mid-page", env: rule.Env{State: from(0), Limit: 4}, enough: 6, ids: "1 2 3 4 5 6 ",
+			state: int64(6), more: true, begun: "[0]"},
+		{name: "enough at the end of a page", env: rule.Env{State: from(0), Limit: 3}, enough: 3, ids: "1 2 3 ",
+			state: int64(3), more: true, begun: "[0]"},
 	} {
 		for _, inTx := range []bool{false, true} {
 			t.Run(fmt.Sprint(tt.name, " tx ", inTx), func(t *testing.T) {
@@ -87,7 +92,8 @@ func TestPages(t *testing.T) {
 						t.Fatal(berr)
 					}
 					page, err = tx.Read(testContext(t), p, tt.env, sink)
-					if err := tx.Commit(testContext(t)); err != nil { // the transaction is whole after a read that stopped
+					// The transaction is whole after a read that stopped.
+					if err := tx.Commit(testContext(t)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -123,7 +129,8 @@ func TestSeveralStatements(t *testing.T) {
 func TestRowsLeaveBeforeTheLastIsRead(t *testing.T) {
 	s := open(t)
 	numbered(t, s, 20000)
-	p := downloadPlan(t, s, "SELECT a.id, b.pad FROM numbered a JOIN numbered b WHERE a.id > :state.id") // 400 million rows
+	// 400 million rows.
+	p := downloadPlan(t, s, "SELECT a.id, b.pad FROM numbered a JOIN numbered b WHERE a.id > :state.id")
 	ctx, cancel := context.WithCancel(testContext(t))
 	sink := &collect{row: func(n int) error {
 		if n == 1000 {
@@ -139,7 +146,8 @@ func TestRowsLeaveBeforeTheLastIsRead(t *testing.T) {
 	expectNoQuery(t, s)
 }
 
-const running = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND info LIKE '%numbered a JOIN%' AND id <> CONNECTION_ID()"
+const running = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() " +
+	"AND info LIKE '%numbered a JOIN%' AND id <> CONNECTION_ID()"
 
 // expectNoQuery waits until the server has noticed that nobody reads any more.
 func expectNoQuery(t *testing.T, s *Store) {
@@ -181,7 +189,8 @@ func TestReadOfBrokenStatement(t *testing.T) {
 	p := pagedPlan(t, s)
 	exec(t, s, "ALTER TABLE numbered RENAME COLUMN pad TO filler")
 	var bad *SQLError
-	if _, err := s.Read(testContext(t), p, rule.Env{}, &collect{}); !errors.As(err, &bad) || bad.Code != 1054 || bad.Statement == "" {
+	if _, err := s.Read(testContext(t), p, rule.Env{}, &collect{}); !errors.As(err, &bad) || bad.Code != 1054 ||
+		bad.Statement == "" {
 		t.Errorf("got %v", err)
 	}
 	lost := *p
@@ -205,7 +214,8 @@ func TestTxIsWholeOrNothing(t *testing.T) {
 		if err != nil || o.Applied != 1 || len(o.Quarantined) != 1 || o.Quarantined[0].Row != 1 {
 			t.Errorf("%+v %v", o, err)
 		}
-		if _, err := tx.Exec(testContext(t), "INSERT INTO sync_agent_state (rule_key, state) VALUES (?, ?)", "r", []byte{1}); err != nil {
+		if _, err := tx.Exec(testContext(t), "INSERT INTO sync_agent_state (rule_key, state) VALUES (?, ?)", "r",
+			[]byte{1}); err != nil {
 			t.Error(err)
 		}
 		var n int
@@ -227,7 +237,8 @@ func TestTxIsWholeOrNothing(t *testing.T) {
 		if err := tx.Rollback(); err != nil {
 			t.Error(err)
 		}
-		equal(t, "rows, state, aside", one(t, s, `SELECT CONCAT((SELECT COUNT(*) FROM phishing_log), (SELECT COUNT(*) FROM sync_agent_state),
+		equal(t, "rows, state, aside", one(t, s, `SELECT CONCAT((SELECT COUNT(*) FROM phishing_log),
+		(SELECT COUNT(*) FROM sync_agent_state),
 			(SELECT COUNT(*) FROM sync_quarantine))`), want)
 		if _, err := tx.Exec(testContext(t), "DELETE FROM phishing_log"); !errors.Is(err, sql.ErrTxDone) {
 			t.Errorf("a statement after the end: %v", err)
@@ -281,7 +292,8 @@ func TestTxUpdateState(t *testing.T) {
 	exec(t, s, "INSERT INTO phishing_log (url, ip, hits) VALUES ('a', '', 0), ('b', '', 0)")
 	p := *phishingPlan(t, s, insertSQL)
 	p.UpdateState = []rule.Statement{
-		{Op: rule.Update, SQL: "UPDATE phishing_log SET hits = hits + 1 WHERE url = ?", Args: []rule.Arg{{Source: rule.Field}}},
+		{Op: rule.Update, SQL: "UPDATE phishing_log SET hits = hits + 1 WHERE url = ?",
+			Args: []rule.Arg{{Source: rule.Field}}},
 		{Op: rule.Update, SQL: "UPDATE phishing_log SET ip = ?", Args: []rule.Arg{{Source: rule.PointNo}}},
 	}
 	tx, err := s.Begin(testContext(t))

@@ -31,8 +31,10 @@ func TestUpsertKeepsOtherRows(t *testing.T) {
 	exec(t, s, "CREATE TABLE users (id INT PRIMARY KEY, email VARCHAR(60) UNIQUE, phone VARCHAR(20)) ENGINE = InnoDB")
 	exec(t, s, "INSERT INTO users VALUES (2, 'x', '111')")
 	o := applied(t, s, upload(generated(t, s, "users"), "p1", 1,
-		[]any{int64(1), "a", "1"}, []any{int64(44), "x", "222"}, []any{int64(2), "y", "112"}, []any{int64(45), "y", "3"}))
-	equal(t, "rows", rowsOf(t, s, "users", "id, email, phone"), "1:a:1 2:y:112 44:x:222") // 2 gives x free in the upload
+		[]any{int64(1), "a", "1"}, []any{int64(44), "x", "222"}, []any{int64(2), "y", "112"},
+		[]any{int64(45), "y", "3"}))
+	// 2 gives x free in the upload.
+	equal(t, "rows", rowsOf(t, s, "users", "id, email, phone"), "1:a:1 2:y:112 44:x:222")
 	if len(o.Quarantined) != 1 || o.Quarantined[0].Row != 3 || o.Quarantined[0].Code != duplicateKey ||
 		!strings.Contains(o.Quarantined[0].Reason, "'y' for key 'email'") || !o.Quarantined[0].Waits {
 		t.Errorf("quarantined: %+v", o.Quarantined)
@@ -65,7 +67,8 @@ func TestSwapsOfUniqueValues(t *testing.T) {
 			if (len(o.Quarantined) > 0) != (refused >= 0) {
 				t.Errorf("%v: %+v", rows, o.Quarantined)
 			}
-			equal(t, "new, all and taken", one(t, s, "SELECT CONCAT_WS(' ', SUM(n), COUNT(*), MAX(IF(id = 100, CONCAT(seat, n), ''))) FROM seats"),
+			equal(t, "new, all and taken", one(t, s,
+				"SELECT CONCAT_WS(' ', SUM(n), COUNT(*), MAX(IF(id = 100, CONCAT(seat, n), ''))) FROM seats"),
 				fmt.Sprintf("%d %d taken0", n-len(o.Quarantined), n+1))
 		}
 	}
@@ -83,7 +86,8 @@ func TestSpellingsOfAKey(t *testing.T) {
 	equal(t, "rows", rowsOf(t, s, "pages", "id, hits"), "/A:1 /b:3")
 
 	u := upload(p, "p1", 3)
-	u.Rows = rowset.Rows{Columns: []string{"id", "hits", rowset.Deleted}, Values: []any{"/a", int64(5), rowset.Caseless}}
+	u.Rows = rowset.Rows{Columns: []string{"id", "hits", rowset.Deleted},
+		Values: []any{"/a", int64(5), rowset.Caseless}}
 	equal(t, "renamed", len(applied(t, s, u).Quarantined), 0)
 	equal(t, "rows", rowsOf(t, s, "pages", "id, hits"), "/a:5 /b:3")
 	equal(t, "left", one(t, s, "SELECT COUNT(*) FROM sync_quarantine"), "1") // the first /a was superseded
@@ -92,7 +96,8 @@ func TestSpellingsOfAKey(t *testing.T) {
 // Rows that refer to rows of the same upload are applied, in whatever order they come.
 func TestParentsLaterInTheUpload(t *testing.T) {
 	s := open(t)
-	exec(t, s, `CREATE TABLE folders (id INT PRIMARY KEY, parent INT NULL, FOREIGN KEY (parent) REFERENCES folders (id)) ENGINE = InnoDB`)
+	exec(t, s, `CREATE TABLE folders (id INT PRIMARY KEY, parent INT NULL,
+		FOREIGN KEY (parent) REFERENCES folders (id)) ENGINE = InnoDB`)
 	p := generated(t, s, "folders")
 	const n = 60
 	var rows [][]any
@@ -147,10 +152,12 @@ func eventually(t *testing.T, s *Store, what, q, want string) {
 func TestWaitingRows(t *testing.T) {
 	s := open(t)
 	exec(t, s, `CREATE TABLE parents (id INT PRIMARY KEY, code VARCHAR(9) UNIQUE) ENGINE = InnoDB`)
-	exec(t, s, `CREATE TABLE children (id INT PRIMARY KEY, parent INT, n INT, FOREIGN KEY (parent) REFERENCES parents (id)) ENGINE = InnoDB`)
+	exec(t, s, `CREATE TABLE children (id INT PRIMARY KEY, parent INT, n INT,
+		FOREIGN KEY (parent) REFERENCES parents (id)) ENGINE = InnoDB`)
 	parents, children := generated(t, s, "parents"), generated(t, s, "children")
 	retrying(t, s, parents, children)
-	equal(t, "waits", applied(t, s, upload(children, "p1", 1, []any{int64(1), int64(7), int64(1)})).Quarantined[0].Waits, true)
+	equal(t, "waits", applied(t, s, upload(children, "p1", 1,
+		[]any{int64(1), int64(7), int64(1)})).Quarantined[0].Waits, true)
 	applied(t, s, upload(children, "p1", 2, []any{int64(1), int64(7), int64(2)}, []any{int64(2), int64(8), int64(1)}))
 	equal(t, "in quarantine", one(t, s, "SELECT COUNT(*) FROM sync_quarantine"), "2") // one version of each row
 	applied(t, s, upload(parents, "p1", 3, []any{int64(7), "x"}))
@@ -171,7 +178,8 @@ func TestWaitingRows(t *testing.T) {
 func TestWaitingEnds(t *testing.T) {
 	s := open(t, func(o *Options) { o.RowWait = time.Millisecond })
 	exec(t, s, `CREATE TABLE parents (id INT PRIMARY KEY) ENGINE = InnoDB`)
-	exec(t, s, `CREATE TABLE children (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES parents (id)) ENGINE = InnoDB`)
+	exec(t, s, `CREATE TABLE children (id INT PRIMARY KEY, parent INT,
+		FOREIGN KEY (parent) REFERENCES parents (id)) ENGINE = InnoDB`)
 	p := generated(t, s, "children")
 	expired := make(chan struct{})
 	s.Observe(func(e Event) {
@@ -245,7 +253,8 @@ func TestRefusedRowsAfterAnAlter(t *testing.T) {
 func TestRefusedDelete(t *testing.T) {
 	s := open(t)
 	exec(t, s, `CREATE TABLE parents (id INT PRIMARY KEY) ENGINE = InnoDB`)
-	exec(t, s, `CREATE TABLE children (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES parents (id)) ENGINE = InnoDB`)
+	exec(t, s, `CREATE TABLE children (id INT PRIMARY KEY, parent INT,
+		FOREIGN KEY (parent) REFERENCES parents (id)) ENGINE = InnoDB`)
 	exec(t, s, "INSERT INTO parents VALUES (7)")
 	exec(t, s, "INSERT INTO children VALUES (1, 7)")
 	p := generated(t, s, "parents")
@@ -253,7 +262,8 @@ func TestRefusedDelete(t *testing.T) {
 	u.Rows = rowset.Rows{Columns: []string{"id", rowset.Deleted}, Values: []any{int64(7), rowset.Gone}}
 	equal(t, "refused", applied(t, s, u).Quarantined[0].Code, rowReferred)
 	exec(t, s, "DELETE FROM children")
-	if _, err := s.RetryOnce(testContext(t), func(*QuarantinedRow) (*rule.Plan, rule.Env) { return p, rule.Env{} }); err != nil {
+	find := func(*QuarantinedRow) (*rule.Plan, rule.Env) { return p, rule.Env{} }
+	if _, err := s.RetryOnce(testContext(t), find); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "left", one(t, s, "SELECT (SELECT COUNT(*) FROM parents) + (SELECT COUNT(*) FROM sync_quarantine)"), "0")
@@ -315,11 +325,13 @@ func TestRowOverThePacket(t *testing.T) {
 	s := open(t)
 	exec(t, s, "CREATE TABLE t (id INT PRIMARY KEY, body LONGBLOB) ENGINE = InnoDB")
 	large := make([]byte, s.MaxPacket()+1)
-	o := applied(t, s, upload(generated(t, s, "t"), "p1", 1, []any{int64(1), []byte("a")}, []any{int64(2), large}, []any{int64(3), []byte("c")}))
+	o := applied(t, s, upload(generated(t, s, "t"), "p1", 1, []any{int64(1), []byte("a")}, []any{int64(2), large},
+		[]any{int64(3), []byte("c")}))
 	equal(t, "rows", rowsOf(t, s, "t", "id, body"), "1:a 3:c")
 	if len(o.Quarantined) != 1 || o.Quarantined[0].Row != 1 {
 		t.Errorf("%+v", o.Quarantined)
 	}
 	equal(t, "kept", one(t, s, "SELECT row_values FROM sync_quarantine"), `{"id": 2}`)
-	equal(t, "named", one(t, s, "SELECT error_text LIKE '%its large fields are left out here)' FROM sync_quarantine"), "1")
+	equal(t, "named", one(t, s, "SELECT error_text LIKE '%its large fields are left out here)' FROM sync_quarantine"),
+		"1")
 }

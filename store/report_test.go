@@ -19,7 +19,8 @@ func TestPointReports(t *testing.T) {
 	s := open(t)
 	ctx := testContext(t)
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	bad := rowset.RuleReport{Table: "t", Direction: "upload", RuleID: 4, Here: 9, State: rowset.RuleBroken, Code: "SG0101",
+	bad := rowset.RuleReport{Table: "t", Direction: "upload", RuleID: 4, Here: 9, State: rowset.RuleBroken,
+		Code:   "SG0101",
 		Column: "sync_sql", Line: 3, Text: "no column b", FailingMs: 5000, LagMs: 70, BacklogRows: 5, BacklogBytes: 900,
 		Quarantined: 2, Moved: 10, Failures: 3}
 	one := PointReport{Point: "a", ReportedAt: at, ClockAheadMs: -1500, Report: rowset.Report{
@@ -55,7 +56,8 @@ func TestPointReports(t *testing.T) {
 	text := strings.Repeat("é", 5000)
 	other.Rules = nil
 	for range 600 {
-		other.Rules = append(other.Rules, rowset.RuleReport{Table: fmt.Sprint(len(other.Rules), text), Direction: text, State: text, Code: text,
+		other.Rules = append(other.Rules, rowset.RuleReport{Table: fmt.Sprint(len(other.Rules), text), Direction: text,
+			State: text, Code: text,
 			Column: text, Text: text, SucceededMs: 1 << 62, FailingMs: 1 << 62, LagMs: 1<<63 - 1})
 	}
 	other.Software, other.UpMs = text, 1<<62
@@ -71,7 +73,8 @@ func TestBacklog(t *testing.T) {
 	s := open(t)
 	ctx := testContext(t)
 	for _, q := range []string{
-		"CREATE TABLE by_time (id INT PRIMARY KEY, note VARCHAR(20), update_time TIMESTAMP(6) NOT NULL, KEY (update_time))",
+		"CREATE TABLE by_time (id INT PRIMARY KEY, note VARCHAR(20), update_time TIMESTAMP(6) NOT NULL, " +
+			"KEY (update_time))",
 		"CREATE TABLE by_key (id INT PRIMARY KEY, note VARCHAR(20))",
 		"INSERT INTO by_key SELECT seq, REPEAT('x', 10) FROM seq_1_to_50",
 		"INSERT INTO by_time SELECT seq, REPEAT('x', 10), NOW(6) - INTERVAL 120 - seq SECOND FROM seq_1_to_50",
@@ -83,7 +86,8 @@ func TestBacklog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan, ds := rule.Compile(rule.Row{ID: 1, Table: table, Type: rule.Upload, User: rule.Client, PointNo: "p", Enabled: true}, facts)
+		plan, ds := rule.Compile(rule.Row{ID: 1, Table: table, Type: rule.Upload, User: rule.Client, PointNo: "p",
+			Enabled: true}, facts)
 		if plan == nil {
 			t.Fatal(ds)
 		}
@@ -121,13 +125,16 @@ func (f *firstRows) Row([]any) error {
 // What is wrong with the database has a name. An error that concerns one rule or one row has none.
 func TestTrouble(t *testing.T) {
 	for want, all := range map[string][]error{
-		"its disk is full":                        {mysqlError(1114, "The table 't' is full"), mysqlError(1021, "Disk full"), mysqlError(1030, "Got error 28 from engine")},
-		"it is read-only":                         {mysqlError(1290, "running with the --read-only option"), mysqlError(1836, "")},
-		"it takes no more connections":            {mysqlError(1040, ""), mysqlError(1226, "")},
-		"it does not let the account in":          {mysqlError(1045, "")},
-		"it does not answer":                      {context.DeadlineExceeded},
-		"it is not reachable":                     {errBadConn, mysqlError(2006, "")},
-		"others hold rows or tables for too long": {mysqlError(1213, ""), mysqlError(1205, ""), mysqlError(1969, "max_statement_time exceeded")},
+		"its disk is full": {mysqlError(1114, "The table 't' is full"),
+			mysqlError(1021, "Disk full"), mysqlError(1030, "Got error 28 from engine")},
+		"it is read-only": {mysqlError(1290, "running with the --read-only option"),
+			mysqlError(1836, "")},
+		"it takes no more connections":   {mysqlError(1040, ""), mysqlError(1226, "")},
+		"it does not let the account in": {mysqlError(1045, "")},
+		"it does not answer":             {context.DeadlineExceeded},
+		"it is not reachable":            {errBadConn, mysqlError(2006, "")},
+		"others hold rows or tables for too long": {mysqlError(1213, ""), mysqlError(1205, ""),
+			mysqlError(1969, "max_statement_time exceeded")},
 		"": {nil, context.Canceled, mysqlError(1062, ""), mysqlError(1146, ""), ErrMismatch},
 	} {
 		for _, err := range all {

@@ -37,7 +37,8 @@ func TestRowsFitTheRule(t *testing.T) {
 			t.Errorf("%q: %v", tc.columns, err)
 		case tc.says == "" && rows.Len() > 0 && (rows.Row(0)[0] != 1 || rows.Row(0)[1] != 2):
 			t.Errorf("%q: the first row is %v", tc.columns, rows.Row(0))
-		case tc.says != "" && (!errors.As(err, &mismatch) || !errors.Is(err, ErrMismatch) || !strings.Contains(mismatch.Reason, tc.says)):
+		case tc.says != "" && (!errors.As(err, &mismatch) || !errors.Is(err, ErrMismatch) ||
+			!strings.Contains(mismatch.Reason, tc.says)):
 			t.Errorf("%q: %v, want %q", tc.columns, err, tc.says)
 		}
 	}

@@ -92,7 +92,8 @@ func planOf(t testing.TB, s *Store, r rule.Row) *rule.Plan {
 }
 
 func uploadRule(table, field, chain, sql string) rule.Row {
-	return rule.Row{ID: 7, Table: table, Type: rule.Upload, User: rule.Server, Field: field, OperationType: chain, SQL: sql}
+	return rule.Row{ID: 7, Table: table, Type: rule.Upload, User: rule.Server, Field: field, OperationType: chain,
+		SQL: sql}
 }
 
 // upload is request seq of a point.

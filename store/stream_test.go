@@ -31,7 +31,8 @@ func link(p *rule.Plan, point string, seq uint64, id int, title string) *Upload 
 }
 
 func begin(point string, seq, after uint64) *Upload {
-	return &Upload{Point: point, Epoch: 1, Seq: seq, After: after, Table: "log", Hash: sha256.Sum256(fmt.Append(nil, seq))}
+	return &Upload{Point: point, Epoch: 1, Seq: seq, After: after, Table: "log",
+		Hash: sha256.Sum256(fmt.Append(nil, seq))}
 }
 
 func reused(t *testing.T, s *Store, u *Upload) Reached {

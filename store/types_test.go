@@ -83,7 +83,8 @@ func columnTypes() []struct {
 	})
 	bytes := func(least, most int) *rapid.Generator[any] { return rapid.SliceOfN(rapid.Byte(), least, most).AsAny() }
 	digits := rapid.Custom(func(t *rapid.T) any {
-		return rapid.SampledFrom([]string{"", "-"}).Draw(t, "sign") + rapid.StringMatching(`[1-9][0-9]{0,34}\.[0-9]{30}`).Draw(t, "digits")
+		return rapid.SampledFrom([]string{"", "-"}).Draw(t, "sign") +
+			rapid.StringMatching(`[1-9][0-9]{0,34}\.[0-9]{30}`).Draw(t, "digits")
 	})
 	zeroOr := func(zero string, g *rapid.Generator[any]) *rapid.Generator[any] {
 		return rapid.OneOf(rapid.Just[any](zero), g)
@@ -118,10 +119,15 @@ func columnTypes() []struct {
 		{"vb", "VARBINARY(100)", bytes(0, 100)},
 		{"bl", "LONGBLOB", bytes(0, 500)},
 		{"da", "DATE", zeroOr("0000-00-00", format("%04d-%02d-%02d", r(1000, 9999), r(0, 12), r(0, 28)))},
-		{"dt", "DATETIME", zeroOr("0000-00-00 00:00:00", format("%04d-%02d-%02d %02d:%02d:%02d", r(1000, 9999), r(1, 12), r(1, 28), r(0, 23), r(0, 59), r(0, 59)))},
-		{"dt6", "DATETIME(6)", format("%04d-%02d-%02d %02d:%02d:%02d.%06d", r(1000, 9999), r(1, 12), r(1, 28), r(0, 23), r(0, 59), r(0, 59), r(0, 999999))},
-		{"ts", "TIMESTAMP(6) NULL", zeroOr("0000-00-00 00:00:00", format("%04d-%02d-%02d %02d:%02d:%02d.%06d", r(1971, 2037), r(1, 12), r(1, 28), r(0, 23), r(0, 59), r(0, 59), r(0, 999999)))},
-		{"ti", "TIME(6)", rapid.OneOf(format("%02d:%02d:%02d.%06d", r(0, 837), r(0, 59), r(0, 59), r(0, 999999)), format("-%02d:%02d:%02d.%06d", r(0, 837), r(0, 59), r(0, 59), r(1, 999999)))},
+		{"dt", "DATETIME", zeroOr("0000-00-00 00:00:00",
+			format("%04d-%02d-%02d %02d:%02d:%02d", r(1000, 9999), r(1, 12), r(1, 28), r(0, 23), r(0, 59), r(0, 59)))},
+		{"dt6", "DATETIME(6)", format("%04d-%02d-%02d %02d:%02d:%02d.%06d", r(1000, 9999), r(1, 12), r(1, 28), r(0, 23),
+			r(0, 59), r(0, 59), r(0, 999999))},
+		{"ts", "TIMESTAMP(6) NULL", zeroOr("0000-00-00 00:00:00",
+			format("%04d-%02d-%02d %02d:%02d:%02d.%06d", r(1971, 2037), r(1, 12), r(1, 28), r(0, 23), r(0, 59),
+				r(0, 59), r(0, 999999)))},
+		{"ti", "TIME(6)", rapid.OneOf(format("%02d:%02d:%02d.%06d", r(0, 837), r(0, 59), r(0, 59), r(0, 999999)),
+			format("-%02d:%02d:%02d.%06d", r(0, 837), r(0, 59), r(0, 59), r(1, 999999)))},
 		{"ye", "YEAR", rapid.OneOf(rapid.Just[any](int64(0)), integer(1901, 2155))},
 		{"en", "ENUM('a', 'B', 'ü', 'with space', '2')", rapid.SampledFrom([]any{"a", "B", "ü", "with space", "2"})},
 		{"se", "SET('x', 'y', 'z')", rapid.SampledFrom([]any{"", "x", "x,z", "x,y,z"})},
@@ -155,7 +161,8 @@ func TestEveryValueComesBackAsItWasSent(t *testing.T) {
 	columns := strings.Join(names, ", ")
 	down := planOf(t, centre, uploadRule("every", "", "", "-- downside: insert\nINSERT INTO every (id, "+columns+
 		") VALUES (:id, :"+strings.Join(names, ", :")+")\n"))
-	up := planOf(t, centre, rule.Row{ID: 8, Table: "every", Type: rule.Download, User: rule.Server, SQL: "SELECT * FROM every"})
+	up := planOf(t, centre, rule.Row{ID: 8, Table: "every", Type: rule.Download, User: rule.Server,
+		SQL: "SELECT * FROM every"})
 	seq := uint64(0)
 	ctx := testContext(t)
 	rapid.Check(t, func(r *rapid.T) {
@@ -173,7 +180,8 @@ func TestEveryValueComesBackAsItWasSent(t *testing.T) {
 		var sums []string
 		var read [][]any
 		for _, s := range []*Store{point, centre, other} {
-			o := s.Apply(ctx, []*Upload{{Point: "p", Epoch: 1, Seq: seq, Plan: down, Rows: rowset.Rows{Values: values}}})[0]
+			o := s.Apply(ctx, []*Upload{{Point: "p", Epoch: 1, Seq: seq, Plan: down,
+				Rows: rowset.Rows{Values: values}}})[0]
 			if o.Err != nil || len(o.Quarantined) > 0 {
 				r.Fatalf("%+v", o)
 			}
@@ -201,10 +209,13 @@ func TestEveryValueComesBackAsItWasSent(t *testing.T) {
 // The Go type a value has is decided by the column.
 func TestTypesOfValues(t *testing.T) {
 	s := open(t)
-	exec(t, s, "CREATE TABLE kinds (id INT PRIMARY KEY, u BIGINT UNSIGNED, f FLOAT, dc DECIMAL(5,2), tx TEXT, bl BLOB, bt BIT(4), "+
+	exec(t, s, "CREATE TABLE kinds (id INT PRIMARY KEY, u BIGINT UNSIGNED, f FLOAT, dc DECIMAL(5,2), tx TEXT, "+
+		"bl BLOB, bt BIT(4), "+
 		"dt DATETIME(3), en ENUM('a'), js JSON, vb VARBINARY(9)) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4")
-	exec(t, s, "INSERT INTO kinds VALUES (1, 18446744073709551615, 0.1, 1.5, 'ü', 'ü', 5, '2026-01-02 03:04:05.6', 'a', '[]', 'v')")
-	p := planOf(t, s, rule.Row{ID: 8, Table: "kinds", Type: rule.Download, User: rule.Server, SQL: "SELECT * FROM kinds"})
+	exec(t, s, "INSERT INTO kinds VALUES (1, 18446744073709551615, 0.1, 1.5, 'ü', 'ü', 5, '2026-01-02 03:04:05.6', "+
+		"'a', '[]', 'v')")
+	p := planOf(t, s, rule.Row{ID: 8, Table: "kinds", Type: rule.Download, User: rule.Server,
+		SQL: "SELECT * FROM kinds"})
 	var sink collect
 	if _, err := s.Read(testContext(t), p, rule.Env{}, &sink); err != nil {
 		t.Fatal(err)
@@ -224,7 +235,8 @@ func TestTypesOfValues(t *testing.T) {
 // naughty are strings that have broken things elsewhere, and some more.
 func naughty(t *testing.T) []string {
 	t.Helper()
-	all := []string{"", "'", `\`, `\'; DROP TABLE phishing_log; --`, "%s", "%", "?", ":url", "`", "\x00", "\x1a", "NULL", "🙂", "\u202e", "a\r\nb"}
+	all := []string{"", "'", `\`, `\'; DROP TABLE phishing_log; --`, "%s", "%", "?", ":url", "`", "\x00", "\x1a",
+		"NULL", "🙂", "\u202e", "a\r\nb"}
 	f, err := os.Open(filepath.Join("..", "..", "shared", "data", "naughty-strings.base64.txt"))
 	if errors.Is(err, os.ErrNotExist) {
 		return all
@@ -250,9 +262,11 @@ func naughty(t *testing.T) []string {
 // Naughty strings in every field, as point, as table and as state: data, never SQL.
 func TestNaughtyStrings(t *testing.T) {
 	s := open(t)
-	exec(t, s, `CREATE TABLE phrase (id INT PRIMARY KEY, vc VARCHAR(2000), tx TEXT, bl BLOB) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4`)
-	p := planOf(t, s, uploadRule("phrase", "", "", "-- downside: update\nUPDATE phrase SET vc = :vc, tx = :tx, bl = :bl WHERE id = :id AND vc = :vc\n"+
-		"-- downside: insert\nINSERT INTO phrase (id, vc, tx, bl) VALUES (:id, :vc, :tx, :bl)\n"))
+	exec(t, s, `CREATE TABLE phrase (id INT PRIMARY KEY, vc VARCHAR(2000), tx TEXT, bl BLOB)
+		ENGINE = InnoDB DEFAULT CHARSET = utf8mb4`)
+	p := planOf(t, s, uploadRule("phrase", "", "",
+		"-- downside: update\nUPDATE phrase SET vc = :vc, tx = :tx, bl = :bl WHERE id = :id AND vc = :vc\n"+
+			"-- downside: insert\nINSERT INTO phrase (id, vc, tx, bl) VALUES (:id, :vc, :tx, :bl)\n"))
 	all := naughty(t)
 	u := upload(p, "p1", 1)
 	invalid := 0
@@ -278,8 +292,9 @@ func TestNaughtyStrings(t *testing.T) {
 		}
 	}
 
-	find := planOf(t, s, rule.Row{ID: 8, Table: "phrase", Type: rule.Download, User: rule.Server, CarryState: true, UseCarriedState: true,
-		SQL: "SELECT id, vc, tx, bl FROM phrase WHERE bl = :state.vc ORDER BY id"})
+	find := planOf(t, s, rule.Row{ID: 8, Table: "phrase", Type: rule.Download, User: rule.Server, CarryState: true,
+		UseCarriedState: true,
+		SQL:             "SELECT id, vc, tx, bl FROM phrase WHERE bl = :state.vc ORDER BY id"})
 	for i, text := range all {
 		var sink collect
 		state := []rowset.StateItem{{Name: "vc", Value: text}}
@@ -297,16 +312,19 @@ func TestNaughtyStrings(t *testing.T) {
 			t.Errorf("table %q: %v", text, err)
 		}
 		// A name may be refused as one, but then as a value and with nothing kept.
-		o := s.Apply(testContext(t), []*Upload{{Point: text, Epoch: uint64(i), Seq: 1, Plan: p, Rows: rowset.Rows{Values: []any{int64(1000 + i), text, nil, nil}}}})[0]
+		o := s.Apply(testContext(t), []*Upload{{Point: text, Epoch: uint64(i), Seq: 1, Plan: p,
+			Rows: rowset.Rows{Values: []any{int64(1000 + i), text, nil, nil}}}})[0]
 		var refused *SQLError
 		if o.Err != nil && (!errors.As(o.Err, &refused) || refused.Code != 1406 && refused.Code != 1366) {
 			t.Errorf("point %q: %v", text, o.Err)
 		}
 	}
-	equal(t, "tables", one(t, s, "SELECT COUNT(*) > 5 FROM information_schema.tables WHERE table_schema = DATABASE()"), "1")
+	equal(t, "tables", one(t, s, "SELECT COUNT(*) > 5 FROM information_schema.tables WHERE table_schema = DATABASE()"),
+		"1")
 }
 
 // latinRunes are those that MySQL's latin1 has besides control characters.
 func latinRunes() *unicode.RangeTable {
-	return &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x20, Hi: 0x7e, Stride: 1}, {Lo: 0xa0, Hi: 0xff, Stride: 1}}, LatinOffset: 2}
+	return &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x20, Hi: 0x7e, Stride: 1}, {Lo: 0xa0, Hi: 0xff, Stride: 1}},
+		LatinOffset: 2}
 }

@@ -18,7 +18,8 @@ import (
 )
 
 // instants are of winter and of summer, and both of the hours that come twice in Berlin and in New York.
-var instants = []string{"2026-01-15 12:00:00.123456", "2026-07-15 22:30:00", "2026-10-25 00:30:00", "2026-10-25 01:30:00.5",
+var instants = []string{"2026-01-15 12:00:00.123456", "2026-07-15 22:30:00", "2026-10-25 00:30:00",
+	"2026-10-25 01:30:00.5",
 	"2026-11-01 05:30:00", "2026-11-01 06:30:00", "1986-06-01 00:00:00", "1970-01-02 00:00:00", "2037-08-01 10:00:00"}
 
 // zoneSite is a database whose clients have a time zone.
@@ -44,7 +45,8 @@ func zoneSites(t *testing.T) []*zoneSite {
 			t.Fatal(err)
 		}
 		s := openDSN(t, server.DSN(name), func(o *Options) { o.Zone = zone })
-		exec(t, s, `CREATE TABLE t (id INT PRIMARY KEY, ts TIMESTAMP(6) NULL, dt DATETIME(6) NULL, flat DATETIME(6) NULL,
+		exec(t, s, `CREATE TABLE t (id INT PRIMARY KEY, ts TIMESTAMP(6) NULL, dt DATETIME(6) NULL,
+		flat DATETIME(6) NULL,
 			made DATETIME DEFAULT CURRENT_TIMESTAMP, noted DATETIME)`)
 		exec(t, s, "CREATE TRIGGER note BEFORE INSERT ON t FOR EACH ROW SET NEW.noted = NOW()")
 		client := session(t, s)
@@ -116,7 +118,8 @@ func TestZones(t *testing.T) {
 
 func (x *zoneSite) receives(t *testing.T, from *zoneSite, form, sql string, rows *collect) {
 	field, table := "('id','ts','dt')", "t"
-	down := planOf(t, x.Store, rule.Row{ID: 2, Table: table, Type: rule.Download, User: rule.Client, Field: field, SQL: sql})
+	down := planOf(t, x.Store, rule.Row{ID: 2, Table: table, Type: rule.Download, User: rule.Client, Field: field,
+		SQL: sql})
 	batch := rowset.Rows{Instants: rowset.Instants(rows.cols)}
 	for _, c := range rows.cols {
 		batch.Columns = append(batch.Columns, c.Name)
@@ -147,10 +150,12 @@ func (x *zoneSite) receives(t *testing.T, from *zoneSite, form, sql string, rows
 	}
 	equal(t, name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	if form == "own" { // an instant in a DATETIME is what the clients of that database see
-		equal(t, name+", a DATETIME", x.seen(t, "SELECT COUNT(*) FROM t WHERE NOT flat <=> CAST(ts AS DATETIME(6)) AND id NOT IN (2, 3, 4, 5)"), "0")
+		equal(t, name+", a DATETIME", x.seen(t, "SELECT COUNT(*) FROM t WHERE NOT flat <=> CAST(ts AS DATETIME(6)) "+
+			"AND id NOT IN (2, 3, 4, 5)"), "0")
 	}
 	equal(t, name+", the time of a default and a trigger",
-		x.seen(t, "SELECT MAX(ABS(TIMESTAMPDIFF(SECOND, made, NOW())) + ABS(TIMESTAMPDIFF(SECOND, noted, NOW()))) < 60 FROM t"), "1")
+		x.seen(t, "SELECT MAX(ABS(TIMESTAMPDIFF(SECOND, made, NOW())) + ABS(TIMESTAMPDIFF(SECOND, noted, NOW()))) "+
+			"< 60 FROM t"), "1")
 	on(t, x.client, "DELETE FROM t")
 }
 
@@ -178,13 +183,16 @@ func TestZoneOfClients(t *testing.T) {
 			for _, row := range read(sql, rule.Env{Wall: true}).rows {
 				got = append(got, strings.TrimSpace(fmt.Sprintln(row...)))
 			}
-			equal(t, x.zone+" "+sql, strings.Join(got, "\n"), x.seen(t, "SELECT CONCAT(id, ' ', ts) FROM t ORDER BY id"))
+			equal(t, x.zone+" "+sql, strings.Join(got, "\n"),
+				x.seen(t, "SELECT CONCAT(id, ' ', ts) FROM t ORDER BY id"))
 		}
-		now := read(`select abs(timestampdiff(second, :now, now())) < 5, abs(timestampdiff(second, :since, now()) - 10800) < 5,
+		now := read(`select abs(timestampdiff(second, :now, now())) < 5,
+			abs(timestampdiff(second, :since, now()) - 10800) < 5,
 			:until = :now, date(ts), now(), @@session.time_zone from t where id = 1`, rule.Env{}).rows[0]
 		seen := x.seen(t, "SELECT CONCAT_WS(' ', 1, 1, 1, DATE(ts)) FROM t WHERE id = 1")
 		equal(t, x.zone, fmt.Sprint(now[0], " ", now[1], " ", now[2], " ", now[3]), seen)
-		equal(t, x.zone+" now()", x.seen(t, fmt.Sprintf("SELECT ABS(TIMESTAMPDIFF(SECOND, '%s', NOW())) < 5", now[4])), "1")
+		equal(t, x.zone+" now()", x.seen(t, fmt.Sprintf("SELECT ABS(TIMESTAMPDIFF(SECOND, '%s', NOW())) < 5", now[4])),
+			"1")
 	}
 }
 
@@ -196,7 +204,8 @@ func TestZoneChanges(t *testing.T) {
 	}
 	s := openDSN(t, server.DSN("z"))
 	exec(t, s, "CREATE TABLE t (id INT PRIMARY KEY)")
-	p := planOf(t, s, rule.Row{ID: 1, Table: "t", Type: rule.Download, User: rule.Server, SQL: "select @@session.time_zone, now()"})
+	p := planOf(t, s, rule.Row{ID: 1, Table: "t", Type: rule.Download, User: rule.Server,
+		SQL: "select @@session.time_zone, now()"})
 	for _, zone := range []string{"-05:00", "+08:00", "SYSTEM"} {
 		exec(t, s, "SET GLOBAL time_zone = '"+zone+"'")
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -216,7 +225,8 @@ func TestZoneChanges(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Open(context.Background(), Options{DSN: server.DSN("z"), Zone: "Mars/Olympus", AcceptUnsafe: true}); err == nil || !strings.Contains(err.Error(), "Mars/Olympus") {
+	if _, err := Open(context.Background(), Options{DSN: server.DSN("z"), Zone: "Mars/Olympus",
+		AcceptUnsafe: true}); err == nil || !strings.Contains(err.Error(), "Mars/Olympus") {
 		t.Errorf("a zone that the database does not know: %v", err)
 	}
 }
