@@ -1,9 +1,9 @@
 // Package admin serves what an operator looks at and does: the status page, one HTTP API for page and commands, health
 // checks and metrics. Two listeners serve the same routes:
 //
-//   - The page's address. Nothing there changes anything unless AllowActions is set. An address that is not loopback asks
-//     for a token. The server answers only requests whose Host is an address or localhost, and no request that another
-//     site's page sends.
+//   - The page's address. Nothing there changes anything unless AllowActions is set. An address that is not loopback
+//     asks for a token. The server answers only requests whose Host is an address or localhost, and no request that
+//     another site's page sends.
 //   - The control socket, a unix socket that only its owner and a group may open. Everything is allowed there.
 //
 // Answers are JSON. A stream is JSON lines, or server-sent events for a client that accepts them; its events have ids,

@@ -93,7 +93,8 @@ func (f *field) rule(direction, table, text string) {
 	f.t.Helper()
 	f.exec(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql, `+
 		`sync_is_update_state, sync_is_carry_state)
-		VALUES (?, ?, 'client', '*', ?, ?, ?)`, table, direction, text, strings.Contains(text, "update_state"), strings.Contains(text, "-- upside") && direction == rule.Download)
+		VALUES (?, ?, 'client', '*', ?, ?, ?)`, table, direction, text,
+		strings.Contains(text, "update_state"), strings.Contains(text, "-- upside") && direction == rule.Download)
 }
 
 // agent makes an agent with short pauses.

@@ -87,8 +87,9 @@ func (l *link) run(ctx context.Context, persistent bool) error {
 	}
 }
 
-// longestPause is the most that the agent waits before it connects again. A link that is down, or a proxy without a server
-// behind it, may be back at any moment, and a try costs nobody much. A server that has refused is asked less and less often.
+// longestPause is the most that the agent waits before it connects again. A link that is down, or a proxy without a
+// server behind it, may be back at any moment, and a try costs nobody much. A server that has refused is asked less and
+// less often.
 func longestPause(err error, connected bool) time.Duration {
 	_, refused := errors.AsType[*protocol.RejectError](err)
 	switch {

@@ -74,7 +74,8 @@ func (b *outbox) recount(ctx context.Context) error {
 		b.batches, b.bytes, b.waiting = 0, 0, nil
 		b.mu.Unlock()
 		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(row_count) AS SIGNED),
-			CAST(SUM(LENGTH(payload)) AS SIGNED) FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
+			CAST(SUM(LENGTH(payload)) AS SIGNED)
+			FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
 			var table string
 			var batches int
 			var w waiting

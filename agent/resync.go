@@ -20,8 +20,8 @@ import (
 //
 //  1. The point reads the keys and checksums of its rows, page by page, and cuts each page into ranges.
 //  2. COMPARE asks for the number of rows and the checksum of each range at the centre.
-//  3. The point lists the rows of a range that differs, and COMPARE finds those that are missing or different, and those
-//     that only the centre has.
+//  3. The point lists the rows of a range that differs, and COMPARE finds those that are missing or different, and
+//     those that only the centre has.
 //  4. The side whose rows are right marks the keys as changed: the point for an upload, the centre for a download. The
 //     feed of its changes sends them, deleted rows as deletes.
 //

@@ -77,8 +77,8 @@
 // error or Pause:
 //
 //	MaxConns, MaxPerAddress                     refused at accept   ErrConnLimit, ErrAddressLimit
-//	MaxUnestablished                            the oldest is closed for the new one; an address with more than its share
-//	                                            is refused   ErrUnestablishedLimit
+//	MaxUnestablished                            the oldest is closed for the new one; an address with more than its
+//	                                            share is refused   ErrUnestablishedLimit
 //	descriptors of the process or the system    accepting pauses for 0.1 to 1 s, then goes on with the backlog   EMFILE
 //	SetMaxFrame + frameOverhead                 closed, before memory is taken   SplitFunc's error or ErrFrameTooLarge
 //	MaxInFlight                                 not read            PauseInFlight

@@ -132,9 +132,9 @@ func newModel(t *testing.T) *model {
 			s.name = m.Points[i-1].Name
 		}
 		for _, table := range modelTables {
-			db.Must("CREATE TABLE " + table.name + ` (side VARCHAR(10), id INT, v BIGINT NOT NULL, note ` +
-				`VARCHAR(60) NULL,
-				update_time TIMESTAMP(6) NOT NULL DEFAULT NOW(6) ON UPDATE NOW(6), PRIMARY KEY (side, id), KEY (update_time))`)
+			db.Must("CREATE TABLE " + table.name + ` (side VARCHAR(10), id INT, v BIGINT NOT NULL,
+				note VARCHAR(60) NULL, update_time TIMESTAMP(6) NOT NULL DEFAULT NOW(6) ON UPDATE NOW(6),
+				PRIMARY KEY (side, id), KEY (update_time))`)
 			if i == 0 && table.centre || i > 0 && table.points {
 				s.writes = append(s.writes, table)
 			}
@@ -367,7 +367,8 @@ func (m *model) audit() {
 				continue // a rule that reads by time reads the last rows again
 			}
 			twice := s.db.Text(`SELECT GROUP_CONCAT(CONCAT(k, ' version ', v, ' ', n, ' times')) FROM
-				(SELECT k, v, COUNT(*) n FROM audit WHERE name = ? AND op <> 'DELETE' GROUP BY k, v HAVING COUNT(*) > 1 LIMIT 5) twice`, table.name)
+				(SELECT k, v, COUNT(*) n FROM audit WHERE name = ? AND op <> 'DELETE'
+				GROUP BY k, v HAVING COUNT(*) > 1 LIMIT 5) twice`, table.name)
 			if twice != "" {
 				m.t.Errorf("applied twice to %s at %s: %s", table.name, s.name, twice)
 			}

@@ -19,7 +19,8 @@ func badWorld(t *testing.T, tables ...string) (*World, *Link) {
 	for _, table := range tables {
 		for _, db := range []*DB{w.Centre, w.Point.DB} {
 			db.Must("CREATE TABLE " + table + ` (id BIGINT PRIMARY KEY, v LONGTEXT NOT NULL,
-				update_time DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), KEY (update_time))`)
+				update_time DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+				KEY (update_time))`)
 		}
 		kind := "upload"
 		if strings.HasSuffix(table, "_down") {

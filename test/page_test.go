@@ -38,8 +38,8 @@ func newPage(t *testing.T) *page {
 	p.Rule("server", "upload", "white_list", "## upside\nselect 1")
 	p.Centre.Must(`INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, `+
 		`error_code, error_text)
-		SELECT ?, 1, 'hits', 1, seq, 0, CONCAT('{"id": 90071992547409', 900 + seq, ', "url": "<b>', REPEAT('long', 60), '</b>"}'), 1406,
-		'Data too long for column ''url'' at row 1' FROM seq_1_to_40`, pointName)
+		SELECT ?, 1, 'hits', 1, seq, 0, CONCAT('{"id": 90071992547409', 900 + seq, ', "url": "<b>', REPEAT('long', 60), '</b>"}'),
+		1406, 'Data too long for column ''url'' at row 1' FROM seq_1_to_40`, pointName)
 	p.Env = append(p.Env, "SYNCGATE_ADMIN_LISTEN=127.0.0.1:0", "SYNCGATE_ADMIN_ALLOW_ACTIONS=true")
 	p.server = p.Serve()
 	address, _ := p.server.WaitLog("status page")["address"].(string)

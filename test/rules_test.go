@@ -70,7 +70,8 @@ func TestRulesCheckAgreesWithTheServer(t *testing.T) {
 	w.Rule("server", "download", "nosuch", "-- upside\nselect a from nosuch")
 	w.Rule("server", "download", "gone", "drop table gone")
 	w.Centre.Must(`INSERT INTO sync_control (sync_table, sync_type, sync_user, sync_point_no, sync_sql) VALUES
-		('pointonly', 'upload', 'client', 'point-01', NULL), ('pointonly', 'download', 'client', 'point-01', 'select 1')`)
+		('pointonly', 'upload', 'client', 'point-01', NULL),
+		('pointonly', 'download', 'client', 'point-01', 'select 1')`)
 	w.Serve()
 	w.Centre.Eventually(7, "SELECT COUNT(*) FROM sync_control_status WHERE state IN ('ok', 'broken')")
 	out, errs, code := Run(t, w.Env, "syncgate", "rules", "check", "--format", "json")

@@ -182,9 +182,10 @@ func modernRound(t *testing.T, w *World) {
 	for _, query := range seedClient {
 		w.Point.Must(query)
 	}
-	w.Point.Must(`INSERT INTO phishing_log VALUES ('http://new/', NULL, 'it''s %s', 5, UTC_TIMESTAMP(6) - ` +
-		`INTERVAL 10 SECOND),
-		('http://a/?q=''%s''', '10.9.9.9', '', 9, UTC_TIMESTAMP(6) - INTERVAL 1 HOUR), ('http://old/', NULL, NULL, 1, UTC_TIMESTAMP(6) - INTERVAL 5 DAY)`)
+	w.Point.Must(`INSERT INTO phishing_log VALUES ('http://new/', NULL, 'it''s %s', 5, ` +
+		`UTC_TIMESTAMP(6) - INTERVAL 10 SECOND),
+		('http://a/?q=''%s''', '10.9.9.9', '', 9, UTC_TIMESTAMP(6) - INTERVAL 1 HOUR),
+		('http://old/', NULL, NULL, 1, UTC_TIMESTAMP(6) - INTERVAL 5 DAY)`)
 	const list = "SELECT * FROM black_list"
 	for round := range 2 {
 		if round == 1 {

@@ -17,7 +17,8 @@ func TestZonesOfBothSides(t *testing.T) {
 	for _, table := range []string{"plain", "own", "recent", "back"} {
 		for _, db := range w.Databases() {
 			db.Must("CREATE TABLE " + table + ` (id INT PRIMARY KEY, ts TIMESTAMP(6) NULL, dt DATETIME NULL,
-				made DATETIME DEFAULT CURRENT_TIMESTAMP, update_time TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))`)
+				made DATETIME DEFAULT CURRENT_TIMESTAMP,
+				update_time TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))`)
 		}
 	}
 	both := func(table, kind, read, write string, more ...string) {
