@@ -155,7 +155,7 @@ func (p *arriving) commit(ctx context.Context, state []rowset.StateItem) (err er
 	if p.change != nil {
 		err = p.columns.save(ctx, p.tx, p.name, p.change)
 	}
-	if err == nil && len(state) > 0 && !p.plan.Snapshot() {
+	if err == nil && (len(state) > 0 || p.reread) && !p.plan.Snapshot() { // no state is the beginning, too
 		err = saveState(ctx, p.tx, p.name, state)
 	}
 	if err == nil {
