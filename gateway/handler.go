@@ -29,7 +29,7 @@ var (
 const legacyExpansion = 6
 
 // firstPacket is the time for the first packet of an agent of the v1 wire, once its beginning has shown it. The server
-// also ends a packet that does not get on.
+// also ends a packet of which nothing more comes.
 const firstPacket = time.Hour
 
 // grace is the time for a client to leave after GOAWAY.
