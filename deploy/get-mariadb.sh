@@ -3,7 +3,8 @@
 #
 #   deploy/get-mariadb.sh          gets the database server
 #   deploy/get-mariadb.sh --tests  also gets what `make test` can use: a C compiler for
-#                                  the race detector, and two optional Python modules
+#                                  the race detector, and optionally chromium, promtool
+#                                  and two Python modules
 #
 # It does nothing when everything is installed. As root on Debian or Ubuntu it installs
 # packages. For the server it installs only mariadb-server-core, which holds the program
@@ -165,20 +166,27 @@ get_test_tools() {
 		with_lists quietly "installing gcc" apt install --no-install-recommends gcc libc6-dev ||
 			show_log "gcc, which the race detector needs, could not be installed."
 	fi
-	# One attempt is enough: an archive without them must not cost a minute at every run.
-	if ! command -v chromium >/dev/null 2>&1 && [ ! -e "$cache/no-chromium" ]; then
-		if ! with_lists quietly "installing chromium" apt install --no-install-recommends chromium; then
-			say "chromium cannot be installed; tests of the status page in a browser are skipped"
-			mkdir -p "$cache" && : >"$cache/no-chromium"
-		fi
-	fi
-	if ! have_python && [ ! -e "$cache/no-python-modules" ]; then
-		if ! with_lists quietly "installing python3-cryptography python3-cbor2" \
-			apt install --no-install-recommends python3 python3-cryptography python3-cbor2; then
-			say "the Python modules cannot be installed; tests that use them are skipped"
-			mkdir -p "$cache" && : >"$cache/no-python-modules"
-		fi
-	fi
+	command -v chromium >/dev/null 2>&1 || optional chromium "tests of the status page in a browser" \
+		apt install --no-install-recommends chromium
+	have_python || optional python3-modules "tests that use them" \
+		apt install --no-install-recommends python3 python3-cryptography python3-cbor2
+	command -v promtool >/dev/null 2>&1 || optional promtool "tests of the alert rules" install_promtool
+}
+
+# optional NAME TESTS COMMAND... runs the command that installs NAME. One attempt is enough: an archive without NAME must
+# not cost a minute at every run.
+optional() {
+	name=$1 tests=$2
+	shift 2
+	if [ -e "$cache/no-$name" ] || with_lists quietly "installing $name" "$@"; then return 0; fi
+	say "$name cannot be installed; $tests are skipped"
+	mkdir -p "$cache" && : >"$cache/no-$name"
+}
+
+# install_promtool takes the one program out of the package prometheus, which would also start a service.
+install_promtool() {
+	(cd "$scratch" && apt download prometheus && dpkg-deb -x prometheus_*.deb prometheus &&
+		install prometheus/usr/bin/promtool /usr/local/bin)
 }
 
 scratch=$(mktemp -d)

@@ -166,7 +166,7 @@ func (g *Gateway) newBackend() (err error) {
 		return err
 	}
 	ho := o.Handler
-	ho.Store, ho.Rules, ho.Clock, ho.Logger, ho.Reported = o.Store, g.rules, o.Clock, o.Logger, g.reports.add
+	ho.Store, ho.Rules, ho.Clock, ho.Logger, ho.Reported = o.Store, g.rules, o.Clock, o.Logger, g.reported
 	ho.Failed = func(err error) { g.trouble.met(err, o.Clock()) }
 	if g.handler, err = business.NewHandler(ho); err != nil {
 		return err

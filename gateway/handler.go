@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -281,13 +280,7 @@ func (g *Gateway) noteShare(point, what string) {
 	if !ok {
 		return
 	}
-	var held int64
-	for _, u := range g.ledger.Largest(math.MaxInt) {
-		if u.Name == point {
-			held = u.Bytes
-		}
-	}
-	g.o.Logger.Warn().Str("point", point).Int64("bytes", held).Int("held_back", heldBack).
+	g.o.Logger.Warn().Str("point", point).Int64("bytes", g.ledger.Held(point)).Int("held_back", heldBack).
 		Msg("the point uses its share of the server: " + what)
 }
 

@@ -21,6 +21,7 @@ const (
 	logWaiting = 10 * logAtOnce
 	logLines   = 10_000_000 // lines that are kept at most
 	logFirst   = 200        // lines that a reader gets at once
+	logOfPoint = 100        // lines of one point in one second; the others of its tables share one without a name
 	purgeEvery = 10 * time.Minute
 )
 
@@ -30,6 +31,7 @@ const (
 type syncLog struct {
 	mu      sync.Mutex
 	second  map[logKey]*second
+	lines   map[string]int  // of each point in second
 	waiting []store.LogLine // the oldest first
 	dropped uint64
 	log     zerolog.Logger
@@ -50,7 +52,7 @@ type second struct {
 }
 
 func newSyncLog(log zerolog.Logger) *syncLog {
-	return &syncLog{log: log, second: map[logKey]*second{}, written: feed[store.LogLine]{most: logWaiting}}
+	return &syncLog{log: log, second: map[logKey]*second{}, lines: map[string]int{}, written: feed[store.LogLine]{most: logWaiting}}
 }
 
 // answered counts a request that moved rows or failed.
@@ -62,6 +64,10 @@ func (l *syncLog) answered(r *business.Request, reply *protocol.Message, at time
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	line := l.second[key]
+	if line == nil && l.lines[key.point] >= logOfPoint {
+		key.table = ""
+		line = l.second[key]
+	}
 	if line == nil && len(l.second) >= logWaiting {
 		l.dropped++
 		return
@@ -69,6 +75,7 @@ func (l *syncLog) answered(r *business.Request, reply *protocol.Message, at time
 	if line == nil {
 		line = &second{LogLine: store.LogLine{Point: key.point, Table: key.table, Type: key.kind, Status: key.status}}
 		l.second[key] = line
+		l.lines[key.point]++
 	}
 	line.At, line.rule = at, r.RuleID
 	line.Rows, line.Batches, line.quarantined = line.Rows+r.Rows, line.Batches+1, line.quarantined+r.Quarantined
@@ -84,6 +91,10 @@ func (l *syncLog) answered(r *business.Request, reply *protocol.Message, at time
 func (l *syncLog) add(line store.LogLine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.waiting) >= 2*logWaiting { // more than take leaves
+		l.dropped++
+		return
+	}
 	l.waiting = append(l.waiting, line)
 }
 
@@ -97,6 +108,7 @@ func (l *syncLog) pass() {
 	}
 	l.say()
 	clear(l.second)
+	clear(l.lines)
 	slices.SortStableFunc(l.waiting, func(a, b store.LogLine) int { return a.At.Compare(b.At) })
 }
 

@@ -3,12 +3,14 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"github.com/rs/zerolog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"syncgate/business"
 	"syncgate/protocol"
 	"syncgate/store"
 )
@@ -103,6 +105,29 @@ func TestSyncLogIsBounded(t *testing.T) {
 	l.wrote(first)
 	if next := l.take(); next[0].At != time.Unix(5+logAtOnce, 0) {
 		t.Fatal(next[0])
+	}
+}
+
+// A point that asks for one made-up table after the other does not keep the lines of others out.
+func TestSyncLogOfOnePoint(t *testing.T) {
+	l := newSyncLog(zerolog.Nop())
+	ask := func(point, table string) {
+		m := &protocol.Message{Op: protocol.OpUpload, Body: &protocol.UploadRequest{Table: table}}
+		l.answered(&business.Request{Point: point, Message: m}, m.Reply(protocol.StatusNoRule, &protocol.ErrorReply{}),
+			time.Now())
+	}
+	for i := range 2 * logWaiting {
+		ask("greedy", fmt.Sprint("t", i))
+	}
+	ask("ordinary", "t")
+	l.pass()
+	lines := l.take()
+	batches := uint64(0)
+	for _, line := range lines {
+		batches += line.Batches
+	}
+	if len(lines) != logOfPoint+2 || batches != 2*logWaiting+1 || l.lost() != 0 {
+		t.Errorf("%d lines of %d requests, %d lost", len(lines), batches, l.lost())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"syncgate/business"
+	"syncgate/internal/account"
 	"syncgate/protocol"
 	"syncgate/rule"
 	"syncgate/store"
@@ -25,6 +26,7 @@ type news struct {
 
 	mu      sync.Mutex
 	watches map[string]*watch
+	own     map[string]map[*told]struct{} // by table, those whose rule has SQL of its own, at which nobody looks
 	subs    map[*session]*subscription
 	runs    map[runKey]*run
 }
@@ -47,11 +49,15 @@ type subscription struct {
 	tables map[string]*told
 	rules  bool // other rules are in force
 	queued bool // a reply is about to be sent
+
+	payer *account.Holder // is charged for tables
+	size  int64
 }
 
 // told is one table of a subscription.
 type told struct {
 	sub     *subscription
+	table   string
 	plan    *rule.Plan // nil: no rule is in force
 	watch   *watch     // nil: no plan, or one whose news the store cannot tell
 	pending bool
@@ -67,10 +73,11 @@ const (
 	tellGap = 500 * time.Microsecond
 	// namesAtOnce keeps a reply below the smallest frame.
 	namesAtOnce = 8
+	toldSize    = 256 // bytes that a table of a subscription takes beside its name, about
 )
 
 func newNews(g *Gateway) *news {
-	return &news{g: g, looking: make(chan struct{}, looksAtOnce), watches: map[string]*watch{},
+	return &news{g: g, looking: make(chan struct{}, looksAtOnce), watches: map[string]*watch{}, own: map[string]map[*told]struct{}{},
 		subs: map[*session]*subscription{}, runs: map[runKey]*run{}}
 }
 
@@ -93,25 +100,36 @@ func (n *news) subscribe(r *business.Request, s *session) {
 		r.Refuse(err)
 		return
 	}
+	var size int64
+	for _, table := range req.Tables {
+		size += toldSize + int64(len(table))
+	}
+	if !r.Payer.Take(size) {
+		n.g.noteShare(s.point, "a subscription was refused")
+		r.Refuse(business.ErrBusy)
+		return
+	}
 	n.mu.Lock()
 	old := n.subs[s]
 	sub := &subscription{s: s, id: r.Message.RequestID, runs: req.Runs, tables: map[string]*told{}, rules: true,
-		queued: true}
+		queued: true, payer: r.Payer, size: size}
 	for _, table := range req.Tables {
 		if sub.tables[table] != nil {
 			continue
 		}
-		t := &told{sub: sub, asked: true, pending: true}
+		t := &told{sub: sub, table: table, asked: true, pending: true}
 		if old != nil && old.tables[table] != nil {
 			t.pending, t.asked = old.tables[table].pending, old.tables[table].asked
 		}
 		sub.tables[table] = t
 		if !s.left {
-			n.attach(t, table)
+			n.attach(t)
 		}
 	}
 	n.forget(old)
-	if !s.left {
+	if s.left {
+		n.forget(sub)
+	} else {
 		n.subs[s] = sub
 	}
 	n.mu.Unlock()
@@ -141,11 +159,15 @@ func (n *news) forget(sub *subscription) {
 	for _, t := range sub.tables {
 		n.detach(t)
 	}
+	sub.payer.Add(-sub.size)
 }
 
 func (n *news) detach(t *told) {
 	w := t.watch
 	if w == nil {
+		if delete(n.own[t.table], t); len(n.own[t.table]) == 0 {
+			delete(n.own, t.table)
+		}
 		return
 	}
 	t.watch = nil
@@ -157,9 +179,9 @@ func (n *news) detach(t *told) {
 
 // attach finds the watch for a table of a subscription by the rule that is in force now. It reports whether that is
 // another rule than before. With mu held.
-func (n *news) attach(t *told, table string) (changed bool) {
+func (n *news) attach(t *told) (changed bool) {
 	var plan *rule.Plan
-	if e, err := n.g.rules.Find(table, rule.Download, t.sub.s.point); err == nil {
+	if e, err := n.g.rules.Find(t.table, rule.Download, t.sub.s.point); err == nil {
 		plan = e.Plan
 	}
 	if plan == t.plan {
@@ -167,13 +189,20 @@ func (n *news) attach(t *told, table string) (changed bool) {
 	}
 	n.detach(t)
 	t.plan = plan
-	if plan == nil || store.NewsOf(plan) == "" {
+	if plan == nil {
 		return true
 	}
 	name := store.NewsOf(plan)
+	if name == "" {
+		if n.own[t.table] == nil {
+			n.own[t.table] = map[*told]struct{}{}
+		}
+		n.own[t.table][t] = struct{}{}
+		return true
+	}
 	w := n.watches[name]
 	if w == nil {
-		w = &watch{name: name, table: table, plan: plan, wake: make(chan struct{}, 1), told: map[*told]struct{}{}}
+		w = &watch{name: name, table: t.table, plan: plan, wake: make(chan struct{}, 1), told: map[*told]struct{}{}}
 		var ctx context.Context
 		ctx, w.end = context.WithCancel(context.Background())
 		n.watches[name] = w
@@ -253,10 +282,10 @@ func (n *news) uploaded(table, from string) {
 			}
 		}
 	}
-	for _, sub := range n.subs {
-		if t := sub.tables[table]; t != nil && t.watch == nil && t.plan != nil && sub.s.point != from {
+	for t := range n.own[table] {
+		if t.sub.s.point != from {
 			t.pending = true
-			n.queue(sub)
+			n.queue(t.sub)
 		}
 	}
 }
@@ -276,8 +305,8 @@ func (n *news) rulesChanged() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, sub := range n.subs {
-		for table, t := range sub.tables {
-			t.pending = n.attach(t, table) || t.pending
+		for _, t := range sub.tables {
+			t.pending = n.attach(t) || t.pending
 		}
 		sub.rules = true
 		n.queue(sub)

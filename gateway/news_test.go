@@ -321,3 +321,24 @@ func TestDownloadsShareARead(t *testing.T) {
 		t.Errorf("%d downloads were answered from another's read", got)
 	}
 }
+
+// The names of a subscription are charged to the point as long as the subscription lasts.
+func TestSubscriptionIsCharged(t *testing.T) {
+	w := newWorld(t)
+	key := w.enrol("point-a")
+	w.serve()
+	names := make([]string, 1000)
+	for i := range names {
+		names[i] = fmt.Sprint("nothing ", i)
+	}
+	s := w.subscribe(key, names...)
+	least := int64(len(names) * toldSize)
+	w.eventually("the names are charged", func() bool { n := w.ledger.Used(); return n > least && n < 2*least })
+	s.Send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.Wire.RequestID(), Body: &protocol.SubscribeRequest{}})
+	w.eventually("another subscription takes the place of the first", func() bool { return w.ledger.Used() < least })
+	s.Send(&protocol.Message{Op: protocol.OpSubscribe, RequestID: s.Wire.RequestID(),
+		Body: &protocol.SubscribeRequest{Tables: names}})
+	w.eventually("the names are charged again", func() bool { return w.ledger.Used() > least })
+	s.Conn.Close()
+	w.eventually("nothing is charged when the client has left", func() bool { return w.ledger.Used() == 0 })
+}

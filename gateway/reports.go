@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"syncgate/store"
 )
@@ -25,14 +26,36 @@ const (
 	reportsPoints = 2000
 )
 
-func (r *reports) add(p store.PointReport) (next time.Duration) {
+// reported keeps a report, charges the point for it, and says when the next one is wanted.
+func (g *Gateway) reported(p store.PointReport) (next time.Duration) {
+	more, next := g.reports.add(p)
+	h := g.ledger.Point(p.Point)
+	defer h.Close()
+	h.Add(more)
+	return next
+}
+
+// add replaces the point's report. more is how many bytes it takes more than the one before.
+func (r *reports) add(p store.PointReport) (more int64, next time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {
 		r.last, r.unsaved = map[string]store.PointReport{}, map[string]bool{}
 	}
+	more = sizeOf(p) - sizeOf(r.last[p.Point])
 	r.last[p.Point], r.unsaved[p.Point] = p, true
-	return reportEvery * time.Duration(max(1, len(r.last)/reportsPoints))
+	return more, reportEvery * time.Duration(max(1, len(r.last)/reportsPoints))
+}
+
+// sizeOf is about how many bytes of memory a report takes.
+func sizeOf(p store.PointReport) int64 {
+	n := len(p.Software) + len(p.Database)
+	for i := range p.Rules {
+		x := &p.Rules[i]
+		n += int(unsafe.Sizeof(*x)) + len(x.Table) + len(x.Direction) + len(x.State) + len(x.Code) + len(x.Column) +
+			len(x.Text)
+	}
+	return int64(n)
 }
 
 // reportsAtOnce bounds the reports that one transaction saves. A report has at most 500 rules.

@@ -7,13 +7,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"syncgate/internal/harness/pythontest"
 	"syncgate/internal/pyliteral"
 )
 
@@ -58,7 +55,7 @@ func TestLegacyRealPython(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got := runPython(t, tt.version, &stdin)
+			got := pythontest.Run(t, tt.version, stdin.Bytes(), "testdata/legacy/check.py")
 			if len(got) != len(want) {
 				t.Fatalf("%d answers to %d replies", len(got), len(want))
 			}
@@ -132,31 +129,4 @@ func randomValue(r *rand.Rand, kind string) any {
 		text = append(text, []rune("aZ'\"\\\n\x00\x7f\u00a0é中\u200b🥰\U0001fae8")[r.IntN(14)])
 	}
 	return string(text)
-}
-
-// runPython runs testdata/legacy/check.py under a Python of that version, or skips the test: the vectors hold replies
-// of both dialects. A name on PATH may be a shim that refuses, so each is tried.
-func runPython(t *testing.T, version string, stdin *bytes.Buffer) []string {
-	t.Helper()
-	paths := []string{"python" + version, "/usr/bin/python" + version}
-	if home, err := os.UserHomeDir(); err == nil {
-		kept, _ := filepath.Glob(filepath.Join(home, ".pyenv", "versions", version+".*", "bin", "python"+version))
-		paths = append(paths, kept...)
-	}
-	for _, path := range paths {
-		if exec.Command(path, "-c", "import json").Run() != nil {
-			continue
-		}
-		cmd := exec.Command(path, "testdata/legacy/check.py")
-		cmd.Stdin = stdin
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v: %s", path, err, stderr.Bytes())
-		}
-		return strings.Split(strings.TrimSpace(string(out)), "\n")
-	}
-	t.Skipf("no python%s here", version)
-	return nil
 }

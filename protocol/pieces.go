@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -221,7 +222,7 @@ func (h *Holds) drop(x *held) {
 		delete(h.kept, x.point)
 	}
 	x.mu.Lock()
-	x.owner = nil
+	x.owner, x.data = nil, nil // its connection still knows it
 	x.mu.Unlock()
 	if x.payer != nil {
 		x.payer.Add(-int64(x.size))
@@ -249,7 +250,7 @@ func (h *Holds) Sweep() {
 type joiner struct {
 	holds *Holds
 	point string
-	open  map[RequestID]*held
+	open  map[RequestID]*held // up to 2*mostHeld, with those that were dropped, of which a piece is refused
 }
 
 // held returns what has come of a message that is not whole.
@@ -258,6 +259,8 @@ func (j *joiner) held(id RequestID) Held {
 	if x == nil {
 		return Held{}
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	return Held{[]byte(x.digest), uint64(len(x.data))}
 }
 
@@ -283,6 +286,9 @@ func (j *joiner) add(m *Message) (whole bool, err error) {
 		if j.open == nil {
 			j.open = map[RequestID]*held{}
 		}
+		maps.DeleteFunc(j.open, func(_ RequestID, y *held) bool {
+			return y == x || len(j.open) >= 2*mostHeld && !j.owns(y)
+		})
 		j.open[m.RequestID] = x
 		payload = payload[headSize:]
 	}
@@ -296,9 +302,9 @@ func (j *joiner) add(m *Message) (whole bool, err error) {
 		x.append(payload)
 		x.touched = j.holds.clock()
 	}
-	short := !lost && len(x.data) < x.size
+	data := x.data
 	x.mu.Unlock()
-	if short {
+	if !lost && len(data) < x.size {
 		return false, nil
 	}
 	delete(j.open, m.RequestID)
@@ -308,12 +314,19 @@ func (j *joiner) add(m *Message) (whole bool, err error) {
 	j.holds.mu.Lock()
 	j.holds.drop(x)
 	j.holds.mu.Unlock()
-	if len(x.data) > x.size {
+	if len(data) > x.size {
 		return false, errPiece
 	}
-	m.Payload = x.data
+	m.Payload = data
 	m.Flags &= FlagMore | flagPacked
 	return true, nil
+}
+
+// owns reports whether the other pieces of x are still to come on this connection.
+func (j *joiner) owns(x *held) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.owner == j
 }
 
 // append grows data with the bytes that come, not with the size that was announced.

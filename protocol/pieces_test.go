@@ -246,8 +246,16 @@ func TestPiecesRefused(t *testing.T) {
 func TestPiecesMakeRoom(t *testing.T) {
 	ledger := account.New(64 << 20)
 	p := inPieces(t, false, ledger)
-	for i := range uint64(2 * mostHeld) {
+	for i := range uint64(5 * mostHeld) {
 		p.next(t, p.prepare(t, uploadOf(i, hard(6_000))))
+	}
+	for _, x := range p.session.joiner.open {
+		if x.owner == nil && x.data != nil {
+			t.Fatal("the connection keeps the bytes of a message that was dropped")
+		}
+	}
+	if n := len(p.session.joiner.open); n > 2*mostHeld {
+		t.Errorf("the connection remembers %d messages", n)
 	}
 	if n := len(p.server.holds.kept["point-01"]); n != mostHeld || ledger.Used() > mostHeld*7_000 {
 		t.Errorf("%d messages with %d bytes are kept", n, ledger.Used())

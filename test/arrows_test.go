@@ -31,7 +31,8 @@ var arrows = map[string][]string{
 	// What the tests of the whole share makes databases and speaks the wire.
 	"internal/harness/harnesstest": {"crypto", "internal/harness", "internal/rowset", "migrations", "protocol", "store",
 		"store/localdb", "store/localdb/localdbtest"},
-	"internal/rowset": {}, // the words that the wire, the rules and the database share
+	"internal/harness/pythontest": {},
+	"internal/rowset":             {}, // the words that the wire, the rules and the database share
 	// A session seals with crypto and reads the v1 wire's Python literals.
 	"protocol": {"crypto", "internal/pyliteral", "internal/rowset"},
 	// Seed-era rules hold Python literals. A plan binds rows and carried state.

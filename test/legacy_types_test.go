@@ -1,17 +1,14 @@
 package test
 
 import (
-	"bytes"
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"syncgate/internal/harness/pythontest"
 	"syncgate/internal/pyliteral"
 )
 
@@ -102,7 +99,7 @@ func TestTypesOverTheV1Wire(t *testing.T) {
 		dialect        pyliteral.Dialect
 	}{{"2.7", w.Point.Name, pyliteral.Python2}, {"3.12", "python-3", pyliteral.Python312}} {
 		t.Run("Python "+agent.version, func(t *testing.T) {
-			said := mysqldb(t, agent.version, asked)
+			said := pythontest.Run(t, agent.version, asked, "testdata/mysqldb.py")
 			c := dialLegacy(t, address, agent.dialect)
 			reply := c.ask(c.packet(agent.point, "DOLOAD_DB", "kinds", pyliteral.List{}))
 			if reply.text != said[0] {
@@ -176,31 +173,4 @@ func textRows(t *testing.T, client *sql.Conn, q string) (all typedRows) {
 		all.Rows = append(all.Rows, row)
 	}
 	return all
-}
-
-// mysqldb runs testdata/mysqldb.py under a Python of that version, or skips the test.
-func mysqldb(t *testing.T, version string, asked []byte) []string {
-	t.Helper()
-	paths := []string{"python" + version, "/usr/bin/python" + version}
-	if home, err := os.UserHomeDir(); err == nil {
-		kept, _ := filepath.Glob(filepath.Join(home, ".pyenv", "versions", version+".*", "bin", "python"+version))
-		paths = append(paths, kept...)
-	}
-	for _, path := range paths {
-		if exec.Command(path, "-c", "import json").Run() != nil {
-			continue
-		}
-		cmd := exec.Command(path, "testdata/mysqldb.py")
-		cmd.Stdin = bytes.NewReader(append(asked, '\n'))
-		cmd.Env = append(os.Environ(), "PYTHONIOENCODING=utf-8")
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v: %s", path, err, stderr.Bytes())
-		}
-		return strings.Split(strings.TrimSpace(string(out)), "\n")
-	}
-	t.Skipf("no python%s here", version)
-	return nil
 }

@@ -149,6 +149,16 @@ func (h *Holder) MayTake(n int64) bool {
 	return Fits(held, used, size-size/reserve)
 }
 
+// Held is what the holder of that name holds.
+func (l *Ledger) Held(name string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h := l.holders[name]; h != nil {
+		return h.Held()
+	}
+	return 0
+}
+
 // Used is what all holders hold.
 func (l *Ledger) Used() int64 { return l.points.used.Load() + l.strangers.used.Load() }
 

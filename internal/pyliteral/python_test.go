@@ -7,8 +7,6 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,44 +15,11 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+
+	"syncgate/internal/harness/pythontest"
 )
 
-// pythons are where an interpreter may be: a name on PATH, the system's own, or
-// a version that pyenv keeps. A shim on PATH may refuse to run, so each is
-// tried.
-func pythons(version string) []string {
-	found := []string{"python" + version, "/usr/bin/python" + version}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return found
-	}
-	kept, _ := filepath.Glob(filepath.Join(home, ".pyenv", "versions", version+".*", "bin", "python"+version))
-	return append(found, kept...)
-}
-
 type answer struct{ repr, dump string }
-
-// run runs that version with arguments and returns the lines it prints. It skips the test where the version is not
-// found.
-func run(t *testing.T, version string, stdin []byte, args ...string) []string {
-	t.Helper()
-	for _, path := range pythons(version) {
-		if exec.Command(path, "-c", "").Run() != nil {
-			continue
-		}
-		cmd := exec.Command(path, args...)
-		cmd.Stdin = bytes.NewReader(stdin)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v: %s", path, err, stderr.Bytes())
-		}
-		return strings.Split(strings.TrimSpace(string(out)), "\n")
-	}
-	t.Skipf("no python%s here; the golden tables stand for it", version)
-	return nil
-}
 
 // python evaluates every text in one process and returns its answers.
 func python(t *testing.T, version string, texts [][]byte) (answers []answer) {
@@ -63,7 +28,7 @@ func python(t *testing.T, version string, texts [][]byte) (answers []answer) {
 	for _, s := range texts {
 		fmt.Fprintf(&stdin, "%x\n", s)
 	}
-	lines := run(t, version, stdin.Bytes(), filepath.Join("testdata", "check.py"))
+	lines := pythontest.Run(t, version, stdin.Bytes(), filepath.Join("testdata", "check.py"))
 	if len(lines) != len(texts) {
 		t.Fatalf("%d answers to %d texts", len(lines), len(texts))
 	}
@@ -356,7 +321,7 @@ func TestPrintable(t *testing.T) {
 		"chr(i).isprintable() != chr(i - 1 if i else 0).isprintable()))"
 	for _, tt := range versions[1:] {
 		t.Run(tt.version, func(t *testing.T) {
-			there := strings.Fields(run(t, tt.version, nil, "-c", script)[0])
+			there := strings.Fields(pythontest.Run(t, tt.version, nil, "-c", script)[0])
 			var here []string // where printable ones begin and end
 			for _, plane := range [...][2]rune{{0, 0x40000}, {0xe0000, 0xe1000}} {
 				last := printable(max(plane[0]-1, 0), tt.d)
