@@ -169,8 +169,7 @@ func (c *compiler) indexFix(columns ...string) string {
 func (c *compiler) checkWriting(s *script) {
 	for i := range s.toks {
 		if t := &s.toks[i]; t.isName() && ownTable(t.value) {
-			c.refuse(s, t.from, NotAllowed, t.value+" is syncgate's own: a rule does not write with it",
-				"name your own table")
+			c.refuse(s, t.from, NotAllowed, t.value+ownTableText, ownTableFix)
 			return
 		}
 	}
@@ -192,11 +191,17 @@ func (c *compiler) checkWriting(s *script) {
 
 // ownTables are syncgate's own tables and its view. A row of a point must not become a rule, a key or a point.
 var ownTables = []string{
-	"sync_agent_epoch", "sync_agent_rule", "sync_agent_state", "sync_change_reader", "sync_conflict", "sync_control",
-	"sync_control_edit", "sync_control_history", "sync_control_status", "sync_file", "sync_log", "sync_migration",
-	"sync_outbox", "sync_point", "sync_point_agent", "sync_point_key", "sync_point_status", "sync_quarantine",
-	"sync_request", "sync_request_floor", "sync_rule_status", "sync_sequence",
+	"sync_agent_columns", "sync_agent_epoch", "sync_agent_owner", "sync_agent_rule", "sync_agent_state",
+	"sync_agent_stream", "sync_conflict", "sync_control", "sync_control_edit", "sync_control_history",
+	"sync_control_status", "sync_file", "sync_log", "sync_migration", "sync_outbox", "sync_point", "sync_point_agent",
+	"sync_point_key", "sync_point_status", "sync_quarantine", "sync_request", "sync_request_floor", "sync_reread",
+	"sync_resync", "sync_rule_columns", "sync_rule_status", "sync_rule_warning", "sync_sequence", "sync_stream",
 }
+
+const (
+	ownTableText = " is syncgate's own: a rule does not write with it"
+	ownTableFix  = "name your own table"
+)
 
 func ownTable(name string) bool {
 	return contains(ownTables, name) ||

@@ -33,9 +33,12 @@ func (c *compiler) generate() {
 	if c.errors > 0 {
 		return
 	}
-	if c.row.mainPhase() == upside {
+	switch {
+	case c.row.mainPhase() == upside:
 		c.generateUpside(key)
-	} else {
+	case ownTable(c.table.Name):
+		c.refuseIn(NotAllowed, "sync_table", c.table.Name+ownTableText, ownTableFix)
+	default:
 		c.generateDownside(key)
 	}
 }

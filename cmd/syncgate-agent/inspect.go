@@ -37,19 +37,18 @@ func (f *flags) newSync() *cobra.Command {
 
 // say prints v with --format json, else a line of text.
 func (f *flags) say(c *cobra.Command, v any, format string, args ...any) error {
-	if f.format == "json" {
-		return cli.WriteJSON(c.OutOrStdout(), v)
-	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), format+"\n", args...)
-	return err
+	return cli.Say(c.OutOrStdout(), f.format == "json", v, format, args...)
 }
 
 func (f *flags) newStatus() *cobra.Command {
 	const short = "Show how each rule stands: state, last success, lag, backlog, quarantine, error and remedy"
 	return f.formatted(f.onPoint("status", short, true, func(c *cobra.Command, _ []string, p *point) error {
 		s, err := p.Status(c.Context())
-		if err != nil || f.format == "json" {
-			return errors.Join(err, cli.WriteJSON(c.OutOrStdout(), s))
+		if err != nil {
+			return err
+		}
+		if f.format == "json" {
+			return cli.WriteJSON(c.OutOrStdout(), s)
 		}
 		running := "no agent runs"
 		if s.Running {
@@ -232,15 +231,14 @@ func (f *flags) newOutbox() *cobra.Command {
 	list := f.onPoint("list", "List the batches that wait for the server, the first to leave first", true,
 		func(c *cobra.Command, _ []string, p *point) error {
 			all, err := p.Outbox(c.Context(), table, limit)
-			if err != nil || f.format == "json" {
-				return errors.Join(err, cli.WriteJSON(c.OutOrStdout(), append([]agent.Batch{}, all...)))
+			if err != nil {
+				return err
 			}
-			t := cli.NewTable(c.OutOrStdout(), "ID\tTABLE\tROWS\tBYTES\tSINCE\tREFUSED\tWHY")
-			for _, b := range all {
-				t.Row(b.ID, b.Table, b.Rows, b.Bytes, b.Since, b.Attempts,
-					strings.Join([]string{b.Status, b.Error, b.Remedy}, " "))
-			}
-			return t.Flush()
+			const heading = "ID\tTABLE\tROWS\tBYTES\tSINCE\tREFUSED\tWHY"
+			return cli.List(c.OutOrStdout(), f.format == "json", all, heading, func(b *agent.Batch) []any {
+				why := strings.Join([]string{b.Status, b.Error, b.Remedy}, " ")
+				return []any{b.ID, b.Table, b.Rows, b.Bytes, b.Since, b.Attempts, why}
+			})
 		})
 	list.Flags().IntVar(&limit, "limit", limit, "batches at most")
 	list.Flags().StringVar(&table, "table", table, "only batches of this table")
