@@ -227,7 +227,10 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	if err != nil {
 		return err
 	}
-	statements := t.dropTriggers()
+	var statements []string
+	for _, g := range t.triggers() {
+		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.of.Beside(g.name))
+	}
 	if !slices.EqualFunc(columns, t.columns, strings.EqualFold) {
 		statements = append(statements, "DROP TABLE IF EXISTS "+t.Name, t.createTable())
 	} else { // no origin says any more where a row's last change came from
@@ -239,7 +242,15 @@ func (s *Store) InitChanges(ctx context.Context, t *ChangeTable) error {
 	// Last, so that a reader that begins anew reads the table when the triggers are there.
 	statements = append(statements, "INSERT INTO sync_sequence (sync_table) VALUES ("+rule.Constant(t.Sequence)+
 		") ON DUPLICATE KEY UPDATE next_seq = next_seq + 1, complete_from = next_seq - 1, missed = 0")
-	return s.ddl(ctx, statements)
+	// None of them waits for longer than lockWait for the table's metadata lock: who comes later waits behind it.
+	return public(s.withConn(ctx, func(c *conn) error {
+		for _, q := range statements {
+			if err := c.text(ctx, q); err != nil {
+				return &statementError{sql: q, err: err}
+			}
+		}
+		return nil
+	}))
 }
 
 // RecordChanges makes what records the changes of a table.
@@ -249,37 +260,6 @@ func (s *Store) RecordChanges(ctx context.Context, table *rule.Table) error {
 		return err
 	}
 	return s.InitChanges(ctx, t)
-}
-
-// DropChanges removes what InitChanges made.
-func (s *Store) DropChanges(ctx context.Context, t *ChangeTable) error {
-	return s.ddl(ctx, append(t.dropTriggers(), "DROP TABLE IF EXISTS "+t.Name,
-		"DELETE FROM sync_sequence WHERE sync_table = "+rule.Constant(t.Sequence)))
-}
-
-func (t *ChangeTable) dropTriggers() (statements []string) {
-	for _, g := range t.triggers() {
-		statements = append(statements, "DROP TRIGGER IF EXISTS "+t.of.Beside(g.name))
-	}
-	return statements
-}
-
-// ddl runs statements one after the other. None of them waits for longer than lockWait for a table's metadata lock,
-// since everybody who comes later would wait behind it.
-func (s *Store) ddl(ctx context.Context, statements []string) error {
-	err := s.withConn(ctx, func(c *conn) error {
-		if err := c.text(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", lockWait)); err != nil {
-			return err
-		}
-		c.broken = true // the setting is for these statements alone
-		for _, q := range statements {
-			if err := c.text(ctx, q); err != nil {
-				return &statementError{sql: q, err: err}
-			}
-		}
-		return nil
-	})
-	return public(err)
 }
 
 // position is where the changes of a table stand.
