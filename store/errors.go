@@ -221,15 +221,12 @@ func isNumber(err error, numbers ...uint16) bool {
 // Trouble is what is wrong with the database that an error came from, in words; empty when it is nothing that concerns
 // other requests.
 func Trouble(err error) string {
-	var my *mysql.MySQLError
-	errors.As(err, &my)
-	number := func(all ...uint16) bool { return my != nil && slices.Contains(all, my.Number) }
 	switch {
-	case number(1021, 1114, 1026) || number(1030) && strings.Contains(my.Message, "28"): // ENOSPC
+	case isNumber(err, 1021, 1114, 1026), isNumber(err, 1030) && strings.Contains(err.Error(), "error 28"): // ENOSPC
 		return "its disk is full"
-	case number(1040, 1203, 1226):
+	case isNumber(err, 1040, 1203, 1226):
 		return "it takes no more connections"
-	case number(1044, 1045, 1049, 1698):
+	case isNumber(err, 1044, 1045, 1049, 1698):
 		return "it does not let the account in"
 	case errors.Is(err, ErrReadOnly):
 		return "it is read-only"
