@@ -102,12 +102,6 @@ func hasSQL(toks []token, from, to int) bool {
 	})
 }
 
-// badOption reports an option or a comment of sync_sql.
-func (c *compiler) badOption(at int, s Severity, msg, fix string) {
-	whole := &source{text: c.row.SQL, column: c.row.SQL}
-	c.at(&script{phase: c.row.mainPhase(), src: whole}, at, s, BadOption, msg, fix)
-}
-
 // nearHeading warns of a comment that is probably meant as a heading.
 func (c *compiler) nearHeading(comment string, at int) {
 	m := firstWord.FindStringSubmatch(comment)
@@ -119,7 +113,9 @@ func (c *compiler) nearHeading(comment string, at int) {
 		return d <= 2 && (m[2] == ":" || m[3] == "") || d == 0 && h == "downside"
 	}
 	if slices.ContainsFunc(phaseNames, likely) || likely("option") {
-		c.badOption(at, Warning, "this comment looks like a heading, but is none",
+		whole := &source{text: c.row.SQL, column: c.row.SQL}
+		c.warn(&script{phase: c.row.mainPhase(), src: whole}, at, BadOption,
+			"this comment looks like a heading, but is none",
 			"write -- upside, -- downside: insert, -- update_state or -- option: all-or-nothing")
 	}
 }
