@@ -1,10 +1,12 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 
 	"syncgate/agent"
+	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/config"
 	"syncgate/internal/limit"
 )
@@ -33,5 +35,18 @@ func TestExample(t *testing.T) {
 	}
 	if !strings.Contains(example(), "\nbatch_rows = 1000 # 1 to 200000\n") {
 		t.Errorf("no bounds in\n%s", example())
+	}
+}
+
+// A setting that no command could use is told by check, too.
+func TestCheckLogLevel(t *testing.T) {
+	t.Setenv("SYNCGATE_AGENT_POINT", "p")
+	t.Setenv("SYNCGATE_AGENT_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+	t.Setenv("SYNCGATE_AGENT_LOG_LEVEL", "loud")
+	root := newRoot()
+	root.SetArgs([]string{"check", "--server", "127.0.0.1:1", "--data-dir", t.TempDir()})
+	root.SetOut(io.Discard)
+	if err := root.Execute(); exitCode(err) != cli.ExitConfig || !strings.Contains(err.Error(), "_LOG_LEVEL: log_level") {
+		t.Errorf("%v", err)
 	}
 }

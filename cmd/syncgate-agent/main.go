@@ -155,9 +155,6 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 			return err
 		}
 		defer func() { err = cfg.origin.Locate(err) }()
-		if err := cli.SetLevel(cfg.LogLevel); err != nil {
-			return err
-		}
 		log, end, err := cli.Logger(c.ErrOrStderr(), cfg.LogFormat)
 		if err != nil {
 			return err
