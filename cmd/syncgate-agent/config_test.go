@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -48,5 +52,20 @@ func TestCheckLogLevel(t *testing.T) {
 	root.SetOut(io.Discard)
 	if err := root.Execute(); exitCode(err) != cli.ExitConfig || !strings.Contains(err.Error(), "_LOG_LEVEL: log_level") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A tool makes no directory where the agent has none, which would then be the account's that called it.
+func TestToolMakesNoDirectory(t *testing.T) {
+	t.Setenv("SYNCGATE_AGENT_POINT", "p")
+	t.Setenv("SYNCGATE_AGENT_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+	dir := filepath.Join(t.TempDir(), "data")
+	root := newRoot()
+	root.SetArgs([]string{"status", "--data-dir", dir})
+	if err := root.Execute(); err == nil || !strings.Contains(err.Error(), "no private database") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v", dir, err)
 	}
 }
