@@ -41,12 +41,12 @@ func NewRemote(o Options, patience time.Duration) (*Remote, error) {
 func (r *Remote) Point() string { return r.opts.Point }
 
 // connected runs do while the link is up or comes back.
-func (r *Remote) connected(ctx context.Context, do func(context.Context) error) error {
+func (l *link) connected(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { cancel(r.link.run(ctx, false)) })
+	wg.Go(func() { cancel(l.run(ctx, false)) })
 	err := do(ctx)
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
 	cancel(nil)
@@ -114,7 +114,7 @@ func (r *Remote) Push(ctx context.Context, p *Push) error {
 		}
 		p.Epoch = p.Epoch>>2 + 1 // as in outbox.open
 	}
-	err := r.connected(ctx, func(ctx context.Context) error {
+	err := r.link.connected(ctx, func(ctx context.Context) error {
 		wait := backoff{first: r.opts.RetryMin, limit: r.opts.RetryMax}
 		for {
 			more, err := p.step(ctx, r)
@@ -256,7 +256,7 @@ type Pull struct {
 // Pull fetches the rows that the centre's rule selects for the point, page after page. A page that a cut has
 // interrupted is asked for again.
 func (r *Remote) Pull(ctx context.Context, p *Pull) error {
-	return r.connected(ctx, func(ctx context.Context) error {
+	return r.link.connected(ctx, func(ctx context.Context) error {
 		wait := backoff{first: r.opts.RetryMin, limit: r.opts.RetryMax}
 		var state []rowset.StateItem
 		for {
