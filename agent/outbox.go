@@ -49,14 +49,19 @@ type waiting struct{ rows, bytes int64 }
 // have locked: such a read takes seconds until the database gives it up.
 const maxReading = 4
 
+// newEpoch is random: not 0, the epoch of the server's own requests, and small enough for greater ones.
+func (o *Options) newEpoch() (epoch uint64, err error) {
+	err = binary.Read(o.Rand, binary.BigEndian, &epoch)
+	return epoch>>2 + 1, err
+}
+
 // open counts the batches and makes the epoch when there is none.
 func (b *outbox) open(ctx context.Context) error {
-	var epoch uint64
-	if err := binary.Read(b.opts.Rand, binary.BigEndian, &epoch); err != nil {
+	epoch, err := b.opts.newEpoch()
+	if err != nil {
 		return err
 	}
-	epoch = epoch>>2 + 1 // not 0, the epoch of the server's own requests, and small enough for greater ones
-	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+	err = b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch)
 		return err
 	})

@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -107,14 +106,13 @@ const (
 )
 
 // Push sends rows until the last is acknowledged. A *Refusal is the server's, for the row p.Rows and some after it.
-func (r *Remote) Push(ctx context.Context, p *Push) error {
+func (r *Remote) Push(ctx context.Context, p *Push) (err error) {
 	if p.most = pushFirst; p.Epoch == 0 {
-		if err := binary.Read(r.opts.Rand, binary.BigEndian, &p.Epoch); err != nil {
+		if p.Epoch, err = r.opts.newEpoch(); err != nil {
 			return err
 		}
-		p.Epoch = p.Epoch>>2 + 1 // as in outbox.open
 	}
-	err := r.link.connected(ctx, func(ctx context.Context) error {
+	err = r.link.connected(ctx, func(ctx context.Context) error {
 		wait := backoff{first: r.opts.RetryMin, limit: r.opts.RetryMax}
 		for {
 			more, err := p.step(ctx, r)
