@@ -127,7 +127,7 @@ func (r *Remote) Push(ctx context.Context, p *Push) (err error) {
 			case errors.As(err, &refused) && refused.Code == protocol.StatusTooLarge && len(p.waiting) > 1:
 				p.most = max(1, p.most/2)
 			case errors.As(err, &refused) && refused.Transient() && wait.tries < onceTries:
-				pause(ctx, max(wait.next(), retryAfter(err)), nil, nil)
+				pause(ctx, max(wait.next(), retryAfter(err)))
 			default:
 				return err
 			}
@@ -285,7 +285,7 @@ func (r *Remote) Pull(ctx context.Context, p *Pull) error {
 			case !transient(err) || wait.tries > onceTries && !errors.Is(err, ErrLost):
 				return err
 			default:
-				pause(ctx, max(wait.next()/8, retryAfter(err)), nil, nil)
+				pause(ctx, max(wait.next()/8, retryAfter(err)))
 			}
 		}
 	})
