@@ -21,11 +21,8 @@ type chosen struct {
 
 // filter refuses to choose every row by mistake.
 func (c *chosen) filter() (store.QuarantineFilter, error) {
-	f := store.QuarantineFilter{Point: c.Point, Table: c.Table, Rule: c.Rule, Code: c.Code}
-	switch {
-	case c.ID != 0:
-		return store.QuarantineFilter{After: c.ID - 1, Limit: 1}, nil
-	case f == store.QuarantineFilter{} && !c.All:
+	f := store.QuarantineFilter{ID: c.ID, Point: c.Point, Table: c.Table, Rule: c.Rule, Code: c.Code}
+	if (f == store.QuarantineFilter{}) && !c.All {
 		return f, bad("choose rows by id, point, table, rule or error, or with all")
 	}
 	return f, nil
@@ -79,7 +76,7 @@ func (s *Server) replay(ctx context.Context, b *chosen, out *stream) error {
 		return err
 	}
 	rows, err := s.options.Store.ListQuarantine(ctx, f)
-	if err == nil && (len(rows) == 0 || b.ID != 0 && rows[0].ID != b.ID) {
+	if err == nil && len(rows) == 0 {
 		err = store.ErrNotFound
 	}
 	if err != nil {
@@ -105,11 +102,6 @@ func (s *Server) drop(ctx context.Context, b *chosen, out *stream) error {
 	f, err := b.filter()
 	if err != nil {
 		return err
-	}
-	if b.ID != 0 { // the filter would take the row after one that is gone
-		if _, err := s.options.Store.QuarantineRow(ctx, b.ID); err != nil {
-			return err
-		}
 	}
 	n, err := s.options.Store.DropQuarantine(ctx, f)
 	if err != nil {

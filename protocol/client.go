@@ -118,7 +118,7 @@ func (c *Client) Receive(frame []byte) (*Message, error) {
 		return nil, nil
 	}
 	if m.Flags&flagPiece != 0 {
-		if whole, err := c.joiner.add(m); !whole {
+		if whole, err := c.joiner.add(m, c.terms().most); !whole {
 			return nil, err
 		}
 	}

@@ -36,8 +36,9 @@ const (
 	DefaultMaxMessage = 64 << 20
 	hardMaxMessage    = 512 << 20
 
-	mostHeld = 32               // messages kept of one point; the oldest makes room for another
-	holdFor  = 10 * time.Minute // without a piece
+	mostAtOnce = 1 << 20          // bytes of a message that waits in no queue
+	mostHeld   = 32               // messages kept of one point; the oldest makes room for another
+	holdFor    = 10 * time.Minute // without a piece
 )
 
 // Held says which message a receiver has the beginning of, and how much.
@@ -264,9 +265,9 @@ func (j *joiner) held(id RequestID) Held {
 	return Held{[]byte(x.digest), uint64(len(x.data))}
 }
 
-// add takes a piece. It returns whether m is whole, and has the whole payload then. A refusal is for this message
+// add takes a piece of a message of at most so many bytes. It returns whether m is whole, and has the whole payload then. A refusal is for this message
 // alone, whose other pieces are ignored.
-func (j *joiner) add(m *Message) (whole bool, err error) {
+func (j *joiner) add(m *Message, most int) (whole bool, err error) {
 	payload := m.Payload
 	m.Payload = nil
 	if m.Flags&flagHead != 0 {
@@ -276,7 +277,7 @@ func (j *joiner) add(m *Message) (whole bool, err error) {
 		size, offset := int(binary.BigEndian.Uint32(payload)), int(binary.BigEndian.Uint32(payload[4:]))
 		digest := string(payload[8:headSize])
 		delete(j.open, m.RequestID)
-		if size > j.holds.most {
+		if size > most {
 			return false, ErrTooLarge
 		}
 		x, err := j.holds.begin(j, j.point, size, offset, digest)

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -16,11 +17,11 @@ import (
 	"syncgate/internal/rowset"
 )
 
-// inPieces is a pair that takes messages in pieces of up to 1 MiB.
+// inPieces is a pair that takes messages in pieces, the server of up to 2 MiB and the client of up to 1.
 func inPieces(t *testing.T, packs bool, ledger *account.Ledger) *pair {
 	t.Helper()
 	p := newPair(t, func(so *ServerOptions, co *ClientOptions) {
-		so.MaxFrame, so.MaxMessage, so.Ledger = minMaxFrame, 1<<20, ledger
+		so.MaxFrame, so.MaxMessage, so.Ledger = minMaxFrame, 2<<20, ledger
 		co.Holds, co.Packs = NewHolds(1<<20, nil, co.Clock), packs
 	})
 	p.greet(t)
@@ -205,6 +206,7 @@ func TestPiecesRefused(t *testing.T) {
 	ledger := account.New(1 << 20)
 	greedy := ledger.Point("point-01")
 	for name, test := range map[string]struct {
+		op      Op // 0: an upload
 		payload []byte
 		flags   uint8
 		held    int64
@@ -212,7 +214,9 @@ func TestPiecesRefused(t *testing.T) {
 	}{
 		"no head":              {payload: []byte("part"), flags: flagPiece},
 		"a short head":         {payload: []byte("part"), flags: flagPiece | flagHead, want: StatusMalformed},
-		"larger than is taken": {payload: head(1<<20+1, 0, "x"), flags: flagPiece | flagHead, want: StatusTooLarge},
+		"larger than is taken": {payload: head(2<<20+1, 0, "x"), flags: flagPiece | flagHead, want: StatusTooLarge},
+		"larger than is read at once": {op: OpHeld, payload: head(1<<20+1, 0, "x"), flags: flagPiece | flagHead,
+			want: StatusTooLarge},
 		"more than was said":   {payload: head(3, 0, "four"), flags: flagPiece | flagHead, want: StatusMalformed},
 		"goes on from nothing": {payload: head(9, 5, "four"), flags: flagPiece | flagHead, want: StatusBusy},
 		"no memory": {payload: head(1<<19, 0, "x"), flags: flagPiece | flagHead, held: 1 << 20,
@@ -221,14 +225,16 @@ func TestPiecesRefused(t *testing.T) {
 		"more than DEFLATE does": {payload: []byte{0, 15, 0, 0, 0, 0, 1, 2}, flags: flagPacked, want: StatusMalformed},
 		"a large one": {payload: append([]byte{8, 0, 0, 0, 0, 0}, make([]byte, 5<<19)...), flags: flagPacked,
 			want: StatusTooLarge},
+		"a large one that is read at once": {op: OpSubscribe, flags: flagPacked,
+			payload: append([]byte{0, 16, 0, 1, 0, 0}, make([]byte, 2000)...), want: StatusTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := inPieces(t, true, ledger)
 			greedy.Add(test.held)
 			defer greedy.Add(-test.held)
 			p.session.records.Load().max, p.client.records.max = HardMaxFrame, HardMaxFrame
-			frame, err := p.client.Seal(nil, &Message{Op: OpUpload, Flags: test.flags, RequestID: MakeRequestID(9, 9),
-				Payload: test.payload})
+			frame, err := p.client.Seal(nil, &Message{Op: cmp.Or(test.op, OpUpload), Flags: test.flags,
+				RequestID: MakeRequestID(9, 9), Payload: test.payload})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -332,7 +338,7 @@ func makePieces(t *testing.T, made map[string]any) {
 		var m Message
 		m, more = o.next(1024)
 		v.Pieces = append(v.Pieces, pieceVector{m.Flags, hex.EncodeToString(m.Payload)})
-		if whole, err := j.add(&m); err != nil || whole == more || whole && !bytes.Equal(m.Payload, payload) {
+		if whole, err := j.add(&m, 1<<20); err != nil || whole == more || whole && !bytes.Equal(m.Payload, payload) {
 			t.Fatalf("joined: %v, %v", whole, err)
 		}
 	}

@@ -187,14 +187,19 @@ func (s *ServerSession) Receive(frame []byte) (Event, error) {
 // whole returns m, or the message whose last piece it is, or nil. With an error m is to be refused, and has no payload.
 func (s *ServerSession) whole(m *Message) (*Message, error) {
 	var err error
+	most := s.server.opts.MaxMessage
+	switch m.Op {
+	case OpSubscribe, OpHeld, OpRun: // they are read at once, with no charge
+		most = mostAtOnce
+	}
 	if m.Flags&flagPiece != 0 {
 		var whole bool
-		if whole, err = s.joiner.add(m); err == nil && !whole {
+		if whole, err = s.joiner.add(m, most); err == nil && !whole {
 			return nil, nil
 		}
 	}
 	if err == nil && m.Flags&flagPacked != 0 {
-		err = m.checkPacked(s.server.opts.MaxMessage)
+		err = m.checkPacked(most)
 	}
 	if err != nil {
 		m.Payload, m.Flags = nil, 0

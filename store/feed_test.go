@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -224,6 +225,21 @@ func TestDeletesAreForgottenWhenAllHavePassed(t *testing.T) {
 	reads("point-03")
 	equal(t, "nothing new again", reads("point-01")+reads("point-03"), 0)
 	equal(t, "nobody waits for point-02", purged(), "1 5")
+
+	// The readers say that they have more than there is, and a table that comes first is gone.
+	exec(t, s, "UPDATE sync_change_reader SET seq = 9223372036854775807, seen_at = NOW()")
+	exec(t, s, "DELETE FROM goods")
+	exec(t, s, "INSERT INTO sync_sequence (sync_table, next_seq) VALUES ('absent', 9)")
+	exec(t, s, "INSERT INTO sync_change_reader (sync_table, reader, seq) VALUES ('absent', 'point-01', 8)")
+	if _, _, err := s.News(testContext(t), read, News{}); err != nil { // numbers the delete
+		t.Fatal(err)
+	}
+	if err := s.purgeChanges(testContext(t)); !errors.Is(err, ErrNoTable) || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("a purge of a table that is gone: %v", err)
+	}
+	equal(t, "no change is forgotten that has no number yet", one(t, s, `SELECT CONCAT((SELECT COUNT(*)
+		FROM sync_change_goods), ' ', complete_from, ' ', next_seq) FROM sync_sequence WHERE sync_table = 'goods'`),
+		"0 6 7")
 }
 
 // SQL of a rule's own may read the change table: its changes are numbered before each page.

@@ -225,29 +225,28 @@ func (s *Store) forgetDeletes(ctx context.Context) error {
 		table    string
 		from, to uint64
 	}
-	all, err := readAll(ctx, s, `SELECT s.sync_table, s.complete_from, MIN(r.seq) FROM sync_sequence s
-		JOIN sync_change_reader r ON r.sync_table = s.sync_table
-		GROUP BY s.sync_table, s.complete_from HAVING MIN(r.seq) > s.complete_from`,
+	// A reader of a later copy of this database may stand above every number here.
+	all, err := readAll(ctx, s, `SELECT s.sync_table, s.complete_from, LEAST(MIN(r.seq), s.next_seq - 1) up_to
+		FROM sync_sequence s JOIN sync_change_reader r ON r.sync_table = s.sync_table
+		GROUP BY s.sync_table, s.complete_from, s.next_seq HAVING up_to > s.complete_from`,
 		func(d *deletes) []any { return []any{&d.table, &d.from, &d.to} })
 	if err != nil {
 		return err
 	}
-	for _, p := range all {
-		table, err := s.Table(ctx, p.table)
-		if err != nil {
-			return fmt.Errorf("deletes of %s: %w", p.table, err)
+	for _, d := range all {
+		var t *ChangeTable
+		table, failed := s.Table(ctx, d.table)
+		if failed == nil {
+			t, failed = s.ChangeTable(ctx, table)
 		}
-		t, err := s.ChangeTable(ctx, table)
-		if err != nil {
-			return err
+		for from := d.from; failed == nil && from < d.to; from += sequencedAtOnce {
+			failed = s.forget(ctx, t, from, min(from+sequencedAtOnce, d.to))
 		}
-		for from := p.from; from < p.to; from += sequencedAtOnce {
-			if err := s.forget(ctx, t, from, min(from+sequencedAtOnce, p.to)); err != nil {
-				return err
-			}
+		if failed != nil { // such as a table that was dropped; the others go on
+			err = errors.Join(err, fmt.Errorf("deletes of %s: %w", d.table, failed))
 		}
 	}
-	return nil
+	return err
 }
 
 // forget deletes the changes above from and up to a number whose rows are gone, and tells readers who stand below that

@@ -154,6 +154,7 @@ func (t *Tx) QuarantineUnsent(
 
 // QuarantineFilter chooses rows of sync_quarantine. A field that is empty chooses all.
 type QuarantineFilter struct {
+	ID           uint64
 	Point, Table string
 	Rule         uint64
 	Code         int
@@ -164,6 +165,7 @@ type QuarantineFilter struct {
 
 func (f *QuarantineFilter) where() (where string, args []any) {
 	w := conditions{" WHERE id > ?", []any{f.After}}
+	w.add(f.ID != 0, "id = ?", f.ID)
 	w.add(f.Point != "", "point_no = ?", f.Point)
 	w.add(f.Table != "", "sync_table = ?", f.Table)
 	w.add(f.Rule != 0, "rule_id = ?", f.Rule)
@@ -245,9 +247,9 @@ func (s *Store) CountQuarantine(ctx context.Context, f QuarantineFilter) (all []
 
 // QuarantineRow reads one row. ErrNotFound: there is none.
 func (s *Store) QuarantineRow(ctx context.Context, id uint64) (QuarantinedRow, error) {
-	all, err := s.ListQuarantine(ctx, QuarantineFilter{After: id - 1, Limit: 1})
-	if err == nil && (len(all) == 0 || all[0].ID != id) {
-		return QuarantinedRow{}, fmt.Errorf("%w: %s", ErrNotFound, quarantineID(id))
+	all, err := s.ListQuarantine(ctx, QuarantineFilter{ID: id})
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%w: %s", ErrNotFound, quarantineID(id))
 	}
 	if err != nil {
 		return QuarantinedRow{}, err
@@ -265,10 +267,15 @@ func (s *Store) EditQuarantine(ctx context.Context, id uint64, fields []string, 
 	return s.changeOne(ctx, quarantineID(id), q, text, id)
 }
 
-// DropQuarantine deletes the rows that a filter chooses and returns their number.
+// DropQuarantine deletes the rows that a filter chooses and returns their number. ErrNotFound: there is none with the
+// filter's ID.
 func (s *Store) DropQuarantine(ctx context.Context, f QuarantineFilter) (n int64, err error) {
 	where, args := f.first()
-	return s.exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
+	n, err = s.exec(ctx, "DELETE FROM sync_quarantine"+where, args...)
+	if err == nil && n == 0 && f.ID != 0 {
+		err = fmt.Errorf("%w: %s", ErrNotFound, quarantineID(f.ID))
+	}
+	return n, err
 }
 
 func quarantineID(id uint64) string { return fmt.Sprintf("sync_quarantine id=%d", id) }

@@ -331,11 +331,11 @@ func (r *reader) changes(feed *rule.Statement) (paging, error) {
 	number := func(n uint64) []rowset.StateItem {
 		return append([]rowset.StateItem{number(rowset.ChangeSeq, n)}, after...)
 	}
-	if len(r.env.State) > 0 {
-		r.s.NoteReader(r.p, r.env.Origin, r.env.State)
-	} else {
-		r.s.readers.note(readerID{r.p.Recorded.Sequence, r.env.Origin}, at.upTo, true)
+	has := r.env.State
+	if len(has) == 0 {
+		has = number(at.upTo)
 	}
+	r.s.NoteReader(r.p, r.env.Origin, has)
 	if len(r.env.State) > 0 && !loading {
 		pages := r.byCursor(feed)
 		pages.after, pages.hidden = after, 2

@@ -135,10 +135,12 @@ func rowID(text string) (uint64, error) {
 	return id, nil
 }
 
-// explain says what to do about an error with a row.
+// explain says what to do about an error with a row; id is 0 when it is with no single one.
 func (c *commands) explain(err error, id uint64) error {
 	var newer *store.NewerError
 	switch {
+	case err == nil || id == 0:
+		return err
 	case errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("sync_quarantine has no row with id %d; '%s quarantine list' shows its rows. "+
 			"A row leaves it by itself when a later version of it is applied", id, c.program)
@@ -146,10 +148,8 @@ func (c *commands) explain(err error, id uint64) error {
 		return fmt.Errorf("row %d stays in quarantine: %w; --force replaces it, '%s quarantine drop %d' drops "+
 			"the old one",
 			id, err, c.program, id)
-	case err != nil:
-		return fmt.Errorf("row %d stays in quarantine: %w", id, err)
 	}
-	return nil
+	return fmt.Errorf("row %d stays in quarantine: %w", id, err)
 }
 
 func (c *commands) show() *cobra.Command {
@@ -203,9 +203,17 @@ func (c *commands) replay() *cobra.Command {
 	var all, force bool
 	const short = "Apply quarantined rows by their current rules, and remove them from quarantine"
 	cmd := c.command("replay [ID]", short, func(call *call, args []string) error {
-		rows, one, err := c.chosen(call, args, f, all)
+		f, err := chosen(args, f, all)
 		if err != nil {
 			return err
+		}
+		one := f.ID != 0
+		rows, err := call.ListQuarantine(call.Context(), f)
+		if one && len(rows) == 0 && err == nil {
+			err = store.ErrNotFound
+		}
+		if err != nil {
+			return c.explain(err, f.ID)
 		}
 		var results []result
 		failed := 0
@@ -252,26 +260,20 @@ func (c *commands) replay() *cobra.Command {
 	return cmd
 }
 
-// chosen are the rows that an argument or the flags name. one: it is an argument.
-func (c *commands) chosen(call *call, args []string, f store.QuarantineFilter, all bool,
-) ([]store.QuarantinedRow, bool, error) {
+// chosen is the filter of the row that an argument names, or of the rows that the flags choose.
+func chosen(args []string, f store.QuarantineFilter, all bool) (store.QuarantineFilter, error) {
 	empty := f == store.QuarantineFilter{}
 	switch {
 	case len(args) == 0 && empty && !all:
-		return nil, false, cli.Usage(errors.New("name the row, " +
+		return f, cli.Usage(errors.New("name the row, " +
 			"or choose rows with --rule, --table, --point, --error or --all"))
 	case len(args) > 0 && (all || !empty):
-		return nil, false, cli.Usage(errors.New("name one row, or choose rows by flags"))
+		return f, cli.Usage(errors.New("name one row, or choose rows by flags"))
 	case len(args) == 0:
-		rows, err := call.ListQuarantine(call.Context(), f)
-		return rows, false, err
+		return f, nil
 	}
 	id, err := rowID(args[0])
-	if err != nil {
-		return nil, true, err
-	}
-	q, err := call.QuarantineRow(call.Context(), id)
-	return []store.QuarantinedRow{q}, true, c.explain(err, id)
+	return store.QuarantineFilter{ID: id}, err
 }
 
 func (c *call) replayed(q *store.QuarantinedRow, force bool) (store.Replayed, error) {
@@ -286,17 +288,13 @@ func (c *commands) drop() *cobra.Command {
 	var f store.QuarantineFilter
 	var all bool
 	cmd := c.command("drop [ID]", "Delete quarantined rows for good", func(call *call, args []string) error {
-		rows, one, err := c.chosen(call, args, f, all)
+		f, err := chosen(args, f, all)
 		if err != nil {
 			return err
 		}
-		which := f
-		if one {
-			which = store.QuarantineFilter{After: rows[0].ID - 1, Limit: 1}
-		}
-		n, err := call.DropQuarantine(call.Context(), which)
+		n, err := call.DropQuarantine(call.Context(), f)
 		if err != nil {
-			return err
+			return c.explain(err, f.ID)
 		}
 		return call.say(map[string]any{"dropped": n}, "dropped: %d", n)
 	})
