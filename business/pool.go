@@ -157,7 +157,7 @@ func (p *Pool) Submit(r *Request) bool {
 	p.points[r.Point]++
 	if download {
 		p.downloads = append(p.downloads, r)
-		p.alike[string(r.Message.Payload)]++
+		p.alike[r.asks()]++
 		p.load.Signal()
 		return true
 	}

@@ -171,7 +171,7 @@ func (p *Pool) takeDownload() []*Request {
 	for i, r := range p.downloads {
 		if p.loading.free(r.Point) {
 			p.downloads = slices.Delete(p.downloads, i, i+1)
-			asks := string(r.Message.Payload)
+			asks := r.asks()
 			decrement(p.alike, asks)
 			r.alike = p.alike[asks] > 0
 			p.occupy(r, 1)

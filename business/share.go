@@ -21,6 +21,7 @@ const (
 	sharedBytes = 256 << 10 // of one page
 	sharedInAll = 16 << 20
 	sharedFor   = time.Second
+	sharedAsk   = 16 << 10 // of a request
 )
 
 // sharing holds the reads that several downloads may use.
@@ -48,10 +49,19 @@ type sharedRead struct {
 	size int
 }
 
-// sharable reports whether the page that r asks for may be the same for several points.
-func (r *Request) sharable(p *rule.Plan, state []rowset.StateItem) bool {
+// asks is what a download asks for; "" when that is too long to be shared, or came over the v1 wire, which has other
+// parts.
+func (r *Request) asks() string {
+	if len(r.Message.Payload) > sharedAsk {
+		return ""
+	}
+	return string(r.Message.Payload)
+}
+
+// sharable reports whether the page behind a state may be the same for several points.
+func sharable(p *rule.Plan, state []rowset.StateItem) bool {
 	switch {
-	case r.Message.Body != nil || !p.Paged() || p.Binds(rule.PointNo): // the v1 wire has other parts
+	case !p.Paged() || p.Binds(rule.PointNo):
 		return false
 	case p.ByNumber(): // while a table is loaded, rows do not say where they come from
 		loading := slices.ContainsFunc(state, func(i rowset.StateItem) bool { return i.Name == rule.LoadItem(0) })
@@ -114,10 +124,10 @@ func (s *sharedRead) send(r *Request, have protocol.Held) {
 // shared answers r with a page that it shares with others, if it can.
 func (h *Handler) shared(ctx context.Context, r *Request, p *rule.Plan, env rule.Env, have protocol.Held,
 ) (answered bool, page store.Page) {
-	if !r.sharable(p, env.State) {
+	key := sharedKey{p, r.asks(), r.MaxPayload}
+	if key.request == "" || !sharable(p, env.State) {
 		return false, page
 	}
-	key := sharedKey{p, string(r.Message.Payload), r.MaxPayload}
 	read, leads := h.reads.find(r, key, h.o.Clock())
 	switch {
 	case leads:
