@@ -86,7 +86,10 @@ func (x *Comparison) read(ctx context.Context, st rule.Statement, b Bounds, more
 // useZone sets the zone of the session: UTC, so that TIMESTAMPs of the key are the same at both sides, or that of the
 // database's other clients, as a generated select with a condition has it.
 func (x *Comparison) useZone(ctx context.Context, c *conn, env *rule.Env) error {
-	isInstant := func(k string) bool { return x.p.Table.Column(k).Type == "timestamp" }
+	isInstant := func(k string) bool { // the table may have lost the column since
+		col := x.p.Table.Column(k)
+		return col != nil && col.Type == "timestamp"
+	}
 	if !x.Conditional() || slices.ContainsFunc(x.Key, isInstant) {
 		return c.useZone(ctx, utc)
 	}

@@ -230,22 +230,22 @@ func TestReplayOfAnOlderVersion(t *testing.T) {
 // Refused rows are tried again when their table has changed, but never over a row that may be newer.
 func TestRefusedRowsAfterAnAlter(t *testing.T) {
 	s := open(t)
-	exec(t, s, `CREATE TABLE names (id INT PRIMARY KEY, name VARCHAR(5)) ENGINE = InnoDB`)
-	applied(t, s, upload(generated(t, s, "names"), "p1", 1, []any{int64(1), "too long"}, []any{int64(2), "longer"}))
-	exec(t, s, "INSERT INTO names VALUES (2, 'own')")
+	exec(t, s, `CREATE TABLE Names (id INT PRIMARY KEY, name VARCHAR(5)) ENGINE = InnoDB`)
+	applied(t, s, upload(generated(t, s, "Names"), "p1", 1, []any{int64(1), "too long"}, []any{int64(2), "longer"}))
+	exec(t, s, "INSERT INTO Names VALUES (2, 'own')")
 	seen := map[string]string{}
-	find := func(*QuarantinedRow) (*rule.Plan, rule.Env) { return generated(t, s, "names"), rule.Env{} }
+	find := func(*QuarantinedRow) (*rule.Plan, rule.Env) { return generated(t, s, "Names"), rule.Env{} }
 	for range 2 {
 		if err := s.retryChanged(testContext(t), find, seen); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "rows", rowsOf(t, s, "names", "id, name"), "2:own")
+		equal(t, "rows", rowsOf(t, s, "Names", "id, name"), "2:own")
 	}
-	exec(t, s, "ALTER TABLE names MODIFY name VARCHAR(50)")
+	exec(t, s, "ALTER TABLE Names MODIFY name VARCHAR(50)")
 	if err := s.retryChanged(testContext(t), find, seen); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "rows", rowsOf(t, s, "names", "id, name"), "1:too long 2:own")
+	equal(t, "rows", rowsOf(t, s, "Names", "id, name"), "1:too long 2:own")
 	equal(t, "left", one(t, s, "SELECT COUNT(*) FROM sync_quarantine"), "1")
 }
 

@@ -30,10 +30,16 @@ const (
 // quarantined is what a store knows of sync_quarantine without asking the database.
 type quarantined struct {
 	mu      sync.Mutex
-	known   bool                 // tables has all, but for what other processes have added since
-	tables  map[string]time.Time // that have rows there, and when such a row was last added or seen
-	rows    map[string]int       // about how many of each point are there
+	known   bool                        // tables has all, but for what other processes have added since
+	tables  map[string]quarantinedTable // that have rows there, by their names in lower case
+	rows    map[string]int              // about how many of each point are there
 	waiting bool
+}
+
+// quarantinedTable is a table as its rule writes it, and when a row of it was last added or seen.
+type quarantinedTable struct {
+	name string
+	seen time.Time
 }
 
 // openAtMost is how long a transaction may be open that puts rows into the quarantine.
@@ -55,18 +61,21 @@ func (q *quarantined) add(table, point string, rows, most int, waits bool) bool 
 		return false
 	}
 	if q.tables == nil {
-		q.tables, q.rows = map[string]time.Time{}, map[string]int{}
+		q.tables, q.rows = map[string]quarantinedTable{}, map[string]int{}
 	}
-	q.tables[strings.ToLower(table)] = time.Now()
+	q.tables[strings.ToLower(table)] = quarantinedTable{table, time.Now()}
 	q.rows[point] += rows
 	q.waiting = q.waiting || waits
 	return true
 }
 
-func (q *quarantined) names() []string {
+func (q *quarantined) names() (names []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.Sorted(maps.Keys(q.tables))
+	for _, t := range q.tables {
+		names = append(names, t.name)
+	}
+	return names
 }
 
 // takeWaiting reports whether rows may wait, and forgets it.
@@ -97,7 +106,7 @@ func (s *Store) lookForQuarantined(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.known, q.rows = true, rows
-	maps.DeleteFunc(q.tables, func(_ string, seen time.Time) bool { return time.Since(seen) > openAtMost })
+	maps.DeleteFunc(q.tables, func(_ string, t quarantinedTable) bool { return time.Since(t.seen) > openAtMost })
 	return nil
 }
 
