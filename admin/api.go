@@ -238,7 +238,7 @@ func (s *Server) onePoint(r *http.Request) (any, error) {
 		reports, err := s.options.Store.PointReports(r.Context(), name)
 		if err == nil && len(reports) > 0 {
 			one.Reported = &reports[0]
-			one.Report = sum(one.Reported, time.Now()) // also one from before the server's start
+			one.Report = Sum(one.Reported, time.Now()) // also one from before the server's start
 		}
 		return one, nil
 	}

@@ -28,8 +28,12 @@ const hostile = `<img src=x onerror=alert(1)>`
 
 func openStore(t *testing.T) *store.Store {
 	t.Helper()
-	db, err := store.Open(t.Context(),
-		store.Options{DSN: localdbtest.New(t), AcceptUnsafe: true, Set: migrations.Server})
+	return openStoreAt(t, localdbtest.New(t))
+}
+
+func openStoreAt(t *testing.T, dsn string) *store.Store {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{DSN: dsn, AcceptUnsafe: true, Set: migrations.Server})
 	if err == nil {
 		err = db.Migrate(t.Context(), nil)
 	}

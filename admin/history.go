@@ -47,7 +47,7 @@ func (s *Server) sample(ctx context.Context) {
 		load, now := s.options.Gateway.Load(), time.Now()
 		one := compare(&last, &load, now.Sub(at).Seconds(), now)
 		for _, r := range s.options.Gateway.Reports() {
-			one.Lag = max(one.Lag, float64(sum(&r, now).LagMs)/1000)
+			one.Lag = max(one.Lag, float64(Sum(&r, now).LagMs)/1000)
 		}
 		s.history.add(one)
 		last, at = load, now

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -37,10 +38,7 @@ func quarantineFilter(r *http.Request) (f store.QuarantineFilter, err error) {
 			return f, err
 		}
 	}
-	f.Code, f.Limit = int(code), int(min(max(limit, 1), 1000))
-	if limit == 0 {
-		f.Limit = 100
-	}
+	f.Code, f.Limit = int(code), int(min(cmp.Or(limit, 100), 1000))
 	return f, nil
 }
 
@@ -70,32 +68,37 @@ type replayed struct {
 	Error    string `json:"error,omitempty"`      // it stays in quarantine
 }
 
+// replayedAtOnce is how many rows a replay holds: the quarantine may be larger than the memory.
+const replayedAtOnce = 100
+
 func (s *Server) replay(ctx context.Context, b *chosen, out *stream) error {
 	f, err := b.filter()
 	if err != nil {
 		return err
 	}
-	rows, err := s.options.Store.ListQuarantine(ctx, f)
-	if err == nil && len(rows) == 0 {
-		err = store.ErrNotFound
-	}
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		done, err := s.options.Gateway.Replay(ctx, &rows[i], b.Force)
-		if ctx.Err() != nil {
-			return ctx.Err()
+	for f.Limit = replayedAtOnce; ; {
+		rows, err := s.options.Store.ListQuarantine(ctx, f)
+		if err == nil && len(rows) == 0 && f.After == 0 {
+			err = store.ErrNotFound
 		}
-		line := replayed{ID: rows[i].ID, Applied: done.Op, Replaced: done.Present}
-		if err != nil {
-			line.Error = err.Error()
-		}
-		if err := out.send(line); err != nil {
+		if err != nil || len(rows) == 0 {
 			return err
 		}
+		for i := range rows {
+			f.After = rows[i].ID
+			done, err := s.options.Gateway.Replay(ctx, &rows[i], b.Force)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			line := replayed{ID: rows[i].ID, Applied: done.Op, Replaced: done.Present}
+			if err != nil {
+				line.Error = err.Error()
+			}
+			if err := out.send(line); err != nil {
+				return err
+			}
+		}
 	}
-	return nil
 }
 
 func (s *Server) drop(ctx context.Context, b *chosen, out *stream) error {

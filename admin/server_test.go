@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"syncgate/store"
+	"syncgate/store/localdb/localdbtest"
 )
 
 func TestRoutes(t *testing.T) {
@@ -400,6 +402,27 @@ func TestControlSocket(t *testing.T) {
 	f.stop()
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// A replay reads the quarantine in pages and tries each row once.
+func TestReplayOfManyRows(t *testing.T) {
+	dsn := localdbtest.New(t)
+	f := serve(t, openStoreAt(t, dsn), func(o *Options) { o.AllowActions = true })
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const rows = 2*replayedAtOnce + 1
+	if _, err := db.Exec("INSERT INTO sync_quarantine (point_no, rule_id, sync_table, epoch, seq, row_no, row_values, "+
+		"error_code, error_text) SELECT 'p', 1, 't', 1, seq, 0, '{}', 1406, '' FROM seq_1_to_1000 WHERE seq <= ?",
+		rows); err != nil {
+		t.Fatal(err)
+	}
+	code, body := f.ask("POST", "/api/quarantine/replay", "Body", `{"table":"t"}`)
+	if n := strings.Count(body, `"error":"not `); code != 200 || n != rows {
+		t.Errorf("%d, %d of %d rows were tried", code, n, rows)
 	}
 }
 

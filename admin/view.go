@@ -128,7 +128,8 @@ type Report struct {
 	Failing      int       `json:"failing"`     // rules that are not ok
 }
 
-func sum(r *store.PointReport, now time.Time) *Report {
+// Sum sums up a report as things are now: what waited then waits longer.
+func Sum(r *store.PointReport, now time.Time) *Report {
 	s := &Report{Software: r.Software, Database: r.Database, ReportedAt: r.ReportedAt, ClockAheadMs: r.ClockAheadMs,
 		DiskFree: r.DiskFree, Memory: r.Memory}
 	for i := range r.Rules {
@@ -261,7 +262,7 @@ func (s *Server) points(snap *snapshot) []Point {
 	now := time.Now()
 	reports := map[string]*Report{}
 	for _, r := range s.options.Gateway.Reports() {
-		reports[r.Point] = sum(&r, now)
+		reports[r.Point] = Sum(&r, now)
 	}
 	all := make([]Point, len(enrolled))
 	for i, p := range enrolled {

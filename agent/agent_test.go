@@ -187,6 +187,21 @@ func TestOutboxFull(t *testing.T) {
 	f.log.has(t, "outbox has room again")
 }
 
+// While the table cannot be counted the limits hold by the former count.
+func TestRecountFails(t *testing.T) {
+	f := newField(t, newCentre(t))
+	b := f.agent().outbox
+	b.count("things", 3, 30, 300)
+	f.exec("RENAME TABLE sync_outbox TO away")
+	if err := b.recount(t.Context()); err == nil || b.batches != 3 || b.of("things") != (waiting{30, 300}) {
+		t.Errorf("%d batches, %+v after %v", b.batches, b.waiting, err)
+	}
+	f.exec("RENAME TABLE away TO sync_outbox")
+	if err := b.recount(t.Context()); err != nil || b.batches != 0 || b.bytes != 0 {
+		t.Errorf("%d batches of %d bytes, %v", b.batches, b.bytes, err)
+	}
+}
+
 // The oldest rows are dropped where the settings say so: the newest arrive, in order, and the log says what is lost.
 func TestOutboxDropsOldest(t *testing.T) {
 	c := newCentre(t)

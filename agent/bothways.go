@@ -14,8 +14,7 @@ import (
 // is read while a page is applied. Each side then knows exactly what the other has seen. That is how a row that both
 // changed is found.
 type tableLocks struct {
-	mu sync.Mutex
-	by map[string]*tableLock
+	by sync.Map // by table: a *tableLock
 }
 
 type tableLock struct {
@@ -25,15 +24,8 @@ type tableLock struct {
 }
 
 func (t *tableLocks) of(table string) *tableLock {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.by == nil {
-		t.by = map[string]*tableLock{}
-	}
-	if t.by[table] == nil {
-		t.by[table] = &tableLock{slot: make(chan struct{}, 1)}
-	}
-	return t.by[table]
+	lock, _ := t.by.LoadOrStore(table, &tableLock{slot: make(chan struct{}, 1)})
+	return lock.(*tableLock)
 }
 
 func (t *tableLock) lock(ctx context.Context) error {

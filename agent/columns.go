@@ -145,7 +145,7 @@ func (c *columns) again(n ruleName) int {
 // beginning is the state to read a whole table again from. The changes that the state has come to are not skipped: a
 // deleted row is nowhere else.
 func beginning(state []rowset.StateItem) []rowset.StateItem {
-	at := slices.IndexFunc(state, func(i rowset.StateItem) bool { return i.Name == rowset.ChangeSeq })
+	at := indexOf(state, rowset.ChangeSeq)
 	if at < 0 {
 		return nil
 	}

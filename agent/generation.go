@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -65,10 +64,9 @@ func (u *uploads) prepare(ctx context.Context, known bool) error {
 		}
 		c.saved = c.seq
 		if c.epoch == 0 {
-			if err := binary.Read(u.opts.Rand, binary.BigEndian, &c.epoch); err != nil {
+			if c.epoch, err = u.opts.newEpoch(); err != nil {
 				return err
 			}
-			c.epoch = c.epoch>>2 + 1 // as in outbox.open
 		}
 		if c.next == 0 {
 			c.next = nextGeneration(c.seq)

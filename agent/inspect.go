@@ -115,18 +115,19 @@ func (a *Agent) Wake(ctx context.Context) error {
 
 // watchWake wakes all loops when Wake was called in another process, until ctx ends.
 func (a *Agent) watchWake(ctx context.Context) {
-	for last := ""; pause(ctx, wakeCheck, nil, nil); {
+	for last := ""; pause(ctx, wakeCheck); {
 		now := ""
 		err := a.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 			return tx.One(ctx, `SELECT COALESCE(MAX(state), '-') FROM sync_agent_state WHERE rule_key = ?`,
 				[]any{wakeKey}, &now)
 		})
 		if err == nil && last != "" && now != last {
-			_ = a.outbox.recount(ctx) // a person may have dropped batches; else the next start counts them
-			a.wake.raise()
-			a.rules.changed.raise()
+			if err = a.outbox.recount(ctx); err == nil { // a person may have dropped batches
+				a.wake.raise()
+				a.rules.changed.raise()
+			}
 		}
-		if err == nil {
+		if err == nil { // else it is tried again
 			last = now
 		}
 	}

@@ -12,20 +12,12 @@ import (
 
 // order knows which rules have had their first round.
 type order struct {
-	mu   sync.Mutex
-	done map[ruleName]chan struct{} // closed after the first round
+	done sync.Map // by ruleName: a chan struct{}, closed after the first round
 }
 
 func (o *order) of(name ruleName) chan struct{} {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done == nil {
-		o.done = map[ruleName]chan struct{}{}
-	}
-	if o.done[name] == nil {
-		o.done[name] = make(chan struct{})
-	}
-	return o.done[name]
+	done, _ := o.done.LoadOrStore(name, make(chan struct{}))
+	return done.(chan struct{})
 }
 
 // finished notes the first round of a rule. Only the rule's own loop calls it.

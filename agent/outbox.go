@@ -49,14 +49,19 @@ type waiting struct{ rows, bytes int64 }
 // have locked: such a read takes seconds until the database gives it up.
 const maxReading = 4
 
+// newEpoch is random: not 0, the epoch of the server's own requests, and small enough for greater ones.
+func (o *Options) newEpoch() (epoch uint64, err error) {
+	err = binary.Read(o.Rand, binary.BigEndian, &epoch)
+	return epoch>>2 + 1, err
+}
+
 // open counts the batches and makes the epoch when there is none.
 func (b *outbox) open(ctx context.Context) error {
-	var epoch uint64
-	if err := binary.Read(b.opts.Rand, binary.BigEndian, &epoch); err != nil {
+	epoch, err := b.opts.newEpoch()
+	if err != nil {
 		return err
 	}
-	epoch = epoch>>2 + 1 // not 0, the epoch of the server's own requests, and small enough for greater ones
-	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
+	err = b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT IGNORE INTO sync_agent_epoch (id, epoch, next_seq) VALUES (1, ?, 1)`, epoch)
 		return err
 	})
@@ -67,12 +72,10 @@ func (b *outbox) open(ctx context.Context) error {
 	return err
 }
 
-// recount counts what is in the table.
+// recount counts what is in the table. After an error the former count stays.
 func (b *outbox) recount(ctx context.Context) error {
-	return b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
-		b.mu.Lock()
-		b.batches, b.bytes, b.waiting = 0, 0, nil
-		b.mu.Unlock()
+	var found outbox
+	err := b.opts.Store.InTx(ctx, func(tx *store.Tx) error {
 		return tx.Each(ctx, `SELECT sync_table, COUNT(*), CAST(SUM(row_count) AS SIGNED),
 			CAST(SUM(LENGTH(payload)) AS SIGNED)
 			FROM sync_outbox GROUP BY sync_table`, func(scan func(...any) error) error {
@@ -80,10 +83,16 @@ func (b *outbox) recount(ctx context.Context) error {
 			var batches int
 			var w waiting
 			err := scan(&table, &batches, &w.rows, &w.bytes)
-			b.count(table, batches, w.rows, w.bytes)
+			found.count(table, batches, w.rows, w.bytes)
 			return err
 		})
 	})
+	if err == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.batches, b.bytes, b.waiting = found.batches, found.bytes, found.waiting
+	}
+	return err
 }
 
 // add numbers the batches and writes them within tx. The caller counts them after the commit.

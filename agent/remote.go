@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -41,12 +40,12 @@ func NewRemote(o Options, patience time.Duration) (*Remote, error) {
 func (r *Remote) Point() string { return r.opts.Point }
 
 // connected runs do while the link is up or comes back.
-func (r *Remote) connected(ctx context.Context, do func(context.Context) error) error {
+func (l *link) connected(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { cancel(r.link.run(ctx, false)) })
+	wg.Go(func() { cancel(l.run(ctx, false)) })
 	err := do(ctx)
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
 	cancel(nil)
@@ -107,14 +106,13 @@ const (
 )
 
 // Push sends rows until the last is acknowledged. A *Refusal is the server's, for the row p.Rows and some after it.
-func (r *Remote) Push(ctx context.Context, p *Push) error {
+func (r *Remote) Push(ctx context.Context, p *Push) (err error) {
 	if p.most = pushFirst; p.Epoch == 0 {
-		if err := binary.Read(r.opts.Rand, binary.BigEndian, &p.Epoch); err != nil {
+		if p.Epoch, err = r.opts.newEpoch(); err != nil {
 			return err
 		}
-		p.Epoch = p.Epoch>>2 + 1 // as in outbox.open
 	}
-	err := r.connected(ctx, func(ctx context.Context) error {
+	err = r.link.connected(ctx, func(ctx context.Context) error {
 		wait := backoff{first: r.opts.RetryMin, limit: r.opts.RetryMax}
 		for {
 			more, err := p.step(ctx, r)
@@ -129,7 +127,7 @@ func (r *Remote) Push(ctx context.Context, p *Push) error {
 			case errors.As(err, &refused) && refused.Code == protocol.StatusTooLarge && len(p.waiting) > 1:
 				p.most = max(1, p.most/2)
 			case errors.As(err, &refused) && refused.Transient() && wait.tries < onceTries:
-				pause(ctx, max(wait.next(), retryAfter(err)), nil, nil)
+				pause(ctx, max(wait.next(), retryAfter(err)))
 			default:
 				return err
 			}
@@ -256,7 +254,7 @@ type Pull struct {
 // Pull fetches the rows that the centre's rule selects for the point, page after page. A page that a cut has
 // interrupted is asked for again.
 func (r *Remote) Pull(ctx context.Context, p *Pull) error {
-	return r.connected(ctx, func(ctx context.Context) error {
+	return r.link.connected(ctx, func(ctx context.Context) error {
 		wait := backoff{first: r.opts.RetryMin, limit: r.opts.RetryMax}
 		var state []rowset.StateItem
 		for {
@@ -287,7 +285,7 @@ func (r *Remote) Pull(ctx context.Context, p *Pull) error {
 			case !transient(err) || wait.tries > onceTries && !errors.Is(err, ErrLost):
 				return err
 			default:
-				pause(ctx, max(wait.next()/8, retryAfter(err)), nil, nil)
+				pause(ctx, max(wait.next()/8, retryAfter(err)))
 			}
 		}
 	})

@@ -377,17 +377,9 @@ func (a *Agent) Resync(ctx context.Context, job Job, report func(Result) error) 
 			job.Direction = rule.Download
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		cancel(a.link.run(ctx, false))
-	}()
-	result, err = a.compare(ctx, &job, report)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
-	}
-	cancel(nil)
-	<-done
+	err = a.link.connected(ctx, func(ctx context.Context) (err error) {
+		result, err = a.compare(ctx, &job, report)
+		return err
+	})
 	return result, err
 }

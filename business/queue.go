@@ -88,7 +88,12 @@ func (p *Pool) beginGather(batch []*Request, wait time.Duration) {
 	table := first.queue.key.table
 	if size := min(len(batch)+p.uploads[table], p.o.Batch); size > 1 {
 		p.gathers[table] = gather{size, time.Now().Add(wait)}
-		time.AfterFunc(wait, p.work.Signal)
+		time.AfterFunc(wait, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.gathering(table, time.Now()) // forgets it, also when no more came
+			p.work.Signal()
+		})
 	}
 }
 

@@ -144,6 +144,16 @@ func TestPoolGathers(t *testing.T) {
 	end(took(1), time.Hour) // the time is over
 	send(a.v1("p", "a", 6))
 	end(took(1), time.Hour) // one alone is followed by no pause
+	send(a.v1("p", "c", 1), a.v1("q", "c", 1))
+	end(took(2), 0) // no more come
+	for began := time.Now(); len(p.gathers) > 0; {
+		p.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		p.mu.Lock()
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("%v are still waited for", p.gathers)
+		}
+	}
 }
 
 func TestPoolTakesSmallUploadsTogether(t *testing.T) {

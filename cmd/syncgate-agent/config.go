@@ -76,10 +76,7 @@ func checkFile(path string) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = cli.SetLevel(s.LogLevel); err == nil {
-		err = cli.CheckFormat(s.LogFormat)
-	}
-	if err == nil && s.DSN != "" {
+	if s.DSN != "" {
 		err = database.CheckDSN(s.DSN)
 	}
 	return s.origin.Unknown(), s.origin.Locate(err)
@@ -88,9 +85,6 @@ func checkFile(path string) (warnings []string, err error) {
 // reread takes log_level from the configuration, the one setting that can change while the agent runs.
 func (f *flags) reread(log zerolog.Logger) {
 	s, _, err := f.load()
-	if err == nil {
-		err = s.origin.Locate(cli.SetLevel(s.LogLevel))
-	}
 	if err != nil {
 		log.Error().Err(err).Msg("HUP: the configuration has a mistake and is not used")
 		return
@@ -98,7 +92,7 @@ func (f *flags) reread(log zerolog.Logger) {
 	log.Info().Str("log_level", s.LogLevel).Msg("HUP: log_level read again; other settings need a restart")
 }
 
-// flags are those of both commands.
+// flags are those of every command.
 type flags struct{ file, dsn, dataDir, server, format string }
 
 func (f *flags) add(c *cobra.Command) {
@@ -117,7 +111,7 @@ func (f *flags) formatted(c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// load reads the settings: defaults, file, environment, then these flags.
+// load reads the settings: defaults, file, environment, then these flags. It sets the level of the log.
 func (f *flags) load() (*settings, *agent.Options, error) {
 	s, o := &settings{}, &agent.Options{}
 	if err := cli.OneOf("format", cmp.Or(f.format, "text"), "text", "json"); err != nil {
@@ -159,5 +153,8 @@ func (s *settings) take(o *agent.Options) error {
 			Problem: "is not 32 bytes in base64, as 'syncgate point add' prints them"}
 	}
 	o.Server, o.Point, o.KeyID, o.DataDir, o.Uncompressed = s.Server, s.Point, s.KeyID, s.DataDir, s.Uncompressed
-	return nil
+	if err := cli.CheckFormat(s.LogFormat); err != nil {
+		return err
+	}
+	return cli.SetLevel(s.LogLevel)
 }

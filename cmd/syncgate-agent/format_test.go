@@ -6,8 +6,11 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"syncgate/protocol"
 )
 
 // Every format gives back what was written into it. Text that looks like a number comes back as text, and the database
@@ -77,5 +80,16 @@ func TestFormatMistakes(t *testing.T) {
 		if errors.Is(err, io.EOF) != (tt.says == "") || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s %q: %v, want %q", tt.kind, tt.text, err, tt.says)
 		}
+	}
+}
+
+// A result keeps what became of earlier rows.
+func TestPushedAdds(t *testing.T) {
+	var p pushed
+	for first, unknown := range [][]string{{"a"}, {"b", "a"}, nil} {
+		p.add(uint64(first), &protocol.UploadReply{Applied: 1, Unknown: unknown})
+	}
+	if p.Applied != 3 || !slices.Equal(p.LeftOut, []string{"a", "b"}) {
+		t.Errorf("%d applied, %q left out", p.Applied, p.LeftOut)
 	}
 }

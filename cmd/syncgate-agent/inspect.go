@@ -119,6 +119,9 @@ func (f *flags) newCheck() *cobra.Command {
 			e.Out = c.OutOrStdout()
 		}
 		e.Say(doctor.OK, "settings", "point "+cfg.Point+fmt.Sprintf(", key %d", cfg.KeyID))
+		for _, line := range cfg.origin.Unknown() {
+			e.Say(doctor.Warn, "settings", line)
+		}
 		code := f.servers(c, e, o)
 		if err := f.local(c, e, cfg, o); err != nil {
 			e.Say(doctor.Fail, "database", strings.ReplaceAll(cfg.origin.Locate(err).Error(), "\n", "; "))

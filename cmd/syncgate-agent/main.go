@@ -144,8 +144,8 @@ type point struct {
 	metrics string // address of its metrics
 }
 
-// onPoint makes a command that opens the configured database or the private one. A tool may run beside the agent, and
-// changes no schema.
+// onPoint makes a command that opens the configured database or the private one. A tool may run beside the agent. It
+// changes no schema and makes no directory.
 func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []string, *point) error) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: cli.Arguments(use)}
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
@@ -155,9 +155,6 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 			return err
 		}
 		defer func() { err = cfg.origin.Locate(err) }()
-		if err := cli.SetLevel(cfg.LogLevel); err != nil {
-			return err
-		}
 		log, end, err := cli.Logger(c.ErrOrStderr(), cfg.LogFormat)
 		if err != nil {
 			return err
@@ -165,14 +162,13 @@ func (f *flags) onPoint(use, short string, tool bool, do func(*cobra.Command, []
 		defer end()
 		if tool {
 			log = log.Level(zerolog.WarnLevel)
+		} else if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
+			return &config.Error{Place: "file_dir", Problem: err.Error()}
 		}
 		for _, line := range cfg.origin.Unknown() {
 			log.Warn().Msg(line)
 		}
 		cli.OnHangup(c.Context(), func() { f.reread(log) })
-		if err := os.MkdirAll(cfg.FileDir, 0o755); err != nil {
-			return &config.Error{Place: "file_dir", Problem: err.Error()}
-		}
 		db, err := cfg.open(c.Context(), tool, log)
 		if err != nil {
 			return err

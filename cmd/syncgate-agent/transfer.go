@@ -172,7 +172,11 @@ func (p *pushed) add(first uint64, reply *protocol.UploadReply) {
 		q.Row += uint32(first) + 1
 		p.Reasons = append(p.Reasons, q)
 	}
-	p.LeftOut = reply.Unknown
+	for _, name := range reply.Unknown { // lines of jsonl need not have the same columns
+		if !slices.Contains(p.LeftOut, name) {
+			p.LeftOut = append(p.LeftOut, name)
+		}
+	}
 }
 
 // report prints a result. Rows in quarantine and columns that the centre does not have are no success.

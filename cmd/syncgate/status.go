@@ -90,16 +90,12 @@ func newPoints() *cobra.Command {
 		c.note(away)
 		const heading = "POINT\tSTATE\tRULES\tLAG\tBACKLOG\tQUARANTINED\tCLOCK\tVERSION\tWIRE\tLAST SEEN"
 		return list(c, lines, heading, func(l *pointLine) []any {
-			r := l.Report
-			if r == nil {
+			if l.Report == nil {
 				return []any{l.Point.Point, l.State, "reports nothing", "", "", "", "", "", l.Wire, l.SeenAt}
 			}
-			var most, rows, kept uint64
-			for _, x := range r.Rules {
-				most, rows, kept = max(most, x.LagMs), rows+x.BacklogRows, kept+x.Quarantined
-			}
-			return []any{l.Point.Point, l.State, ruleStates(r.Rules), lag(most), rows, kept, clockAhead(r.ClockAheadMs),
-				version(r.Software), l.Wire, l.SeenAt}
+			r := admin.Sum(l.Report, time.Now())
+			return []any{l.Point.Point, l.State, ruleStates(l.Report.Rules), lag(r.LagMs), r.Backlog, r.Quarantined,
+				clockAhead(r.ClockAheadMs), strings.TrimPrefix(r.Software, "syncgate-agent "), l.Wire, l.SeenAt}
 		})
 	})
 }
@@ -153,8 +149,6 @@ func clockAhead(ms int64) string {
 	}
 	return d.String()
 }
-
-func version(software string) string { return strings.TrimPrefix(software, "syncgate-agent ") }
 
 func newStatus() *cobra.Command {
 	const short = "Show how the running server is, or with POINT how that point and each of its rules is"

@@ -16,6 +16,7 @@ import (
 	"syncgate/cmd/internal/cli"
 	"syncgate/cmd/internal/control"
 	"syncgate/protocol"
+	"syncgate/rule"
 	"syncgate/store"
 )
 
@@ -80,6 +81,9 @@ func newSyncNow() *cobra.Command {
 	var direction string
 	const use, short = "sync-now POINT TABLE", "Have a point run its rule for a table now, and show how it goes"
 	cmd := onServer(use, short, func(a *asking) error {
+		if err := cli.OneOf("direction", direction, rule.Upload, rule.Download); err != nil {
+			return err
+		}
 		body := map[string]string{"point": a.args[0], "table": a.args[1], "direction": direction}
 		return streamed(a, http.MethodPost, "sync-now", body, func(l *store.LogLine) string {
 			return fmt.Sprintf("%s  %6d ms  %s", l.At.Local().Format(clock), l.Ms, printable(l.Text))
@@ -103,7 +107,7 @@ func newTap() *cobra.Command {
 		} else if status == "failed" {
 			q.Set("failed", "1")
 		} else if status != "" {
-			return fmt.Errorf("--status %s is neither a number nor 'failed'", status)
+			return cli.Usage(fmt.Errorf("--status %s is neither a number nor 'failed'", status))
 		}
 		if values {
 			q.Set("values", "1")
